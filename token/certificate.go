@@ -1,0 +1,127 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// noExpiry is how a certificate says that it does not expire (RFC 5280
+// §4.1.2.5): this one carries a key and vouches for nothing that could lapse.
+var noExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// The S/MIME capabilities extension (RFC 4262) tells in a standard way what the
+// holder of a certificate can decrypt. We use it for one thing, RSAES-OAEP with
+// SHA-256 (RFC 5751 §2.5.2, RFC 4055 §4.1): who wraps to a certificate cannot try
+// that on the holder's token.
+var (
+	oidCapabilities = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 15}
+	oaepSHA256      = []byte{ // SMIMECapabilities: one, RSAES-OAEP with SHA-256 and MGF1 with SHA-256
+		0x30, 0x3c, 0x30, 0x3a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x07, 0x30, 0x2d,
+		0xa0, 0x0d, 0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
+		0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08,
+		0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00,
+	}
+)
+
+// CertifiedOAEPHash is the OAEP hash that a certificate says its holder can
+// decrypt: SHA-256 where it says so, else SHA-1, which every token can.
+func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(oidCapabilities) && bytes.Equal(e.Value, oaepSHA256) {
+			return crypto.SHA256
+		}
+	}
+	return crypto.SHA1
+}
+
+// Certify makes a self-signed certificate (RFC 5280) for the pair, signed by the
+// token, and stores it on the token under the pair's id and label.
+func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
+	const op = "certify the key exchange pair"
+	hash, err := p.OAEPHash(ctx)
+	if err != nil {
+		return nil, err
+	}
+	serial := make([]byte, 16)
+	_, _ = rand.Read(serial)
+	serial[0] = serial[0]&0x7f | 0x40 // positive and of full length
+	template := &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(serial),
+		Subject:      pkix.Name{CommonName: commonName},
+		NotBefore:    time.Now().UTC().Truncate(time.Second),
+		NotAfter:     noExpiry,
+		SubjectKeyId: SubjectKeyID(p.public),
+		// Signs key blobs, receives session keys.
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		// Not a certification authority.
+		BasicConstraintsValid: true,
+		// PKCS #1 v1.5: what every reader of certificates knows.
+		SignatureAlgorithm: x509.SHA256WithRSA,
+	}
+	if hash == crypto.SHA256 {
+		template.ExtraExtensions = []pkix.Extension{{Id: oidCapabilities, Value: oaepSHA256}}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, p.public, p)
+	if err != nil {
+		return nil, p.token.fail(op, nil, err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err == nil {
+		err = c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+	}
+	if err == nil {
+		err = p.token.c11.ImportCertificateWithLabel(p.id, []byte(p.label), c)
+	}
+	if err != nil {
+		return nil, p.token.fail(op, nil, err)
+	}
+	return c, nil
+}
+
+// Certificate gives the pair's certificate from the token, or nil where there is
+// none. It holds the pair's own public key, otherwise the pair is not opened at
+// all; what else it says is only as good as its signature.
+func (p *KeyPair) Certificate(ctx context.Context) (*x509.Certificate, error) {
+	all, err := p.token.certificates(ctx, p.id)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	c, err := x509.ParseCertificate(all[0])
+	if err != nil {
+		return nil, p.token.fail("read the certificate", ErrPlanted, err)
+	}
+	if public, ok := c.PublicKey.(*rsa.PublicKey); !ok || !p.public.Equal(public) {
+		return nil, p.token.fail("read the certificate", ErrPlanted, nil)
+	}
+	return c, nil
+}
+
+// certificates reads the X.509 certificates with an id, as they lie there.
+func (t *Token) certificates(ctx context.Context, id []byte) ([][]byte, error) {
+	found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, id)})
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, handle := range found {
+			der, err := t.readValue(s, handle)
+			if err != nil {
+				return err
+			}
+			all = append(all, der)
+		}
+		return nil
+	})
+	return all, t.fail("read certificates", nil, err)
+}

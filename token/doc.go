@@ -1,0 +1,25 @@
+// Package token keeps keys where they belong: on a PKCS #11 token.
+//
+// [Open] logs in to a token once, with one PIN try, and gives a [Token]. On it
+// lives the key exchange pair ([KeyPair]): an RSA pair that was made there and
+// cannot leave. Session keys pass through two states, and a key is never in
+// both:
+//
+//   - In transit ([Transit]): made by the token, or unwrapped by it, for no
+//     other purpose than to be wrapped to public keys. It is extractable, and
+//     may do nothing else.
+//   - In use ([SessionKey]): unwrapped by the key exchange pair for exactly one
+//     use. It is sensitive and not extractable.
+//
+// Both are session objects: they are gone when they are closed, when the Token
+// is closed, and when the process dies.
+//
+// The package trusts the token and nothing that reaches the token without a
+// PIN. In particular, public sessions may write public objects on most tokens,
+// so a public key, a certificate or even a private key object that is not
+// CKA_PRIVATE is never believed: the public key of the pair is read from the
+// private key object, see [Token.KeyPair].
+//
+// Everything here is safe for concurrent use. References to PKCS #11 are to
+// version 2.40 of the base specification and its current mechanisms.
+package token

@@ -1,0 +1,129 @@
+package token
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/miekg/pkcs11"
+)
+
+// The kinds of failure a caller may want to tell apart with [errors.Is]. The
+// PKCS #11 return value behind them, where there is one, is found with
+// [errors.As] and a [pkcs11.Error].
+var (
+	ErrModule      = errors.New("not a usable PKCS #11 module")
+	ErrNotFound    = errors.New("no such token")
+	ErrAmbiguous   = errors.New("more than one token matches")
+	ErrPIN         = errors.New("PIN refused")
+	ErrPINLocked   = errors.New("PIN locked")
+	ErrFinalTry    = errors.New("one PIN try left")
+	ErrNoPair      = errors.New("no key exchange pair")
+	ErrExists      = errors.New("object exists")
+	ErrPlanted     = errors.New("object on the token does not belong to the private key")
+	ErrUnsafe      = errors.New("key lacks a protection")
+	ErrUnsupported = errors.New("not supported by the token")
+	ErrWrapped     = errors.New("wrapped key does not hold")
+	ErrClosed      = errors.New("closed")
+	ErrURI         = errors.New("not a usable token name")
+)
+
+// Error says what failed, on which token, and where known what to do about it.
+type Error struct {
+	Op    string // what was attempted
+	Token string // on what: a token's label or a module's path
+	Kind  error  // one of the Err values above, or nil
+	Err   error  // the cause, often a pkcs11.Error; may be nil
+	hint  string
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("token %q: %s", e.Token, e.Op)
+	if e.Kind != nil {
+		s += ": " + e.Kind.Error()
+	}
+	if e.Err != nil {
+		s += ": " + describe(e.Err)
+	}
+	return s
+}
+
+// Is makes [errors.Is] see the kind.
+func (e *Error) Is(target error) bool { return e.Kind != nil && target == e.Kind }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what to do, or nothing.
+func (e *Error) Hint() string { return e.hint }
+
+// describe puts a return value into words and keeps its name.
+func describe(err error) string {
+	var code pkcs11.Error
+	if !errors.As(err, &code) {
+		return err.Error()
+	}
+	// pkcs11.Error prints as "pkcs11: 0xA0: CKR_PIN_INCORRECT", with no name
+	// for a vendor's own value.
+	_, name, _ := strings.Cut(strings.TrimPrefix(code.Error(), "pkcs11: "), ": ")
+	if name == "" {
+		name = fmt.Sprintf("CKR 0x%08X", uint(code))
+	}
+	if text, ok := words[uint(code)]; ok {
+		return fmt.Sprintf("%s (%s)", text, name)
+	}
+	return name
+}
+
+var words = map[uint]string{
+	pkcs11.CKR_PIN_INCORRECT:            "the PIN is wrong",
+	pkcs11.CKR_PIN_LEN_RANGE:            "the PIN is too short or too long",
+	pkcs11.CKR_PIN_INVALID:              "the PIN has characters the token does not take",
+	pkcs11.CKR_PIN_LOCKED:               "the PIN is locked",
+	pkcs11.CKR_PIN_EXPIRED:              "the PIN has expired",
+	pkcs11.CKR_USER_PIN_NOT_INITIALIZED: "no user PIN has been set",
+	pkcs11.CKR_DEVICE_REMOVED:           "the token was removed",
+	pkcs11.CKR_TOKEN_NOT_PRESENT:        "the token is not in its slot",
+	pkcs11.CKR_DEVICE_ERROR:             "the token failed",
+	pkcs11.CKR_DEVICE_MEMORY:            "the token is full",
+	pkcs11.CKR_TOKEN_WRITE_PROTECTED:    "the token is write protected",
+	pkcs11.CKR_SESSION_COUNT:            "the token has no session left",
+	pkcs11.CKR_SESSION_HANDLE_INVALID:   "the session is gone",
+	pkcs11.CKR_USER_NOT_LOGGED_IN:       "not logged in",
+	pkcs11.CKR_MECHANISM_INVALID:        "the token does not have the mechanism",
+	pkcs11.CKR_KEY_UNEXTRACTABLE:        "the key may not leave the token",
+}
+
+// is says whether err carries one of the return values.
+func is(err error, codes ...uint) bool {
+	var code pkcs11.Error
+	if !errors.As(err, &code) {
+		return false
+	}
+	for _, c := range codes {
+		if uint(code) == c {
+			return true
+		}
+	}
+	return false
+}
+
+// gone says whether err means that a session cannot be used again.
+func gone(err error) bool {
+	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE,
+		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR,
+		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN)
+}
+
+// fail makes an error of a failed operation on t. Without kind and err nothing
+// has failed; an *Error is not wrapped a second time.
+func (t *Token) fail(op string, kind, err error) error {
+	if kind == nil && err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &Error{Op: op, Token: t.info.Label, Kind: kind, Err: err}
+}

@@ -1,0 +1,106 @@
+package token
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Info is what a token tells without a PIN (CK_TOKEN_INFO, PKCS #11 §3.2).
+type Info struct {
+	Module       string `json:"module"`
+	Slot         uint   `json:"slot"`
+	Label        string `json:"label"`
+	Serial       string `json:"serial"`
+	Manufacturer string `json:"manufacturer"`
+	Model        string `json:"model"`
+	Firmware     string `json:"firmware"`
+	Initialized  bool   `json:"initialized"`
+	PIN          PIN    `json:"pin"`
+	Can          Can    `json:"can"`
+
+	maxSessions uint
+}
+
+// PIN is what the token's flags say about its user PIN.
+type PIN struct {
+	Initialized bool `json:"initialized"`
+	CountLow    bool `json:"count_low"` // a wrong PIN was entered since the last login
+	FinalTry    bool `json:"final_try"` // one more wrong PIN locks it
+	Locked      bool `json:"locked"`
+	ToBeChanged bool `json:"to_be_changed"`
+}
+
+func (p PIN) String() string {
+	switch {
+	case !p.Initialized:
+		return "not set"
+	case p.Locked:
+		return "locked"
+	case p.FinalTry:
+		return "one try left"
+	case p.CountLow:
+		return "some tries used"
+	case p.ToBeChanged:
+		return "must be changed"
+	default:
+		return "ok"
+	}
+}
+
+// Can is what the list of mechanisms promises. The list does not tell
+// everything: which hash OAEP takes is found by trying.
+type Can struct {
+	GenerateRSA bool `json:"generate_rsa"` // CKM_RSA_PKCS_KEY_PAIR_GEN
+	WrapRSA     bool `json:"wrap_rsa"`     // CKM_RSA_PKCS_OAEP with CKF_WRAP and CKF_UNWRAP
+	SignPSS     bool `json:"sign_pss"`     // CKM_RSA_PKCS_PSS
+	GenerateAES bool `json:"generate_aes"` // CKM_AES_KEY_GEN
+	WrapAES     bool `json:"wrap_aes"`     // CKM_AES_KEY_WRAP
+}
+
+// readInfo asks for everything about the token in one slot.
+func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
+	ti, err := ctx.GetTokenInfo(slot)
+	if err != nil {
+		return Info{}, err
+	}
+	flag := func(f uint) bool { return ti.Flags&f != 0 }
+	return Info{
+		Module: module, Slot: slot, Label: ti.Label, Serial: ti.SerialNumber,
+		Manufacturer: ti.ManufacturerID, Model: ti.Model,
+		Firmware:    fmt.Sprintf("%d.%d", ti.FirmwareVersion.Major, ti.FirmwareVersion.Minor),
+		Initialized: flag(pkcs11.CKF_TOKEN_INITIALIZED),
+		PIN: PIN{
+			Initialized: flag(pkcs11.CKF_USER_PIN_INITIALIZED),
+			CountLow:    flag(pkcs11.CKF_USER_PIN_COUNT_LOW),
+			FinalTry:    flag(pkcs11.CKF_USER_PIN_FINAL_TRY),
+			Locked:      flag(pkcs11.CKF_USER_PIN_LOCKED),
+			ToBeChanged: flag(pkcs11.CKF_USER_PIN_TO_BE_CHANGED),
+		},
+		maxSessions: ti.MaxRwSessionCount,
+	}, nil
+}
+
+// readCan asks the mechanism list. An error means that the token lists nothing.
+func readCan(ctx *pkcs11.Ctx, slot uint) Can {
+	list, err := ctx.GetMechanismList(slot)
+	if err != nil {
+		return Can{}
+	}
+	has := func(mechanism, flags uint) bool {
+		i := slices.IndexFunc(list, func(m *pkcs11.Mechanism) bool { return m.Mechanism == mechanism })
+		if i < 0 {
+			return false
+		}
+		info, err := ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{list[i]})
+		return err == nil && info.Flags&flags == flags
+	}
+	return Can{
+		GenerateRSA: has(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKF_GENERATE_KEY_PAIR),
+		WrapRSA:     has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
+		SignPSS:     has(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.CKF_SIGN),
+		GenerateAES: has(pkcs11.CKM_AES_KEY_GEN, pkcs11.CKF_GENERATE),
+		WrapAES:     has(pkcs11.CKM_AES_KEY_WRAP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
+	}
+}

@@ -1,0 +1,96 @@
+package token
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Initialize makes a token of a blank one: C_InitToken with a label of 1 to 32
+// bytes and the security officer's PIN, then C_InitPIN with the user's. It takes
+// the first slot with a blank token, or the given one, and never touches a token
+// that is initialised: that would destroy what is on it. It overwrites the PINs.
+func Initialize(module string, slot *uint, label string, soPIN, userPIN []byte) (Info, error) {
+	defer clear(soPIN)
+	defer clear(userPIN)
+	refuse := func(kind, err error, hint string) (Info, error) {
+		return Info{}, &Error{Op: "initialise a token", Token: label, Kind: kind, Err: err, hint: hint}
+	}
+	if label == "" || len(label) > 32 { // CK_TOKEN_INFO.label, padded with blanks
+		return refuse(ErrUnsupported, errors.New("a label has 1 to 32 bytes"), "")
+	}
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	var made Info
+	err := visit(module, func(ctx *pkcs11.Ctx) error {
+		all, err := tokens(ctx, module)
+		if err != nil {
+			return err
+		}
+		blank, err := chooseBlank(all, slot, label)
+		if err != nil {
+			return err
+		}
+		if err := ctx.InitToken(blank.Slot, text(soPIN), label); err != nil {
+			return &Error{Op: fmt.Sprintf("initialise the token in slot %d", blank.Slot), Token: label, Err: err}
+		}
+		// SoftHSM moves a new token to another slot.
+		if made, err = find(ctx, module, Selector{Label: label}); err != nil {
+			return err
+		}
+		if err := initPIN(ctx, made.Slot, text(soPIN), text(userPIN)); err != nil {
+			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err,
+				hint: "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"}
+		}
+		made, err = readInfo(ctx, module, made.Slot)
+		return err
+	})
+	var e *Error
+	if err != nil && !errors.As(err, &e) {
+		return refuse(nil, err, "")
+	}
+	return made, err
+}
+
+// chooseBlank refuses a label that is taken: two tokens with one label cannot be
+// told apart by it.
+func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
+	refuse := func(kind error, hint string) (Info, error) {
+		return Info{}, &Error{Op: "choose a blank token", Token: label, Kind: kind, hint: hint}
+	}
+	var blank *Info
+	for i, info := range all {
+		if info.Initialized && info.Label == label {
+			return refuse(ErrExists, fmt.Sprintf("a token with this label is in slot %d, serial %s; choose another label", info.Slot, info.Serial))
+		}
+		if slot != nil && info.Slot == *slot && info.Initialized {
+			return refuse(ErrExists, fmt.Sprintf("the token in slot %d is %q; it is not initialised a second time", info.Slot, info.Label))
+		}
+		if !info.Initialized && blank == nil && (slot == nil || info.Slot == *slot) {
+			blank = &all[i]
+		}
+	}
+	if blank == nil {
+		return refuse(ErrNotFound, "the module shows no blank token; hsmkeys token list shows what there is")
+	}
+	return *blank, nil
+}
+
+// initPIN sets the user PIN as security officer.
+func initPIN(ctx *pkcs11.Ctx, slot uint, soPIN, userPIN string) error {
+	s, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ctx.CloseSession(s) }()
+	if err := ctx.Login(s, pkcs11.CKU_SO, soPIN); err != nil {
+		return err
+	}
+	return errors.Join(ctx.InitPIN(s, userPIN), ctx.Logout(s))
+}
+
+// text lets a string share the memory of a PIN, so that clearing the PIN clears
+// the string.
+func text(pin []byte) string { return unsafe.String(unsafe.SliceData(pin), len(pin)) }

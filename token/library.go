@@ -1,0 +1,198 @@
+package token
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/ThalesIgnite/crypto11"
+	"github.com/miekg/pkcs11"
+)
+
+// A library is one module loaded into this process. PKCS #11 has one
+// application per process: C_Initialize, C_Finalize and the login state of a
+// token belong to all users of the module together, so they are counted here.
+type library struct {
+	ctx    *pkcs11.Ctx
+	users  int          // open Tokens
+	logins map[uint]int // open Tokens by slot; the last one logs out
+}
+
+// libraries holds the modules that have an open Token, by path. The lock is held
+// for every C_Initialize, C_Finalize, C_Login and C_Logout of this package.
+var (
+	librariesMu sync.Mutex
+	libraries   = map[string]*library{}
+)
+
+// load opens the module's file and checks what can be checked before its code
+// is run.
+func load(path string) (*pkcs11.Ctx, error) {
+	bad := func(err error, hint string) error {
+		return &Error{Op: "load the module", Token: path, Kind: ErrModule, Err: err, hint: hint}
+	}
+	if path == "" {
+		return nil, bad(errors.New("no module named"), "name one with --module, HSMKEYS_MODULE or a URI's module-path")
+	}
+	if filepath.IsAbs(path) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, bad(errors.Unwrap(err), "check the path; SoftHSM2's module is often /usr/lib/softhsm/libsofthsm2.so")
+		}
+		if !info.Mode().IsRegular() {
+			return nil, bad(errors.New("not a file"), "name the module's .so file itself")
+		}
+	}
+	ctx := pkcs11.New(path)
+	if ctx == nil {
+		return nil, bad(nil, "the file does not load, or has no C_GetFunctionList: is it the vendor's PKCS #11 library, for this processor?")
+	}
+	return ctx, nil
+}
+
+// visit runs f with the module initialised, and leaves it as it was found.
+// librariesMu must be held.
+func visit(path string, f func(*pkcs11.Ctx) error) error {
+	if lib := libraries[path]; lib != nil {
+		return f(lib.ctx)
+	}
+	ctx, err := load(path)
+	if err != nil {
+		return err
+	}
+	defer ctx.Destroy()
+	switch err := ctx.Initialize(); {
+	case is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
+	case err != nil:
+		return &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
+	default:
+		defer func() { _ = ctx.Finalize() }()
+	}
+	return f(ctx)
+}
+
+// List tells what tokens a module shows, blank ones too. It needs no PIN.
+func List(module string) ([]Info, error) {
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	var all []Info
+	err := visit(module, func(ctx *pkcs11.Ctx) error {
+		var err error
+		if all, err = tokens(ctx, module); err != nil {
+			return err
+		}
+		for i := range all {
+			all[i].Can = readCan(ctx, all[i].Slot)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// tokens reads the tokens that are in their slots.
+func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		return nil, &Error{Op: "list slots", Token: module, Kind: ErrModule, Err: err}
+	}
+	var all []Info
+	for _, slot := range slots {
+		info, err := readInfo(ctx, module, slot)
+		if is(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
+			continue // pulled since the list was made, or not ours to read
+		}
+		if err != nil {
+			return nil, &Error{Op: fmt.Sprintf("read the token in slot %d", slot), Token: module, Err: err}
+		}
+		all = append(all, info)
+	}
+	return all, nil
+}
+
+// find picks the one token that the selector names.
+func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
+	all, err := tokens(ctx, module)
+	if err != nil {
+		return Info{}, err
+	}
+	var match []Info
+	var have []string
+	for _, info := range all {
+		if !info.Initialized {
+			continue
+		}
+		have = append(have, fmt.Sprintf("%q", info.Label))
+		if sel.matches(info) {
+			match = append(match, info)
+		}
+	}
+	switch len(match) {
+	case 1:
+		return match[0], nil
+	case 0:
+		hint := "the module shows no initialised token; hsmkeys token init LABEL makes one of a blank token"
+		if len(have) > 0 {
+			hint = "the module shows: " + strings.Join(have, ", ")
+		}
+		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNotFound, hint: hint}
+	default:
+		var serials []string
+		for _, info := range match {
+			serials = append(serials, fmt.Sprintf("pkcs11:serial=%s (%q, slot %d)", info.Serial, info.Label, info.Slot))
+		}
+		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrAmbiguous,
+			hint: "name one by its serial: " + strings.Join(serials, ", ")}
+	}
+}
+
+// attach finds the token and opens it through crypto11 and beside it. crypto11
+// insists on calling C_Initialize itself, and a Configure that fails finalises
+// the module under every other user in the process. So the token is looked for
+// first, and crypto11 is given a slot of which we know that it is there.
+// librariesMu must be held.
+func attach(path string, sel Selector, sessions int) (*library, *crypto11.Context, Info, error) {
+	var info Info
+	err := visit(path, func(ctx *pkcs11.Ctx) (err error) {
+		info, err = find(ctx, path, sel)
+		return err
+	})
+	if err != nil {
+		return nil, nil, Info{}, err
+	}
+	slot := int(info.Slot)
+	c11, err := crypto11.Configure(&crypto11.Config{
+		Path: path, SlotNumber: &slot, MaxSessions: sessions + 1, // one it keeps for itself
+		LoginNotSupported: true, // we log in: its way of failing would finalise the module
+	})
+	if err != nil {
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrModule, Err: err}
+	}
+	lib := libraries[path]
+	if lib == nil {
+		lib = &library{ctx: pkcs11.New(path), logins: map[uint]int{}}
+		libraries[path] = lib
+	}
+	lib.users++
+	// The module was initialised again since the token was found.
+	again, err := readInfo(lib.ctx, path, info.Slot)
+	if err != nil || again.Label != info.Label || again.Serial != info.Serial {
+		detach(path, c11)
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNotFound, Err: err,
+			hint: "the tokens changed places meanwhile; try again"}
+	}
+	return lib, c11, info, nil
+}
+
+// detach undoes attach. librariesMu must be held.
+func detach(path string, c11 *crypto11.Context) error {
+	lib := libraries[path]
+	err := c11.Close() // finalises the module when it is the last
+	if lib.users--; lib.users == 0 {
+		lib.ctx.Destroy()
+		delete(libraries, path)
+	}
+	return err
+}

@@ -1,0 +1,47 @@
+package token
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+)
+
+// publicKeys remembers the public keys that were imported for wrapping, by the
+// SHA-256 of their DER: a keyring wraps every session key to the same few.
+type publicKeys struct {
+	mu      sync.Mutex
+	handles map[[32]byte]pkcs11.ObjectHandle
+}
+
+// importPublicKey makes an RSA public key a session object of the token. It is
+// made in the anchor session, so that it lives as long as the Token.
+func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11.ObjectHandle, error) {
+	const op = "import public key"
+	if bits := key.N.BitLen(); bits < 2048 || bits > 16384 || key.E < 3 {
+		return 0, t.fail(op, ErrUnsupported, fmt.Errorf("RSA with %d bits and exponent %d", bits, key.E))
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	name := sha256.Sum256(x509.MarshalPKCS1PublicKey(key))
+	t.public.mu.Lock()
+	defer t.public.mu.Unlock()
+	if handle, ok := t.public.handles[name]; ok {
+		return handle, nil
+	}
+	handle, err := t.ctx.CreateObject(t.anchor, importedPublicKey(key.N.Bytes(), big.NewInt(int64(key.E)).Bytes()))
+	if err != nil {
+		return 0, t.fail(op, nil, err)
+	}
+	if t.public.handles == nil {
+		t.public.handles = map[[32]byte]pkcs11.ObjectHandle{}
+	}
+	t.public.handles[name] = handle
+	return handle, nil
+}

@@ -1,0 +1,145 @@
+package token
+
+import (
+	"github.com/ThalesIgnite/crypto11"
+	"github.com/miekg/pkcs11"
+)
+
+// Every template of the package. A template is a security decision, so each
+// attribute says why it has its value (PKCS #11 §4.4 to §4.10).
+
+func attr(kind uint, value any) *pkcs11.Attribute { return pkcs11.NewAttribute(kind, value) }
+
+// pairTemplates are for the key exchange pair. The label and id are preliminary:
+// the final ones are set when the pair has proved itself.
+func pairTemplates(id []byte, label string) (public, private crypto11.AttributeSet) {
+	public, private = crypto11.AttributeSet{}, crypto11.AttributeSet{}
+	add := func(set crypto11.AttributeSet, attributes ...*pkcs11.Attribute) {
+		for _, a := range attributes {
+			set[a.Type] = a
+		}
+	}
+	add(public,
+		attr(pkcs11.CKA_TOKEN, true),                      // outlives the session
+		attr(pkcs11.CKA_PRIVATE, false),                   // a public key is for everybody
+		attr(pkcs11.CKA_LABEL, label),                     // crypto11 pairs the halves by label
+		attr(pkcs11.CKA_ID, id),                           // and by id
+		attr(pkcs11.CKA_MODIFIABLE, true),                 // label and id are set at the end
+		attr(pkcs11.CKA_WRAP, true),                       // what it is for: wrapping session keys
+		attr(pkcs11.CKA_VERIFY, true),                     // other software checks our signatures with it
+		attr(pkcs11.CKA_ENCRYPT, true),                    // other software encrypts to it; no secret is needed
+		attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), // 65537, FIPS 186-5 §A.1.1
+	)
+	add(private,
+		attr(pkcs11.CKA_TOKEN, true),        // outlives the session
+		attr(pkcs11.CKA_PRIVATE, true),      // invisible without the PIN; and the mark that nobody without it can forge
+		attr(pkcs11.CKA_LABEL, label),       // crypto11 pairs the halves by label
+		attr(pkcs11.CKA_ID, id),             // and by id
+		attr(pkcs11.CKA_MODIFIABLE, true),   // label and id are set at the end
+		attr(pkcs11.CKA_SENSITIVE, true),    // its value is never read out
+		attr(pkcs11.CKA_EXTRACTABLE, false), // nor does it leave wrapped: it never leaves
+		attr(pkcs11.CKA_UNWRAP, true),       // opens key blobs
+		attr(pkcs11.CKA_SIGN, true),         // signs key blobs
+		// OpenSSL's engine and pkcs11-tool know C_Decrypt and not C_UnwrapKey:
+		// this is what lets an operator recover keys with stock tools. It gives
+		// nothing away: who has the PIN could unwrap to a readable key as well.
+		attr(pkcs11.CKA_DECRYPT, true),
+		attr(pkcs11.CKA_DERIVE, false), // one kind of key agreement less
+	)
+	return public, private
+}
+
+// finalName are the label and id of a pair that has proved itself.
+func finalName(id []byte, label string) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_LABEL, label)}
+}
+
+// importedPublicKey is somebody's RSA public key, for C_WrapKey.
+func importedPublicKey(modulus, exponent []byte) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+		attr(pkcs11.CKA_TOKEN, false),  // a session object: nothing stays behind
+		attr(pkcs11.CKA_PRIVATE, true), // other users of the token need not see with whom we share keys
+		attr(pkcs11.CKA_WRAP, true),    // its only use
+		attr(pkcs11.CKA_ENCRYPT, false),
+		attr(pkcs11.CKA_VERIFY, false),
+		attr(pkcs11.CKA_MODULUS, modulus),
+		attr(pkcs11.CKA_PUBLIC_EXPONENT, exponent),
+	}
+}
+
+// secret is what all session keys have in common.
+func (s Spec) secret() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, s.keyType()),
+		attr(pkcs11.CKA_PRIVATE, true), // only for who is logged in
+		attr(pkcs11.CKA_DERIVE, false), // no other key is ever made from it
+	}
+}
+
+// uses spells out every use, because tokens differ in what they assume.
+func uses(use Use) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		// A key that wraps must never decrypt: C_Decrypt on a wrapped key
+		// would give the key away.
+		attr(pkcs11.CKA_WRAP, use == WrapKeys),
+		attr(pkcs11.CKA_UNWRAP, use == WrapKeys),
+		attr(pkcs11.CKA_ENCRYPT, use == EncryptData),
+		attr(pkcs11.CKA_DECRYPT, use == EncryptData),
+		attr(pkcs11.CKA_SIGN, use == Authenticate),
+		attr(pkcs11.CKA_VERIFY, use == Authenticate),
+	}
+}
+
+// inTransit is for a key that will be wrapped to public keys and nothing else.
+func (s Spec) inTransit() []*pkcs11.Attribute {
+	return append(append(s.secret(), uses(0)...),
+		attr(pkcs11.CKA_TOKEN, false),      // gone with the session
+		attr(pkcs11.CKA_SENSITIVE, true),   // leaves wrapped, never in the clear
+		attr(pkcs11.CKA_EXTRACTABLE, true), // it is here to be wrapped
+	)
+}
+
+// inUse is for a key that will be used here and does not leave again.
+func (s Spec) inUse() []*pkcs11.Attribute {
+	return append(append(s.secret(), uses(s.Use)...),
+		attr(pkcs11.CKA_TOKEN, false),       // gone with the session
+		attr(pkcs11.CKA_SENSITIVE, true),    // never in the clear
+		attr(pkcs11.CKA_EXTRACTABLE, false), // nor wrapped
+	)
+}
+
+// loaded is for a key that other applications will use on this token.
+func (s Spec) loaded(label string, id []byte) []*pkcs11.Attribute {
+	return append(append(s.secret(), uses(s.Use)...),
+		attr(pkcs11.CKA_TOKEN, true),        // stays
+		attr(pkcs11.CKA_SENSITIVE, true),    // never in the clear
+		attr(pkcs11.CKA_EXTRACTABLE, false), // nor wrapped
+		attr(pkcs11.CKA_LABEL, label),       // how the application finds it
+		attr(pkcs11.CKA_ID, id),             // which key of the keyring it is
+	)
+}
+
+// revealed is for a key whose value is asked for, for the moment of reading it.
+func (s Spec) revealed() []*pkcs11.Attribute {
+	return append(append(s.secret(), uses(0)...),
+		attr(pkcs11.CKA_TOKEN, false),      // gone with the session
+		attr(pkcs11.CKA_SENSITIVE, false),  // its value is about to be read
+		attr(pkcs11.CKA_EXTRACTABLE, true), // the same, as the standard has it
+	)
+}
+
+// dataKey is for a small key under a session key, such as the key of one file.
+// It lives in the caller's memory anyway, the token only wraps and unwraps it.
+func dataKey() []*pkcs11.Attribute {
+	return append(uses(0),
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET), // bytes, to the token
+		attr(pkcs11.CKA_TOKEN, false),                        // gone with the session
+		attr(pkcs11.CKA_PRIVATE, true),                       // not for other users of the token
+		attr(pkcs11.CKA_SENSITIVE, false),                    // the caller needs its value
+		attr(pkcs11.CKA_EXTRACTABLE, true),                   // it is wrapped under the session key
+	)
+}

@@ -1,0 +1,96 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// tokenKey is a session key that lives on the token: its value is never in this
+// process.
+type tokenKey struct {
+	object
+	spec Spec
+}
+
+func (k *tokenKey) Spec() Spec { return k.spec }
+
+// checkData holds the sizes of [SessionKey.WrapData] (RFC 3394 §2).
+func checkData(size int) error {
+	if size < 16 || size > 64 || size%8 != 0 {
+		return fmt.Errorf("a data key of %d bytes; it has 16 to 64, a multiple of 8", size)
+	}
+	return nil
+}
+
+// WrapData hands the data key to the token as a session object and has it
+// wrapped (CKM_AES_KEY_WRAP): most tokens refuse the mechanism to C_Encrypt.
+func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
+	const op = "wrap data key"
+	t := k.token
+	if err := checkData(len(data)); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
+	}
+	var wrapped []byte
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		handle, err := t.ctx.CreateObject(s, append(dataKey(), attr(pkcs11.CKA_VALUE, data)))
+		if err != nil {
+			return err
+		}
+		wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), k.handle, handle)
+		return errors.Join(err, t.ctx.DestroyObject(s, handle))
+	})
+	if err == nil && len(wrapped) != len(data)+8 {
+		err = fmt.Errorf("%d bytes came back for %d", len(wrapped), len(data))
+	}
+	if err != nil {
+		return nil, t.fail(op, nil, err)
+	}
+	return wrapped, nil
+}
+
+func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, error) {
+	const op = "unwrap data key"
+	t := k.token
+	if err := checkData(len(wrapped) - 8); err != nil {
+		return nil, t.fail(op, ErrWrapped, err)
+	}
+	var data []byte
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		handle, err := t.ctx.UnwrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), k.handle, wrapped, dataKey())
+		if err != nil {
+			return err
+		}
+		data, err = t.readValue(s, handle)
+		return errors.Join(err, t.ctx.DestroyObject(s, handle))
+	})
+	if err == nil && len(data) != len(wrapped)-8 {
+		clear(data)
+		return nil, t.fail(op, ErrWrapped, fmt.Errorf("%d bytes came back for %d", len(data), len(wrapped)))
+	}
+	if err != nil {
+		return nil, t.fail(op, unwrapKind(err), err)
+	}
+	return data, nil
+}
+
+var hmacs = map[int]uint{32: pkcs11.CKM_SHA256_HMAC, 48: pkcs11.CKM_SHA384_HMAC, 64: pkcs11.CKM_SHA512_HMAC}
+
+func (k *tokenKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
+	t := k.token
+	var mac []byte
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		if err := t.ctx.SignInit(s, mechanism(hmacs[k.spec.Size], nil), k.handle); err != nil {
+			return err
+		}
+		var err error
+		mac, err = t.ctx.Sign(s, message)
+		return err
+	})
+	if err != nil {
+		return nil, t.fail("compute HMAC", nil, err)
+	}
+	return mac, nil
+}
