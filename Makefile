@@ -1,0 +1,57 @@
+PREFIX   ?= /usr/local
+FUZZTIME ?= 10m
+GO       ?= go
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench fuzz lint install clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## build bin/hsmkeys
+	$(GO) build -trimpath -o bin/hsmkeys ./cmd/hsmkeys
+
+demo: ## tell the whole story on a throw-away SoftHSM token
+	scripts/install-softhsm.sh
+	$(MAKE) --no-print-directory build
+	scripts/demo.sh
+
+# The race detector needs gcc, which a program that loads PKCS#11 modules needs anyway.
+test: ## run every test, on real SoftHSM tokens
+	scripts/install-softhsm.sh
+	scripts/install-test-tools.sh
+	$(GO) vet ./...
+	$(GO) test -race -timeout 20m ./...
+
+bench: ## run the benchmarks
+	scripts/install-softhsm.sh
+	$(GO) test -run='^$$' -bench=. ./...
+
+# `go test -fuzz` takes one target of one package at a time.
+fuzz: ## run every fuzz target for FUZZTIME (10m) each
+	scripts/install-softhsm.sh
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		targets=$$($(GO) test -list '^Fuzz' "$$pkg"); \
+		for target in $$(printf '%s\n' "$$targets" | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target, $(FUZZTIME)"; \
+			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$pkg"; \
+		done; \
+	done
+
+lint: ## gofmt, go vet, staticcheck, and shellcheck where it is installed
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@if command -v shellcheck >/dev/null; then \
+		echo shellcheck scripts/*.sh .ci/run; shellcheck scripts/*.sh .ci/run; \
+	else echo "shellcheck is not installed: scripts were not checked"; fi
+
+install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 0755 bin/hsmkeys "$(DESTDIR)$(PREFIX)/bin/hsmkeys"
+
+clean: ## remove what build made
+	rm -rf bin

@@ -1,0 +1,206 @@
+package softhsm
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/miekg/pkcs11"
+)
+
+// A Token is an initialised token and what it takes to log in to it. Labels need
+// not be unique; serials are.
+type Token struct {
+	Label  string
+	Serial string // 16 hexadecimal digits
+	PIN    string // the user's
+	SOPIN  string // the security officer's
+}
+
+// InitToken makes a token with random PINs. The label has 1 to 32 bytes and may
+// be there already: what PKCS#11 allows, a test must be able to make.
+//
+// The module may be initialised in this process or not; InitToken neither
+// initialises nor finalises it for others. As any call into a PKCS#11 module, it
+// must not run while another goroutine calls C_Finalize, nor, because SoftHSM
+// would read the half-made token, C_Initialize. If e is not in use by this
+// process, SOFTHSM2_CONF points to e for the few milliseconds that it takes.
+func (e *Env) InitToken(label string) (Token, error) {
+	if len(label) == 0 || len(label) > 32 {
+		return Token{}, fmt.Errorf("softhsm: label %q: must have 1 to 32 bytes", label)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	t, err := e.initToken(label)
+	if err != nil {
+		return Token{}, fmt.Errorf("softhsm: token %q: %w", label, err)
+	}
+	return t, nil
+}
+
+// initToken initialises through one of two instances of the module.
+//
+// The process's own instance, where it is initialised: it has read the tokens
+// once and would not see one made behind its back. We must not finalise it.
+//
+// A copy of the module, where it is not. The dynamic loader takes a copy of the
+// file for another library, with its own state, so initialising and finalising it
+// goes unnoticed. In the process's own instance it would not: others that
+// initialise at the same time are refused (CKR_CRYPTOKI_ALREADY_INITIALIZED, which
+// crypto11 treats as an error), or lose the module when we finalise it. The other
+// way, softhsm2-util, takes PINs from its arguments, for all to see in ps, or from
+// a terminal.
+func (e *Env) initToken(label string) (Token, error) {
+	if e.closed {
+		return Token{}, fmt.Errorf("environment is closed: %w", os.ErrClosed)
+	}
+	own := pkcs11.New(e.module)
+	if own == nil {
+		return Token{}, fmt.Errorf("cannot load %q", e.module)
+	}
+	defer own.Destroy()
+
+	if e.inUse() && initialised(own) {
+		return e.initThrough(own, label)
+	}
+	return e.initThroughCopy(label)
+}
+
+func (e *Env) initThroughCopy(label string) (t Token, err error) {
+	module, err := os.ReadFile(e.module)
+	if err != nil {
+		return Token{}, err
+	}
+	path := filepath.Join(e.dir, "copy-"+filepath.Base(e.module))
+	if err := os.WriteFile(path, module, 0o700); err != nil {
+		return Token{}, err
+	}
+	defer os.Remove(path)
+
+	if !e.inUse() {
+		restore, err := setConf(e.ConfPath())
+		if err != nil {
+			return Token{}, err
+		}
+		defer restore()
+	}
+	p := pkcs11.New(path)
+	if p == nil {
+		return Token{}, fmt.Errorf("cannot load the copy %q of %q: is the temporary directory mounted noexec? Set TMPDIR", path, e.module)
+	}
+	defer p.Destroy()
+	if err := p.Initialize(); err != nil {
+		return Token{}, err
+	}
+	defer func() { err = errors.Join(err, p.Finalize()) }()
+	return e.initThrough(p, label)
+}
+
+// initThrough initialises the blank token that SoftHSM always offers beside the
+// others, as PKCS #11 v2.40 §5.5 and §5.6 have it: C_InitToken sets label and SO
+// PIN, then the security officer sets the user's PIN.
+func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
+	slot, err := blankSlot(p)
+	if err != nil {
+		return Token{}, err
+	}
+	t = Token{Label: label, PIN: randomPIN(), SOPIN: randomPIN()}
+	if err := p.InitToken(slot, t.SOPIN, label); err != nil {
+		return Token{}, fmt.Errorf("C_InitToken: %w", err)
+	}
+	info, err := p.GetTokenInfo(slot)
+	if err != nil {
+		return Token{}, fmt.Errorf("C_GetTokenInfo: %w", err)
+	}
+	t.Serial = info.SerialNumber
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.remove(t.Serial)) // a token without PIN is of no use
+		}
+	}()
+	if _, err := e.tokenPath(t.Serial); err != nil {
+		return Token{}, fmt.Errorf("made outside of this environment: %s was changed while the module was initialised", confVar)
+	}
+
+	session, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return Token{}, fmt.Errorf("C_OpenSession: %w", err)
+	}
+	defer p.CloseSession(session) // the only one of this token: ends the login too
+	if err := p.Login(session, pkcs11.CKU_SO, t.SOPIN); err != nil {
+		return Token{}, fmt.Errorf("C_Login: %w", err)
+	}
+	if err := p.InitPIN(session, t.PIN); err != nil {
+		return Token{}, fmt.Errorf("C_InitPIN: %w", err)
+	}
+	return t, nil
+}
+
+// DestroyToken removes the token from the storage: the hardware is lost. It is an
+// error, which wraps [fs.ErrNotExist], when the token is not there.
+//
+// A process that has the module initialised keeps it in its list of slots until
+// C_Finalize, as with a card that is pulled from a reader that does not notice.
+func (e *Env) DestroyToken(t Token) error {
+	mu.Lock()
+	defer mu.Unlock()
+	if err := e.remove(t.Serial); err != nil {
+		return fmt.Errorf("softhsm: token %q: %w", t.Label, err)
+	}
+	return nil
+}
+
+func (e *Env) remove(serial string) error {
+	path, err := e.tokenPath(serial)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
+// tokenPath returns a token's directory. SoftHSM names it after a UUID, the second
+// half of which, 16 digits, is the token's serial.
+func (e *Env) tokenPath(serial string) (string, error) {
+	entries, err := os.ReadDir(e.TokenDir())
+	if err != nil {
+		return "", err
+	}
+	for _, entry := range entries {
+		uuid := strings.ReplaceAll(entry.Name(), "-", "")
+		if len(uuid) == 32 && uuid[16:] == serial {
+			return filepath.Join(e.TokenDir(), entry.Name()), nil
+		}
+	}
+	return "", fmt.Errorf("serial %q: %w", serial, fs.ErrNotExist)
+}
+
+// initialised says whether this process has initialised the module. C_GetInfo is
+// the question that changes nothing.
+func initialised(p *pkcs11.Ctx) bool {
+	_, err := p.GetInfo()
+	return err == nil
+}
+
+func blankSlot(p *pkcs11.Ctx) (uint, error) {
+	slots, err := p.GetSlotList(true)
+	if err != nil {
+		return 0, fmt.Errorf("C_GetSlotList: %w", err)
+	}
+	for _, slot := range slots {
+		info, err := p.GetTokenInfo(slot)
+		if err != nil {
+			return 0, fmt.Errorf("C_GetTokenInfo: %w", err)
+		}
+		if info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
+			return slot, nil
+		}
+	}
+	return 0, errors.New("SoftHSM offers no blank token")
+}
+
+// randomPIN returns 16 characters of base32, 80 bits. SoftHSM takes 4 to 255.
+func randomPIN() string { return rand.Text()[:16] }
