@@ -1,0 +1,163 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"encoding/asn1"
+	"fmt"
+	"time"
+)
+
+var keyBlob = profile{
+	what:        "key blob",
+	contentType: oidContentInfo,
+	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime, oidKeyDescriptor},
+}
+
+// Sign makes a key blob: DER, at most [MaxSize] bytes. signer is a key exchange
+// key, RSA of at least 2048 bits or ECDSA on P-256, P-384 or P-521, and scheme
+// one that fits it. Times are cut to whole seconds, recipients are sorted.
+//
+// What the signer returns is verified before Sign returns it; if it does not
+// hold, the error is an [ErrSignature]. A signature may take a token seconds,
+// and crypto.Signer knows no context: cancel before, or after.
+func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) ([]byte, error) {
+	if err := d.validate(); err != nil {
+		return nil, err
+	}
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("key %q: %w", d.Name, err)
+	}
+	if err := d.Purpose.fits(c.Algorithm); err != nil {
+		return nil, fmt.Errorf("key %q: %w", d.Name, err)
+	}
+	descriptor, err := d.marshal()
+	if err != nil {
+		return nil, err
+	}
+	content, err := c.marshal()
+	if err != nil {
+		return nil, err
+	}
+	der, err := signContent(keyBlob, content, []attribute{{oidKeyDescriptor, descriptor}}, signer, scheme, signingTime)
+	if err != nil {
+		return nil, err
+	}
+	u, err := Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := u.Verify([]crypto.PublicKey{signer.Public()}, d.Place()); err != nil {
+		return nil, fmt.Errorf("new %w", err)
+	}
+	return der, nil
+}
+
+// An Unverified is a key blob as it came from storage. Anybody can have made
+// it.
+type Unverified struct {
+	raw    []byte
+	signed *signedData
+}
+
+// Parse reads the outer structure of a key blob, strictly. Nothing that it
+// contains is known to be true before [Unverified.Verify]. The error is an
+// [ErrMalformed], [ErrTooLarge] or [ErrUnsupported].
+func Parse(der []byte) (*Unverified, error) {
+	raw := bytes.Clone(der[:min(len(der), MaxSize+1)])
+	s, err := parseSignedData(keyBlob, raw)
+	if err != nil {
+		return nil, err
+	}
+	return &Unverified{raw, s}, nil
+}
+
+// SignerKeyID gives the subject key identifier, 20 bytes, of the key that
+// claims to have signed. It serves to choose a key to trust, not to trust one.
+func (u *Unverified) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
+
+// Verify checks, in this order: the signer is one of trusted; algorithms fit
+// its key; content type and digest of the content are those that were signed;
+// the signature; then that what was signed is well-formed and belongs at the
+// place where it was found.
+//
+// The error is an [ErrUntrusted], [ErrSignature] or [ErrMisplaced], or one of
+// those of [Parse] where the signer itself made what we cannot accept.
+func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error) {
+	signingTime, err := u.signed.verify(keyBlob, trusted)
+	if err != nil {
+		return nil, err
+	}
+	d, err := parseDescriptor(u.signed.attribute(oidKeyDescriptor))
+	if err != nil {
+		return nil, fmt.Errorf("key blob: %w", err)
+	}
+	if d.Place() != at {
+		return nil, fmt.Errorf("%w: key blob signed as %v, found as %v", ErrMisplaced, d.Place(), at)
+	}
+	c, err := parseContent(u.signed.content)
+	if err != nil {
+		return nil, fmt.Errorf("key blob: %w", err)
+	}
+	if err := d.Purpose.fits(c.Algorithm); err != nil {
+		return nil, fmt.Errorf("%w: key blob %v: %w", ErrMalformed, at, err)
+	}
+	return &Blob{u.raw, d, c, u.signed.keyID, u.signed.suite.scheme, signingTime}, nil
+}
+
+// A Blob is a verified key blob: what it says was said by a trusted signer,
+// for the place where it was found. It cannot be changed; accessors copy.
+type Blob struct {
+	raw         []byte
+	descriptor  Descriptor
+	content     Content
+	signerKeyID []byte
+	scheme      SignatureScheme
+	signingTime time.Time
+}
+
+// Descriptor gives what the blob says about the key.
+func (b *Blob) Descriptor() Descriptor {
+	d := b.descriptor
+	d.CheckValue, d.Replaces = bytes.Clone(d.CheckValue), bytes.Clone(d.Replaces)
+	return d
+}
+
+// Algorithm gives the session key's algorithm.
+func (b *Blob) Algorithm() Algorithm { return b.content.Algorithm }
+
+// Recipients gives all holders, in the order of the encoding.
+func (b *Blob) Recipients() []Recipient {
+	out := make([]Recipient, len(b.content.Recipients))
+	for i, r := range b.content.Recipients {
+		out[i] = r.clone()
+	}
+	return out
+}
+
+// Recipient gives the holder with this subject key identifier.
+func (b *Blob) Recipient(subjectKeyID []byte) (Recipient, bool) {
+	for _, r := range b.content.Recipients {
+		if bytes.Equal(r.SubjectKeyID, subjectKeyID) {
+			return r.clone(), true
+		}
+	}
+	return Recipient{}, false
+}
+
+// SignerKeyID gives the subject key identifier of the signer, 20 bytes.
+func (b *Blob) SignerKeyID() []byte { return bytes.Clone(b.signerKeyID) }
+
+// SignatureScheme gives how the blob was signed.
+func (b *Blob) SignatureScheme() SignatureScheme { return b.scheme }
+
+// SigningTime gives when, by the signer's own clock, it was signed.
+func (b *Blob) SigningTime() time.Time { return b.signingTime }
+
+// Digest gives the SHA-256 of the whole blob. There is one encoding of a blob,
+// so this names it.
+func (b *Blob) Digest() [32]byte { return sha256.Sum256(b.raw) }
+
+// Bytes gives the DER that was parsed.
+func (b *Blob) Bytes() []byte { return bytes.Clone(b.raw) }

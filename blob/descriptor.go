@@ -1,0 +1,151 @@
+package blob
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// An ID names a keyring or a key: 16 random bytes.
+type ID [16]byte
+
+// String gives 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MaxNumber is the highest version, revision and number of a member list.
+const MaxNumber = math.MaxInt32
+
+// A Descriptor is what a key blob says about itself under its signature.
+type Descriptor struct {
+	KeyringID ID
+	Name      string    // a [ValidName]
+	Version   int       // of the session key, 1..MaxNumber; a new version is a new key
+	Revision  int       // of the wrapping, 1..MaxNumber; a new revision is the same key
+	KeyID     ID        // the same in every revision
+	Created   time.Time // of the key; whole seconds, UTC
+	Purpose   Purpose
+
+	// CheckValue is the token's CKA_CHECK_VALUE (PKCS #11 v2.40 §4.10.2),
+	// 3 bytes, or nil where the token gives none.
+	CheckValue []byte
+
+	// Replaces is the SHA-256 of the blob that this one takes the place of,
+	// 32 bytes, or nil.
+	Replaces []byte
+}
+
+// Place gives the place where a blob with this descriptor belongs.
+func (d Descriptor) Place() Place { return Place{d.KeyringID, d.Name, d.Version, d.Revision} }
+
+// A Place is where a blob was found.
+type Place struct {
+	KeyringID         ID
+	Name              string
+	Version, Revision int
+}
+
+// String gives "name version.revision in keyring id", quoted for one line.
+func (p Place) String() string {
+	return fmt.Sprintf("%q %d.%d in keyring %v", shorten(p.Name), p.Version, p.Revision, p.KeyringID)
+}
+
+const (
+	formatVersion  = 1
+	checkValueSize = 3
+	digestSize     = 32
+)
+
+func (d Descriptor) validate() error {
+	if err := ValidName(d.Name); err != nil {
+		return err
+	}
+	switch {
+	case d.Version < 1 || d.Version > MaxNumber:
+		return fmt.Errorf("key version %d is not in 1..%d", d.Version, MaxNumber)
+	case d.Revision < 1 || d.Revision > MaxNumber:
+		return fmt.Errorf("revision %d is not in 1..%d", d.Revision, MaxNumber)
+	case !validTime(d.Created):
+		return fmt.Errorf("creation time %v cannot be encoded", d.Created)
+	case !d.Purpose.valid():
+		return fmt.Errorf("unknown purpose %d", int(d.Purpose))
+	case d.CheckValue != nil && len(d.CheckValue) != checkValueSize:
+		return fmt.Errorf("key check value has %d bytes, not %d", len(d.CheckValue), checkValueSize)
+	case d.Replaces != nil && len(d.Replaces) != digestSize:
+		return fmt.Errorf("digest of the replaced blob has %d bytes, not %d", len(d.Replaces), digestSize)
+	}
+	return nil
+}
+
+func (d Descriptor) marshal() ([]byte, error) {
+	return encode(func(b *cryptobyte.Builder) {
+		addSequence(b, func(b *cryptobyte.Builder) {
+			b.AddASN1Int64(formatVersion)
+			b.AddASN1OctetString(d.KeyringID[:])
+			addUTF8String(b, d.Name)
+			b.AddASN1Int64(int64(d.Version))
+			b.AddASN1Int64(int64(d.Revision))
+			b.AddASN1OctetString(d.KeyID[:])
+			addTime(b, cryptobyte_asn1.GeneralizedTime, generalizedTime, d.Created)
+			b.AddASN1Enum(int64(d.Purpose))
+			if d.CheckValue != nil {
+				addOctets(b, tagged(0), d.CheckValue)
+			}
+			if d.Replaces != nil {
+				addOctets(b, tagged(1), d.Replaces)
+			}
+		})
+	})
+}
+
+// parseDescriptor reads the value of the signed attribute. It is called after
+// the signature was verified.
+func parseDescriptor(der []byte) (Descriptor, error) {
+	var out Descriptor
+	top := decode("keyDescriptor", der)
+	d := top.sequence("value")
+	d.formatVersion()
+	copy(out.KeyringID[:], d.octetsOf("keyringID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
+	out.Name = string(d.octets("name", cryptobyte_asn1.UTF8String))
+	out.Version = d.integer("keyVersion")
+	out.Revision = d.integer("revision")
+	copy(out.KeyID[:], d.octetsOf("keyID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
+	out.Created = d.time("created")
+	out.Purpose = Purpose(d.enumerated("purpose"))
+	if d.next(tagged(0)) {
+		out.CheckValue = d.octetsOf("keyCheckValue", tagged(0), checkValueSize)
+	}
+	if d.next(tagged(1)) {
+		out.Replaces = d.octetsOf("replaces", tagged(1), digestSize)
+	}
+	d.refuseLaterFields()
+	d.end()
+	if err := top.end(); err != nil {
+		return Descriptor{}, err
+	}
+	if err := out.validate(); err != nil {
+		return Descriptor{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	again, err := out.marshal()
+	return out, sameEncoding("keyDescriptor", der, again, err)
+}
+
+// formatVersion takes the version of one of our own structures.
+func (d *decoder) formatVersion() {
+	if v := d.integer("version"); *d.err == nil && v != formatVersion {
+		d.fail(fmt.Errorf("%w: %s has the format version %d", ErrNewer, d.what, v))
+	}
+}
+
+// refuseLaterFields fails when a context tag comes next: those are room for
+// fields that a later version may add. To ignore one would be to act on half
+// of what the signer said.
+func (d *decoder) refuseLaterFields() {
+	const classMask, contextClass = 0xc0, 0x80
+	if d.more() && d.in[0]&classMask == contextClass {
+		d.fail(fmt.Errorf("%w: %s has the field [%d]", ErrNewer, d.what, d.in[0]&0x1f))
+	}
+}

@@ -1,0 +1,321 @@
+package blob
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// A Dir is a [Store] in a directory of the file system, which must have hard
+// links.
+//
+// An object is written to a temporary file beside its final place, synced, and
+// linked to its final name; link(2) fails if that exists. A crash can leave a
+// temporary file, named .tmp-*, which is ignored ever after and may be deleted
+// when no writer runs; it cannot leave half an object.
+//
+// What others have put into the directory cannot lead a read or a write out of
+// it ([os.Root]), nor make one block: only regular files are read.
+//
+// Other errors than those of [Store] keep their cause: [errors.Is] finds
+// ENOSPC, EROFS, [fs.ErrPermission].
+type Dir struct {
+	root *os.Root
+}
+
+const (
+	dirMode  = 0o700 // nothing in a store is secret, but who holds which key is nobody's business
+	fileMode = 0o600
+
+	temporaryPrefix = ".tmp-"
+)
+
+// OpenDir opens the store in an existing directory. If there is none the error
+// is an [ErrNotFound].
+func OpenDir(path string) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, storeError("open store", path, err)
+	}
+	return &Dir{root}, nil
+}
+
+// CreateDir makes the directory, and those above it, where they are missing,
+// and opens the store in it.
+func CreateDir(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("create store: %w", err)
+	}
+	var missing []string
+	for p := path; ; p = filepath.Dir(p) {
+		if _, err := os.Stat(p); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, p)
+	}
+	if err := os.MkdirAll(path, dirMode); err != nil {
+		return nil, storeError("create store", path, err)
+	}
+	for _, p := range missing {
+		// A store that is gone after a power failure takes the keys with it.
+		if err := syncPath(filepath.Dir(p)); err != nil {
+			return nil, storeError("create store", path, err)
+		}
+	}
+	return OpenDir(path)
+}
+
+// Close releases the directory.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// String gives the path of the directory.
+func (d *Dir) String() string { return d.root.Name() }
+
+// Put implements [Store].
+func (d *Dir) Put(ctx context.Context, name string, data []byte) error {
+	if err := validPath(name); err != nil {
+		return err
+	}
+	if len(data) > MaxSize {
+		return fmt.Errorf("%w: store %s: %d bytes, at most %d are allowed", ErrTooLarge, name, len(data), MaxSize)
+	}
+	// Another writer that fails removes the directories it made, maybe under
+	// our feet. One try more for each writer that might is plenty.
+	var err error
+	for range 16 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("store %s: %w", name, err)
+		}
+		if err = d.put(name, data); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return storeError("store", name, err)
+}
+
+func (d *Dir) put(name string, data []byte) (err error) {
+	dir := path.Dir(name)
+	made, err := d.makeDirs(dir)
+	defer func() {
+		if err != nil {
+			for _, p := range made {
+				d.root.Remove(p) // fails when somebody has put something there: good
+			}
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	temporary := path.Join(dir, temporaryPrefix+rand.Text())
+	defer d.root.Remove(temporary)
+	if err := d.writeFile(temporary, data); err != nil {
+		return err
+	}
+	linked := d.root.Link(temporary, name)
+	if linked != nil && !errors.Is(linked, fs.ErrExist) {
+		return linked
+	}
+	// When the object was there already its writer may have died, or the
+	// machine be about to, before its name was on disk. The caller will build
+	// on it, so this writer makes it durable.
+	if err := d.syncDirs(dir); err != nil {
+		return err
+	}
+	return linked
+}
+
+// makeDirs makes dir and those above it, and gives the new ones, deepest
+// first.
+func (d *Dir) makeDirs(dir string) (made []string, err error) {
+	if dir == "." {
+		return nil, nil
+	}
+	if made, err = d.makeDirs(path.Dir(dir)); err != nil {
+		return made, err
+	}
+	switch err := d.root.Mkdir(dir, dirMode); {
+	case err == nil:
+		return append([]string{dir}, made...), nil
+	case errors.Is(err, fs.ErrExist):
+		return made, nil
+	default:
+		return made, err
+	}
+}
+
+// writeFile makes a new file, whole and on disk. What it leaves on failure is
+// for the caller to remove.
+func (d *Dir) writeFile(name string, data []byte) error {
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// syncDirs makes the entries of dir durable, and dir itself in those above it:
+// whoever made them may not have come to that.
+func (d *Dir) syncDirs(dir string) error {
+	for ; ; dir = path.Dir(dir) {
+		f, err := d.root.Open(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(syncDir(f), f.Close()); err != nil {
+			return err
+		}
+		if dir == "." {
+			return nil
+		}
+	}
+}
+
+func syncPath(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncDir(f), f.Close())
+}
+
+// syncDir syncs a directory. Some network file systems have no such call and
+// say EINVAL or ENOTSUP; with them there is nothing more to be had.
+func syncDir(f *os.File) error {
+	err := f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// Get implements [Store]. What is at this path and not a regular file is an
+// [ErrNotFound]: Put did not make it.
+func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
+	if err := validPath(name); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	// O_NONBLOCK: to open a FIFO without a writer would wait for one.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, storeError("read", name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, storeError("read", name, err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: read %s: not a regular file but %v", ErrNotFound, name, info.Mode().Type())
+	case info.Size() > MaxSize:
+		return nil, fmt.Errorf("%w: read %s: %d bytes, at most %d are allowed", ErrTooLarge, name, info.Size(), MaxSize)
+	}
+	// The file may have grown since.
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	switch {
+	case err != nil:
+		return nil, storeError("read", name, err)
+	case len(data) > MaxSize:
+		return nil, fmt.Errorf("%w: read %s: more than %d bytes", ErrTooLarge, name, MaxSize)
+	}
+	return data, nil
+}
+
+// List implements [Store]. The objects of a directory come before those of the
+// directories in it, which are read only when the caller gets that far.
+func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		dir := "."
+		if slash := strings.LastIndexByte(prefix, '/'); slash >= 0 {
+			dir = prefix[:slash]
+		}
+		// Nothing that Put stores is elsewhere, and fs.ValidPath refuses what
+		// would be a way out.
+		if !fs.ValidPath(dir) {
+			return
+		}
+		d.list(ctx, dir, prefix, yield)
+	}
+}
+
+// list reports whether the caller wants more.
+func (d *Dir) list(ctx context.Context, dir, prefix string, yield func(string, error) bool) bool {
+	f, err := d.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return true
+	}
+	if err != nil {
+		yield("", storeError("list", dir, err))
+		return false
+	}
+	defer f.Close()
+	var deeper []string
+	for {
+		if err := ctx.Err(); err != nil {
+			yield("", fmt.Errorf("list %s: %w", dir, err))
+			return false
+		}
+		entries, err := f.ReadDir(256)
+		for _, e := range entries {
+			name := path.Join(dir, e.Name())
+			switch {
+			case e.IsDir() && leadsToObjects(name) && strings.HasPrefix(name+"/", prefix):
+				deeper = append(deeper, name)
+			case e.Type().IsRegular() && strings.HasPrefix(name, prefix) && validPath(name) == nil:
+				if !yield(name, nil) {
+					return false
+				}
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			yield("", storeError("list", dir, err))
+			return false
+		}
+	}
+	f.Close() // before going deeper, lest a deep store run out of descriptors
+	for _, name := range deeper {
+		if !d.list(ctx, name, prefix, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// leadsToObjects tells the directories that Put may have made.
+func leadsToObjects(dir string) bool {
+	name, isKey := strings.CutPrefix(dir+"/", keysPrefix)
+	return dir+"/" == membersPrefix || isKey && (name == "" || ValidName(strings.TrimSuffix(name, "/")) == nil)
+}
+
+// storeError says what failed on what, in the terms of [Store] where it has
+// them, and keeps the cause.
+func storeError(doing, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s %s: %w", doing, name, ErrExists)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s %s: %w", doing, name, ErrNotFound)
+	}
+	return fmt.Errorf("%s %s: %w", doing, name, err)
+}

@@ -1,0 +1,49 @@
+// Package blob serialises, signs, verifies and stores key blobs.
+//
+// A key blob is a session key wrapped to the key exchange public keys of its
+// holders and signed by one of them. It is standard CMS (RFC 5652): a
+// SignedData around an EnvelopedData whose content-encryption key is the
+// session key and whose content is absent, so that stock OpenSSL can verify
+// and open it when this program is gone. docs/format.md has the ASN.1.
+//
+// # Storage is never trusted
+//
+// Whoever can write to the storage can put a key of their own, wrapped to our
+// public key, in place of ours, and wait for us to encrypt under it. The
+// signature stops that, and the types make it impossible to forget: [Parse]
+// gives an [*Unverified], which can say who claims to have signed it and
+// nothing more. Only [Unverified.Verify], given the public keys to trust and
+// the place where the bytes were found, gives a [*Blob], and only a [*Blob]
+// has the wrapped key.
+//
+//	unverified, err := blob.Parse(der)
+//	...
+//	b, err := unverified.Verify(trusted, blob.Place{
+//		KeyringID: keyring, Name: "payroll", Version: 1, Revision: 1,
+//	})
+//	...
+//	r, ok := b.Recipient(ourSubjectKeyID)
+//
+// The list of a keyring's members is signed in the same way: [SignMembers],
+// [ParseMembers].
+//
+// # One encoding
+//
+// Every object has exactly one encoding. What is read must be DER with sorted
+// sets and algorithms from a closed list; it is encoded again and compared
+// byte by byte; ECDSA signatures must have a low S. Nobody without the signing
+// key can make a second valid blob out of a first one, and a digest of the
+// bytes names an object.
+//
+// # Errors
+//
+// Everything that is wrong with bytes from the storage is an [ErrIntegrity].
+// A [Store] has [ErrExists], [ErrNotFound] and [ErrName] beside it; all other
+// errors keep the cause that the operating system gave.
+//
+// # Signing
+//
+// Signing is a [crypto.Signer], which normally stands for a key on a token.
+// What it returns is verified before it counts: a token that signs wrongly
+// must not go unnoticed until the day the blob is needed.
+package blob

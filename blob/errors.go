@@ -1,0 +1,56 @@
+package blob
+
+import "errors"
+
+// Errors of objects read from storage. [errors.Is] finds each of them, and
+// their parent ErrIntegrity, in what Parse, Verify and a [Store] return.
+var (
+	// ErrIntegrity is the parent of every error that says: these bytes are
+	// not what a holder of a trusted key stored in this place.
+	ErrIntegrity = errors.New("integrity check failed")
+
+	// ErrMalformed: the bytes are not the one DER encoding of an object.
+	ErrMalformed error = &integrityError{"malformed", ErrIntegrity}
+
+	// ErrTooLarge: the object has more than [MaxSize] bytes.
+	ErrTooLarge error = &integrityError{"too large", ErrIntegrity}
+
+	// ErrUnsupported: an algorithm, a type or a key outside the closed list.
+	ErrUnsupported error = &integrityError{"unsupported", ErrIntegrity}
+
+	// ErrNewer, a kind of ErrUnsupported: the signature holds, and the signer
+	// used a newer version of the format.
+	ErrNewer error = &integrityError{"made by a newer version of this program", ErrUnsupported}
+
+	// ErrUntrusted: the signer is not among the trusted keys.
+	ErrUntrusted error = &integrityError{"untrusted signer", ErrIntegrity}
+
+	// ErrSignature: the signature, or the digest it covers, does not hold.
+	ErrSignature error = &integrityError{"signature does not verify", ErrIntegrity}
+
+	// ErrMisplaced: signed by a trusted key, but for another keyring, name,
+	// version, revision or number than where it was found.
+	ErrMisplaced error = &integrityError{"misplaced", ErrIntegrity}
+)
+
+// Errors of a [Store].
+var (
+	// ErrExists: there is an object at this path already. It is durable: what
+	// the caller stores next may rely on it.
+	ErrExists = errors.New("already exists")
+
+	// ErrNotFound: there is no object at this path.
+	ErrNotFound = errors.New("not found")
+
+	// ErrName: a key name or an object path that breaks a rule.
+	ErrName = errors.New("invalid name")
+)
+
+// An integrityError is a sentinel below another one.
+type integrityError struct {
+	text   string
+	parent error
+}
+
+func (e *integrityError) Error() string { return e.text }
+func (e *integrityError) Unwrap() error { return e.parent }

@@ -1,0 +1,297 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// A Role is what a member of a keyring may do.
+type Role int
+
+const (
+	// Owner: holds every key, signs blobs and lists of members.
+	Owner Role = iota + 1
+	// BackupAuthority: holds every key, against the loss of the owner's token.
+	BackupAuthority
+)
+
+// String gives "owner" or "authority".
+func (r Role) String() string {
+	switch r {
+	case Owner:
+		return "owner"
+	case BackupAuthority:
+		return "authority"
+	}
+	return fmt.Sprintf("Role(%d)", int(r))
+}
+
+// A Member is somebody to whom session keys are wrapped.
+type Member struct {
+	Role        Role
+	Label       string // 1..64 bytes of printable UTF-8, for people
+	Certificate *x509.Certificate
+}
+
+// MaxMembers is the highest number of members of a keyring, as each of them is
+// a recipient.
+const MaxMembers = MaxRecipients
+
+const maxLabel = 64
+
+// A MemberList says who holds the keys of a keyring. Lists are numbered and
+// each names the one before it.
+type MemberList struct {
+	KeyringID ID
+	Number    int       // 1..MaxNumber
+	Previous  []byte    // SHA-256 of list Number-1, 32 bytes; nil for list 1
+	Created   time.Time // whole seconds, UTC
+	Members   []Member  // 1..MaxMembers, at least one owner, each public key once
+}
+
+var memberList = profile{
+	what:        "member list",
+	contentType: oidMemberList,
+	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
+}
+
+// SignMembers makes a signed list of members. It is to a list what [Sign] is to
+// a key blob.
+func SignMembers(l MemberList, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) ([]byte, error) {
+	if err := l.validate(); err != nil {
+		return nil, fmt.Errorf("member list %d: %w", l.Number, err)
+	}
+	content, err := l.marshal()
+	if err != nil {
+		return nil, err
+	}
+	der, err := signContent(memberList, content, nil, signer, scheme, signingTime)
+	if err != nil {
+		return nil, err
+	}
+	u, err := ParseMembers(der)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := u.Verify([]crypto.PublicKey{signer.Public()}, l.Number); err != nil {
+		return nil, fmt.Errorf("new %w", err)
+	}
+	return der, nil
+}
+
+// An UnverifiedMembers is a list of members as it came from storage. Anybody
+// can have made it.
+type UnverifiedMembers struct {
+	raw    []byte
+	signed *signedData
+}
+
+// ParseMembers is to a list what [Parse] is to a key blob.
+func ParseMembers(der []byte) (*UnverifiedMembers, error) {
+	raw := bytes.Clone(der[:min(len(der), MaxSize+1)])
+	s, err := parseSignedData(memberList, raw)
+	if err != nil {
+		return nil, err
+	}
+	return &UnverifiedMembers{raw, s}, nil
+}
+
+// SignerKeyID gives the subject key identifier, 20 bytes, of the key that
+// claims to have signed.
+func (u *UnverifiedMembers) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
+
+// Verify is to a list what [Unverified.Verify] is to a key blob; number is the
+// one under which it was found. The caller compares the keyring: the first list
+// that is read is what tells it.
+func (u *UnverifiedMembers) Verify(trusted []crypto.PublicKey, number int) (*VerifiedMembers, error) {
+	signingTime, err := u.signed.verify(memberList, trusted)
+	if err != nil {
+		return nil, err
+	}
+	l, err := parseMemberList(u.signed.content)
+	if err != nil {
+		return nil, err
+	}
+	if l.Number != number {
+		return nil, fmt.Errorf("%w: member list signed as number %d, found as number %d", ErrMisplaced, l.Number, number)
+	}
+	return &VerifiedMembers{u.raw, l, u.signed.keyID, u.signed.suite.scheme, signingTime}, nil
+}
+
+// A VerifiedMembers is a list of members made by a trusted signer. It cannot be
+// changed; accessors copy.
+type VerifiedMembers struct {
+	raw         []byte
+	list        MemberList
+	signerKeyID []byte
+	scheme      SignatureScheme
+	signingTime time.Time
+}
+
+// List gives the list itself. The certificates are shared: do not change them.
+func (v *VerifiedMembers) List() MemberList {
+	l := v.list
+	l.Previous = bytes.Clone(l.Previous)
+	l.Members = append([]Member(nil), l.Members...)
+	return l
+}
+
+// SignerKeyID gives the subject key identifier of the signer, 20 bytes.
+func (v *VerifiedMembers) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
+
+// SignatureScheme gives how the list was signed.
+func (v *VerifiedMembers) SignatureScheme() SignatureScheme { return v.scheme }
+
+// SigningTime gives when, by the signer's own clock, it was signed.
+func (v *VerifiedMembers) SigningTime() time.Time { return v.signingTime }
+
+// Digest gives the SHA-256 of the whole signed list, which the next one names.
+func (v *VerifiedMembers) Digest() [32]byte { return sha256.Sum256(v.raw) }
+
+// Bytes gives the DER that was parsed.
+func (v *VerifiedMembers) Bytes() []byte { return bytes.Clone(v.raw) }
+
+func (l MemberList) validate() error {
+	switch {
+	case l.Number < 1 || l.Number > MaxNumber:
+		return fmt.Errorf("number %d is not in 1..%d", l.Number, MaxNumber)
+	case l.Number == 1 && l.Previous != nil:
+		return fmt.Errorf("the first list names one before it")
+	case l.Number > 1 && len(l.Previous) != digestSize:
+		return fmt.Errorf("digest of the list before has %d bytes, not %d", len(l.Previous), digestSize)
+	case !validTime(l.Created):
+		return fmt.Errorf("creation time %v cannot be encoded", l.Created)
+	case len(l.Members) < 1 || len(l.Members) > MaxMembers:
+		return fmt.Errorf("%d members, not 1 to %d", len(l.Members), MaxMembers)
+	}
+	owners, seen := 0, make(map[string]bool)
+	for _, m := range l.Members {
+		keyID, err := m.validate()
+		if err != nil {
+			return err
+		}
+		// Under two roles, or two labels, a key would be removed under one and
+		// stay under the other.
+		if seen[string(keyID)] {
+			return fmt.Errorf("member %x is there twice", keyID)
+		}
+		seen[string(keyID)] = true
+		if m.Role == Owner {
+			owners++
+		}
+	}
+	if owners == 0 {
+		return fmt.Errorf("no member is an owner: nobody could sign the next list")
+	}
+	return nil
+}
+
+// validate gives the member's subject key identifier as well.
+func (m Member) validate() ([]byte, error) {
+	if m.Role != Owner && m.Role != BackupAuthority {
+		return nil, fmt.Errorf("member %q: unknown role %d", m.Label, int(m.Role))
+	}
+	if len(m.Label) < 1 || len(m.Label) > maxLabel {
+		return nil, fmt.Errorf("member's label has %d bytes, not 1 to %d", len(m.Label), maxLabel)
+	}
+	if !utf8.ValidString(m.Label) {
+		return nil, fmt.Errorf("member %q: label is not UTF-8", m.Label)
+	}
+	for _, r := range m.Label {
+		// A label is shown on terminals, where control characters act.
+		if !unicode.IsPrint(r) {
+			return nil, fmt.Errorf("member %q: label has a character that does not print", m.Label)
+		}
+	}
+	if m.Certificate == nil {
+		return nil, fmt.Errorf("member %q: no certificate", m.Label)
+	}
+	keyID, err := SubjectKeyID(m.Certificate.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("member %q: %w", m.Label, err)
+	}
+	return keyID, nil
+}
+
+func (l MemberList) marshal() ([]byte, error) {
+	return encode(func(b *cryptobyte.Builder) {
+		addSequence(b, func(b *cryptobyte.Builder) {
+			b.AddASN1Int64(formatVersion)
+			b.AddASN1OctetString(l.KeyringID[:])
+			b.AddASN1Int64(int64(l.Number))
+			addTime(b, cryptobyte_asn1.GeneralizedTime, generalizedTime, l.Created)
+			if l.Previous != nil {
+				addOctets(b, tagged(0), l.Previous)
+			}
+			addSequence(b, func(b *cryptobyte.Builder) {
+				for _, m := range l.Members {
+					addSequence(b, func(b *cryptobyte.Builder) {
+						b.AddASN1Enum(int64(m.Role))
+						addUTF8String(b, m.Label)
+						b.AddBytes(m.Certificate.Raw)
+					})
+				}
+			})
+		})
+	})
+}
+
+// parseMemberList reads what was signed. It is called after the signature was
+// verified.
+func parseMemberList(der []byte) (MemberList, error) {
+	var l MemberList
+	top := decode("member list", der)
+	d := top.sequence("content")
+	d.formatVersion()
+	copy(l.KeyringID[:], d.octetsOf("keyringID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
+	l.Number = d.integer("number")
+	l.Created = d.time("created")
+	if d.next(tagged(0)) {
+		l.Previous = d.octetsOf("previous", tagged(0), digestSize)
+	}
+	members := d.sequence("members")
+	for members.more() && len(l.Members) <= MaxMembers {
+		l.Members = append(l.Members, members.member())
+	}
+	if len(l.Members) > MaxMembers {
+		members.malformed("member", fmt.Sprintf("is not one of at most %d", MaxMembers))
+	}
+	members.end()
+	d.refuseLaterFields()
+	d.end()
+	if err := top.end(); err != nil {
+		return MemberList{}, err
+	}
+	if err := l.validate(); err != nil {
+		return MemberList{}, fmt.Errorf("%w: member list: %w", ErrMalformed, err)
+	}
+	again, err := l.marshal()
+	return l, sameEncoding("member list", der, again, err)
+}
+
+func (d *decoder) member() Member {
+	m := d.sequence("member")
+	out := Member{Role: Role(m.enumerated("role")), Label: string(m.octets("label", cryptobyte_asn1.UTF8String))}
+	raw := m.element("certificate", cryptobyte_asn1.SEQUENCE)
+	m.refuseLaterFields()
+	if m.end() != nil {
+		return Member{}
+	}
+	cert, err := x509.ParseCertificate(raw)
+	if err != nil {
+		m.malformed("certificate", err.Error())
+		return Member{}
+	}
+	out.Certificate = cert
+	return out
+}

@@ -1,0 +1,99 @@
+package blob
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+)
+
+// A Store keeps immutable objects under paths. It is never trusted: whatever
+// it returns goes through [Parse] or [ParseMembers] and their Verify.
+//
+// Paths are those that [KeyPath] and [MembersPath] make; any other is an
+// [ErrName]. Implementations are safe for concurrent use, by several processes
+// too.
+type Store interface {
+	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
+	// yet, whole or not at all. When it returns nil the object is durable.
+	// When there is an object already, the error is an [ErrExists], and that
+	// object is durable; of several writers exactly one gets nil.
+	Put(ctx context.Context, path string, data []byte) error
+
+	// Get gives an object, or an [ErrNotFound] or [ErrTooLarge].
+	Get(ctx context.Context, path string) ([]byte, error)
+
+	// List gives the paths that start with prefix, in no particular order. It
+	// gives whole objects only, and nothing that Put did not store. An error
+	// is given once, with an empty path, and ends the list.
+	//
+	// "keys/" lists all key blobs, "keyring/" all lists of members, and
+	// "keys/payroll/" the blobs of payroll, followed by those of names below
+	// it, such as payroll/eu. Only directories that can hold a match are read.
+	List(ctx context.Context, prefix string) iter.Seq2[string, error]
+}
+
+const (
+	keysPrefix    = "keys/"
+	membersPrefix = "keyring/"
+	suffix        = ".cms"
+)
+
+// KeyPath gives the path of a key blob: keys/<name>/<version>.<revision>.cms.
+func KeyPath(name string, version, revision int) string {
+	return fmt.Sprintf("%s%s/%d.%d%s", keysPrefix, name, version, revision, suffix)
+}
+
+// ParseKeyPath is the inverse of [KeyPath]. It accepts valid names, and
+// numbers of 1..MaxNumber without leading zeros, and nothing else.
+func ParseKeyPath(path string) (name string, version, revision int, ok bool) {
+	rest, isKey := strings.CutPrefix(path, keysPrefix)
+	rest, isObject := strings.CutSuffix(rest, suffix)
+	slash := strings.LastIndexByte(rest, '/')
+	if !isKey || !isObject || slash < 0 || ValidName(rest[:slash]) != nil {
+		return "", 0, 0, false
+	}
+	v, r, _ := strings.Cut(rest[slash+1:], ".")
+	version, okVersion := parseNumber(v)
+	revision, okRevision := parseNumber(r)
+	if !okVersion || !okRevision {
+		return "", 0, 0, false
+	}
+	return rest[:slash], version, revision, true
+}
+
+// MembersPath gives the path of a list of members: keyring/<number>.cms.
+func MembersPath(number int) string {
+	return fmt.Sprintf("%s%d%s", membersPrefix, number, suffix)
+}
+
+// ParseMembersPath is the inverse of [MembersPath].
+func ParseMembersPath(path string) (number int, ok bool) {
+	rest, isMembers := strings.CutPrefix(path, membersPrefix)
+	rest, isObject := strings.CutSuffix(rest, suffix)
+	if !isMembers || !isObject {
+		return 0, false
+	}
+	return parseNumber(rest)
+}
+
+// parseNumber reads a number in the one way it is written.
+func parseNumber(s string) (int, bool) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != s {
+		return 0, false
+	}
+	return int(n), true
+}
+
+// validPath says whether path can be that of an object.
+func validPath(path string) error {
+	if _, _, _, ok := ParseKeyPath(path); ok {
+		return nil
+	}
+	if _, ok := ParseMembersPath(path); ok {
+		return nil
+	}
+	return fmt.Errorf("%w: object path %q", ErrName, shorten(path))
+}
