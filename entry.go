@@ -1,0 +1,72 @@
+package hsmkeys
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// Entry describes a key blob that was verified. Its JSON form is stable.
+type Entry struct {
+	Name       string    `json:"name"`
+	Version    int       `json:"version"`
+	Revision   int       `json:"revision"`
+	KeyID      string    `json:"key_id,omitempty"`
+	Algorithm  string    `json:"algorithm,omitempty"`
+	Purpose    string    `json:"purpose,omitempty"`
+	CheckValue string    `json:"check_value,omitempty"` // CKA_CHECK_VALUE, in hex
+	Created    time.Time `json:"created,omitzero"`      // the session key
+	Signed     time.Time `json:"signed,omitzero"`       // this revision
+	Signature  string    `json:"signature,omitempty"`
+	Signer     Holder    `json:"signer,omitzero"`
+	Holders    []Holder  `json:"holders,omitempty"`
+	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
+	Keyring    string    `json:"keyring,omitempty"`
+	Digest     string    `json:"sha256,omitempty"` // of the blob
+}
+
+// Holder is somebody who can open a key, or has signed it.
+type Holder struct {
+	Label        string `json:"label"`
+	Role         string `json:"role"`
+	SubjectKeyID string `json:"subject_key_id"`
+	Wrapping     string `json:"wrapping,omitempty"` // how the key is wrapped to the holder
+}
+
+func (k *Keyring) entry(b *blob.Blob) Entry {
+	d := b.Descriptor()
+	digest := b.Digest()
+	e := Entry{
+		Name: d.Name, Version: d.Version, Revision: d.Revision, KeyID: d.KeyID.String(),
+		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
+		CheckValue: hex.EncodeToString(d.CheckValue),
+		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
+		Signer:  k.holder(b.SignerKeyID()),
+		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
+	}
+	for _, r := range b.Recipients() {
+		h := k.holder(r.SubjectKeyID)
+		switch {
+		case r.Transport != nil:
+			h.Wrapping = "RSA-OAEP " + r.Transport.OAEPHash.String()
+		default:
+			h.Wrapping = "ECDH"
+		}
+		e.Holders = append(e.Holders, h)
+	}
+	if k.token != nil {
+		e.Residence = "token"
+	}
+	return e
+}
+
+// holder names the member with a subject key identifier. Who has left the list of
+// members has no name any more.
+func (k *Keyring) holder(ski []byte) Holder {
+	h := Holder{Label: "(former member)", SubjectKeyID: hex.EncodeToString(ski)}
+	if m, ok := member(k.Members(), ski); ok {
+		h.Label, h.Role = m.Label, m.Role.String()
+	}
+	return h
+}

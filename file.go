@@ -1,0 +1,206 @@
+package hsmkeys
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"filippo.io/age"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Files are age v1 files (age-encryption.org/v1). One stanza of ours holds the
+// file key:
+//
+//	-> hsmkeys NAME VERSION KEY-ID
+//	AES-KEY-WRAP(session key, file key)
+//
+// with the key id in unpadded base64 and the 16-byte file key wrapped with AES
+// key wrap (RFC 3394) in the token, 24 bytes. Stanzas of other recipients may
+// stand beside it.
+const stanzaType = "hsmkeys"
+
+// maxStanzas bounds how many stanzas of ours are tried for one file: each costs
+// two operations of the token, and the header is anybody's to write.
+const maxStanzas = 16
+
+// Encrypt encrypts what is written to it into an age file on dst, under the newest
+// version of each of the named keys, any of which opens it, and for further age
+// recipients. The caller closes it; without that the file is not complete.
+func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others ...age.Recipient) (io.WriteCloser, error) {
+	recipients := slices.Clone(others)
+	for _, ref := range refs {
+		key, err := k.Open(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		defer key.Close() // age is done with the key when it has written the header
+		recipients = append(recipients, key.Recipient(ctx))
+	}
+	return age.Encrypt(dst, recipients...)
+}
+
+// Decrypt reads an age file that was encrypted under a key of this keyring. What
+// the reader gives is authentic, in chunks of 64 KiB; that the file is complete
+// is known when it gives io.EOF. Its errors are [blob.ErrIntegrity] for a file
+// that is damaged, and [blob.ErrNotFound] for one that is under no key of this
+// keyring.
+func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
+	source := &sourceReader{src: src}
+	plain, err := age.Decrypt(source, k.Identity(ctx))
+	if err != nil {
+		return nil, source.classify(err)
+	}
+	return &plainReader{plain, source}, nil
+}
+
+// Recipient lets age encrypt under the key. It must be a key that wraps keys.
+func (key *Key) Recipient(ctx context.Context) age.Recipient { return &recipient{ctx, key} }
+
+// age's interfaces carry no context, so these do.
+type recipient struct {
+	ctx context.Context
+	key *Key
+}
+
+func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
+	e := r.key.Entry
+	if r.key.Spec().Use != token.WrapKeys {
+		return nil, hint(fmt.Errorf("key %q has the purpose %q: %w", e.Name, e.Purpose, token.ErrUnsupported),
+			`files are encrypted under a key with the purpose "wrap"`)
+	}
+	wrapped, err := r.key.WrapData(r.ctx, fileKey)
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", e.Name, err)
+	}
+	return []*age.Stanza{{
+		Type: stanzaType,
+		Args: []string{e.Name, strconv.Itoa(e.Version), base64.RawStdEncoding.EncodeToString(r.key.id[:])},
+		Body: wrapped,
+	}}, nil
+}
+
+// Identity lets age decrypt with the keys of the keyring: it opens the key that a
+// file names.
+func (k *Keyring) Identity(ctx context.Context) age.Identity { return &identity{ctx, k} }
+
+type identity struct {
+	ctx     context.Context
+	keyring *Keyring
+}
+
+func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	var missing error
+	tried := 0
+	for _, s := range stanzas {
+		if s.Type != stanzaType {
+			continue
+		}
+		if tried++; tried > maxStanzas {
+			return nil, fmt.Errorf("more than %d hsmkeys stanzas: %w", maxStanzas, blob.ErrIntegrity)
+		}
+		fileKey, err := i.unwrap(s)
+		if errors.Is(err, blob.ErrNotFound) {
+			missing = err // another keyring's, perhaps; the next one may be ours
+			continue
+		}
+		return fileKey, err
+	}
+	if missing != nil {
+		return nil, missing
+	}
+	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), "it is encrypted for somebody else, or with another tool")
+}
+
+// unwrap opens the key that a stanza names. The name proves nothing: the blob has
+// to verify, its key id has to be the stanza's, and the key has to unwrap the
+// file key; then age holds the header's MAC against the file key.
+func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
+	ref, id, err := parseStanza(s)
+	if err != nil {
+		return nil, err
+	}
+	key, err := i.keyring.Open(i.ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Close()
+	if key.id != id {
+		return nil, hint(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound),
+			"it was encrypted with another keyring; choose its --store")
+	}
+	if key.Spec().Use != token.WrapKeys {
+		return nil, fmt.Errorf("the file names key %q, which has the purpose %q: %w", ref, key.Entry.Purpose, blob.ErrIntegrity)
+	}
+	fileKey, err := key.UnwrapData(i.ctx, s.Body)
+	if errors.Is(err, token.ErrWrapped) {
+		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
+	}
+	return fileKey, err
+}
+
+func parseStanza(s *age.Stanza) (Ref, blob.ID, error) {
+	var id blob.ID
+	malformed := func(what string) (Ref, blob.ID, error) {
+		return Ref{}, id, fmt.Errorf("hsmkeys stanza: %s: %w", what, blob.ErrMalformed)
+	}
+	if len(s.Args) != 3 || len(s.Body) != 24 {
+		return malformed("it does not have three arguments and a body of 24 bytes")
+	}
+	ref, err := ParseRef(s.Args[0] + "@" + s.Args[1])
+	if err != nil {
+		return malformed("its key name or version is not valid")
+	}
+	raw, err := base64.RawStdEncoding.Strict().DecodeString(s.Args[2])
+	if err != nil || len(raw) != len(id) {
+		return malformed("its key id is not 16 bytes in base64")
+	}
+	return ref, blob.ID(raw), nil
+}
+
+// sourceReader remembers an error of the source, so that a disk that fails is not
+// taken for a file that is damaged.
+type sourceReader struct {
+	src io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.src.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// classify finds out what an error of age's means.
+func (s *sourceReader) classify(err error) error {
+	switch {
+	case s.err != nil:
+		return fmt.Errorf("read the file: %w", s.err)
+	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, blob.ErrNotFound), errors.As(err, new(*token.Error)),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	default:
+		return fmt.Errorf("not an intact age file: %w: %w", err, blob.ErrIntegrity)
+	}
+}
+
+type plainReader struct {
+	plain  io.Reader
+	source *sourceReader
+}
+
+func (r *plainReader) Read(p []byte) (int, error) {
+	n, err := r.plain.Read(p)
+	if err != nil && err != io.EOF {
+		err = r.source.classify(err)
+	}
+	return n, err
+}

@@ -1,0 +1,155 @@
+// Package hsmkeys stores session keys safely outside the hardware.
+//
+// A key exchange pair lives on a PKCS #11 token and never leaves it. A session
+// key is made on the token, wrapped to the pair's public key and signed by the
+// pair, both inside the token; what comes out is a key blob, and it may lie on
+// storage that nobody needs to trust. Reading it back means: verify the
+// signature, then unwrap in the token, then use the key. It is the procedure
+// "Storing Session Keys" of Microsoft's CryptoAPI, done with PKCS #11 and CMS.
+//
+// The signature is what it is all about. Wrapping needs only the public key, so
+// without a signature somebody with access to the storage could put a session
+// key of their own in the place of ours, and read everything that we encrypt
+// from then on.
+//
+// [Found] starts a keyring, [OpenKeyring] opens it with its token, and
+// [OpenWithCertificate] opens it for verification where there is no token. A
+// [Keyring] makes keys ([Keyring.Create]), opens them ([Keyring.Open]), and
+// encrypts and decrypts files under them ([Keyring.Encrypt], [Keyring.Decrypt]).
+// The files are age v1 files.
+//
+// Errors keep what packages token and blob say. [errors.Is] tells them apart:
+// [blob.ErrIntegrity] when a signature, a digest or a name did not hold,
+// [blob.ErrNotFound], [blob.ErrExists], [blob.ErrName], and those of package
+// token.
+//
+// A Keyring is safe for concurrent use, by many goroutines and many processes.
+package hsmkeys
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Keyring is the keys of a store, the members who hold them, and the token of
+// one of these members.
+type Keyring struct {
+	store   blob.Store
+	members *blob.VerifiedMembers
+	token   *token.Token   // nil without a token
+	pair    *token.KeyPair // nil without a token
+}
+
+// Found starts a keyring in a store that has none: it makes the pair's
+// certificate where the token has none yet, and signs the first list of
+// members, with the pair as the only owner. It refuses with [blob.ErrExists] when
+// the store has a keyring.
+func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, label string) (*Keyring, error) {
+	if err := refuseFounded(ctx, store); err != nil {
+		return nil, err
+	}
+	certificate, err := pair.Certificate(ctx)
+	if err == nil && certificate == nil {
+		certificate, err = pair.Certify(ctx, label)
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := randomID(t)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	list, err := blob.SignMembers(blob.MemberList{
+		KeyringID: id, Number: 1, Created: now,
+		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate}},
+	}, pair, scheme(pair), now)
+	if err != nil {
+		return nil, fmt.Errorf("sign the first list of members: %w", err)
+	}
+	if err := store.Put(ctx, blob.MembersPath(1), list); err != nil {
+		return nil, fmt.Errorf("store the first list of members: %w", err)
+	}
+	return OpenKeyring(ctx, t, pair, store)
+}
+
+func refuseFounded(ctx context.Context, store blob.Store) error {
+	for path, err := range store.List(ctx, "keyring/") {
+		if err != nil {
+			return fmt.Errorf("look for a keyring: %w", err)
+		}
+		return hint(fmt.Errorf("found a keyring: %q: %w", path, blob.ErrExists), "the store has a keyring; choose another --store")
+	}
+	return nil
+}
+
+// OpenKeyring opens a keyring with the token of an owner. Trust starts at the
+// pair's public key, as the token's private key object gives it, and reaches the
+// list of members through its signatures, see [Keyring.Members].
+func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store) (*Keyring, error) {
+	members, err := loadMembers(ctx, store, pair.Public())
+	if err != nil {
+		return nil, err
+	}
+	return &Keyring{store: store, members: members, token: t, pair: pair}, nil
+}
+
+// OpenWithCertificate opens a keyring without a token, to list and verify it.
+// Trust starts at the public key of the certificate, an owner's, which must not
+// come from the storage.
+func OpenWithCertificate(ctx context.Context, certificate *x509.Certificate, store blob.Store) (*Keyring, error) {
+	members, err := loadMembers(ctx, store, certificate.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Keyring{store: store, members: members}, nil
+}
+
+// ID is the keyring's id, 16 random bytes. It is in every signature.
+func (k *Keyring) ID() blob.ID { return k.members.List().KeyringID }
+
+// Members are the holders of the keys: owners and backup authorities.
+func (k *Keyring) Members() []blob.Member { return k.members.List().Members }
+
+// errNoToken is for a keyring that was opened with a certificate.
+var errNoToken = errors.New("the keyring was opened without a token")
+
+// scheme is the signature that the pair's token can make.
+func scheme(pair *token.KeyPair) blob.SignatureScheme {
+	if pair.PSS() {
+		return blob.RSAPSS
+	}
+	return blob.RSAPKCS1v15
+}
+
+// randomID takes 16 bytes from the token's random number generator.
+func randomID(t *token.Token) (blob.ID, error) {
+	var id blob.ID
+	random, err := t.Random()
+	if err != nil {
+		return id, err
+	}
+	if _, err := io.ReadFull(random, id[:]); err != nil {
+		return id, fmt.Errorf("get random bytes from the token: %w", err)
+	}
+	return id, nil
+}
+
+// publicKeys are the keys of the members with a role.
+func publicKeys(members []blob.Member, role blob.Role) []crypto.PublicKey {
+	var keys []crypto.PublicKey
+	for _, m := range members {
+		if m.Role == role {
+			keys = append(keys, m.Certificate.PublicKey)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,83 @@
+package hsmkeys
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Key is a session key that was verified and unwrapped, ready for use.
+type Key struct {
+	Entry Entry
+	token.SessionKey
+
+	id blob.ID
+}
+
+// Open verifies a key's blob and unwraps the key in the token, in that order. The
+// caller closes it.
+func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
+	b, wrapped, err := k.wrapped(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	session, err := k.pair.Unwrap(ctx, specOf(b), wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("open key %q: %w", ref, err)
+	}
+	return &Key{Entry: k.entry(b), SessionKey: session, id: b.Descriptor().KeyID}, nil
+}
+
+// Load verifies and unwraps a key into a token object with a label, for other
+// PKCS #11 applications. The object is sensitive and not extractable; its CKA_ID
+// is the key id; it may do what the key's purpose says and nothing else.
+func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
+	b, wrapped, err := k.wrapped(ctx, ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	id := b.Descriptor().KeyID
+	if err := k.pair.Load(ctx, specOf(b), wrapped, label, id[:]); err != nil {
+		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
+	}
+	return k.entry(b), nil
+}
+
+// Reveal verifies a key and gives its value, for a program that must have it. The
+// caller overwrites it after use.
+func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
+	b, wrapped, err := k.wrapped(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	value, err := k.pair.Reveal(ctx, specOf(b), wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("reveal key %q: %w", ref, err)
+	}
+	return value, nil
+}
+
+// wrapped gives a verified blob and what in it is wrapped to the token's pair.
+func (k *Keyring) wrapped(ctx context.Context, ref Ref) (*blob.Blob, token.Wrapped, error) {
+	if k.token == nil {
+		return nil, token.Wrapped{}, errNoToken
+	}
+	b, err := k.loadRef(ctx, ref)
+	if err != nil {
+		return nil, token.Wrapped{}, err
+	}
+	id, err := blob.SubjectKeyID(k.pair.Public())
+	if err != nil {
+		return nil, token.Wrapped{}, err
+	}
+	r, ok := b.Recipient(id)
+	if !ok || r.Transport == nil {
+		return nil, token.Wrapped{}, hint(fmt.Errorf("key %q is not wrapped to this token's pair: %w", ref, blob.ErrNotFound),
+			"hsmkeys show tells the holders; one of them can rewrap it")
+	}
+	return b, token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil
+}
+
+func specOf(b *blob.Blob) token.Spec { return spec(b.Algorithm(), b.Descriptor().Purpose) }
