@@ -211,20 +211,27 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	// O_NONBLOCK: to open a FIFO without a writer would wait for one.
+	// To open a device can act on it, so look first. Nothing holds still
+	// between the look and the opening: O_NONBLOCK, as to open a FIFO without
+	// a writer would wait for one, and look again.
+	before, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, storeError("read", name, err)
+	}
+	if err := readable(name, before); err != nil {
+		return nil, err
+	}
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, storeError("read", name, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
+	opened, err := f.Stat()
+	if err != nil {
 		return nil, storeError("read", name, err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: read %s: not a regular file but %v", ErrNotFound, name, info.Mode().Type())
-	case info.Size() > MaxSize:
-		return nil, fmt.Errorf("%w: read %s: %d bytes, at most %d are allowed", ErrTooLarge, name, info.Size(), MaxSize)
+	}
+	if err := readable(name, opened); err != nil {
+		return nil, err
 	}
 	// The file may have grown since.
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
@@ -235,6 +242,16 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: read %s: more than %d bytes", ErrTooLarge, name, MaxSize)
 	}
 	return data, nil
+}
+
+func readable(name string, info fs.FileInfo) error {
+	switch {
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%w: read %s: not a regular file but %v", ErrNotFound, name, info.Mode().Type())
+	case info.Size() > MaxSize:
+		return fmt.Errorf("%w: read %s: %d bytes, at most %d are allowed", ErrTooLarge, name, info.Size(), MaxSize)
+	}
+	return nil
 }
 
 // List implements [Store]. The objects of a directory come before those of the

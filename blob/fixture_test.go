@@ -1,0 +1,164 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Keys of the tests. They are made once, as RSA keys take their time.
+var (
+	ownerRSA     = sync.OnceValue(func() crypto.Signer { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+	strangerRSA  = sync.OnceValue(func() crypto.Signer { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+	ownerP256    = sync.OnceValue(func() crypto.Signer { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+	ownerP384    = sync.OnceValue(func() crypto.Signer { return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
+	ownerP521    = sync.OnceValue(func() crypto.Signer { return must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)) })
+	strangerP256 = sync.OnceValue(func() crypto.Signer { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+)
+
+// signers are one key for each suite.
+var signers = []struct {
+	name   string
+	scheme SignatureScheme
+	key    func() crypto.Signer
+}{
+	{"pss", RSAPSS, ownerRSA},
+	{"pkcs1v15", RSAPKCS1v15, ownerRSA},
+	{"ecdsa-p256", ECDSA, ownerP256},
+	{"ecdsa-p384", ECDSA, ownerP384},
+	{"ecdsa-p521", ECDSA, ownerP521},
+}
+
+var (
+	created = time.Date(2025, 3, 14, 15, 9, 26, 0, time.UTC)
+	signed  = time.Date(2026, 2, 7, 18, 28, 18, 0, time.UTC)
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func payroll() Descriptor {
+	return Descriptor{
+		KeyringID:  ID(bytes.Repeat([]byte{0x4b}, 16)),
+		Name:       "payroll",
+		Version:    2,
+		Revision:   3,
+		KeyID:      ID(bytes.Repeat([]byte{0x1d}, 16)),
+		Created:    created,
+		Purpose:    WrapKeys,
+		CheckValue: []byte{0xc0, 0xff, 0xee},
+		Replaces:   bytes.Repeat([]byte{0x5e}, 32),
+	}
+}
+
+func keyID(key crypto.Signer) []byte { return must(SubjectKeyID(key.Public())) }
+
+// transport is a recipient with an RSA key. Here nobody unwraps, so the wrapped
+// key need only look like one.
+func transport(subjectKeyID []byte, hash crypto.Hash) Recipient {
+	return Recipient{SubjectKeyID: subjectKeyID, Transport: &KeyTransport{hash, bytes.Repeat([]byte{0xe1}, 256)}}
+}
+
+func agreement(subjectKeyID []byte, curve ecdh.Curve, a Algorithm) Recipient {
+	ephemeral := must(curve.GenerateKey(rand.Reader)).PublicKey()
+	return Recipient{SubjectKeyID: subjectKeyID, Agreement: &KeyAgreement{ephemeral, bytes.Repeat([]byte{0xa2}, a.KeySize()+8)}}
+}
+
+// holders is a content for one RSA and one EC holder.
+func holders(owner crypto.Signer) Content {
+	return Content{AES256, []Recipient{
+		transport(keyID(owner), crypto.SHA256),
+		agreement(bytes.Repeat([]byte{0x0b}, 20), ecdh.P256(), AES256),
+	}}
+}
+
+func trust(keys ...crypto.Signer) (out []crypto.PublicKey) {
+	for _, k := range keys {
+		out = append(out, k.Public())
+	}
+	return out
+}
+
+func mustSign(t testing.TB, d Descriptor, c Content, key crypto.Signer, scheme SignatureScheme) []byte {
+	t.Helper()
+	der, err := Sign(d, c, key, scheme, signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// parseAndVerify is what every reader of a store does.
+func parseAndVerify(der []byte, trusted []crypto.PublicKey, at Place) (*Blob, error) {
+	u, err := Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	return u.Verify(trusted, at)
+}
+
+func parseAndVerifyMembers(der []byte, trusted []crypto.PublicKey, number int) (*VerifiedMembers, error) {
+	u, err := ParseMembers(der)
+	if err != nil {
+		return nil, err
+	}
+	return u.Verify(trusted, number)
+}
+
+// wantError checks that err is the sentinel, an ErrIntegrity, and says part.
+func wantError(t *testing.T, err, sentinel error, part string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("accepted, want %q", sentinel)
+	}
+	if !errors.Is(err, sentinel) || !errors.Is(err, ErrIntegrity) {
+		t.Errorf("error %q is not %q", err, sentinel)
+	}
+	if !strings.Contains(err.Error(), part) {
+		t.Errorf("error %q does not say %q", err, part)
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %q is not one line", err)
+	}
+}
+
+// certificate makes a self-signed certificate whose subject key identifier is
+// the one that blobs use.
+func certificate(t testing.TB, key crypto.Signer) *x509.Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "key exchange"},
+		NotBefore:             time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:              time.Date(2120, 1, 1, 0, 0, 0, 0, time.UTC),
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement | x509.KeyUsageCertSign,
+		SubjectKeyId:          keyID(key),
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
