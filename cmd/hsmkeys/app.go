@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+	"github.com/urfave/cli/v2/altsrc"
+)
+
+// newApp is the whole command line. Each command is in the file of its name.
+func newApp() *cli.App {
+	flags := globalFlags()
+	return &cli.App{
+		Name:    "hsmkeys",
+		Usage:   "session keys, wrapped and signed by a PKCS #11 token, stored anywhere",
+		Version: version(),
+		Flags:   flags,
+		Before:  func(c *cli.Context) error { return readConfig(c, flags) },
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage("no command %q; hsmkeys help lists them", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{
+			tokenCommand(), initCommand(), certificateCommand(),
+			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
+			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(),
+		},
+		Suggest:         true,
+		HideHelpCommand: false,
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} },
+		ExitErrHandler:  func(*cli.Context, error) {}, // report does that
+		CommandNotFound: nil,
+	}
+}
+
+// globalFlags can each be given as an option, in the environment and in the
+// configuration file, and are taken in that order.
+func globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Usage: "read options from this TOML `FILE`", EnvVars: []string{"HSMKEYS_CONFIG"}, DefaultText: "$XDG_CONFIG_HOME/hsmkeys/config.toml"},
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "module", Usage: "the PKCS #11 `LIBRARY` of the token", EnvVars: []string{"HSMKEYS_MODULE"}}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "token", Usage: "the token, a label or an RFC 7512 `URI`", EnvVars: []string{"HSMKEYS_TOKEN"}, DefaultText: "the only one"}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "store", Usage: "the `DIRECTORY` of the key blobs", EnvVars: []string{"HSMKEYS_STORE"}, DefaultText: "$XDG_DATA_HOME/hsmkeys"}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "pin-source", Usage: "where the PIN comes from: prompt, env:`NAME` or file:PATH", EnvVars: []string{"HSMKEYS_PIN_SOURCE"}, DefaultText: "prompt"}),
+		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "json", Usage: "print one JSON document", EnvVars: []string{"HSMKEYS_JSON"}}),
+		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
+	}
+}
+
+// readConfig reads the configuration file. One that was named must be there.
+func readConfig(c *cli.Context, flags []cli.Flag) error {
+	path := c.String("config")
+	if path == "" {
+		path = filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "hsmkeys", "config.toml")
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	source, err := altsrc.NewTomlSourceFromFile(path)
+	if err != nil {
+		return usage("configuration file %q: %v", path, err)
+	}
+	if err := altsrc.ApplyInputSourceValues(c, source, flags); err != nil {
+		return usage("configuration file %q: %v", path, err)
+	}
+	return nil
+}
+
+// xdg is a directory of the XDG Base Directory Specification.
+func xdg(variable, below string) string {
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return below
+	}
+	return filepath.Join(home, below)
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

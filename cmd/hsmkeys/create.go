@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func createCommand() *cli.Command {
+	return &cli.Command{
+		Name: "create", Usage: "make a session key, wrapped, signed and stored", ArgsUsage: "NAME",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "algorithm", Value: "aes256", Usage: "aes128, aes192, aes256, hmac-sha256, hmac-sha384 or hmac-sha512"},
+			&cli.StringFlag{Name: "purpose", Usage: "wrap, for files; encrypt or mac, for other applications (hsmkeys load)", DefaultText: "wrap, or mac for hmac"},
+		},
+		Action: func(c *cli.Context) error {
+			name, err := oneArgument(c, "the NAME of the key")
+			if err != nil {
+				return err
+			}
+			if err := blob.ValidName(name); err != nil {
+				return err
+			}
+			algorithm, err := blob.ParseAlgorithm(c.String("algorithm"))
+			if err != nil {
+				return usage("--algorithm: %v", err)
+			}
+			var purpose blob.Purpose
+			if c.IsSet("purpose") {
+				if purpose, err = blob.ParsePurpose(c.String("purpose")); err != nil {
+					return usage("--purpose: %v", err)
+				}
+				if (purpose == blob.Authenticate) != algorithm.IsHMAC() {
+					return usage("a key for %s cannot have the purpose %q", algorithm, purpose)
+				}
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				e, err := k.Create(c.Context, name, algorithm, purpose)
+				if err != nil {
+					return err
+				}
+				return printMade(c, e)
+			})
+		},
+	}
+}
+
+func rotateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "NAME",
+		Action: func(c *cli.Context) error {
+			name, err := oneArgument(c, "the NAME of the key")
+			if err != nil {
+				return err
+			}
+			if err := blob.ValidName(name); err != nil {
+				return err
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				e, err := k.Rotate(c.Context, name)
+				if err != nil {
+					return err
+				}
+				return printMade(c, e)
+			})
+		},
+	}
+}
+
+func printMade(c *cli.Context, e hsmkeys.Entry) error {
+	if c.Bool("json") {
+		return printJSON(e)
+	}
+	fmt.Printf("%s created: %s, key id %s\n", ref(e), e.Algorithm, e.KeyID)
+	return nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+var keyTypes = map[string]int{"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
+
+func initCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "make the key exchange pair and found the keyring",
+		Description: "Makes an RSA pair and its certificate on the token, and writes the first list of members to the store.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072 or rsa4096"},
+			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
+			&cli.BoolFlag{Name: "adopt", Usage: "use the pair with that label, which is on the token already"},
+		},
+		Action: func(c *cli.Context) error {
+			bits, ok := keyTypes[c.String("key-type")]
+			if !ok {
+				return usage("--key-type is rsa2048, rsa3072 or rsa4096, not %q", c.String("key-type"))
+			}
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			store, err := blob.CreateDir(storePath(c)) // before the token makes a pair for nothing
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if err := refuseKeyring(c, store); err != nil {
+				return err
+			}
+			return withToken(c, func(t *token.Token, sel token.Selector) error {
+				pair, err := pairFor(c, t, sel, bits)
+				if err != nil {
+					return err
+				}
+				k, err := hsmkeys.Found(c.Context, t, pair, store, t.Info().Label)
+				if err != nil {
+					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt when that is mended: %w", pair.Label(), err)
+				}
+				return printFounded(c, k, pair, store)
+			})
+		},
+	}
+}
+
+// pairFor makes the pair, or finds the one to adopt.
+func pairFor(c *cli.Context, t *token.Token, sel token.Selector, bits int) (*token.KeyPair, error) {
+	label := c.String("label")
+	if label == "" {
+		label = sel.Object
+	}
+	if c.Bool("adopt") && label == "" && len(sel.ID) > 0 {
+		return t.KeyPair(c.Context, token.PairName{ID: sel.ID})
+	}
+	if label == "" {
+		label = defaultLabel
+	}
+	if c.Bool("adopt") {
+		return t.KeyPair(c.Context, token.PairName{Label: label, ID: sel.ID})
+	}
+	return t.GenerateKeyPair(c.Context, label, bits)
+}
+
+func refuseKeyring(c *cli.Context, store blob.Store) error {
+	_, err := store.Get(c.Context, blob.MembersPath(1))
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists)
+	}
+	return err
+}
+
+func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *blob.Dir) error {
+	if c.Bool("json") {
+		return printJSON(map[string]string{
+			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()),
+		})
+	}
+	fmt.Printf("key exchange pair %s, id %x\n", printable(pair.Label()), pair.ID())
+	fmt.Printf("keyring %s founded in %s\n", k.ID(), store)
+	fmt.Println("keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem")
+	return nil
+}

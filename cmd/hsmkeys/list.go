@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func listCommand() *cli.Command {
+	return &cli.Command{
+		Name: "list", Usage: "the newest version of every key, verified",
+		Flags: []cli.Flag{certificateFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error {
+				entries := []hsmkeys.Entry{}
+				var failed error
+				for e, err := range k.List(c.Context) {
+					if err != nil {
+						say(err)
+						failed = errors.Join(failed, err)
+						continue
+					}
+					entries = append(entries, e)
+				}
+				if failed != nil {
+					failed = errors.Join(errReported, failed)
+				}
+				return errors.Join(printEntries(c, entries), failed)
+			})
+		},
+	}
+}
+
+// printEntries prints a line for each key.
+func printEntries(c *cli.Context, entries []hsmkeys.Entry) error {
+	if c.Bool("json") {
+		return printJSON(entries)
+	}
+	rows := [][]string{{"NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS"}}
+	for _, e := range entries {
+		var holders []string
+		for _, h := range e.Holders {
+			holders = append(holders, printable(h.Label))
+		}
+		rows = append(rows, []string{e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Algorithm, e.Purpose, when(e.Created), strings.Join(holders, ", ")})
+	}
+	return table(rows)
+}
+
+func showCommand() *cli.Command {
+	return &cli.Command{
+		Name: "show", Usage: "all about one key, verified", ArgsUsage: "NAME[@VERSION]",
+		Flags: []cli.Flag{certificateFlag()},
+		Action: func(c *cli.Context) error {
+			ref, err := keyArgument(c)
+			if err != nil {
+				return err
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error {
+				e, err := k.Show(c.Context, ref)
+				if err != nil {
+					return err
+				}
+				return printEntry(c, e)
+			})
+		},
+	}
+}
+
+// keyArgument is the NAME[@VERSION] of commands that take one key.
+func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
+	arg, err := oneArgument(c, "NAME or NAME@VERSION")
+	if err != nil {
+		return hsmkeys.Ref{}, err
+	}
+	return hsmkeys.ParseRef(arg)
+}
+
+func historyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "history", Usage: "every version and revision of a key, verified", ArgsUsage: "NAME",
+		Flags: []cli.Flag{certificateFlag()},
+		Action: func(c *cli.Context) error {
+			name, err := oneArgument(c, "the NAME of the key")
+			if err != nil {
+				return err
+			}
+			if err := blob.ValidName(name); err != nil {
+				return err
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error {
+				entries, err := k.History(c.Context, name)
+				if len(entries) == 0 {
+					return err
+				}
+				if c.Bool("json") {
+					return errors.Join(err, printJSON(entries))
+				}
+				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID"}}
+				for _, e := range entries {
+					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), when(e.Signed), printable(e.Signer.Label), e.KeyID})
+				}
+				return errors.Join(err, table(rows))
+			})
+		},
+	}
+}

@@ -1,0 +1,31 @@
+// Command hsmkeys stores session keys safely outside the hardware: made, wrapped
+// and signed on a PKCS #11 token, stored anywhere.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// What waits for the token, a pipe or a person cannot be interrupted; it is
+	// given a moment to clean up, and then left.
+	context.AfterFunc(ctx, func() {
+		time.Sleep(2 * time.Second)
+		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
+		os.Exit(statusFailed)
+	})
+	app := newApp()
+	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
+		return report(ctx, err)
+	}
+	return 0
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+)
+
+// printJSON prints one document.
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// table prints rows in columns; the first row is the heading.
+func table(rows [][]string) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+// printable quotes a text that somebody else wrote when it could play tricks on
+// the terminal.
+func printable(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func ref(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
+
+// printEntry describes one key.
+func printEntry(c *cli.Context, e hsmkeys.Entry) error {
+	if c.Bool("json") {
+		return printJSON(e)
+	}
+	rows := [][]string{
+		{"name", e.Name},
+		{"version", fmt.Sprintf("%d, revision %d", e.Version, e.Revision)},
+		{"key id", e.KeyID},
+		{"algorithm", e.Algorithm},
+		{"purpose", e.Purpose},
+		{"created", when(e.Created)},
+		{"signed", fmt.Sprintf("%s by %s, %s", when(e.Signed), printable(e.Signer.Label), e.Signature)},
+	}
+	for i, h := range e.Holders {
+		title := "holders"
+		if i > 0 {
+			title = ""
+		}
+		rows = append(rows, []string{title, fmt.Sprintf("%s (%s), %s, key %s", printable(h.Label), h.Role, h.Wrapping, h.SubjectKeyID)})
+	}
+	if e.CheckValue != "" {
+		rows = append(rows, []string{"check value", e.CheckValue})
+	}
+	if e.Residence != "" {
+		rows = append(rows, []string{"residence", e.Residence})
+	}
+	rows = append(rows, []string{"keyring", e.Keyring}, []string{"blob sha256", e.Digest})
+	return table(rows)
+}
+
+// openInput opens a file, or stdin for "-" or nothing.
+func openInput(path string) (io.ReadCloser, error) {
+	if path == "" || path == "-" {
+		return io.NopCloser(os.Stdin), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(usage("%q is a directory", path), f.Close())
+	}
+	return f, nil
+}
+
+// writeOutput lets f write to a file, or to stdout for "-" or nothing. A file gets
+// its name only when f has succeeded and everything is on the disk; until then it
+// has another, and after a failure it is gone.
+func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err error) {
+	if path == "" || path == "-" {
+		w := bufio.NewWriterSize(os.Stdout, 64<<10)
+		return errors.Join(f(w), w.Flush()) // what was written before a failure is authentic
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		out, err := os.OpenFile(path, os.O_WRONLY, 0) // a device or a pipe keeps its name
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(out), out.Close())
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".hsmkeys-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	// Also when the program is interrupted while it waits for its input.
+	stop := context.AfterFunc(ctx, func() { _ = os.Remove(temporary.Name()) })
+	defer stop()
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temporary.Name())
+		}
+	}()
+	w := bufio.NewWriterSize(temporary, 256<<10)
+	if err := errors.Join(f(w), w.Flush()); err != nil {
+		_ = temporary.Close()
+		return err
+	}
+	if err := errors.Join(temporary.Sync(), temporary.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary.Name(), path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func syncDirectory(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// copyAll copies until the end or until ctx is done.
+func copyAll(ctx context.Context, dst io.Writer, src io.Reader) error {
+	buffer := make([]byte, 256<<10)
+	defer clear(buffer)
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, &interruptible{ctx, src}, buffer)
+	return err
+}
+
+type interruptible struct {
+	ctx context.Context
+	src io.Reader
+}
+
+func (r *interruptible) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.src.Read(p)
+}

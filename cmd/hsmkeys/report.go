@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Exit statuses.
+const (
+	statusFailed    = 1
+	statusUsage     = 2
+	statusIntegrity = 3 // a signature, a digest or a name did not hold
+	statusNotFound  = 4
+	statusToken     = 5 // token or PIN
+)
+
+// usageError is a command line that cannot be carried out.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// status is the exit status for an error. Integrity goes first: whatever else is
+// wrong, this is what a script must not overlook.
+func status(err error) int {
+	switch {
+	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI):
+		return statusUsage
+	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, token.ErrPlanted), errors.Is(err, token.ErrWrapped):
+		return statusIntegrity
+	case errors.Is(err, blob.ErrNotFound):
+		return statusNotFound
+	case errors.As(err, new(*token.Error)):
+		return statusToken
+	default:
+		return statusFailed
+	}
+}
+
+// report prints an error in one line, and a hint where there is one.
+func report(ctx context.Context, err error) int {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
+		return statusFailed
+	}
+	if errors.Is(err, errReported) {
+		return status(err)
+	}
+	say(err)
+	return status(err)
+}
+
+// say prints an error and its hint.
+func say(err error) {
+	fmt.Fprintln(os.Stderr, "hsmkeys: "+oneLine(err.Error()))
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintln(os.Stderr, "hint: "+oneLine(hint))
+	}
+}
+
+// errReported marks an error whose parts have been printed.
+var errReported = errors.New("some keys failed")
+
+func hintFor(err error) string {
+	var h interface{ Hint() string }
+	switch {
+	case errors.As(err, &h) && h.Hint() != "":
+		return h.Hint()
+	case errors.Is(err, syscall.ENOSPC):
+		return "the disk is full; the store is as it was"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return "the directory or file cannot be written or read by this user"
+	case errors.Is(err, blob.ErrName):
+		return "names are segments of a-z 0-9 . _ - joined by /, at most 128 bytes, none starting with . or ending in .cms"
+	}
+	return ""
+}
+
+// oneLine keeps an error on one line, and the terminal safe from what it quotes.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		if r < 0x20 || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(s))
+}
+
+// notFound is for things other than keys that are not there.
+func notFound(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, blob.ErrNotFound)...)
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// defaultLabel is the label of the key exchange pair where none is named.
+const defaultLabel = "hsmkeys"
+
+// selector reads --token, and the module that goes with it.
+func selector(c *cli.Context) (token.Selector, string, error) {
+	sel, err := token.ParseSelector(c.String("token"))
+	if err != nil {
+		return sel, "", err
+	}
+	module := c.String("module")
+	if module == "" {
+		module = sel.ModulePath
+	}
+	if module == "" {
+		return sel, "", usage("no PKCS #11 module named; use --module, HSMKEYS_MODULE or a URI's module-path")
+	}
+	return sel, module, nil
+}
+
+// withToken logs in, runs f and closes the token.
+func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error {
+	sel, module, err := selector(c)
+	if err != nil {
+		return err
+	}
+	t, err := token.Open(c.Context, token.Config{
+		Module: module, Token: sel, FinalTry: c.Bool("final-try"),
+		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
+			return readPIN(ctx, pinSource(c.String("pin-source"), sel), fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(t, sel), t.Close())
+}
+
+// withPair is withToken for commands that work with the key exchange pair.
+func withPair(c *cli.Context, f func(*token.Token, *token.KeyPair) error) error {
+	return withToken(c, func(t *token.Token, sel token.Selector) error {
+		name := token.PairName{Label: sel.Object, ID: sel.ID}
+		if name.Label == "" && len(name.ID) == 0 {
+			name.Label = defaultLabel
+		}
+		pair, err := t.KeyPair(c.Context, name)
+		if err != nil {
+			return err
+		}
+		return f(t, pair)
+	})
+}
+
+// withKeyring opens the keyring with its token.
+func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
+	store, err := openStore(c)
+	if err != nil {
+		return err // before anybody is asked for a PIN
+	}
+	defer store.Close()
+	return withPair(c, func(t *token.Token, pair *token.KeyPair) error {
+		k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store)
+		if err != nil {
+			return err
+		}
+		return f(k)
+	})
+}
+
+// withReading opens the keyring with its token, or without one where the command
+// was given --certificate.
+func withReading(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
+	path := c.String("certificate")
+	if path == "" {
+		return withKeyring(c, f)
+	}
+	certificate, err := readCertificate(path)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	k, err := hsmkeys.OpenWithCertificate(c.Context, certificate, store)
+	if err != nil {
+		return err
+	}
+	return f(k)
+}
+
+// certificateFlag is for the commands that only verify.
+func certificateFlag() cli.Flag {
+	return &cli.StringFlag{Name: "certificate", Usage: "use an owner's certificate from this `FILE` in place of the token"}
+}
+
+func storePath(c *cli.Context) string {
+	if path := c.String("store"); path != "" {
+		return path
+	}
+	return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "hsmkeys")
+}
+
+func openStore(c *cli.Context) (*blob.Dir, error) {
+	path := storePath(c)
+	store, err := blob.OpenDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("store %q: no keyring there; hsmkeys init founds one: %w", path, blob.ErrNotFound)
+	}
+	return store, err
+}
+
+// readCertificate reads one certificate, PEM or DER.
+func readCertificate(path string) (*x509.Certificate, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, blob.MaxSize))
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(data); block != nil {
+		if block.Type != "CERTIFICATE" {
+			return nil, usage("%q holds a PEM block of type %q, not a certificate", path, block.Type)
+		}
+		data = block.Bytes
+	}
+	certificate, err := x509.ParseCertificate(data)
+	if err != nil {
+		return nil, usage("%q is not a certificate: %v", path, err)
+	}
+	return certificate, nil
+}
+
+// oneArgument is the argument of commands that take exactly one.
+func oneArgument(c *cli.Context, what string) (string, error) {
+	if c.NArg() != 1 {
+		return "", usage("%s takes one argument, %s", c.Command.FullName(), what)
+	}
+	return c.Args().First(), nil
+}
+
+func noArgument(c *cli.Context) error {
+	if c.NArg() != 0 {
+		return usage("%s takes no argument, but there is %q", c.Command.FullName(), c.Args().First())
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+func tokenCommand() *cli.Command {
+	return &cli.Command{
+		Name: "token", Usage: "tokens of a PKCS #11 module",
+		Subcommands: []*cli.Command{tokenListCommand(), tokenInitCommand()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage("no command token %q; there are list and init", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+func tokenListCommand() *cli.Command {
+	return &cli.Command{
+		Name: "list", Usage: "slots, tokens, and what each can do; needs no PIN",
+		Action: func(c *cli.Context) error {
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			_, module, err := selector(c)
+			if err != nil {
+				return err
+			}
+			all, err := token.List(module)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(all)
+			}
+			rows := [][]string{{"SLOT", "LABEL", "SERIAL", "MODEL", "FIRMWARE", "PIN", "CAN"}}
+			for _, t := range all {
+				label := printable(t.Label)
+				if !t.Initialized {
+					label = "(blank)"
+				}
+				rows = append(rows, []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, t.PIN.String(), can(t.Can)})
+			}
+			return table(rows)
+		},
+	}
+}
+
+// can names what the list of mechanisms promises.
+func can(c token.Can) string {
+	var words []string
+	for _, one := range []struct {
+		yes  bool
+		name string
+	}{
+		{c.GenerateRSA, "rsa"}, {c.WrapRSA, "oaep-wrap"}, {c.SignPSS, "pss"}, {c.GenerateAES, "aes"}, {c.WrapAES, "aes-key-wrap"},
+	} {
+		if one.yes {
+			words = append(words, one.name)
+		}
+	}
+	if words == nil {
+		return "-"
+	}
+	return strings.Join(words, " ")
+}
+
+func tokenInitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "initialise a blank token", ArgsUsage: "LABEL",
+		Description: "Sets the security officer's PIN and the user's. A token that is initialised is never touched.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "so-pin-source", Usage: "where the security officer's PIN comes from: prompt, env:`NAME` or file:PATH"},
+			&cli.UintFlag{Name: "slot", Usage: "the blank token in this slot", DefaultText: "the first"},
+		},
+		Action: func(c *cli.Context) error {
+			label, err := oneArgument(c, "the LABEL of the token")
+			if err != nil {
+				return err
+			}
+			sel, module, err := selector(c)
+			if err != nil {
+				return err
+			}
+			so, err := readPIN(c.Context, c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
+			if err != nil {
+				return err
+			}
+			user, err := readPIN(c.Context, pinSource(c.String("pin-source"), sel), "New PIN of the user", askNewSecret)
+			if err != nil {
+				clear(so)
+				return err
+			}
+			var slot *uint
+			if c.IsSet("slot") {
+				n := c.Uint("slot")
+				slot = &n
+			}
+			info, err := token.Initialize(module, slot, label, so, user)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(info)
+			}
+			fmt.Printf("token %s initialised, slot %d, serial %s\n", printable(info.Label), info.Slot, printable(info.Serial))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// verdict is one line of the result of verify.
+type verdict struct {
+	Name  string `json:"name"`
+	OK    bool   `json:"ok"`
+	Error string `json:"error,omitempty"`
+}
+
+func verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "verify every signature", ArgsUsage: "[NAME…]",
+		Description: "Verifies all revisions of the named keys, or of all keys. With --certificate no token is needed.",
+		Flags:       []cli.Flag{certificateFlag()},
+		Action: func(c *cli.Context) error {
+			for _, name := range c.Args().Slice() {
+				if err := blob.ValidName(name); err != nil {
+					return err
+				}
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error {
+				verdicts := []verdict{}
+				var failed error
+				for name, err := range k.Verify(c.Context, c.Args().Slice()...) {
+					v := verdict{Name: name, OK: err == nil}
+					if err != nil {
+						v.Error = oneLine(err.Error())
+						failed = errors.Join(failed, err)
+						say(err)
+					} else if !c.Bool("json") {
+						fmt.Printf("ok  %s\n", name)
+					}
+					verdicts = append(verdicts, v)
+				}
+				if failed != nil {
+					failed = errors.Join(errReported, failed)
+				}
+				if c.Bool("json") {
+					return errors.Join(printJSON(verdicts), failed)
+				}
+				return failed
+			})
+		},
+	}
+}
