@@ -121,7 +121,7 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 	if d.next(tagged(1)) {
 		out.Replaces = d.octetsOf("replaces", tagged(1), digestSize)
 	}
-	d.refuseLaterFields()
+	d.refuseLaterFields(2)
 	d.end()
 	if err := top.end(); err != nil {
 		return Descriptor{}, err
@@ -140,12 +140,12 @@ func (d *decoder) formatVersion() {
 	}
 }
 
-// refuseLaterFields fails when a context tag comes next: those are room for
-// fields that a later version may add. To ignore one would be to act on half
-// of what the signer said.
-func (d *decoder) refuseLaterFields() {
-	const classMask, contextClass = 0xc0, 0x80
-	if d.more() && d.in[0]&classMask == contextClass {
-		d.fail(fmt.Errorf("%w: %s has the field [%d]", ErrNewer, d.what, d.in[0]&0x1f))
+// refuseLaterFields fails when a context tag from first on comes next: those
+// are room for fields that a later version may add. To ignore one would be to
+// act on half of what the signer said.
+func (d *decoder) refuseLaterFields(first uint8) {
+	const classMask, contextClass, numberMask = 0xc0, 0x80, 0x1f
+	if d.more() && d.in[0]&classMask == contextClass && d.in[0]&numberMask >= first {
+		d.fail(fmt.Errorf("%w: %s has the field [%d]", ErrNewer, d.what, d.in[0]&numberMask))
 	}
 }

@@ -138,27 +138,25 @@ func wantError(t *testing.T, err, sentinel error, part string) {
 	}
 }
 
+// isIntegrity is the weakest that must hold of a refusal.
+func isIntegrity(err error) bool { return err != nil && errors.Is(err, ErrIntegrity) }
+
+func isMalformed(err error) bool { return isIntegrity(err) && errors.Is(err, ErrMalformed) }
+
 // certificate makes a self-signed certificate whose subject key identifier is
 // the one that blobs use.
-func certificate(t testing.TB, key crypto.Signer) *x509.Certificate {
-	t.Helper()
+func certificate(key crypto.Signer) *x509.Certificate { return selfSigned(key, keyID(key)) }
+
+func selfSigned(key crypto.Signer, subjectKeyID []byte) *x509.Certificate {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "key exchange"},
 		NotBefore:             time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
 		NotAfter:              time.Date(2120, 1, 1, 0, 0, 0, 0, time.UTC),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement | x509.KeyUsageCertSign,
-		SubjectKeyId:          keyID(key),
+		SubjectKeyId:          subjectKeyID,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))))
 }

@@ -267,7 +267,7 @@ func parseMemberList(der []byte) (MemberList, error) {
 		members.malformed("member", fmt.Sprintf("is not one of at most %d", MaxMembers))
 	}
 	members.end()
-	d.refuseLaterFields()
+	d.refuseLaterFields(1)
 	d.end()
 	if err := top.end(); err != nil {
 		return MemberList{}, err
@@ -283,7 +283,7 @@ func (d *decoder) member() Member {
 	m := d.sequence("member")
 	out := Member{Role: Role(m.enumerated("role")), Label: string(m.octets("label", cryptobyte_asn1.UTF8String))}
 	raw := m.element("certificate", cryptobyte_asn1.SEQUENCE)
-	m.refuseLaterFields()
+	m.refuseLaterFields(0)
 	if m.end() != nil {
 		return Member{}
 	}

@@ -1,0 +1,291 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// twoMembers is list 2 of a keyring, with an owner and a backup authority.
+func twoMembers() MemberList {
+	return MemberList{
+		KeyringID: payroll().KeyringID,
+		Number:    2,
+		Previous:  bytes.Repeat([]byte{0x9d}, 32),
+		Created:   created,
+		Members: []Member{
+			{Owner, "Anna’s token", certificate(ownerP256())},
+			{BackupAuthority, "the safe", certificate(strangerP256())},
+		},
+	}
+}
+
+func mustSignMembers(t testing.TB, l MemberList) []byte {
+	t.Helper()
+	der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// sameMembers compares lists by their certificates' bytes.
+var sameMembers = cmp.Comparer(func(a, b *x509.Certificate) bool { return a.Equal(b) })
+
+func TestMemberListSaysWhatWasSigned(t *testing.T) {
+	t.Parallel()
+	for _, s := range signers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			l := twoMembers()
+			der, err := SignMembers(l, s.key(), s.scheme, signed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := ParseMembers(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(u.SignerKeyID(), keyID(s.key())) {
+				t.Errorf("claimed signer is %x", u.SignerKeyID())
+			}
+			v, err := u.Verify(trust(strangerP256(), s.key()), 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(l, v.List(), sameMembers); diff != "" {
+				t.Error(diff)
+			}
+			if v.Digest() != sha256.Sum256(der) || !bytes.Equal(v.Bytes(), der) || !bytes.Equal(v.SignerKeyID(), keyID(s.key())) ||
+				v.SignatureScheme() != s.scheme || !v.SigningTime().Equal(signed) {
+				t.Error("digest, bytes, signer, scheme or time differ")
+			}
+			clear(der)
+			clear(v.Bytes())
+			clear(v.List().Previous)
+			clear(v.List().Members)
+			if diff := cmp.Diff(l, v.List(), sameMembers); diff != "" {
+				t.Errorf("changed: %s", diff)
+			}
+		})
+	}
+}
+
+func TestMemberListOfAnotherPlaceOrSignerIsRefused(t *testing.T) {
+	t.Parallel()
+	der := mustSignMembers(t, twoMembers())
+	_, err := parseAndVerifyMembers(der, trust(ownerP256()), 3)
+	wantError(t, err, ErrMisplaced, "signed as number 2, found as number 3")
+	// To be a member is not to be trusted: that is the caller's to decide.
+	_, err = parseAndVerifyMembers(der, trust(strangerP256()), 2)
+	wantError(t, err, ErrUntrusted, "none of the 1 trusted keys")
+	// An authority of the attacker's in place of ours.
+	u, err := ParseMembers(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := twoMembers()
+	l.Members[1].Certificate = certificate(ownerRSA())
+	u.signed.content = must(l.marshal())
+	_, err = parseAndVerifyMembers(must(u.signed.marshal()), trust(ownerP256()), 2)
+	wantError(t, err, ErrSignature, "messageDigest")
+}
+
+func TestSignMembersRefuses(t *testing.T) {
+	t.Parallel()
+	short := selfSigned(must(rsa.GenerateKey(rand.Reader, 1024)), nil)
+	_, edKey, _ := ed25519.GenerateKey(rand.Reader)
+	ed := &x509.Certificate{PublicKey: edKey.Public()}
+	for _, test := range []struct {
+		name string
+		edit func(*MemberList)
+		want string
+	}{
+		{"number 0", func(l *MemberList) { l.Number = 0 }, "number 0"},
+		{"a number above the limit", func(l *MemberList) { l.Number = MaxNumber + 1 }, "number 2147483648"},
+		{"a first list with one before it", func(l *MemberList) { l.Number = 1 }, "names one before it"},
+		{"a second list with none before it", func(l *MemberList) { l.Previous = nil }, "has 0 bytes"},
+		{"a digest of 20 bytes", func(l *MemberList) { l.Previous = make([]byte, 20) }, "has 20 bytes"},
+		{"no creation time", func(l *MemberList) { l.Created = time.Time{} }, "creation time"},
+		{"no members", func(l *MemberList) { l.Members = nil }, "0 members"},
+		{"65 members", func(l *MemberList) { l.Members = slices.Repeat(l.Members[:1], 65) }, "65 members"},
+		{"no owner", func(l *MemberList) { l.Members = l.Members[1:] }, "no member is an owner"},
+		{"the same key twice", func(l *MemberList) { l.Members[1].Certificate = certificate(ownerP256()) }, "is there twice"},
+		{"no role", func(l *MemberList) { l.Members[1].Role = 0 }, "unknown role 0"},
+		{"an unknown role", func(l *MemberList) { l.Members[1].Role = 3 }, "unknown role 3"},
+		{"no label", func(l *MemberList) { l.Members[1].Label = "" }, "0 bytes"},
+		{"a label of 65 bytes", func(l *MemberList) { l.Members[1].Label = strings.Repeat("x", 65) }, "65 bytes"},
+		{"a label that is not UTF-8", func(l *MemberList) { l.Members[1].Label = "\xff" }, "not UTF-8"},
+		{"a label that moves the cursor", func(l *MemberList) { l.Members[1].Label = "\x1b[2J" }, "does not print"},
+		{"a label of two lines", func(l *MemberList) { l.Members[1].Label = "a\nb" }, "does not print"},
+		{"a label that turns the text round", func(l *MemberList) { l.Members[1].Label = "a\u202eb" }, "does not print"},
+		{"no certificate", func(l *MemberList) { l.Members[1].Certificate = nil }, "no certificate"},
+		{"a short RSA key", func(l *MemberList) { l.Members[1].Certificate = short }, "less than 2048 bits"},
+		{"an Ed25519 key", func(l *MemberList) { l.Members[1].Certificate = ed }, "ed25519.PublicKey"},
+		{"a certificate without bytes", func(l *MemberList) {
+			l.Members[1].Certificate = &x509.Certificate{PublicKey: strangerP256().Public()}
+		}, "member.certificate"},
+		{"too much", func(l *MemberList) {
+			big := *l.Members[1].Certificate
+			big.Raw = make([]byte, MaxSize)
+			l.Members[1].Certificate = &big
+		}, "too large"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := twoMembers()
+			test.edit(&l)
+			der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+			if der != nil || err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
+			}
+		})
+	}
+	broken := brokenSigner{ownerP256(), nil}
+	broken.sign = func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+		return strangerP256().Sign(rand.Reader, digest, nil)
+	}
+	if _, err := SignMembers(twoMembers(), broken, ECDSA, signed); !errors.Is(err, ErrSignature) {
+		t.Errorf("a token that signs wrongly: %v", err)
+	}
+}
+
+func TestRefusesMemberListsThatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
+	t.Parallel()
+	member := func(role byte, label string, cert []byte) []byte {
+		return seq(tlv(0x0a, []byte{role}), tlv(0x0c, []byte(label)), cert)
+	}
+	owner, authority := certificate(ownerP256()).Raw, certificate(strangerP256()).Raw
+	const (
+		version = iota
+		keyring
+		number
+		createdAt
+		previous
+		members
+	)
+	good := func() [][]byte {
+		return [][]byte{
+			tlv(2, []byte{1}),
+			tlv(4, make([]byte, 16)),
+			tlv(2, []byte{2}),
+			tlv(0x18, []byte("20250314150926Z")),
+			tlv(0x80, make([]byte, 32)),
+			seq(member(1, "a", owner), member(2, "b", authority)),
+		}
+	}
+	set := func(i int, der []byte) func([][]byte) [][]byte {
+		return func(pieces [][]byte) [][]byte { pieces[i] = der; return pieces }
+	}
+	sign := func(t *testing.T, content []byte) error {
+		f := forge(ownerP256(), ECDSA)
+		f.eContentType, f.contentTypeValue = append(bytes.Clone(descriptorOID[:len(descriptorOID)-1]), 2), append(bytes.Clone(descriptorOID[:len(descriptorOID)-1]), 2)
+		f.descriptor, f.content = nil, content
+		_, err := parseAndVerifyMembers(f.der(t), trust(ownerP256()), 2)
+		return err
+	}
+	if err := sign(t, seq(good()...)); err != nil {
+		t.Fatalf("unchanged: %v", err)
+	}
+	var many [][]byte
+	for range 65 {
+		many = append(many, member(1, "a", owner))
+	}
+	for _, test := range []struct {
+		name     string
+		edit     func([][]byte) [][]byte
+		sentinel error
+		part     string
+	}{
+		{"version 2", set(version, tlv(2, []byte{2})), ErrNewer, "format version 2"},
+		{"a padded version", set(version, tlv(2, []byte{0, 1})), ErrMalformed, "version is a padded integer"},
+		{"a keyring id of 15 bytes", set(keyring, tlv(4, make([]byte, 15))), ErrMalformed, "keyringID has 15 bytes"},
+		{"number 0", set(number, tlv(2, []byte{0})), ErrMalformed, "number 0"},
+		{"a negative number", set(number, tlv(2, []byte{0xfe})), ErrMalformed, "number is negative"},
+		{"a first list with one before it", set(number, tlv(2, []byte{1})), ErrMalformed, "names one before it"},
+		{"a time with a fraction", set(createdAt, tlv(0x18, []byte("20250314150926.5Z"))), ErrMalformed, "created"},
+		{"no list before", set(previous, nil), ErrMalformed, "has 0 bytes"},
+		{"a digest of 31 bytes", set(previous, tlv(0x80, make([]byte, 31))), ErrMalformed, "previous has 31 bytes"},
+		{"no members", set(members, seq()), ErrMalformed, "0 members"},
+		{"a set of members", set(members, tlv(0x31, member(1, "a", owner))), ErrMalformed, "members"},
+		{"65 members", set(members, seq(many...)), ErrMalformed, "is not one of at most 64"},
+		{"no owner", set(members, seq(member(2, "b", authority))), ErrMalformed, "no member is an owner"},
+		{"a member twice", set(members, seq(member(1, "a", owner), member(2, "b", owner))), ErrMalformed, "is there twice"},
+		{"an unknown role", set(members, seq(member(1, "a", owner), member(3, "b", authority))), ErrMalformed, "unknown role 3"},
+		{"a role as INTEGER", set(members, seq(seq(tlv(2, []byte{1}), tlv(0x0c, []byte("a")), owner))), ErrMalformed, "member.role"},
+		{"a label that moves the cursor", set(members, seq(member(1, "\x1b[2J", owner))), ErrMalformed, "does not print"},
+		{"a certificate cut short", set(members, seq(member(1, "a", owner[:len(owner)-1]))), ErrMalformed, "certificate"},
+		{"a certificate that is none", set(members, seq(member(1, "a", seq()))), ErrMalformed, "certificate"},
+		{"a member with a later field", set(members, seq(seq(contentOf(member(1, "a", owner)), tlv(0x80)))), ErrNewer, "field [0]"},
+		{"a member with something more", set(members, seq(seq(contentOf(member(1, "a", owner)), null))), ErrMalformed, "member has 2 bytes"},
+		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa1, null)) }, ErrNewer, "field [1]"},
+		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "content has 2 bytes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			wantError(t, sign(t, seq(test.edit(good())...)), test.sentinel, test.part)
+		})
+	}
+}
+
+// sixtyFour are certificates for as many members as a list can have.
+var sixtyFour = sync.OnceValue(func() (out []*x509.Certificate) {
+	for range MaxMembers {
+		out = append(out, certificate(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
+	}
+	return out
+})
+
+func TestRoundTripsOfMemberLists(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		l := MemberList{
+			KeyringID: ID(drawBytes(t, "keyring", 16)),
+			Number:    rapid.IntRange(1, MaxNumber).Draw(t, "number"),
+			Created:   drawTime(t, "created"),
+		}
+		if l.Number > 1 {
+			l.Previous = drawBytes(t, "previous", 32)
+		}
+		for i := range rapid.IntRange(1, MaxMembers).Draw(t, "members") {
+			role := Owner
+			if i > 0 {
+				role = rapid.SampledFrom([]Role{Owner, BackupAuthority}).Draw(t, "role")
+			}
+			label := rapid.StringMatching(`[ -~äß漢]{1,20}`).Draw(t, "label")
+			l.Members = append(l.Members, Member{role, label, sixtyFour()[i]})
+		}
+		der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := parseAndVerifyMembers(der, trust(ownerP256()), l.Number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(l, v.List(), sameMembers); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRolesHaveNames(t *testing.T) {
+	t.Parallel()
+	if got := fmt.Sprint(Owner, BackupAuthority, Role(7)); got != "owner authority Role(7)" {
+		t.Error(got)
+	}
+}
