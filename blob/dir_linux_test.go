@@ -1,0 +1,189 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The tests here want a process of their own: one that may mount file systems,
+// with which the mounts go, or that sets limits, which are for a whole process.
+// Each runs the test binary again, as this environment variable tells it.
+const inProcess = "HSMKEYS_TEST_IN_PROCESS"
+
+// inNamespace runs body in a mount namespace of its own, where the test is root
+// even when its user is not.
+func inNamespace(t *testing.T, body func(t *testing.T)) {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Getuid() != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	inOwnProcess(t, attr, body)
+}
+
+func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr, body func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(inProcess) == t.Name() {
+		body(t)
+		return
+	}
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+	cmd.Env = append(os.Environ(), inProcess+"="+t.Name())
+	cmd.SysProcAttr = attr
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v; a user who is not root needs user namespaces for this test\n%s", err, out)
+	}
+}
+
+// mountSmall gives a store on a file system of 256 KiB.
+func mountSmall(t *testing.T) (*Dir, string) {
+	t.Helper()
+	// Without this the mount would be seen outside as well.
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		t.Fatalf("make mounts private: %v", err)
+	}
+	at := t.TempDir()
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatalf("mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) })
+	d, err := OpenDir(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d, at
+}
+
+func TestAFullDiskLeavesTheStoreAsItWas(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		ctx := context.Background()
+		d, at := mountSmall(t)
+		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		if err := os.WriteFile(filepath.Join(at, "filler"), make([]byte, 200<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// In a directory that is there, and in some that must be made.
+		for _, path := range []string{KeyPath("payroll", 1, 2), KeyPath("a/b/c", 1, 1), MembersPath(1)} {
+			err := d.Put(ctx, path, make([]byte, 100<<10))
+			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrIntegrity) {
+				t.Errorf("put on a full disk: %v", err)
+			}
+			wantFiles(t, at, "filler", "keys", "keys/payroll", "keys/payroll/1.1.cms")
+		}
+		wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+		// The name is not stuck.
+		if err := os.Remove(filepath.Join(at, "filler")); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, d, KeyPath("payroll", 1, 2), "two")
+		mustPut(t, d, KeyPath("a/b/c", 1, 1), "three")
+	})
+}
+
+// A file system can also be out of i-nodes, which fails at another call.
+func TestADiskWithoutInodesLeavesTheStoreAsItWas(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		d, at := mountSmall(t)
+		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		// Now 4 are in use, with the root. A new object takes three for its
+		// directories, one for the file and, on tmpfs, one for its second
+		// name: each step gets one call further.
+		for free := range 4 {
+			if err := syscall.Mount("", at, "", syscall.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", 5+free)); err != nil {
+				t.Fatalf("remount: %v", err)
+			}
+			if err := d.Put(context.Background(), KeyPath("a/b/c", 1, 1), []byte("x")); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("put with %d i-nodes free: %v", free, err)
+			}
+			wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
+		}
+	})
+}
+
+func TestAReadOnlyStoreCanBeRead(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		d, at := mountSmall(t)
+		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		if err := syscall.Mount("", at, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+			t.Fatalf("remount read-only: %v", err)
+		}
+		for _, path := range []string{KeyPath("payroll", 1, 2), KeyPath("billing", 1, 1), MembersPath(1)} {
+			if err := d.Put(context.Background(), path, nil); !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrNotFound) {
+				t.Errorf("put: %v", err)
+			}
+		}
+		wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+		wantListed(t, d, "", "keys/payroll/1.1.cms")
+	})
+}
+
+func TestAStoreOfSomebodyElseIsADeniedPermission(t *testing.T) {
+	inOwnProcess(t, nil, func(t *testing.T) {
+		ctx := context.Background()
+		d, at := newDir(t)
+		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		for _, name := range []string{"keys/payroll/1.1.cms", "keys/payroll", "keys"} {
+			if err := os.Chmod(filepath.Join(at, name), 0o500); err != nil {
+				t.Fatal(err)
+			}
+		}
+		chmodBack := func() { os.Chmod(filepath.Join(at, "keys"), 0o700); os.Chmod(filepath.Join(at, "keys/payroll"), 0o700) }
+		defer chmodBack()
+		if os.Getuid() == 0 { // modes are nothing to root
+			const nobody = 65534
+			if err := syscall.Setreuid(-1, nobody); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { syscall.Setreuid(-1, 0); chmodBack() }()
+		}
+		if err := d.Put(ctx, KeyPath("payroll", 1, 2), nil); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotFound) {
+			t.Errorf("put: %v", err)
+		}
+		if os.Geteuid() == os.Getuid() {
+			wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+			return
+		}
+		if _, err := d.Get(ctx, KeyPath("payroll", 1, 1)); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotFound) {
+			t.Errorf("get: %v", err)
+		}
+		n := 0
+		for path, err := range d.List(ctx, "") {
+			if n++; path != "" || !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("list: %q, %v", path, err)
+			}
+		}
+		if n != 1 {
+			t.Errorf("list gave %d times: a store that cannot be read is not an empty one", n)
+		}
+	})
+}
+
+// A quota or a limit can stop a write half-way through a file.
+func TestAWriteCutShortLeavesNothing(t *testing.T) {
+	inOwnProcess(t, nil, func(t *testing.T) {
+		d, at := newDir(t)
+		signal.Ignore(syscall.SIGXFSZ)
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1000, Max: 1000}); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Put(context.Background(), KeyPath("payroll", 1, 1), make([]byte, 1001)); !errors.Is(err, syscall.EFBIG) {
+			t.Errorf("put: %v", err)
+		}
+		wantFiles(t, at)
+		mustPut(t, d, KeyPath("payroll", 1, 1), strings.Repeat("x", 1000))
+		wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
+	})
+}

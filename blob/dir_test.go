@@ -1,0 +1,440 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var _ Store = (*Dir)(nil)
+
+func newDir(t testing.TB) (*Dir, string) {
+	t.Helper()
+	at := filepath.Join(t.TempDir(), "store")
+	d, err := CreateDir(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d, at
+}
+
+func mustPut(t testing.TB, s Store, path, data string) {
+	t.Helper()
+	if err := s.Put(context.Background(), path, []byte(data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantObject(t testing.TB, s Store, path, data string) {
+	t.Helper()
+	if got, err := s.Get(context.Background(), path); err != nil || string(got) != data {
+		t.Errorf("%s holds %.40q, %v; want %.40q", path, got, err, data)
+	}
+}
+
+func wantListed(t testing.TB, s Store, prefix string, want ...string) {
+	t.Helper()
+	var got []string
+	for path, err := range s.List(context.Background(), prefix) {
+		if err != nil {
+			t.Error(err)
+		}
+		got = append(got, path)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("list of %q is %q, want %q", prefix, got, want)
+	}
+}
+
+// wantFiles checks every file and directory that is there, not only objects.
+func wantFiles(t testing.TB, at string, want ...string) {
+	t.Helper()
+	var got []string
+	err := filepath.WalkDir(at, func(p string, e fs.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(at, p); rel != "." {
+			got = append(got, rel)
+		}
+		return err
+	})
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("store has %q, %v; want %q", got, err, want)
+	}
+}
+
+func TestWhatIsPutIsThere(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d, at := newDir(t)
+	full := strings.Repeat("x", MaxSize)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	mustPut(t, d, KeyPath("payroll", 1, 2), "")
+	mustPut(t, d, KeyPath("payroll/eu", 1, 1), full)
+	mustPut(t, d, MembersPath(1), "members")
+
+	wantObject(t, d, "keys/payroll/1.1.cms", "one")
+	wantObject(t, d, "keys/payroll/1.2.cms", "")
+	wantObject(t, d, "keys/payroll/eu/1.1.cms", full)
+	wantObject(t, d, "keyring/1.cms", "members")
+	wantFiles(t, at, "keyring", "keyring/1.cms", "keys", "keys/payroll", "keys/payroll/1.1.cms", "keys/payroll/1.2.cms", "keys/payroll/eu", "keys/payroll/eu/1.1.cms")
+
+	if err := d.Put(ctx, KeyPath("payroll", 1, 1), []byte("two")); !errors.Is(err, ErrExists) || errors.Is(err, ErrIntegrity) {
+		t.Errorf("second put: %v", err)
+	}
+	wantObject(t, d, "keys/payroll/1.1.cms", "one")
+	if _, err := d.Get(ctx, KeyPath("payroll", 1, 3)); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrIntegrity) {
+		t.Errorf("get of nothing: %v", err)
+	}
+	if _, err := d.Get(ctx, KeyPath("billing", 1, 1)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("get in no directory: %v", err)
+	}
+	if err := d.Put(ctx, KeyPath("payroll", 9, 1), make([]byte, MaxSize+1)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("put of too much: %v", err)
+	}
+
+	again, err := OpenDir(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	wantObject(t, again, "keys/payroll/1.1.cms", "one")
+}
+
+func TestListGivesWhatHasThePrefix(t *testing.T) {
+	t.Parallel()
+	d, _ := newDir(t)
+	wantListed(t, d, "")
+	wantListed(t, d, "keys/")
+	wantListed(t, d, "keys/payroll/")
+	all := []string{"keyring/1.cms", "keys/pay/1.1.cms", "keys/payroll/1.1.cms", "keys/payroll/1.2.cms", "keys/payroll/eu/1.1.cms"}
+	for _, path := range all {
+		mustPut(t, d, path, path)
+	}
+	wantListed(t, d, "", all...)
+	wantListed(t, d, "key", all...)
+	wantListed(t, d, "keyring/", all[:1]...)
+	wantListed(t, d, "keys/", all[1:]...)
+	wantListed(t, d, "keys", all[1:]...)
+	wantListed(t, d, "keys/pay", all[1:]...)
+	wantListed(t, d, "keys/pay/", all[1])
+	wantListed(t, d, "keys/payroll/", all[2:]...)
+	wantListed(t, d, "keys/payroll/1.", all[2:4]...)
+	wantListed(t, d, "keys/payroll/1.2.cms", all[3])
+	for _, nothing := range []string{"x", "keys/x/", "keys/payroll/1.1.cms/", "/", "/keys/", "../", "keys/../keys/", "keys//", "./keys/"} {
+		wantListed(t, d, nothing)
+	}
+}
+
+func TestListReadsNoFurtherThanItMust(t *testing.T) {
+	t.Parallel()
+	d, at := newDir(t)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	mustPut(t, d, KeyPath("payroll/eu", 1, 1), "two")
+	next, stop := iter.Pull2(d.List(context.Background(), "keys/payroll/"))
+	defer stop()
+	if path, err, ok := next(); path != "keys/payroll/1.1.cms" || err != nil || !ok {
+		t.Fatal(path, err, ok)
+	}
+	// Objects of the name itself come first; what is below is not read yet.
+	if err := os.RemoveAll(filepath.Join(at, "keys/payroll/eu")); err != nil {
+		t.Fatal(err)
+	}
+	if path, err, ok := next(); ok {
+		t.Error(path, err)
+	}
+	for range d.List(context.Background(), "") {
+		break
+	}
+}
+
+func TestListOfManyObjects(t *testing.T) {
+	t.Parallel()
+	d, at := newDir(t)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "first")
+	want := []string{"keys/payroll/1.1.cms"}
+	for i := range 1000 {
+		name := fmt.Sprintf("keys/payroll/1.%d.cms", i+2)
+		want = append(want, name)
+		if err := os.WriteFile(filepath.Join(at, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	wantListed(t, d, "keys/payroll/", want...)
+}
+
+func TestPathsAreCheckedBeforeTheDiskIsTouched(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d, at := newDir(t)
+	for _, path := range []string{"", "x", "../x", "keys/../../x", "keys/../1.1.cms", "keys/Payroll/1.1.cms", "keys/payroll/0.1.cms", KeyPath("", 1, 1), KeyPath("a", 0, 1), MembersPath(0)} {
+		if err := d.Put(ctx, path, []byte("x")); !errors.Is(err, ErrName) {
+			t.Errorf("put %q: %v", path, err)
+		}
+		if _, err := d.Get(ctx, path); !errors.Is(err, ErrName) {
+			t.Errorf("get %q: %v", path, err)
+		}
+	}
+	wantFiles(t, at)
+}
+
+func TestOfManyWritersOneWins(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	at := filepath.Join(t.TempDir(), "new", "store")
+	const writers, objects = 16, 20
+	var won [objects]atomic.Pointer[string]
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			d, err := CreateDir(at) // a process of its own, as good as
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer d.Close()
+			for o := range objects {
+				data := strings.Repeat(fmt.Sprintf("writer %d ", w), 1000)
+				path := KeyPath(fmt.Sprintf("a/b/%d", o), 1, 1)
+				switch err := d.Put(ctx, path, []byte(data)); {
+				case err == nil:
+					if other := won[o].Swap(&data); other != nil {
+						t.Errorf("object %d was put twice", o)
+					}
+				case !errors.Is(err, ErrExists):
+					t.Error(err)
+				default:
+					// The loser can build on what the winner stored.
+					if got, err := d.Get(ctx, path); err != nil || len(got) < 9000 {
+						t.Errorf("loser reads %d bytes, %v", len(got), err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	d, err := OpenDir(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for o := range objects {
+		if won[o].Load() == nil {
+			t.Fatalf("nobody put object %d", o)
+		}
+		wantObject(t, d, KeyPath(fmt.Sprintf("a/b/%d", o), 1, 1), *won[o].Load())
+	}
+	wantNoTemporaryFiles(t, at)
+}
+
+func wantNoTemporaryFiles(t *testing.T, at string) {
+	t.Helper()
+	filepath.WalkDir(at, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || strings.HasPrefix(e.Name(), temporaryPrefix) {
+			t.Errorf("left over: %s, %v", p, err)
+		}
+		return nil
+	})
+}
+
+// Another writer that fails removes the directories it made, which may be those
+// that this one is about to use.
+func TestPutOutlivesDirectoriesThatVanish(t *testing.T) {
+	t.Parallel()
+	d, at := newDir(t)
+	for i := range 50 {
+		var stop atomic.Bool
+		var remover sync.WaitGroup
+		name := fmt.Sprintf("n%d", i)
+		remover.Go(func() {
+			for range 8 {
+				for !stop.Load() && os.Remove(filepath.Join(at, "keys", name)) != nil {
+				}
+			}
+		})
+		err := d.Put(context.Background(), KeyPath(name, 1, 1), []byte("x"))
+		stop.Store(true)
+		remover.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantObject(t, d, KeyPath(name, 1, 1), "x")
+	}
+}
+
+func TestACancelledContextStopsEverything(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	d, at := newDir(t)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	cancel()
+	if err := d.Put(ctx, KeyPath("billing", 1, 1), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("put: %v", err)
+	}
+	if _, err := d.Get(ctx, KeyPath("payroll", 1, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("get: %v", err)
+	}
+	n := 0
+	for path, err := range d.List(ctx, "") {
+		if n++; path != "" || !errors.Is(err, context.Canceled) || n > 1 {
+			t.Errorf("list: %q, %v", path, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("list gave %d times", n)
+	}
+	wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
+}
+
+func TestForeignFilesAreIgnored(t *testing.T) {
+	t.Parallel()
+	d, at := newDir(t)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	for _, name := range []string{
+		".tmp-crashed", "keys/.tmp-crashed", "keys/payroll/.tmp-crashed", "keys/payroll/01.1.cms", "keys/payroll/1.2.cms~",
+		"keys/payroll/readme", "keys/1.1.cms", "keyring/0.cms", "readme.cms", "other/payroll/1.1.cms", "keys/.git/1.1.cms",
+		"keys/Payroll/1.1.cms", "keys/x.cms/1.1.cms", "keyring/sub/1.cms",
+	} {
+		if err := os.MkdirAll(filepath.Join(at, filepath.Dir(name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(at, name), []byte("foreign"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantListed(t, d, "", "keys/payroll/1.1.cms")
+	wantListed(t, d, "keys/payroll/", "keys/payroll/1.1.cms")
+	wantListed(t, d, "other/")
+	// A leftover is in nobody's way.
+	mustPut(t, d, KeyPath("payroll", 1, 2), "two")
+}
+
+// planted are what somebody with access to the storage can put where an object
+// belongs.
+func TestPlantedFilesHarmNobody(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d, at := newDir(t)
+	outside := t.TempDir()
+	secret := filepath.Join(outside, "1.1.cms")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	plant := func(name string, how func(path string) error) {
+		t.Helper()
+		if err := how(filepath.Join(at, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(target string) func(string) error {
+		return func(path string) error { return os.Symlink(target, path) }
+	}
+	plant("keys/payroll/1.2.cms", func(p string) error { return syscall.Mkfifo(p, 0o600) })
+	plant("keys/payroll/1.3.cms", link(secret))
+	plant("keys/payroll/1.4.cms", link("../../../"+filepath.Base(outside)+"/1.1.cms"))
+	plant("keys/payroll/1.5.cms", link("1.1.cms"))
+	plant("keys/payroll/1.6.cms", link("1.6.cms"))
+	plant("keys/payroll/1.7.cms", link("/dev/zero"))
+	plant("keys/payroll/1.8.cms", func(p string) error { return os.Mkdir(p, 0o700) })
+	plant("keys/payroll/1.9.cms", func(p string) error {
+		return errors.Join(os.WriteFile(p, nil, 0o600), os.Truncate(p, 100<<30)) // sparse
+	})
+	plant("keys/loop", link("."))
+	plant("keys/out", link(outside))
+	plant("keys/fifo", func(p string) error { return syscall.Mkfifo(p, 0o600) })
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for revision := 2; revision <= 8; revision++ {
+			path := KeyPath("payroll", 1, revision)
+			if data, err := d.Get(ctx, path); err == nil || errors.Is(err, ErrIntegrity) {
+				t.Errorf("get %s: %.20q, %v", path, data, err)
+			}
+			if err := d.Put(ctx, path, []byte("x")); err == nil {
+				t.Errorf("put %s went somewhere", path)
+			}
+		}
+		if _, err := d.Get(ctx, KeyPath("payroll", 1, 9)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("get of 100 GiB: %v", err)
+		}
+		if data, err := d.Get(ctx, KeyPath("out", 1, 1)); err == nil {
+			t.Errorf("get outside: %q", data)
+		}
+		if err := d.Put(ctx, KeyPath("out", 2, 1), []byte("x")); err == nil {
+			t.Error("put outside")
+		}
+		if err := d.Put(ctx, KeyPath("fifo", 1, 1), []byte("x")); err == nil {
+			t.Error("put into a FIFO")
+		}
+		wantListed(t, d, "", "keys/payroll/1.1.cms", "keys/payroll/1.9.cms")
+		wantListed(t, d, "keys/fifo/")
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a planted file blocks the reader")
+	}
+	wantFiles(t, outside, "1.1.cms")
+	if data, err := os.ReadFile(secret); string(data) != "secret" {
+		t.Errorf("the file outside holds %q, %v", data, err)
+	}
+	wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+}
+
+func TestOpenDirWantsADirectory(t *testing.T) {
+	t.Parallel()
+	at := filepath.Join(t.TempDir(), "none")
+	if d, err := OpenDir(at); d != nil || !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), at) {
+		t.Errorf("no directory: %v", err)
+	}
+	if err := os.WriteFile(at, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := OpenDir(at); d != nil || err == nil {
+		t.Error("a file was opened as a store")
+	}
+	if d, err := CreateDir(filepath.Join(at, "store")); d != nil || !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("store below a file: %v", err)
+	}
+}
+
+func TestOnlyTheOwnerCanRead(t *testing.T) {
+	t.Parallel()
+	d, at := newDir(t)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	for name, want := range map[string]fs.FileMode{"": fs.ModeDir | 0o700, "keys": fs.ModeDir | 0o700, "keys/payroll": fs.ModeDir | 0o700, "keys/payroll/1.1.cms": 0o600} {
+		if info, err := os.Stat(filepath.Join(at, name)); err != nil || info.Mode() != want {
+			t.Errorf("%q has mode %v, %v; want %v", name, info.Mode(), err, want)
+		}
+	}
+	if d.String() != at {
+		t.Errorf("store says it is in %q", d)
+	}
+}
+
+func BenchmarkPut(b *testing.B) {
+	d, _ := newDir(b)
+	data := bytes.Repeat([]byte{'x'}, 1200)
+	n := 0
+	for b.Loop() {
+		n++
+		if err := d.Put(context.Background(), KeyPath("payroll", n, 1), data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
