@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -289,6 +290,61 @@ func TestDestroyToken(t *testing.T) {
 	}
 	if err := env.DestroyToken(softhsm.Token{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("destroyed no token: %v, want fs.ErrNotExist", err)
+	}
+}
+
+// The documentation says what a process sees that has the module initialised.
+func TestDestroyTokenWhileInitialised(t *testing.T) {
+	env := softhsm.NewT(t)
+	p := initialise(t, env.Module())
+	lost := mustInitToken(t, env, "lost")
+	slot := slots(t, p)[lost.Serial]
+	if err := env.DestroyToken(lost); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.GetTokenInfo(slot); !errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) {
+		t.Errorf("C_GetTokenInfo: %v, want CKR_GENERAL_ERROR", err)
+	}
+	next := mustInitToken(t, env, "next")
+	if err := p.Finalize(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := slots(t, p)[lost.Serial]; ok {
+		t.Error("the token is still there after C_Finalize and C_Initialize")
+	}
+	if err := login(t, p, next, pkcs11.CKU_USER, next.PIN); err != nil {
+		t.Errorf("a token made after the loss: %v", err)
+	}
+}
+
+// A child process works in the environment that its variables name, whatever the
+// parent uses.
+func TestEnvironOfChild(t *testing.T) {
+	if os.Getenv("SOFTHSM_TEST_CHILD") != "" {
+		module, err := softhsm.FindModule()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for serial := range slots(t, initialise(t, module)) {
+			fmt.Println("serial", serial)
+		}
+		return
+	}
+	used, other := softhsm.NewT(t), mustNew(t)
+	mustInitToken(t, used, "used")
+	tok := mustInitToken(t, other, "other")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestEnvironOfChild$")
+	cmd.Env = append(os.Environ(), "SOFTHSM_TEST_CHILD=1")
+	cmd.Env = append(cmd.Env, other.Environ()...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := string(out); strings.Count(got, "serial ") != 1 || !strings.Contains(got, tok.Serial) {
+		t.Errorf("the child sees\n%swant serial %s alone", got, tok.Serial)
 	}
 }
 

@@ -143,8 +143,8 @@ func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
 // DestroyToken removes the token from the storage: the hardware is lost. It is an
 // error, which wraps [fs.ErrNotExist], when the token is not there.
 //
-// A process that has the module initialised keeps it in its list of slots until
-// C_Finalize, as with a card that is pulled from a reader that does not notice.
+// A process that has the module initialised keeps the slot in its list until
+// C_Finalize, with a token that answers CKR_GENERAL_ERROR.
 func (e *Env) DestroyToken(t Token) error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -193,7 +193,7 @@ func blankSlot(p *pkcs11.Ctx) (uint, error) {
 	for _, slot := range slots {
 		info, err := p.GetTokenInfo(slot)
 		if err != nil {
-			return 0, fmt.Errorf("C_GetTokenInfo: %w", err)
+			continue // a token that DestroyToken removed
 		}
 		if info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
 			return slot, nil
