@@ -5,10 +5,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"time"
 
@@ -45,9 +45,15 @@ func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 }
 
 // Certify makes a self-signed certificate (RFC 5280) for the pair, signed by the
-// token, and stores it on the token under the pair's id and label.
+// token, and stores it on the token under the pair's id and label. It refuses
+// with [ErrExists] when the pair has one.
 func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
 	const op = "certify the key exchange pair"
+	if have, err := p.Certificate(ctx); err != nil {
+		return nil, err
+	} else if have != nil {
+		return nil, p.token.fail(op, ErrExists, fmt.Errorf("its certificate has serial number %x", have.SerialNumber))
+	}
 	hash, err := p.OAEPHash(ctx)
 	if err != nil {
 		return nil, err
@@ -80,7 +86,7 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 		err = c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
 	}
 	if err == nil {
-		err = p.token.c11.ImportCertificateWithLabel(p.id, []byte(p.label), c)
+		err = p.storeCertificate(c)
 	}
 	if err != nil {
 		return nil, p.token.fail(op, nil, err)
@@ -88,22 +94,43 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 	return c, nil
 }
 
-// Certificate gives the pair's certificate from the token, or nil where there is
-// none. It holds the pair's own public key, otherwise the pair is not opened at
-// all; what else it says is only as good as its signature.
+func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
+	leave, err := p.token.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return p.token.c11.ImportCertificateWithLabel(p.id, []byte(p.label), c)
+}
+
+// Certificate gives the pair's self-signed certificate from the token, or nil
+// where there is none.
+//
+// Only a certificate that the pair has signed itself counts: anybody can write
+// one to the token that has the pair's public key, and says about its holder what
+// they like, such as an OAEP hash that the token does not take.
 func (p *KeyPair) Certificate(ctx context.Context) (*x509.Certificate, error) {
 	all, err := p.token.certificates(ctx, p.id)
-	if err != nil || len(all) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	c, err := x509.ParseCertificate(all[0])
-	if err != nil {
-		return nil, p.token.fail("read the certificate", ErrPlanted, err)
+	var latest *x509.Certificate
+	for _, der := range all {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, p.token.fail("read the certificate", ErrPlanted, err)
+		}
+		if !p.public.Equal(c.PublicKey) {
+			return nil, p.token.fail("read the certificate", ErrPlanted, nil)
+		}
+		if c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil {
+			continue
+		}
+		if latest == nil || c.NotBefore.After(latest.NotBefore) {
+			latest = c
+		}
 	}
-	if public, ok := c.PublicKey.(*rsa.PublicKey); !ok || !p.public.Equal(public) {
-		return nil, p.token.fail("read the certificate", ErrPlanted, nil)
-	}
-	return c, nil
+	return latest, nil
 }
 
 // certificates reads the X.509 certificates with an id, as they lie there.

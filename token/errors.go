@@ -108,6 +108,18 @@ func is(err error, codes ...uint) bool {
 	return false
 }
 
+// also joins a second failure to the first, in one line. Either may be nil.
+func also(err, next error) error {
+	switch {
+	case err == nil:
+		return next
+	case next == nil:
+		return err
+	default:
+		return fmt.Errorf("%w; and then %w", err, next)
+	}
+}
+
 // gone says whether err means that a session cannot be used again.
 func gone(err error) bool {
 	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE,

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 )
@@ -16,6 +17,10 @@ import (
 // unfinished marks a pair that has not proved itself. A process that dies in the
 // middle of GenerateKeyPair leaves one, and the next call removes it.
 const unfinished = " (unfinished)"
+
+// generating keeps two calls in this process from taking each other's pair for a
+// leftover. Key generation is rare and slow; nobody waits long.
+var generating = make(chan struct{}, 1)
 
 // GenerateKeyPair makes a key exchange pair with 2048, 3072 or 4096 bits on the
 // token (FIPS 186-5 §5.1). It refuses with [ErrExists] when a pair or certificate
@@ -26,8 +31,17 @@ const unfinished = " (unfinished)"
 // pair that fails is destroyed. CKA_ID is the pair's [SubjectKeyID].
 func (t *Token) GenerateKeyPair(ctx context.Context, label string, bits int) (*KeyPair, error) {
 	op := fmt.Sprintf("make the key exchange pair %q", label)
-	if label == "" || len(label) > 64 || bits != 2048 && bits != 3072 && bits != 4096 {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes; RSA has 2048, 3072 or 4096 bits, not %d", bits))
+	if bits != 2048 && bits != 3072 && bits != 4096 {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits, not %d", bits))
+	}
+	if label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished) {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	}
+	select {
+	case generating <- struct{}{}:
+		defer func() { <-generating }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	if err := t.refuseExisting(ctx, op, label); err != nil {
 		return nil, err
@@ -37,16 +51,30 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, bits int) (*K
 	}
 	id := make([]byte, 20) // until the key is known that the final id is made from
 	_, _ = rand.Read(id)
-	public, private := pairTemplates(id, label+unfinished)
-	if _, err := t.c11.GenerateRSAKeyPairWithAttributes(public, private, bits); err != nil {
-		return nil, t.fail(op, nil, err)
+	made := PairName{Label: label + unfinished, ID: id}
+	p, err := t.generate(ctx, made, bits)
+	if err == nil {
+		p, err = p.finish(ctx, label, bits)
 	}
-	p, err := t.finish(ctx, PairName{Label: label + unfinished, ID: id}, label, bits)
 	if err != nil {
 		// Not ctx: what is half-way made goes even when the caller has given up.
-		return nil, t.fail(op, nil, errors.Join(err, t.removeUnfinished(context.Background(), label)))
+		return nil, t.fail(op, nil, also(err, t.removeUnfinished(context.Background(), label)))
 	}
 	return p, nil
+}
+
+// generate makes the pair under its preliminary name.
+func (t *Token) generate(ctx context.Context, made PairName, bits int) (*KeyPair, error) {
+	leave, err := t.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	public, private := pairTemplates(made.ID, made.Label)
+	if _, err := t.c11.GenerateRSAKeyPairWithAttributes(public, private, bits); err != nil {
+		return nil, err
+	}
+	return t.keyPair(ctx, made, func(label string) bool { return label == made.Label })
 }
 
 // refuseExisting keeps a second pair from hiding behind the label of the first.
@@ -65,46 +93,72 @@ func (t *Token) refuseExisting(ctx context.Context, op, label string) error {
 }
 
 func (t *Token) removeUnfinished(ctx context.Context, label string) error {
-	return errors.Join(
+	return also(
 		t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_LABEL, label+unfinished)),
 		t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_LABEL, label+unfinished)))
 }
 
 // finish proves the new pair and gives it its name.
-func (t *Token) finish(ctx context.Context, made PairName, label string, bits int) (*KeyPair, error) {
-	p, err := t.KeyPair(ctx, made)
+func (p *KeyPair) finish(ctx context.Context, label string, bits int) (*KeyPair, error) {
+	t := p.token
+	if p.public.N.BitLen() != bits || p.public.E != 65537 {
+		return nil, t.fail("read back the new public key", ErrUnsafe,
+			fmt.Errorf("asked for %d bits and exponent 65537, got %d and %d", bits, p.public.N.BitLen(), p.public.E))
+	}
+	for _, check := range []func(context.Context) error{p.checkBorn, p.checkSigns, p.checkUnwraps} {
+		if err := check(ctx); err != nil {
+			return nil, err
+		}
+	}
+	public, err := t.findObjects(ctx, append(PairName{Label: p.label, ID: p.id}.template(),
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_MODULUS, p.modulus)))
 	if err != nil {
 		return nil, err
 	}
-	if p.public.N.BitLen() != bits || p.public.E != 65537 {
-		return nil, fmt.Errorf("asked for %d bits and exponent 65537, got %d and %d", bits, p.public.N.BitLen(), p.public.E)
-	}
-	if err := p.checkBorn(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.checkSigns(); err != nil {
-		return nil, err
-	}
-	if err := p.checkUnwraps(ctx); err != nil {
-		return nil, err
+	if len(public) != 1 {
+		return nil, t.fail("read back the new public key", ErrPlanted, fmt.Errorf("%d public halves", len(public)))
 	}
 	id := SubjectKeyID(p.public)
-	if found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id)}); err != nil || len(found) > 0 {
-		return nil, errors.Join(err, t.fail("name the pair", ErrExists, fmt.Errorf("id %x is taken", id)))
+	if found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id)}); err != nil {
+		return nil, err
+	} else if len(found) > 0 {
+		return nil, t.fail("name the pair", ErrExists, fmt.Errorf("id %x is taken", id))
 	}
-	public, err := t.findObjects(ctx, append(made.template(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)))
-	if err != nil || len(public) != 1 {
-		return nil, errors.Join(err, fmt.Errorf("%d public halves", len(public)))
+	named, err := p.rename(ctx, public[0], id, label)
+	if err != nil {
+		// The label alone does not find it any more.
+		half := &KeyPair{token: t, id: id, modulus: p.modulus, private: p.private}
+		return nil, also(err, half.Destroy(context.Background()))
 	}
-	// The private half first: a pair is complete when its public half is named.
-	for _, handle := range []pkcs11.ObjectHandle{p.private, public[0]} {
-		if err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-			return t.ctx.SetAttributeValue(s, handle, finalName(id, label))
-		}); err != nil {
-			return nil, errors.Join(err, t.destroyObjects(context.Background(), attr(pkcs11.CKA_ID, id)))
+	return named, nil
+}
+
+// rename gives both halves their final names. A process may die between any two
+// steps, so their order matters: until the private half has its label the pair is
+// unfinished, and removed by the next call; from then on it is found, because its
+// public half has the same id already.
+func (p *KeyPair) rename(ctx context.Context, public pkcs11.ObjectHandle, id []byte, label string) (*KeyPair, error) {
+	t := p.token
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, step := range []struct {
+			object pkcs11.ObjectHandle
+			set    []*pkcs11.Attribute
+		}{
+			{public, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id)}},
+			{p.private, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_LABEL, label)}},
+			{public, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, label)}},
+		} {
+			if err := t.ctx.SetAttributeValue(s, step.object, step.set); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return t.KeyPair(ctx, PairName{Label: label, ID: id})
+	// By its label alone: another process may have had the same idea.
+	return t.KeyPair(ctx, PairName{Label: label})
 }
 
 // checkBorn reads back that the private key was made on the token and has never
@@ -127,15 +181,24 @@ func (p *KeyPair) checkBorn(ctx context.Context) error {
 }
 
 // checkSigns has the token sign, and checks the signature here.
-func (p *KeyPair) checkSigns() error {
+func (p *KeyPair) checkSigns(context.Context) error {
 	digest := sha256.Sum256([]byte("hsmkeys: does this pair sign?"))
-	if !p.PSS() {
-		signature, err := p.Sign(rand.Reader, digest[:], crypto.SHA256)
-		return errors.Join(err, rsa.VerifyPKCS1v15(p.public, crypto.SHA256, digest[:], signature))
-	}
 	options := &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
-	signature, err := p.Sign(rand.Reader, digest[:], options)
-	return errors.Join(err, rsa.VerifyPSS(p.public, crypto.SHA256, digest[:], signature, options))
+	var signature []byte
+	var err error
+	if p.PSS() {
+		if signature, err = p.Sign(rand.Reader, digest[:], options); err == nil {
+			err = rsa.VerifyPSS(p.public, crypto.SHA256, digest[:], signature, options)
+		}
+	} else {
+		if signature, err = p.Sign(rand.Reader, digest[:], crypto.SHA256); err == nil {
+			err = rsa.VerifyPKCS1v15(p.public, crypto.SHA256, digest[:], signature)
+		}
+	}
+	if errors.Is(err, rsa.ErrVerification) {
+		return p.token.fail("try the new pair", ErrUnsafe, errors.New("its signature does not verify"))
+	}
+	return err
 }
 
 // checkUnwraps sends a session key through the pair: a data key wrapped under

@@ -3,6 +3,7 @@ package token
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -20,7 +21,8 @@ type Info struct {
 	PIN          PIN    `json:"pin"`
 	Can          Can    `json:"can"`
 
-	maxSessions uint
+	maxSessions    uint
+	minPIN, maxPIN uint // bytes
 }
 
 // PIN is what the token's flags say about its user PIN.
@@ -62,6 +64,11 @@ type Can struct {
 // readInfo asks for everything about the token in one slot.
 func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	ti, err := ctx.GetTokenInfo(slot)
+	// SoftHSM says so while another process logs in and writes the token's flags.
+	for try := 1; try < attachTries && is(err, pkcs11.CKR_GENERAL_ERROR); try++ {
+		time.Sleep(attachPause)
+		ti, err = ctx.GetTokenInfo(slot)
+	}
 	if err != nil {
 		return Info{}, err
 	}
@@ -79,6 +86,7 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 			ToBeChanged: flag(pkcs11.CKF_USER_PIN_TO_BE_CHANGED),
 		},
 		maxSessions: ti.MaxRwSessionCount,
+		minPIN:      ti.MinPinLen, maxPIN: ti.MaxPinLen,
 	}, nil
 }
 

@@ -3,6 +3,9 @@ package token
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -18,9 +21,11 @@ func Initialize(module string, slot *uint, label string, soPIN, userPIN []byte) 
 	refuse := func(kind, err error, hint string) (Info, error) {
 		return Info{}, &Error{Op: "initialise a token", Token: label, Kind: kind, Err: err, hint: hint}
 	}
-	if label == "" || len(label) > 32 { // CK_TOKEN_INFO.label, padded with blanks
-		return refuse(ErrUnsupported, errors.New("a label has 1 to 32 bytes"), "")
+	// CK_TOKEN_INFO.label: UTF-8, padded with blanks, so those at the end are lost.
+	if label == "" || len(label) > 32 || strings.TrimSpace(label) != label || !utf8.ValidString(label) || strings.ContainsFunc(label, unicode.IsControl) {
+		return refuse(ErrUnsupported, errors.New("a label has 1 to 32 bytes of printable UTF-8, and no blanks at its ends"), "")
 	}
+	module = resolve(module)
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
 	var made Info
@@ -32,6 +37,13 @@ func Initialize(module string, slot *uint, label string, soPIN, userPIN []byte) 
 		blank, err := chooseBlank(all, slot, label)
 		if err != nil {
 			return err
+		}
+		// Before C_InitToken, because a token without a user PIN is half made.
+		for _, pin := range [][]byte{soPIN, userPIN} {
+			if n := uint(len(pin)); n < blank.minPIN || blank.maxPIN > 0 && n > blank.maxPIN {
+				_, err := refuse(ErrPIN, fmt.Errorf("a PIN of %d bytes, the token takes %d to %d", n, blank.minPIN, blank.maxPIN), "")
+				return err
+			}
 		}
 		if err := ctx.InitToken(blank.Slot, text(soPIN), label); err != nil {
 			return &Error{Op: fmt.Sprintf("initialise the token in slot %d", blank.Slot), Token: label, Err: err}
@@ -88,7 +100,7 @@ func initPIN(ctx *pkcs11.Ctx, slot uint, soPIN, userPIN string) error {
 	if err := ctx.Login(s, pkcs11.CKU_SO, soPIN); err != nil {
 		return err
 	}
-	return errors.Join(ctx.InitPIN(s, userPIN), ctx.Logout(s))
+	return also(ctx.InitPIN(s, userPIN), ctx.Logout(s))
 }
 
 // text lets a string share the memory of a PIN, so that clearing the PIN clears

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -17,8 +18,17 @@ import (
 // token belong to all users of the module together, so they are counted here.
 type library struct {
 	ctx    *pkcs11.Ctx
-	users  int          // open Tokens
-	logins map[uint]int // open Tokens by slot; the last one logs out
+	users  int                    // open Tokens
+	logins map[uint]int           // logged-in Tokens by slot; the last one logs out
+	doors  map[uint]chan struct{} // by slot: held by who is logging in
+}
+
+// door gives a slot's door. librariesMu must be held.
+func (l *library) door(slot uint) chan struct{} {
+	if l.doors[slot] == nil {
+		l.doors[slot] = make(chan struct{}, 1)
+	}
+	return l.doors[slot]
 }
 
 // libraries holds the modules that have an open Token, by path. The lock is held
@@ -27,6 +37,22 @@ var (
 	librariesMu sync.Mutex
 	libraries   = map[string]*library{}
 )
+
+// resolve gives a module's path its one form: the same library under two names
+// is one library to the dynamic loader, and must be to us. A name without a
+// slash is for the loader to look up.
+func resolve(path string) string {
+	if !strings.ContainsRune(path, filepath.Separator) {
+		return path
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if absolute, err := filepath.Abs(path); err == nil {
+		path = absolute
+	}
+	return path
+}
 
 // load opens the module's file and checks what can be checked before its code
 // is run.
@@ -76,6 +102,7 @@ func visit(path string, f func(*pkcs11.Ctx) error) error {
 
 // List tells what tokens a module shows, blank ones too. It needs no PIN.
 func List(module string) ([]Info, error) {
+	module = resolve(module)
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
 	var all []Info
@@ -153,7 +180,26 @@ func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 // the module under every other user in the process. So the token is looked for
 // first, and crypto11 is given a slot of which we know that it is there.
 // librariesMu must be held.
-func attach(path string, sel Selector, sessions int) (*library, *crypto11.Context, Info, error) {
+//
+// A token that is not there is looked for a few times: SoftHSM writes a token's
+// flags at every login and shows no such token to a process that reads them at
+// that moment.
+func attach(path string, sel Selector) (lib *library, c11 *crypto11.Context, info Info, err error) {
+	for try := 1; ; try++ {
+		lib, c11, info, err = attachOnce(path, sel)
+		if try == attachTries || !errors.Is(err, ErrNotFound) {
+			return lib, c11, info, err
+		}
+		time.Sleep(attachPause)
+	}
+}
+
+const (
+	attachTries = 5
+	attachPause = 20 * time.Millisecond
+)
+
+func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
 	var info Info
 	err := visit(path, func(ctx *pkcs11.Ctx) (err error) {
 		info, err = find(ctx, path, sel)
@@ -162,24 +208,30 @@ func attach(path string, sel Selector, sessions int) (*library, *crypto11.Contex
 	if err != nil {
 		return nil, nil, Info{}, err
 	}
+	if poolSize(info.maxSessions) == 0 {
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrUnsupported,
+			Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
+	}
 	slot := int(info.Slot)
 	c11, err := crypto11.Configure(&crypto11.Config{
-		Path: path, SlotNumber: &slot, MaxSessions: sessions + 1, // one it keeps for itself
+		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.maxSessions) + 1, // one it keeps for itself
 		LoginNotSupported: true, // we log in: its way of failing would finalise the module
 	})
 	if err != nil {
-		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrModule, Err: err}
+		// It was there a moment ago; crypto11's error for that has no name.
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNotFound, Err: err,
+			hint: "the token went away meanwhile; try again"}
 	}
 	lib := libraries[path]
 	if lib == nil {
-		lib = &library{ctx: pkcs11.New(path), logins: map[uint]int{}}
+		lib = &library{ctx: pkcs11.New(path), logins: map[uint]int{}, doors: map[uint]chan struct{}{}}
 		libraries[path] = lib
 	}
 	lib.users++
 	// The module was initialised again since the token was found.
 	again, err := readInfo(lib.ctx, path, info.Slot)
 	if err != nil || again.Label != info.Label || again.Serial != info.Serial {
-		detach(path, c11)
+		_ = detach(path, c11)
 		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNotFound, Err: err,
 			hint: "the tokens changed places meanwhile; try again"}
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"strings"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -50,6 +51,7 @@ type KeyPair struct {
 	label   string
 	id      []byte
 	private pkcs11.ObjectHandle
+	modulus []byte // CKA_MODULUS as the token gives it
 	public  *rsa.PublicKey
 	signer  crypto11.Signer
 }
@@ -64,6 +66,11 @@ type KeyPair struct {
 //
 // Its other errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
 func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
+	return t.keyPair(ctx, name, func(label string) bool { return !strings.HasSuffix(label, unfinished) })
+}
+
+// keyPair finds a pair among those whose label is wanted.
+func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label string) bool) (*KeyPair, error) {
 	op := "find the key exchange pair " + name.String()
 	found, err := t.findObjects(ctx, append(name.template(),
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
@@ -71,7 +78,10 @@ func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
 	if err != nil {
 		return nil, err
 	}
+	found, err = t.selectLabels(ctx, found, wanted)
 	switch {
+	case err != nil:
+		return nil, t.fail(op, nil, err)
 	case len(found) == 0:
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: "hsmkeys init makes one"}
 	case len(found) > 1:
@@ -85,10 +95,28 @@ func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
 	if err := p.checkPublicObjects(ctx); err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	if err := p.findSigner(); err != nil {
+	if err := p.findSigner(ctx); err != nil {
 		return nil, t.fail(op, nil, err)
 	}
 	return p, nil
+}
+
+// selectLabels keeps the objects whose CKA_LABEL is wanted.
+func (t *Token) selectLabels(ctx context.Context, objects []pkcs11.ObjectHandle, wanted func(string) bool) ([]pkcs11.ObjectHandle, error) {
+	var keep []pkcs11.ObjectHandle
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, handle := range objects {
+			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, nil)})
+			if err != nil {
+				return err
+			}
+			if wanted(string(a[0].Value)) {
+				keep = append(keep, handle)
+			}
+		}
+		return nil
+	})
+	return keep, err
 }
 
 // read takes the public key from the private key object, and its protections.
@@ -103,15 +131,18 @@ func (p *KeyPair) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.id, p.label = a[0].Value, string(a[1].Value)
+		p.id, p.label, p.modulus = a[0].Value, string(a[1].Value), a[2].Value
+		if len(p.id) == 0 {
+			return t.fail("look at the key exchange pair", ErrUnsupported, errors.New("its private key has no CKA_ID"))
+		}
 		if !isTrue(a[4]) || isTrue(a[5]) {
 			return t.fail("look at the key exchange pair", ErrUnsafe, errors.New("its private key is not sensitive, or may be extracted"))
 		}
 		exponent := new(big.Int).SetBytes(a[3].Value)
-		if !exponent.IsInt64() || exponent.Int64() > 1<<31-1 || exponent.Int64() < 3 {
+		if !exponent.IsInt64() || exponent.Int64() > 1<<31-1 || exponent.Int64() < 3 || exponent.Bit(0) == 0 {
 			return t.fail("look at the key exchange pair", ErrUnsupported, fmt.Errorf("public exponent %v", exponent))
 		}
-		p.public = &rsa.PublicKey{N: new(big.Int).SetBytes(a[2].Value), E: int(exponent.Int64())}
+		p.public = &rsa.PublicKey{N: new(big.Int).SetBytes(p.modulus), E: int(exponent.Int64())}
 		return nil
 	})
 }
@@ -156,24 +187,47 @@ func (p *KeyPair) checkPublicObjects(ctx context.Context) error {
 }
 
 // findSigner has crypto11 find the same private key. What it holds for the public
-// key is not used.
-func (p *KeyPair) findSigner() error {
-	set := crypto11.AttributeSet{}
-	for _, a := range []*pkcs11.Attribute{
-		attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_MODULUS, p.public.N.Bytes()),
-	} {
-		set[a.Type] = a
-	}
-	signers, err := p.token.c11.FindKeyPairsWithAttributes(set)
+// key is not used; but it wants to see one, and who reaches the token without a
+// PIN can delete it. Then it is shown a session object, which is nothing but the
+// key that was read from the private key.
+func (p *KeyPair) findSigner(ctx context.Context) error {
+	t := p.token
+	signers, err := p.signers()
 	if err != nil {
 		return err
 	}
+	if len(signers) == 0 {
+		t.public.mu.Lock()
+		_, err := t.createInAnchor(ctx, p.publicHalf())
+		t.public.mu.Unlock()
+		if err != nil {
+			return t.fail("stand in for the missing public half", nil, err)
+		}
+		if signers, err = p.signers(); err != nil {
+			return err
+		}
+	}
 	if len(signers) != 1 {
-		return p.token.fail("open the key exchange pair", ErrNoPair, fmt.Errorf("its public half is missing (%d complete pairs)", len(signers)))
+		return t.fail("open the key exchange pair", ErrNoPair, fmt.Errorf("%d signing keys for one private key", len(signers)))
 	}
 	p.signer = signers[0]
 	return nil
+}
+
+func (p *KeyPair) signers() ([]crypto11.Signer, error) {
+	leave, err := p.token.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	set := crypto11.AttributeSet{}
+	for _, a := range []*pkcs11.Attribute{
+		attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_MODULUS, p.modulus),
+	} {
+		set[a.Type] = a
+	}
+	return p.token.c11.FindKeyPairsWithAttributes(set)
 }
 
 // Label is the pair's CKA_LABEL.
@@ -190,17 +244,38 @@ func (p *KeyPair) PSS() bool { return p.token.info.Can.SignPSS }
 
 // Sign makes the token sign a digest.
 func (p *KeyPair) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	const op = "sign"
+	// With a hash that it does not know, crypto11 would sign the bytes as they
+	// are: a signature under whatever the caller was made to put there.
+	var hash crypto.Hash
+	if opts != nil {
+		hash = opts.HashFunc()
+	}
+	switch hash {
+	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
+	default:
+		return nil, p.token.fail(op, ErrUnsupported, fmt.Errorf("hash %v", hash))
+	}
+	if len(digest) != hash.Size() {
+		return nil, p.token.fail(op, ErrUnsupported, fmt.Errorf("a digest of %d bytes, %v has %d", len(digest), hash, hash.Size()))
+	}
+	leave, err := p.token.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	signature, err := p.signer.Sign(rand, digest, opts)
-	return signature, p.token.fail("sign", nil, err)
+	return signature, p.token.fail(op, nil, err)
 }
 
-// Destroy deletes the pair and its certificate from the token.
+// Destroy deletes the pair and its certificates from the token. What carries the
+// pair's id and another key stays, it may be somebody else's.
 func (p *KeyPair) Destroy(ctx context.Context) error {
-	var errs []error
-	for _, class := range []uint{pkcs11.CKO_CERTIFICATE, pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_PRIVATE_KEY} {
-		errs = append(errs, p.token.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)))
-	}
-	return p.token.fail("destroy the key exchange pair", nil, errors.Join(errs...))
+	t := p.token
+	certificates := t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true))
+	public := t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_MODULUS, p.modulus))
+	private := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.ctx.DestroyObject(s, p.private) })
+	return t.fail("destroy the key exchange pair", nil, also(also(certificates, public), private))
 }
 
 // SubjectKeyID is the leftmost 160 bits of the SHA-256 of the public key's BIT
@@ -220,7 +295,7 @@ func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) (
 		for {
 			some, _, err := t.ctx.FindObjects(s, 64)
 			if err != nil || len(some) == 0 {
-				return errors.Join(err, t.ctx.FindObjectsFinal(s))
+				return also(err, t.ctx.FindObjectsFinal(s))
 			}
 			all = append(all, some...)
 		}
@@ -234,10 +309,10 @@ func (t *Token) destroyObjects(ctx context.Context, template ...*pkcs11.Attribut
 		return err
 	}
 	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		var errs []error
+		var err error
 		for _, handle := range found {
-			errs = append(errs, t.ctx.DestroyObject(s, handle))
+			err = also(err, t.destroyQuietly(s, handle))
 		}
-		return errors.Join(errs...)
+		return err
 	})
 }

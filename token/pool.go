@@ -16,7 +16,7 @@ type pool struct {
 	mu     sync.Mutex
 	idle   []pkcs11.SessionHandle
 	closed bool
-	lent   sync.WaitGroup
+	calls  sync.WaitGroup // under way, see enter
 }
 
 func newPool(t *Token, size int) *pool {
@@ -36,34 +36,45 @@ func (t *Token) with(ctx context.Context, f func(pkcs11.SessionHandle) error) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	leave, err := t.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	s, err := p.get()
 	if err != nil {
 		return err
 	}
-	defer p.lent.Done()
 	err = f(s)
 	p.put(s, err)
 	return err
 }
 
-func (p *pool) get() (pkcs11.SessionHandle, error) {
+// enter begins a call that Close must wait for, and leave ends it. Every call
+// that reaches the module is between the two, also those that go through
+// crypto11: after Close the module may be unloaded, and calling it would crash.
+func (t *Token) enter() (leave func(), err error) {
+	p := t.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return 0, &Error{Op: "get a session", Token: p.token.info.Label, Kind: ErrClosed}
+		return nil, &Error{Op: "use the token", Token: t.info.Label, Kind: ErrClosed}
 	}
-	p.lent.Add(1)
+	p.calls.Add(1)
+	return p.calls.Done, nil
+}
+
+func (p *pool) get() (pkcs11.SessionHandle, error) {
+	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
 		s := p.idle[n-1]
 		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
 		return s, nil
 	}
+	p.mu.Unlock()
 	s, err := p.token.openSession()
-	if err != nil {
-		p.lent.Done()
-		return 0, p.token.fail("open a session", nil, err)
-	}
-	return s, nil
+	return s, p.token.fail("open a session", nil, err)
 }
 
 // put keeps the session, even after an error: closing it would destroy the
@@ -83,7 +94,7 @@ func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.lent.Wait()
+	p.calls.Wait()
 	for _, s := range p.idle {
 		_ = p.token.ctx.CloseSession(s)
 	}

@@ -23,11 +23,8 @@ type publicKeys struct {
 // made in the anchor session, so that it lives as long as the Token.
 func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11.ObjectHandle, error) {
 	const op = "import public key"
-	if bits := key.N.BitLen(); bits < 2048 || bits > 16384 || key.E < 3 {
+	if bits := key.N.BitLen(); bits < 2048 || bits > 16384 || key.E < 3 || key.E%2 == 0 {
 		return 0, t.fail(op, ErrUnsupported, fmt.Errorf("RSA with %d bits and exponent %d", bits, key.E))
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
 	}
 	name := sha256.Sum256(x509.MarshalPKCS1PublicKey(key))
 	t.public.mu.Lock()
@@ -35,7 +32,7 @@ func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11
 	if handle, ok := t.public.handles[name]; ok {
 		return handle, nil
 	}
-	handle, err := t.ctx.CreateObject(t.anchor, importedPublicKey(key.N.Bytes(), big.NewInt(int64(key.E)).Bytes()))
+	handle, err := t.createInAnchor(ctx, importedPublicKey(key.N.Bytes(), big.NewInt(int64(key.E)).Bytes()))
 	if err != nil {
 		return 0, t.fail(op, nil, err)
 	}
@@ -44,4 +41,18 @@ func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11
 	}
 	t.public.handles[name] = handle
 	return handle, nil
+}
+
+// createInAnchor makes a session object that lives as long as the Token. The
+// caller holds t.public.mu: a session runs one call at a time.
+func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	leave, err := t.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	return t.ctx.CreateObject(t.anchor, template)
 }

@@ -1,7 +1,9 @@
 package token
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,18 +29,22 @@ type Selector struct {
 
 // ParseSelector reads a token's label, or an RFC 7512 URI: whatever starts with
 // "pkcs11:". An attribute that would be ignored is refused, because a URI that
-// is understood only in part may select the wrong token. A PIN in the URI
-// (pin-value) is refused too: such a URI ends up in argv and in logs.
+// is understood only in part may select the wrong token; so is one without a
+// value. A PIN in the URI (pin-value) is refused too: such a URI ends up in argv
+// and in logs. Its error is [ErrURI].
 func ParseSelector(s string) (Selector, error) {
-	if !strings.HasPrefix(s, "pkcs11:") {
+	const scheme = "pkcs11:"
+	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
 		return Selector{Label: s}, nil
 	}
 	bad := func(err error, hint string) (Selector, error) {
-		// The URI is not repeated as it stands: a query may hold a PIN.
-		name, _, _ := strings.Cut(s, "?")
-		return Selector{}, &Error{Op: "read the PKCS #11 URI", Token: name, Kind: ErrURI, Err: err, hint: hint}
+		// The URI is not repeated: it may hold a PIN where none should be.
+		return Selector{}, &Error{Op: "read the PKCS #11 URI", Token: scheme, Kind: ErrURI, Err: err, hint: hint}
 	}
-	path, query, _ := strings.Cut(strings.TrimPrefix(s, "pkcs11:"), "?")
+	path, query, _ := strings.Cut(s[len(scheme):], "?")
+	if mentionsPIN(s) {
+		return bad(errors.New("pin-value puts the PIN where others can read it"), "use pin-source=file:/path, or --pin-source")
+	}
 	for _, part := range []struct {
 		attributes, separator string
 		known                 []string
@@ -46,18 +52,21 @@ func ParseSelector(s string) (Selector, error) {
 		{path, ";", []string{"token", "serial", "manufacturer", "model", "slot-id", "object", "id", "type"}},
 		{query, "&", []string{"module-path", "pin-source"}},
 	} {
+		if part.attributes == "" {
+			continue
+		}
 		for attribute := range strings.SplitSeq(part.attributes, part.separator) {
-			name, _, _ := strings.Cut(attribute, "=")
-			if name == "pin-value" {
-				return bad(fmt.Errorf("pin-value puts the PIN where others can read it"), "use pin-source=file:/path, or --pin-source")
-			}
-			if name != "" && !slices.Contains(part.known, name) {
+			name, value, _ := strings.Cut(attribute, "=")
+			if !slices.Contains(part.known, name) {
 				return bad(fmt.Errorf("attribute %q is not supported", name), "known are "+strings.Join(part.known, ", "))
+			}
+			if value == "" {
+				return bad(fmt.Errorf("attribute %q has no value", name), "leave it out")
 			}
 		}
 	}
 	uri := pkcs11uri.New()
-	if err := uri.Parse(s); err != nil {
+	if err := uri.Parse(scheme + s[len(scheme):]); err != nil {
 		return bad(err, "RFC 7512 gives the form: pkcs11:token=LABEL;object=PAIR?module-path=/path/module.so")
 	}
 	get := func(name string) string { v, _ := uri.GetPathAttribute(name, false); return v }
@@ -79,6 +88,15 @@ func ParseSelector(s string) (Selector, error) {
 	sel.ModulePath, _ = uri.GetQueryAttribute("module-path", false)
 	sel.PINSource, _ = uri.GetQueryAttribute("pin-source", false)
 	return sel, nil
+}
+
+// mentionsPIN finds pin-value anywhere, however it is written: after the wrong
+// separator it would be taken for a part of another value, and repeated in
+// messages.
+func mentionsPIN(uri string) bool {
+	const name = "pin-value"
+	plain, err := url.PathUnescape(uri)
+	return strings.Contains(strings.ToLower(uri), name) || err == nil && strings.Contains(strings.ToLower(plain), name)
 }
 
 // matches says whether a token is one the selector names.

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -81,23 +82,40 @@ type SessionKey interface {
 
 // object is a session object that is destroyed once.
 type object struct {
-	token     *Token
-	handle    pkcs11.ObjectHandle
-	destroyed sync.Once
+	token  *Token
+	handle pkcs11.ObjectHandle
+
+	// Read-locked while the handle is in use: a token may give the handle of an
+	// object that is destroyed to the next one.
+	mu     sync.RWMutex
+	closed bool
+}
+
+// use runs f on a session, with the object's handle.
+func (o *object) use(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return o.token.fail("use the session key", ErrClosed, nil)
+	}
+	return o.token.with(ctx, func(s pkcs11.SessionHandle) error { return f(s, o.handle) })
 }
 
 func (o *object) Close() error {
-	var err error
-	o.destroyed.Do(func() {
-		// Not the caller's context: a key is destroyed even when it was cancelled.
-		err = o.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
-			return o.token.ctx.DestroyObject(s, o.handle)
-		})
-	})
-	if err == nil || errors.Is(err, ErrClosed) { // a closed Token has destroyed it already
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
 		return nil
 	}
-	return o.token.fail("destroy session key", nil, err)
+	o.closed = true
+	// Not the caller's context: a key is destroyed even when it was cancelled.
+	err := o.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
+		return o.token.destroyQuietly(s, o.handle)
+	})
+	if errors.Is(err, ErrClosed) { // a closed Token has destroyed it already
+		return nil
+	}
+	return o.token.fail("destroy the session key", nil, err)
 }
 
 // Transit is a session key that is here to be wrapped, see the package's
@@ -129,8 +147,8 @@ func (t *Token) Generate(ctx context.Context, spec Spec) (*Transit, error) {
 // where the token has none for this key.
 func (k *Transit) CheckValue(ctx context.Context) ([]byte, error) {
 	var value []byte
-	err := k.token.with(ctx, func(s pkcs11.SessionHandle) error {
-		attributes, err := k.token.ctx.GetAttributeValue(s, k.handle, []*pkcs11.Attribute{attr(pkcs11.CKA_CHECK_VALUE, nil)})
+	err := k.use(ctx, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		attributes, err := k.token.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_CHECK_VALUE, nil)})
 		if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
 			return nil
 		}
@@ -143,10 +161,14 @@ func (k *Transit) CheckValue(ctx context.Context) ([]byte, error) {
 }
 
 // Wrap wraps the key to an RSA public key of 2048 bits or more in the token
-// (C_WrapKey), with the given OAEP hash, or with SHA-1 where the token does not
-// take that hash.
+// (C_WrapKey), with the given OAEP hash, SHA-256 or SHA-1, or with SHA-1 where the
+// token does not take SHA-256.
 func (k *Transit) Wrap(ctx context.Context, to *rsa.PublicKey, hash crypto.Hash) (Wrapped, error) {
+	const op = "wrap session key"
 	t := k.token
+	if hash != crypto.SHA256 && hash != crypto.SHA1 {
+		return Wrapped{}, t.fail(op, ErrUnsupported, fmt.Errorf("OAEP with %v", hash))
+	}
 	if t.sha1Only.Load() {
 		hash = crypto.SHA1
 	}
@@ -155,19 +177,22 @@ func (k *Transit) Wrap(ctx context.Context, to *rsa.PublicKey, hash crypto.Hash)
 		return Wrapped{}, err
 	}
 	wrapped := Wrapped{Hash: hash}
-	err = t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		wrapped.Key, err = t.ctx.WrapKey(s, oaep(hash), public, k.handle)
+	err = k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
+		wrapped.Key, err = t.ctx.WrapKey(s, oaep(wrapped.Hash), public, key)
+		if wrapped.Hash == crypto.SHA1 || !refusesParameters(err) {
+			return err
+		}
+		wrapped.Hash = crypto.SHA1
+		if wrapped.Key, err = t.ctx.WrapKey(s, oaep(wrapped.Hash), public, key); err == nil {
+			t.sha1Only.Store(true) // it was the hash and nothing else
+		}
 		return err
 	})
-	if hash != crypto.SHA1 && refusesParameters(err) {
-		t.sha1Only.Store(true)
-		return k.Wrap(ctx, to, crypto.SHA1)
-	}
 	if err != nil {
-		return Wrapped{}, t.fail("wrap session key", nil, err)
+		return Wrapped{}, t.fail(op, nil, err)
 	}
 	if len(wrapped.Key) != to.Size() {
-		return Wrapped{}, t.fail("wrap session key", ErrUnsafe, fmt.Errorf("%d bytes came back for a key of %d", len(wrapped.Key), to.Size()))
+		return Wrapped{}, t.fail(op, ErrUnsafe, fmt.Errorf("%d bytes came back for a key of %d", len(wrapped.Key), to.Size()))
 	}
 	return wrapped, nil
 }
@@ -195,8 +220,8 @@ func oaep(hash crypto.Hash) []*pkcs11.Mechanism {
 func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (SessionKey, error) {
 	key := &tokenKey{spec: spec}
 	err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		key.object = object{token: p.token, handle: handle}
-		return p.token.checkProtected(s, handle)
+		key.token, key.handle = p.token, handle
+		return p.token.checkProtected(s, handle, spec)
 	})
 	if err != nil {
 		return nil, err
@@ -208,7 +233,7 @@ func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (Sessi
 func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped) (*Transit, error) {
 	key := &Transit{spec: spec}
 	err := p.unwrap(ctx, spec, wrapped, spec.inTransit(), func(_ pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		key.object = object{token: p.token, handle: handle}
+		key.token, key.handle = p.token, handle
 		return nil
 	})
 	if err != nil {
@@ -221,6 +246,9 @@ func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped)
 // use by its label. It refuses with [ErrExists] when a secret key with that
 // label or id is there.
 func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte) error {
+	if label == "" || len(id) == 0 {
+		return p.token.fail("load the session key", ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	}
 	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
 		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))
 		if err != nil {
@@ -231,7 +259,7 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 		}
 	}
 	return p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		return p.token.checkProtected(s, handle)
+		return p.token.checkProtected(s, handle, spec)
 	})
 }
 
@@ -242,13 +270,16 @@ func (p *KeyPair) Reveal(ctx context.Context, spec Spec, wrapped Wrapped) ([]byt
 	err := p.unwrap(ctx, spec, wrapped, spec.revealed(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		var err error
 		value, err = p.token.readValue(s, handle)
-		return errors.Join(err, p.token.ctx.DestroyObject(s, handle))
+		return also(err, p.token.ctx.DestroyObject(s, handle))
 	})
 	if err == nil && len(value) != spec.Size {
-		clear(value)
-		return nil, p.token.fail("reveal session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
+		err = p.token.fail("reveal session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
 	}
-	return value, err
+	if err != nil {
+		clear(value)
+		return nil, err
+	}
+	return value, nil
 }
 
 // unwrap runs C_UnwrapKey and then a look at the new object, in one session.
@@ -270,7 +301,7 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 			return err
 		}
 		if err := look(s, handle); err != nil {
-			return errors.Join(err, t.destroyQuietly(s, handle))
+			return also(err, t.destroyQuietly(s, handle))
 		}
 		return nil
 	})
@@ -295,20 +326,32 @@ func unwrapKind(err error) error {
 	return nil
 }
 
-// checkProtected reads back that the token keeps the key to itself: some take
-// the template and do otherwise.
-func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-	attributes, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
+// checkProtected reads back that the token keeps the key to itself, which some do
+// not although they took the template, and that it has the size it should have.
+func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec) error {
+	const op = "unwrap session key"
+	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
 		attr(pkcs11.CKA_SENSITIVE, nil), attr(pkcs11.CKA_EXTRACTABLE, nil),
 	})
 	if err != nil {
 		return err
 	}
-	if !isTrue(attributes[0]) || isTrue(attributes[1]) {
-		return t.fail("unwrap session key", ErrUnsafe, errors.New("the token made it readable or extractable"))
+	if !isTrue(a[0]) || isTrue(a[1]) {
+		return t.fail(op, ErrUnsafe, errors.New("the token made it readable or extractable"))
+	}
+	// SoftHSM has no length for a key that was unwrapped; others may not have
+	// the attribute.
+	a, err = t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE_LEN, nil)})
+	if err != nil {
+		return nil //nolint:nilerr // there is nothing to compare
+	}
+	if size := attr(pkcs11.CKA_VALUE_LEN, spec.Size).Value; !bytes.Equal(a[0].Value, size) && !isZero(a[0]) {
+		return t.fail(op, ErrWrapped, fmt.Errorf("it does not have %d bytes", spec.Size))
 	}
 	return nil
 }
+
+func isZero(a *pkcs11.Attribute) bool { return len(bytes.Trim(a.Value, "\x00")) == 0 }
 
 func isTrue(a *pkcs11.Attribute) bool { return len(a.Value) == 1 && a.Value[0] != 0 }
 

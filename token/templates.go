@@ -1,6 +1,8 @@
 package token
 
 import (
+	"math/big"
+
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 )
@@ -52,6 +54,23 @@ func pairTemplates(id []byte, label string) (public, private crypto11.AttributeS
 // finalName are the label and id of a pair that has proved itself.
 func finalName(id []byte, label string) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_LABEL, label)}
+}
+
+// publicHalf stands in for a public half that is missing on the token.
+func (p *KeyPair) publicHalf() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+		attr(pkcs11.CKA_TOKEN, false),  // a session object: finding a pair writes nothing
+		attr(pkcs11.CKA_PRIVATE, true), // for this login alone
+		attr(pkcs11.CKA_ID, p.id),      // crypto11 pairs the halves by id
+		attr(pkcs11.CKA_LABEL, p.label),
+		attr(pkcs11.CKA_WRAP, false), // it is looked at and never used
+		attr(pkcs11.CKA_ENCRYPT, false),
+		attr(pkcs11.CKA_VERIFY, false),
+		attr(pkcs11.CKA_MODULUS, p.modulus),
+		attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(p.public.E)).Bytes()),
+	}
 }
 
 // importedPublicKey is somebody's RSA public key, for C_WrapKey.

@@ -50,31 +50,33 @@ type Token struct {
 // [ErrAmbiguous], [ErrPIN], [ErrPINLocked] and [ErrFinalTry].
 //
 // The login belongs to the process (PKCS #11 §5.6): while one Token is open, a
-// second one for the same token is logged in already, and asks for no PIN.
+// second one for the same token is logged in already, and asks for no PIN. The
+// one that is closed last logs out.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
 	path := cfg.Module
 	if path == "" {
 		path = cfg.Token.ModulePath
 	}
-	librariesMu.Lock()
-	defer librariesMu.Unlock()
+	path = resolve(path)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	lib, c11, info, err := attach(path, cfg.Token, maxSessions)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	lib, c11, info, err := attach(path, cfg.Token)
 	if err != nil {
 		return nil, err
 	}
 	t := &Token{info: info, lib: lib, ctx: lib.ctx, c11: c11}
 	t.info.Can = readCan(t.ctx, info.Slot)
 	if t.anchor, err = t.openSession(); err != nil {
-		detach(path, c11)
+		_ = detach(path, c11)
 		return nil, t.fail("open a session", nil, err)
 	}
 	if cfg.PIN != nil {
 		if err := t.login(ctx, cfg); err != nil {
 			_ = t.ctx.CloseSession(t.anchor)
-			detach(path, c11)
+			_ = detach(path, c11)
 			return nil, err
 		}
 	}
@@ -82,72 +84,136 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	return t, nil
 }
 
-// poolSize leaves room for crypto11's sessions beside ours on tokens that count.
+// leastSessions are needed at the least: the anchor and one for calls, and the
+// same for crypto11.
+const leastSessions = 4
+
+// poolSize is half of what the token allows, because crypto11 has a pool beside
+// ours. It is 0 when the token allows too few.
 func poolSize(most uint) int {
-	if most == pkcs11.CK_EFFECTIVELY_INFINITE || most == pkcs11.CK_UNAVAILABLE_INFORMATION || most > 2*maxSessions+2 {
+	switch {
+	case most == pkcs11.CK_EFFECTIVELY_INFINITE, most == pkcs11.CK_UNAVAILABLE_INFORMATION, most > 2*maxSessions+2:
 		return maxSessions
+	case most < leastSessions:
+		return 0
+	default:
+		return int(most-2) / 2
 	}
-	return int(max(most, 4)-2) / 2
 }
 
 func (t *Token) openSession() (pkcs11.SessionHandle, error) {
 	return t.ctx.OpenSession(t.info.Slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 }
 
-// login looks at the flags, asks for the PIN and tries it once.
+// login looks at the flags, asks for the PIN and tries it once. librariesMu must
+// be held; it is given back while the PIN is asked for, which may take as long as
+// somebody takes to type it. The door keeps a second login to the same token
+// waiting meanwhile, so that nobody is asked twice.
 func (t *Token) login(ctx context.Context, cfg Config) error {
-	refuse := func(kind, err error, hint string) error {
-		return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
+	door := t.lib.door(t.info.Slot)
+	librariesMu.Unlock()
+	select {
+	case door <- struct{}{}:
+		defer func() { <-door }()
+		librariesMu.Lock()
+	case <-ctx.Done():
+		librariesMu.Lock()
+		return ctx.Err()
 	}
 	if t.lib.logins[t.info.Slot] > 0 {
 		t.lib.logins[t.info.Slot]++
 		return nil
 	}
-	switch pin := t.info.PIN; {
-	case !pin.Initialized:
-		return refuse(ErrPIN, errors.New("no user PIN has been set"), "let the security officer set one (pkcs11-tool --init-pin)")
-	case pin.Locked:
-		return refuse(ErrPINLocked, nil, "let the security officer set a new PIN (pkcs11-tool --init-pin)")
-	case pin.FinalTry && !cfg.FinalTry:
-		return refuse(ErrFinalTry, nil, "a wrong PIN now locks the token; when you are sure of it, add --final-try")
+	now, err := readInfo(t.ctx, t.info.Module, t.info.Slot)
+	if err != nil {
+		return t.fail("read the PIN's state", nil, err)
 	}
-	pin, err := cfg.PIN(ctx, t.info)
+	t.info.PIN = now.PIN
+	if kind, cause, hint := t.info.PIN.refuses(cfg.FinalTry); kind != nil {
+		return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: cause, hint: hint}
+	}
+	pin, err := t.askPIN(ctx, cfg)
+	defer clear(pin)
 	if err != nil {
 		return err
 	}
-	defer clear(pin)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	err = t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin))
-	switch {
-	case err == nil, is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN):
+	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		t.lib.logins[t.info.Slot]++
 		return nil
-	case is(err, pkcs11.CKR_PIN_LOCKED):
-		return refuse(ErrPINLocked, err, "let the security officer set a new PIN (pkcs11-tool --init-pin)")
-	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_EXPIRED):
-		return refuse(ErrPIN, err, t.triesLeft())
-	default:
-		return refuse(nil, err, "")
 	}
+	kind, hint := loginKind(err), ""
+	if len(pin) == 0 && is(err, pkcs11.CKR_ARGUMENTS_BAD) { // what SoftHSM says to an empty PIN
+		kind = ErrPIN
+	}
+	switch kind {
+	case ErrPINLocked:
+		hint = unlock
+	case ErrPIN:
+		hint = t.triesLeft()
+	}
+	return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
+}
+
+// askPIN calls the caller's PIN function without librariesMu.
+func (t *Token) askPIN(ctx context.Context, cfg Config) ([]byte, error) {
+	librariesMu.Unlock()
+	defer librariesMu.Lock()
+	pin, err := cfg.PIN(ctx, t.info)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return pin, err
+}
+
+const unlock = "let the security officer set a new PIN (pkcs11-tool --init-pin)"
+
+// refuses says, from the flags alone, why no PIN is tried.
+func (p PIN) refuses(finalTry bool) (kind, cause error, hint string) {
+	switch {
+	case !p.Initialized:
+		return ErrPIN, errors.New("no user PIN has been set"), "let the security officer set one (pkcs11-tool --init-pin)"
+	case p.Locked:
+		return ErrPINLocked, nil, unlock
+	case p.FinalTry && !finalTry:
+		return ErrFinalTry, nil, "a wrong PIN now locks the token; when you are sure of it, add --final-try"
+	}
+	return nil, nil, ""
+}
+
+// loginKind tells a PIN that was refused from a token that fails.
+func loginKind(err error) error {
+	switch {
+	case is(err, pkcs11.CKR_PIN_LOCKED):
+		return ErrPINLocked
+	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_EXPIRED,
+		pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
+		return ErrPIN
+	}
+	return nil
 }
 
 // triesLeft tells after a wrong PIN what the token tells.
 func (t *Token) triesLeft() string {
 	const once = "it was tried once and is not tried again"
 	info, err := readInfo(t.ctx, t.info.Module, t.info.Slot)
-	switch {
-	case err != nil:
+	if err != nil {
 		return once
-	case info.PIN.Locked:
-		return once + "; the token has locked the PIN"
-	case info.PIN.FinalTry:
-		return once + "; the token says that one try is left"
-	case info.PIN.CountLow:
-		return once + "; the token says that tries have been used up, not how many are left"
+	}
+	return once + "; " + info.PIN.tries()
+}
+
+// tries is what the flags say about how many tries are left.
+func (p PIN) tries() string {
+	switch {
+	case p.Locked:
+		return "the token has locked the PIN"
+	case p.FinalTry:
+		return "the token says that one try is left"
+	case p.CountLow:
+		return "the token says that tries have been used up, not how many are left"
 	default:
-		return once + "; the token does not say how many tries are left"
+		return "the token does not say how many tries are left"
 	}
 }
 
@@ -156,11 +222,34 @@ func (t *Token) Info() Info { return t.info }
 
 // Random reads from the token's random number generator (C_GenerateRandom).
 func (t *Token) Random() (io.Reader, error) {
+	leave, err := t.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	r, err := t.c11.NewRandomReader()
 	if err != nil {
 		return nil, t.fail("get random bytes", nil, err)
 	}
-	return r, nil
+	return random{t, r}, nil
+}
+
+type random struct {
+	token *Token
+	from  io.Reader
+}
+
+func (r random) Read(b []byte) (int, error) {
+	leave, err := r.token.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := r.from.Read(b)
+	return n, r.token.fail("get random bytes", nil, err)
 }
 
 // Close ends every session, and with them every session object, logs out when no
@@ -179,9 +268,7 @@ func (t *Token) Close() error {
 			}
 		}
 		session := t.ctx.CloseSession(t.anchor)
-		if err = errors.Join(logout, session, detach(t.info.Module, t.c11)); err != nil {
-			err = t.fail("close", nil, err)
-		}
+		err = t.fail("close", nil, also(also(logout, session), detach(t.info.Module, t.c11)))
 	})
 	return err
 }

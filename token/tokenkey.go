@@ -17,6 +17,8 @@ type tokenKey struct {
 
 func (k *tokenKey) Spec() Spec { return k.spec }
 
+var errUse = errors.New("the session key is for another use")
+
 // checkData holds the sizes of [SessionKey.WrapData] (RFC 3394 §2).
 func checkData(size int) error {
 	if size < 16 || size > 64 || size%8 != 0 {
@@ -30,17 +32,20 @@ func checkData(size int) error {
 func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 	const op = "wrap data key"
 	t := k.token
+	if k.spec.Use != WrapKeys {
+		return nil, t.fail(op, ErrUnsupported, errUse)
+	}
 	if err := checkData(len(data)); err != nil {
 		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	var wrapped []byte
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 		handle, err := t.ctx.CreateObject(s, append(dataKey(), attr(pkcs11.CKA_VALUE, data)))
 		if err != nil {
 			return err
 		}
-		wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), k.handle, handle)
-		return errors.Join(err, t.ctx.DestroyObject(s, handle))
+		wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), key, handle)
+		return also(err, t.ctx.DestroyObject(s, handle))
 	})
 	if err == nil && len(wrapped) != len(data)+8 {
 		err = fmt.Errorf("%d bytes came back for %d", len(wrapped), len(data))
@@ -54,23 +59,26 @@ func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, error) {
 	const op = "unwrap data key"
 	t := k.token
+	if k.spec.Use != WrapKeys {
+		return nil, t.fail(op, ErrUnsupported, errUse)
+	}
 	if err := checkData(len(wrapped) - 8); err != nil {
 		return nil, t.fail(op, ErrWrapped, err)
 	}
 	var data []byte
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		handle, err := t.ctx.UnwrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), k.handle, wrapped, dataKey())
+	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		handle, err := t.ctx.UnwrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), key, wrapped, dataKey())
 		if err != nil {
 			return err
 		}
 		data, err = t.readValue(s, handle)
-		return errors.Join(err, t.ctx.DestroyObject(s, handle))
+		return also(err, t.ctx.DestroyObject(s, handle))
 	})
 	if err == nil && len(data) != len(wrapped)-8 {
-		clear(data)
-		return nil, t.fail(op, ErrWrapped, fmt.Errorf("%d bytes came back for %d", len(data), len(wrapped)))
+		err = t.fail(op, ErrWrapped, fmt.Errorf("%d bytes came back for %d", len(data), len(wrapped)))
 	}
 	if err != nil {
+		clear(data)
 		return nil, t.fail(op, unwrapKind(err), err)
 	}
 	return data, nil
@@ -79,10 +87,14 @@ func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, erro
 var hmacs = map[int]uint{32: pkcs11.CKM_SHA256_HMAC, 48: pkcs11.CKM_SHA384_HMAC, 64: pkcs11.CKM_SHA512_HMAC}
 
 func (k *tokenKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
+	const op = "compute HMAC"
 	t := k.token
+	if k.spec.Use != Authenticate {
+		return nil, t.fail(op, ErrUnsupported, errUse)
+	}
 	var mac []byte
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		if err := t.ctx.SignInit(s, mechanism(hmacs[k.spec.Size], nil), k.handle); err != nil {
+	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		if err := t.ctx.SignInit(s, mechanism(hmacs[k.spec.Size], nil), key); err != nil {
 			return err
 		}
 		var err error
@@ -90,7 +102,7 @@ func (k *tokenKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
 		return err
 	})
 	if err != nil {
-		return nil, t.fail("compute HMAC", nil, err)
+		return nil, t.fail(op, nil, err)
 	}
 	return mac, nil
 }

@@ -1,0 +1,132 @@
+package token
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestParseSelector(t *testing.T) {
+	slot := uint(7)
+	for _, tt := range []struct {
+		name, in string
+		want     Selector
+	}{
+		{"a word is a label", "My HSM", Selector{Label: "My HSM"}},
+		{"a label may look like another URI", "http://x", Selector{Label: "http://x"}},
+		{"nothing matches every token", "", Selector{}},
+		{"an empty URI matches every token", "pkcs11:", Selector{ID: []byte{}}},
+		{"token is the label", "pkcs11:token=My%20HSM", Selector{Label: "My HSM", ID: []byte{}}},
+		{"the scheme has no case", "PKCS11:token=a", Selector{Label: "a", ID: []byte{}}},
+		{"a semicolon in a label is escaped", "pkcs11:token=a%3Bb", Selector{Label: "a;b", ID: []byte{}}},
+		{"a plus is no blank", "pkcs11:token=a+b", Selector{Label: "a+b", ID: []byte{}}},
+		{"serial, model and manufacturer select too", "pkcs11:serial=0f;model=m;manufacturer=v",
+			Selector{Serial: "0f", Model: "m", Manufacturer: "v", ID: []byte{}}},
+		{"object and id name the pair", "pkcs11:object=pair;id=%01%ff;type=private",
+			Selector{Object: "pair", ID: []byte{1, 0xff}}},
+		{"a slot is a number", "pkcs11:slot-id=7", Selector{SlotID: &slot, ID: []byte{}}},
+		{"the query names module and PIN source", "pkcs11:token=a?module-path=/m.so&pin-source=file:/pin",
+			Selector{Label: "a", ID: []byte{}, ModulePath: "/m.so", PINSource: "file:/pin"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseSelector(tt.in)
+			if err != nil || !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("%q gives %+v, %v; want %+v", tt.in, got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseSelectorRefuses(t *testing.T) {
+	const secret = "s3cretPIN"
+	for _, tt := range []struct{ name, in string }{
+		{"a PIN in the query", "pkcs11:token=a?pin-value=" + secret},
+		{"a PIN in the path", "pkcs11:token=a;pin-value=" + secret},
+		{"a PIN after the wrong separator", "pkcs11:token=a&pin-value=" + secret},
+		{"a PIN after the wrong separator of the query", "pkcs11:token=a?module-path=/m;pin-value=" + secret},
+		{"a PIN under an escaped name", "pkcs11:token=a?pin%2dvalue=" + secret},
+		{"a PIN behind an upper-case scheme", "PKCS11:token=a?PIN-VALUE=" + secret},
+		{"a PIN beside a broken escape", "pkcs11:token=%zz;pin-value=" + secret},
+		{"a query attribute that is not known", "pkcs11:token=a?x=1"},
+		{"a path attribute that is not known", "pkcs11:token=a;library-version=1"},
+		{"a module's name, which names no file", "pkcs11:token=a?module-name=softhsm"},
+		{"a query attribute in the path", "pkcs11:module-path=/m.so"},
+		{"a path attribute in the query", "pkcs11:?token=a"},
+		{"an attribute with upper case", "pkcs11:Token=a"},
+		{"an attribute twice", "pkcs11:token=a;token=b"},
+		{"an attribute without a value", "pkcs11:token="},
+		{"an attribute without an equals sign", "pkcs11:token"},
+		{"an attribute without a name", "pkcs11:=a"},
+		{"a semicolon at the end", "pkcs11:token=a;"},
+		{"a broken escape", "pkcs11:token=%zz"},
+		{"half an escape", "pkcs11:token=%4"},
+		{"a slot that is no number", "pkcs11:slot-id=x"},
+		{"a negative slot", "pkcs11:slot-id=-1"},
+		{"a slot with a sign", "pkcs11:slot-id=+1"},
+		{"a slot beyond 64 bits", "pkcs11:slot-id=99999999999999999999"},
+		{"a relative module path", "pkcs11:token=a?module-path=m.so"},
+		{"a public key", "pkcs11:object=a;type=public"},
+		{"a certificate", "pkcs11:object=a;type=cert"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseSelector(tt.in)
+			want(t, err, ErrURI)
+			if !reflect.DeepEqual(got, Selector{}) {
+				t.Errorf("a selector comes with the error: %+v", got)
+			}
+			if text := err.Error() + hint(t, err); strings.Contains(text, secret) {
+				t.Errorf("the PIN is in the message %q", text)
+			}
+		})
+	}
+}
+
+func TestSelectorString(t *testing.T) {
+	slot := uint(3)
+	for want, sel := range map[string]Selector{
+		"a": {Label: "a", Serial: "b"}, "serial b": {Serial: "b"}, "slot 3": {SlotID: &slot},
+		"m": {Model: "m"}, "v": {Manufacturer: "v"}, "any": {},
+	} {
+		if got := sel.String(); got != want {
+			t.Errorf("%+v is called %q, want %q", sel, got, want)
+		}
+	}
+}
+
+// Whatever is accepted has no PIN in it, and what is refused is not repeated.
+func FuzzParseSelector(f *testing.F) {
+	for _, seed := range []string{
+		"", "label", "pkcs11:", "pkcs11:token=a%20b;serial=01;object=pair;id=%00%ff?module-path=/m.so&pin-source=file:/p",
+		"pkcs11:slot-id=18446744073709551615", "pkcs11:token=%", "pkcs11:token=a?pin-value=1234", "PKCS11:type=private",
+		"pkcs11:token=a;token=b", "pkcs11:?", "pkcs11:;", "pkcs11:token=a&pin%2Dvalue=1",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		sel, err := ParseSelector(s)
+		if err != nil {
+			if !errors.Is(err, ErrURI) || !reflect.DeepEqual(sel, Selector{}) {
+				t.Errorf("%+v, %v", sel, err)
+			}
+			return
+		}
+		if len(s) < 7 || !strings.EqualFold(s[:7], "pkcs11:") {
+			if sel.Label != s {
+				t.Errorf("label %q of %q", sel.Label, s)
+			}
+			return
+		}
+		for _, v := range []string{sel.Label, sel.Serial, sel.Manufacturer, sel.Model, sel.Object, string(sel.ID), sel.ModulePath, sel.PINSource} {
+			if strings.Contains(strings.ToLower(v), "pin-value") {
+				t.Errorf("%q was taken", s)
+			}
+		}
+		if sel.ModulePath != "" && sel.ModulePath[0] != '/' {
+			t.Errorf("module path %q", sel.ModulePath)
+		}
+		if _, err := ParseSelector("pkcs11:token=x;" + strings.TrimPrefix(s, "pkcs11:")); err == nil && sel.Label != "" {
+			t.Errorf("%q: two labels were taken", s)
+		}
+	})
+}
