@@ -1,0 +1,546 @@
+package hsmkeys_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/softhsm"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// One token with one pair serves all tests; each has a store and a keyring of its
+// own.
+var (
+	env  *softhsm.Env
+	tok  *token.Token
+	pair *token.KeyPair
+	pin  string
+	soft = sync.OnceValue(func() *rsa.PrivateKey {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			panic(err)
+		}
+		return key
+	})
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(workerVar) != "" {
+		os.Exit(worker())
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	if env, err = softhsm.New(); err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer env.Close()
+	if err = env.Use(); err != nil {
+		log.Print(err)
+		return 1
+	}
+	made, err := env.InitToken("keyring")
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	pin = made.PIN
+	if tok, err = openToken("keyring", pin); err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer tok.Close()
+	if pair, err = tok.GenerateKeyPair(context.Background(), "hsmkeys", 2048); err != nil {
+		log.Print(err)
+		return 1
+	}
+	return m.Run()
+}
+
+func openToken(label, pin string) (*token.Token, error) {
+	return token.Open(context.Background(), token.Config{
+		Module: env.Module(), Token: token.Selector{Label: label},
+		PIN: func(context.Context, token.Info) ([]byte, error) { return []byte(pin), nil },
+	})
+}
+
+// found makes a keyring in a new directory.
+func found(tb testing.TB) (*hsmkeys.Keyring, *blob.Dir, string) {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "store")
+	store, err := blob.CreateDir(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { store.Close() })
+	k, err := hsmkeys.Found(context.Background(), tok, pair, store, "owner")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k, store, dir
+}
+
+func create(tb testing.TB, k *hsmkeys.Keyring, name string) hsmkeys.Entry {
+	tb.Helper()
+	e, err := k.Create(context.Background(), name, blob.AES256, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e
+}
+
+func encrypt(tb testing.TB, k *hsmkeys.Keyring, name string, plain []byte) []byte {
+	tb.Helper()
+	var out bytes.Buffer
+	w, err := k.Encrypt(context.Background(), &out, []hsmkeys.Ref{{Name: name}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := w.Write(plain); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func decrypt(k *hsmkeys.Keyring, file []byte) ([]byte, error) {
+	r, err := k.Decrypt(context.Background(), bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+}
+
+func TestAFileComesBackFromEveryAlgorithm(t *testing.T) {
+	k, _, _ := found(t)
+	plain := bytes.Repeat([]byte("the salaries of March\n"), 10000)
+	for _, algorithm := range []blob.Algorithm{blob.AES128, blob.AES192, blob.AES256} {
+		name := algorithm.String()
+		e, err := k.Create(context.Background(), name, algorithm, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Algorithm != name || e.Purpose != "wrap" || e.Version != 1 || e.Residence != "token" || len(e.Holders) != 1 {
+			t.Errorf("entry %+v", e)
+		}
+		back, err := decrypt(k, encrypt(t, k, name, plain))
+		if err != nil || !bytes.Equal(back, plain) {
+			t.Errorf("%s: %v, %d bytes", name, err, len(back))
+		}
+	}
+}
+
+func TestAFileStaysReadableAfterRotation(t *testing.T) {
+	k, _, _ := found(t)
+	create(t, k, "payroll")
+	old := encrypt(t, k, "payroll", []byte("old"))
+	e, err := k.Rotate(context.Background(), "payroll")
+	if err != nil || e.Version != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	recent := encrypt(t, k, "payroll", []byte("new"))
+	if !strings.Contains(string(recent[:200]), "-> hsmkeys payroll 2 ") {
+		t.Errorf("a new file is not under the newest version: %q", recent[:100])
+	}
+	for want, file := range map[string][]byte{"old": old, "new": recent} {
+		if got, err := decrypt(k, file); err != nil || string(got) != want {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+	}
+	history, err := k.History(context.Background(), "payroll")
+	if err != nil || len(history) != 2 || history[0].KeyID == history[1].KeyID {
+		t.Errorf("%+v, %v", history, err)
+	}
+}
+
+func TestHMACKeysEncryptNoFiles(t *testing.T) {
+	k, _, _ := found(t)
+	for name, make := range map[string]struct {
+		a blob.Algorithm
+		p blob.Purpose
+	}{"mac": {blob.HMACSHA256, 0}, "data": {blob.AES256, blob.Encrypt}} {
+		if _, err := k.Create(context.Background(), name, make.a, make.p); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Encrypt(context.Background(), io.Discard, []hsmkeys.Ref{{Name: name}}); !errors.Is(err, token.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNamesOfKeys(t *testing.T) {
+	k, _, _ := found(t)
+	create(t, k, "payroll")
+	if _, err := k.Create(context.Background(), "payroll", blob.AES256, 0); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("creating it again: %v", err)
+	}
+	_, err := k.Open(context.Background(), hsmkeys.Ref{Name: "pairoll"})
+	var h interface{ Hint() string }
+	if !errors.Is(err, blob.ErrNotFound) || !errors.As(err, &h) || h.Hint() != `did you mean "payroll"?` {
+		t.Errorf("a name that is nearly right: %v", err)
+	}
+	if _, err := k.Open(context.Background(), hsmkeys.Ref{Name: "payroll", Version: 7}); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("a version that is not there: %v", err)
+	}
+	for _, s := range []string{"", "..", "a/../b", "/a", "a/", "A", "a@0", "a@-1", "a@01", "a@", "a@1@2", "a@99999999999", strings.Repeat("a", 129)} {
+		if _, err := hsmkeys.ParseRef(s); !errors.Is(err, blob.ErrName) {
+			t.Errorf("ParseRef(%q): %v", s, err)
+		}
+	}
+}
+
+func TestVerificationNeedsNoToken(t *testing.T) {
+	k, store, _ := found(t)
+	create(t, k, "payroll")
+	c, err := k.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	offline, err := hsmkeys.OpenWithCertificate(context.Background(), c, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range offline.Verify(context.Background()) {
+		if err != nil || name != "payroll" {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := offline.Open(context.Background(), hsmkeys.Ref{Name: "payroll"}); err == nil {
+		t.Error("a key was opened without a token")
+	}
+	if _, err := offline.Create(context.Background(), "other", blob.AES256, 0); err == nil {
+		t.Error("a key was made without a token")
+	}
+}
+
+func TestRevealGivesTheKeyThatTheTokenWrapped(t *testing.T) {
+	k, _, _ := found(t)
+	for _, a := range []blob.Algorithm{blob.AES128, blob.AES256, blob.HMACSHA512} {
+		if _, err := k.Create(context.Background(), a.String(), a, 0); err != nil {
+			t.Fatal(err)
+		}
+		first, err := k.Reveal(context.Background(), hsmkeys.Ref{Name: a.String()})
+		if err != nil || len(first) != a.KeySize() {
+			t.Fatalf("%d bytes, %v", len(first), err)
+		}
+		if second, err := k.Reveal(context.Background(), hsmkeys.Ref{Name: a.String()}); err != nil || !bytes.Equal(first, second) {
+			t.Errorf("%s: the second time it is another: %v", a, err)
+		}
+	}
+}
+
+// forge makes a blob as somebody with access to the storage can: with a key of
+// their own, wrapped to our public key, described as ours, signed by theirs.
+func forge(t *testing.T, k *hsmkeys.Keyring, name string) []byte {
+	t.Helper()
+	public := pair.Public().(*rsa.PublicKey)
+	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public, make([]byte, 32), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := blob.SubjectKeyID(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys},
+		blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
+		soft(), blob.RSAPSS, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// TestTheStorageIsNotTrusted carries out what an attacker with write access to
+// the storage can do, and expects every way of using the key to refuse it.
+func TestTheStorageIsNotTrusted(t *testing.T) {
+	read := func(t *testing.T, path string) []byte {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	write := func(t *testing.T, path string, data []byte) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, attack := range map[string]func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (use string, want error){
+		"a key of a stranger, wrapped to our public key": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, at, forge(t, k, "payroll"))
+			return "payroll", blob.ErrUntrusted
+		},
+		"the same under our subject key identifier": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			theirs, _ := blob.SubjectKeyID(soft().Public())
+			ours, _ := blob.SubjectKeyID(pair.Public())
+			forged := forge(t, k, "payroll")
+			swapped := bytes.ReplaceAll(forged, theirs, ours)
+			if bytes.Equal(forged, swapped) {
+				t.Fatal("nothing was swapped")
+			}
+			write(t, at, swapped)
+			return "payroll", blob.ErrSignature
+		},
+		"one flipped bit": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			data := read(t, at)
+			data[len(data)/2] ^= 0x10
+			write(t, at, data)
+			return "payroll", blob.ErrIntegrity
+		},
+		"a truncated blob": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, at, read(t, at)[:100])
+			return "payroll", blob.ErrMalformed
+		},
+		"an empty blob": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, at, nil)
+			return "payroll", blob.ErrMalformed
+		},
+		"a blob of 100 MiB": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, at, nil)
+			if err := os.Truncate(at, 100<<20); err != nil {
+				t.Fatal(err)
+			}
+			return "payroll", blob.ErrTooLarge
+		},
+		"our own blob under another name": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, filepath.Join(dir, "keys/billing/1.1.cms"), read(t, at))
+			return "billing", blob.ErrMisplaced
+		},
+		"our own blob as a later version": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, filepath.Join(dir, "keys/payroll/2.1.cms"), read(t, at))
+			return "payroll", blob.ErrMisplaced
+		},
+		"our own blob as a later revision": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			write(t, filepath.Join(dir, "keys/payroll/1.2.cms"), read(t, at))
+			return "payroll", blob.ErrMisplaced
+		},
+		"a blob of another keyring of the same owner": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
+			other, _, otherDir := found(t)
+			create(t, other, "payroll")
+			write(t, at, read(t, filepath.Join(otherDir, "keys/payroll/1.1.cms")))
+			return "payroll", blob.ErrMisplaced
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, _, dir := found(t)
+			create(t, k, "payroll")
+			file := encrypt(t, k, "payroll", []byte("secret"))
+			use, want := attack(t, k, dir, filepath.Join(dir, "keys/payroll/1.1.cms"))
+			ref := hsmkeys.Ref{Name: use}
+			check := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, want) || !errors.Is(err, blob.ErrIntegrity) {
+					t.Errorf("%s: %v, want %v", what, err, want)
+				}
+			}
+			_, err := k.Open(context.Background(), ref)
+			check("Open", err)
+			_, err = k.Show(context.Background(), ref)
+			check("Show", err)
+			_, err = k.Reveal(context.Background(), ref)
+			check("Reveal", err)
+			_, err = k.Load(context.Background(), ref, "stolen")
+			check("Load", err)
+			_, err = k.History(context.Background(), use)
+			check("History", err)
+			_, err = k.Rotate(context.Background(), use)
+			check("Rotate", err)
+			var out bytes.Buffer
+			_, err = k.Encrypt(context.Background(), &out, []hsmkeys.Ref{ref})
+			check("Encrypt", err)
+			if out.Len() > 0 {
+				t.Errorf("Encrypt wrote %d bytes", out.Len())
+			}
+			if use == "payroll" && want != blob.ErrMisplaced {
+				_, err = decrypt(k, file)
+				check("Decrypt", err)
+			}
+		})
+	}
+}
+
+func TestTheListOfMembersIsNotTrusted(t *testing.T) {
+	ctx := context.Background()
+	stranger := soft()
+	for name, attack := range map[string]struct {
+		do   func(t *testing.T, k *hsmkeys.Keyring, dir string)
+		want error
+	}{
+		"a list of a stranger's": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
+			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 1, Created: time.Now(), Members: k.Members()}, stranger, blob.RSAPSS, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.WriteFile(filepath.Join(dir, "keyring/1.cms"), der, 0o600)
+		}, blob.ErrUntrusted},
+		"a second list of a stranger's": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
+			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 2, Previous: make([]byte, 32), Created: time.Now(), Members: k.Members()}, stranger, blob.RSAPSS, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.WriteFile(filepath.Join(dir, "keyring/2.cms"), der, 0o600)
+		}, blob.ErrUntrusted},
+		"a certificate exchanged in the list": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
+			path := filepath.Join(dir, "keyring/1.cms")
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			modulus := pair.Public().(*rsa.PublicKey).N.Bytes()
+			swapped := bytes.ReplaceAll(data, modulus, stranger.N.Bytes())
+			if bytes.Equal(data, swapped) {
+				t.Fatal("nothing was swapped")
+			}
+			os.WriteFile(path, swapped, 0o600)
+		}, blob.ErrSignature},
+		"a list that is missing": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
+			os.Rename(filepath.Join(dir, "keyring/1.cms"), filepath.Join(dir, "keyring/2.cms"))
+		}, blob.ErrMisplaced},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, store, dir := found(t)
+			create(t, k, "payroll")
+			attack.do(t, k, dir)
+			if _, err := hsmkeys.OpenKeyring(ctx, tok, pair, store); !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
+				t.Errorf("%v, want %v", err, attack.want)
+			}
+		})
+	}
+}
+
+func TestADeletedBlobIsMissed(t *testing.T) {
+	k, _, dir := found(t)
+	create(t, k, "payroll")
+	for range 2 {
+		if _, err := k.Rotate(context.Background(), "payroll"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "keys/payroll/2.1.cms")); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range k.Verify(context.Background(), "payroll") {
+		if !errors.Is(err, blob.ErrMisplaced) {
+			t.Errorf("Verify: %v", err)
+		}
+	}
+}
+
+func TestDamagedFilesAreRefused(t *testing.T) {
+	k, _, _ := found(t)
+	create(t, k, "payroll")
+	plain := bytes.Repeat([]byte("x"), 200<<10)
+	file := encrypt(t, k, "payroll", plain)
+	header := bytes.Index(file, []byte("\n---"))
+	for i := 0; i < header+60; i++ {
+		for bit := range 8 {
+			if i%3 != bit%3 { // a third of all bits of the header, spread over all of it
+				continue
+			}
+			damaged := bytes.Clone(file)
+			damaged[i] ^= 1 << bit
+			if _, err := decrypt(k, damaged); err == nil {
+				t.Fatalf("bit %d of byte %d flipped: decrypted", bit, i)
+			}
+		}
+	}
+	for _, size := range []int{0, 10, header, header + 50, header + 60, header + 70<<10, len(file) - 1} {
+		if _, err := decrypt(k, file[:size]); !errors.Is(err, blob.ErrIntegrity) {
+			t.Errorf("cut to %d bytes: %v", size, err)
+		}
+	}
+	damaged := bytes.Clone(file)
+	damaged[len(damaged)-1] ^= 1
+	got, err := decrypt(k, damaged)
+	if !errors.Is(err, blob.ErrIntegrity) || len(got) >= len(plain) {
+		t.Errorf("last byte: %d bytes, %v", len(got), err)
+	}
+}
+
+func TestFilesOfOthersAreNotOurs(t *testing.T) {
+	k, _, _ := found(t)
+	create(t, k, "payroll")
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w, err := age.Encrypt(&out, identity.Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err := decrypt(k, out.Bytes()); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("an age file without our stanza: %v", err)
+	}
+	other, _, _ := found(t)
+	create(t, other, "payroll")
+	if _, err := decrypt(k, encrypt(t, other, "payroll", nil)); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("a file of another keyring: %v", err)
+	}
+}
+
+func TestOthersMayOpenTheFileToo(t *testing.T) {
+	k, _, _ := found(t)
+	create(t, k, "payroll")
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w, err := k.Encrypt(context.Background(), &out, []hsmkeys.Ref{{Name: "payroll"}}, identity.Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, "both")
+	w.Close()
+	if got, err := decrypt(k, out.Bytes()); err != nil || string(got) != "both" {
+		t.Errorf("%q, %v", got, err)
+	}
+	r, err := age.Decrypt(&out, identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(r); err != nil || string(got) != "both" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestACancelledContextStopsBeforeTheToken(t *testing.T) {
+	k, _, dir := found(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := k.Create(ctx, "payroll", blob.AES256, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "keys/*/*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
