@@ -16,9 +16,9 @@ import (
 // attacker would have our PIN.
 type attack struct {
 	Module, Serial string
-	Create         [][]rawAttribute // objects to make
-	Destroy        []rawAttribute   // what to destroy: all that match
-	Change, To     []rawAttribute   // what to change, and to what
+	Change, To     []rawAttribute   // first what to change, and to what
+	Destroy        []rawAttribute   // then what to destroy: all that match
+	Create         [][]rawAttribute // then objects to make
 }
 
 type rawAttribute struct {
@@ -102,11 +102,6 @@ func carryOut(script string) error {
 	if err != nil {
 		return err
 	}
-	for _, object := range a.Create {
-		if _, err := ctx.CreateObject(s, template(object)); err != nil {
-			return fmt.Errorf("C_CreateObject: %w", err)
-		}
-	}
 	each := func(match []rawAttribute, f func(pkcs11.ObjectHandle) error) error {
 		if len(match) == 0 {
 			return nil
@@ -136,6 +131,11 @@ func carryOut(script string) error {
 	}
 	if err := each(a.Destroy, func(o pkcs11.ObjectHandle) error { return ctx.DestroyObject(s, o) }); err != nil {
 		return fmt.Errorf("C_DestroyObject: %w", err)
+	}
+	for _, object := range a.Create {
+		if _, err := ctx.CreateObject(s, template(object)); err != nil {
+			return fmt.Errorf("C_CreateObject: %w", err)
+		}
 	}
 	return nil
 }
