@@ -1,0 +1,128 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"io/fs"
+	"path"
+	"strings"
+	"testing"
+)
+
+// FuzzParse: no bytes make the parser panic; what is refused is an
+// ErrIntegrity; what is parsed has no second encoding; and under the examples'
+// keys nothing verifies but the examples.
+func FuzzParse(f *testing.F) {
+	var trusted []crypto.PublicKey
+	known := make(map[string]bool)
+	for _, s := range signers {
+		der, signer := readExample(f, s.name)
+		trusted = append(trusted, signer)
+		known[string(der)] = true
+		f.Add(der)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		// The bytes may also be what a signer says: past the signature.
+		if d, err := parseDescriptor(data); err == nil {
+			sameBytes(t, data, d.marshal)
+		} else if !isIntegrity(err) {
+			t.Errorf("descriptor: %v", err)
+		}
+		if c, err := parseContent(data); err == nil {
+			sameBytes(t, data, c.marshal)
+		} else if !isIntegrity(err) {
+			t.Errorf("content: %v", err)
+		}
+		u, err := Parse(data)
+		if err != nil {
+			if !isIntegrity(err) {
+				t.Error(err)
+			}
+			return
+		}
+		sameBytes(t, data, u.signed.marshal)
+		b, err := u.Verify(trusted, payroll().Place())
+		switch {
+		case err == nil && !known[string(data)]:
+			t.Errorf("a forgery verifies: %x", data)
+		case err == nil && !bytes.Equal(b.Bytes(), data):
+			t.Error("a blob of other bytes")
+		case err != nil && !isIntegrity(err):
+			t.Error(err)
+		}
+	})
+}
+
+// FuzzParseMembers is FuzzParse for lists of members.
+func FuzzParseMembers(f *testing.F) {
+	example, signer := readExample(f, "members")
+	f.Add(example)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if l, err := parseMemberList(data); err == nil {
+			sameBytes(t, data, l.marshal)
+		} else if !isIntegrity(err) {
+			t.Errorf("list: %v", err)
+		}
+		u, err := ParseMembers(data)
+		if err != nil {
+			if !isIntegrity(err) {
+				t.Error(err)
+			}
+			return
+		}
+		sameBytes(t, data, u.signed.marshal)
+		_, err = u.Verify([]crypto.PublicKey{signer}, 2)
+		switch {
+		case err == nil && !bytes.Equal(data, example):
+			t.Errorf("a forgery verifies: %x", data)
+		case err != nil && !isIntegrity(err):
+			t.Error(err)
+		}
+	})
+}
+
+func sameBytes(t *testing.T, data []byte, marshal func() ([]byte, error)) {
+	t.Helper()
+	if again, err := marshal(); err != nil || !bytes.Equal(again, data) {
+		t.Errorf("%x encodes again as %x, %v", data, again, err)
+	}
+}
+
+// FuzzName: a valid name stays inside its directory on any file system, and its
+// paths can be read back.
+func FuzzName(f *testing.F) {
+	for _, name := range []string{"payroll", "a/b/c", "../a", "a//b", "a.cms", ".a", "A", "1.1", strings.Repeat("a", 129), "a\x00"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if ValidName(name) != nil {
+			return
+		}
+		if !fs.ValidPath(name) || path.Clean(name) != name || len(name) > 128 || name != strings.ToLower(name) ||
+			strings.ContainsAny(name, "\\:\x00 \n") || strings.Contains("/"+name, "/.") || strings.Contains(name+"/", ".cms/") {
+			t.Errorf("%q is valid", name)
+		}
+		got, version, revision, ok := ParseKeyPath(KeyPath(name, 12, MaxNumber))
+		if got != name || version != 12 || revision != MaxNumber || !ok {
+			t.Errorf("%q comes back as %q %d.%d, %v", name, got, version, revision, ok)
+		}
+	})
+}
+
+// FuzzParseKeyPath: each object has one path.
+func FuzzParseKeyPath(f *testing.F) {
+	for _, p := range []string{"keys/payroll/1.1.cms", "keys/a/b/2147483647.3.cms", "keys/a/01.1.cms", "keys/../a/1.1.cms", "keyring/1.cms", "keyring/+1.cms"} {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		if name, version, revision, ok := ParseKeyPath(p); ok && (KeyPath(name, version, revision) != p || ValidName(name) != nil || version < 1 || revision < 1) {
+			t.Errorf("%q is read as %q %d.%d", p, name, version, revision)
+		}
+		if number, ok := ParseMembersPath(p); ok && (MembersPath(number) != p || number < 1) {
+			t.Errorf("%q is read as list %d", p, number)
+		}
+		if validPath(p) == nil && (!fs.ValidPath(p) || path.Clean(p) != p) {
+			t.Errorf("%q is a path", p)
+		}
+	})
+}
