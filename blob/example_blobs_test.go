@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdh"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"flag"
@@ -18,10 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// With -update the examples, the fuzzing seeds and docs/format.md are made
-// anew, under new keys whose private halves are not kept. That breaks the
-// promise that stored blobs stay readable, unless no release has made any.
-var update = flag.Bool("update", false, "make the examples and docs/format.md anew")
+// With -update the example in docs/format.md is printed anew, and examples that
+// are missing are made, with seeds for the fuzzer, under new keys whose private
+// halves are not kept. An example that is there stays: it is the promise that
+// what was stored once can be read.
+var update = flag.Bool("update", false, "print the example in docs/format.md anew, and make missing ones")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -98,33 +97,65 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 }
 
 func updateExamples() error {
-	var failed error
-	write := func(name string, data []byte) {
-		failed = errors.Join(failed, os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, data, 0o644))
-	}
-	seed := func(target string, data []byte) {
-		sum := sha256.Sum256(data)
-		write(filepath.Join("testdata", "fuzz", target, hex.EncodeToString(sum[:8])), fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", data))
-	}
 	for _, s := range signers {
-		key := s.key()
-		der := must(Sign(payroll(), exampleContent(keyID(key)), key, s.scheme, signed))
-		write(example(s.name+".cms"), der)
-		write(example(s.name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate(key).Raw}))
-		seed("FuzzParse", der)
+		sign := func() ([]byte, error) {
+			return Sign(payroll(), exampleContent(keyID(s.key())), s.key(), s.scheme, signed)
+		}
+		if err := makeExample(s.name, s.key(), "FuzzParse", sign); err != nil {
+			return err
+		}
 	}
-	list := must(SignMembers(twoMembers(), ownerP256(), ECDSA, signed))
-	write(example("members.cms"), list)
-	write(example("members.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate(ownerP256()).Raw}))
-	seed("FuzzParseMembers", list)
-	seed("FuzzParseMembers", must(twoMembers().marshal()))
-	seed("FuzzParseMembers", indefinite(0x30, contentOf(list)))
+	signMembers := func() ([]byte, error) { return SignMembers(twoMembers(), ownerP256(), ECDSA, signed) }
+	if err := makeExample("members", ownerP256(), "FuzzParseMembers", signMembers); err != nil {
+		return err
+	}
+	doc, err := os.ReadFile(formatDoc)
+	if err != nil {
+		return err
+	}
+	der, err := os.ReadFile(example("pss.cms"))
+	if err != nil {
+		return err
+	}
+	if doc, err = withExample(doc, der); err != nil {
+		return err
+	}
+	return os.WriteFile(formatDoc, doc, 0o644)
+}
 
-	der := must(Sign(payroll(), exampleContent(keyID(ownerP256())), ownerP256(), ECDSA, signed))
-	seed("FuzzParse", der[:len(der)-1])
-	seed("FuzzParse", indefinite(0x30, contentOf(der)))
-	seed("FuzzParse", longForm(0x30, contentOf(der)))
-	seed("FuzzParse", must(payroll().marshal()))
-	seed("FuzzParse", must(exampleContent(keyID(ownerP256())).marshal()))
+// makeExample stores an object with its signer's certificate, and seeds the
+// fuzzer with the object, its BER, a cut one and what is signed.
+func makeExample(name string, key crypto.Signer, target string, sign func() ([]byte, error)) error {
+	if _, err := os.Stat(example(name + ".cms")); err == nil {
+		return nil
+	}
+	der, err := sign()
+	if err != nil {
+		return err
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate(key).Raw})
+	failed := errors.Join(os.WriteFile(example(name+".cms"), der, 0o644), os.WriteFile(example(name+".pem"), cert, 0o644))
+	seeds := filepath.Join("testdata", "fuzz", target)
+	failed = errors.Join(failed, os.MkdirAll(seeds, 0o755))
+	for kind, data := range map[string][]byte{
+		"whole":      der,
+		"cut":        der[:len(der)-1],
+		"indefinite": indefinite(0x30, contentOf(der)),
+		"long":       longForm(0x30, contentOf(der)),
+		"signed":     signedContent(der),
+		"descriptor": must(payroll().marshal()),
+	} {
+		failed = errors.Join(failed, os.WriteFile(filepath.Join(seeds, name+"-"+kind), fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", data), 0o644))
+	}
 	return failed
+}
+
+// signedContent is what an object's signature is about.
+func signedContent(der []byte) []byte {
+	for _, p := range []profile{keyBlob, memberList} {
+		if s, err := parseSignedData(p, der); err == nil {
+			return s.content
+		}
+	}
+	panic("no object")
 }
