@@ -18,15 +18,12 @@ import (
 // Purpose 0 is the usual one for the algorithm: [blob.WrapKeys] for AES, which
 // is what files are encrypted under, [blob.Authenticate] for HMAC.
 func (k *Keyring) Create(ctx context.Context, name string, algorithm blob.Algorithm, purpose blob.Purpose) (Entry, error) {
-	if err := blob.ValidName(name); err != nil {
-		return Entry{}, err
-	}
 	taken := hint(fmt.Errorf("create key %q: %w", name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
-	switch _, err := k.find(ctx, name); {
-	case err == nil: // before the token makes a key for nothing
-		return Entry{}, taken
-	case !errors.Is(err, blob.ErrNotFound):
+	switch all, err := k.list(ctx, name); { // before the token makes a key for nothing
+	case err != nil:
 		return Entry{}, err
+	case len(all) > 0:
+		return Entry{}, taken
 	}
 	if purpose == 0 {
 		purpose = blob.WrapKeys

@@ -23,6 +23,15 @@ type revision struct{ version, revision int }
 // find lists the blobs of one key, oldest first. A key that is not there gives
 // [blob.ErrNotFound].
 func (k *Keyring) find(ctx context.Context, name string) (revisions, error) {
+	all, err := k.list(ctx, name)
+	if err == nil && len(all) == 0 {
+		return nil, k.notFound(ctx, name)
+	}
+	return all, err
+}
+
+// list is find for a key that may not be there.
+func (k *Keyring) list(ctx context.Context, name string) (revisions, error) {
 	if err := blob.ValidName(name); err != nil {
 		return nil, err
 	}
@@ -34,9 +43,6 @@ func (k *Keyring) find(ctx context.Context, name string) (revisions, error) {
 		if n, v, r, ok := blob.ParseKeyPath(path); ok && n == name {
 			all = append(all, revision{v, r})
 		}
-	}
-	if len(all) == 0 {
-		return nil, k.notFound(ctx, name)
 	}
 	all.sort()
 	return all, nil
