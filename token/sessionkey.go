@@ -305,7 +305,11 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 		}
 		return nil
 	})
-	return t.fail(op, unwrapKind(err), err)
+	kind := unwrapKind(err)
+	if wrapped.Hash != crypto.SHA1 && refusesParameters(err) {
+		kind = ErrUnsupported
+	}
+	return t.fail(op, kind, err)
 }
 
 // destroyQuietly destroys an object that may be gone already.

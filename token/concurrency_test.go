@@ -1,0 +1,183 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Sixteen users of one Token, who give up at random: every answer is right or a
+// cancellation, and nothing is left on the token.
+func TestConcurrentUse(t *testing.T) {
+	st, p := newPair(t)
+	r := openRaw(t, st)
+	peer := softwareKey(t)
+	digest := sha256.Sum256([]byte("message"))
+	var finished, cancelled atomic.Int32
+	round := func(ctx context.Context) error {
+		spec := Spec{WrapKeys, 32}
+		k, err := p.token.Generate(ctx, spec)
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		if _, err := k.Wrap(ctx, &peer.PublicKey, crypto.SHA256); err != nil {
+			return err
+		}
+		wrapped, err := k.Wrap(ctx, p.public, crypto.SHA256)
+		if err != nil {
+			return err
+		}
+		session, err := p.Unwrap(ctx, spec, wrapped)
+		if err != nil {
+			return err
+		}
+		defer session.Close()
+		data := make([]byte, 16)
+		rand.Read(data)
+		under, err := session.WrapData(ctx, data)
+		if err != nil {
+			return err
+		}
+		got, err := session.UnwrapData(ctx, under)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(got, data) {
+			t.Errorf("%x came back for %x", got, data)
+		}
+		signature, err := p.Sign(rand.Reader, digest[:], pss(crypto.SHA256))
+		if err != nil {
+			return err
+		}
+		if err := rsa.VerifyPSS(p.public, crypto.SHA256, digest[:], signature, nil); err != nil {
+			t.Error(err)
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			random := mathrand.New(mathrand.NewPCG(1, uint64(i)))
+			for j := range 12 {
+				ctx, cancel := context.Background(), func() {}
+				if j%2 == 1 {
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(150))*time.Millisecond)
+				}
+				switch err := round(ctx); {
+				case err == nil:
+					finished.Add(1)
+				case errors.Is(err, context.DeadlineExceeded) && j%2 == 1:
+					cancelled.Add(1)
+				default:
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if finished.Load() < 96 || cancelled.Load() == 0 {
+		t.Errorf("%d rounds finished, %d were cancelled", finished.Load(), cancelled.Load())
+	}
+	for name, class := range map[string]uint{"secret": pkcs11.CKO_SECRET_KEY, "private": pkcs11.CKO_PRIVATE_KEY} {
+		if got := r.find(t, attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_TOKEN, false)); len(got) != 0 {
+			t.Errorf("%d %s keys are left", len(got), name)
+		}
+	}
+	// Two imported public keys serve everybody until the Token is closed.
+	if got := r.find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_TOKEN, false)); len(got) != 2 {
+		t.Errorf("%d public keys are imported, want 2", len(got))
+	}
+	if n := len(p.token.pool.idle); n == 0 || n > maxSessions {
+		t.Errorf("%d sessions are open", n)
+	}
+}
+
+// Who waits for a session gives up when he is told to.
+func TestWaitingForASession(t *testing.T) {
+	tok := open(t, newToken(t))
+	var wg sync.WaitGroup
+	release, taken := make(chan struct{}), make(chan struct{}, maxSessions)
+	for range maxSessions {
+		wg.Go(func() {
+			err := tok.with(background, func(pkcs11.SessionHandle) error {
+				taken <- struct{}{}
+				<-release
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range maxSessions {
+		<-taken
+	}
+	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+	defer cancel()
+	if _, err := tok.Generate(ctx, Spec{WrapKeys, 32}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want context.DeadlineExceeded", err)
+	}
+	close(release)
+	wg.Wait()
+	works(t, tok)
+}
+
+// A session that is of no more use is replaced.
+func TestLostSession(t *testing.T) {
+	tok := open(t, newToken(t))
+	works(t, tok)
+	if len(tok.pool.idle) != 1 {
+		t.Fatalf("%d idle sessions", len(tok.pool.idle))
+	}
+	if err := tok.ctx.CloseSession(tok.pool.idle[0]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := tok.Generate(background, Spec{WrapKeys, 32})
+	want(t, err, nil, "CKR_SESSION_HANDLE_INVALID")
+	works(t, tok)
+}
+
+// A key is not destroyed under the hands of who is using it.
+func TestCloseKeyInUse(t *testing.T) {
+	_, p := newPair(t)
+	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
+	for range 20 {
+		k, err := p.Unwrap(background, Spec{WrapKeys, 32}, wrapped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				for {
+					_, err := k.WrapData(background, make([]byte, 16))
+					if errors.Is(err, ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Errorf("user %d: %v", i, err)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+}
