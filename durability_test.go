@@ -213,4 +213,3 @@ func TestEightProcessesRotateOneKey(t *testing.T) {
 		t.Errorf("%d key ids for %d versions", len(ids), len(history))
 	}
 }
-

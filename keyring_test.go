@@ -265,13 +265,13 @@ func forge(t *testing.T, k *hsmkeys.Keyring, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys},
+	forged, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys},
 		blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
 		soft(), blob.RSAPSS, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return der
+	return forged.Bytes()
 }
 
 // TestTheStorageIsNotTrusted carries out what an attacker with write access to

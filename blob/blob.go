@@ -22,7 +22,7 @@ var keyBlob = profile{
 // What the signer returns is verified before Sign returns it; if it does not
 // hold, the error is an [ErrSignature]. A signature may take a token seconds,
 // and crypto.Signer knows no context: cancel before, or after.
-func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) ([]byte, error) {
+func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) (*Blob, error) {
 	if err := d.validate(); err != nil {
 		return nil, err
 	}
@@ -48,10 +48,11 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	if err != nil {
 		return nil, err
 	}
-	if _, err := u.Verify([]crypto.PublicKey{signer.Public()}, d.Place()); err != nil {
+	b, err := u.Verify([]crypto.PublicKey{signer.Public()}, d.Place())
+	if err != nil {
 		return nil, fmt.Errorf("new %w", err)
 	}
-	return der, nil
+	return b, nil
 }
 
 // An Unverified is a key blob as it came from storage. Anybody can have made

@@ -104,7 +104,7 @@ func TestTimesAreCutToWholeSecondsInUTC(t *testing.T) {
 	zone := time.FixedZone("", 5*3600+30*60)
 	d.Created = created.Add(999 * time.Millisecond).In(zone)
 	for _, at := range []time.Time{signed, time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
-		der, err := Sign(d, holders(key), key, ECDSA, at.Add(time.Second-1))
+		der, err := signDER(d, holders(key), key, ECDSA, at.Add(time.Second-1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestSignRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d, c := payroll(), holders(key)
 			test.edit(&d, &c)
-			der, err := Sign(d, c, key, ECDSA, signed)
+			der, err := signDER(d, c, key, ECDSA, signed)
 			if err == nil || der != nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
 			}
@@ -188,7 +188,7 @@ func TestSignRefusesKeysAndTimes(t *testing.T) {
 		{"no signing time", ownerP256(), ECDSA, time.Time{}, "signing time"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			der, err := Sign(payroll(), holders(ownerP256()), test.key, test.scheme, test.at)
+			der, err := signDER(payroll(), holders(ownerP256()), test.key, test.scheme, test.at)
 			if err == nil || der != nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
 			}
@@ -242,7 +242,7 @@ func TestSignNoticesATokenThatSignsWrongly(t *testing.T) {
 			broken := brokenSigner{test.key, func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 				return test.sign(test.key, digest, opts)
 			}}
-			der, err := Sign(payroll(), holders(test.key), broken, test.scheme, signed)
+			der, err := signDER(payroll(), holders(test.key), broken, test.scheme, signed)
 			if der != nil || !errors.Is(err, test.want) {
 				t.Errorf("got %d bytes and error %v, want %v", len(der), err, test.want)
 			}
@@ -312,7 +312,7 @@ func TestRoundTrips(t *testing.T) {
 			scheme = rapid.SampledFrom([]SignatureScheme{RSAPSS, RSAPKCS1v15}).Draw(t, "scheme")
 		}
 		at := drawTime(t, "signing time")
-		der, err := Sign(d, c, key, scheme, at)
+		der, err := signDER(d, c, key, scheme, at)
 		if err != nil {
 			t.Fatal(err)
 		}

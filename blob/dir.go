@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -29,7 +30,8 @@ import (
 // Other errors than those of [Store] keep their cause: [errors.Is] finds
 // ENOSPC, EROFS, [fs.ErrPermission].
 type Dir struct {
-	root *os.Root
+	root    *os.Root
+	durable sync.Map // directories that are durable in the ones above them
 }
 
 const (
@@ -46,7 +48,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, storeError("open store", path, err)
 	}
-	return &Dir{root}, nil
+	return &Dir{root: root}, nil
 }
 
 // CreateDir makes the directory, and those above it, where they are missing,
@@ -168,20 +170,29 @@ func (d *Dir) writeFile(name string, data []byte) error {
 }
 
 // syncDirs makes the entries of dir durable, and dir itself in those above it:
-// whoever made them may not have come to that.
+// whoever made them may not have come to that. A directory above that this Dir
+// has seen durable stays so, with what is in it, and is not looked at again.
 func (d *Dir) syncDirs(dir string) error {
-	for ; ; dir = path.Dir(dir) {
-		f, err := d.root.Open(dir)
+	var above []string
+	for at := dir; ; at = path.Dir(at) {
+		f, err := d.root.Open(at)
 		if err != nil {
 			return err
 		}
 		if err := errors.Join(syncDir(f), f.Close()); err != nil {
 			return err
 		}
-		if dir == "." {
-			return nil
+		if at != dir {
+			above = append(above, at)
+		}
+		if _, known := d.durable.Load(at); known || at == "." {
+			break
 		}
 	}
+	for _, at := range above {
+		d.durable.Store(at, nil)
+	}
+	return nil
 }
 
 func syncPath(dir string) error {

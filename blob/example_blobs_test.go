@@ -99,7 +99,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 func updateExamples() error {
 	for _, s := range signers {
 		sign := func() ([]byte, error) {
-			return Sign(payroll(), exampleContent(keyID(s.key())), s.key(), s.scheme, signed)
+			return signDER(payroll(), exampleContent(keyID(s.key())), s.key(), s.scheme, signed)
 		}
 		if err := makeExample(s.name, s.key(), "FuzzParse", sign); err != nil {
 			return err

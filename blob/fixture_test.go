@@ -97,7 +97,7 @@ func trust(keys ...crypto.Signer) (out []crypto.PublicKey) {
 
 func mustSign(t testing.TB, d Descriptor, c Content, key crypto.Signer, scheme SignatureScheme) []byte {
 	t.Helper()
-	der, err := Sign(d, c, key, scheme, signed)
+	der, err := signDER(d, c, key, scheme, signed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,4 +159,13 @@ func selfSigned(key crypto.Signer, subjectKeyID []byte) *x509.Certificate {
 		IsCA:                  true,
 	}
 	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))))
+}
+
+// signDER is Sign for tests that work on the bytes.
+func signDER(d Descriptor, c Content, key crypto.Signer, scheme SignatureScheme, at time.Time) ([]byte, error) {
+	b, err := Sign(d, c, key, scheme, at)
+	if err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }

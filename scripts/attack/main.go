@@ -66,7 +66,7 @@ func substitute(certificate, directory, name string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(directory, blob.KeyPath(name, 1, 1)), forged, 0o600)
+	return os.WriteFile(filepath.Join(directory, blob.KeyPath(name, 1, 1)), forged.Bytes(), 0o600)
 }
 
 func readOwner(path string) (*rsa.PublicKey, error) {
