@@ -14,7 +14,7 @@ import (
 // newApp is the whole command line. Each command is in the file of its name.
 func newApp() *cli.App {
 	flags := globalFlags()
-	return &cli.App{
+	app := &cli.App{
 		Name:    "hsmkeys",
 		Usage:   "session keys, wrapped and signed by a PKCS #11 token, stored anywhere",
 		Version: version(),
@@ -31,11 +31,22 @@ func newApp() *cli.App {
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(),
 		},
-		Suggest:         true,
-		HideHelpCommand: false,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} },
-		ExitErrHandler:  func(*cli.Context, error) {}, // report does that
-		CommandNotFound: nil,
+		Suggest:        true,
+		OnUsageError:   onUsageError,
+		ExitErrHandler: func(*cli.Context, error) {}, // report does that
+	}
+	setOnUsageError(app.Commands)
+	return app
+}
+
+// onUsageError keeps the cli package from printing a page of help for one wrong
+// option.
+func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+
+func setOnUsageError(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = onUsageError
+		setOnUsageError(c.Subcommands)
 	}
 }
 

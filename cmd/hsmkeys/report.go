@@ -101,3 +101,12 @@ func oneLine(s string) string {
 func notFound(format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, blob.ErrNotFound)...)
 }
+
+// hinted is an error with a hint that only the command line can give.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.hint }

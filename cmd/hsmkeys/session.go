@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -124,8 +123,8 @@ func storePath(c *cli.Context) string {
 func openStore(c *cli.Context) (*blob.Dir, error) {
 	path := storePath(c)
 	store, err := blob.OpenDir(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("store %q: no keyring there; hsmkeys init founds one: %w", path, blob.ErrNotFound)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, &hinted{err, "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"}
 	}
 	return store, err
 }
