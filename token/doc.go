@@ -20,6 +20,10 @@
 // CKA_PRIVATE is never believed: the public key of the pair is read from the
 // private key object, see [Token.KeyPair].
 //
+// PINs are overwritten after their one use, and revealed keys are the caller's to
+// overwrite. The copies that cgo makes on its way into the module are freed and
+// not overwritten: root on the machine can read them, and is not defended against.
+//
 // Everything here is safe for concurrent use. References to PKCS #11 are to
 // version 2.40 of the base specification and its current mechanisms.
 package token

@@ -64,6 +64,9 @@ type KeyPair struct {
 // key is the modulus of that private key; and a public key or certificate with
 // the same id that says otherwise is refused with [ErrPlanted].
 //
+// A public half that somebody has deleted is not missed. A pair that
+// [Token.GenerateKeyPair] has not finished is not found.
+//
 // Its other errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
 func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
 	return t.keyPair(ctx, name, func(label string) bool { return !strings.HasSuffix(label, unfinished) })

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -558,44 +560,67 @@ func TestAfterClose(t *testing.T) {
 
 func TestCloseWaitsForCallsUnderWay(t *testing.T) {
 	st := newToken(t)
-	tok, err := Open(background, config(st))
-	if err != nil {
+	tok := open(t, st)
+	makePair(t, tok, "pair", 2048)
+	if err := tok.Close(); err != nil {
 		t.Fatal(err)
 	}
-	p := makePair(t, tok, "pair", 2048)
-	stop := make(chan struct{})
-	var done atomic.Int64
-	var wg sync.WaitGroup
 	digest := sha256.Sum256(nil)
-	for i := range 8 {
-		wg.Go(func() {
-			for {
-				var err error
-				if i%2 == 0 {
-					_, err = p.Sign(rand.Reader, digest[:], crypto.SHA256)
-				} else {
-					_, err = p.OAEPHash(background)
-				}
-				if errors.Is(err, ErrClosed) {
-					return
-				}
+	spec := Spec{WrapKeys, 32}
+	for name, call := range map[string]func(p *KeyPair) error{
+		"signing, through crypto11": func(p *KeyPair) error { _, err := p.Sign(rand.Reader, digest[:], crypto.SHA256); return err },
+		"unwrapping":                func(p *KeyPair) error { _, err := p.OAEPHash(background); return err },
+		"importing a public key": func(p *KeyPair) error {
+			k, err := p.token.Generate(background, spec)
+			if err != nil {
+				return err
+			}
+			_, err = k.Wrap(background, &rsa.PublicKey{N: p.public.N, E: 65537 + 2*mathrand.IntN(1<<20)}, crypto.SHA1)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 15 {
+				tok, err := Open(background, config(st))
 				if err != nil {
-					t.Errorf("a call that was under way: %v", err)
-					return
+					t.Fatal(err)
 				}
-				if done.Add(1) == 16 {
-					close(stop)
+				p, err := tok.KeyPair(background, PairName{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				started := make(chan struct{}, 4)
+				var wg sync.WaitGroup
+				for range 8 {
+					wg.Go(func() {
+						for {
+							err := call(p)
+							if errors.Is(err, ErrClosed) {
+								return
+							}
+							if err != nil {
+								t.Errorf("a call that was under way: %v", err)
+								return
+							}
+							select {
+							case started <- struct{}{}:
+							default:
+							}
+						}
+					})
+				}
+				for range 4 {
+					<-started
+				}
+				if err := tok.Close(); err != nil {
+					t.Error(err)
+				}
+				wg.Wait()
+				if len(libraries) != 0 {
+					t.Fatal("the module is still loaded")
 				}
 			}
 		})
-	}
-	<-stop
-	if err := tok.Close(); err != nil {
-		t.Error(err)
-	}
-	wg.Wait()
-	if len(libraries) != 0 {
-		t.Error("the module is still loaded")
 	}
 }
 
