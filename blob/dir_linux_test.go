@@ -130,32 +130,70 @@ func TestAReadOnlyStoreCanBeRead(t *testing.T) {
 	})
 }
 
-func TestAStoreOfSomebodyElseIsADeniedPermission(t *testing.T) {
+// A file can hold more than it says, and so can one that grows.
+func TestAFileThatSaysItIsSmallIsNotReadWithoutEnd(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		d, at := mountSmall(t)
+		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		const symbols = "/proc/kallsyms" // a regular file of 0 bytes that reads as some megabytes
+		if err := syscall.Mount(symbols, filepath.Join(at, "keys/payroll/1.1.cms"), "", syscall.MS_BIND, ""); err != nil {
+			t.Fatalf("mount %s: %v", symbols, err)
+		}
+		if data, err := d.Get(context.Background(), KeyPath("payroll", 1, 1)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("got %d bytes, %v", len(data), err)
+		}
+	})
+}
+
+// asNobody gives a store of a user to whom modes mean something.
+func asNobody(t *testing.T, body func(t *testing.T, d *Dir, at string)) {
 	inOwnProcess(t, nil, func(t *testing.T) {
-		ctx := context.Background()
 		d, at := newDir(t)
 		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
-		for _, name := range []string{"keys/payroll/1.1.cms", "keys/payroll", "keys"} {
-			if err := os.Chmod(filepath.Join(at, name), 0o500); err != nil {
+		// The way to the store may be closed to others.
+		if err := os.Chdir(at); err != nil {
+			t.Fatal(err)
+		}
+		if os.Getuid() != 0 {
+			body(t, d, ".")
+			return
+		}
+		const nobody = 65534
+		for _, name := range []string{"", "keys", "keys/payroll", "keys/payroll/1.1.cms"} {
+			if err := os.Chown(filepath.Join(".", name), nobody, nobody); err != nil {
 				t.Fatal(err)
 			}
 		}
-		chmodBack := func() { os.Chmod(filepath.Join(at, "keys"), 0o700); os.Chmod(filepath.Join(at, "keys/payroll"), 0o700) }
-		defer chmodBack()
-		if os.Getuid() == 0 { // modes are nothing to root
-			const nobody = 65534
-			if err := syscall.Setreuid(-1, nobody); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { syscall.Setreuid(-1, 0); chmodBack() }()
+		if err := syscall.Setreuid(-1, nobody); err != nil {
+			t.Fatal(err)
 		}
+		defer syscall.Setreuid(-1, 0)
+		body(t, d, ".")
+	})
+}
+
+// setMode changes a mode until the test ends.
+func setMode(t *testing.T, at, name string, mode fs.FileMode) {
+	t.Helper()
+	before, err := os.Stat(filepath.Join(at, name))
+	if err == nil {
+		err = os.Chmod(filepath.Join(at, name), mode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(filepath.Join(at, name), before.Mode().Perm()) })
+}
+
+func TestADeniedPermissionIsNotAnEmptyStore(t *testing.T) {
+	asNobody(t, func(t *testing.T, d *Dir, at string) {
+		ctx := context.Background()
+		setMode(t, at, "keys/payroll", 0o500)
 		if err := d.Put(ctx, KeyPath("payroll", 1, 2), nil); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotFound) {
 			t.Errorf("put: %v", err)
 		}
-		if os.Geteuid() == os.Getuid() {
-			wantObject(t, d, KeyPath("payroll", 1, 1), "one")
-			return
-		}
+		wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+		setMode(t, at, "keys/payroll", 0)
 		if _, err := d.Get(ctx, KeyPath("payroll", 1, 1)); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotFound) {
 			t.Errorf("get: %v", err)
 		}
@@ -166,7 +204,35 @@ func TestAStoreOfSomebodyElseIsADeniedPermission(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Errorf("list gave %d times: a store that cannot be read is not an empty one", n)
+			t.Errorf("list gave %d times", n)
+		}
+	})
+}
+
+func TestDirectoriesOfOthersAreNotRead(t *testing.T) {
+	asNobody(t, func(t *testing.T, d *Dir, at string) {
+		for _, name := range []string{"lost+found", "keys/.snapshots", "keys/Other"} {
+			if err := os.Mkdir(filepath.Join(at, name), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantListed(t, d, "", "keys/payroll/1.1.cms")
+	})
+}
+
+// What the loser of a race builds on must not vanish with the next power
+// failure, so it syncs the directory for the winner. That cannot be seen; but
+// where a directory cannot be opened to sync it, ErrExists would promise too
+// much.
+func TestAnObjectThatExistsIsMadeDurable(t *testing.T) {
+	asNobody(t, func(t *testing.T, d *Dir, at string) {
+		path := KeyPath("payroll", 1, 1)
+		if err := d.Put(context.Background(), path, nil); !errors.Is(err, ErrExists) {
+			t.Errorf("put: %v", err)
+		}
+		setMode(t, at, "keys/payroll", 0o300)
+		if err := d.Put(context.Background(), path, nil); errors.Is(err, ErrExists) || !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("put where a sync is impossible: %v", err)
 		}
 	})
 }
