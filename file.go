@@ -41,6 +41,9 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 			return nil, err
 		}
 		defer key.Close() // age is done with the key when it has written the header
+		if err := key.wrapsKeys(); err != nil {
+			return nil, err
+		}
 		recipients = append(recipients, key.Recipient(ctx))
 	}
 	return age.Encrypt(dst, recipients...)
@@ -60,6 +63,18 @@ func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error)
 	return &plainReader{plain, source}, nil
 }
 
+// ErrPurpose is for a key that is not for what is asked of it.
+var ErrPurpose = errors.New("the key has another purpose")
+
+// wrapsKeys says whether files can be under the key.
+func (key *Key) wrapsKeys() error {
+	if key.Spec().Use == token.WrapKeys {
+		return nil
+	}
+	return hint(fmt.Errorf("key %q, for %q: %w", key.Entry.Name, key.Entry.Purpose, ErrPurpose),
+		`files are encrypted under a key with the purpose "wrap"`)
+}
+
 // Recipient lets age encrypt under the key. It must be a key that wraps keys.
 func (key *Key) Recipient(ctx context.Context) age.Recipient { return &recipient{ctx, key} }
 
@@ -71,9 +86,8 @@ type recipient struct {
 
 func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	e := r.key.Entry
-	if r.key.Spec().Use != token.WrapKeys {
-		return nil, hint(fmt.Errorf("key %q has the purpose %q: %w", e.Name, e.Purpose, token.ErrUnsupported),
-			`files are encrypted under a key with the purpose "wrap"`)
+	if err := r.key.wrapsKeys(); err != nil {
+		return nil, err
 	}
 	wrapped, err := r.key.WrapData(r.ctx, fileKey)
 	if err != nil {
@@ -135,8 +149,8 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, hint(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound),
 			"it was encrypted with another keyring; choose its --store")
 	}
-	if key.Spec().Use != token.WrapKeys {
-		return nil, fmt.Errorf("the file names key %q, which has the purpose %q: %w", ref, key.Entry.Purpose, blob.ErrIntegrity)
+	if err := key.wrapsKeys(); err != nil { // no file of ours says so
+		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	fileKey, err := key.UnwrapData(i.ctx, s.Body)
 	if errors.Is(err, token.ErrWrapped) {

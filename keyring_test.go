@@ -185,7 +185,7 @@ func TestHMACKeysEncryptNoFiles(t *testing.T) {
 		if _, err := k.Create(context.Background(), name, make.a, make.p); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Encrypt(context.Background(), io.Discard, []hsmkeys.Ref{{Name: name}}); !errors.Is(err, token.ErrUnsupported) {
+		if _, err := k.Encrypt(context.Background(), io.Discard, []hsmkeys.Ref{{Name: name}}); !errors.Is(err, hsmkeys.ErrPurpose) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -23,9 +24,21 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		os.Exit(statusFailed)
 	})
+	unsetEmpty()
 	app := newApp()
 	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
 		return report(ctx, err)
 	}
 	return 0
+}
+
+// unsetEmpty takes a variable of ours that is set to nothing for one that is not
+// set, as the shell's users do; the cli package would let it hide the
+// configuration file.
+func unsetEmpty() {
+	for _, variable := range os.Environ() {
+		if name, value, _ := strings.Cut(variable, "="); value == "" && strings.HasPrefix(name, "HSMKEYS_") {
+			os.Unsetenv(name)
+		}
+	}
 }

@@ -71,6 +71,9 @@ func withPair(c *cli.Context, f func(*token.Token, *token.KeyPair) error) error 
 
 // withKeyring opens the keyring with its token.
 func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
+	if _, _, err := selector(c); err != nil {
+		return err // before the disk is touched
+	}
 	store, err := openStore(c)
 	if err != nil {
 		return err // before anybody is asked for a PIN
