@@ -31,7 +31,8 @@ import (
 // ENOSPC, EROFS, [fs.ErrPermission].
 type Dir struct {
 	root    *os.Root
-	durable sync.Map // directories that are durable in the ones above them
+	durable sync.Map             // directories that are durable in the ones above them
+	sync    func(*os.File) error // fsync(2); tests have disks that fail
 }
 
 const (
@@ -48,7 +49,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, storeError("open store", path, err)
 	}
-	return &Dir{root: root}, nil
+	return &Dir{root: root, sync: (*os.File).Sync}, nil
 }
 
 // CreateDir makes the directory, and those above it, where they are missing,
@@ -68,13 +69,18 @@ func CreateDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, dirMode); err != nil {
 		return nil, storeError("create store", path, err)
 	}
+	d, err := OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range missing {
 		// A store that is gone after a power failure takes the keys with it.
-		if err := syncPath(filepath.Dir(p)); err != nil {
+		if err := d.syncPath(filepath.Dir(p)); err != nil {
+			d.Close()
 			return nil, storeError("create store", path, err)
 		}
 	}
-	return OpenDir(path)
+	return d, nil
 }
 
 // Close releases the directory.
@@ -164,7 +170,7 @@ func (d *Dir) writeFile(name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = d.sync(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -179,7 +185,7 @@ func (d *Dir) syncDirs(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(syncDir(f), f.Close()); err != nil {
+		if err := errors.Join(d.syncDir(f), f.Close()); err != nil {
 			return err
 		}
 		if at != dir {
@@ -195,18 +201,18 @@ func (d *Dir) syncDirs(dir string) error {
 	return nil
 }
 
-func syncPath(dir string) error {
+func (d *Dir) syncPath(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncDir(f), f.Close())
+	return errors.Join(d.syncDir(f), f.Close())
 }
 
 // syncDir syncs a directory. Some network file systems have no such call and
 // say EINVAL or ENOTSUP; with them there is nothing more to be had.
-func syncDir(f *os.File) error {
-	err := f.Sync()
+func (d *Dir) syncDir(f *os.File) error {
+	err := d.sync(f)
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}

@@ -220,23 +220,6 @@ func TestDirectoriesOfOthersAreNotRead(t *testing.T) {
 	})
 }
 
-// What the loser of a race builds on must not vanish with the next power
-// failure, so it syncs the directory for the winner. That cannot be seen; but
-// where a directory cannot be opened to sync it, ErrExists would promise too
-// much.
-func TestAnObjectThatExistsIsMadeDurable(t *testing.T) {
-	asNobody(t, func(t *testing.T, d *Dir, at string) {
-		path := KeyPath("payroll", 1, 1)
-		if err := d.Put(context.Background(), path, nil); !errors.Is(err, ErrExists) {
-			t.Errorf("put: %v", err)
-		}
-		setMode(t, at, "keys/payroll", 0o300)
-		if err := d.Put(context.Background(), path, nil); errors.Is(err, ErrExists) || !errors.Is(err, fs.ErrPermission) {
-			t.Errorf("put where a sync is impossible: %v", err)
-		}
-	})
-}
-
 // A quota or a limit can stop a write half-way through a file.
 func TestAWriteCutShortLeavesNothing(t *testing.T) {
 	inOwnProcess(t, nil, func(t *testing.T) {

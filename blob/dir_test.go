@@ -275,6 +275,87 @@ func TestPutOutlivesDirectoriesThatVanish(t *testing.T) {
 	}
 }
 
+// recordSyncs makes synced give what was synced since it was last called.
+func recordSyncs(d *Dir, at string) (synced func() []string) {
+	var names []string
+	d.sync = func(f *os.File) error {
+		name, _ := filepath.Rel(at, f.Name())
+		if strings.HasPrefix(filepath.Base(name), temporaryPrefix) {
+			name = "file"
+		}
+		names = append(names, name)
+		return f.Sync()
+	}
+	return func() []string {
+		out := names
+		names = nil
+		return out
+	}
+}
+
+func TestWhatIsPutIsDurable(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d, at := newDir(t)
+	synced := recordSyncs(d, at)
+	want := func(what string, names ...string) {
+		t.Helper()
+		if got := synced(); !slices.Equal(got, names) {
+			t.Errorf("%s syncs %q, want %q", what, got, names)
+		}
+	}
+	mustPut(t, d, KeyPath("a/b", 1, 1), "one")
+	want("the first object", "file", "keys/a/b", "keys/a", "keys", ".")
+	mustPut(t, d, KeyPath("a/c", 1, 1), "one")
+	want("an object in a new directory", "file", "keys/a/c", "keys/a")
+
+	// Another process that came no further than its link, and one that finds
+	// the name taken: what that builds on must not vanish with the power.
+	mustPut(t, d, KeyPath("x", 1, 1), "one")
+	again := must(OpenDir(at))
+	defer again.Close()
+	synced = recordSyncs(again, at)
+	if err := again.Put(ctx, KeyPath("x", 1, 1), nil); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	want("the loser of a race", "file", "keys/x", "keys", ".")
+}
+
+func TestADiskThatFailsToSyncIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d, at := newDir(t)
+	mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+	failing := func(when func(info fs.FileInfo) bool, with error) {
+		d.sync = func(f *os.File) error {
+			if info, err := f.Stat(); err != nil || when(info) {
+				return errors.Join(err, with)
+			}
+			return f.Sync()
+		}
+	}
+	failing(func(info fs.FileInfo) bool { return !info.IsDir() }, syscall.EIO)
+	if err := d.Put(ctx, KeyPath("billing", 1, 1), []byte("x")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("file: %v", err)
+	}
+	wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
+
+	failing(fs.FileInfo.IsDir, syscall.EIO)
+	if err := d.Put(ctx, KeyPath("payroll", 1, 1), []byte("x")); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrExists) {
+		t.Errorf("directory, object there: %v", err)
+	}
+	if err := d.Put(ctx, KeyPath("payroll", 1, 2), []byte("x")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("directory: %v", err)
+	}
+	wantNoTemporaryFiles(t, at)
+
+	// There are file systems that cannot sync a directory.
+	failing(fs.FileInfo.IsDir, syscall.EINVAL)
+	if err := d.Put(ctx, KeyPath("payroll", 1, 3), []byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestACancelledContextStopsEverything(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())

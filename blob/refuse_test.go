@@ -268,6 +268,7 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		{"kari with the point at infinity", setRecipients(kari(someone).with(kariOriginator, originator(0, []byte{0})).der()), ErrMalformed, "is not an uncompressed point of the curve"},
 		{"kari with a compressed point", setRecipients(kari(someone).with(kariOriginator, originator(0, append([]byte{3}, basePoint[1:33]...))).der()), ErrMalformed, "is not an uncompressed point of the curve"},
 		{"kari with unused bits", setRecipients(kari(someone).with(kariOriginator, originator(1, basePoint)).der()), ErrMalformed, "is not an uncompressed point of the curve"},
+		{"kari with a BIT STRING that does not count its unused bits", setRecipients(kari(someone).with(kariOriginator, tlv(0xa0, tlv(0xa1, seq(oid(1, 2, 840, 10045, 2, 1)), tlv(3, basePoint)))).der()), ErrMalformed, "is not an uncompressed point of the curve"},
 		{"kari with an empty BIT STRING", setRecipients(kari(someone).with(kariOriginator, tlv(0xa0, tlv(0xa1, seq(oid(1, 2, 840, 10045, 2, 1)), tlv(3)))).der()), ErrMalformed, "is not an uncompressed point of the curve"},
 		{"kari with the derivation of another curve", setRecipients(kari(someone).with(kariAlgorithm, seq(oid(1, 3, 132, 1, 11, 2), seq(oid(2, 16, 840, 1, 101, 3, 4, 1, 45)))).der()), ErrMalformed, "is not an uncompressed point of the curve"},
 		{"kari with cofactor ECDH", setRecipients(kari(someone).with(kariAlgorithm, seq(oid(1, 3, 132, 1, 14, 1), seq(oid(2, 16, 840, 1, 101, 3, 4, 1, 45)))).der()), ErrUnsupported, "keyEncryptionAlgorithm is not one of"},
