@@ -79,7 +79,9 @@ func filter(c *cli.Context, f func(*hsmkeys.Keyring, io.Writer, io.Reader) error
 		return err
 	}
 	return errors.Join(withKeyring(c, func(k *hsmkeys.Keyring) error {
-		return writeOutput(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, in) })
+		shown, done := progress(in, inputSize(in))
+		defer done()
+		return writeOutput(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, shown) })
 	}), in.Close())
 }
 

@@ -96,6 +96,16 @@ func openInput(path string) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// inputSize is the size of a file in bytes, or -1 for a pipe.
+func inputSize(in io.Reader) int64 {
+	if f, ok := in.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			return info.Size()
+		}
+	}
+	return -1
+}
+
 // writeOutput lets f write to a file, or to stdout for "-" or nothing. A file gets
 // its name only when f has succeeded and everything is on the disk; until then it
 // has another, and after a failure it is gone.

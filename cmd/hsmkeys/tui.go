@@ -8,8 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
 
@@ -56,3 +59,41 @@ func askNewSecret(ctx context.Context, prompt string) ([]byte, error) {
 
 // isTerminal says whether a person reads what is written there.
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// progress shows on a terminal how much of a file has been read, once that takes
+// longer than a second. size is -1 where it is not known. The caller calls done.
+func progress(in io.Reader, size int64) (_ io.Reader, done func()) {
+	if !isTerminal(os.Stderr) {
+		return in, func() {}
+	}
+	p := &progressReader{in: in, size: size, began: time.Now()}
+	return p, p.done
+}
+
+type progressReader struct {
+	in    io.Reader
+	size  int64
+	began time.Time
+	read  int64
+	bar   *progressbar.ProgressBar // nil in the first second
+}
+
+func (p *progressReader) Read(b []byte) (int, error) {
+	n, err := p.in.Read(b)
+	p.read += int64(n)
+	if p.bar == nil && time.Since(p.began) > time.Second {
+		p.bar = progressbar.NewOptions64(p.size, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
+			progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+	}
+	if p.bar != nil {
+		_ = p.bar.Set64(p.read) // a bar that does not show fails nothing
+	}
+	return n, err
+}
+
+// done clears the line.
+func (p *progressReader) done() {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+}
