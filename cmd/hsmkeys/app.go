@@ -35,7 +35,7 @@ func newApp() *cli.App {
 		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
-	setOnUsageError(app.Commands)
+	tame(app.Commands)
 	return app
 }
 
@@ -43,10 +43,14 @@ func newApp() *cli.App {
 // option.
 func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
 
-func setOnUsageError(commands []*cli.Command) {
+// tame does to every command what the cli package wants done to each. One
+// without subcommands must not have the subcommand "help" either, or keys and
+// files called help or h would print help in place of being verified.
+func tame(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = onUsageError
-		setOnUsageError(c.Subcommands)
+		c.HideHelpCommand = len(c.Subcommands) == 0
+		tame(c.Subcommands)
 	}
 }
 

@@ -43,8 +43,13 @@ func arrange(app *cli.App, args []string) []string {
 			target = &global
 		}
 		*target = append(*target, arg)
-		if flag != nil && !hasValue && takesValue(flag) && i+1 < len(args) {
-			i++
+		if flag != nil && !hasValue && takesValue(flag) {
+			if i++; i == len(args) { // it must not take what would be arranged behind it
+				if target == &global {
+					path = nil
+				}
+				return slices.Concat(args[:1], path, []string{arg})
+			}
 			*target = append(*target, args[i])
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -32,10 +34,11 @@ func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(fo
 // wrong, this is what a script must not overlook.
 func status(err error) int {
 	switch {
-	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI):
-		return statusUsage
 	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, token.ErrPlanted), errors.Is(err, token.ErrWrapped):
 		return statusIntegrity
+	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI),
+		errors.As(err, new(cli.ExitCoder)): // of the cli package's own: help for a command that is not there
+		return statusUsage
 	case errors.Is(err, blob.ErrNotFound):
 		return statusNotFound
 	case errors.As(err, new(*token.Error)):

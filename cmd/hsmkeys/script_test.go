@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -20,17 +21,27 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Under -race a process sleeps for a second before it ends, and we start many.
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	testscript.Main(m, map[string]func(){"hsmkeys": main})
 }
 
 // TestScripts runs the sessions under testdata, each with a SoftHSM environment,
 // a token "office" and a store of its own. Every hsmkeys is a process of its own.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata") }
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:   "testdata",
+		Dir:   dir,
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status":     status1,
+			"status":     exitStatus,
+			"json":       oneJSON,
+			"prefix":     prefix,
+			"ber":        ber,
+			"nowhere":    nowhere,
 			"flip":       flip,
 			"size":       size,
 			"smalldisk":  smallDisk,
@@ -39,6 +50,32 @@ func TestScripts(t *testing.T) {
 			"absent":     absent,
 		},
 	})
+}
+
+// TestDiskScripts runs the sessions that mount small file systems, in a mount
+// namespace of their own; in a user namespace too where the user is not root.
+func TestDiskScripts(t *testing.T) {
+	const inside = "HSMKEYS_TEST_NAMESPACE"
+	if os.Getenv(inside) != "" {
+		// Without this the mounts would be seen outside as well.
+		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+			t.Fatalf("make mounts private: %v", err)
+		}
+		runScripts(t, "testdata/disk")
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name()+"/full")) {
+		t.Errorf("%v (as user %d; without root this needs user namespaces)\n%s", err, os.Getuid(), out)
+	}
 }
 
 const testPIN, testSOPIN = "1357924680", "2468013579"
@@ -57,19 +94,19 @@ func setup(e *testscript.Env) error {
 	e.Vars = append(e.Vars, env.Environ()...)
 	e.Vars = append(e.Vars,
 		"HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(e.WorkDir, "store"),
-		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(e.WorkDir, "pin"), "HOME="+e.WorkDir)
+		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(e.WorkDir, "pin"), "HOME="+e.WorkDir, "GORACE="+os.Getenv("GORACE"))
 	return nil
 }
 
-// status N COMMAND…: the command ends with exit status N, and nothing that it
-// prints shows a PIN.
-func status1(ts *testscript.TestScript, neg bool, args []string) {
+// status N COMMAND…: the command ends with exit status N, nothing that it prints
+// shows a PIN, and a failure is told in lines of which each says what it is.
+func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	err = ts.Exec(args[1], args[2:]...)
 	got := 0
 	if exit := (*exec.ExitError)(nil); err != nil {
-		if !asExit(err, &exit) {
+		if !errors.As(err, &exit) {
 			ts.Fatalf("%v", err)
 		}
 		got = exit.ExitCode()
@@ -77,21 +114,73 @@ func status1(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
-	for _, out := range []string{ts.ReadFile("stdout"), ts.ReadFile("stderr")} {
+	stderr := ts.ReadFile("stderr")
+	for _, out := range []string{ts.ReadFile("stdout"), stderr} {
 		if strings.Contains(out, testPIN) || strings.Contains(out, testSOPIN) {
 			ts.Fatalf("the output shows a PIN")
 		}
 	}
-	// An error is one line, and perhaps a hint.
-	if lines := strings.Split(strings.TrimSpace(ts.ReadFile("stderr")), "\n"); got != 0 && lines[0] == "" {
+	if got == 0 {
+		return
+	}
+	if !strings.HasPrefix(stderr, "hsmkeys: ") {
 		ts.Fatalf("no word about the failure")
+	}
+	for line := range strings.Lines(stderr) {
+		if !strings.HasPrefix(line, "hsmkeys: ") && !strings.HasPrefix(line, "hint: ") {
+			ts.Fatalf("an error of more than one line: %q", line)
+		}
 	}
 }
 
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*exit = e
-	return ok
+// json FILE: it holds one JSON document and nothing else.
+func oneJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if data := ts.ReadFile(args[0]); !json.Valid([]byte(data)) {
+		ts.Fatalf("not one JSON document: %q", data)
+	}
+}
+
+// prefix FILE WHOLE: the first is the start of the second, and neither nothing
+// nor all of it.
+func prefix(ts *testscript.TestScript, neg bool, args []string) {
+	part, whole := ts.ReadFile(args[0]), ts.ReadFile(args[1])
+	if part == "" || len(part) >= len(whole) || !strings.HasPrefix(whole, part) {
+		ts.Fatalf("%d bytes are not the start of the %d", len(part), len(whole))
+	}
+}
+
+// ber FILE: makes the length of its outermost value indefinite, which BER allows
+// and DER does not. It has to have four bytes of header.
+func ber(ts *testscript.TestScript, neg bool, args []string) {
+	der := ts.ReadFile(args[0])
+	if der[:2] != "\x30\x82" {
+		ts.Fatalf("it starts with %x", der[:2])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("\x30\x80"+der[4:]+"\x00\x00"), 0o600))
+}
+
+// nowhere FILE DIRECTORY: nothing below the directory contains what the file
+// holds, raw or in hexadecimal.
+func nowhere(ts *testscript.TestScript, neg bool, args []string) {
+	secret := ts.ReadFile(args[0])
+	if len(secret) < 16 {
+		ts.Fatalf("%d bytes are not much of a secret", len(secret))
+	}
+	looked := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[1]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		looked++
+		data := ts.ReadFile(path)
+		if strings.Contains(data, secret) || strings.Contains(strings.ToLower(data), fmt.Sprintf("%x", secret)) {
+			ts.Fatalf("it is in %s", path)
+		}
+		return nil
+	}))
+	if looked == 0 {
+		ts.Fatalf("there is nothing in %s", args[1])
+	}
 }
 
 // flip FILE OFFSET: one bit of the byte there, counted from the end when negative.
@@ -118,15 +207,13 @@ func size(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(f.Close())
 }
 
-// mount puts a tmpfs at a directory until the script ends. It takes root, as does
-// the CI; without it the test fails and says so.
+// mount puts a tmpfs at a directory until the script ends.
 func mount(ts *testscript.TestScript, path, options string) {
 	ts.Check(os.MkdirAll(path, 0o700))
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", path).CombinedOutput(); err == nil {
-		ts.Defer(func() { exec.Command("umount", "-l", path).Run() })
-	} else {
-		ts.Fatalf("this test mounts a small file system, for which it must be root: %v: %s", err, out)
+	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, options); err != nil {
+		ts.Fatalf("mount a tmpfs: %v", err)
 	}
+	ts.Defer(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }
 
 // smalldisk DIRECTORY BYTES: a file system that is soon full.
@@ -136,8 +223,8 @@ func smallDisk(ts *testscript.TestScript, neg bool, args []string) {
 
 // readonly DIRECTORY: remounts a smalldisk read-only.
 func readOnly(ts *testscript.TestScript, neg bool, args []string) {
-	if out, err := exec.Command("mount", "-o", "remount,ro", ts.MkAbs(args[0])).CombinedOutput(); err != nil {
-		ts.Fatalf("%v: %s", err, out)
+	if err := syscall.Mount("", ts.MkAbs(args[0]), "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		ts.Fatalf("remount: %v", err)
 	}
 }
 
@@ -161,65 +248,3 @@ func absent(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is %v", found)
 	}
 }
-
-// TestInterrupted sends ^C to a process that is in the middle of a file: it ends,
-// and leaves neither the file nor a temporary one.
-func TestInterrupted(t *testing.T) {
-	env := softhsm.NewT(t)
-	made, err := env.InitToken("office")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	t.Setenv("HSMKEYS_MODULE", env.Module())
-	t.Setenv("HSMKEYS_STORE", filepath.Join(dir, "store"))
-	t.Setenv("HSMKEYS_PIN_SOURCE", "env:PIN_FOR_TEST")
-	t.Setenv("PIN_FOR_TEST", made.PIN)
-	t.Setenv("HOME", dir)
-	run := func(args ...string) {
-		t.Helper()
-		if out, err := exec.Command("hsmkeys", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	run("init", "--key-type", "rsa2048")
-	run("create", "payroll")
-
-	out := filepath.Join(dir, "out.age")
-	cmd := exec.Command("hsmkeys", "encrypt", "--key", "payroll", "-o", out)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.CopyN(in, zeros{}, 4<<20); err != nil { // it has begun to write
-		t.Fatal(err)
-	}
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case <-ended:
-	case <-time.After(30 * time.Second):
-		cmd.Process.Kill()
-		t.Fatal("it does not end")
-	}
-	if got := cmd.ProcessState.ExitCode(); got != statusFailed || !strings.Contains(stderr.String(), "interrupted") {
-		t.Errorf("exit status %d, %q", got, stderr.String())
-	}
-	left, _ := filepath.Glob(filepath.Join(dir, "*"))
-	hidden, _ := filepath.Glob(filepath.Join(dir, ".hsmkeys-*"))
-	if len(left) != 1 || len(hidden) > 0 { // the store
-		t.Errorf("left behind: %v %v", left, hidden)
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
