@@ -37,9 +37,10 @@ type Token struct {
 	ctx  *pkcs11.Ctx
 	c11  *crypto11.Context
 
-	anchor pkcs11.SessionHandle // holds the login; carries the imported public keys
-	pool   *pool
-	public publicKeys
+	anchor   pkcs11.SessionHandle // holds the login; carries the imported public keys
+	loggedIn bool                 // counted in lib.logins
+	pool     *pool
+	public   publicKeys
 
 	sha1Only atomic.Bool // the token was seen to refuse OAEP with SHA-256
 	closed   sync.Once
@@ -121,7 +122,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		return ctx.Err()
 	}
 	if t.lib.logins[t.info.Slot] > 0 {
-		t.lib.logins[t.info.Slot]++
+		t.countLogin()
 		return nil
 	}
 	now, err := readInfo(t.ctx, t.info.Module, t.info.Slot)
@@ -139,7 +140,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 	}
 	err = t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin))
 	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
-		t.lib.logins[t.info.Slot]++
+		t.countLogin()
 		return nil
 	}
 	kind, hint := loginKind(err), ""
@@ -153,6 +154,23 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		hint = t.triesLeft()
 	}
 	return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
+}
+
+// countLogin and logout keep the login for as long as somebody uses it.
+// librariesMu must be held for both.
+func (t *Token) countLogin() {
+	t.lib.logins[t.info.Slot]++
+	t.loggedIn = true
+}
+
+func (t *Token) logout() error {
+	if !t.loggedIn {
+		return nil
+	}
+	if t.lib.logins[t.info.Slot]--; t.lib.logins[t.info.Slot] > 0 {
+		return nil
+	}
+	return t.ctx.Logout(t.anchor)
 }
 
 // askPIN calls the caller's PIN function without librariesMu.
@@ -261,12 +279,7 @@ func (t *Token) Close() error {
 		t.pool.close()
 		librariesMu.Lock()
 		defer librariesMu.Unlock()
-		var logout error
-		if n := t.lib.logins[t.info.Slot]; n > 0 {
-			if t.lib.logins[t.info.Slot] = n - 1; n == 1 {
-				logout = t.ctx.Logout(t.anchor)
-			}
-		}
+		logout := t.logout()
 		session := t.ctx.CloseSession(t.anchor)
 		err = t.fail("close", nil, also(also(logout, session), detach(t.info.Module, t.c11)))
 	})

@@ -338,6 +338,22 @@ func TestOpenWithoutPIN(t *testing.T) {
 	want(t, err, ErrNoPair)
 }
 
+func TestClosingATokenWithoutALoginLogsNobodyOut(t *testing.T) {
+	st, p := newPair(t)
+	cfg := config(st)
+	cfg.PIN = nil
+	without, err := Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := without.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.checkSigns(context.Background()); err != nil {
+		t.Errorf("the other, which had logged in, cannot sign any more: %v", err)
+	}
+}
+
 // SoftHSM counts no tries, so what its flags would say is decided here.
 func TestPINFlags(t *testing.T) {
 	for _, tt := range []struct {
