@@ -89,7 +89,7 @@ func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 // seal wraps a session key to today's members, signs the blob and stores it.
 func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key *token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
-	for _, m := range k.Members() {
+	for _, m := range k.newest.Members {
 		r, err := wrapTo(ctx, key, m)
 		if err != nil {
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)

@@ -65,7 +65,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 // members has no name any more.
 func (k *Keyring) holder(ski []byte) Holder {
 	h := Holder{Label: "(former member)", SubjectKeyID: hex.EncodeToString(ski)}
-	if m, ok := member(k.Members(), ski); ok {
+	if m, ok := k.members[string(ski)]; ok {
 		h.Label, h.Role = m.Label, m.Role.String()
 	}
 	return h

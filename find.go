@@ -125,7 +125,7 @@ func (k *Keyring) check(der []byte, at blob.Place) (*blob.Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := unverified.Verify(publicKeys(k.Members(), blob.Owner), at)
+	b, err := unverified.Verify(k.owners, at)
 	if errors.Is(err, blob.ErrUntrusted) {
 		return nil, hint(err, "somebody put a blob into the storage that no owner of this keyring has signed")
 	}
@@ -192,6 +192,10 @@ func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return k.history(ctx, name, all)
+}
+
+func (k *Keyring) history(ctx context.Context, name string, all revisions) ([]Entry, error) {
 	var entries []Entry
 	digests := map[revision][32]byte{}
 	for _, at := range all {
@@ -238,17 +242,21 @@ func checkReplaces(b *blob.Blob, at revision, before map[revision][32]byte) erro
 // fails does not stop the others.
 func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if len(names) == 0 {
-			all, err := k.all(ctx)
-			if err != nil {
-				yield("", err)
-				return
+		if len(names) > 0 {
+			for _, name := range names {
+				if _, err := k.History(ctx, name); !yield(name, err) || ctx.Err() != nil {
+					return
+				}
 			}
-			names = slices.Sorted(maps.Keys(all))
+			return
 		}
-		for _, name := range names {
-			_, err := k.History(ctx, name)
-			if !yield(name, err) || ctx.Err() != nil {
+		all, err := k.all(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if _, err := k.history(ctx, name, all[name]); !yield(name, err) || ctx.Err() != nil {
 				return
 			}
 		}

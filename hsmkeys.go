@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -42,10 +43,27 @@ import (
 // Keyring is the keys of a store, the members who hold them, and the token of
 // one of these members.
 type Keyring struct {
-	store   blob.Store
-	members *blob.VerifiedMembers
-	token   *token.Token   // nil without a token
-	pair    *token.KeyPair // nil without a token
+	store blob.Store
+	token *token.Token   // nil without a token
+	pair  *token.KeyPair // nil without a token
+	self  []byte         // the pair's subject key identifier, nil without a token
+
+	// What the newest list of members says, as every key needs it.
+	newest  blob.MemberList
+	owners  []crypto.PublicKey     // whose signature counts
+	members map[string]blob.Member // by subject key identifier
+}
+
+func newKeyring(store blob.Store, list blob.MemberList) (*Keyring, error) {
+	k := &Keyring{store: store, newest: list, owners: publicKeys(list.Members, blob.Owner), members: map[string]blob.Member{}}
+	for _, m := range list.Members {
+		id, err := blob.SubjectKeyID(m.Certificate.PublicKey)
+		if err != nil {
+			return nil, fmt.Errorf("member %q: %w", m.Label, err)
+		}
+		k.members[string(id)] = m
+	}
+	return k, nil
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's
@@ -95,29 +113,35 @@ func refuseFounded(ctx context.Context, store blob.Store) error {
 // pair's public key, as the token's private key object gives it, and reaches the
 // list of members through its signatures, see [Keyring.Members].
 func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store) (*Keyring, error) {
-	members, err := loadMembers(ctx, store, pair.Public())
+	k, err := load(ctx, store, pair.Public())
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{store: store, members: members, token: t, pair: pair}, nil
+	k.token, k.pair = t, pair
+	k.self, err = blob.SubjectKeyID(pair.Public())
+	return k, err
 }
 
 // OpenWithCertificate opens a keyring without a token, to list and verify it.
 // Trust starts at the public key of the certificate, an owner's, which must not
 // come from the storage.
 func OpenWithCertificate(ctx context.Context, certificate *x509.Certificate, store blob.Store) (*Keyring, error) {
-	members, err := loadMembers(ctx, store, certificate.PublicKey)
+	return load(ctx, store, certificate.PublicKey)
+}
+
+func load(ctx context.Context, store blob.Store, anchor crypto.PublicKey) (*Keyring, error) {
+	members, err := loadMembers(ctx, store, anchor)
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{store: store, members: members}, nil
+	return newKeyring(store, members.List())
 }
 
 // ID is the keyring's id, 16 random bytes. It is in every signature.
-func (k *Keyring) ID() blob.ID { return k.members.List().KeyringID }
+func (k *Keyring) ID() blob.ID { return k.newest.KeyringID }
 
 // Members are the holders of the keys: owners and backup authorities.
-func (k *Keyring) Members() []blob.Member { return k.members.List().Members }
+func (k *Keyring) Members() []blob.Member { return slices.Clone(k.newest.Members) }
 
 // errNoToken is for a keyring that was opened with a certificate.
 var errNoToken = errors.New("the keyring was opened without a token")

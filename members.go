@@ -102,26 +102,11 @@ func names(keys []crypto.PublicKey, key crypto.PublicKey) bool {
 	return false
 }
 
-// member finds the member with a subject key identifier, for showing.
-func member(members []blob.Member, ski []byte) (blob.Member, bool) {
-	for _, m := range members {
-		if id, err := blob.SubjectKeyID(m.Certificate.PublicKey); err == nil && string(id) == string(ski) {
-			return m, true
-		}
-	}
-	return blob.Member{}, false
-}
-
 // Certificate is the certificate by which the list of members knows the token's
 // own pair.
 func (k *Keyring) Certificate() (*x509.Certificate, error) {
 	if k.pair == nil {
 		return nil, errNoToken
 	}
-	id, err := blob.SubjectKeyID(k.pair.Public())
-	if err != nil {
-		return nil, err
-	}
-	m, _ := member(k.Members(), id) // OpenKeyring insisted that it is there
-	return m.Certificate, nil
+	return k.members[string(k.self)].Certificate, nil // OpenKeyring insisted that it is there
 }

@@ -68,11 +68,7 @@ func (k *Keyring) wrapped(ctx context.Context, ref Ref) (*blob.Blob, token.Wrapp
 	if err != nil {
 		return nil, token.Wrapped{}, err
 	}
-	id, err := blob.SubjectKeyID(k.pair.Public())
-	if err != nil {
-		return nil, token.Wrapped{}, err
-	}
-	r, ok := b.Recipient(id)
+	r, ok := b.Recipient(k.self)
 	if !ok || r.Transport == nil {
 		return nil, token.Wrapped{}, hint(fmt.Errorf("key %q is not wrapped to this token's pair: %w", ref, blob.ErrNotFound),
 			"hsmkeys show tells the holders; one of them can rewrap it")
