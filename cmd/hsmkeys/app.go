@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 )
@@ -68,7 +69,9 @@ func globalFlags() []cli.Flag {
 	}
 }
 
-// readConfig reads the configuration file. One that was named must be there.
+// readConfig reads the configuration file. One that was named must be there. A key
+// that is no option is refused: with a word misspelt the keys would go to another
+// store than the one that was meant.
 func readConfig(c *cli.Context, flags []cli.Flag) error {
 	path := c.String("config")
 	if path == "" {
@@ -77,11 +80,18 @@ func readConfig(c *cli.Context, flags []cli.Flag) error {
 			return nil
 		}
 	}
-	source, err := altsrc.NewTomlSourceFromFile(path)
-	if err != nil {
+	var file map[string]any
+	if _, err := toml.DecodeFile(path, &file); err != nil {
 		return usage("configuration file %q: %v", path, err)
 	}
-	if err := altsrc.ApplyInputSourceValues(c, source, flags); err != nil {
+	values := map[any]any{}
+	for name, value := range file {
+		if _, ok := lookup(flags, name).(altsrc.FlagInputSourceExtension); !ok {
+			return usage("configuration file %q: %q is not an option that it can set", path, name)
+		}
+		values[name] = value
+	}
+	if err := altsrc.ApplyInputSourceValues(c, altsrc.NewMapInputSource(path, values), flags); err != nil {
 		return usage("configuration file %q: %v", path, err)
 	}
 	return nil

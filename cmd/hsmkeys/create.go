@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -17,11 +15,8 @@ func createCommand() *cli.Command {
 			&cli.StringFlag{Name: "purpose", Usage: "wrap, for files; encrypt or mac, for other applications (hsmkeys load)", DefaultText: "wrap, or mac for hmac"},
 		},
 		Action: func(c *cli.Context) error {
-			name, err := oneArgument(c, "the NAME of the key")
+			name, err := nameArgument(c)
 			if err != nil {
-				return err
-			}
-			if err := blob.ValidName(name); err != nil {
 				return err
 			}
 			algorithm, err := blob.ParseAlgorithm(c.String("algorithm"))
@@ -52,11 +47,8 @@ func rotateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "NAME",
 		Action: func(c *cli.Context) error {
-			name, err := oneArgument(c, "the NAME of the key")
+			name, err := nameArgument(c)
 			if err != nil {
-				return err
-			}
-			if err := blob.ValidName(name); err != nil {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
@@ -74,6 +66,5 @@ func printMade(c *cli.Context, e hsmkeys.Entry) error {
 	if c.Bool("json") {
 		return printJSON(e)
 	}
-	fmt.Printf("%s created: %s, key id %s\n", ref(e), e.Algorithm, e.KeyID)
-	return nil
+	return printLine("%s created: %s, key id %s", versionOf(e), e.Algorithm, e.KeyID)
 }

@@ -88,8 +88,8 @@ func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()),
 		})
 	}
-	fmt.Printf("key exchange pair %s, id %x\n", printable(pair.Label()), pair.ID())
-	fmt.Printf("keyring %s founded in %s\n", k.ID(), store)
-	fmt.Println("keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem")
-	return nil
+	return printLine("key exchange pair %s, id %x\n"+
+		"keyring %s founded in %s\n"+
+		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
+		printable(pair.Label()), pair.ID(), k.ID(), store)
 }

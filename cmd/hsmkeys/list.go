@@ -8,7 +8,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 func listCommand() *cli.Command {
@@ -75,25 +74,13 @@ func showCommand() *cli.Command {
 	}
 }
 
-// keyArgument is the NAME[@VERSION] of commands that take one key.
-func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
-	arg, err := oneArgument(c, "NAME or NAME@VERSION")
-	if err != nil {
-		return hsmkeys.Ref{}, err
-	}
-	return hsmkeys.ParseRef(arg)
-}
-
 func historyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "history", Usage: "every version and revision of a key, verified", ArgsUsage: "NAME",
 		Flags: []cli.Flag{certificateFlag()},
 		Action: func(c *cli.Context) error {
-			name, err := oneArgument(c, "the NAME of the key")
+			name, err := nameArgument(c)
 			if err != nil {
-				return err
-			}
-			if err := blob.ValidName(name); err != nil {
 				return err
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error {

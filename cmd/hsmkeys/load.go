@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -31,8 +30,7 @@ func loadCommand() *cli.Command {
 				if c.Bool("json") {
 					return printJSON(e)
 				}
-				fmt.Printf("%s@%d loaded as %s, id %s\n", e.Name, e.Version, printable(label), e.KeyID)
-				return nil
+				return printLine("%s loaded as %s, id %s", versionOf(e), printable(label), e.KeyID)
 			})
 		},
 	}

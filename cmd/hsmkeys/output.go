@@ -28,6 +28,13 @@ func printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// printLine prints a line for people. That stdout cannot be written is a failure,
+// on a pipe or a full disk as well.
+func printLine(format string, args ...any) error {
+	_, err := fmt.Printf(format+"\n", args...)
+	return err
+}
+
 // table prints rows in columns; the first row is the heading.
 func table(rows [][]string) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -48,7 +55,8 @@ func printable(s string) string {
 
 func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func ref(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
+// versionOf is the key in the form NAME@VERSION.
+func versionOf(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
 
 // printEntry describes one key.
 func printEntry(c *cli.Context, e hsmkeys.Entry) error {

@@ -69,6 +69,9 @@ func say(err error) {
 	}
 }
 
+// errNoStore is for a store that has never been founded.
+var errNoStore = errors.New("there is no store")
+
 // errReported marks an error whose parts have been printed.
 var errReported = errors.New("some keys failed")
 
@@ -77,8 +80,10 @@ func hintFor(err error) string {
 	switch {
 	case errors.As(err, &h) && h.Hint() != "":
 		return h.Hint()
+	case errors.Is(err, errNoStore):
+		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
 	case errors.Is(err, syscall.ENOSPC):
-		return "the disk is full; the store is as it was"
+		return "the disk is full; what was stored before is not touched"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return "the directory or file cannot be written or read by this user"
 	case errors.Is(err, blob.ErrName):
@@ -104,12 +109,3 @@ func oneLine(s string) string {
 func notFound(format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, blob.ErrNotFound)...)
 }
-
-// hinted is an error with a hint that only the command line can give.
-type hinted struct {
-	error
-	hint string
-}
-
-func (e *hinted) Unwrap() error { return e.error }
-func (e *hinted) Hint() string  { return e.hint }

@@ -127,7 +127,7 @@ func openStore(c *cli.Context) (*blob.Dir, error) {
 	path := storePath(c)
 	store, err := blob.OpenDir(path)
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, &hinted{err, "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"}
+		return nil, fmt.Errorf("%w: %w", errNoStore, err)
 	}
 	return store, err
 }
@@ -162,6 +162,24 @@ func oneArgument(c *cli.Context, what string) (string, error) {
 		return "", usage("%s takes one argument, %s", c.Command.FullName(), what)
 	}
 	return c.Args().First(), nil
+}
+
+// nameArgument is the NAME of commands that take a key, whatever its version.
+func nameArgument(c *cli.Context) (string, error) {
+	name, err := oneArgument(c, "the NAME of the key")
+	if err != nil {
+		return "", err
+	}
+	return name, blob.ValidName(name)
+}
+
+// keyArgument is the NAME[@VERSION] of commands that take one key.
+func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
+	arg, err := oneArgument(c, "NAME or NAME@VERSION")
+	if err != nil {
+		return hsmkeys.Ref{}, err
+	}
+	return hsmkeys.ParseRef(arg)
 }
 
 func noArgument(c *cli.Context) error {

@@ -111,8 +111,7 @@ func tokenInitCommand() *cli.Command {
 				return printJSON(info)
 			}
 			// Not the slot: SoftHSM gives a new token another one at the next start.
-			fmt.Printf("token %s initialised, serial %s\n", printable(info.Label), printable(info.Serial))
-			return nil
+			return printLine("token %s initialised, serial %s", printable(info.Label), printable(info.Serial))
 		},
 	}
 }

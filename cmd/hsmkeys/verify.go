@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,7 +29,7 @@ func verifyCommand() *cli.Command {
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error {
 				verdicts := []verdict{}
-				var failed error
+				var failed, printed error
 				for name, err := range k.Verify(c.Context, c.Args().Slice()...) {
 					v := verdict{Name: name, OK: err == nil}
 					if err != nil {
@@ -38,7 +37,7 @@ func verifyCommand() *cli.Command {
 						failed = errors.Join(failed, err)
 						say(err)
 					} else if !c.Bool("json") {
-						fmt.Printf("ok  %s\n", name)
+						printed = errors.Join(printed, printLine("ok  %s", name))
 					}
 					verdicts = append(verdicts, v)
 				}
@@ -46,9 +45,12 @@ func verifyCommand() *cli.Command {
 					failed = errors.Join(errReported, failed)
 				}
 				if c.Bool("json") {
-					return errors.Join(printJSON(verdicts), failed)
+					printed = printJSON(verdicts)
 				}
-				return failed
+				if failed == nil {
+					return printed
+				}
+				return errors.Join(failed, printed)
 			})
 		},
 	}
