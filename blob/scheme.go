@@ -144,7 +144,7 @@ func (s *suite) verify(pub crypto.PublicKey, data, sig []byte) error {
 		if low, err := lowS(sig, s.curve); err != nil {
 			return err
 		} else if string(low) != string(sig) {
-			return errors.New("S is above half the order of the curve")
+			return errors.New("the signature's S is above half the order of the curve")
 		}
 		if !ecdsa.VerifyASN1(pub, s.sum(data), sig) {
 			return errors.New("ECDSA verification failure")

@@ -250,7 +250,7 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 	}
 	session, err := p.Unwrap(ctx, spec, wrapped)
 	if err != nil {
-		return crypto.SHA1, nil //nolint:nilerr // that it does not work is the answer
+		return crypto.SHA1, nil // that it does not work is the answer
 	}
 	return crypto.SHA256, session.Close()
 }

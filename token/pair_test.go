@@ -217,7 +217,8 @@ func forge(t testing.TB, holder *rsa.PublicKey, attacker *rsa.PrivateKey, extens
 // or in a refusal, never in the attacker's key.
 func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 	attacker := softwareKey(t)
-	point, err := asn1.Marshal(elliptic.Marshal(elliptic.P256(), elliptic.P256().Params().Gx, elliptic.P256().Params().Gy)) //nolint:staticcheck // the bytes are all that counts
+	//lint:ignore SA1019 the bytes are all that counts
+	point, err := asn1.Marshal(elliptic.Marshal(elliptic.P256(), elliptic.P256().Params().Gx, elliptic.P256().Params().Gy))
 	if err != nil {
 		t.Fatal(err)
 	}

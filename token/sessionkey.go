@@ -347,7 +347,7 @@ func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandl
 	// the attribute.
 	a, err = t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE_LEN, nil)})
 	if err != nil {
-		return nil //nolint:nilerr // there is nothing to compare
+		return nil // there is nothing to compare
 	}
 	if size := attr(pkcs11.CKA_VALUE_LEN, spec.Size).Value; !bytes.Equal(a[0].Value, size) && !isZero(a[0]) {
 		return t.fail(op, ErrWrapped, fmt.Errorf("it does not have %d bytes", spec.Size))

@@ -410,7 +410,8 @@ func TestUnwrapRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pkcs1, err := rsa.EncryptPKCS1v15(rand.Reader, p.public, make([]byte, 32)) //nolint:staticcheck // to see it refused
+	//lint:ignore SA1019 to see it refused
+	pkcs1, err := rsa.EncryptPKCS1v15(rand.Reader, p.public, make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,11 +51,6 @@ func pairTemplates(id []byte, label string) (public, private crypto11.AttributeS
 	return public, private
 }
 
-// finalName are the label and id of a pair that has proved itself.
-func finalName(id []byte, label string) []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_LABEL, label)}
-}
-
 // publicHalf stands in for a public half that is missing on the token.
 func (p *KeyPair) publicHalf() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{

@@ -130,8 +130,9 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		return t.fail("read the PIN's state", nil, err)
 	}
 	t.info.PIN = now.PIN
-	if kind, cause, hint := t.info.PIN.refuses(cfg.FinalTry); kind != nil {
-		return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: cause, hint: hint}
+	if e := t.info.PIN.refuses(cfg.FinalTry); e != nil {
+		e.Op, e.Token = "log in", t.info.Label
+		return e
 	}
 	pin, err := t.askPIN(ctx, cfg)
 	defer clear(pin)
@@ -187,16 +188,16 @@ func (t *Token) askPIN(ctx context.Context, cfg Config) ([]byte, error) {
 const unlock = "let the security officer set a new PIN (pkcs11-tool --init-pin)"
 
 // refuses says, from the flags alone, why no PIN is tried.
-func (p PIN) refuses(finalTry bool) (kind, cause error, hint string) {
+func (p PIN) refuses(finalTry bool) *Error {
 	switch {
 	case !p.Initialized:
-		return ErrPIN, errors.New("no user PIN has been set"), "let the security officer set one (pkcs11-tool --init-pin)"
+		return &Error{Kind: ErrPIN, Err: errors.New("no user PIN has been set"), hint: "let the security officer set one (pkcs11-tool --init-pin)"}
 	case p.Locked:
-		return ErrPINLocked, nil, unlock
+		return &Error{Kind: ErrPINLocked, hint: unlock}
 	case p.FinalTry && !finalTry:
-		return ErrFinalTry, nil, "a wrong PIN now locks the token; when you are sure of it, add --final-try"
+		return &Error{Kind: ErrFinalTry, hint: "a wrong PIN now locks the token; when you are sure of it, add --final-try"}
 	}
-	return nil, nil, ""
+	return nil
 }
 
 // loginKind tells a PIN that was refused from a token that fails.

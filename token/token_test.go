@@ -373,7 +373,11 @@ func TestPINFlags(t *testing.T) {
 		{"to be changed", PIN{Initialized: true, ToBeChanged: true}, false, nil, "must be changed", "does not say"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			kind, _, hint := tt.pin.refuses(tt.finalTry)
+			var kind error
+			var hint string
+			if e := tt.pin.refuses(tt.finalTry); e != nil {
+				kind, hint = e.Kind, e.hint
+			}
 			if kind != tt.kind || (kind != nil) != (hint != "") {
 				t.Errorf("refused with %v, hint %q; want %v", kind, hint, tt.kind)
 			}
