@@ -3,7 +3,6 @@ package blob
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"encoding/asn1"
 	"fmt"
 	"time"
@@ -57,26 +56,18 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 
 // An Unverified is a key blob as it came from storage. Anybody can have made
 // it.
-type Unverified struct {
-	raw    []byte
-	signed *signedData
-}
+type Unverified struct{ unverified }
 
 // Parse reads the outer structure of a key blob, strictly. Nothing that it
 // contains is known to be true before [Unverified.Verify]. The error is an
 // [ErrMalformed], [ErrTooLarge] or [ErrUnsupported].
 func Parse(der []byte) (*Unverified, error) {
-	raw := bytes.Clone(der[:min(len(der), MaxSize+1)])
-	s, err := parseSignedData(keyBlob, raw)
+	u, err := parseObject(keyBlob, der)
 	if err != nil {
 		return nil, err
 	}
-	return &Unverified{raw, s}, nil
+	return &Unverified{u}, nil
 }
-
-// SignerKeyID gives the subject key identifier, 20 bytes, of the key that
-// claims to have signed. It serves to choose a key to trust, not to trust one.
-func (u *Unverified) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
 
 // Verify checks, in this order: the signer is one of trusted; algorithms fit
 // its key; content type and digest of the content are those that were signed;
@@ -86,7 +77,7 @@ func (u *Unverified) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
 // The error is an [ErrUntrusted], [ErrSignature] or [ErrMisplaced], or one of
 // those of [Parse] where the signer itself made what we cannot accept.
 func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error) {
-	signingTime, err := u.signed.verify(keyBlob, trusted)
+	v, err := u.verify(keyBlob, trusted)
 	if err != nil {
 		return nil, err
 	}
@@ -104,24 +95,21 @@ func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error)
 	if err := d.Purpose.fits(c.Algorithm); err != nil {
 		return nil, fmt.Errorf("%w: key blob %v: %w", ErrMalformed, at, err)
 	}
-	return &Blob{u.raw, d, c, u.signed.keyID, u.signed.suite.scheme, signingTime}, nil
+	return &Blob{v, d, c}, nil
 }
 
 // A Blob is a verified key blob: what it says was said by a trusted signer,
 // for the place where it was found. It cannot be changed; accessors copy.
 type Blob struct {
-	raw         []byte
-	descriptor  Descriptor
-	content     Content
-	signerKeyID []byte
-	scheme      SignatureScheme
-	signingTime time.Time
+	verified
+	descriptor Descriptor
+	content    Content
 }
 
 // Descriptor gives what the blob says about the key.
 func (b *Blob) Descriptor() Descriptor {
 	d := b.descriptor
-	d.CheckValue, d.Replaces = bytes.Clone(d.CheckValue), bytes.Clone(d.Replaces)
+	d.CheckValue, d.Replaces, d.Recovery = bytes.Clone(d.CheckValue), bytes.Clone(d.Replaces), d.Recovery.clone()
 	return d
 }
 
@@ -146,19 +134,3 @@ func (b *Blob) Recipient(subjectKeyID []byte) (Recipient, bool) {
 	}
 	return Recipient{}, false
 }
-
-// SignerKeyID gives the subject key identifier of the signer, 20 bytes.
-func (b *Blob) SignerKeyID() []byte { return bytes.Clone(b.signerKeyID) }
-
-// SignatureScheme gives how the blob was signed.
-func (b *Blob) SignatureScheme() SignatureScheme { return b.scheme }
-
-// SigningTime gives when, by the signer's own clock, it was signed.
-func (b *Blob) SigningTime() time.Time { return b.signingTime }
-
-// Digest gives the SHA-256 of the whole blob. There is one encoding of a blob,
-// so this names it.
-func (b *Blob) Digest() [32]byte { return sha256.Sum256(b.raw) }
-
-// Bytes gives the DER that was parsed.
-func (b *Blob) Bytes() []byte { return bytes.Clone(b.raw) }

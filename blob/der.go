@@ -277,3 +277,28 @@ func sameEncoding(what string, der []byte, again []byte, err error) error {
 	}
 	return nil
 }
+
+// addDigests adds a SEQUENCE OF digests under a tag.
+func addDigests(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, digests [][digestSize]byte) {
+	b.AddASN1(tag, func(b *cryptobyte.Builder) {
+		for _, digest := range digests {
+			b.AddASN1OctetString(digest[:])
+		}
+	})
+}
+
+// digests takes a SEQUENCE OF digests, at most max.
+func (d *decoder) digests(what string, tag cryptobyte_asn1.Tag, max int) [][digestSize]byte {
+	all := d.part(what, tag)
+	var out [][digestSize]byte
+	for all.more() && len(out) < max {
+		if digest := all.octetsOf("digest", cryptobyte_asn1.OCTET_STRING, digestSize); *d.err == nil {
+			out = append(out, [digestSize]byte(digest))
+		}
+	}
+	if all.more() {
+		all.malformed("digest", fmt.Sprintf("is not one of at most %d", max))
+	}
+	all.end()
+	return out
+}

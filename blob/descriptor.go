@@ -36,6 +36,10 @@ type Descriptor struct {
 	// Replaces is the SHA-256 of the blob that this one takes the place of,
 	// 32 bytes, or nil.
 	Replaces []byte
+
+	// Recovery is what a backup authority says who has made this revision; nil
+	// in what an owner signs.
+	Recovery *Recovery
 }
 
 // Place gives the place where a blob with this descriptor belongs.
@@ -76,8 +80,12 @@ func (d Descriptor) validate() error {
 		return fmt.Errorf("key check value has %d bytes, not %d", len(d.CheckValue), checkValueSize)
 	case d.Replaces != nil && len(d.Replaces) != digestSize:
 		return fmt.Errorf("digest of the replaced blob has %d bytes, not %d", len(d.Replaces), digestSize)
+	case d.Recovery == nil:
+		return nil
+	case d.Revision < 2 || d.Replaces == nil:
+		return fmt.Errorf("a recovery that replaces no revision")
 	}
-	return nil
+	return d.Recovery.validate()
 }
 
 func (d Descriptor) marshal() ([]byte, error) {
@@ -96,6 +104,9 @@ func (d Descriptor) marshal() ([]byte, error) {
 			}
 			if d.Replaces != nil {
 				addOctets(b, tagged(1), d.Replaces)
+			}
+			if d.Recovery != nil {
+				d.Recovery.add(b, tagged(2))
 			}
 		})
 	})
@@ -121,7 +132,8 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 	if d.next(tagged(1)) {
 		out.Replaces = d.octetsOf("replaces", tagged(1), digestSize)
 	}
-	d.refuseLaterFields(2)
+	out.Recovery = d.recovery(tagged(2))
+	d.refuseLaterFields(3)
 	d.end()
 	if err := top.end(); err != nil {
 		return Descriptor{}, err

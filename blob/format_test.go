@@ -20,6 +20,7 @@ var oidNames = map[string]asn1.ObjectIdentifier{
 	"id-hsmkeys":                          oidArc,
 	"id-hsmkeys-keyDescriptor":            oidKeyDescriptor,
 	"id-hsmkeys-memberList":               oidMemberList,
+	"id-hsmkeys-proof":                    oidProof,
 	"id-data":                             oidData,
 	"id-signedData":                       oidSignedData,
 	"id-envelopedData":                    oidEnvelopedData,
@@ -83,7 +84,8 @@ func TestTheDocumentsIdentifiersAreThoseOfTheCode(t *testing.T) {
 	if n := len(regexp.MustCompile(`(?m)^\toid\w+ +=`).FindAll(source, -1)); n != len(oidNames) {
 		t.Errorf("oid.go has %d object identifiers, the test knows %d", n, len(oidNames))
 	}
-	for _, limit := range []string{fmt.Sprintf("%d bytes", MaxSize), fmt.Sprintf("(1..%d)", MaxNumber), fmt.Sprintf("SIZE (1..%d)),  -- in bytes", maxLabel), fmt.Sprintf("SIZE (1..%d) OF Member", MaxMembers), fmt.Sprintf("1..%d, ktri", MaxRecipients), fmt.Sprintf("%d..%d bytes", minEncryptedKey, maxEncryptedKey)} {
+	for _, limit := range []string{fmt.Sprintf("%d bytes", MaxSize), fmt.Sprintf("(1..%d)", MaxNumber), fmt.Sprintf("SIZE (1..%d)),  -- in bytes", maxLabel), fmt.Sprintf("SIZE (1..%d) OF Member", MaxMembers), fmt.Sprintf("1..%d, ktri", MaxRecipients), fmt.Sprintf("%d..%d bytes", minEncryptedKey, maxEncryptedKey),
+		fmt.Sprintf("SIZE (1..%d)),  -- of bytes; why", maxReason), fmt.Sprintf("SIZE (1..%d) OF Digest OPTIONAL", MaxInventoryParts), fmt.Sprintf("SIZE (1..%d) OF Digest,", MaxProofBlobs)} {
 		if !bytes.Contains(doc, []byte(limit)) {
 			t.Errorf("the document does not say %q", limit)
 		}

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
+	"slices"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -57,6 +57,15 @@ type MemberList struct {
 	Previous  []byte    // SHA-256 of list Number-1, 32 bytes; nil for list 1
 	Created   time.Time // whole seconds, UTC
 	Members   []Member  // 1..MaxMembers, at least one owner, each public key once
+
+	// Recovery is nil but in a list that a backup authority signs, to put a new
+	// owner in the place of one whose key was lost.
+	Recovery *Recovery
+
+	// Inventory is the digests of the parts of the inventory of key blobs that
+	// stay valid although who signed them has left, at most MaxInventoryParts,
+	// see [MarshalInventory].
+	Inventory [][32]byte
 }
 
 var memberList = profile{
@@ -91,33 +100,45 @@ func SignMembers(l MemberList, signer crypto.Signer, scheme SignatureScheme, sig
 
 // An UnverifiedMembers is a list of members as it came from storage. Anybody
 // can have made it.
-type UnverifiedMembers struct {
-	raw    []byte
-	signed *signedData
-}
+type UnverifiedMembers struct{ unverified }
 
 // ParseMembers is to a list what [Parse] is to a key blob.
 func ParseMembers(der []byte) (*UnverifiedMembers, error) {
-	raw := bytes.Clone(der[:min(len(der), MaxSize+1)])
-	s, err := parseSignedData(memberList, raw)
+	u, err := parseObject(memberList, der)
 	if err != nil {
 		return nil, err
 	}
-	return &UnverifiedMembers{raw, s}, nil
+	return &UnverifiedMembers{u}, nil
 }
-
-// SignerKeyID gives the subject key identifier, 20 bytes, of the key that
-// claims to have signed.
-func (u *UnverifiedMembers) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
 
 // Verify is to a list what [Unverified.Verify] is to a key blob; number is the
 // one under which it was found. The caller compares the keyring: the first list
 // that is read is what tells it.
 func (u *UnverifiedMembers) Verify(trusted []crypto.PublicKey, number int) (*VerifiedMembers, error) {
-	signingTime, err := u.signed.verify(memberList, trusted)
+	v, err := u.verify(memberList, trusted)
 	if err != nil {
 		return nil, err
 	}
+	return u.read(v, number)
+}
+
+// VerifyDigest is Verify for a list whose digest is known from a place that can be
+// trusted: a pin, or a later list that was verified. It does not look at the
+// signature: who calls it does so with Verify, once the list has told the keys.
+// Another digest is an [ErrMisplaced].
+func (u *UnverifiedMembers) VerifyDigest(digest [32]byte, number int) (*VerifiedMembers, error) {
+	if got := sha256.Sum256(u.raw); subtle.ConstantTimeCompare(got[:], digest[:]) != 1 {
+		return nil, fmt.Errorf("%w: another member list than that with the digest %x", ErrMisplaced, digest)
+	}
+	signingTime, err := parseSigningTime(memberList, u.signed.attribute(oidSigningTime))
+	if err != nil {
+		return nil, err
+	}
+	return u.read(u.signedAt(signingTime), number)
+}
+
+// read reads what was signed, once the list was found genuine.
+func (u *UnverifiedMembers) read(v verified, number int) (*VerifiedMembers, error) {
 	l, err := parseMemberList(u.signed.content)
 	if err != nil {
 		return nil, err
@@ -125,17 +146,14 @@ func (u *UnverifiedMembers) Verify(trusted []crypto.PublicKey, number int) (*Ver
 	if l.Number != number {
 		return nil, fmt.Errorf("%w: member list signed as number %d, found as number %d", ErrMisplaced, l.Number, number)
 	}
-	return &VerifiedMembers{u.raw, l, u.signed.keyID, u.signed.suite.scheme, signingTime}, nil
+	return &VerifiedMembers{v, l}, nil
 }
 
 // A VerifiedMembers is a list of members made by a trusted signer. It cannot be
 // changed; accessors copy.
 type VerifiedMembers struct {
-	raw         []byte
-	list        MemberList
-	signerKeyID []byte
-	scheme      SignatureScheme
-	signingTime time.Time
+	verified
+	list MemberList
 }
 
 // List gives the list itself. The certificates are shared: do not change them.
@@ -143,23 +161,9 @@ func (v *VerifiedMembers) List() MemberList {
 	l := v.list
 	l.Previous = bytes.Clone(l.Previous)
 	l.Members = append([]Member(nil), l.Members...)
+	l.Recovery, l.Inventory = l.Recovery.clone(), slices.Clone(l.Inventory)
 	return l
 }
-
-// SignerKeyID gives the subject key identifier of the signer, 20 bytes.
-func (v *VerifiedMembers) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
-
-// SignatureScheme gives how the list was signed.
-func (v *VerifiedMembers) SignatureScheme() SignatureScheme { return v.scheme }
-
-// SigningTime gives when, by the signer's own clock, it was signed.
-func (v *VerifiedMembers) SigningTime() time.Time { return v.signingTime }
-
-// Digest gives the SHA-256 of the whole signed list, which the next one names.
-func (v *VerifiedMembers) Digest() [32]byte { return sha256.Sum256(v.raw) }
-
-// Bytes gives the DER that was parsed.
-func (v *VerifiedMembers) Bytes() []byte { return bytes.Clone(v.raw) }
 
 func (l MemberList) validate() error {
 	switch {
@@ -193,7 +197,18 @@ func (l MemberList) validate() error {
 	if owners == 0 {
 		return fmt.Errorf("no member is an owner: nobody could sign the next list")
 	}
-	return nil
+	if len(l.Inventory) > MaxInventoryParts {
+		return fmt.Errorf("inventory has %d parts, at most %d are allowed", len(l.Inventory), MaxInventoryParts)
+	}
+	switch {
+	case l.Recovery == nil:
+		return nil
+	case l.Recovery.List != l.Number || l.Number < 2:
+		return fmt.Errorf("a recovery that began with list %d", l.Recovery.List)
+	case seen[string(l.Recovery.From)]:
+		return fmt.Errorf("a recovery whose old owner stays a member")
+	}
+	return l.Recovery.validate()
 }
 
 // validate gives the member's subject key identifier as well.
@@ -201,17 +216,8 @@ func (m Member) validate() ([]byte, error) {
 	if m.Role != Owner && m.Role != BackupAuthority {
 		return nil, fmt.Errorf("member %q: unknown role %d", m.Label, int(m.Role))
 	}
-	if len(m.Label) < 1 || len(m.Label) > maxLabel {
-		return nil, fmt.Errorf("member's label has %d bytes, not 1 to %d", len(m.Label), maxLabel)
-	}
-	if !utf8.ValidString(m.Label) {
-		return nil, fmt.Errorf("member %q: label is not UTF-8", m.Label)
-	}
-	for _, r := range m.Label {
-		// A label is shown on terminals, where control characters act.
-		if !unicode.IsPrint(r) {
-			return nil, fmt.Errorf("member %q: label has a character that does not print", m.Label)
-		}
+	if err := validText(m.Label, maxLabel); err != nil {
+		return nil, fmt.Errorf("member %q: label %w", shorten(m.Label), err)
 	}
 	if m.Certificate == nil {
 		return nil, fmt.Errorf("member %q: no certificate", m.Label)
@@ -242,6 +248,12 @@ func (l MemberList) marshal() ([]byte, error) {
 					})
 				}
 			})
+			if l.Recovery != nil {
+				l.Recovery.add(b, tagged(1))
+			}
+			if len(l.Inventory) > 0 {
+				addDigests(b, tagged(2).Constructed(), l.Inventory)
+			}
 		})
 	})
 }
@@ -267,7 +279,13 @@ func parseMemberList(der []byte) (MemberList, error) {
 		members.malformed("member", fmt.Sprintf("is not one of at most %d", MaxMembers))
 	}
 	members.end()
-	d.refuseLaterFields(1)
+	l.Recovery = d.recovery(tagged(1))
+	if d.next(tagged(2).Constructed()) {
+		if l.Inventory = d.digests("inventory", tagged(2).Constructed(), MaxInventoryParts); len(l.Inventory) == 0 {
+			d.malformed("inventory", "is empty")
+		}
+	}
+	d.refuseLaterFields(3)
 	d.end()
 	if err := top.end(); err != nil {
 		return MemberList{}, err

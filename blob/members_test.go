@@ -233,7 +233,7 @@ func TestRefusesMemberListsThatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		{"a certificate that is none", set(members, seq(member(1, "a", seq()))), ErrMalformed, "certificate"},
 		{"a member with a later field", set(members, seq(seq(contentOf(member(1, "a", owner)), tlv(0x80)))), ErrNewer, "field [0]"},
 		{"a member with something more", set(members, seq(seq(contentOf(member(1, "a", owner)), null))), ErrMalformed, "member has 2 bytes"},
-		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa1, null)) }, ErrNewer, "field [1]"},
+		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa3, null)) }, ErrNewer, "field [3]"},
 		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "content has 2 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

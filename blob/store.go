@@ -11,8 +11,8 @@ import (
 // A Store keeps immutable objects under paths. It is never trusted: whatever
 // it returns goes through [Parse] or [ParseMembers] and their Verify.
 //
-// Paths are those that [KeyPath] and [MembersPath] make; any other is an
-// [ErrName]. Implementations are safe for concurrent use, by several processes
+// Paths are those that [KeyPath], [MembersPath], [InventoryPath] and [ProofPath]
+// make; any other is an [ErrName]. Implementations are safe for concurrent use, by several processes
 // too.
 type Store interface {
 	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
@@ -30,7 +30,8 @@ type Store interface {
 	// gives whole objects only, and nothing that Put did not store. An error
 	// is given once, with an empty path, and ends the list.
 	//
-	// "keys/" lists all key blobs, "keyring/" all lists of members, and
+	// "keys/" lists all key blobs, "keyring/" all lists of members,
+	// "inventory/" all parts of inventories, "proofs/" all proofs, and
 	// "keys/payroll/" the blobs of payroll, followed by those of names below
 	// it, such as payroll/eu. Only directories that can hold a match are read.
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
@@ -39,6 +40,7 @@ type Store interface {
 const (
 	keysPrefix    = "keys/"
 	membersPrefix = "keyring/"
+	proofsPrefix  = "proofs/"
 	suffix        = ".cms"
 )
 
@@ -95,6 +97,12 @@ func validPath(path string) error {
 		return nil
 	}
 	if _, ok := ParseMembersPath(path); ok {
+		return nil
+	}
+	if _, ok := ParseInventoryPath(path); ok {
+		return nil
+	}
+	if _, _, ok := ParseProofPath(path); ok {
 		return nil
 	}
 	return fmt.Errorf("%w: object path %q", ErrName, shorten(path))

@@ -1,0 +1,63 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"time"
+)
+
+// unverified is what every kind of signed object is as it came from storage.
+type unverified struct {
+	raw    []byte
+	signed *signedData
+}
+
+// parseObject reads the outer structure, out of a copy: what is verified later
+// must be what was read.
+func parseObject(p profile, der []byte) (unverified, error) {
+	raw := bytes.Clone(der[:min(len(der), MaxSize+1)])
+	s, err := parseSignedData(p, raw)
+	return unverified{raw, s}, err
+}
+
+// SignerKeyID gives the subject key identifier, 20 bytes, of the key that
+// claims to have signed. It serves to choose a key to trust, not to trust one.
+func (u *unverified) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
+
+// verify checks the signature, and not yet what was signed.
+func (u *unverified) verify(p profile, trusted []crypto.PublicKey) (verified, error) {
+	signingTime, err := u.signed.verify(p, trusted)
+	if err != nil {
+		return verified{}, err
+	}
+	return u.signedAt(signingTime), nil
+}
+
+func (u *unverified) signedAt(signingTime time.Time) verified {
+	return verified{u.raw, u.signed.keyID, u.signed.suite.scheme, signingTime}
+}
+
+// verified is what every kind of verified object says of its signature.
+type verified struct {
+	raw         []byte
+	signerKeyID []byte
+	scheme      SignatureScheme
+	signingTime time.Time
+}
+
+// SignerKeyID gives the subject key identifier of the signer, 20 bytes.
+func (v *verified) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
+
+// SignatureScheme gives how the object was signed.
+func (v *verified) SignatureScheme() SignatureScheme { return v.scheme }
+
+// SigningTime gives when, by the signer's own clock, it was signed.
+func (v *verified) SigningTime() time.Time { return v.signingTime }
+
+// Digest gives the SHA-256 of the whole object. There is one encoding of an
+// object, so this names it.
+func (v *verified) Digest() [32]byte { return sha256.Sum256(v.raw) }
+
+// Bytes gives the DER that was parsed.
+func (v *verified) Bytes() []byte { return bytes.Clone(v.raw) }
