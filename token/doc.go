@@ -7,7 +7,8 @@
 //
 //   - In transit ([Transit]): made by the token, or unwrapped by it, for no
 //     other purpose than to be wrapped to public keys. It is extractable, and
-//     may do nothing else.
+//     may do nothing else but, where the token has no check value for it, encrypt
+//     one block of zeros.
 //   - In use ([SessionKey]): unwrapped by the key exchange pair for exactly one
 //     use. It is sensitive and not extractable.
 //

@@ -143,21 +143,53 @@ func (t *Token) Generate(ctx context.Context, spec Spec) (*Transit, error) {
 	return &Transit{object: object{token: t, handle: handle}, spec: spec}, nil
 }
 
-// CheckValue is the token's CKA_CHECK_VALUE, 3 bytes (PKCS #11 §4.10.2), or nil
-// where the token has none for this key.
+// CheckValue is the key's CKA_CHECK_VALUE, 3 bytes (PKCS #11 §4.10.2), or nil where
+// the token has none for this key. Tokens have one for keys that they make, and
+// some none for keys that they unwrap: then the token computes it as the standard
+// says.
 func (k *Transit) CheckValue(ctx context.Context) ([]byte, error) {
 	var value []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		attributes, err := k.token.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_CHECK_VALUE, nil)})
-		if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
+		if err == nil && len(attributes[0].Value) == checkValueSize {
+			value = attributes[0].Value
 			return nil
 		}
-		if err == nil && len(attributes[0].Value) == 3 {
-			value = attributes[0].Value
+		if err != nil && !is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
+			return err
 		}
-		return err
+		value, err = k.computeCheckValue(s, handle)
+		if gone(err) {
+			return err
+		}
+		return nil // that the token does not do it is an answer
 	})
 	return value, k.token.fail("read the key check value", nil, err)
+}
+
+const checkValueSize = 3
+
+// computeCheckValue encrypts one block of zeros (AES), or takes the SHA-1 of the
+// value (generic secrets).
+func (k *Transit) computeCheckValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
+	t := k.token
+	var out []byte
+	var err error
+	if k.spec.keyType() == pkcs11.CKK_AES {
+		if err = t.ctx.EncryptInit(s, mechanism(pkcs11.CKM_AES_ECB, nil), handle); err == nil {
+			out, err = t.ctx.Encrypt(s, make([]byte, 16))
+		}
+	} else {
+		if err = t.ctx.DigestInit(s, mechanism(pkcs11.CKM_SHA_1, nil)); err == nil {
+			if err = t.ctx.DigestKey(s, handle); err == nil {
+				out, err = t.ctx.DigestFinal(s)
+			}
+		}
+	}
+	if err != nil || len(out) < checkValueSize {
+		return nil, err
+	}
+	return out[:checkValueSize], nil
 }
 
 // Wrap wraps the key to an RSA public key of 2048 bits or more in the token
@@ -232,7 +264,7 @@ func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (Sessi
 // UnwrapTransit unwraps a session key so that it can be wrapped to others.
 func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped) (*Transit, error) {
 	key := &Transit{spec: spec}
-	err := p.unwrap(ctx, spec, wrapped, spec.inTransit(), func(_ pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	err := p.unwrap(ctx, spec, wrapped, spec.inTransitAgain(), func(_ pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		key.token, key.handle = p.token, handle
 		return nil
 	})

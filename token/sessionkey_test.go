@@ -301,7 +301,8 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 					t.Errorf("%s: %v", use, err)
 				}
 			}
-			// In transit it may do nothing at all, however it got there.
+			// In transit it may do nothing at all; but AES that was unwrapped encrypts,
+			// for its check value.
 			again, err := p.UnwrapTransit(background, tt.spec, wrapped)
 			if err != nil {
 				t.Fatal(err)
@@ -309,6 +310,9 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 			defer again.Close()
 			for _, transit := range []*Transit{generate(t, p.token, tt.spec), again} {
 				for use, f := range uses {
+					if use == "C_EncryptInit" && transit == again && tt.spec.Use != Authenticate {
+						continue
+					}
 					if err := f(transit.handle); !refused(err) {
 						t.Errorf("%s in transit: %v", use, err)
 					}

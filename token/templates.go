@@ -2,6 +2,7 @@ package token
 
 import (
 	"math/big"
+	"slices"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -49,6 +50,27 @@ func pairTemplates(id []byte, label string) (public, private crypto11.AttributeS
 		attr(pkcs11.CKA_DERIVE, false), // one kind of key agreement less
 	)
 	return public, private
+}
+
+// record is a small private data object.
+func record(label string, value []byte) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
+		attr(pkcs11.CKA_TOKEN, true),              // outlives the session
+		attr(pkcs11.CKA_PRIVATE, true),            // nobody without the PIN can make or see it
+		attr(pkcs11.CKA_MODIFIABLE, true),         // SoftHSM makes it read-only otherwise
+		attr(pkcs11.CKA_APPLICATION, application), // how ours are found
+		attr(pkcs11.CKA_LABEL, label),             // for who looks at the token with other tools
+		attr(pkcs11.CKA_VALUE, value),
+	}
+}
+
+// ourRecords finds them.
+func ourRecords() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_TOKEN, true),
+		attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_APPLICATION, application),
+	}
 }
 
 // publicHalf stands in for a public half that is missing on the token.
@@ -114,6 +136,17 @@ func (s Spec) inTransit() []*pkcs11.Attribute {
 		attr(pkcs11.CKA_SENSITIVE, true),   // leaves wrapped, never in the clear
 		attr(pkcs11.CKA_EXTRACTABLE, true), // it is here to be wrapped
 	)
+}
+
+// inTransitAgain is inTransit for a key that was unwrapped.
+func (s Spec) inTransitAgain() []*pkcs11.Attribute {
+	template := s.inTransit()
+	if s.keyType() == pkcs11.CKK_AES {
+		// For its check value, one block of zeros: SoftHSM has none for a key that
+		// it unwraps. To decrypt it could give wrapped keys away, to encrypt not.
+		template[slices.IndexFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_ENCRYPT })] = attr(pkcs11.CKA_ENCRYPT, true)
+	}
+	return template
 }
 
 // inUse is for a key that will be used here and does not leave again.

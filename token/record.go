@@ -1,0 +1,115 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Record is a small private data object (CKO_DATA) of ours on the token.
+type Record struct {
+	Label  string
+	Value  []byte
+	handle pkcs11.ObjectHandle
+}
+
+const (
+	application = "hsmkeys" // CKA_APPLICATION of our records
+	maxRecord   = 1024      // bytes
+	maxRecords  = 1024
+)
+
+// errGone is for a record that another process has deleted since it was found.
+var errGone = errors.New("a record went away while it was read")
+
+// Records reads our records. Only those that are CKA_PRIVATE count: nobody
+// without the PIN can make, change or see one, while anybody can write a public data
+// object with our name to most tokens.
+func (t *Token) Records(ctx context.Context) ([]Record, error) {
+	const op, tries = "read records", 8
+	var all []Record
+	var err error
+	// Who replaces a record makes the new one before it deletes the old one; so
+	// to start again is to find the new one.
+	for range tries {
+		if all, err = t.records(ctx); !errors.Is(err, errGone) {
+			break
+		}
+	}
+	return all, t.fail(op, nil, err)
+}
+
+func (t *Token) records(ctx context.Context) ([]Record, error) {
+	found, err := t.findObjects(ctx, ourRecords())
+	if err != nil {
+		return nil, err
+	}
+	if len(found) > maxRecords {
+		return nil, t.fail("read records", ErrUnsupported, fmt.Errorf("%d of them, at most %d are expected", len(found), maxRecords))
+	}
+	var all []Record
+	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, handle := range found {
+			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
+				attr(pkcs11.CKA_PRIVATE, nil), attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_VALUE, nil),
+			})
+			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_GENERAL_ERROR) {
+				return fmt.Errorf("%w: %w", errGone, err)
+			}
+			if err != nil {
+				return err
+			}
+			if isTrue(a[0]) && len(a[2].Value) <= maxRecord {
+				all = append(all, Record{string(a[1].Value), a[2].Value, handle})
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// AddRecord makes a record of at most 1024 bytes, and reads it back before it
+// counts. The error is an [ErrUnsupported] where the token keeps no private data
+// objects, so that the caller can keep the value elsewhere.
+func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error {
+	op := fmt.Sprintf("make the record %q", label)
+	if len(value) == 0 || len(value) > maxRecord {
+		return t.fail(op, ErrUnsupported, fmt.Errorf("%d bytes, it has 1 to %d", len(value), maxRecord))
+	}
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		handle, err := t.ctx.CreateObject(s, record(label, value))
+		if err != nil {
+			return err
+		}
+		back, err := t.readValue(s, handle)
+		if err == nil && !bytes.Equal(back, value) {
+			err = t.fail(op, ErrUnsupported, errors.New("the token gives back another value"))
+		}
+		if err != nil {
+			return also(err, t.destroyQuietly(s, handle))
+		}
+		return nil
+	})
+	if refusesRecords(err) {
+		return t.fail(op, ErrUnsupported, err)
+	}
+	return t.fail(op, nil, err)
+}
+
+// refusesRecords says whether a token has no place for data objects, for good: the
+// other errors may pass.
+func refusesRecords(err error) bool {
+	return is(err, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT,
+		pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
+		pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY)
+}
+
+// DeleteRecord deletes a record. One that is gone already is no error.
+func (t *Token) DeleteRecord(ctx context.Context, r Record) error {
+	return t.fail(fmt.Sprintf("delete the record %q", r.Label), nil, t.with(ctx, func(s pkcs11.SessionHandle) error {
+		return t.destroyQuietly(s, r.handle)
+	}))
+}
