@@ -151,7 +151,7 @@ func benchKeyring(b *testing.B) (*hsmkeys.Keyring, *token.KeyPair) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { store.Close() })
-	k, err := hsmkeys.Found(ctx, tok, p, store, "bench")
+	k, err := hsmkeys.Found(ctx, tok, p, store, nil, "bench")
 	if err != nil {
 		b.Fatal(err)
 	}

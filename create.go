@@ -18,6 +18,9 @@ import (
 // Purpose 0 is the usual one for the algorithm: [blob.WrapKeys] for AES, which
 // is what files are encrypted under, [blob.Authenticate] for HMAC.
 func (k *Keyring) Create(ctx context.Context, name string, algorithm blob.Algorithm, purpose blob.Purpose) (Entry, error) {
+	if err := k.mustOwn("create a key"); err != nil {
+		return Entry{}, err
+	}
 	taken := hint(fmt.Errorf("create key %q: %w", name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
 	switch all, err := k.list(ctx, name); { // before the token makes a key for nothing
 	case err != nil:
@@ -45,6 +48,9 @@ func (k *Keyring) Create(ctx context.Context, name string, algorithm blob.Algori
 // and purpose of the newest version. When others rotate the same key at the same
 // time, each gets a version of its own.
 func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
+	if err := k.mustOwn("rotate a key"); err != nil {
+		return Entry{}, err
+	}
 	for {
 		newest, err := k.loadRef(ctx, Ref{Name: name})
 		if err != nil {
@@ -68,9 +74,6 @@ func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
 // make lets the token generate a session key, and stores it as the first revision
 // of what the descriptor says.
 func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
-	if k.token == nil {
-		return nil, errNoToken
-	}
 	key, err := k.token.Generate(ctx, spec(algorithm, d.Purpose))
 	if err != nil {
 		return nil, err
@@ -89,7 +92,7 @@ func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 // seal wraps a session key to today's members, signs the blob and stores it.
 func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key *token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
-	for _, m := range k.newest.Members {
+	for _, m := range k.chain.newest.Members {
 		r, err := wrapTo(ctx, key, m)
 		if err != nil {
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)

@@ -54,7 +54,7 @@ func work(job []string) error {
 	if err != nil {
 		return err
 	}
-	k, err := hsmkeys.OpenKeyring(ctx, t, pair, store)
+	k, err := hsmkeys.OpenKeyring(ctx, t, pair, store, nil)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -20,6 +21,7 @@ type Entry struct {
 	Signed     time.Time `json:"signed,omitzero"`       // this revision
 	Signature  string    `json:"signature,omitempty"`
 	Signer     Holder    `json:"signer,omitzero"`
+	Why        string    `json:"why,omitempty"` // this revision was made
 	Holders    []Holder  `json:"holders,omitempty"`
 	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
 	Keyring    string    `json:"keyring,omitempty"`
@@ -42,7 +44,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
 		CheckValue: hex.EncodeToString(d.CheckValue),
 		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
-		Signer:  k.holder(b.SignerKeyID()),
+		Signer: k.holder(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
 	}
 	for _, r := range b.Recipients() {
@@ -61,12 +63,27 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 	return e
 }
 
-// holder names the member with a subject key identifier. Who has left the list of
-// members has no name any more.
+// holder names the member with a subject key identifier, or who was one.
 func (k *Keyring) holder(ski []byte) Holder {
-	h := Holder{Label: "(former member)", SubjectKeyID: hex.EncodeToString(ski)}
-	if m, ok := k.members[string(ski)]; ok {
+	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski)}
+	if m, ok := k.chain.members[string(ski)]; ok {
 		h.Label, h.Role = m.Label, m.Role.String()
+	} else if m, ok := k.chain.known[string(ski)]; ok {
+		h.Label, h.Role = m.Label, "former "+m.Role.String()
 	}
 	return h
+}
+
+// why says how a revision came about.
+func (k *Keyring) why(d blob.Descriptor) string {
+	switch {
+	case d.Recovery != nil:
+		return fmt.Sprintf("recovered from %s: %s", k.holder(d.Recovery.From).Label, d.Recovery.Reason)
+	case d.Revision > 1:
+		return "rewrapped"
+	case d.Version > 1:
+		return "rotated"
+	default:
+		return "created"
+	}
 }

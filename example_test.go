@@ -41,7 +41,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer store.Close()
-	keyring, err := hsmkeys.Found(ctx, t, pair, store, "site A")
+	keyring, err := hsmkeys.Found(ctx, t, pair, store, nil, "site A")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func exampleKeyring(ctx context.Context) (*hsmkeys.Keyring, blob.Store) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	k, err := hsmkeys.Found(ctx, tok, pair, store, "site A")
+	k, err := hsmkeys.Found(ctx, tok, pair, store, nil, "site A")
 	if err != nil {
 		log.Fatal(err)
 	}

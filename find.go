@@ -3,7 +3,6 @@ package hsmkeys
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -101,8 +100,7 @@ func (k *Keyring) all(ctx context.Context) (map[string]revisions, error) {
 	return keys, nil
 }
 
-// load reads one blob and verifies it: signed by an owner, and found where its
-// signature says that it belongs.
+// load reads one blob and verifies it, see check.
 func (k *Keyring) load(ctx context.Context, name string, at revision) (*blob.Blob, error) {
 	b, err := k.verify(ctx, name, at)
 	if err != nil {
@@ -116,20 +114,7 @@ func (k *Keyring) verify(ctx context.Context, name string, at revision) (*blob.B
 	if err != nil {
 		return nil, err
 	}
-	return k.check(der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
-}
-
-// check is the way from bytes to a blob that can be believed.
-func (k *Keyring) check(der []byte, at blob.Place) (*blob.Blob, error) {
-	unverified, err := blob.Parse(der)
-	if err != nil {
-		return nil, err
-	}
-	b, err := unverified.Verify(k.owners, at)
-	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, hint(err, "somebody put a blob into the storage that no owner of this keyring has signed")
-	}
-	return b, err
+	return k.check(ctx, der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
 }
 
 // loadRef loads the newest revision of a key.
@@ -197,26 +182,25 @@ func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
 
 func (k *Keyring) history(ctx context.Context, name string, all revisions) ([]Entry, error) {
 	var entries []Entry
-	digests := map[revision][32]byte{}
+	before := map[revision]*blob.Blob{}
 	for _, at := range all {
 		b, err := k.load(ctx, name, at)
 		if err != nil {
 			return entries, err
 		}
-		if err := checkReplaces(b, at, digests); err != nil {
+		if err := checkReplaces(b, at, before); err != nil {
 			return entries, fmt.Errorf("key %q, version %d, revision %d: %w", name, at.version, at.revision, err)
 		}
-		digests[at] = b.Digest()
+		before[at] = b
 		entries = append(entries, k.entry(b))
 	}
 	return entries, nil
 }
 
-// checkReplaces holds a blob's "replaces" against the digests of the blobs before
-// it. A later revision replaces the revision before it; a new version replaces
-// one of the revisions of the version before it, whichever was the newest when it
-// was made.
-func checkReplaces(b *blob.Blob, at revision, before map[revision][32]byte) error {
+// checkReplaces holds a blob against those before it. A later revision replaces the
+// revision before it, and is the same key; a new version replaces one of the
+// revisions of the version before it, whichever was the newest when it was made.
+func checkReplaces(b *blob.Blob, at revision, before map[revision]*blob.Blob) error {
 	replaces := b.Descriptor().Replaces
 	if at == (revision{1, 1}) {
 		if replaces != nil {
@@ -224,12 +208,17 @@ func checkReplaces(b *blob.Blob, at revision, before map[revision][32]byte) erro
 		}
 		return nil
 	}
-	for earlier, digest := range before {
-		if string(digest[:]) != string(replaces) {
+	for earlier, source := range before {
+		if digest := source.Digest(); string(digest[:]) != string(replaces) {
 			continue
 		}
-		if at.revision > 1 && earlier == (revision{at.version, at.revision - 1}) ||
-			at.revision == 1 && earlier.version == at.version-1 {
+		switch {
+		case at.revision == 1 && earlier.version == at.version-1:
+			return nil
+		case at.revision > 1 && earlier == (revision{at.version, at.revision - 1}):
+			if !sameKey(b, source) {
+				return fmt.Errorf("it is another key than revision %d: %w", earlier.revision, blob.ErrMisplaced)
+			}
 			return nil
 		}
 	}

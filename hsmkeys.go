@@ -28,7 +28,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -46,31 +45,17 @@ type Keyring struct {
 	store blob.Store
 	token *token.Token   // nil without a token
 	pair  *token.KeyPair // nil without a token
+	pins  *Pins          // nil without a token
 	self  []byte         // the pair's subject key identifier, nil without a token
-
-	// What the newest list of members says, as every key needs it.
-	newest  blob.MemberList
-	owners  []crypto.PublicKey     // whose signature counts
-	members map[string]blob.Member // by subject key identifier
-}
-
-func newKeyring(store blob.Store, list blob.MemberList) (*Keyring, error) {
-	k := &Keyring{store: store, newest: list, owners: publicKeys(list.Members, blob.Owner), members: map[string]blob.Member{}}
-	for _, m := range list.Members {
-		id, err := blob.SubjectKeyID(m.Certificate.PublicKey)
-		if err != nil {
-			return nil, fmt.Errorf("member %q: %w", m.Label, err)
-		}
-		k.members[string(id)] = m
-	}
-	return k, nil
+	chain *chain
+	state State
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's
 // certificate where the token has none yet, and signs the first list of
 // members, with the pair as the only owner. It refuses with [blob.ErrExists] when
 // the store has a keyring.
-func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, label string) (*Keyring, error) {
+func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, label string) (*Keyring, error) {
 	if err := refuseFounded(ctx, store); err != nil {
 		return nil, err
 	}
@@ -96,7 +81,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	if err := store.Put(ctx, blob.MembersPath(1), list); err != nil {
 		return nil, fmt.Errorf("store the first list of members: %w", err)
 	}
-	return OpenKeyring(ctx, t, pair, store)
+	return OpenKeyring(ctx, t, pair, store, pins)
 }
 
 func refuseFounded(ctx context.Context, store blob.Store) error {
@@ -109,39 +94,49 @@ func refuseFounded(ctx context.Context, store blob.Store) error {
 	return nil
 }
 
-// OpenKeyring opens a keyring with the token of an owner. Trust starts at the
-// pair's public key, as the token's private key object gives it, and reaches the
-// list of members through its signatures, see [Keyring.Members].
-func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store) (*Keyring, error) {
-	k, err := load(ctx, store, pair.Public())
-	if err != nil {
-		return nil, err
-	}
-	k.token, k.pair = t, pair
-	k.self, err = blob.SubjectKeyID(pair.Public())
-	return k, err
-}
-
-// OpenWithCertificate opens a keyring without a token, to list and verify it.
-// Trust starts at the public key of the certificate, an owner's, which must not
-// come from the storage.
-func OpenWithCertificate(ctx context.Context, certificate *x509.Certificate, store blob.Store) (*Keyring, error) {
-	return load(ctx, store, certificate.PublicKey)
-}
-
-func load(ctx context.Context, store blob.Store, anchor crypto.PublicKey) (*Keyring, error) {
-	members, err := loadMembers(ctx, store, anchor)
-	if err != nil {
-		return nil, err
-	}
-	return newKeyring(store, members.List())
-}
-
 // ID is the keyring's id, 16 random bytes. It is in every signature.
-func (k *Keyring) ID() blob.ID { return k.newest.KeyringID }
+func (k *Keyring) ID() blob.ID { return k.chain.newest.KeyringID }
 
 // Members are the holders of the keys: owners and backup authorities.
-func (k *Keyring) Members() []blob.Member { return slices.Clone(k.newest.Members) }
+func (k *Keyring) Members() []blob.Member { return slices.Clone(k.chain.newest.Members) }
+
+// Certificate is the certificate by which the list of members knows the token's
+// own pair.
+func (k *Keyring) Certificate() (*x509.Certificate, error) {
+	if k.pair == nil {
+		return nil, errNoToken
+	}
+	return k.chain.members[string(k.self)].Certificate, nil // opening insisted that it is there
+}
+
+// Self is the member whose token this is.
+func (k *Keyring) Self() blob.Member { return k.chain.members[string(k.self)] }
+
+// mustOwn refuses what only an owner may do.
+func (k *Keyring) mustOwn(doing string) error {
+	if k.pair == nil {
+		return errNoToken
+	}
+	if m := k.chain.members[string(k.self)]; m.Role != blob.Owner {
+		return hint(fmt.Errorf("%s: %q is a backup authority: %w", doing, m.Label, ErrRole), "an owner's token can; the signature of an authority counts only in a recovery")
+	}
+	return nil
+}
+
+// Member finds the member with a label, or who was last known by it.
+func (k *Keyring) Member(role blob.Role, label string) (blob.Member, error) {
+	for _, l := range slices.Backward(k.chain.lists) {
+		for _, m := range l.List().Members {
+			if m.Role == role && m.Label == label {
+				return m, nil
+			}
+		}
+	}
+	return blob.Member{}, fmt.Errorf("no %s has ever had the label %q: %w", role, label, blob.ErrNotFound)
+}
+
+// ErrRole is for what a member may not do in its role.
+var ErrRole = errors.New("not for this member")
 
 // errNoToken is for a keyring that was opened with a certificate.
 var errNoToken = errors.New("the keyring was opened without a token")
@@ -165,15 +160,4 @@ func randomID(t *token.Token) (blob.ID, error) {
 		return id, fmt.Errorf("get random bytes from the token: %w", err)
 	}
 	return id, nil
-}
-
-// publicKeys are the keys of the members with a role.
-func publicKeys(members []blob.Member, role blob.Role) []crypto.PublicKey {
-	var keys []crypto.PublicKey
-	for _, m := range members {
-		if m.Role == role {
-			keys = append(keys, m.Certificate.PublicKey)
-		}
-	}
-	return keys
 }

@@ -94,7 +94,7 @@ func found(tb testing.TB) (*hsmkeys.Keyring, *blob.Dir, string) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { store.Close() })
-	k, err := hsmkeys.Found(context.Background(), tok, pair, store, "owner")
+	k, err := hsmkeys.Found(context.Background(), tok, pair, store, nil, "owner")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestTheListOfMembersIsNotTrusted(t *testing.T) {
 			k, store, dir := found(t)
 			create(t, k, "payroll")
 			attack.do(t, k, dir)
-			if _, err := hsmkeys.OpenKeyring(ctx, tok, pair, store); !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
+			if _, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil); !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
 				t.Errorf("%v, want %v", err, attack.want)
 			}
 		})

@@ -2,111 +2,158 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto"
-	"crypto/subtle"
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// loadMembers verifies the lists of members from the first to the newest, and
-// returns the newest.
-//
-// The first list must be signed by the anchor, a key that did not come from the
-// storage. Each later one must be signed by an owner of the list before it, and
-// hold that list's digest. So nobody enters the keyring without the signature of
-// somebody who was in it.
-func loadMembers(ctx context.Context, store blob.Store, anchor crypto.PublicKey) (*blob.VerifiedMembers, error) {
-	newest, err := newestList(ctx, store)
-	if err != nil {
-		return nil, err
-	}
-	trusted := []crypto.PublicKey{anchor}
-	var before *blob.VerifiedMembers
-	for number := 1; number <= newest; number++ {
-		list, err := loadList(ctx, store, number, trusted)
-		if err != nil {
-			return nil, fmt.Errorf("list of members %d: %w", number, err)
-		}
-		if before != nil {
-			if err := follows(before, list); err != nil {
-				return nil, fmt.Errorf("list of members %d: %w", number, err)
-			}
-		}
-		trusted = publicKeys(list.List().Members, blob.Owner)
-		before = list
-	}
-	if !names(trusted, anchor) {
-		return nil, hint(fmt.Errorf("list of members %d: this key is not an owner of the keyring: %w", newest, blob.ErrUntrusted),
-			"use the token, or the certificate, of an owner")
-	}
-	return before, nil
-}
+// ErrCertificate is for a certificate to which no session key should be wrapped.
+var ErrCertificate = errors.New("certificate refused")
 
-// newestList finds the highest number and insists that none is missing below it.
-func newestList(ctx context.Context, store blob.Store) (int, error) {
-	newest, count := 0, 0
-	for path, err := range store.List(ctx, "keyring/") {
-		if err != nil {
-			return 0, fmt.Errorf("look for the list of members: %w", err)
-		}
-		if number, ok := blob.ParseMembersPath(path); ok {
-			newest, count = max(newest, number), count+1
-		}
+// CheckRecipient says whether session keys may be wrapped to a certificate: an RSA
+// key of at least 2048 bits (NIST SP 800-131A §6), valid today, whose key usage,
+// where it has one, allows keyEncipherment (RFC 5280 §4.2.1.3).
+func CheckRecipient(c *x509.Certificate, now time.Time) error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{ErrCertificate}, args...)...)
 	}
-	if newest == 0 {
-		return 0, hint(fmt.Errorf("no keyring in the store: %w", blob.ErrNotFound), "hsmkeys init founds one; is this the right --store?")
-	}
-	if count != newest {
-		return 0, fmt.Errorf("%d lists of members, and the newest is number %d: %w", count, newest, blob.ErrMisplaced)
-	}
-	return newest, nil
-}
-
-func loadList(ctx context.Context, store blob.Store, number int, trusted []crypto.PublicKey) (*blob.VerifiedMembers, error) {
-	der, err := store.Get(ctx, blob.MembersPath(number))
-	if err != nil {
-		return nil, err
-	}
-	unverified, err := blob.ParseMembers(der)
-	if err != nil {
-		return nil, err
-	}
-	list, err := unverified.Verify(trusted, number)
-	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, hint(err, "this keyring was founded by another key, or somebody put their own list into the storage")
-	}
-	return list, err
-}
-
-// follows says whether a list continues the one before it.
-func follows(before, list *blob.VerifiedMembers) error {
-	digest := before.Digest()
-	switch l := list.List(); {
-	case l.KeyringID != before.List().KeyringID:
-		return fmt.Errorf("it is of keyring %s, the one before of %s: %w", l.KeyringID, before.List().KeyringID, blob.ErrMisplaced)
-	case subtle.ConstantTimeCompare(l.Previous, digest[:]) != 1:
-		return fmt.Errorf("it follows another list than the one before it: %w", blob.ErrMisplaced)
+	key, ok := c.PublicKey.(*rsa.PublicKey)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: %w: a %v key, and only RSA can be wrapped to", ErrCertificate, token.ErrUnsupported, c.PublicKeyAlgorithm)
+	case key.N.BitLen() < 2048:
+		return refuse("RSA with %d bits is too weak, it needs 2048", key.N.BitLen())
+	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageKeyEncipherment == 0:
+		return refuse("its key usage does not allow encrypting keys (keyEncipherment)")
+	case now.Before(c.NotBefore):
+		return refuse("it is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(c.NotAfter):
+		return refuse("it expired on %s", c.NotAfter.UTC().Format(time.RFC3339))
+	case len(c.UnhandledCriticalExtensions) > 0:
+		return refuse("it has the critical extension %v, which is not known here", c.UnhandledCriticalExtensions[0])
 	}
 	return nil
 }
 
-func names(keys []crypto.PublicKey, key crypto.PublicKey) bool {
-	for _, k := range keys {
-		if e, ok := k.(interface{ Equal(crypto.PublicKey) bool }); ok && e.Equal(key) {
-			return true
-		}
+// AddMember writes the next list of members, with one member more, and gives the
+// keyring under it. From then on every key is wrapped to the member; Rewrap brings
+// it those that are there.
+//
+// It refuses with [blob.ErrExists] when the key or the label is a member's, and
+// with [ErrCertificate], see [CheckRecipient].
+func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error) {
+	op := fmt.Sprintf("add the %s %q", m.Role, m.Label)
+	if err := CheckRecipient(m.Certificate, time.Now()); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	return false
+	return k.change(ctx, op, func(_ *Keyring, l *blob.MemberList) error {
+		if err := refuseKnown(l.Members, m); err != nil {
+			return err
+		}
+		l.Members = append(l.Members, m)
+		return nil
+	})
 }
 
-// Certificate is the certificate by which the list of members knows the token's
-// own pair.
-func (k *Keyring) Certificate() (*x509.Certificate, error) {
-	if k.pair == nil {
-		return nil, errNoToken
+// refuseKnown refuses a key or a label that is a member's already.
+func refuseKnown(members []blob.Member, m blob.Member) error {
+	for _, other := range members {
+		if keyID(other) == keyID(m) {
+			return fmt.Errorf("its key is that of the %s %q: %w", other.Role, other.Label, blob.ErrExists)
+		}
+		if other.Label == m.Label {
+			return hint(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), "choose another with --label")
+		}
 	}
-	return k.members[string(k.self)].Certificate, nil // OpenKeyring insisted that it is there
+	return nil
+}
+
+// RemoveMember writes the next list of members, without a member. What the member
+// has signed so far stays valid, by an inventory that the list names; blobs that do
+// not verify are left out of it and told of through skipped.
+//
+// The member can still open the revisions that are wrapped to it: a key that it
+// should not know any more must be rotated.
+//
+// It refuses with [blob.ErrNotFound] when nobody of that role has the label, or
+// subject key identifier in hexadecimal, and with [ErrRole] when it is the pair's
+// own or the last owner.
+func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string, skipped func(error)) (*Keyring, error) {
+	op := fmt.Sprintf("remove the %s %q", role, label)
+	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
+		i := slices.IndexFunc(l.Members, func(m blob.Member) bool {
+			return m.Role == role && (m.Label == label || hex.EncodeToString([]byte(keyID(m))) == label)
+		})
+		if i < 0 {
+			return hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
+		}
+		id := keyID(l.Members[i])
+		if role == blob.Owner && len(publicKeys(l.Members, blob.Owner)) == 1 {
+			return hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
+		}
+		if id == string(k.self) {
+			return hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
+		}
+		l.Members = slices.Delete(l.Members, i, i+1)
+		var err error
+		l.Inventory, err = k.takeInventory(ctx, func(b *blob.Blob) bool { return string(b.SignerKeyID()) == id }, skipped)
+		return err
+	})
+}
+
+// change writes the next list of members. When somebody else has written one
+// meanwhile, the change is made to that.
+func (k *Keyring) change(ctx context.Context, op string, edit func(*Keyring, *blob.MemberList) error) (*Keyring, error) {
+	for {
+		if err := k.mustOwn(op); err != nil {
+			return nil, err
+		}
+		l := k.nextList()
+		if err := edit(k, &l); err != nil {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
+		next, err := k.putList(ctx, l)
+		if err == nil {
+			return next, nil
+		}
+		if !errors.Is(err, blob.ErrExists) {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
+		if k, err = k.reopen(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// nextList is the newest list under the next number, still to be changed.
+func (k *Keyring) nextList() blob.MemberList {
+	digest := k.chain.lists[len(k.chain.lists)-1].Digest()
+	return blob.MemberList{
+		KeyringID: k.ID(), Number: k.chain.newest.Number + 1, Previous: digest[:],
+		Created: time.Now(), Members: k.Members(),
+	}
+}
+
+// putList signs and stores a list, and opens the keyring under it, which pins it.
+func (k *Keyring) putList(ctx context.Context, l blob.MemberList) (*Keyring, error) {
+	der, err := blob.SignMembers(l, k.pair, scheme(k.pair), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := k.store.Put(ctx, blob.MembersPath(l.Number), der); err != nil {
+		return nil, err
+	}
+	return k.reopen(ctx)
+}
+
+// reopen opens the keyring again, under the list that is the newest by now.
+func (k *Keyring) reopen(ctx context.Context) (*Keyring, error) {
+	return OpenKeyring(ctx, k.token, k.pair, k.store, k.pins)
 }

@@ -68,12 +68,35 @@ func (k *Keyring) wrapped(ctx context.Context, ref Ref) (*blob.Blob, token.Wrapp
 	if err != nil {
 		return nil, token.Wrapped{}, err
 	}
+	wrapped, err := k.ours(b)
+	if err == nil && b.Descriptor().Recovery != nil {
+		err = k.checkKey(ctx, b, wrapped)
+	}
+	if err != nil {
+		return nil, token.Wrapped{}, fmt.Errorf("key %q: %w", ref, err)
+	}
+	return b, wrapped, nil
+}
+
+// checkKey finds out whether the key in a blob has the check value that the blob
+// says. An authority has wrapped it, and no owner has looked at it since.
+func (k *Keyring) checkKey(ctx context.Context, b *blob.Blob, wrapped token.Wrapped) error {
+	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	if err != nil {
+		return err
+	}
+	defer key.Close()
+	return checkValue(ctx, key, b)
+}
+
+// ours gives what in a blob is wrapped to the token's pair.
+func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
 	r, ok := b.Recipient(k.self)
 	if !ok || r.Transport == nil {
-		return nil, token.Wrapped{}, hint(fmt.Errorf("key %q is not wrapped to this token's pair: %w", ref, blob.ErrNotFound),
-			"hsmkeys show tells the holders; one of them can rewrap it")
+		return token.Wrapped{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
+			"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
 	}
-	return b, token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil
+	return token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil
 }
 
 func specOf(b *blob.Blob) token.Spec { return spec(b.Algorithm(), b.Descriptor().Purpose) }

@@ -1,6 +1,7 @@
 package hsmkeys
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,4 +37,8 @@ func (r Ref) String() string {
 		return r.Name
 	}
 	return r.Name + "@" + strconv.Itoa(r.Version)
+}
+
+func compareRefs(a, b Ref) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
 }

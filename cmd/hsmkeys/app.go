@@ -28,9 +28,10 @@ func newApp() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			tokenCommand(), initCommand(), certificateCommand(),
+			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(),
+			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,

@@ -37,9 +37,26 @@ func createCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				noteAlone(k)
 				return printMade(c, e)
 			})
 		},
+	}
+}
+
+// noteAlone says what it means that there is no backup authority.
+func noteAlone(k *hsmkeys.Keyring) {
+	owners := 0
+	for _, m := range k.Members() {
+		if m.Role == blob.BackupAuthority {
+			return
+		}
+		owners++
+	}
+	if owners == 1 {
+		note("there is no backup authority: when this token is lost, the key and all data under it are lost (hsmkeys authority add)")
+	} else {
+		note("there is no backup authority: only the tokens of the %d owners open the key (hsmkeys authority add)", owners)
 	}
 }
 
@@ -56,6 +73,7 @@ func rotateCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				noteAlone(k)
 				return printMade(c, e)
 			})
 		},

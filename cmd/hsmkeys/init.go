@@ -20,6 +20,7 @@ func initCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072 or rsa4096"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
+			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found nothing: for a token that will join a keyring"},
 			&cli.BoolFlag{Name: "adopt", Usage: "use the pair with that label, which is on the token already"},
 		},
 		Action: func(c *cli.Context) error {
@@ -29,6 +30,9 @@ func initCommand() *cli.Command {
 			}
 			if err := noArgument(c); err != nil {
 				return err
+			}
+			if c.Bool("pair-only") {
+				return makePair(c, bits)
 			}
 			store, err := blob.CreateDir(storePath(c)) // before the token makes a pair for nothing
 			if err != nil {
@@ -43,7 +47,7 @@ func initCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				k, err := hsmkeys.Found(c.Context, t, pair, store, t.Info().Label)
+				k, err := hsmkeys.Found(c.Context, t, pair, store, pins(t), t.Info().Label)
 				if err != nil {
 					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt when that is mended: %w", pair.Label(), err)
 				}
@@ -51,6 +55,30 @@ func initCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// makePair makes the pair and its certificate and touches no store.
+func makePair(c *cli.Context, bits int) error {
+	return withToken(c, func(t *token.Token, sel token.Selector) error {
+		pair, err := pairFor(c, t, sel, bits)
+		if err != nil {
+			return err
+		}
+		certificate, err := pair.Certificate(c.Context)
+		if err == nil && certificate == nil {
+			certificate, err = pair.Certify(c.Context, t.Info().Label)
+		}
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return printJSON(asJSON(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
+		}
+		return printLine("key exchange pair %s, id %x\n"+
+			"fingerprint SHA-256 %s\n"+
+			"give its certificate to who is to name it, and tell the fingerprint on another way: hsmkeys certificate > new.pem",
+			printable(pair.Label()), pair.ID(), fingerprint(certificate))
+	})
 }
 
 // pairFor makes the pair, or finds the one to adopt.
@@ -85,11 +113,11 @@ func refuseKeyring(c *cli.Context, store blob.Store) error {
 func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *blob.Dir) error {
 	if c.Bool("json") {
 		return printJSON(map[string]string{
-			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()),
+			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "pinned": k.State().Where,
 		})
 	}
 	return printLine("key exchange pair %s, id %x\n"+
-		"keyring %s founded in %s\n"+
+		"keyring %s founded in %s, list of members 1 pinned on %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
-		printable(pair.Label()), pair.ID(), k.ID(), store)
+		printable(pair.Label()), pair.ID(), k.ID(), store, k.State().Where)
 }

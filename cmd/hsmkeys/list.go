@@ -91,9 +91,9 @@ func historyCommand() *cli.Command {
 				if c.Bool("json") {
 					return errors.Join(err, printJSON(entries))
 				}
-				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID"}}
+				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
 				for _, e := range entries {
-					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), when(e.Signed), printable(e.Signer.Label), e.KeyID})
+					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), when(e.Signed), printable(e.Signer.Label), e.KeyID, printable(e.Why)})
 				}
 				return errors.Join(err, table(rows))
 			})

@@ -36,8 +36,10 @@ func printLine(format string, args ...any) error {
 }
 
 // table prints rows in columns; the first row is the heading.
-func table(rows [][]string) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+func table(rows [][]string) error { return writeTable(os.Stdout, rows) }
+
+func writeTable(out io.Writer, rows [][]string) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
@@ -70,7 +72,7 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		{"algorithm", e.Algorithm},
 		{"purpose", e.Purpose},
 		{"created", when(e.Created)},
-		{"signed", fmt.Sprintf("%s by %s, %s", when(e.Signed), printable(e.Signer.Label), e.Signature)},
+		{"signed", fmt.Sprintf("%s by %s, %s (%s)", when(e.Signed), printable(e.Signer.Label), e.Signature, printable(e.Why))},
 	}
 	for i, h := range e.Holders {
 		title := "holders"

@@ -69,6 +69,16 @@ func say(err error) {
 	}
 }
 
+// note tells something that is no failure.
+func note(format string, args ...any) {
+	fmt.Fprintln(os.Stderr, "hsmkeys: note: "+oneLine(fmt.Sprintf(format, args...)))
+}
+
+// warn tells of something that failed and does not stop the rest.
+func warn(err error) {
+	fmt.Fprintln(os.Stderr, "hsmkeys: warning: "+oneLine(err.Error()))
+}
+
 // errNoStore is for a store that has never been founded.
 var errNoStore = errors.New("there is no store")
 

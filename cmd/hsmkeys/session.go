@@ -69,8 +69,8 @@ func withPair(c *cli.Context, f func(*token.Token, *token.KeyPair) error) error 
 	})
 }
 
-// withKeyring opens the keyring with its token.
-func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
+// withStorePair opens the store and then logs in.
+func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Dir) error) error {
 	if _, _, err := selector(c); err != nil {
 		return err // before the disk is touched
 	}
@@ -79,13 +79,35 @@ func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 		return err // before anybody is asked for a PIN
 	}
 	defer store.Close()
-	return withPair(c, func(t *token.Token, pair *token.KeyPair) error {
-		k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store)
+	return withPair(c, func(t *token.Token, pair *token.KeyPair) error { return f(t, pair, store) })
+}
+
+// withKeyring opens the keyring with its token.
+func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
+	return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+		k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store, pins(t))
 		if err != nil {
 			return err
 		}
+		notePin(k)
 		return f(k)
 	})
+}
+
+// pins are on the token, or under $XDG_STATE_HOME where the token keeps none.
+func pins(t *token.Token) *hsmkeys.Pins {
+	return hsmkeys.PinsOn(t, filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "hsmkeys", "pins"))
+}
+
+// notePin tells when another list of members counts from now on.
+func notePin(k *hsmkeys.Keyring) {
+	switch s := k.State(); {
+	case s.Where == "":
+	case s.Before == 0:
+		note("list of members %d of keyring %s is pinned on %s; there was no pin before", s.Number, k.ID(), s.Where)
+	default:
+		note("list of members %d accepted, pinned on %s; it was %d before (hsmkeys owner list, authority list)", s.Number, s.Where, s.Before)
+	}
 }
 
 // withReading opens the keyring with its token, or without one where the command
@@ -113,7 +135,7 @@ func withReading(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 
 // certificateFlag is for the commands that only verify.
 func certificateFlag() cli.Flag {
-	return &cli.StringFlag{Name: "certificate", Usage: "use an owner's certificate from this `FILE` in place of the token"}
+	return &cli.StringFlag{Name: "certificate", Usage: "use the certificate in this `FILE`, of an owner who has signed a list of members, in place of the token"}
 }
 
 func storePath(c *cli.Context) string {

@@ -4,15 +4,18 @@ package main
 // and stdout stay free for data; nothing that is typed here is echoed or kept.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 )
 
@@ -57,6 +60,34 @@ func askNewSecret(ctx context.Context, prompt string) ([]byte, error) {
 	return first, nil
 }
 
+func yesFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
+}
+
+// confirm shows what a decision is about and asks for it, unless --yes has made it.
+func confirm(c *cli.Context, details [][]string, question string) error {
+	if c.Bool("yes") {
+		return nil
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return usage("there is no terminal to ask; look at the certificate, and add --yes")
+	}
+	defer tty.Close()
+	if err := writeTable(tty, details); err != nil {
+		return err
+	}
+	fmt.Fprintf(tty, "%s [y/N] ", question)
+	line, err := bufio.NewReader(tty).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return errors.New("nothing was done: the answer was not yes")
+	}
+	return nil
+}
+
 // isTerminal says whether a person reads what is written there.
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
@@ -89,6 +120,38 @@ func (p *progressReader) Read(b []byte) (int, error) {
 		_ = p.bar.Set64(p.read) // a bar that does not show fails nothing
 	}
 	return n, err
+}
+
+// counter shows on a terminal how many keys are done, once that takes longer than a
+// second.
+type counter struct {
+	doing string
+	total int
+	done  int
+	began time.Time
+	bar   *progressbar.ProgressBar
+}
+
+func counting(doing string, total int) *counter {
+	return &counter{doing: doing, total: total, began: time.Now()}
+}
+
+func (n *counter) one() {
+	n.done++
+	if n.bar == nil && isTerminal(os.Stderr) && time.Since(n.began) > time.Second {
+		n.bar = progressbar.NewOptions(n.total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(n.doing),
+			progressbar.OptionShowCount(), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+	}
+	if n.bar != nil {
+		_ = n.bar.Set(n.done)
+	}
+}
+
+// clear makes room for a line of text.
+func (n *counter) clear() {
+	if n.bar != nil {
+		_ = n.bar.Clear()
+	}
 }
 
 // done clears the line.

@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 // verdict is one line of the result of verify.
@@ -22,10 +21,8 @@ func verifyCommand() *cli.Command {
 		Description: "Verifies all revisions of the named keys, or of all keys. With --certificate no token is needed.",
 		Flags:       []cli.Flag{certificateFlag()},
 		Action: func(c *cli.Context) error {
-			for _, name := range c.Args().Slice() {
-				if err := blob.ValidName(name); err != nil {
-					return err
-				}
+			if err := validNames(c); err != nil {
+				return err
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error {
 				verdicts := []verdict{}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+)
+
+// provenLately is how old a proof may be for drill --prove to leave it alone: a
+// rehearsal that was interrupted goes on where it was.
+const provenLately = 24 * time.Hour
+
+func drillCommand() *cli.Command {
+	return &cli.Command{
+		Name: "drill", Usage: "the rehearsal: who can open which key, and what the loss of a token would take", ArgsUsage: "[NAME…]",
+		Description: "Exit status 1 while the loss of one token would take a key with it.\n" +
+			"With --prove the token, an owner's or an authority's, really unwraps each key, wraps it again and\n" +
+			"compares; the proof is signed and stored, and nothing else is written.",
+		Flags: []cli.Flag{
+			certificateFlag(),
+			&cli.BoolFlag{Name: "prove", Usage: "prove with this token that it opens the keys"},
+			&cli.IntFlag{Name: "sample", Usage: "prove only `N` keys, chosen at random"},
+			&cli.BoolFlag{Name: "again", Usage: "prove also what this token has proven in the last 24 hours"},
+			&cli.StringFlag{Name: "html", Usage: "write the report to `FILE`, one page for the browser and for print"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := validNames(c); err != nil {
+				return err
+			}
+			prove := c.Bool("prove")
+			switch {
+			case !prove && (c.IsSet("sample") || c.Bool("again")):
+				return usage("--sample and --again go with --prove")
+			case c.IsSet("sample") && c.Int("sample") < 1:
+				return usage("--sample takes a number from 1")
+			case prove && c.String("certificate") != "":
+				return usage("--prove needs the token, and --certificate goes without")
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error { return drill(c, k, prove) })
+		},
+	}
+}
+
+func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
+	refs, err := k.Versions(c.Context, c.Args().Slice()...)
+	if err != nil {
+		return err
+	}
+	var failed error
+	var proof *tally
+	if prove {
+		t, err := proveKeys(c, k, refs)
+		proof, failed = &t, err
+	}
+	coverage, err := k.Coverage(c.Context, refs, func(err error) {
+		if !prove { // or it was told of already
+			say(err)
+		}
+		failed = errors.Join(failed, errReported, err)
+	})
+	if err != nil {
+		return err
+	}
+	if path := c.String("html"); path != "" {
+		if err := writeReport(c, path, coverage); err != nil {
+			return err
+		}
+	}
+	err = printCoverage(c, coverage, proof)
+	if failed == nil && coverage.Lost > 0 {
+		failed = &atRisk{coverage.Lost, len(coverage.Keys)}
+	}
+	return errors.Join(failed, err)
+}
+
+// proveKeys proves all keys or a sample of them.
+func proveKeys(c *cli.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref) (tally, error) {
+	if n := c.Int("sample"); c.IsSet("sample") && n < len(refs) {
+		var err error
+		if refs, err = sample(refs, n); err != nil {
+			return tally{}, err
+		}
+	}
+	since := time.Now().Add(-provenLately)
+	if c.Bool("again") {
+		since = time.Now()
+	}
+	return runMany(k.Prove(c.Context, refs, since), len(refs), "prove")
+}
+
+// sample chooses keys at random: who keeps the storage must not be able to foresee
+// which ones.
+func sample(refs []hsmkeys.Ref, n int) ([]hsmkeys.Ref, error) {
+	refs = append([]hsmkeys.Ref(nil), refs...)
+	for i := range n {
+		j, err := rand.Int(rand.Reader, big.NewInt(int64(len(refs)-i)))
+		if err != nil {
+			return nil, err
+		}
+		other := i + int(j.Int64())
+		refs[i], refs[other] = refs[other], refs[i]
+	}
+	return refs[:n], nil
+}
+
+// atRisk is the failure that a rehearsal is there to find.
+type atRisk struct{ lost, of int }
+
+func (e *atRisk) Error() string {
+	return fmt.Sprintf("%d of %s would be lost with the one token that opens it", e.lost, plural(e.of, "version of a key", "versions of keys"))
+}
+
+func (e *atRisk) Hint() string {
+	return "hsmkeys authority add CERTIFICATE names a backup authority, hsmkeys rewrap brings it the keys that are there"
+}
+
+// printCoverage prints holders and then keys.
+func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) error {
+	if c.Bool("json") {
+		return printJSON(struct {
+			hsmkeys.Coverage
+			Proof *tally `json:"proof,omitempty"`
+		}{coverage, proof})
+	}
+	rows := [][]string{{"HOLDER", "ROLE", "OPENS", "PROVEN", "LATEST PROOF", "LOST WITH IT"}}
+	for _, h := range coverage.Holders {
+		latest := "never"
+		if !h.Latest.IsZero() {
+			latest = when(h.Latest)
+		}
+		rows = append(rows, []string{printable(h.Label), h.Role, fmt.Sprintf("%d of %d", h.Opens, len(coverage.Keys)), strconv.Itoa(h.Proven), latest, strconv.Itoa(h.Alone)})
+	}
+	if err := table(rows); err != nil {
+		return err
+	}
+	if len(coverage.Keys) > 0 {
+		if err := printLine(""); err != nil {
+			return err
+		}
+	}
+	rows = [][]string{{"KEY"}}
+	for _, h := range coverage.Holders {
+		rows[0] = append(rows[0], printable(h.Label))
+	}
+	for _, key := range coverage.Keys {
+		row := []string{hsmkeys.Ref{Name: key.Name, Version: key.Version}.String()}
+		for _, cell := range key.Cells {
+			row = append(row, cellText(key, cell))
+		}
+		rows = append(rows, row)
+	}
+	if len(coverage.Keys) == 0 {
+		rows = nil
+	}
+	if err := table(rows); err != nil || proof == nil {
+		return err
+	}
+	return proof.print(c, "\nproven", "proven before")
+}
+
+// cellText is one key against one holder.
+func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
+	switch {
+	case !cell.Opens:
+		return "-"
+	case key.Lost:
+		return "would be lost"
+	case cell.Proven.IsZero():
+		return "covered"
+	default:
+		return "proven " + cell.Proven.UTC().Format(time.DateOnly)
+	}
+}

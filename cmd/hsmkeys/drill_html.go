@@ -1,0 +1,40 @@
+package main
+
+import (
+	_ "embed"
+	"html/template"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+)
+
+// The report is one page without a script and without anything from elsewhere, so
+// that it can be mailed, printed and kept. Each cell says in words what its colour
+// says.
+//
+//go:embed drill.html
+var reportPage string
+
+var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
+	"when": when,
+	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
+		switch {
+		case !cell.Opens:
+			return "none"
+		case key.Lost:
+			return "lost"
+		case cell.Proven.IsZero():
+			return "covered"
+		default:
+			return "proven"
+		}
+	},
+}).Parse(reportPage))
+
+func writeReport(c *cli.Context, path string, coverage hsmkeys.Coverage) error {
+	return writeOutput(c.Context, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
+}

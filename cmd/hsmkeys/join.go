@@ -1,0 +1,63 @@
+package main
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+func joinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "join", Usage: "accept a keyring whose list of members names this token's pair, and pin it",
+		Description: "For a further owner, the new owner after a recovery, and a backup authority that wants to keep\n" +
+			"an eye on the keyring. Compare the fingerprint with what the voucher tells you, not with the storage.",
+		Flags: []cli.Flag{voucherFlag(), yesFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			path := c.String("vouched-by")
+			if path == "" {
+				return usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a list of members")
+			}
+			voucher, err := readCertificate(path)
+			if err != nil {
+				return err
+			}
+			if err := confirm(c, describe(blob.Member{Label: voucher.Subject.CommonName, Certificate: voucher}),
+				"Did the holder of this certificate tell you this fingerprint?"); err != nil {
+				return err
+			}
+			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+				k, err := hsmkeys.Join(c.Context, t, pair, store, pins(t), voucher)
+				if err != nil {
+					return err
+				}
+				return printJoined(c, k)
+			})
+		},
+	}
+}
+
+// voucherFlag names a certificate from outside the storage.
+func voucherFlag() cli.Flag {
+	return &cli.StringFlag{Name: "vouched-by", Usage: "`CERTIFICATE` of an owner or authority who has signed a list of members"}
+}
+
+func printJoined(c *cli.Context, k *hsmkeys.Keyring) error {
+	s, self := k.State(), k.Self()
+	if c.Bool("json") {
+		return printJSON(map[string]any{
+			"keyring": k.ID().String(), "list": s.Number, "pinned": s.Where, "label": self.Label, "role": self.Role.String(),
+			"members": membersOf(k), "time": time.Now().UTC().Truncate(time.Second),
+		})
+	}
+	if s.Where == "" {
+		return printLine("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.Number, self.Role, printable(self.Label))
+	}
+	return printLine("joined keyring %s as %s %s: list of members %d, pinned on %s", k.ID(), self.Role, printable(self.Label), s.Number, s.Where)
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func authorityCommand() *cli.Command {
+	return memberCommand(blob.BackupAuthority, "authority", "backup authorities: open every key, recover them when a token is lost")
+}
+
+func ownerCommand() *cli.Command {
+	return memberCommand(blob.Owner, "owner", "owners: open every key and sign")
+}
+
+func memberCommand(role blob.Role, name, what string) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: what,
+		Subcommands: []*cli.Command{
+			{
+				Name: "add", Usage: "wrap every key to this certificate from now on", ArgsUsage: "CERTIFICATE",
+				Flags:  []cli.Flag{memberLabelFlag(), yesFlag()},
+				Action: func(c *cli.Context) error { return addMember(c, role) },
+			},
+			{
+				Name: "list", Usage: "who they are",
+				Flags:  []cli.Flag{certificateFlag()},
+				Action: func(c *cli.Context) error { return listMembers(c, role) },
+			},
+			{
+				Name: "remove", Usage: "wrap no key to it any more, and believe nothing that it signs from now on", ArgsUsage: "LABEL",
+				Action: func(c *cli.Context) error { return removeMember(c, role) },
+			},
+		},
+	}
+}
+
+func memberLabelFlag() cli.Flag {
+	return &cli.StringFlag{Name: "label", Usage: "`LABEL` of the member in the keyring", DefaultText: "the certificate's common name"}
+}
+
+func addMember(c *cli.Context, role blob.Role) error {
+	path, err := oneArgument(c, "the file of a CERTIFICATE")
+	if err != nil {
+		return err
+	}
+	m, err := memberFrom(c, path, role)
+	if err != nil {
+		return err
+	}
+	if err := hsmkeys.CheckRecipient(m.Certificate, time.Now()); err != nil {
+		return fmt.Errorf("%q: %w", path, err) // before anybody is asked
+	}
+	question := fmt.Sprintf("Wrap every key to this %s from now on?", role)
+	if role == blob.Owner {
+		question = "Wrap every key to this owner from now on, and believe what it signs?"
+	}
+	if err := confirm(c, describe(m), question); err != nil {
+		return err
+	}
+	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+		next, err := k.AddMember(c.Context, m)
+		if err != nil {
+			return err
+		}
+		return printChange(c, next, fmt.Sprintf("%s %s added", role, printable(m.Label)), describe(m), "hsmkeys rewrap wraps them to it")
+	})
+}
+
+// memberFrom reads the certificate of somebody who is to become a member.
+func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error) {
+	certificate, err := readCertificate(path)
+	if err != nil {
+		return blob.Member{}, err
+	}
+	label := c.String("label")
+	if label == "" {
+		label = certificate.Subject.CommonName
+	}
+	if label == "" {
+		return blob.Member{}, usage("%q has no common name; give a --label", path)
+	}
+	return blob.Member{Role: role, Label: label, Certificate: certificate}, nil
+}
+
+func removeMember(c *cli.Context, role blob.Role) error {
+	label, err := oneArgument(c, "the LABEL of a member")
+	if err != nil {
+		return err
+	}
+	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+		next, err := k.RemoveMember(c.Context, role, label, warn)
+		if err != nil {
+			return err
+		}
+		return printChange(c, next, fmt.Sprintf("%s %s removed", role, printable(label)), nil,
+			"hsmkeys rewrap leaves it out of them; what it has opened so far it knows, and only hsmkeys rotate makes keys that it does not")
+	})
+}
+
+// printChange tells what has become of the list of members, and what is left to do.
+func printChange(c *cli.Context, k *hsmkeys.Keyring, done string, details [][]string, then string) error {
+	refs, err := k.Versions(c.Context)
+	if err != nil {
+		return err
+	}
+	s := k.State()
+	if c.Bool("json") {
+		return printJSON(map[string]any{"keyring": k.ID().String(), "list": s.Number, "pinned": s.Where, "members": membersOf(k), "keys": len(refs)})
+	}
+	if err := printLine("%s: list of members %d, pinned on %s", done, s.Number, s.Where); err != nil {
+		return err
+	}
+	if err := table(details); err != nil {
+		return err
+	}
+	if len(refs) == 0 {
+		return nil
+	}
+	return printLine("%s there already: %s", plural(len(refs), "version of a key is", "versions of keys are"), then)
+}
+
+// memberJSON is a member for programs.
+type memberJSON struct {
+	Label        string    `json:"label"`
+	Role         string    `json:"role"`
+	Subject      string    `json:"subject"`
+	Key          string    `json:"key"`
+	SubjectKeyID string    `json:"subject_key_id"`
+	Fingerprint  string    `json:"fingerprint"` // SHA-256 of the certificate
+	NotAfter     time.Time `json:"not_after"`
+}
+
+func membersOf(k *hsmkeys.Keyring) []memberJSON {
+	var all []memberJSON
+	for _, m := range k.Members() {
+		all = append(all, asJSON(m))
+	}
+	return all
+}
+
+func asJSON(m blob.Member) memberJSON {
+	id, _ := blob.SubjectKeyID(m.Certificate.PublicKey) // a key of another kind has none
+	return memberJSON{
+		Label: m.Label, Role: m.Role.String(), Subject: m.Certificate.Subject.String(), Key: keyType(m.Certificate),
+		SubjectKeyID: hex.EncodeToString(id), Fingerprint: fingerprint(m.Certificate), NotAfter: m.Certificate.NotAfter,
+	}
+}
+
+func listMembers(c *cli.Context, role blob.Role) error {
+	if err := noArgument(c); err != nil {
+		return err
+	}
+	return withReading(c, func(k *hsmkeys.Keyring) error {
+		members := []memberJSON{}
+		rows := [][]string{{"LABEL", "KEY", "KEY ID", "VALID UNTIL", "SUBJECT"}}
+		for _, m := range membersOf(k) {
+			if m.Role != role.String() {
+				continue
+			}
+			members = append(members, m)
+			rows = append(rows, []string{printable(m.Label), m.Key, m.SubjectKeyID, when(m.NotAfter), printable(m.Subject)})
+		}
+		if c.Bool("json") {
+			return printJSON(members)
+		}
+		if len(members) == 0 {
+			note("no %s", role)
+		}
+		return table(rows)
+	})
+}
+
+// describe shows what somebody compares before they say yes.
+func describe(m blob.Member) [][]string {
+	j := asJSON(m)
+	return [][]string{
+		{"  label", printable(j.Label)},
+		{"  subject", printable(j.Subject)},
+		{"  key", j.Key + ", id " + j.SubjectKeyID},
+		{"  fingerprint", "SHA-256 " + j.Fingerprint},
+		{"  valid until", when(j.NotAfter)},
+	}
+}
+
+// fingerprint is the SHA-256 of a certificate, as openssl x509 -fingerprint shows it.
+func fingerprint(c *x509.Certificate) string {
+	var parts []string
+	for _, b := range sha256.Sum256(c.Raw) {
+		parts = append(parts, fmt.Sprintf("%02X", b))
+	}
+	return strings.Join(parts, ":")
+}
+
+func keyType(c *x509.Certificate) string {
+	switch key := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "EC " + key.Curve.Params().Name
+	}
+	return c.PublicKeyAlgorithm.String()
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func rewrapCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rewrap", Usage: "wrap keys to today's list of members: same key, next revision", ArgsUsage: "[NAME…]",
+		Description: "Does so for all versions of the named keys, or of all keys. What is up to date is left alone; it\n" +
+			"can be interrupted and started again.",
+		Action: func(c *cli.Context) error {
+			if err := validNames(c); err != nil {
+				return err
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				refs, err := k.Versions(c.Context, c.Args().Slice()...)
+				if err != nil {
+					return err
+				}
+				t, err := runMany(k.Rewrap(c.Context, refs), len(refs), "rewrap")
+				return errors.Join(t.print(c, "rewrapped", "up to date"), err)
+			})
+		},
+	}
+}
+
+// validNames looks at the arguments of commands that take keys by name.
+func validNames(c *cli.Context) error {
+	for _, name := range c.Args().Slice() {
+		if err := blob.ValidName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tally is what became of many keys.
+type tally struct {
+	Done      int       `json:"done"`
+	Unchanged int       `json:"unchanged"`
+	Failed    []failure `json:"failed"`
+}
+
+type failure struct {
+	Name    string `json:"name"`
+	Version int    `json:"version"`
+	Error   string `json:"error"`
+}
+
+// runMany works through many keys, shows progress, and tells of each failure.
+func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, error) {
+	t := tally{Failed: []failure{}}
+	var failed error
+	count := counting(doing, total)
+	for r := range results {
+		count.one()
+		switch {
+		case r.Err != nil:
+			count.clear()
+			say(r.Err)
+			if r.Ref.Name != "" { // or else it is about all of them
+				t.Failed = append(t.Failed, failure{r.Ref.Name, r.Ref.Version, oneLine(r.Err.Error())})
+			}
+			failed = errors.Join(failed, r.Err)
+		case r.Done:
+			t.Done++
+		default:
+			t.Unchanged++
+		}
+	}
+	count.clear()
+	if failed != nil {
+		failed = errors.Join(errReported, failed)
+	}
+	return t, failed
+}
+
+func (t tally) print(c *cli.Context, done, unchanged string) error {
+	if c.Bool("json") {
+		return printJSON(t)
+	}
+	return printLine("%s %d, %s %d, failed %d", done, t.Done, unchanged, t.Unchanged, len(t.Failed))
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return fmt.Sprintf("%d %s", n, one)
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

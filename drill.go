@@ -1,0 +1,290 @@
+package hsmkeys
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// Coverage tells, for each version of each key, who can open it and who has proven
+// that. Its JSON form is stable.
+type Coverage struct {
+	Keyring string        `json:"keyring"`
+	List    int           `json:"list"` // number of the list of members
+	Time    time.Time     `json:"time"`
+	Holders []Stake       `json:"holders"`
+	Keys    []KeyCoverage `json:"keys"`
+	Lost    int           `json:"lost"` // keys that one single loss would take
+}
+
+// Stake is what depends on one member.
+type Stake struct {
+	Holder
+	Opens  int       `json:"opens"`           // so many keys
+	Proven int       `json:"proven"`          // of these
+	Latest time.Time `json:"latest,omitzero"` // proof
+	Alone  int       `json:"alone"`           // keys that nobody else opens: lost with this member
+}
+
+// KeyCoverage is one version of a key against the members, in the order of
+// Coverage.Holders.
+type KeyCoverage struct {
+	Name     string `json:"name"`
+	Version  int    `json:"version"`
+	Revision int    `json:"revision"`
+	Cells    []Cell `json:"cells"`
+	Lost     bool   `json:"lost"` // with the one member who can open it
+}
+
+// Cell is one version of a key against one member.
+type Cell struct {
+	Opens  bool      `json:"opens"`
+	Proven time.Time `json:"proven,omitzero"` // when the member's token last unwrapped this very blob
+}
+
+// Coverage looks at the newest revisions of keys and at the proofs in the store.
+// It needs no token. A key, or a proof, that does not verify is told of through
+// failed, and counts for nothing.
+func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) (Coverage, error) {
+	members := k.chain.newest.Members
+	c := Coverage{Keyring: k.ID().String(), List: k.chain.newest.Number, Time: time.Now().UTC().Truncate(time.Second), Keys: []KeyCoverage{}}
+	proofs := make([]proven, len(members))
+	for i, m := range members {
+		var err error
+		if proofs[i], err = k.proofs(ctx, m, failed); err != nil {
+			return c, err
+		}
+		c.Holders = append(c.Holders, Stake{Holder: k.holder([]byte(keyID(m)))})
+	}
+	for r := range each(ctx, refs, func(ctx context.Context, ref Ref) Result {
+		b, err := k.loadRef(ctx, ref)
+		return Result{Ref: ref, blob: b, Err: err}
+	}) {
+		if r.Err != nil {
+			failed(r.Err)
+			continue
+		}
+		c.Keys = append(c.Keys, coverageOf(r.blob, members, proofs))
+	}
+	if err := ctx.Err(); err != nil {
+		return c, err
+	}
+	slices.SortFunc(c.Keys, func(a, b KeyCoverage) int { return compareRefs(Ref{a.Name, a.Version}, Ref{b.Name, b.Version}) })
+	c.count()
+	return c, nil
+}
+
+func coverageOf(b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
+	d := b.Descriptor()
+	key := KeyCoverage{Name: d.Name, Version: d.Version, Revision: d.Revision}
+	opens := 0
+	for i, m := range members {
+		var cell Cell
+		if _, cell.Opens = b.Recipient([]byte(keyID(m))); cell.Opens {
+			opens++
+			cell.Proven = proofs[i][b.Digest()]
+		}
+		key.Cells = append(key.Cells, cell)
+	}
+	key.Lost = opens < 2
+	return key
+}
+
+// count sums up the keys for each holder.
+func (c *Coverage) count() {
+	for _, key := range c.Keys {
+		if key.Lost {
+			c.Lost++
+		}
+		for i, cell := range key.Cells {
+			s := &c.Holders[i]
+			if !cell.Opens {
+				continue
+			}
+			s.Opens++
+			if key.Lost {
+				s.Alone++
+			}
+			if !cell.Proven.IsZero() {
+				s.Proven++
+			}
+			if cell.Proven.After(s.Latest) {
+				s.Latest = cell.Proven
+			}
+		}
+	}
+}
+
+// proven gives when a member's token last unwrapped a blob.
+type proven map[[sha256.Size]byte]time.Time
+
+// proofs reads the proofs of a member.
+func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error)) (proven, error) {
+	all := proven{}
+	numbers, err := k.proofNumbers(ctx, []byte(keyID(m)))
+	if err != nil {
+		return nil, err
+	}
+	for _, number := range numbers {
+		path := blob.ProofPath([]byte(keyID(m)), number)
+		proof, err := k.proof(ctx, path, m)
+		if err != nil {
+			failed(fmt.Errorf("proof %s: %w", path, err))
+			continue
+		}
+		for _, digest := range proof.Blobs {
+			if proof.Created.After(all[digest]) {
+				all[digest] = proof.Created
+			}
+		}
+	}
+	return all, nil
+}
+
+func (k *Keyring) proof(ctx context.Context, path string, m blob.Member) (blob.Proof, error) {
+	der, err := k.store.Get(ctx, path)
+	if err != nil {
+		return blob.Proof{}, err
+	}
+	unverified, err := blob.ParseProof(der)
+	if err != nil {
+		return blob.Proof{}, err
+	}
+	v, err := unverified.Verify(publicKeys([]blob.Member{m}, m.Role), k.ID())
+	if err != nil {
+		return blob.Proof{}, err
+	}
+	return v.Proof(), nil
+}
+
+// proofNumbers lists the proofs of a member.
+func (k *Keyring) proofNumbers(ctx context.Context, id []byte) ([]int, error) {
+	var numbers []int
+	for path, err := range k.store.List(ctx, "proofs/"+hex.EncodeToString(id)+"/") {
+		if err != nil {
+			return nil, fmt.Errorf("look for proofs: %w", err)
+		}
+		if _, number, ok := blob.ParseProofPath(path); ok {
+			numbers = append(numbers, number)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// Prove rehearses the recovery of keys with this token: each is unwrapped, wrapped
+// again and unwrapped, and compared with itself and with its check value. Nothing
+// is written but the proof, signed records of the blobs that held. A result
+// is given when its record is stored.
+//
+// What this token has proven after since is left alone, so a rehearsal can be
+// killed and started again.
+func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		if k.pair == nil {
+			yield(Result{Err: errNoToken})
+			return
+		}
+		done, err := k.proofs(ctx, k.chain.members[string(k.self)], func(error) {})
+		if err != nil {
+			yield(Result{Err: err})
+			return
+		}
+		var held []Result // not yet in a record
+		for r := range each(ctx, refs, func(ctx context.Context, ref Ref) Result { return k.rehearse(ctx, ref, done, since) }) {
+			if r.Done {
+				if held = append(held, r); len(held) < proofBatch {
+					continue
+				}
+				if !k.record(ctx, held, yield) {
+					return
+				}
+				held = nil
+				continue
+			}
+			if !yield(r) {
+				return
+			}
+		}
+		// Also when ctx has ended: what was done is not lost.
+		k.record(context.WithoutCancel(ctx), held, yield)
+	}
+}
+
+// proofBatch is how many blobs share a record: so much of a rehearsal is lost when
+// it is killed.
+const proofBatch = 256
+
+func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time.Time) Result {
+	b, err := k.loadRef(ctx, ref)
+	if err != nil {
+		return Result{Ref: ref, Err: err}
+	}
+	r := Result{Ref: ref, Entry: k.entry(b), blob: b}
+	if when, ok := done[b.Digest()]; ok && when.After(since) {
+		return r
+	}
+	wrapped, err := k.ours(b)
+	if err == nil {
+		var value []byte
+		if value, err = k.pair.Rehearse(ctx, specOf(b), wrapped); err == nil {
+			err = sameCheckValue(value, b.Descriptor().CheckValue)
+		}
+	}
+	if err != nil {
+		return Result{Ref: ref, Err: fmt.Errorf("rehearse key %q: %w", ref, err)}
+	}
+	r.Done = true
+	return r
+}
+
+// record signs and stores a proof of what held, and then gives the results.
+func (k *Keyring) record(ctx context.Context, held []Result, yield func(Result) bool) bool {
+	if len(held) == 0 {
+		return true
+	}
+	err := k.putProof(ctx, held)
+	for _, r := range held {
+		if err != nil {
+			r = Result{Ref: r.Ref, Err: fmt.Errorf("record the proof of key %q: %w", r.Ref, err)}
+		}
+		if !yield(r) {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *Keyring) putProof(ctx context.Context, held []Result) error {
+	now := time.Now()
+	p := blob.Proof{KeyringID: k.ID(), Created: now}
+	for _, r := range held {
+		p.Blobs = append(p.Blobs, r.blob.Digest())
+	}
+	der, err := blob.SignProof(p, k.pair, scheme(k.pair), now)
+	if err != nil {
+		return err
+	}
+	return k.putNumbered(ctx, der)
+}
+
+// putNumbered stores a proof under a free number of this pair. Numbers are no dates,
+// and the highest may be one that somebody has planted.
+func (k *Keyring) putNumbered(ctx context.Context, der []byte) error {
+	numbers, err := k.proofNumbers(ctx, k.self)
+	if err != nil {
+		return err
+	}
+	for next := len(numbers) + 1; ; next++ {
+		if err := k.store.Put(ctx, blob.ProofPath(k.self, next), der); !errors.Is(err, blob.ErrExists) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package hsmkeys
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"fmt"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// check is the way from bytes to a blob that can be believed: signed by somebody
+// who is or was a member, for the place where it was found, and allowed to.
+func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.Blob, error) {
+	unverified, err := blob.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	var trusted []crypto.PublicKey
+	if m, ok := k.chain.known[string(unverified.SignerKeyID())]; ok {
+		trusted = append(trusted, m.Certificate.PublicKey)
+	}
+	b, err := unverified.Verify(trusted, at)
+	if len(trusted) == 0 && err != nil {
+		return nil, hint(err, "somebody put a blob into the storage that no member of this keyring has signed")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.Descriptor().Recovery != nil {
+		return b, k.checkRecovered(ctx, b)
+	}
+	return b, k.checkSigner(ctx, b)
+}
+
+// checkSigner says whether a blob that is no recovery is signed by an owner, or by
+// one who was an owner when the blob was made, as an inventory says.
+func (k *Keyring) checkSigner(ctx context.Context, b *blob.Blob) error {
+	signer := k.chain.known[string(b.SignerKeyID())]
+	if m, ok := k.chain.members[keyID(signer)]; ok && m.Role == blob.Owner {
+		return nil
+	}
+	kept, err := k.chain.kept.hold(ctx, b.Digest())
+	if err != nil || kept {
+		return err
+	}
+	if signer.Role == blob.BackupAuthority {
+		return hint(fmt.Errorf("signed by the backup authority %q outside a recovery: %w", signer.Label, blob.ErrUntrusted),
+			"the signature of an authority counts only in a recovery")
+	}
+	return hint(fmt.Errorf("signed by %q, who is no owner since list of members %d, and not there when that was made: %w",
+		signer.Label, k.chain.leftAt(b.SignerKeyID()), blob.ErrUntrusted),
+		"a former owner has signed it later; if that was before it knew, add it as an owner again, and remove it")
+}
+
+// checkRecovered says whether a blob that a backup authority has signed is what a
+// recovery makes: the key that was there when the recovery began, for members.
+func (k *Keyring) checkRecovered(ctx context.Context, b *blob.Blob) error {
+	r := b.Descriptor().Recovery
+	refuse := func(format string, args ...any) error {
+		return hint(fmt.Errorf("not a recovery of this keyring: "+format+": %w", append(args, blob.ErrUntrusted)...),
+			"the signature of an authority counts only in a recovery")
+	}
+	if r.List > len(k.chain.lists) {
+		return refuse("list of members %d is not there", r.List)
+	}
+	list := k.chain.lists[r.List-1]
+	began := list.List().Recovery
+	switch {
+	case began == nil:
+		return refuse("list of members %d is no recovery", r.List)
+	case !bytes.Equal(list.SignerKeyID(), b.SignerKeyID()):
+		return refuse("its signer did not sign list of members %d", r.List)
+	case !bytes.Equal(began.From, r.From):
+		return refuse("list of members %d recovers from another owner", r.List)
+	}
+	for _, holder := range b.Recipients() {
+		if !k.chain.since(r.List, holder.SubjectKeyID) {
+			return refuse("it is wrapped to %x, whom no list of members names since", holder.SubjectKeyID)
+		}
+	}
+	if m, ok := k.chain.members[string(b.SignerKeyID())]; !ok || m.Role != blob.BackupAuthority {
+		kept, err := k.chain.kept.hold(ctx, b.Digest())
+		if err != nil {
+			return err
+		}
+		if !kept {
+			return refuse("%q is no authority any more, and it was not there when that changed", k.chain.known[string(b.SignerKeyID())].Label)
+		}
+	}
+	return k.checkSource(ctx, b, refuse)
+}
+
+// checkSource holds a recovered blob against the one that it replaces.
+func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(string, ...any) error) error {
+	d := b.Descriptor()
+	there, err := k.chain.kept.of(ctx, d.Recovery.List)
+	if err != nil {
+		return err
+	}
+	if _, ok := there[[32]byte(d.Replaces)]; !ok {
+		return refuse("what it replaces was not there when the recovery began")
+	}
+	source, err := k.load(ctx, d.Name, revision{d.Version, d.Revision - 1})
+	if err != nil {
+		return fmt.Errorf("what it was recovered from: %w", err)
+	}
+	if digest := source.Digest(); !bytes.Equal(digest[:], d.Replaces) {
+		return refuse("it replaces another blob than revision %d", d.Revision-1)
+	}
+	if !sameKey(b, source) {
+		return refuse("it is another key than revision %d", d.Revision-1)
+	}
+	return nil
+}
+
+// sameKey says whether two blobs say that they hold the same key.
+func sameKey(a, b *blob.Blob) bool {
+	d, e := a.Descriptor(), b.Descriptor()
+	return d.KeyID == e.KeyID && d.Created.Equal(e.Created) && d.Purpose == e.Purpose &&
+		a.Algorithm() == b.Algorithm() && slices.Equal(d.CheckValue, e.CheckValue)
+}
