@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -22,6 +23,7 @@ type site struct {
 	soft softhsm.Token
 	tok  *token.Token
 	pair *token.KeyPair
+	cert *x509.Certificate
 }
 
 var siteNumber int
@@ -41,7 +43,7 @@ func newSite(tb testing.TB, label string) *site {
 	if s.pair, err = s.tok.GenerateKeyPair(context.Background(), "hsmkeys", 2048); err != nil {
 		tb.Fatal(err)
 	}
-	if _, err = s.pair.Certify(context.Background(), label); err != nil {
+	if s.cert, err = s.pair.Certify(context.Background(), label); err != nil {
 		tb.Fatal(err)
 	}
 	return s
@@ -59,13 +61,8 @@ func (s *site) lose(t *testing.T) {
 }
 
 // member is the site as it stands in a list of members.
-func (s *site) member(tb testing.TB, role blob.Role, label string) blob.Member {
-	tb.Helper()
-	c, err := s.pair.Certificate(context.Background())
-	if err != nil || c == nil {
-		tb.Fatal(c, err)
-	}
-	return blob.Member{Role: role, Label: label, Certificate: c}
+func (s *site) member(role blob.Role, label string) blob.Member {
+	return blob.Member{Role: role, Label: label, Certificate: s.cert}
 }
 
 func (s *site) id() []byte { return s.pair.ID() }
@@ -91,7 +88,7 @@ func (s *site) open(store blob.Store) (*hsmkeys.Keyring, error) {
 
 func (s *site) join(tb testing.TB, store blob.Store, voucher *site) *hsmkeys.Keyring {
 	tb.Helper()
-	k, err := hsmkeys.Join(context.Background(), s.tok, s.pair, store, nil, voucher.member(tb, 0, "").Certificate)
+	k, err := hsmkeys.Join(context.Background(), s.tok, s.pair, store, nil, voucher.cert)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -164,9 +161,9 @@ func rewrap(tb testing.TB, k *hsmkeys.Keyring) (done int) {
 }
 
 // recoverAll begins a recovery with the authority's keyring and finishes it.
-func recoverAll(t *testing.T, k *hsmkeys.Keyring, from, to blob.Member) (done int) {
+func recoverAll(t *testing.T, k *hsmkeys.Keyring, from *x509.Certificate, to blob.Member) (done int) {
 	t.Helper()
-	r, err := k.BeginRecovery(context.Background(), from.Certificate, to, "a fire", func(err error) { t.Errorf("skipped: %v", err) })
+	r, err := k.BeginRecovery(context.Background(), from, to, "a fire", func(err error) { t.Errorf("skipped: %v", err) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ func runScripts(t *testing.T, dir string) {
 			"readonly":   readOnly,
 			"ageencrypt": ageEncrypt,
 			"absent":     absent,
+			"losetoken":  loseToken,
 		},
 	})
 }
@@ -238,6 +239,25 @@ func ageEncrypt(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(w, "for somebody else")
 	ts.Check(w.Close())
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o600))
+}
+
+// losetoken LABEL: the token is gone with all that is on it, as after a fire.
+func loseToken(ts *testscript.TestScript, neg bool, args []string) {
+	// The directories of SoftHSM's tokens have names of their own; the label is in
+	// the token object, in the clear.
+	dir := filepath.Join(filepath.Dir(ts.Getenv("SOFTHSM2_CONF")), "tokens")
+	found, err := filepath.Glob(filepath.Join(dir, "*", "token.object"))
+	ts.Check(err)
+	lost := 0
+	for _, path := range found {
+		if strings.Contains(ts.ReadFile(path), fmt.Sprintf("%-32s", args[0])) {
+			ts.Check(os.RemoveAll(filepath.Dir(path)))
+			lost++
+		}
+	}
+	if lost != 1 {
+		ts.Fatalf("%d of %d tokens are called %q", lost, len(found), args[0])
+	}
 }
 
 // absent GLOB: no file has such a name.

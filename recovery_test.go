@@ -1,0 +1,545 @@
+package hsmkeys_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// TestTheHardwareIsLostTwice is what all of this is for. It runs in a process of its
+// own: SoftHSM fails on a token that was destroyed, crypto11 looks at all tokens
+// when it opens one, and gives up on the module.
+func TestTheHardwareIsLostTwice(t *testing.T) {
+	const inside = "HSMKEYS_TEST_LOSS"
+	if os.Getenv(inside) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+		cmd.Env = append(os.Environ(), inside+"=1", "SOFTHSM2_CONF=")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	const keys, letters = 1000, 20
+	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
+	second, last := newSite(t, "second vault"), newSite(t, "last")
+	k, store, _ := office.found(t)
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	createMany(t, k, keys)
+	files := map[string][]byte{}
+	for i := range letters {
+		plain := fmt.Sprintf("letter %d", i)
+		files[plain] = encrypt(t, k, fmt.Sprintf("k%d", i*37), []byte(plain))
+	}
+	office.lose(t)
+
+	authority := vault.join(t, store, office)
+	if n := recoverAll(t, authority, office.cert, spare.member(blob.Owner, "spare")); n != keys {
+		t.Errorf("%d keys recovered, not %d", n, keys)
+	}
+	k = spare.join(t, store, vault)
+	opens(t, k, keys, files)
+	if n := rewrap(t, k); n != keys {
+		t.Errorf("%d keys rewrapped, not %d", n, keys)
+	}
+
+	// The authority's token dies as well, and then the new owner's.
+	vault.lose(t)
+	k = remove(t, k, blob.BackupAuthority, "vault")
+	k = add(t, k, second.member(blob.BackupAuthority, "second vault"))
+	if n := rewrap(t, k); n != keys {
+		t.Errorf("%d keys rewrapped for the second authority, not %d", n, keys)
+	}
+	spare.lose(t)
+	authority = second.join(t, store, spare)
+	if n := recoverAll(t, authority, spare.cert, last.member(blob.Owner, "last")); n != keys {
+		t.Errorf("%d keys recovered the second time, not %d", n, keys)
+	}
+	k = last.join(t, store, second)
+	opens(t, k, keys, files)
+	for name, err := range k.Verify(context.Background()) {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// threesome is a keyring with an owner and a backup authority, one key, and a
+// token to recover to.
+func threesome(t *testing.T) (office, vault, spare *site, k *hsmkeys.Keyring, store *blob.Dir, dir string) {
+	t.Helper()
+	office, vault, spare = newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
+	k, store, dir = office.found(t)
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	create(t, k, "payroll")
+	return
+}
+
+// TestListsOfMembersThatAreRefused signs lists as nobody may, with keys of the
+// keyring itself.
+func TestListsOfMembersThatAreRefused(t *testing.T) {
+	office, vault, spare, k, store, dir := threesome(t)
+	other := newSite(t, "other")
+	at3 := filepath.Join(dir, blob.MembersPath(3))
+	newOwner := spare.member(blob.Owner, "spare")
+	recovery := func(l *blob.MemberList) *blob.Recovery {
+		return &blob.Recovery{List: l.Number, From: office.id(), Reason: "a test"}
+	}
+	for name, attack := range map[string]struct {
+		signer *site
+		edit   func(*blob.MemberList)
+		says   string
+	}{
+		"signed by an authority outside a recovery": {vault, func(l *blob.MemberList) {
+			l.Members = append(l.Members, newOwner)
+		}, "outside a recovery"},
+		"a recovery that brings in an authority too": {vault, func(l *blob.MemberList) {
+			l.Members = []blob.Member{newOwner, l.Members[1], other.member(blob.BackupAuthority, "other")}
+			l.Recovery = recovery(l)
+		}, `it brings in "other", who is no owner`},
+		"a recovery to two owners": {vault, func(l *blob.MemberList) {
+			l.Members = []blob.Member{newOwner, l.Members[1], other.member(blob.Owner, "other")}
+			l.Recovery = recovery(l)
+		}, "2 owners come in"},
+		"a recovery without a new owner": {vault, func(l *blob.MemberList) {
+			self := l.Members[1]
+			self.Role = blob.Owner
+			l.Members, l.Recovery = []blob.Member{self}, recovery(l)
+		}, `it changes the member "vault"`},
+		"a recovery from somebody who was no owner": {vault, func(l *blob.MemberList) {
+			l.Members = append(l.Members, newOwner)
+			l.Recovery = &blob.Recovery{List: l.Number, From: other.id(), Reason: "a test"}
+		}, "was not an owner's"},
+		"a recovery signed by somebody who is no authority": {other, func(l *blob.MemberList) {
+			l.Members[0], l.Recovery = newOwner, recovery(l)
+		}, "untrusted signer"},
+		"a recovery signed by an owner": {office, func(l *blob.MemberList) {
+			l.Members = append(l.Members, newOwner)
+			l.Recovery = &blob.Recovery{List: l.Number, From: other.id(), Reason: "a test"}
+		}, "which is for a backup authority"},
+		"a list for another keyring":      {office, func(l *blob.MemberList) { l.KeyringID[0]++ }, "it is of keyring"},
+		"a list that follows another one": {office, func(l *blob.MemberList) { l.Previous = make([]byte, 32) }, "it follows another list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			putList(t, store, after(t, store, 2, office, attack.edit), attack.signer)
+			defer os.Remove(at3)
+			if _, err := office.open(store); !errors.Is(err, blob.ErrIntegrity) || !strings.Contains(err.Error(), attack.says) {
+				t.Errorf("%v; want it to say %q", err, attack.says)
+			}
+		})
+	}
+	if _, err := office.open(store); err != nil {
+		t.Errorf("without an attack: %v", err)
+	}
+	_ = k
+}
+
+func TestAFormerOwnersListIsRefused(t *testing.T) {
+	office, _, spare, k, store, _ := threesome(t)
+	k = add(t, k, spare.member(blob.Owner, "spare"))
+	remove(t, k, blob.Owner, "spare")
+	putList(t, store, after(t, store, 4, office, func(l *blob.MemberList) {
+		l.Members = append(l.Members, spare.member(blob.Owner, "spare"))
+	}), spare)
+	_, err := office.open(store)
+	if !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), `"spare" is no member any more`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestAnOldStateIsRefused puts back what was there before a member was removed, and
+// another list in the place of the newest.
+func TestAnOldStateIsRefused(t *testing.T) {
+	office, vault, spare, k, store, dir := threesome(t)
+	remove(t, k, blob.BackupAuthority, "vault") // list 3
+	genuine, err := os.ReadFile(filepath.Join(dir, blob.MembersPath(3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what, says string) {
+		t.Helper()
+		_, err := office.open(store)
+		if !errors.Is(err, hsmkeys.ErrRollback) || !errors.Is(err, blob.ErrIntegrity) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v; want it to say %q", what, err, says)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, blob.MembersPath(3))); err != nil {
+		t.Fatal(err)
+	}
+	refused("the newest list is gone", "in the store has number 2, this token has accepted number 3")
+	// Signed by the owner itself, and yet not what it has accepted.
+	putList(t, store, after(t, store, 2, office, func(l *blob.MemberList) {
+		l.Members = append(l.Members, spare.member(blob.Owner, "spare"))
+	}), office)
+	refused("another list", "list of members 3 is another one than this token has accepted under number 3")
+	if err := os.WriteFile(filepath.Join(dir, blob.MembersPath(3)), genuine, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := office.open(store); err != nil {
+		t.Errorf("when all is well again: %v", err)
+	}
+	_ = vault
+}
+
+func TestJoinWithTheWrongVoucher(t *testing.T) {
+	office, vault, spare, k, store, _ := threesome(t)
+	k = add(t, k, spare.member(blob.Owner, "spare"))
+	for name, voucher := range map[string]*site{"who has signed nothing": vault, "oneself": spare, "a stranger": newSite(t, "stranger")} {
+		_, err := hsmkeys.Join(context.Background(), spare.tok, spare.pair, store, nil, voucher.cert)
+		if !errors.Is(err, blob.ErrUntrusted) {
+			t.Errorf("vouched by %s: %v", name, err)
+		}
+	}
+	if _, err := spare.open(store); !errors.Is(err, hsmkeys.ErrNotJoined) || !errors.Is(err, blob.ErrIntegrity) {
+		t.Errorf("without a voucher: %v", err)
+	}
+	stranger := newSite(t, "not named")
+	if _, err := hsmkeys.Join(context.Background(), stranger.tok, stranger.pair, store, nil, office.cert); !errors.Is(err, blob.ErrUntrusted) {
+		t.Errorf("somebody whom the list does not name: %v", err)
+	}
+	spare.join(t, store, office)
+	if _, err := spare.open(store); err != nil {
+		t.Errorf("after joining: %v", err)
+	}
+	_ = k
+}
+
+// TestRecoveredBlobsThatAreRefused begins a recovery, and then has the authority
+// sign blobs that no recovery makes.
+func TestRecoveredBlobsThatAreRefused(t *testing.T) {
+	ctx := context.Background()
+	office, vault, spare, k, store, dir := threesome(t)
+	stranger := newSite(t, "stranger")
+	create(t, k, "other")
+	authority := vault.join(t, store, office)
+	r, err := authority.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Somebody with the old token makes a key after the recovery has begun.
+	late, err := signAs(t, office, k, "late", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(ctx, blob.KeyPath("late", 1, 1), late.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	k = spare.join(t, store, vault)
+	if _, err := k.Show(ctx, hsmkeys.Ref{Name: "late"}); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), `signed by "office", who is no owner since list of members 3`) {
+		t.Errorf("what the old owner makes later: %v", err)
+	}
+	for name, attack := range map[string]struct {
+		of     string // the key whose next revision it is
+		signer *site
+		edit   func(*blob.Descriptor, *blob.Content)
+		want   error
+		says   string
+	}{
+		"signed by the old owner":       {"payroll", office, nil, blob.ErrUntrusted, "did not sign list of members 3"},
+		"signed by a stranger":          {"payroll", stranger, nil, blob.ErrUntrusted, "untrusted signer"},
+		"signed by the new owner":       {"payroll", spare, nil, blob.ErrUntrusted, "did not sign list of members 3"},
+		"of a key that was made later":  {"late", vault, nil, blob.ErrUntrusted, "was not there when the recovery began"},
+		"another key id":                {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.KeyID[0]++ }, blob.ErrUntrusted, "another key than revision 1"},
+		"another check value":           {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = []byte{1, 2, 3} }, blob.ErrUntrusted, "another key than revision 1"},
+		"no check value":                {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = nil }, blob.ErrUntrusted, "another key than revision 1"},
+		"from another owner":            {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.From = spare.id() }, blob.ErrUntrusted, "recovers from another owner"},
+		"by a list that is no recovery": {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.List = 2 }, blob.ErrUntrusted, "list of members 2 is no recovery"},
+		"by a list that is not there":   {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.List = 9 }, blob.ErrUntrusted, "list of members 9 is not there"},
+		"outside a recovery":            {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery = nil }, blob.ErrUntrusted, "outside a recovery"},
+		"in the place of another key's": {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) {
+			digest := digestOf(t, store, "other", 1, 1)
+			d.Replaces = digest[:]
+		}, blob.ErrUntrusted, "it replaces another blob"},
+		"to an owner who is in no list": {"payroll", vault, func(_ *blob.Descriptor, c *blob.Content) {
+			c.Recipients = append(c.Recipients, c.Recipients[0])
+			c.Recipients[1].SubjectKeyID = stranger.id()
+		}, blob.ErrUntrusted, "whom no list of members names"},
+		"another key, all else the same": {"payroll", vault, func(*blob.Descriptor, *blob.Content) {}, blob.ErrIntegrity, "another key is wrapped in it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			digest := digestOf(t, store, attack.of, 1, 1)
+			forged, err := signAs(t, attack.signer, k, attack.of, func(d *blob.Descriptor, c *blob.Content) {
+				d.Revision, d.Replaces = 2, digest[:]
+				d.Recovery = &blob.Recovery{List: r.Number(), From: office.id(), Reason: "a test"}
+				c.Recipients[0] = wrapTo(t, spare, make([]byte, 32))
+				if attack.edit != nil {
+					attack.edit(d, c)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := blob.KeyPath(attack.of, 1, 2)
+			if err := store.Put(ctx, path, forged.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(filepath.Join(dir, path))
+			key, err := k.Open(ctx, hsmkeys.Ref{Name: attack.of})
+			if err == nil {
+				key.Close()
+			}
+			if !errors.Is(err, attack.want) || !strings.Contains(err.Error(), attack.says) {
+				t.Errorf("%v; want it to say %q", err, attack.says)
+			}
+		})
+	}
+	// And the genuine recovery, after all this.
+	for result := range r.Keys(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}) {
+		if result.Err != nil {
+			t.Error(result.Err)
+		}
+	}
+	key, err := k.Open(ctx, hsmkeys.Ref{Name: "payroll"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key.Close()
+}
+
+// TestAKeyThatIsAnotherIsNotCarriedOn has an authority wrap another key, which
+// the check value tells, and expects the new owner not to put its name to it.
+func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
+	ctx := context.Background()
+	office, vault, _, k, store, _ := threesome(t)
+	// The owner itself has signed a blob that holds another key than it says.
+	digest := digestOf(t, store, "payroll", 1, 1)
+	wrong, err := signAs(t, office, k, "payroll", func(d *blob.Descriptor, c *blob.Content) {
+		d.Revision, d.Replaces = 2, digest[:]
+		c.Recipients = []blob.Recipient{wrapTo(t, office, make([]byte, 32))}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(ctx, blob.KeyPath("payroll", 1, 2), wrong.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	for r := range k.Rewrap(ctx, versions(t, k)) {
+		if !errors.Is(r.Err, blob.ErrIntegrity) || !strings.Contains(r.Err.Error(), "another key is wrapped in it") {
+			t.Errorf("rewrap: %+v", r)
+		}
+	}
+	for r := range k.Prove(ctx, versions(t, k), time.Now()) {
+		if !errors.Is(r.Err, blob.ErrIntegrity) {
+			t.Errorf("prove: %+v", r)
+		}
+	}
+	_ = vault
+}
+
+func TestTwoOwners(t *testing.T) {
+	ctx := context.Background()
+	office, branch := newSite(t, "office"), newSite(t, "branch")
+	k, store, _ := office.found(t)
+	create(t, k, "first")
+	k = add(t, k, branch.member(blob.Owner, "branch"))
+	b := branch.join(t, store, office)
+	create(t, k, "from-office")
+	create(t, b, "from-branch")
+	for _, end := range []*hsmkeys.Keyring{k, b} {
+		for _, name := range []string{"from-office", "from-branch"} {
+			key, err := end.Open(ctx, hsmkeys.Ref{Name: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			key.Close()
+		}
+	}
+	if _, err := b.Open(ctx, hsmkeys.Ref{Name: "first"}); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("a key from before, not wrapped to the new owner: %v", err)
+	}
+	file := encrypt(t, b, "from-branch", []byte("a letter"))
+
+	// What it signs while it does not know: an owner that was removed elsewhere.
+	k = remove(t, k, blob.Owner, "branch")
+	if _, err := branch.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), "no member since list 3") {
+		t.Errorf("the removed owner opens the keyring: %v", err)
+	}
+	if _, err := b.Create(ctx, "too-late", blob.AES256, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Rotate(ctx, "from-branch"); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []hsmkeys.Ref{{Name: "too-late"}, {Name: "from-branch"}} {
+		if _, err := k.Open(ctx, ref); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), `signed by "branch", who is no owner since list of members 3`) {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	// What it signed before still opens, and rewrap moves it.
+	before := hsmkeys.Ref{Name: "from-branch", Version: 1}
+	if got, err := decrypt(k, file); err != nil || string(got) != "a letter" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if e, err := k.Show(ctx, before); err != nil || e.Signer.Label != "branch" || e.Signer.Role != "former owner" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for r := range k.Rewrap(ctx, []hsmkeys.Ref{before}) {
+		if r.Err != nil || !r.Done {
+			t.Errorf("%+v", r)
+		}
+	}
+	if e, err := k.Show(ctx, before); err != nil || e.Signer.Label != "office" || e.Revision != 2 || len(e.Holders) != 1 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestMembersThatCannotGoOrCome(t *testing.T) {
+	ctx := context.Background()
+	office, vault, spare, k, _, _ := threesome(t)
+	nobody := func(err error) { t.Error(err) }
+	if _, err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
+		t.Errorf("the last owner: %v", err)
+	}
+	if _, err := k.RemoveMember(ctx, blob.Owner, "vault", nobody); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("an authority as an owner: %v", err)
+	}
+	if _, err := k.AddMember(ctx, vault.member(blob.Owner, "somebody else")); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("a key that is there: %v", err)
+	}
+	if _, err := k.AddMember(ctx, spare.member(blob.Owner, "vault")); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("a label that is there: %v", err)
+	}
+	k = add(t, k, spare.member(blob.Owner, "spare"))
+	if _, err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
+		t.Errorf("oneself: %v", err)
+	}
+	_ = office
+}
+
+// TestABadBlobDoesNotKeepAnOwnerIn plants a blob that does not verify.
+func TestABadBlobDoesNotKeepAnOwnerIn(t *testing.T) {
+	_, _, spare, k, store, _ := threesome(t)
+	k = add(t, k, spare.member(blob.Owner, "spare"))
+	if err := store.Put(context.Background(), blob.KeyPath("planted", 1, 1), []byte("junk")); err != nil {
+		t.Fatal(err)
+	}
+	skipped := 0
+	if _, err := k.RemoveMember(context.Background(), blob.Owner, "spare", func(error) { skipped++ }); err != nil || skipped != 1 {
+		t.Errorf("%v, %d skipped", err, skipped)
+	}
+}
+
+// TestALostInventoryIsNotTakenForAnEmptyOne deletes it, and exchanges it.
+func TestALostInventoryIsNotTakenForAnEmptyOne(t *testing.T) {
+	office, branch := newSite(t, "office"), newSite(t, "branch")
+	k, store, dir := office.found(t)
+	k = add(t, k, branch.member(blob.Owner, "branch"))
+	create(t, branch.join(t, store, office), "from-branch")
+	remove(t, k, blob.Owner, "branch")
+	parts, err := filepath.Glob(filepath.Join(dir, "inventory/*.sha256"))
+	if err != nil || len(parts) != 1 {
+		t.Fatal(parts, err)
+	}
+	for name, content := range map[string][]byte{"deleted": nil, "exchanged": []byte(strings.Repeat("0", 64) + "  keys/from-branch/1.1.cms\n")} {
+		os.Remove(parts[0])
+		if content != nil {
+			if err := os.WriteFile(parts[0], content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k, err := office.open(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Show(context.Background(), hsmkeys.Ref{Name: "from-branch"}); err == nil || !strings.Contains(err.Error(), "inventory") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPinsInADirectory(t *testing.T) {
+	ctx := context.Background()
+	office, _, _, k, store, dir := threesome(t)
+	state := filepath.Join(t.TempDir(), "a", "b")
+	pins := hsmkeys.PinsOn(nil, state)
+	k, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := k.State(); !strings.HasPrefix(s.Where, state) || s.Before != 0 || s.Number != 2 {
+		t.Errorf("%+v", s)
+	}
+	remove(t, k, blob.BackupAuthority, "vault")
+	if files, err := filepath.Glob(filepath.Join(state, "*", "*")); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
+	}
+	if k, err = hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); err != nil || k.State() != (hsmkeys.State{Number: 3, Before: 3}) {
+		t.Errorf("%+v, %v", k.State(), err)
+	}
+	os.Remove(filepath.Join(dir, blob.MembersPath(3)))
+	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, hsmkeys.ErrRollback) {
+		t.Errorf("%v", err)
+	}
+}
+
+func FuzzParsePin(f *testing.F) {
+	f.Add((hsmkeys.Pin{Pair: strings.Repeat("ab", 20), Number: 7}).String())
+	f.Add("hsmkeys-pin-1 x")
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := hsmkeys.ParsePin(s)
+		if err == nil && p.String() != s {
+			t.Errorf("%q reads as %q", s, p)
+		}
+		if err != nil && !errors.Is(err, blob.ErrMalformed) {
+			t.Error(err)
+		}
+	})
+}
+
+// signAs signs a blob like revision 1 of a key, with another signer and key.
+func signAs(t *testing.T, signer *site, k *hsmkeys.Keyring, name string, edit func(*blob.Descriptor, *blob.Content)) (*blob.Blob, error) {
+	t.Helper()
+	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
+	if e, err := k.Show(context.Background(), hsmkeys.Ref{Name: name, Version: 1}); err == nil {
+		d.KeyID, d.CheckValue, d.Created = blob.ID(unhex(t, e.KeyID)), unhex(t, e.CheckValue), e.Created
+	}
+	c := blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, signer, make([]byte, 32))}}
+	if edit != nil {
+		edit(&d, &c)
+	}
+	return blob.Sign(d, c, signer.pair, blob.RSAPSS, time.Now())
+}
+
+func digestOf(t *testing.T, store blob.Store, name string, version, revision int) [32]byte {
+	t.Helper()
+	der, err := store.Get(context.Background(), blob.KeyPath(name, version, revision))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(der)
+}
+
+// wrapTo wraps a key that we know to a site, as anybody can.
+func wrapTo(t *testing.T, to *site, key []byte) blob.Recipient {
+	t.Helper()
+	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, to.pair.Public().(*rsa.PublicKey), key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob.Recipient{SubjectKeyID: to.id(), Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	out, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
