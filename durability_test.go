@@ -3,10 +3,14 @@ package hsmkeys_test
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +44,7 @@ func work(job []string) error {
 		return err
 	}
 	t, err := token.Open(ctx, token.Config{
-		Module: module, Token: token.Selector{Label: "keyring"},
+		Module: module, Token: token.Selector{Label: os.Getenv("TEST_TOKEN")},
 		PIN: func(context.Context, token.Info) ([]byte, error) { return []byte(os.Getenv("TEST_PIN")), nil },
 	})
 	if err != nil {
@@ -59,6 +63,9 @@ func work(job []string) error {
 		return err
 	}
 	fmt.Println("ready")
+	if job[0] == "rewrap" || job[0] == "recover" {
+		return workOnAll(ctx, k, job)
+	}
 	if job[0] == "create" {
 		for i := 0; ; i++ {
 			name := fmt.Sprintf("%s-%d", job[1], i)
@@ -83,6 +90,49 @@ func work(job []string) error {
 	return nil
 }
 
+// workOnAll does "rewrap", or "recover FROM TO" with two certificate files, and ends
+// with the number of keys on which something was done.
+func workOnAll(ctx context.Context, k *hsmkeys.Keyring, job []string) error {
+	refs, err := k.Versions(ctx)
+	if err != nil {
+		return err
+	}
+	var results iter.Seq[hsmkeys.Result]
+	if job[0] == "rewrap" {
+		results = k.Rewrap(ctx, refs)
+	} else {
+		var certificates []*x509.Certificate
+		for _, path := range job[1:] {
+			der, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				return err
+			}
+			certificates = append(certificates, c)
+		}
+		var skipped error
+		r, err := k.BeginRecovery(ctx, certificates[0], blob.Member{Label: "spare", Certificate: certificates[1]}, "a test",
+			func(err error) { skipped = errors.Join(skipped, err) })
+		if err := errors.Join(err, skipped); err != nil {
+			return err
+		}
+		results = r.Keys(ctx, refs)
+	}
+	for r := range results {
+		if r.Err != nil {
+			return r.Err
+		}
+		if r.Done {
+			fmt.Println(r.Ref)
+		}
+	}
+	os.Exit(0)
+	return nil
+}
+
 // starting lets one worker log in at a time: SoftHSM answers CKR_GENERAL_ERROR to
 // a process that logs in while another writes the token's flags, and a PIN is not
 // tried twice.
@@ -91,10 +141,16 @@ var starting sync.Mutex
 // start runs a worker and gives its output after "ready".
 func start(t *testing.T, dir, job string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
+	return startWith(t, "keyring", pin, dir, job)
+}
+
+// startWith is start with another token.
+func startWith(t *testing.T, label, pin, dir, job string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
 	starting.Lock()
 	defer starting.Unlock()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerVar+"="+job, "TEST_PIN="+pin, "TEST_STORE="+dir)
+	cmd.Env = append(os.Environ(), workerVar+"="+job, "TEST_TOKEN="+label, "TEST_PIN="+pin, "TEST_STORE="+dir)
 	cmd.Env = append(cmd.Env, env.Environ()...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -171,6 +227,97 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 		}
 	}
 	t.Logf("%d keys reported, %d in the store", len(reported), len(listed))
+}
+
+// TestKilledRewrapAndRecovery kills rewrap, and then recover, with SIGKILL at 50
+// random moments each, lets it finish, and counts.
+func TestKilledRewrapAndRecovery(t *testing.T) {
+	const keys, kills = 400, 50
+	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
+	k, store, dir := office.found(t)
+	createMany(t, k, keys)
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	files := map[string][]byte{"a letter": encrypt(t, k, "k7", []byte("a letter"))}
+	vault.join(t, store, office)
+
+	killed(t, office, dir, "rewrap", keys, kills)
+	counted(t, k, keys, 2)
+	opens(t, k, keys, files)
+
+	from, to := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "to")
+	for path, s := range map[string]*site{from: office, to: spare} {
+		if err := os.WriteFile(path, s.cert.Raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed(t, vault, dir, "recover "+from+" "+to, keys, kills)
+	k = spare.join(t, store, vault)
+	if n := k.State().Number; n != 3 {
+		t.Errorf("%d lists of members after %d recoveries that were one", n, kills+1)
+	}
+	counted(t, k, keys, 3)
+	opens(t, k, keys, files)
+}
+
+// killed runs a job until it was killed so many times, and then to its end.
+func killed(t *testing.T, s *site, dir, job string, keys, kills int) {
+	t.Helper()
+	done := map[string]int{}
+	// run kills the job after a while, or a while after its first key, or never.
+	run := func(kill, afterFirst time.Duration) (reported int) {
+		cmd, lines := startWith(t, s.soft.Label, s.soft.PIN, dir, job)
+		var timer *time.Timer
+		if kill > 0 {
+			timer = time.AfterFunc(kill, func() { cmd.Process.Kill() })
+		}
+		for lines.Scan() {
+			done[lines.Text()]++
+			if reported++; reported == 1 && afterFirst > 0 {
+				timer = time.AfterFunc(afterFirst, func() { cmd.Process.Kill() })
+			}
+		}
+		if err := cmd.Wait(); err != nil && timer == nil {
+			t.Errorf("%s: %v", job, err)
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+		return reported
+	}
+	inTheMiddle := 0
+	for range kills / 2 {
+		run(1+rand.N(50*time.Millisecond), 0) // in the beginning, mostly
+		if run(0, 1+rand.N(20*time.Millisecond)) > 0 {
+			inTheMiddle++
+		}
+	}
+	before := len(done)
+	run(0, 0)
+	if inTheMiddle < kills/4 || before == keys {
+		t.Errorf("%s: only %d of %d runs were killed in the middle, %d keys of %d were done then: the test does not test", job, inTheMiddle, kills, before, keys)
+	}
+	for ref, n := range done {
+		if n > 1 {
+			t.Errorf("%s: %s was done %d times", job, ref, n)
+		}
+	}
+	t.Logf("%s: %d runs killed in the middle, %d of %d keys reported before the last", job, inTheMiddle, before, keys)
+}
+
+// counted expects each key to have so many revisions, all of them genuine.
+func counted(t *testing.T, k *hsmkeys.Keyring, keys, revisions int) {
+	t.Helper()
+	seen := 0
+	for _, ref := range versions(t, k) {
+		history, err := k.History(context.Background(), ref.Name)
+		if err != nil || len(history) != revisions {
+			t.Errorf("%s: %d revisions, not %d, %v", ref, len(history), revisions, err)
+		}
+		seen++
+	}
+	if seen != keys {
+		t.Errorf("%d keys, not %d", seen, keys)
+	}
 }
 
 // TestEightProcessesRotateOneKey lets eight processes make versions of the same
