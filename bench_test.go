@@ -3,9 +3,14 @@ package hsmkeys_test
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
+	"iter"
+	"math/big"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,6 +51,31 @@ func rate(b *testing.B, workers int, f func(worker, i int) error) float64 {
 	}
 	all.Wait()
 	return benchOps / time.Since(began).Seconds()
+}
+
+// besideMany is beside for an operation over many keys, which sees to its workers
+// itself: prepare gives one that works on benchOps keys.
+func besideMany(b *testing.B, name string, prepare func() iter.Seq[hsmkeys.Result], bare func(worker, i int) error) {
+	b.Helper()
+	for b.Loop() {
+		var a, c, ratios []float64
+		for range benchRounds {
+			ours := prepare()
+			theirs := rate(b, benchWorkers, bare)
+			began, done := time.Now(), 0
+			for r := range ours {
+				if r.Err != nil || !r.Done {
+					b.Fatalf("%+v", r)
+				}
+				done++
+			}
+			own := float64(done) / time.Since(began).Seconds()
+			a, c, ratios = append(a, own), append(c, theirs), append(ratios, own/theirs)
+		}
+		b.ReportMetric(median(a), name+"/s")
+		b.ReportMetric(median(c), "bare/s")
+		b.ReportMetric(median(ratios), "ratio")
+	}
 }
 
 // beside runs ours and the bare loop in turns.
@@ -197,4 +227,90 @@ func BenchmarkOpen(b *testing.B) {
 			}, newBare(b, p).unwrap(wrapped.Key))
 		})
 	}
+}
+
+// softMember is a member whose key is in memory: to wrap to it takes no token.
+func softMember(b *testing.B, role blob.Role, label string) blob.Member {
+	b.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	key, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		b.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return blob.Member{Role: role, Label: label, Certificate: c}
+}
+
+// unwrapAndSign is the bare loop of what rewrap and recover need the private key for.
+func (r *bare) unwrapAndSign(b *testing.B, p *token.KeyPair) func(worker, i int) error {
+	b.Helper()
+	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, p.Public().(*rsa.PublicKey), make([]byte, 32), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	unwrap := r.unwrap(wrapped)
+	return func(worker, i int) error {
+		if err := unwrap(worker, i); err != nil {
+			return err
+		}
+		return r.sign(worker, i)
+	}
+}
+
+// BenchmarkRewrap rewraps keys to a list of two members, beside bare C_UnwrapKey
+// and C_Sign.
+func BenchmarkRewrap(b *testing.B) {
+	k, p := benchKeyring(b)
+	createMany(b, k, benchOps)
+	authority := softMember(b, blob.BackupAuthority, "vault")
+	named := false
+	besideMany(b, "rewrap", func() iter.Seq[hsmkeys.Result] {
+		var err error
+		if named {
+			k, err = k.RemoveMember(context.Background(), blob.BackupAuthority, "vault", func(err error) { b.Error(err) })
+		} else {
+			k, err = k.AddMember(context.Background(), authority)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		named = !named
+		return k.Rewrap(context.Background(), versions(b, k))
+	}, newBare(b, p).unwrapAndSign(b, p))
+}
+
+// BenchmarkRecover recovers keys to a new owner, beside bare C_UnwrapKey and C_Sign.
+// The authority and the owner are two pairs of one token.
+func BenchmarkRecover(b *testing.B) {
+	ctx := context.Background()
+	_, authority := benchKeyring(b)
+	c, err := authority.Certificate(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	to := softMember(b, blob.Owner, "spare")
+	besideMany(b, "recover", func() iter.Seq[hsmkeys.Result] {
+		k, store, _ := found(b)
+		k = add(b, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c})
+		createMany(b, k, benchOps)
+		owner, err := k.Certificate()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if k, err = hsmkeys.Join(ctx, tok, authority, store, nil, owner); err != nil {
+			b.Fatal(err)
+		}
+		r, err := k.BeginRecovery(ctx, owner, to, "a benchmark", func(err error) { b.Error(err) })
+		if err != nil {
+			b.Fatal(err)
+		}
+		return r.Keys(ctx, versions(b, r.Keyring))
+	}, newBare(b, authority).unwrapAndSign(b, authority))
 }
