@@ -182,6 +182,22 @@ func (d *decoder) timeAs(what string, tag cryptobyte_asn1.Tag, layout string) ti
 	return t
 }
 
+// digests takes a SEQUENCE OF digests, at most this many, under its tag or one
+// that replaces it.
+func (d *decoder) digests(what string, tag cryptobyte_asn1.Tag, most int) (out [][digestSize]byte) {
+	all := d.part(what, tag)
+	for all.more() && len(out) < most {
+		if digest := all.octetsOf("digest", cryptobyte_asn1.OCTET_STRING, digestSize); *d.err == nil {
+			out = append(out, [digestSize]byte(digest))
+		}
+	}
+	if all.more() {
+		all.malformed("digest", fmt.Sprintf("is not one of at most %d", most))
+	}
+	all.end()
+	return out
+}
+
 // next tells whether an element with this tag comes next.
 func (d *decoder) next(tag cryptobyte_asn1.Tag) bool {
 	return *d.err == nil && d.in.PeekASN1Tag(tag)
@@ -264,6 +280,15 @@ func addOctets(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, octets []byte) {
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(octets) })
 }
 
+// addDigests adds what digests takes.
+func addDigests(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, digests [][digestSize]byte) {
+	b.AddASN1(tag, func(b *cryptobyte.Builder) {
+		for _, digest := range digests {
+			b.AddASN1OctetString(digest[:])
+		}
+	})
+}
+
 // sameEncoding checks that der is what encoding its content again gives. Each
 // element was checked when it was read; this is the belt to those braces. What
 // a reader overlooked, and an attacker could therefore change, cannot be the
@@ -276,29 +301,4 @@ func sameEncoding(what string, der []byte, again []byte, err error) error {
 		return fmt.Errorf("%w: %s is not in its one encoding", ErrMalformed, what)
 	}
 	return nil
-}
-
-// addDigests adds a SEQUENCE OF digests under a tag.
-func addDigests(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, digests [][digestSize]byte) {
-	b.AddASN1(tag, func(b *cryptobyte.Builder) {
-		for _, digest := range digests {
-			b.AddASN1OctetString(digest[:])
-		}
-	})
-}
-
-// digests takes a SEQUENCE OF digests, at most max.
-func (d *decoder) digests(what string, tag cryptobyte_asn1.Tag, max int) [][digestSize]byte {
-	all := d.part(what, tag)
-	var out [][digestSize]byte
-	for all.more() && len(out) < max {
-		if digest := all.octetsOf("digest", cryptobyte_asn1.OCTET_STRING, digestSize); *d.err == nil {
-			out = append(out, [digestSize]byte(digest))
-		}
-	}
-	if all.more() {
-		all.malformed("digest", fmt.Sprintf("is not one of at most %d", max))
-	}
-	all.end()
-	return out
 }

@@ -37,8 +37,9 @@ type Descriptor struct {
 	// 32 bytes, or nil.
 	Replaces []byte
 
-	// Recovery is what a backup authority says who has made this revision; nil
-	// in what an owner signs.
+	// Recovery is nil but in what a backup authority signs. It needs a Revision
+	// of at least 2, and Replaces: an authority wraps again what an owner has
+	// made, and makes no keys.
 	Recovery *Recovery
 }
 
@@ -83,7 +84,7 @@ func (d Descriptor) validate() error {
 	case d.Recovery == nil:
 		return nil
 	case d.Revision < 2 || d.Replaces == nil:
-		return fmt.Errorf("a recovery that replaces no revision")
+		return fmt.Errorf("revision %d has a recovery and replaces no other", d.Revision)
 	}
 	return d.Recovery.validate()
 }

@@ -336,16 +336,16 @@ func (d *Dir) list(ctx context.Context, dir, prefix string, yield func(string, e
 
 // leadsToObjects tells the directories that Put may have made.
 func leadsToObjects(dir string) bool {
-	dir += "/"
-	if dir == membersPrefix || dir == inventoryPrefix || dir == proofsPrefix {
+	switch dir + "/" {
+	case keysPrefix, membersPrefix, inventoryPrefix, proofsPrefix:
 		return true
 	}
 	if signer, ok := strings.CutPrefix(dir, proofsPrefix); ok {
-		_, ok := parseHex(strings.TrimSuffix(signer, "/"), keyIDSize)
+		_, ok := parseHex(signer, keyIDSize)
 		return ok
 	}
 	name, ok := strings.CutPrefix(dir, keysPrefix)
-	return ok && (name == "" || ValidName(strings.TrimSuffix(name, "/")) == nil)
+	return ok && ValidName(name) == nil
 }
 
 // storeError says what failed on what, in the terms of [Store] where it has

@@ -29,7 +29,8 @@ var (
 	ErrSignature error = &integrityError{"signature does not verify", ErrIntegrity}
 
 	// ErrMisplaced: signed by a trusted key, but for another keyring, name,
-	// version, revision or number than where it was found.
+	// version, revision or number than where it was found; or another object
+	// than the one whose digest is known.
 	ErrMisplaced error = &integrityError{"misplaced", ErrIntegrity}
 )
 

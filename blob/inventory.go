@@ -32,7 +32,8 @@ const (
 	inventoryPrefix = "inventory/"
 	inventorySuffix = ".sha256"
 
-	// Two blanks: the file was read as binary or text, which are the same here.
+	// The second blank would be '*' for a file that was read as binary, which on
+	// POSIX is the same. Here there is one form.
 	inventoryGap = "  "
 )
 

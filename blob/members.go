@@ -59,12 +59,13 @@ type MemberList struct {
 	Members   []Member  // 1..MaxMembers, at least one owner, each public key once
 
 	// Recovery is nil but in a list that a backup authority signs, to put a new
-	// owner in the place of one whose key was lost.
+	// owner in the place of one whose key was lost. Its List is Number then, and
+	// From none of Members.
 	Recovery *Recovery
 
-	// Inventory is the digests of the parts of the inventory of key blobs that
-	// stay valid although who signed them has left, at most MaxInventoryParts,
-	// see [MarshalInventory].
+	// Inventory has the SHA-256 of each part, in order, of the inventory of key
+	// blobs that stay valid although their signer has left, at most
+	// MaxInventoryParts; see [MarshalInventory].
 	Inventory [][32]byte
 }
 
@@ -122,10 +123,13 @@ func (u *UnverifiedMembers) Verify(trusted []crypto.PublicKey, number int) (*Ver
 	return u.read(v, number)
 }
 
-// VerifyDigest is Verify for a list whose digest is known from a place that can be
-// trusted: a pin, or a later list that was verified. It does not look at the
-// signature: who calls it does so with Verify, once the list has told the keys.
-// Another digest is an [ErrMisplaced].
+// VerifyDigest is Verify for a list whose SHA-256 is known from a place that is
+// trusted: a pin, or a later list that was verified.
+//
+// It does not check the signature: a digest says that these are the bytes, not
+// that their signer was entitled to them. The caller checks that with Verify
+// once it knows the keys, which this list or the one before it may have to tell.
+// Another digest, or another number, is an [ErrMisplaced].
 func (u *UnverifiedMembers) VerifyDigest(digest [32]byte, number int) (*VerifiedMembers, error) {
 	if got := sha256.Sum256(u.raw); subtle.ConstantTimeCompare(got[:], digest[:]) != 1 {
 		return nil, fmt.Errorf("%w: another member list than that with the digest %x", ErrMisplaced, digest)
@@ -149,8 +153,8 @@ func (u *UnverifiedMembers) read(v verified, number int) (*VerifiedMembers, erro
 	return &VerifiedMembers{v, l}, nil
 }
 
-// A VerifiedMembers is a list of members made by a trusted signer. It cannot be
-// changed; accessors copy.
+// A VerifiedMembers is a list of members that is genuine, by its signature or by
+// its digest. It cannot be changed; accessors copy.
 type VerifiedMembers struct {
 	verified
 	list MemberList
@@ -203,10 +207,10 @@ func (l MemberList) validate() error {
 	switch {
 	case l.Recovery == nil:
 		return nil
-	case l.Recovery.List != l.Number || l.Number < 2:
-		return fmt.Errorf("a recovery that began with list %d", l.Recovery.List)
+	case l.Recovery.List != l.Number || l.Number == 1: // before the first there was nothing to recover
+		return fmt.Errorf("recovery by list %d in list %d", l.Recovery.List, l.Number)
 	case seen[string(l.Recovery.From)]:
-		return fmt.Errorf("a recovery whose old owner stays a member")
+		return fmt.Errorf("recovery from %x, who stays a member", l.Recovery.From)
 	}
 	return l.Recovery.validate()
 }

@@ -9,11 +9,13 @@ import (
 )
 
 // A Store keeps immutable objects under paths. It is never trusted: whatever
-// it returns goes through [Parse] or [ParseMembers] and their Verify.
+// it returns goes through [Parse], [ParseMembers] or [ParseProof] and their
+// Verify, or is compared with a digest that was signed and goes through
+// [ParseInventory].
 //
-// Paths are those that [KeyPath], [MembersPath], [InventoryPath] and [ProofPath]
-// make; any other is an [ErrName]. Implementations are safe for concurrent use, by several processes
-// too.
+// Paths are those that [KeyPath], [MembersPath], [InventoryPath] and
+// [ProofPath] make; any other is an [ErrName]. Implementations are safe for
+// concurrent use, by several processes too.
 type Store interface {
 	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
 	// yet, whole or not at all. When it returns nil the object is durable.
@@ -33,7 +35,8 @@ type Store interface {
 	// "keys/" lists all key blobs, "keyring/" all lists of members,
 	// "inventory/" all parts of inventories, "proofs/" all proofs, and
 	// "keys/payroll/" the blobs of payroll, followed by those of names below
-	// it, such as payroll/eu. Only directories that can hold a match are read.
+	// it, such as payroll/eu. What ProofPath gives, up to the number, lists the
+	// proofs of one holder. Only directories that can hold a match are read.
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
