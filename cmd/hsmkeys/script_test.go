@@ -243,21 +243,25 @@ func ageEncrypt(ts *testscript.TestScript, neg bool, args []string) {
 
 // losetoken LABEL: the token is gone with all that is on it, as after a fire.
 func loseToken(ts *testscript.TestScript, neg bool, args []string) {
-	// The directories of SoftHSM's tokens have names of their own; the label is in
-	// the token object, in the clear.
-	dir := filepath.Join(filepath.Dir(ts.Getenv("SOFTHSM2_CONF")), "tokens")
+	ts.Check(destroyToken(filepath.Join(filepath.Dir(ts.Getenv("SOFTHSM2_CONF")), "tokens"), args[0]))
+}
+
+// destroyToken finds a token by its label, which SoftHSM keeps in the clear.
+func destroyToken(dir, label string) error {
 	found, err := filepath.Glob(filepath.Join(dir, "*", "token.object"))
-	ts.Check(err)
-	lost := 0
+	if err != nil {
+		return err
+	}
 	for _, path := range found {
-		if strings.Contains(ts.ReadFile(path), fmt.Sprintf("%-32s", args[0])) {
-			ts.Check(os.RemoveAll(filepath.Dir(path)))
-			lost++
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(data, fmt.Appendf(nil, "%-32s", label)) {
+			return os.RemoveAll(filepath.Dir(path))
 		}
 	}
-	if lost != 1 {
-		ts.Fatalf("%d of %d tokens are called %q", lost, len(found), args[0])
-	}
+	return fmt.Errorf("none of %d tokens is called %q", len(found), label)
 }
 
 // absent GLOB: no file has such a name.
