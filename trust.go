@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,12 +18,12 @@ func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.B
 	if err != nil {
 		return nil, err
 	}
-	var trusted []crypto.PublicKey
+	trusted := publicKeys(k.chain.newest.Members, blob.Owner)
 	if m, ok := k.chain.known[string(unverified.SignerKeyID())]; ok {
-		trusted = append(trusted, m.Certificate.PublicKey)
+		trusted = []crypto.PublicKey{m.Certificate.PublicKey} // what it may sign is looked at next
 	}
 	b, err := unverified.Verify(trusted, at)
-	if len(trusted) == 0 && err != nil {
+	if errors.Is(err, blob.ErrUntrusted) {
 		return nil, hint(err, "somebody put a blob into the storage that no member of this keyring has signed")
 	}
 	if err != nil {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The whole story on a throw-away SoftHSM token, with real files: the main job,
-# and then three attacks on the storage. Nothing of the user's is touched, and
+# The whole story on throw-away SoftHSM tokens, with real files: the main job, three
+# attacks on the storage, and the loss of the token and the recovery from it. Nothing of the user's is touched, and
 # nothing is left behind. HSMKEYS names the program, bin/hsmkeys by default.
 set -eu
 
@@ -85,5 +85,45 @@ refused 3 show billing
 restore
 say 'Without an attacker, all is well'
 run verify
+
+say '7. What if the token is lost? The rehearsal says: everything'
+refused 1 drill
+
+say '8. A backup authority, with a token of its own'
+run token init vault --so-pin-source "file:$dir/so-pin"
+run --token vault init --pair-only
+"$program" --token vault certificate >"$dir/vault.pem"
+run authority add "$dir/vault.pem" --yes
+run rewrap
+echo 'The authority proves that it could: every key is really unwrapped with its token.'
+run --token vault join --vouched-by "$dir/owner.pem" --yes
+run --token vault drill --prove
+
+say '9. The token is lost'
+for token in "$dir"/tokens/*; do
+	if grep -aq 'demo  ' "$token/token.object"; then rm -r "$token"; fi
+done
+refused 5 decrypt -o "$dir/letter.txt.back" "$dir/letter.txt.age"
+
+say '10. The recovery, to a new token'
+run token init spare --so-pin-source "file:$dir/so-pin"
+run --token spare init --pair-only
+"$program" --token spare certificate >"$dir/spare.pem"
+run --token vault recover --from "$dir/owner.pem" --to "$dir/spare.pem" --reason 'the token is lost'
+export HSMKEYS_TOKEN=spare
+run join --vouched-by "$dir/vault.pem" --yes
+run rewrap
+run history payroll
+for file in letter.txt big.bin; do
+	run decrypt -o "$dir/$file.back" "$dir/$file.age"
+	cmp "$dir/$file" "$dir/$file.back" || fail "$file came back different"
+	echo "-> $file, encrypted before the loss, is there again"
+done
+
+say '11. The attack: the list of members from before the recovery is put back'
+mv "$store/keyring/3.cms" "$dir/3.cms"
+refused 3 list
+mv "$dir/3.cms" "$store/keyring/3.cms"
+run verify
 echo
-echo "Everything was under $dir: token, store and files. It is removed now."
+echo "Everything was under $dir: tokens, store and files. It is removed now."

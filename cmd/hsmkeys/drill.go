@@ -114,7 +114,7 @@ func sample(refs []hsmkeys.Ref, n int) ([]hsmkeys.Ref, error) {
 type atRisk struct{ lost, of int }
 
 func (e *atRisk) Error() string {
-	return fmt.Sprintf("%d of %s would be lost with the one token that opens it", e.lost, plural(e.of, "version of a key", "versions of keys"))
+	return fmt.Sprintf("%d of %s would be lost with a single token", e.lost, plural(e.of, "version of a key", "versions of keys"))
 }
 
 func (e *atRisk) Hint() string {

@@ -1,0 +1,160 @@
+package hsmkeys_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// coverage expects no failure.
+func coverage(t *testing.T, k *hsmkeys.Keyring) hsmkeys.Coverage {
+	t.Helper()
+	c, err := k.Coverage(context.Background(), versions(t, k), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheRehearsalTellsWhatWouldBeLost(t *testing.T) {
+	ctx := context.Background()
+	office, vault := newSite(t, "office"), newSite(t, "vault")
+	k, store, _ := office.found(t)
+	if c := coverage(t, k); c.Lost != 0 || len(c.Keys) != 0 {
+		t.Errorf("without a key: %+v", c)
+	}
+	for name, a := range map[string]blob.Algorithm{"aes": blob.AES128, "mac": blob.HMACSHA384} {
+		if _, err := k.Create(ctx, name, a, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := k.Create(ctx, "data", blob.AES256, blob.Encrypt); err != nil {
+		t.Fatal(err)
+	}
+	if c := coverage(t, k); c.Lost != 3 || c.Holders[0].Alone != 3 || !c.Keys[0].Lost {
+		t.Errorf("with one owner: %+v", c)
+	}
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	if c := coverage(t, k); c.Lost != 3 || c.Holders[1].Opens != 0 {
+		t.Errorf("before rewrap: %+v", c)
+	}
+	rewrap(t, k)
+	if c := coverage(t, k); c.Lost != 0 || c.Holders[1].Opens != 3 || c.Holders[1].Proven != 0 {
+		t.Errorf("after rewrap: %+v", c)
+	}
+	authority := vault.join(t, store, office)
+	prove := func(since time.Time) (done int) {
+		for r := range authority.Prove(ctx, versions(t, authority), since) {
+			if r.Err != nil {
+				t.Error(r.Err)
+			}
+			if r.Done {
+				done++
+			}
+		}
+		return done
+	}
+	began := time.Now().Add(-time.Minute)
+	if n := prove(began); n != 3 {
+		t.Errorf("%d keys proven", n)
+	}
+	if n := prove(began); n != 0 {
+		t.Errorf("%d keys proven again", n)
+	}
+	c := coverage(t, k)
+	if h := c.Holders[1]; h.Proven != 3 || h.Latest.Before(began) || c.Holders[0].Proven != 0 {
+		t.Errorf("after the proof: %+v", c)
+	}
+	// A new revision is another wrapping, which nobody has proven.
+	k = add(t, k, newSite(t, "third").member(blob.BackupAuthority, "third"))
+	rewrap(t, k)
+	if c := coverage(t, k); c.Holders[1].Proven != 0 {
+		t.Errorf("proven is what was there before: %+v", c)
+	}
+}
+
+// TestProofsOfOthers lets strangers, and members, say what somebody else's token
+// has unwrapped.
+func TestProofsOfOthers(t *testing.T) {
+	ctx := context.Background()
+	office, vault, stranger, k, store, _ := threesome(t)
+	digest := digestOf(t, store, "payroll", 1, 1)
+	for i, attack := range []struct {
+		signer  *site
+		keyring blob.ID
+		want    error
+	}{{stranger, k.ID(), blob.ErrUntrusted}, {office, k.ID(), blob.ErrUntrusted}, {vault, blob.ID{1}, blob.ErrMisplaced}} {
+		der, err := blob.SignProof(blob.Proof{KeyringID: attack.keyring, Created: time.Now(), Blobs: [][32]byte{digest}}, attack.signer.pair, blob.RSAPSS, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Put(ctx, blob.ProofPath(vault.id(), i+1), der); err != nil {
+			t.Fatal(err)
+		}
+		var told []error
+		c, err := k.Coverage(ctx, versions(t, k), func(err error) { told = append(told, err) })
+		if err != nil || c.Holders[1].Proven != 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if len(told) != i+1 || !errors.Is(told[i], attack.want) {
+			t.Errorf("told of %v, want %v", told, attack.want)
+		}
+	}
+	// A number that somebody has planted does not keep the authority from its own.
+	if err := store.Put(ctx, blob.ProofPath(vault.id(), blob.MaxNumber), []byte("junk")); err != nil {
+		t.Fatal(err)
+	}
+	authority := vault.join(t, store, office)
+	for r := range authority.Prove(ctx, versions(t, authority), time.Now()) {
+		if r.Err != nil || !r.Done {
+			t.Errorf("%+v", r)
+		}
+	}
+	if c, err := k.Coverage(ctx, versions(t, k), func(error) {}); err != nil || c.Holders[1].Proven != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestMoreKeysThanWorkers goes through everything that works on many keys, with
+// failures in between and a caller who has enough.
+func TestMoreKeysThanWorkers(t *testing.T) {
+	ctx := context.Background()
+	_, _, _, k, store, _ := threesome(t)
+	createMany(t, k, 60)
+	for i := range 5 {
+		if err := store.Put(ctx, blob.KeyPath(fmt.Sprintf("bad%d", i), 1, 1), []byte("junk")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed, fine := 0, 0
+	for r := range k.Rewrap(ctx, versions(t, k)) {
+		if r.Err != nil {
+			failed++
+		} else {
+			fine++
+		}
+	}
+	if failed != 5 || fine != 61 {
+		t.Errorf("%d failed, %d did not", failed, fine)
+	}
+	seen := 0
+	for range k.Rewrap(ctx, versions(t, k)) {
+		if seen++; seen == 3 {
+			break
+		}
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	var last hsmkeys.Result
+	for r := range k.Rewrap(ended, versions(t, k)) {
+		last = r
+	}
+	if !errors.Is(last.Err, context.Canceled) {
+		t.Errorf("after the end: %+v", last)
+	}
+}
