@@ -21,7 +21,7 @@ type Coverage struct {
 	Time    time.Time     `json:"time"`
 	Holders []Stake       `json:"holders"`
 	Keys    []KeyCoverage `json:"keys"`
-	Lost    int           `json:"lost"` // keys that one single loss would take
+	Lost    int           `json:"lost"` // keys that one single loss would take, or that do not verify
 }
 
 // Stake is what depends on one member.
@@ -40,7 +40,8 @@ type KeyCoverage struct {
 	Version  int    `json:"version"`
 	Revision int    `json:"revision"`
 	Cells    []Cell `json:"cells"`
-	Lost     bool   `json:"lost"` // with the one member who can open it
+	Lost     bool   `json:"lost"`            // with the one member who can open it, or already
+	Error    string `json:"error,omitempty"` // it does not verify, so nobody opens it
 }
 
 // Cell is one version of a key against one member.
@@ -51,7 +52,7 @@ type Cell struct {
 
 // Coverage looks at the newest revisions of keys and at the proofs in the store.
 // It needs no token. A key, or a proof, that does not verify is told of through
-// failed, and counts for nothing.
+// failed; the key counts as lost, the proof for nothing.
 func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) (Coverage, error) {
 	members := k.chain.newest.Members
 	c := Coverage{Keyring: k.ID().String(), List: k.chain.newest.Number, Time: time.Now().UTC().Truncate(time.Second), Keys: []KeyCoverage{}}
@@ -69,6 +70,9 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 	}) {
 		if r.Err != nil {
 			failed(r.Err)
+			if r.Ref.Name != "" { // or else it is about all of them
+				c.Keys = append(c.Keys, KeyCoverage{Name: r.Ref.Name, Version: r.Ref.Version, Cells: make([]Cell, len(members)), Lost: true, Error: r.Err.Error()})
+			}
 			continue
 		}
 		c.Keys = append(c.Keys, coverageOf(r.blob, members, proofs))

@@ -168,6 +168,8 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 // cellText is one key against one holder.
 func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	switch {
+	case key.Error != "":
+		return "does not verify"
 	case !cell.Opens:
 		return "-"
 	case key.Lost:

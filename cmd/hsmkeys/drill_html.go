@@ -23,6 +23,8 @@ var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
 	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 		switch {
+		case key.Error != "":
+			return "broken"
 		case !cell.Opens:
 			return "none"
 		case key.Lost:
