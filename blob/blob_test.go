@@ -395,6 +395,9 @@ func drawDescriptor(t *rapid.T) Descriptor {
 	if rapid.Bool().Draw(t, "replaces another") {
 		d.Replaces = drawBytes(t, "replaces", 32)
 	}
+	if d.Replaces != nil && d.Revision > 1 && rapid.Bool().Draw(t, "is recovered") {
+		d.Recovery = drawRecovery(t, rapid.IntRange(1, MaxNumber).Draw(t, "list"))
+	}
 	return d
 }
 

@@ -24,7 +24,7 @@ type Inventoried struct {
 }
 
 // MaxInventoryParts is the highest number of parts of an inventory. Their
-// digests leave room in a list of members for 64 certificates of 1900 bytes;
+// digests leave room in a list of members for 64 certificates of 1800 bytes;
 // with names of 40 bytes they are enough for eight million blobs.
 const MaxInventoryParts = 4096
 

@@ -260,6 +260,12 @@ func TestRoundTripsOfMemberLists(t *testing.T) {
 		}
 		if l.Number > 1 {
 			l.Previous = drawBytes(t, "previous", 32)
+			if rapid.Bool().Draw(t, "is a recovery") {
+				l.Recovery = drawRecovery(t, l.Number)
+			}
+		}
+		if n := rapid.IntRange(0, 5).Draw(t, "parts of an inventory"); n > 0 {
+			l.Inventory = digests(n)
 		}
 		for i := range rapid.IntRange(1, MaxMembers).Draw(t, "members") {
 			role := Owner

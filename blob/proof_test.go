@@ -1,0 +1,285 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func threeProven() Proof {
+	return Proof{KeyringID: payroll().KeyringID, Created: created, Blobs: digests(3)}
+}
+
+func mustSignProof(t testing.TB, p Proof) []byte {
+	t.Helper()
+	der, err := SignProof(p, ownerP256(), ECDSA, signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func parseAndVerifyProof(der []byte, trusted []crypto.PublicKey, keyring ID) (*VerifiedProof, error) {
+	u, err := ParseProof(der)
+	if err != nil {
+		return nil, err
+	}
+	return u.Verify(trusted, keyring)
+}
+
+func TestProofSaysWhatWasSigned(t *testing.T) {
+	t.Parallel()
+	for _, s := range signers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			p := threeProven()
+			slices.Reverse(p.Blobs)
+			given := slices.Clone(p.Blobs)
+			der, err := SignProof(p, s.key(), s.scheme, signed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(p.Blobs, given) {
+				t.Error("the argument was sorted")
+			}
+			u, err := ParseProof(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(u.SignerKeyID(), keyID(s.key())) {
+				t.Errorf("claimed signer is %x", u.SignerKeyID())
+			}
+			v, err := u.Verify(trust(strangerP256(), s.key()), p.KeyringID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Digest() != sha256.Sum256(der) || !bytes.Equal(v.Bytes(), der) || !bytes.Equal(v.SignerKeyID(), keyID(s.key())) ||
+				v.SignatureScheme() != s.scheme || !v.SigningTime().Equal(signed) {
+				t.Error("digest, bytes, signer, scheme or time differ")
+			}
+			clear(der)
+			for range 2 {
+				got := v.Proof()
+				if diff := cmp.Diff(threeProven(), got); diff != "" {
+					t.Error(diff)
+				}
+				clear(got.Blobs)
+				clear(v.Bytes())
+				clear(v.SignerKeyID())
+			}
+		})
+	}
+}
+
+func TestProofOfAnotherKeyringOrSignerIsRefused(t *testing.T) {
+	t.Parallel()
+	der := mustSignProof(t, threeProven())
+	other := threeProven().KeyringID
+	other[15]++
+	_, err := parseAndVerifyProof(der, trust(ownerP256()), other)
+	wantError(t, err, ErrMisplaced, "signed for keyring "+threeProven().KeyringID.String()+", found in keyring "+other.String())
+	_, err = parseAndVerifyProof(der, trust(strangerP256()), threeProven().KeyringID)
+	wantError(t, err, ErrUntrusted, "none of the 1 trusted keys")
+	_, err = parseAndVerifyProof(der, nil, threeProven().KeyringID)
+	wantError(t, err, ErrUntrusted, "none of the 0 trusted keys")
+
+	// A blob more than the holder has unwrapped.
+	u, err := ParseProof(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := threeProven()
+	p.Blobs = digests(4)
+	u.signed.content = must(p.marshal())
+	_, err = parseAndVerifyProof(must(u.signed.marshal()), trust(ownerP256()), p.KeyringID)
+	wantError(t, err, ErrSignature, "messageDigest")
+}
+
+// A signature on one kind of object is not one on another, even where the
+// content could be read as either.
+func TestNoKindOfObjectPassesForAnother(t *testing.T) {
+	t.Parallel()
+	objects := map[string][]byte{
+		"key blob":    mustSign(t, payroll(), holders(ownerP256()), ownerP256(), ECDSA),
+		"member list": mustSignMembers(t, twoMembers()),
+		"proof":       mustSignProof(t, threeProven()),
+	}
+	for _, reader := range []struct {
+		name string
+		read func([]byte) error
+	}{
+		{"key blob", func(der []byte) error { _, err := Parse(der); return err }},
+		{"member list", func(der []byte) error { _, err := ParseMembers(der); return err }},
+		{"proof", func(der []byte) error { _, err := ParseProof(der); return err }},
+	} {
+		for name, der := range objects {
+			if err := reader.read(der); name == reader.name && err != nil {
+				t.Errorf("%s: %v", name, err)
+			} else if name != reader.name {
+				wantError(t, err, ErrUnsupported, reader.name+".contentInfo.content.signedData.encapContentInfo.eContentType is ")
+			}
+		}
+	}
+	// Under another eContentType the signed attribute contentType gives it away.
+	u, err := ParseProof(objects["proof"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.signed.contentType = oidMemberList
+	_, err = parseAndVerifyMembers(must(u.signed.marshal()), trust(ownerP256()), 2)
+	wantError(t, err, ErrUnsupported, "contentType.value is")
+}
+
+func TestSignProofRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		edit func(*Proof)
+		want string
+	}{
+		{"no blobs", func(p *Proof) { p.Blobs = nil }, "0 blobs, not 1 to 4096"},
+		{"4097 blobs", func(p *Proof) { p.Blobs = digests(4097) }, "4097 blobs, not 1 to 4096"},
+		{"a blob twice", func(p *Proof) { p.Blobs = append(p.Blobs, p.Blobs[0]) }, "is there twice"},
+		{"no creation time", func(p *Proof) { p.Created = time.Time{} }, "creation time"},
+		{"a creation time after 9999", func(p *Proof) { p.Created = created.AddDate(9000, 0, 0) }, "creation time"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := threeProven()
+			test.edit(&p)
+			der, err := SignProof(p, ownerP256(), ECDSA, signed)
+			if der != nil || err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
+			}
+		})
+	}
+	if der, err := SignProof(threeProven(), ownerP256(), RSAPSS, signed); der != nil || !errors.Is(err, ErrUnsupported) {
+		t.Errorf("a scheme that does not fit: %v", err)
+	}
+	if der, err := SignProof(threeProven(), ownerP256(), ECDSA, time.Time{}); der != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
+		t.Errorf("no signing time: %v", err)
+	}
+	broken := brokenSigner{ownerP256(), func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+		return strangerP256().Sign(rand.Reader, digest, nil)
+	}}
+	if der, err := SignProof(threeProven(), broken, ECDSA, signed); der != nil || !errors.Is(err, ErrSignature) {
+		t.Errorf("a token that signs wrongly: %v", err)
+	}
+}
+
+func TestTheLargestProofFits(t *testing.T) {
+	t.Parallel()
+	p := threeProven()
+	p.Blobs = digests(MaxProofBlobs)
+	v, err := parseAndVerifyProof(mustSignProof(t, p), trust(ownerP256()), p.KeyringID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p, v.Proof()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Everything here carries a good signature by the trusted key.
+func TestRefusesProofsThatTheHolderSignedButWeDoNotAccept(t *testing.T) {
+	t.Parallel()
+	const (
+		version = iota
+		keyring
+		createdAt
+		blobs
+	)
+	keyringID := threeProven().KeyringID
+	blob := func(first byte) []byte { return tlv(4, []byte{first}, make([]byte, 31)) }
+	good := func() [][]byte {
+		return [][]byte{tlv(2, []byte{1}), tlv(4, keyringID[:]), tlv(0x18, []byte("20250314150926Z")), seq(blob(1), blob(2))}
+	}
+	set := func(i int, der []byte) func([][]byte) [][]byte {
+		return func(pieces [][]byte) [][]byte { pieces[i] = der; return pieces }
+	}
+	read := func(t *testing.T, content []byte) error {
+		_, err := parseAndVerifyProof(forgeOther(t, oidProof, content), trust(ownerP256()), keyringID)
+		return err
+	}
+	if err := read(t, seq(good()...)); err != nil {
+		t.Fatalf("unchanged: %v", err)
+	}
+	var many [][]byte
+	for _, d := range digests(4097) {
+		many = append(many, tlv(4, d[:]))
+	}
+	if err := read(t, seq(set(blobs, seq(many[:4096]...))(good())...)); err != nil {
+		t.Fatalf("4096 blobs: %v", err)
+	}
+	for _, test := range []struct {
+		name     string
+		edit     func([][]byte) [][]byte
+		sentinel error
+		part     string
+	}{
+		{"nothing", func([][]byte) [][]byte { return nil }, ErrMalformed, "content.version"},
+		{"version 0", set(version, tlv(2, []byte{0})), ErrNewer, "format version 0"},
+		{"version 2", set(version, tlv(2, []byte{2})), ErrNewer, "format version 2"},
+		{"a padded version", set(version, tlv(2, []byte{0, 1})), ErrMalformed, "version is a padded integer"},
+		{"a keyring id of 15 bytes", set(keyring, tlv(4, make([]byte, 15))), ErrMalformed, "keyringID has 15 bytes"},
+		{"a keyring id of 17 bytes", set(keyring, tlv(4, make([]byte, 17))), ErrMalformed, "keyringID has 17 bytes"},
+		{"another keyring", set(keyring, tlv(4, make([]byte, 16))), ErrMisplaced, "found in keyring"},
+		{"a time with a fraction", set(createdAt, tlv(0x18, []byte("20250314150926.5Z"))), ErrMalformed, "created"},
+		{"a time with an offset", set(createdAt, tlv(0x18, []byte("20250314150926+0000"))), ErrMalformed, "created"},
+		{"a time as UTCTime", set(createdAt, tlv(0x17, []byte("250314150926Z"))), ErrMalformed, "created"},
+		{"a time in the year 0", set(createdAt, tlv(0x18, []byte("00000101000000Z"))), ErrMalformed, "creation time"},
+		{"no blobs", set(blobs, seq()), ErrMalformed, "0 blobs, not 1 to 4096"},
+		{"blobs left out", func(p [][]byte) [][]byte { return p[:blobs] }, ErrMalformed, "content.blobs"},
+		{"4097 blobs", set(blobs, seq(many...)), ErrMalformed, "is not one of at most 4096"},
+		{"a set of blobs", set(blobs, tlv(0x31, blob(1))), ErrMalformed, "content.blobs"},
+		{"a blob twice", set(blobs, seq(blob(1), blob(1))), ErrMalformed, "is there twice"},
+		{"blobs in descending order", set(blobs, seq(blob(2), blob(1))), ErrMalformed, "is not in ascending order"},
+		{"a digest of 31 bytes", set(blobs, seq(tlv(4, make([]byte, 31)))), ErrMalformed, "digest has 31 bytes"},
+		{"a digest of 33 bytes", set(blobs, seq(tlv(4, make([]byte, 33)))), ErrMalformed, "digest has 33 bytes"},
+		{"an empty digest", set(blobs, seq(tlv(4))), ErrMalformed, "digest has 0 bytes"},
+		{"a digest as BIT STRING", set(blobs, seq(tlv(3, make([]byte, 32)))), ErrMalformed, "blobs.digest"},
+		{"a digest of long length", set(blobs, seq(longForm(4, make([]byte, 32)))), ErrMalformed, "blobs.digest"},
+		{"a digest in pieces", set(blobs, seq(tlv(0x24, tlv(4, make([]byte, 32))))), ErrMalformed, "blobs.digest"},
+		{"another order", func(p [][]byte) [][]byte { return [][]byte{p[version], p[createdAt], p[keyring], p[blobs]} }, ErrMalformed, "keyringID"},
+		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa0, null)) }, ErrNewer, "field [0]"},
+		{"a later field that is primitive", func(p [][]byte) [][]byte { return append(p, tlv(0x83)) }, ErrNewer, "field [3]"},
+		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "content has 2 bytes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			wantError(t, read(t, seq(test.edit(good())...)), test.sentinel, test.part)
+		})
+	}
+	wantError(t, read(t, append(seq(good()...), 0)), ErrMalformed, "proof has 1 bytes")
+	wantError(t, read(t, tlv(0x31, good()...)), ErrMalformed, "proof.content")
+	wantError(t, read(t, longForm(0x30, contentOf(seq(good()...)))), ErrMalformed, "proof.content")
+}
+
+func TestRoundTripsOfProofs(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := Proof{KeyringID: ID(drawBytes(t, "keyring", 16)), Created: drawTime(t, "created")}
+		digest := rapid.Map(rapid.SliceOfN(rapid.Byte(), 32, 32), func(b []byte) [32]byte { return [32]byte(b) })
+		p.Blobs = rapid.SliceOfNDistinct(digest, 1, 20, rapid.ID).Draw(t, "blobs")
+		at := drawTime(t, "signing time")
+		der, err := SignProof(p, ownerP256(), ECDSA, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := parseAndVerifyProof(der, trust(ownerP256()), p.KeyringID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(p.Blobs, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+		if diff := cmp.Diff(p, v.Proof()); diff != "" || !v.SigningTime().Equal(at) {
+			t.Error(diff, v.SigningTime())
+		}
+	})
+}
