@@ -60,7 +60,11 @@ func TestOpenSSLAndGnuTLSVerifyOurSignatures(t *testing.T) {
 			t.Parallel()
 			dir, key := t.TempDir(), s.key()
 			blob := mustSign(t, payroll(), holders(key), key, s.scheme)
-			list, err := SignMembers(twoMembers(), key, s.scheme, signed)
+			list, err := SignMembers(recoveredMembers(), key, s.scheme, signed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proof, err := SignProof(threeProven(), key, s.scheme, signed)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,6 +82,18 @@ func TestOpenSSLAndGnuTLSVerifyOurSignatures(t *testing.T) {
 			}
 			openssl(false, list)
 			gnutls(false, list)
+			openssl(false, proof)
+			gnutls(false, proof)
+			// What it takes out is what was signed.
+			if got, err := os.ReadFile(inner); !bytes.Equal(got, must(threeProven().marshal())) {
+				t.Errorf("openssl finds %x, %v", got, err)
+			}
+			openssl(true, flip(proof, bytes.Index(proof, []byte{0xd1})))
+			gnutls(true, flip(proof, bytes.Index(proof, []byte{0xd1})))
+			recovered := mustSign(t, recovered(), holders(key), key, s.scheme)
+			openssl(false, recovered)
+			gnutls(false, recovered)
+			openssl(true, bytes.Replace(recovered, []byte("does not answer"), []byte("does too answer"), 1))
 			openssl(false, blob)
 			gnutls(false, blob)
 

@@ -85,7 +85,31 @@ func TestPaths(t *testing.T) {
 	if n, ok := ParseMembersPath("keyring/2147483647.cms"); n != MaxNumber || !ok {
 		t.Error(n, ok)
 	}
+	digest := [32]byte{0xab, 31: 0xcd}
+	sum := "ab" + strings.Repeat("00", 30) + "cd"
+	if got := InventoryPath(digest); got != "inventory/"+sum+".sha256" {
+		t.Error(got)
+	}
+	if got, ok := ParseInventoryPath("inventory/" + sum + ".sha256"); got != digest || !ok {
+		t.Error(got, ok)
+	}
+	holder := strings.Repeat("0", 39) + "f"
+	if got := ProofPath(unhex(holder), 12); got != "proofs/"+holder+"/12.cms" {
+		t.Error(got)
+	}
+	if keyID, n, ok := ParseProofPath("proofs/" + holder + "/2147483647.cms"); !bytes.Equal(keyID, unhex(holder)) || n != MaxNumber || !ok {
+		t.Error(keyID, n, ok)
+	}
 	for _, path := range []string{
+		"inventory", "inventory/", "inventory/.sha256", "inventory/" + sum, "inventory/" + sum + ".cms", "inventory/" + sum + ".SHA256", "inventory/" + sum + ".sha256/",
+		"inventory/" + sum[1:] + ".sha256", "inventory/" + sum[2:] + ".sha256", "inventory/" + sum + "0.sha256", "inventory/" + sum + "00.sha256",
+		"inventory/" + strings.ToUpper(sum) + ".sha256", "inventory/AB" + sum[2:] + ".sha256", "inventory/g" + sum[1:] + ".sha256", "inventory//" + sum + ".sha256",
+		"inventory/0x" + sum[2:] + ".sha256", "inventory/../" + sum + ".sha256", "/inventory/" + sum + ".sha256", "inventory/" + sum + ".sha256.sha256", "keys/" + sum + ".sha256",
+		"proofs", "proofs/", "proofs/1.cms", "proofs/" + holder, "proofs/" + holder + "/", "proofs/" + holder + "/.cms", "proofs/" + holder + "/1", "proofs/" + holder + "/1.sha256",
+		"proofs/" + holder + "/0.cms", "proofs/" + holder + "/01.cms", "proofs/" + holder + "/-1.cms", "proofs/" + holder + "/1.1.cms", "proofs/" + holder + "/2147483648.cms",
+		"proofs/" + holder + "/x/1.cms", "proofs/" + holder + "//1.cms", "proofs/" + holder + "/../1.cms", "proofs/" + holder + "/1.cms/", "proofs/" + strings.ToUpper(holder) + "/1.cms",
+		"proofs/" + holder[1:] + "/1.cms", "proofs/" + holder[2:] + "/1.cms", "proofs/" + holder + "0/1.cms", "proofs/" + sum + "/1.cms", "proofs/g" + holder[1:] + "/1.cms",
+		"proofs/../" + holder + "/1.cms", "/proofs/" + holder + "/1.cms", ProofPath(nil, 1), ProofPath(make([]byte, 19), 1), ProofPath(make([]byte, 20), 0), ProofPath(make([]byte, 20), -1),
 		"", "keys", "keys/", "keys/payroll", "keys/1.1.cms", "keys//1.1.cms", "keys/payroll/1.cms", "keys/payroll/1.1",
 		"keys/payroll/01.1.cms", "keys/payroll/1.01.cms", "keys/payroll/0.1.cms", "keys/payroll/1.0.cms",
 		"keys/payroll/+1.1.cms", "keys/payroll/-1.1.cms", "keys/payroll/1.1.1.cms", "keys/payroll/1..cms", "keys/payroll/.1.cms",
@@ -100,6 +124,12 @@ func TestPaths(t *testing.T) {
 		}
 		if n, ok := ParseMembersPath(path); ok {
 			t.Errorf("%q is member list %d", path, n)
+		}
+		if digest, ok := ParseInventoryPath(path); ok {
+			t.Errorf("%q is inventory %x", path, digest)
+		}
+		if keyID, n, ok := ParseProofPath(path); ok {
+			t.Errorf("%q is proof %d of %x", path, n, keyID)
 		}
 		if err := validPath(path); !errors.Is(err, ErrName) {
 			t.Errorf("%q: %v", path, err)

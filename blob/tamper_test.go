@@ -30,8 +30,35 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	}
 	t.Run("member list", func(t *testing.T) {
 		t.Parallel()
-		everyFlip(t, mustSignMembers(t, twoMembers()), func(der []byte) error {
+		everyFlip(t, mustSignMembers(t, recoveredMembers()), func(der []byte) error {
 			_, err := parseAndVerifyMembers(der, trust(ownerP256()), 2)
+			return err
+		})
+	})
+	t.Run("member list known by its digest", func(t *testing.T) {
+		t.Parallel()
+		der := mustSignMembers(t, recoveredMembers())
+		digest := digestOf(der)
+		everyFlip(t, der, func(der []byte) error {
+			u, err := ParseMembers(der)
+			if err != nil {
+				return err
+			}
+			_, err = u.VerifyDigest(digest, 2)
+			return err
+		})
+	})
+	t.Run("recovered key blob", func(t *testing.T) {
+		t.Parallel()
+		everyFlip(t, mustSign(t, recovered(), holders(ownerP256()), ownerP256(), ECDSA), func(der []byte) error {
+			_, err := parseAndVerify(der, trust(ownerP256()), payroll().Place())
+			return err
+		})
+	})
+	t.Run("proof", func(t *testing.T) {
+		t.Parallel()
+		everyFlip(t, mustSignProof(t, threeProven()), func(der []byte) error {
+			_, err := parseAndVerifyProof(der, trust(ownerP256()), threeProven().KeyringID)
 			return err
 		})
 	})
@@ -64,7 +91,8 @@ func everyFlip(t *testing.T, der []byte, read func([]byte) error) {
 func TestEveryTruncationIsNoticed(t *testing.T) {
 	t.Parallel()
 	der := mustSign(t, payroll(), holders(ownerRSA()), ownerRSA(), RSAPSS)
-	list := mustSignMembers(t, twoMembers())
+	list := mustSignMembers(t, recoveredMembers())
+	proof := mustSignProof(t, threeProven())
 	for n := range der {
 		if _, err := Parse(der[:n]); !isMalformed(err) {
 			t.Errorf("blob cut to %d bytes: %v", n, err)
@@ -76,6 +104,26 @@ func TestEveryTruncationIsNoticed(t *testing.T) {
 	for n := range list {
 		if _, err := ParseMembers(list[:n]); !isMalformed(err) {
 			t.Errorf("list cut to %d bytes: %v", n, err)
+		}
+	}
+	for n := range proof {
+		if _, err := ParseProof(proof[:n]); !isMalformed(err) {
+			t.Errorf("proof cut to %d bytes: %v", n, err)
+		}
+	}
+	// Under a good signature a cut is noticed too.
+	for what, read := range map[string]struct {
+		whole []byte
+		parse func([]byte) error
+	}{
+		"descriptor":  {must(recovered().marshal()), func(der []byte) error { _, err := parseDescriptor(der); return err }},
+		"member list": {must(recoveredMembers().marshal()), func(der []byte) error { _, err := parseMemberList(der); return err }},
+		"proof":       {must(threeProven().marshal()), func(der []byte) error { _, err := parseProof(der); return err }},
+	} {
+		for n := range read.whole {
+			if err := read.parse(read.whole[:n]); !isMalformed(err) {
+				t.Errorf("signed %s cut to %d bytes: %v", what, n, err)
+			}
 		}
 	}
 }
@@ -131,6 +179,8 @@ func TestWhatIsNoBlobIsRefused(t *testing.T) {
 	wantError(t, err, ErrUnsupported, "eContentType")
 	_, err = ParseMembers(make([]byte, MaxSize+1))
 	wantError(t, err, ErrTooLarge, "member list")
+	_, err = ParseProof(make([]byte, MaxSize+1))
+	wantError(t, err, ErrTooLarge, "proof")
 }
 
 func TestAStrangersBlobIsRefused(t *testing.T) {
