@@ -94,6 +94,36 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	if diff := cmp.Diff(want, l, sameMembers); diff != "" {
 		t.Error(diff)
 	}
+
+	der, signer = readExample(t, "recovered")
+	b, err := parseAndVerify(der, []crypto.PublicKey{signer}, payroll().Place())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(recovered(), b.Descriptor()); diff != "" {
+		t.Error(diff)
+	}
+
+	der, signer = readExample(t, "recovered-members")
+	if v, err = parseAndVerifyMembers(der, []crypto.PublicKey{signer}, 2); err != nil {
+		t.Fatal(err)
+	}
+	l, want = v.List(), recoveredMembers()
+	for i := range l.Members {
+		want.Members[i].Certificate = l.Members[i].Certificate
+	}
+	if diff := cmp.Diff(want, l, sameMembers); diff != "" {
+		t.Error(diff)
+	}
+
+	der, signer = readExample(t, "proof")
+	p, err := parseAndVerifyProof(der, []crypto.PublicKey{signer}, threeProven().KeyringID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(threeProven(), p.Proof()); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func updateExamples() error {
@@ -105,9 +135,21 @@ func updateExamples() error {
 			return err
 		}
 	}
-	signMembers := func() ([]byte, error) { return SignMembers(twoMembers(), ownerP256(), ECDSA, signed) }
-	if err := makeExample("members", ownerP256(), "FuzzParseMembers", signMembers); err != nil {
-		return err
+	key := ownerP256()
+	for _, e := range []struct {
+		name, target string
+		sign         func() ([]byte, error)
+	}{
+		{"members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(twoMembers(), key, ECDSA, signed) }},
+		{"recovered", "FuzzParse", func() ([]byte, error) {
+			return signDER(recovered(), exampleContent(keyID(key)), key, ECDSA, signed)
+		}},
+		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(recoveredMembers(), key, ECDSA, signed) }},
+		{"proof", "FuzzParseProof", func() ([]byte, error) { return SignProof(threeProven(), key, ECDSA, signed) }},
+	} {
+		if err := makeExample(e.name, key, e.target, e.sign); err != nil {
+			return err
+		}
 	}
 	doc, err := os.ReadFile(formatDoc)
 	if err != nil {
@@ -137,24 +179,29 @@ func makeExample(name string, key crypto.Signer, target string, sign func() ([]b
 	failed := errors.Join(os.WriteFile(example(name+".cms"), der, 0o644), os.WriteFile(example(name+".pem"), cert, 0o644))
 	seeds := filepath.Join("testdata", "fuzz", target)
 	failed = errors.Join(failed, os.MkdirAll(seeds, 0o755))
+	content, descriptor := signedParts(der)
 	for kind, data := range map[string][]byte{
 		"whole":      der,
 		"cut":        der[:len(der)-1],
 		"indefinite": indefinite(0x30, contentOf(der)),
 		"long":       longForm(0x30, contentOf(der)),
-		"signed":     signedContent(der),
-		"descriptor": must(payroll().marshal()),
+		"signed":     content,
+		"descriptor": descriptor,
 	} {
+		if data == nil {
+			continue
+		}
 		failed = errors.Join(failed, os.WriteFile(filepath.Join(seeds, name+"-"+kind), fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", data), 0o644))
 	}
 	return failed
 }
 
-// signedContent is what an object's signature is about.
-func signedContent(der []byte) []byte {
-	for _, p := range []profile{keyBlob, memberList} {
+// signedParts is what an object's signature is about; only a key blob has a
+// descriptor.
+func signedParts(der []byte) (content, descriptor []byte) {
+	for _, p := range []profile{keyBlob, memberList, proof} {
 		if s, err := parseSignedData(p, der); err == nil {
-			return s.content
+			return s.content, s.attribute(oidKeyDescriptor)
 		}
 	}
 	panic("no object")

@@ -15,8 +15,12 @@ import (
 func FuzzParse(f *testing.F) {
 	var trusted []crypto.PublicKey
 	known := make(map[string]bool)
+	names := []string{"recovered"}
 	for _, s := range signers {
-		der, signer := readExample(f, s.name)
+		names = append(names, s.name)
+	}
+	for _, name := range names {
+		der, signer := readExample(f, name)
 		trusted = append(trusted, signer)
 		known[string(der)] = true
 		f.Add(der)
@@ -55,8 +59,14 @@ func FuzzParse(f *testing.F) {
 
 // FuzzParseMembers is FuzzParse for lists of members.
 func FuzzParseMembers(f *testing.F) {
-	example, signer := readExample(f, "members")
-	f.Add(example)
+	var trusted []crypto.PublicKey
+	known := make(map[string]bool)
+	for _, name := range []string{"members", "recovered-members"} {
+		der, signer := readExample(f, name)
+		trusted = append(trusted, signer)
+		known[string(der)] = true
+		f.Add(der)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if l, err := parseMemberList(data); err == nil {
 			sameBytes(t, data, l.marshal)
@@ -71,12 +81,72 @@ func FuzzParseMembers(f *testing.F) {
 			return
 		}
 		sameBytes(t, data, u.signed.marshal)
-		_, err = u.Verify([]crypto.PublicKey{signer}, 2)
+		_, err = u.Verify(trusted, 2)
+		switch {
+		case err == nil && !known[string(data)]:
+			t.Errorf("a forgery verifies: %x", data)
+		case err != nil && !isIntegrity(err):
+			t.Error(err)
+		}
+		// The digest vouches for the bytes, whatever they are.
+		v, err := u.VerifyDigest(digestOf(data), 2)
+		switch {
+		case err == nil && !bytes.Equal(v.Bytes(), data):
+			t.Error("a list of other bytes")
+		case err != nil && !isIntegrity(err):
+			t.Error(err)
+		}
+	})
+}
+
+// FuzzParseProof is FuzzParse for proofs.
+func FuzzParseProof(f *testing.F) {
+	example, signer := readExample(f, "proof")
+	f.Add(example)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := parseProof(data); err == nil {
+			sameBytes(t, data, p.marshal)
+		} else if !isIntegrity(err) {
+			t.Errorf("proof: %v", err)
+		}
+		u, err := ParseProof(data)
+		if err != nil {
+			if !isIntegrity(err) {
+				t.Error(err)
+			}
+			return
+		}
+		sameBytes(t, data, u.signed.marshal)
+		_, err = u.Verify([]crypto.PublicKey{signer}, threeProven().KeyringID)
 		switch {
 		case err == nil && !bytes.Equal(data, example):
 			t.Errorf("a forgery verifies: %x", data)
 		case err != nil && !isIntegrity(err):
 			t.Error(err)
+		}
+	})
+}
+
+// FuzzParseInventory: what is read has no second form, and names key blobs
+// only.
+func FuzzParseInventory(f *testing.F) {
+	f.Add([]byte(threeText))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := ParseInventory(data)
+		if err != nil {
+			if !isIntegrity(err) || all != nil {
+				t.Errorf("%d blobs, %v", len(all), err)
+			}
+			return
+		}
+		for _, blob := range all {
+			if _, _, _, ok := ParseKeyPath(blob.Path); !ok {
+				t.Errorf("%q is in an inventory", blob.Path)
+			}
+		}
+		parts, err := MarshalInventory(all)
+		if err != nil || len(parts) != 1 || !bytes.Equal(parts[0], data) {
+			t.Errorf("%q is written again as %q, %v", data, parts, err)
 		}
 	})
 }
@@ -111,7 +181,8 @@ func FuzzName(f *testing.F) {
 
 // FuzzParseKeyPath: each object has one path.
 func FuzzParseKeyPath(f *testing.F) {
-	for _, p := range []string{"keys/payroll/1.1.cms", "keys/a/b/2147483647.3.cms", "keys/a/01.1.cms", "keys/../a/1.1.cms", "keyring/1.cms", "keyring/+1.cms"} {
+	for _, p := range []string{"keys/payroll/1.1.cms", "keys/a/b/2147483647.3.cms", "keys/a/01.1.cms", "keys/../a/1.1.cms", "keyring/1.cms", "keyring/+1.cms",
+		InventoryPath([32]byte{0xab}), ProofPath(make([]byte, 20), 7), "proofs/" + strings.Repeat("A", 40) + "/1.cms"} {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, p string) {
@@ -121,8 +192,19 @@ func FuzzParseKeyPath(f *testing.F) {
 		if number, ok := ParseMembersPath(p); ok && (MembersPath(number) != p || number < 1) {
 			t.Errorf("%q is read as list %d", p, number)
 		}
+		if digest, ok := ParseInventoryPath(p); ok && InventoryPath(digest) != p {
+			t.Errorf("%q is read as inventory %x", p, digest)
+		}
+		if keyID, number, ok := ParseProofPath(p); ok && (ProofPath(keyID, number) != p || len(keyID) != 20 || number < 1) {
+			t.Errorf("%q is read as proof %d of %x", p, number, keyID)
+		}
 		if validPath(p) == nil && (!fs.ValidPath(p) || path.Clean(p) != p) {
 			t.Errorf("%q is a path", p)
+		}
+		for dir := path.Dir(p); validPath(p) == nil && dir != "."; dir = path.Dir(dir) {
+			if !leadsToObjects(dir) {
+				t.Errorf("%q is a path that no list finds", p)
+			}
 		}
 	})
 }
