@@ -38,14 +38,14 @@ func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.B
 // checkSigner says whether a blob that is no recovery is signed by an owner, or by
 // one who was an owner when the blob was made, as an inventory says.
 func (k *Keyring) checkSigner(ctx context.Context, b *blob.Blob) error {
-	signer := k.chain.known[string(b.SignerKeyID())]
-	if m, ok := k.chain.members[keyID(signer)]; ok && m.Role == blob.Owner {
+	if k.chain.members[string(b.SignerKeyID())].Role == blob.Owner {
 		return nil
 	}
 	kept, err := k.chain.kept.hold(ctx, b.Digest())
 	if err != nil || kept {
 		return err
 	}
+	signer := k.chain.known[string(b.SignerKeyID())]
 	if signer.Role == blob.BackupAuthority {
 		return hint(fmt.Errorf("signed by the backup authority %q outside a recovery: %w", signer.Label, blob.ErrUntrusted),
 			"the signature of an authority counts only in a recovery")
@@ -81,7 +81,7 @@ func (k *Keyring) checkRecovered(ctx context.Context, b *blob.Blob) error {
 			return refuse("it is wrapped to %x, whom no list of members names since", holder.SubjectKeyID)
 		}
 	}
-	if m, ok := k.chain.members[string(b.SignerKeyID())]; !ok || m.Role != blob.BackupAuthority {
+	if k.chain.members[string(b.SignerKeyID())].Role != blob.BackupAuthority {
 		kept, err := k.chain.kept.hold(ctx, b.Digest())
 		if err != nil {
 			return err

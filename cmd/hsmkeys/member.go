@@ -88,8 +88,8 @@ func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error
 	if label == "" {
 		label = certificate.Subject.CommonName
 	}
-	if label == "" {
-		return blob.Member{}, usage("%q has no common name; give a --label", path)
+	if err := blob.ValidLabel(label); err != nil {
+		return blob.Member{}, usage("the label %q %v; give another with --label", label, err)
 	}
 	return blob.Member{Role: role, Label: label, Certificate: certificate}, nil
 }

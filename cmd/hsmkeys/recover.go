@@ -31,6 +31,9 @@ func recoverCommand() *cli.Command {
 					return usage("recover needs --from CERTIFICATE, --to CERTIFICATE and --reason WORDS")
 				}
 			}
+			if err := blob.ValidReason(c.String("reason")); err != nil {
+				return usage("--reason %v", err)
+			}
 			if err := validNames(c); err != nil {
 				return err
 			}

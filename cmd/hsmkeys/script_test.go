@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -49,6 +55,7 @@ func runScripts(t *testing.T, dir string) {
 			"ageencrypt": ageEncrypt,
 			"absent":     absent,
 			"losetoken":  loseToken,
+			"expired":    expired,
 		},
 	})
 }
@@ -244,6 +251,18 @@ func ageEncrypt(ts *testscript.TestScript, neg bool, args []string) {
 // losetoken LABEL: the token is gone with all that is on it, as after a fire.
 func loseToken(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(destroyToken(filepath.Join(filepath.Dir(ts.Getenv("SOFTHSM2_CONF")), "tokens"), args[0]))
+}
+
+// expired FILE: a certificate that expired at the end of 2020, in DER.
+func expired(ts *testscript.TestScript, neg bool, args []string) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "expired"}, NotAfter: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), der, 0o600))
 }
 
 // destroyToken finds a token by its label, which SoftHSM keeps in the clear.
