@@ -194,7 +194,12 @@ func (k *Keyring) history(ctx context.Context, name string, all revisions) ([]En
 		before[at] = b
 		entries = append(entries, k.entry(b))
 	}
-	return entries, nil
+	missing, err := k.chain.kept.missing(ctx, name, all)
+	if err == nil && len(missing) > 0 {
+		err = hint(fmt.Errorf("key %q, version %d, revision %d is gone: %w", name, missing[0].version, missing[0].revision, blob.ErrMisplaced),
+			"an inventory of the keyring names it; somebody has deleted it, put it back from a copy of the store")
+	}
+	return entries, err
 }
 
 // checkReplaces holds a blob against those before it. A later revision replaces the
@@ -240,6 +245,9 @@ func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string,
 			return
 		}
 		all, err := k.all(ctx)
+		if err == nil {
+			err = k.chain.kept.addNames(ctx, all)
+		}
 		if err != nil {
 			yield("", err)
 			return

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -23,8 +24,12 @@ type inventories struct {
 	read map[int]inventory
 }
 
-// inventory gives the paths of blobs by their digests.
-type inventory map[[sha256.Size]byte]string
+// inventory is the blobs of one inventory, by their digests and by the names of their
+// keys.
+type inventory struct {
+	digests map[[sha256.Size]byte]bool
+	names   map[string]revisions
+}
 
 func newInventories(store blob.Store, lists []*blob.VerifiedMembers) *inventories {
 	return &inventories{store: store, lists: lists, read: map[int]inventory{}}
@@ -37,10 +42,10 @@ func (i *inventories) of(ctx context.Context, number int) (inventory, error) {
 	if all, ok := i.read[number]; ok {
 		return all, nil
 	}
-	all := inventory{}
+	all := inventory{map[[sha256.Size]byte]bool{}, map[string]revisions{}}
 	for _, digest := range i.lists[number-1].List().Inventory {
 		if err := i.add(ctx, all, digest); err != nil {
-			return nil, hint(fmt.Errorf("inventory %x of list of members %d: %w", digest[:4], number, err),
+			return inventory{}, hint(fmt.Errorf("inventory %x of list of members %d: %w", digest[:4], number, err),
 				"it says what former members have signed; put it back from a copy of the store")
 		}
 	}
@@ -50,6 +55,9 @@ func (i *inventories) of(ctx context.Context, number int) (inventory, error) {
 
 func (i *inventories) add(ctx context.Context, all inventory, digest [sha256.Size]byte) error {
 	part, err := i.store.Get(ctx, blob.InventoryPath(digest))
+	if errors.Is(err, blob.ErrNotFound) { // a signed list names it, so it was there
+		return fmt.Errorf("%w: %w", err, blob.ErrMisplaced)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,7 +69,9 @@ func (i *inventories) add(ctx context.Context, all inventory, digest [sha256.Siz
 		return err
 	}
 	for _, e := range entries {
-		all[e.Digest] = e.Path
+		all.digests[e.Digest] = true
+		name, version, rev, _ := blob.ParseKeyPath(e.Path) // ParseInventory has seen that it is one
+		all.names[name] = append(all.names[name], revision{version, rev})
 	}
 	return nil
 }
@@ -73,11 +83,46 @@ func (i *inventories) hold(ctx context.Context, digest [sha256.Size]byte) (bool,
 		if err != nil {
 			return false, err
 		}
-		if _, ok := all[digest]; ok {
+		if all.digests[digest] {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// missing gives the blobs of a key that an inventory names and the store does not
+// have: they were there once, and blobs are never deleted.
+func (i *inventories) missing(ctx context.Context, name string, there revisions) (revisions, error) {
+	var missing revisions
+	for number := range i.lists {
+		all, err := i.of(ctx, number+1)
+		if err != nil {
+			return nil, err
+		}
+		for _, at := range all.names[name] {
+			if !slices.Contains(there, at) {
+				missing = append(missing, at)
+			}
+		}
+	}
+	missing.sort()
+	return missing, nil
+}
+
+// addNames adds the keys that inventories name and the store does not have.
+func (i *inventories) addNames(ctx context.Context, keys map[string]revisions) error {
+	for number := range i.lists {
+		all, err := i.of(ctx, number+1)
+		if err != nil {
+			return err
+		}
+		for name := range all.names {
+			if _, ok := keys[name]; !ok {
+				keys[name] = nil
+			}
+		}
+	}
+	return nil
 }
 
 // takeInventory reads and verifies the blobs of the store, stores the inventory of

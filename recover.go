@@ -122,7 +122,7 @@ func (r *Recovery) one(ctx context.Context, ref Ref) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if _, ok := there[b.Digest()]; !ok || k.isToday(b) { // made since, by this recovery or an owner
+		if !there.digests[b.Digest()] || k.isToday(b) { // made since, by this recovery or an owner
 			return Result{Entry: k.entry(b)}, nil
 		}
 		next, err := k.wrapAgain(ctx, b, &r.note)

@@ -457,9 +457,40 @@ func TestALostInventoryIsNotTakenForAnEmptyOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Show(context.Background(), hsmkeys.Ref{Name: "from-branch"}); err == nil || !strings.Contains(err.Error(), "inventory") {
+		if _, err := k.Show(context.Background(), hsmkeys.Ref{Name: "from-branch"}); !errors.Is(err, blob.ErrIntegrity) || !strings.Contains(err.Error(), "inventory") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestADeletedBlobIsMissedAfterARecovery deletes what an inventory names: the newest
+// version of a key, and a whole key.
+func TestADeletedBlobIsMissedAfterARecovery(t *testing.T) {
+	ctx := context.Background()
+	office, vault, spare, k, store, dir := threesome(t)
+	if _, err := k.Rotate(ctx, "payroll"); err != nil {
+		t.Fatal(err)
+	}
+	create(t, k, "other")
+	recoverAll(t, vault.join(t, store, office), office.cert, spare.member(blob.Owner, "spare"))
+	k = spare.join(t, store, vault)
+	for _, gone := range []string{"keys/payroll/2.1.cms", "keys/payroll/2.2.cms", "keys/other/1.1.cms", "keys/other/1.2.cms"} {
+		if err := os.Remove(filepath.Join(dir, gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	missed := 0
+	for name, err := range k.Verify(ctx) {
+		if !errors.Is(err, blob.ErrMisplaced) || !strings.Contains(err.Error(), "is gone") {
+			t.Errorf("%s: %v", name, err)
+		}
+		missed++
+	}
+	if missed != 2 {
+		t.Errorf("%d keys are missed", missed)
+	}
+	if _, err := k.History(ctx, "payroll"); !errors.Is(err, blob.ErrMisplaced) {
+		t.Errorf("history: %v", err)
 	}
 }
 

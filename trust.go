@@ -100,7 +100,7 @@ func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(str
 	if err != nil {
 		return err
 	}
-	if _, ok := there[[32]byte(d.Replaces)]; !ok {
+	if !there.digests[[32]byte(d.Replaces)] {
 		return refuse("what it replaces was not there when the recovery began")
 	}
 	source, err := k.load(ctx, d.Name, revision{d.Version, d.Revision - 1})
