@@ -94,7 +94,7 @@ func threesome(t *testing.T) (office, vault, spare *site, k *hsmkeys.Keyring, st
 // TestListsOfMembersThatAreRefused signs lists as nobody may, with keys of the
 // keyring itself.
 func TestListsOfMembersThatAreRefused(t *testing.T) {
-	office, vault, spare, k, store, dir := threesome(t)
+	office, vault, spare, _, store, dir := threesome(t)
 	other := newSite(t, "other")
 	at3 := filepath.Join(dir, blob.MembersPath(3))
 	newOwner := spare.member(blob.Owner, "spare")
@@ -147,7 +147,6 @@ func TestListsOfMembersThatAreRefused(t *testing.T) {
 	if _, err := office.open(store); err != nil {
 		t.Errorf("without an attack: %v", err)
 	}
-	_ = k
 }
 
 func TestAFormerOwnersListIsRefused(t *testing.T) {
@@ -166,7 +165,7 @@ func TestAFormerOwnersListIsRefused(t *testing.T) {
 // TestAnOldStateIsRefused puts back what was there before a member was removed, and
 // another list in the place of the newest.
 func TestAnOldStateIsRefused(t *testing.T) {
-	office, vault, spare, k, store, dir := threesome(t)
+	office, _, spare, k, store, dir := threesome(t)
 	remove(t, k, blob.BackupAuthority, "vault") // list 3
 	genuine, err := os.ReadFile(filepath.Join(dir, blob.MembersPath(3)))
 	if err != nil {
@@ -194,12 +193,11 @@ func TestAnOldStateIsRefused(t *testing.T) {
 	if _, err := office.open(store); err != nil {
 		t.Errorf("when all is well again: %v", err)
 	}
-	_ = vault
 }
 
 func TestJoinWithTheWrongVoucher(t *testing.T) {
 	office, vault, spare, k, store, _ := threesome(t)
-	k = add(t, k, spare.member(blob.Owner, "spare"))
+	add(t, k, spare.member(blob.Owner, "spare"))
 	for name, voucher := range map[string]*site{"who has signed nothing": vault, "oneself": spare, "a stranger": newSite(t, "stranger")} {
 		_, err := hsmkeys.Join(context.Background(), spare.tok, spare.pair, store, nil, voucher.cert)
 		if !errors.Is(err, blob.ErrUntrusted) {
@@ -217,7 +215,6 @@ func TestJoinWithTheWrongVoucher(t *testing.T) {
 	if _, err := spare.open(store); err != nil {
 		t.Errorf("after joining: %v", err)
 	}
-	_ = k
 }
 
 // TestRecoveredBlobsThatAreRefused begins a recovery, and then has the authority
@@ -316,7 +313,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 // the check value tells, and expects the new owner not to put its name to it.
 func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 	ctx := context.Background()
-	office, vault, _, k, store, _ := threesome(t)
+	office, _, _, k, store, _ := threesome(t)
 	// The owner itself has signed a blob that holds another key than it says.
 	digest := digestOf(t, store, "payroll", 1, 1)
 	wrong, err := signAs(t, office, k, "payroll", func(d *blob.Descriptor, c *blob.Content) {
@@ -339,7 +336,6 @@ func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 			t.Errorf("prove: %+v", r)
 		}
 	}
-	_ = vault
 }
 
 func TestTwoOwners(t *testing.T) {
@@ -401,7 +397,7 @@ func TestTwoOwners(t *testing.T) {
 
 func TestMembersThatCannotGoOrCome(t *testing.T) {
 	ctx := context.Background()
-	office, vault, spare, k, _, _ := threesome(t)
+	_, vault, spare, k, _, _ := threesome(t)
 	nobody := func(err error) { t.Error(err) }
 	if _, err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
 		t.Errorf("the last owner: %v", err)
@@ -419,7 +415,6 @@ func TestMembersThatCannotGoOrCome(t *testing.T) {
 	if _, err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
 		t.Errorf("oneself: %v", err)
 	}
-	_ = office
 }
 
 // TestABadBlobDoesNotKeepAnOwnerIn plants a blob that does not verify.
@@ -496,7 +491,7 @@ func TestADeletedBlobIsMissedAfterARecovery(t *testing.T) {
 
 func TestPinsInADirectory(t *testing.T) {
 	ctx := context.Background()
-	office, _, _, k, store, dir := threesome(t)
+	office, _, _, _, store, dir := threesome(t)
 	state := filepath.Join(t.TempDir(), "a", "b")
 	pins := hsmkeys.PinsOn(nil, state)
 	k, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins)
