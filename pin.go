@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -144,9 +145,10 @@ func readPin(path string) (string, error) {
 	return strings.TrimSuffix(string(value), "\n"), err
 }
 
-// keep stores a pin, then removes those of the same keyring that it takes the
-// place of, and says where it is. A crash between the two leaves both, of which
-// the higher counts.
+// keep stores a pin, then removes older ones of the same keyring, and says where it
+// is. The one before it stays: SoftHSM does not always show a record that is made at
+// this moment to another process, and a token without any pin would take whatever
+// the storage shows. Of several, the highest counts.
 func (p *Pins) keep(ctx context.Context, pin Pin) (where string, err error) {
 	if p.token != nil {
 		err := p.keepOnToken(ctx, pin)
@@ -171,8 +173,12 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range records {
-		if old, err := ParsePin(string(r.Value)); err == nil && old.before(pin) {
+	pins := make([]Pin, len(records))
+	for i, r := range records {
+		pins[i], _ = ParsePin(string(r.Value)) // what is no pin is nobody's predecessor
+	}
+	for i, r := range records {
+		if pins[i].outdated(pin, pins) {
 			if err := p.token.DeleteRecord(ctx, r); err != nil {
 				return err
 			}
@@ -181,9 +187,14 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin) error {
 	return nil
 }
 
-// before says whether another pin takes the place of this one.
+// before says whether a pin is an older one of the same keyring.
 func (p Pin) before(next Pin) bool {
 	return p.Pair == next.Pair && p.First == next.First && p.Number < next.Number
+}
+
+// outdated says whether a pin is neither the newest nor the one before it.
+func (p Pin) outdated(newest Pin, all []Pin) bool {
+	return slices.ContainsFunc(all, func(between Pin) bool { return p.before(between) && between.before(newest) })
 }
 
 // keepInFile stores a pin in a file of its own, as each on the token is an object
@@ -198,14 +209,15 @@ func (p *Pins) keepInFile(pin Pin) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, f := range files {
-		path := filepath.Join(dir, f.Name())
-		value, err := readPin(path)
-		if err != nil {
-			continue // another process has removed it
+	pins := make([]Pin, len(files))
+	for i, f := range files {
+		if value, err := readPin(filepath.Join(dir, f.Name())); err == nil { // or another process has removed it
+			pins[i], _ = ParsePin(value)
 		}
-		if old, err := ParsePin(value); err == nil && old.before(pin) {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	}
+	for i, f := range files {
+		if pins[i].outdated(pin, pins) {
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return "", err
 			}
 		}

@@ -491,7 +491,7 @@ func TestADeletedBlobIsMissedAfterARecovery(t *testing.T) {
 
 func TestPinsInADirectory(t *testing.T) {
 	ctx := context.Background()
-	office, _, _, _, store, dir := threesome(t)
+	office, _, spare, _, store, dir := threesome(t)
 	state := filepath.Join(t.TempDir(), "a", "b")
 	pins := hsmkeys.PinsOn(nil, state)
 	k, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins)
@@ -501,16 +501,39 @@ func TestPinsInADirectory(t *testing.T) {
 	if s := k.State(); !strings.HasPrefix(s.Where, state) || s.Before != 0 || s.Number != 2 {
 		t.Errorf("%+v", s)
 	}
-	remove(t, k, blob.BackupAuthority, "vault")
-	if files, err := filepath.Glob(filepath.Join(state, "*", "*")); err != nil || len(files) != 1 {
+	k = remove(t, k, blob.BackupAuthority, "vault")
+	k = add(t, k, spare.member(blob.BackupAuthority, "spare"))
+	// The newest and, for a reader at the wrong moment, the one before it.
+	if files, err := filepath.Glob(filepath.Join(state, "*", "*")); err != nil || len(files) != 2 {
 		t.Errorf("%v, %v", files, err)
 	}
-	if k, err = hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); err != nil || k.State() != (hsmkeys.State{Number: 3, Before: 3}) {
+	if k, err = hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); err != nil || k.State() != (hsmkeys.State{Number: 4, Before: 4}) {
 		t.Errorf("%+v, %v", k.State(), err)
 	}
-	os.Remove(filepath.Join(dir, blob.MembersPath(3)))
+	os.Remove(filepath.Join(dir, blob.MembersPath(4)))
 	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, hsmkeys.ErrRollback) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestPinsOnTheToken changes the list of members many times, and counts what is kept.
+func TestPinsOnTheToken(t *testing.T) {
+	office, vault, _, k, _, _ := threesome(t)
+	for range 3 {
+		k = remove(t, k, blob.BackupAuthority, "vault")
+		k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	}
+	if s := k.State(); s.Number != 8 || !strings.HasPrefix(s.Where, "token office") {
+		t.Errorf("%+v", s)
+	}
+	records, err := office.tok.Records(context.Background())
+	if err != nil || len(records) != 2 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for _, r := range records {
+		if p, err := hsmkeys.ParsePin(string(r.Value)); err != nil || p.Keyring != k.ID() || p.Number < 7 {
+			t.Errorf("%+v, %v", p, err)
+		}
 	}
 }
 

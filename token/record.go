@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -25,21 +26,19 @@ const (
 // errGone is for a record that another process has deleted since it was found.
 var errGone = errors.New("a record went away while it was read")
 
-// Records reads our records. Only those that are CKA_PRIVATE count: nobody
+// Records reads our records. On SoftHSM one that is made or deleted at this moment
+// may be missed: who replaces a record lets the one before it stand as well.
+//
+// Only those that are CKA_PRIVATE count: nobody
 // without the PIN can make, change or see one, while anybody can write a public data
 // object with our name to most tokens.
 func (t *Token) Records(ctx context.Context) ([]Record, error) {
-	const op, tries = "read records", 8
-	var all []Record
-	var err error
-	// Who replaces a record makes the new one before it deletes the old one; so
-	// to start again is to find the new one.
-	for range tries {
-		if all, err = t.records(ctx); !errors.Is(err, errGone) {
-			break
-		}
+	all, err := t.records(ctx)
+	for try := 1; try < attachTries && errors.Is(err, errGone); try++ {
+		time.Sleep(attachPause)
+		all, err = t.records(ctx)
 	}
-	return all, t.fail(op, nil, err)
+	return all, t.fail("read records", nil, err)
 }
 
 func (t *Token) records(ctx context.Context) ([]Record, error) {
@@ -56,7 +55,8 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
 				attr(pkcs11.CKA_PRIVATE, nil), attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_VALUE, nil),
 			})
-			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_GENERAL_ERROR) {
+			// What SoftHSM says of an object that is written or deleted meanwhile.
+			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
 				return fmt.Errorf("%w: %w", errGone, err)
 			}
 			if err != nil {
@@ -79,24 +79,33 @@ func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error
 	if len(value) == 0 || len(value) > maxRecord {
 		return t.fail(op, ErrUnsupported, fmt.Errorf("%d bytes, it has 1 to %d", len(value), maxRecord))
 	}
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+	err := t.addRecord(ctx, label, value)
+	// SoftHSM says so while another process writes to the token.
+	for try := 1; try < attachTries && is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID); try++ {
+		time.Sleep(attachPause)
+		err = t.addRecord(ctx, label, value)
+	}
+	if refusesRecords(err) {
+		return t.fail(op, ErrUnsupported, err)
+	}
+	return t.fail(op, nil, err)
+}
+
+func (t *Token) addRecord(ctx context.Context, label string, value []byte) error {
+	return t.with(ctx, func(s pkcs11.SessionHandle) error {
 		handle, err := t.ctx.CreateObject(s, record(label, value))
 		if err != nil {
 			return err
 		}
 		back, err := t.readValue(s, handle)
 		if err == nil && !bytes.Equal(back, value) {
-			err = t.fail(op, ErrUnsupported, errors.New("the token gives back another value"))
+			err = t.fail("read the record back", ErrUnsupported, errors.New("the token gives back another value"))
 		}
 		if err != nil {
 			return also(err, t.destroyQuietly(s, handle))
 		}
 		return nil
 	})
-	if refusesRecords(err) {
-		return t.fail(op, ErrUnsupported, err)
-	}
-	return t.fail(op, nil, err)
 }
 
 // refusesRecords says whether a token has no place for data objects, for good: the

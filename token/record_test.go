@@ -1,0 +1,194 @@
+package token
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+)
+
+func records(t *testing.T, tok *Token) []string {
+	t.Helper()
+	all, err := tok.Records(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values []string
+	for _, r := range all {
+		values = append(values, r.Label+"="+string(r.Value))
+	}
+	return values
+}
+
+func TestRecordsSurvive(t *testing.T) {
+	ctx := context.Background()
+	st := newToken(t)
+	tok, err := Open(ctx, config(st))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := records(t, tok); len(got) != 0 {
+		t.Errorf("a new token has %q", got)
+	}
+	if err := tok.AddRecord(ctx, "a", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tok.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tok = open(t, st)
+	if got := records(t, tok); fmt.Sprint(got) != "[a=1]" {
+		t.Errorf("%q", got)
+	}
+	all, err := tok.Records(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it is gone already
+		if err := tok.DeleteRecord(ctx, all[0]); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := records(t, tok); len(got) != 0 {
+		t.Errorf("after deleting: %q", got)
+	}
+	for _, value := range [][]byte{nil, make([]byte, maxRecord+1)} {
+		want(t, tok.AddRecord(ctx, "a", value), ErrUnsupported)
+	}
+}
+
+func TestRecordsAreSeenAndMadeWithThePINOnly(t *testing.T) {
+	ctx := context.Background()
+	st := newToken(t)
+	planted := record("a", []byte("planted"))
+	for _, a := range planted {
+		if a.Type == pkcs11.CKA_PRIVATE {
+			*a = *attr(pkcs11.CKA_PRIVATE, false)
+		}
+	}
+	plant(t, st, planted)
+	if err := (attack{Create: [][]rawAttribute{rawAttributes(record("a", []byte("private")))}}).run(t, st); err == nil {
+		t.Error("a private record was made without a PIN")
+	}
+	tok := open(t, st)
+	if err := tok.AddRecord(ctx, "a", []byte("ours")); err != nil {
+		t.Fatal(err)
+	}
+	if got := records(t, tok); fmt.Sprint(got) != "[a=ours]" {
+		t.Errorf("%q", got)
+	}
+	if err := tok.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := config(st)
+	c.PIN = nil
+	stranger, err := Open(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if got := records(t, stranger); len(got) != 0 {
+		t.Errorf("without the PIN: %q", got)
+	}
+}
+
+// TestARecordIsThereWhileItIsReplaced replaces a record all the time, in one Token,
+// while another reads. The last but one stands as well, see Records.
+func TestARecordIsThereWhileItIsReplaced(t *testing.T) {
+	ctx := context.Background()
+	st := newToken(t)
+	writer, reader := open(t, st), open(t, st)
+	if err := writer.AddRecord(ctx, "pin", []byte("0")); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	done := make(chan struct{})
+	all.Go(func() {
+		defer close(done)
+		for i := 1; i <= 50; i++ {
+			before, err := writer.Records(ctx)
+			if err == nil {
+				err = writer.AddRecord(ctx, "pin", fmt.Append(nil, i))
+			}
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			for _, r := range before {
+				if n, err := strconv.Atoi(string(r.Value)); err != nil || n >= i-1 {
+					continue
+				}
+				if err := writer.DeleteRecord(ctx, r); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	reads := 0
+	for more := true; more; reads++ {
+		select {
+		case <-done:
+			more = false
+		default:
+		}
+		if got := records(t, reader); len(got) == 0 {
+			t.Error("there was a moment without a record")
+		}
+	}
+	all.Wait() // also when the reader has given up
+	if got := records(t, reader); reads < 10 || !slices.Contains(got, "pin=50") {
+		t.Errorf("%q after %d reads", got, reads)
+	}
+}
+
+func TestCheckValueOfAnUnwrappedKey(t *testing.T) {
+	ctx := context.Background()
+	_, p := newPair(t)
+	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 24}, {WrapKeys, 32}, {EncryptData, 32}, {Authenticate, 32}, {Authenticate, 64}} {
+		key := generate(t, p.token, spec)
+		made, err := key.CheckValue(ctx)
+		if err != nil || len(made) != 3 {
+			t.Fatalf("%v: %x, %v", spec, made, err)
+		}
+		again, err := p.UnwrapTransit(ctx, spec, wrap(t, key, p.public))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		got, err := again.CheckValue(ctx)
+		if err != nil || got == nil && spec.Use != Authenticate || got != nil && string(got) != string(made) {
+			t.Errorf("%v: made with %x, unwrapped with %x, %v", spec, made, got, err)
+		}
+		t.Logf("%v: %x", spec, got)
+	}
+}
+
+func TestRehearse(t *testing.T) {
+	ctx := context.Background()
+	_, p := newPair(t)
+	other := makePair(t, p.token, "other", 2048)
+	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 32}, {EncryptData, 24}, {Authenticate, 48}} {
+		key := generate(t, p.token, spec)
+		made, err := key.CheckValue(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped := wrap(t, key, p.public)
+		got, err := p.Rehearse(ctx, spec, wrapped)
+		if err != nil || got != nil && string(got) != string(made) {
+			t.Errorf("%v: %x, %v; it was made with %x", spec, got, err, made)
+		}
+		_, err = other.Rehearse(ctx, spec, wrapped)
+		want(t, err, ErrWrapped)
+		wrapped.Key[100] ^= 1
+		_, err = p.Rehearse(ctx, spec, wrapped)
+		want(t, err, ErrWrapped)
+		_, err = p.Rehearse(ctx, spec, Wrapped{crypto.SHA1, nil})
+		want(t, err, ErrWrapped)
+	}
+}
