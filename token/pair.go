@@ -242,6 +242,9 @@ func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 // Public is the *rsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
 
+// Signing is the key that signs for the pair, which is the pair itself.
+func (p *KeyPair) Signing() crypto.Signer { return p }
+
 // PSS says whether the token signs with RSASSA-PSS.
 func (p *KeyPair) PSS() bool { return p.token.info.Can.SignPSS }
 
