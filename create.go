@@ -2,7 +2,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"time"
@@ -74,7 +73,7 @@ func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
 // make lets the token generate a session key, and stores it as the first revision
 // of what the descriptor says.
 func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
-	key, err := k.token.Generate(ctx, spec(algorithm, d.Purpose))
+	key, err := k.pair.Generate(ctx, spec(algorithm, d.Purpose))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +89,7 @@ func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 }
 
 // seal wraps a session key to today's members, signs the blob and stores it.
-func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key *token.Transit) (*blob.Blob, error) {
+func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
 	for _, m := range k.chain.newest.Members {
 		r, err := wrapTo(ctx, key, m)
@@ -99,27 +98,29 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 		}
 		content.Recipients = append(content.Recipients, r)
 	}
-	b, err := blob.Sign(d, content, k.pair, scheme(k.pair), time.Now())
+	b, err := blob.Sign(d, content, k.pair.Signing(), scheme(k.pair), time.Now())
 	if err != nil {
 		return nil, err
 	}
 	return b, k.store.Put(ctx, blob.KeyPath(d.Name, d.Version, d.Revision), b.Bytes())
 }
 
-func wrapTo(ctx context.Context, key *token.Transit, m blob.Member) (blob.Recipient, error) {
-	public, ok := m.Certificate.PublicKey.(*rsa.PublicKey)
-	if !ok {
-		return blob.Recipient{}, fmt.Errorf("a %T cannot be wrapped to: %w", m.Certificate.PublicKey, token.ErrUnsupported)
-	}
-	id, err := blob.SubjectKeyID(public)
+func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipient, error) {
+	id, err := blob.SubjectKeyID(m.Certificate.PublicKey)
 	if err != nil {
 		return blob.Recipient{}, err
 	}
-	wrapped, err := key.Wrap(ctx, public, token.CertifiedOAEPHash(m.Certificate))
+	wrapped, err := key.Wrap(ctx, m.Certificate.PublicKey, token.CertifiedOAEPHash(m.Certificate))
 	if err != nil {
 		return blob.Recipient{}, err
 	}
-	return blob.Recipient{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: wrapped.Hash, EncryptedKey: wrapped.Key}}, nil
+	r := blob.Recipient{SubjectKeyID: id}
+	if wrapped.Ephemeral != nil {
+		r.Agreement = &blob.KeyAgreement{Ephemeral: wrapped.Ephemeral, EncryptedKey: wrapped.Key}
+	} else {
+		r.Transport = &blob.KeyTransport{OAEPHash: wrapped.Hash, EncryptedKey: wrapped.Key}
+	}
+	return r, nil
 }
 
 // spec translates what a blob says of its key into what a token is asked for.

@@ -1,6 +1,7 @@
 package hsmkeys
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -53,12 +54,13 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		case r.Transport != nil:
 			h.Wrapping = "RSA-OAEP " + r.Transport.OAEPHash.String()
 		default:
-			h.Wrapping = "ECDH"
+			h.Wrapping = "ECDH, AES-256 key wrap"
 		}
 		e.Holders = append(e.Holders, h)
 	}
-	if k.token != nil {
-		e.Residence = "token"
+	if k.pair != nil {
+		where, _ := k.pair.Residence(context.Background()) // where that fails, opening the key says so
+		e.Residence = string(where)
 	}
 	return e
 }

@@ -59,10 +59,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	if err := refuseFounded(ctx, store); err != nil {
 		return nil, err
 	}
-	certificate, err := pair.Certificate(ctx)
-	if err == nil && certificate == nil {
-		certificate, err = pair.Certify(ctx, label)
-	}
+	certificate, err := certificateOf(ctx, pair, label)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +79,30 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 		return nil, fmt.Errorf("store the first list of members: %w", err)
 	}
 	return OpenKeyring(ctx, t, pair, store, pins)
+}
+
+// certificateOf gives the pair's certificate: its own, or one that somebody has issued
+// for it and that session keys can be wrapped to, or a new one.
+func certificateOf(ctx context.Context, pair *token.KeyPair, label string) (*x509.Certificate, error) {
+	if c, err := pair.Certificate(ctx); err != nil || c != nil {
+		return c, err
+	}
+	issued, err := pair.IssuedCertificate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if issued != nil && CheckRecipient(issued, time.Now()) == nil {
+		// Anybody can have written it to the token: with a false OAEP hash in it
+		// nobody could open what is wrapped to it.
+		hash, err := pair.OAEPHash(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if hash == 0 || hash == token.CertifiedOAEPHash(issued) {
+			return issued, nil
+		}
+	}
+	return pair.Certify(ctx, label)
 }
 
 func refuseFounded(ctx context.Context, store blob.Store) error {
@@ -141,12 +162,16 @@ var ErrRole = errors.New("not for this member")
 // errNoToken is for a keyring that was opened with a certificate.
 var errNoToken = errors.New("the keyring was opened without a token")
 
-// scheme is the signature that the pair's token can make.
+// scheme is the signature that the pair can make.
 func scheme(pair *token.KeyPair) blob.SignatureScheme {
-	if pair.PSS() {
+	switch pair.Scheme() {
+	case token.PSS:
 		return blob.RSAPSS
+	case token.ECDSA:
+		return blob.ECDSA
+	default:
+		return blob.RSAPKCS1v15
 	}
-	return blob.RSAPKCS1v15
 }
 
 // randomID takes 16 bytes from the token's random number generator.

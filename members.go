@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
@@ -17,21 +18,31 @@ import (
 // ErrCertificate is for a certificate to which no session key should be wrapped.
 var ErrCertificate = errors.New("certificate refused")
 
-// CheckRecipient says whether session keys may be wrapped to a certificate: an RSA
-// key of at least 2048 bits (NIST SP 800-131A §6), valid today, whose key usage,
-// where it has one, allows keyEncipherment (RFC 5280 §4.2.1.3).
+// CheckRecipient says whether session keys may be wrapped to a certificate: RSA of at
+// least 2048 bits (NIST SP 800-131A §6) or EC on P-256, P-384 or P-521, valid today,
+// whose key usage, where it has one, allows keyEncipherment or for EC keyAgreement (RFC
+// 5280 §4.2.1.3).
 func CheckRecipient(c *x509.Certificate, now time.Time) error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{ErrCertificate}, args...)...)
 	}
-	key, ok := c.PublicKey.(*rsa.PublicKey)
+	usage, name := x509.KeyUsageKeyEncipherment, "encrypting keys (keyEncipherment)"
+	switch key := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() < 2048 {
+			return refuse("RSA with %d bits is too weak, it needs 2048", key.N.BitLen())
+		}
+	case *ecdsa.PublicKey:
+		if _, err := blob.SubjectKeyID(key); err != nil {
+			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can be wrapped to", token.ErrUnsupported, key.Curve.Params().Name)
+		}
+		usage, name = x509.KeyUsageKeyAgreement, "agreeing on keys (keyAgreement)"
+	default:
+		return refuse("%w: a %v key, and only RSA and EC can be wrapped to", token.ErrUnsupported, c.PublicKeyAlgorithm)
+	}
 	switch {
-	case !ok:
-		return fmt.Errorf("%w: %w: a %v key, and only RSA can be wrapped to", ErrCertificate, token.ErrUnsupported, c.PublicKeyAlgorithm)
-	case key.N.BitLen() < 2048:
-		return refuse("RSA with %d bits is too weak, it needs 2048", key.N.BitLen())
-	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageKeyEncipherment == 0:
-		return refuse("its key usage does not allow encrypting keys (keyEncipherment)")
+	case c.KeyUsage != 0 && c.KeyUsage&usage == 0:
+		return refuse("its key usage does not allow %s", name)
 	case now.Before(c.NotBefore):
 		return refuse("it is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
 	case now.After(c.NotAfter):

@@ -92,11 +92,14 @@ func (k *Keyring) checkKey(ctx context.Context, b *blob.Blob, wrapped token.Wrap
 // ours gives what in a blob is wrapped to the token's pair.
 func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
 	r, ok := b.Recipient(k.self)
-	if !ok || r.Transport == nil {
-		return token.Wrapped{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
-			"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
+	switch {
+	case ok && r.Transport != nil:
+		return token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil
+	case ok && r.Agreement != nil:
+		return token.Wrapped{Ephemeral: r.Agreement.Ephemeral, Key: r.Agreement.EncryptedKey}, nil
 	}
-	return token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil
+	return token.Wrapped{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
+		"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
 }
 
 func specOf(b *blob.Blob) token.Spec { return spec(b.Algorithm(), b.Descriptor().Purpose) }

@@ -84,7 +84,7 @@ func (k *Keyring) wrapAgain(ctx context.Context, b *blob.Blob, recovery *blob.Re
 
 // checkValue holds a key that was unwrapped against the check value in its blob,
 // where the blob has one and the token can tell.
-func checkValue(ctx context.Context, key *token.Transit, b *blob.Blob) error {
+func checkValue(ctx context.Context, key token.Transit, b *blob.Blob) error {
 	want := b.Descriptor().CheckValue
 	if want == nil {
 		return nil

@@ -59,7 +59,7 @@ func BenchmarkRawUnwrap(b *testing.B) {
 	spec := Spec{WrapKeys, 32}
 	wrapped := wrap(b, generate(b, p.token, spec), p.public)
 	each(b, func() raw { return session(b) }, func(r raw) error {
-		key, err := r.UnwrapKey(r.session, oaep(wrapped.Hash), p.private, wrapped.Key, spec.inUse())
+		key, err := r.UnwrapKey(r.session, oaep(wrapped.Hash), p.private.handle, wrapped.Key, spec.inUse())
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func BenchmarkRawSign(b *testing.B) {
 	digest := sha256.Sum256(nil)
 	parameters := pkcs11.NewPSSParams(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, 32)
 	each(b, func() raw { return session(b) }, func(r raw) error {
-		if err := r.SignInit(r.session, mechanism(pkcs11.CKM_RSA_PKCS_PSS, parameters), p.private); err != nil {
+		if err := r.SignInit(r.session, mechanism(pkcs11.CKM_RSA_PKCS_PSS, parameters), p.private.handle); err != nil {
 			return err
 		}
 		_, err := r.Sign(r.session, digest[:])

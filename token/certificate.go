@@ -68,11 +68,10 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 		NotAfter:     noExpiry,
 		SubjectKeyId: SubjectKeyID(p.public),
 		// Signs key blobs, receives session keys.
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		KeyUsage: x509.KeyUsageDigitalSignature | p.recipientUsage(),
 		// Not a certification authority.
 		BasicConstraintsValid: true,
-		// PKCS #1 v1.5: what every reader of certificates knows.
-		SignatureAlgorithm: x509.SHA256WithRSA,
+		SignatureAlgorithm:    p.certificateAlgorithm(),
 	}
 	if hash == crypto.SHA256 {
 		template.ExtraExtensions = []pkix.Extension{{Id: oidCapabilities, Value: oaepSHA256}}
@@ -94,13 +93,37 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 	return c, nil
 }
 
-func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
-	leave, err := p.token.enter()
-	if err != nil {
-		return err
+// recipientUsage is how session keys are wrapped to the pair (RFC 5280 §4.2.1.3).
+func (p *KeyPair) recipientUsage() x509.KeyUsage {
+	if isRSA(p.public) {
+		return x509.KeyUsageKeyEncipherment
 	}
-	defer leave()
-	return p.token.c11.ImportCertificateWithLabel(p.id, []byte(p.label), c)
+	return x509.KeyUsageKeyAgreement
+}
+
+// certificateAlgorithm is PKCS #1 v1.5 for RSA, which every reader of certificates
+// knows, and for EC ECDSA with the hash of the curve.
+func (p *KeyPair) certificateAlgorithm() x509.SignatureAlgorithm {
+	switch {
+	case isRSA(p.public):
+		return x509.SHA256WithRSA
+	case p.signatureHash() == crypto.SHA384:
+		return x509.ECDSAWithSHA384
+	case p.signatureHash() == crypto.SHA512:
+		return x509.ECDSAWithSHA512
+	default:
+		return x509.ECDSAWithSHA256
+	}
+}
+
+// storeCertificate puts it on the token, where it takes one: many cards and TPMs are
+// written by their own tools alone, and the keyring has the certificate as well.
+func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
+	err := p.token.crypto11(func() error { return p.token.c11.ImportCertificateWithLabel(p.id, []byte(p.label), c) })
+	if len(p.id) == 0 || p.label == "" || refuses(err) || refusesRecords(err) {
+		return nil
+	}
+	return err
 }
 
 // Certificate gives the pair's self-signed certificate from the token, or nil
@@ -110,6 +133,22 @@ func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
 // one to the token that has the pair's public key, and says about its holder what
 // they like, such as an OAEP hash that the token does not take.
 func (p *KeyPair) Certificate(ctx context.Context) (*x509.Certificate, error) {
+	return p.latest(ctx, true)
+}
+
+// IssuedCertificate gives the certificate on the token that somebody else has issued
+// for the pair, such as a certification authority, or nil where there is none. Its
+// public key is the pair's; what else it says, anybody may have written.
+func (p *KeyPair) IssuedCertificate(ctx context.Context) (*x509.Certificate, error) {
+	return p.latest(ctx, false)
+}
+
+// latest is the certificate with the latest beginning, among those that the pair has
+// signed itself or among the others.
+func (p *KeyPair) latest(ctx context.Context, own bool) (*x509.Certificate, error) {
+	if len(p.id) == 0 {
+		return nil, nil // no certificate can be known to be its own
+	}
 	all, err := p.token.certificates(ctx, p.id)
 	if err != nil {
 		return nil, err
@@ -123,10 +162,8 @@ func (p *KeyPair) Certificate(ctx context.Context) (*x509.Certificate, error) {
 		if !p.public.Equal(c.PublicKey) {
 			return nil, p.token.fail("read the certificate", ErrPlanted, nil)
 		}
-		if c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil {
-			continue
-		}
-		if latest == nil || c.NotBefore.After(latest.NotBefore) {
+		signed := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+		if signed == own && (latest == nil || c.NotBefore.After(latest.NotBefore)) {
 			latest = c
 		}
 	}

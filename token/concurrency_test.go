@@ -61,7 +61,7 @@ func TestConcurrentUse(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := rsa.VerifyPSS(p.public, crypto.SHA256, digest[:], signature, nil); err != nil {
+		if err := rsa.VerifyPSS(rsaOf(p), crypto.SHA256, digest[:], signature, nil); err != nil {
 			t.Error(err)
 		}
 		return nil

@@ -25,6 +25,7 @@ var (
 	ErrUnsupported = errors.New("not supported by the token")
 	ErrWrapped     = errors.New("wrapped key does not hold")
 	ErrClosed      = errors.New("closed")
+	ErrResidence   = errors.New("session keys cannot live on the token")
 	ErrURI         = errors.New("not a usable token name")
 )
 

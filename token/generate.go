@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -22,17 +24,54 @@ const unfinished = " (unfinished)"
 // leftover. Key generation is rare and slow; nobody waits long.
 var generating = make(chan struct{}, 1)
 
-// GenerateKeyPair makes a key exchange pair with 2048, 3072 or 4096 bits on the
-// token (FIPS 186-5 §5.1). It refuses with [ErrExists] when a pair or certificate
+// KeyType is the kind of a key exchange pair.
+type KeyType int
+
+// RSA has its bits in its name (FIPS 186-5 §5.1), EC its curve (§6.1).
+const (
+	RSA2048 KeyType = 2048
+	RSA3072 KeyType = 3072
+	RSA4096 KeyType = 4096
+	P256    KeyType = 256
+	P384    KeyType = 384
+	P521    KeyType = 521
+)
+
+func (k KeyType) isEC() bool { return k == P256 || k == P384 || k == P521 }
+
+func (k KeyType) valid() bool { return k.isEC() || k == RSA2048 || k == RSA3072 || k == RSA4096 }
+
+// curve is that of an EC pair.
+func (k KeyType) curve() elliptic.Curve {
+	for _, c := range curves {
+		if c.curve.Params().BitSize == int(k) {
+			return c.curve
+		}
+	}
+	return nil
+}
+
+// String gives "rsa3072" or "p256" and so on.
+func (k KeyType) String() string {
+	if k.isEC() {
+		return fmt.Sprintf("p%d", int(k))
+	}
+	return fmt.Sprintf("rsa%d", int(k))
+}
+
+// GenerateKeyPair makes a key exchange pair on the token. It refuses with [ErrExists] when a pair or certificate
 // with that label is there.
 //
 // Before the pair counts as made, the public key and the protections of the
 // private key are read back, and a signature and a session key go through it. A
 // pair that fails is destroyed. CKA_ID is the pair's [SubjectKeyID].
-func (t *Token) GenerateKeyPair(ctx context.Context, label string, bits int) (*KeyPair, error) {
+func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("make the key exchange pair %q", label)
-	if bits != 2048 && bits != 3072 && bits != 4096 {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits, not %d", bits))
+	if !kind.valid() {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits and EC 256, 384 or 521, not %d", int(kind)))
+	}
+	if err := t.mustGenerate(kind); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	if label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished) {
 		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
@@ -49,13 +88,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, bits int) (*K
 	if err := t.removeUnfinished(ctx, label); err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	id := make([]byte, 20) // until the key is known that the final id is made from
-	_, _ = rand.Read(id)
-	made := PairName{Label: label + unfinished, ID: id}
-	p, err := t.generate(ctx, made, bits)
-	if err == nil {
-		p, err = p.finish(ctx, label, bits)
-	}
+	p, err := t.generateTwice(ctx, label, kind)
 	if err != nil {
 		// Not ctx: what is half-way made goes even when the caller has given up.
 		return nil, t.fail(op, nil, also(err, t.removeUnfinished(context.Background(), label)))
@@ -63,15 +96,60 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, bits int) (*K
 	return p, nil
 }
 
-// generate makes the pair under its preliminary name.
-func (t *Token) generate(ctx context.Context, made PairName, bits int) (*KeyPair, error) {
-	leave, err := t.enter()
+// mustGenerate refuses what the token's mechanisms do not promise.
+func (t *Token) mustGenerate(kind KeyType) error {
+	can := t.info.Can
+	switch {
+	case kind.isEC() && !(can.GenerateEC && can.DeriveECDH && can.SignECDSA):
+		return errors.New("the token makes no EC pairs that agree and sign (CKM_EC_KEY_PAIR_GEN, CKM_ECDH1_DERIVE, CKM_ECDSA)")
+	case !kind.isEC() && !can.GenerateRSA:
+		return errors.New("the token makes no RSA pairs (CKM_RSA_PKCS_KEY_PAIR_GEN); hsmkeys init --adopt uses one that is there")
+	}
+	return nil
+}
+
+// generateTwice makes a pair under a preliminary name, and where the token does not
+// let us rename it once more under its final one. Only then a process that dies in the
+// middle leaves a pair that has not proved itself, and its id is random.
+func (t *Token) generateTwice(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
+	id := make([]byte, 20) // until the key is known that the final id is made from
+	_, _ = rand.Read(id)
+	p, err := t.generate(ctx, PairName{Label: label + unfinished, ID: id}, kind)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
-	public, private := pairTemplates(made.ID, made.Label)
-	if _, err := t.c11.GenerateRSAKeyPairWithAttributes(public, private, bits); err != nil {
+	if err := p.prove(ctx, kind); err != nil {
+		return nil, err
+	}
+	named, err := p.finish(ctx, label)
+	if !refuses(err) && !is(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_GENERAL_ERROR) {
+		return named, err
+	}
+	if err := t.removeUnfinished(ctx, label); err != nil {
+		return nil, err
+	}
+	if p, err = t.generate(ctx, PairName{Label: label, ID: id}, kind); err != nil {
+		return nil, err
+	}
+	if err := p.prove(ctx, kind); err != nil {
+		return nil, also(err, p.Destroy(context.Background()))
+	}
+	return p, nil
+}
+
+// generate makes the pair under a name.
+func (t *Token) generate(ctx context.Context, made PairName, kind KeyType) (*KeyPair, error) {
+	public, private := pairTemplates(made.ID, made.Label, kind)
+	err := t.crypto11(func() error {
+		var err error
+		if kind.isEC() {
+			_, err = t.c11.GenerateECDSAKeyPairWithAttributes(public, private, kind.curve())
+		} else {
+			_, err = t.c11.GenerateRSAKeyPairWithAttributes(public, private, int(kind))
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return t.keyPair(ctx, made, func(label string) bool { return label == made.Label })
@@ -98,20 +176,36 @@ func (t *Token) removeUnfinished(ctx context.Context, label string) error {
 		t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_LABEL, label+unfinished)))
 }
 
-// finish proves the new pair and gives it its name.
-func (p *KeyPair) finish(ctx context.Context, label string, bits int) (*KeyPair, error) {
-	t := p.token
-	if p.public.N.BitLen() != bits || p.public.E != 65537 {
-		return nil, t.fail("read back the new public key", ErrUnsafe,
-			fmt.Errorf("asked for %d bits and exponent 65537, got %d and %d", bits, p.public.N.BitLen(), p.public.E))
+// prove reads back what the token made, and tries it.
+func (p *KeyPair) prove(ctx context.Context, kind KeyType) error {
+	if got := keyTypeOf(p.public); got != kind {
+		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for %v, got %v", kind, got))
+	}
+	if key, ok := p.public.(*rsa.PublicKey); ok && key.E != 65537 {
+		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for exponent 65537, got %d", key.E))
 	}
 	for _, check := range []func(context.Context) error{p.checkBorn, p.checkSigns, p.checkUnwraps} {
 		if err := check(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	public, err := t.findObjects(ctx, append(PairName{Label: p.label, ID: p.id}.template(),
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_MODULUS, p.modulus)))
+	return nil
+}
+
+func keyTypeOf(key publicKey) KeyType {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return KeyType(key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return KeyType(key.Curve.Params().BitSize)
+	}
+	return 0
+}
+
+// finish gives the new pair its name.
+func (p *KeyPair) finish(ctx context.Context, label string) (*KeyPair, error) {
+	t := p.token
+	public, err := t.findObjects(ctx, append(append(PairName{Label: p.label, ID: p.id}.template(), attr(pkcs11.CKA_TOKEN, true)), p.publicTemplate()...))
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +221,7 @@ func (p *KeyPair) finish(ctx context.Context, label string, bits int) (*KeyPair,
 	named, err := p.rename(ctx, public[0], id, label)
 	if err != nil {
 		// The label alone does not find it any more.
-		half := &KeyPair{token: t, id: id, modulus: p.modulus, private: p.private}
+		half := &KeyPair{token: t, id: id, public: p.public, modulus: p.modulus, private: p.private}
 		return nil, also(err, half.Destroy(context.Background()))
 	}
 	return named, nil
@@ -145,7 +239,7 @@ func (p *KeyPair) rename(ctx context.Context, public pkcs11.ObjectHandle, id []b
 			set    []*pkcs11.Attribute
 		}{
 			{public, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id)}},
-			{p.private, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_LABEL, label)}},
+			{p.private.handle, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_LABEL, label)}},
 			{public, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, label)}},
 		} {
 			if err := t.ctx.SetAttributeValue(s, step.object, step.set); err != nil {
@@ -165,14 +259,14 @@ func (p *KeyPair) rename(ctx context.Context, public pkcs11.ObjectHandle, id []b
 // been readable.
 func (p *KeyPair) checkBorn(ctx context.Context) error {
 	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
-		a, err := p.token.ctx.GetAttributeValue(s, p.private, []*pkcs11.Attribute{
-			attr(pkcs11.CKA_ALWAYS_SENSITIVE, nil), attr(pkcs11.CKA_NEVER_EXTRACTABLE, nil), attr(pkcs11.CKA_LOCAL, nil),
-		})
-		if err != nil {
-			return err
-		}
-		for i, name := range []string{"CKA_ALWAYS_SENSITIVE", "CKA_NEVER_EXTRACTABLE", "CKA_LOCAL"} {
-			if !isTrue(a[i]) {
+		for name, kind := range map[string]uint{
+			"CKA_ALWAYS_SENSITIVE": pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": pkcs11.CKA_NEVER_EXTRACTABLE, "CKA_LOCAL": pkcs11.CKA_LOCAL,
+		} {
+			value, err := p.token.optional(s, p.private.handle, kind)
+			if err != nil {
+				return err
+			}
+			if value != nil && !isTrue(attr(kind, value)) { // a token without the attribute makes no keys elsewhere
 				return p.token.fail("read back the new private key", ErrUnsafe, errors.New(name+" is not set"))
 			}
 		}
@@ -182,20 +276,8 @@ func (p *KeyPair) checkBorn(ctx context.Context) error {
 
 // checkSigns has the token sign, and checks the signature here.
 func (p *KeyPair) checkSigns(context.Context) error {
-	digest := sha256.Sum256([]byte("hsmkeys: does this pair sign?"))
-	options := &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
-	var signature []byte
-	var err error
-	if p.PSS() {
-		if signature, err = p.Sign(rand.Reader, digest[:], options); err == nil {
-			err = rsa.VerifyPSS(p.public, crypto.SHA256, digest[:], signature, options)
-		}
-	} else {
-		if signature, err = p.Sign(rand.Reader, digest[:], crypto.SHA256); err == nil {
-			err = rsa.VerifyPKCS1v15(p.public, crypto.SHA256, digest[:], signature)
-		}
-	}
-	if errors.Is(err, rsa.ErrVerification) {
+	ok, err := p.signs(sha256.Sum256([]byte("hsmkeys: does this pair sign?")))
+	if err == nil && !ok {
 		return p.token.fail("try the new pair", ErrUnsafe, errors.New("its signature does not verify"))
 	}
 	return err
@@ -205,7 +287,11 @@ func (p *KeyPair) checkSigns(context.Context) error {
 // the one that comes out must be what the one that came out first wraps.
 func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 	spec := Spec{Use: WrapKeys, Size: 32}
-	key, err := p.token.Generate(ctx, spec)
+	hash, err := p.OAEPHash(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := p.Generate(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -214,16 +300,11 @@ func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 	_, _ = rand.Read(data)
 	var seen []byte
 	for range 2 {
-		wrapped, err := key.Wrap(ctx, p.public, crypto.SHA256)
+		wrapped, err := key.Wrap(ctx, p.public, hash)
 		if err != nil {
 			return err
 		}
-		session, err := p.Unwrap(ctx, spec, wrapped)
-		if err != nil {
-			return err
-		}
-		defer session.Close()
-		under, err := session.WrapData(ctx, data)
+		under, err := p.wrapsUnder(ctx, spec, wrapped, data)
 		if err != nil {
 			return err
 		}
@@ -235,11 +316,23 @@ func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 	return nil
 }
 
+func (p *KeyPair) wrapsUnder(ctx context.Context, spec Spec, wrapped Wrapped, data []byte) ([]byte, error) {
+	session, err := p.Unwrap(ctx, spec, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	return session.WrapData(ctx, data)
+}
+
 // OAEPHash tries which hash OAEP can take with this pair, for wrapping and for
-// unwrapping: SHA-256, or SHA-1 where that does not work.
+// unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair.
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
+	if !isRSA(p.public) {
+		return 0, nil
+	}
 	spec := Spec{Use: WrapKeys, Size: 32}
-	key, err := p.token.Generate(ctx, spec)
+	key, err := p.Generate(ctx, spec)
 	if err != nil {
 		return 0, err
 	}
@@ -249,6 +342,9 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 		return crypto.SHA1, err
 	}
 	session, err := p.Unwrap(ctx, spec, wrapped)
+	if errors.Is(err, ErrResidence) {
+		return 0, err
+	}
 	if err != nil {
 		return crypto.SHA1, nil // that it does not work is the answer
 	}

@@ -20,14 +20,14 @@ func TestGenerateKeyPair(t *testing.T) {
 	r := openRaw(t, st)
 	for _, tt := range []struct {
 		label string
-		bits  int
+		bits  KeyType
 	}{{"two", 2048}, {"three", 3072}, {strings.Repeat("4", 64), 4096}} {
 		t.Run(tt.label, func(t *testing.T) {
 			p := makePair(t, tok, tt.label, tt.bits)
-			if p.public.N.BitLen() != tt.bits || p.public.E != 65537 {
-				t.Errorf("%d bits, exponent %d", p.public.N.BitLen(), p.public.E)
+			if rsaOf(p).N.BitLen() != int(tt.bits) || rsaOf(p).E != 65537 {
+				t.Errorf("%d bits, exponent %d", rsaOf(p).N.BitLen(), rsaOf(p).E)
 			}
-			isTheKey(t, p, p.public)
+			isTheKey(t, p, rsaOf(p))
 			c, err := p.Certify(background, "holder")
 			if err != nil {
 				t.Fatal(err)
@@ -66,7 +66,7 @@ func TestGenerateKeyPairRefuses(t *testing.T) {
 	tok := open(t, st)
 	for _, tt := range []struct {
 		name, label string
-		bits        int
+		bits        KeyType
 	}{
 		{"a key too short", "x", 1024}, {"a size between", "x", 2560}, {"a key too long", "x", 8192}, {"no size", "x", 0},
 		{"a negative size", "x", -2048}, {"no label", "", 2048}, {"a label too long", strings.Repeat("x", 65), 2048},
@@ -102,7 +102,7 @@ func TestGenerateKeyPairAfterAKill(t *testing.T) {
 	r := openRaw(t, st)
 	leftover := func(t *testing.T) (public, private pkcs11.ObjectHandle) {
 		t.Helper()
-		a, b := pairTemplates([]byte("preliminary"), "pair"+unfinished)
+		a, b := pairTemplates([]byte("preliminary"), "pair"+unfinished, RSA2048)
 		pub := append(a.ToSlice(), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA), attr(pkcs11.CKA_MODULUS_BITS, 2048))
 		public, private, err := r.GenerateKeyPair(r.session, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), pub, b.ToSlice())
 		if err != nil {
@@ -153,7 +153,7 @@ func TestGenerateKeyPairAfterAKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		isTheKey(t, p, p.public)
+		isTheKey(t, p, rsaOf(p))
 		_, err = tok.GenerateKeyPair(background, "pair", 2048)
 		want(t, err, ErrExists)
 	})
@@ -187,7 +187,7 @@ func TestGenerateKeyPairLeavesNothingWhenCancelled(t *testing.T) {
 			if at < 20 {
 				t.Errorf("it was not cancelled at step %d", at)
 			}
-			isTheKey(t, p, p.public)
+			isTheKey(t, p, rsaOf(p))
 			return
 		}
 		if !errors.Is(err, context.Canceled) {
@@ -259,7 +259,7 @@ func TestGenerateKeyPairDespitePlantedLeftovers(t *testing.T) {
 	_, err := tok.KeyPair(background, PairName{})
 	want(t, err, ErrNoPair)
 	p := makePair(t, tok, "pair", 2048)
-	isTheKey(t, p, p.public)
+	isTheKey(t, p, rsaOf(p))
 	if p.public.Equal(&key.PublicKey) {
 		t.Error("the planted key became the pair")
 	}

@@ -21,6 +21,8 @@ type Info struct {
 	PIN          PIN    `json:"pin"`
 	Can          Can    `json:"can"`
 
+	PINPad bool `json:"pin_pad"` // CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed there
+
 	maxSessions    uint
 	minPIN, maxPIN uint // bytes
 }
@@ -51,14 +53,18 @@ func (p PIN) String() string {
 	}
 }
 
-// Can is what the list of mechanisms promises. The list does not tell
-// everything: which hash OAEP takes is found by trying.
+// Can is what the list of mechanisms promises, with the flags of each. The list does
+// not tell everything: see [Token.Try].
 type Can struct {
 	GenerateRSA bool `json:"generate_rsa"` // CKM_RSA_PKCS_KEY_PAIR_GEN
 	WrapRSA     bool `json:"wrap_rsa"`     // CKM_RSA_PKCS_OAEP with CKF_WRAP and CKF_UNWRAP
+	DecryptRSA  bool `json:"decrypt_rsa"`  // CKM_RSA_PKCS_OAEP with CKF_DECRYPT
 	SignPSS     bool `json:"sign_pss"`     // CKM_RSA_PKCS_PSS
+	GenerateEC  bool `json:"generate_ec"`  // CKM_EC_KEY_PAIR_GEN
+	DeriveECDH  bool `json:"derive_ecdh"`  // CKM_ECDH1_DERIVE
+	SignECDSA   bool `json:"sign_ecdsa"`   // CKM_ECDSA
 	GenerateAES bool `json:"generate_aes"` // CKM_AES_KEY_GEN
-	WrapAES     bool `json:"wrap_aes"`     // CKM_AES_KEY_WRAP
+	WrapAES     bool `json:"wrap_aes"`     // CKM_AES_KEY_WRAP with CKF_WRAP and CKF_UNWRAP
 }
 
 // readInfo asks for everything about the token in one slot.
@@ -85,6 +91,7 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 			Locked:      flag(pkcs11.CKF_USER_PIN_LOCKED),
 			ToBeChanged: flag(pkcs11.CKF_USER_PIN_TO_BE_CHANGED),
 		},
+		PINPad:      flag(pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH),
 		maxSessions: ti.MaxRwSessionCount,
 		minPIN:      ti.MinPinLen, maxPIN: ti.MaxPinLen,
 	}, nil
@@ -107,7 +114,11 @@ func readCan(ctx *pkcs11.Ctx, slot uint) Can {
 	return Can{
 		GenerateRSA: has(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKF_GENERATE_KEY_PAIR),
 		WrapRSA:     has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
+		DecryptRSA:  has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_DECRYPT),
 		SignPSS:     has(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.CKF_SIGN),
+		GenerateEC:  has(pkcs11.CKM_EC_KEY_PAIR_GEN, pkcs11.CKF_GENERATE_KEY_PAIR),
+		DeriveECDH:  has(pkcs11.CKM_ECDH1_DERIVE, pkcs11.CKF_DERIVE),
+		SignECDSA:   has(pkcs11.CKM_ECDSA, pkcs11.CKF_SIGN),
 		GenerateAES: has(pkcs11.CKM_AES_KEY_GEN, pkcs11.CKF_GENERATE),
 		WrapAES:     has(pkcs11.CKM_AES_KEY_WRAP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
 	}

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log"
@@ -88,7 +89,7 @@ func newPair(t testing.TB) (softhsm.Token, *KeyPair) {
 	return st, makePair(t, open(t, st), "pair", 2048)
 }
 
-func makePair(t testing.TB, tok *Token, label string, bits int) *KeyPair {
+func makePair(t testing.TB, tok *Token, label string, bits KeyType) *KeyPair {
 	t.Helper()
 	p, err := tok.GenerateKeyPair(context.Background(), label, bits)
 	if err != nil {
@@ -195,3 +196,6 @@ func (r raw) attribute(t testing.TB, object pkcs11.ObjectHandle, kind uint) []by
 	}
 	return a[0].Value
 }
+
+// rsaOf is the public key of a pair that is RSA.
+func rsaOf(p *KeyPair) *rsa.PublicKey { return p.public.(*rsa.PublicKey) }

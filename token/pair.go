@@ -4,16 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"math/big"
+	"slices"
 	"strings"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
@@ -36,38 +31,57 @@ func (n PairName) template() []*pkcs11.Attribute {
 }
 
 func (n PairName) String() string {
-	if n.Label == "" {
+	switch {
+	case n.Label != "":
+		return fmt.Sprintf("%q", n.Label)
+	case len(n.ID) > 0:
 		return fmt.Sprintf("id %x", n.ID)
+	default:
+		return "of the token"
 	}
-	return fmt.Sprintf("%q", n.Label)
 }
 
-// KeyPair is the key exchange pair: an RSA pair whose private half never leaves
-// the token. It is a [crypto.Signer]; Sign takes the SHA-256, SHA-384 or SHA-512
-// of a message and [rsa.PSSOptions] with an explicit salt length, or a plain
-// [crypto.Hash] for PKCS #1 v1.5.
+// KeyPair is the key exchange pair: an RSA or EC pair whose private half never
+// leaves the token. It is a [crypto.Signer], see [KeyPair.Sign].
 type KeyPair struct {
-	token   *Token
-	label   string
-	id      []byte
-	private pkcs11.ObjectHandle
-	modulus []byte // CKA_MODULUS as the token gives it
-	public  *rsa.PublicKey
-	signer  crypto11.Signer
+	token *Token
+	label string
+	id    []byte // CKA_ID, may be empty on a pair that somebody else made
+
+	private privateKey
+	public  publicKey
+	modulus []byte // RSA: CKA_MODULUS as the token gives it
+
+	home home // where session keys of this pair live
 }
 
-// KeyPair finds a key exchange pair that is on the token.
+// publicKey is an *rsa.PublicKey or an *ecdsa.PublicKey.
+type publicKey interface{ Equal(crypto.PublicKey) bool }
+
+// privateKey is what the token says of the private half.
+type privateKey struct {
+	handle pkcs11.ObjectHandle
+	kind   uint // CKK_RSA or CKK_EC
+
+	sign, decrypt, unwrap, derive bool // CKA_SIGN and so on
+	alwaysAuthenticate            bool // CKA_ALWAYS_AUTHENTICATE: a PIN for each use
+}
+
+// KeyPair finds a key exchange pair that is on the token, whoever made it.
 //
 // Anybody who reaches the token can write public objects to it without a PIN.
 // So the private key is only looked for among objects that are CKA_PRIVATE,
-// which the token shows and makes for nobody but who is logged in; the public
-// key is the modulus of that private key; and a public key or certificate with
-// the same id that says otherwise is refused with [ErrPlanted].
+// which the token shows and makes for nobody but who is logged in. The public
+// key is what that private key itself says, or what it proves to be its own
+// (RSA: its modulus; EC: see [Token.provePublic]); and a public key or
+// certificate with the same id that says otherwise is refused with [ErrPlanted].
 //
-// A public half that somebody has deleted is not missed. A pair that
-// [Token.GenerateKeyPair] has not finished is not found.
+// Pairs that others have provisioned may have a label on the public half or the
+// certificate alone, none at all, or no public half: a name finds the private key
+// by its own label or by the id of the object that has the label.
 //
-// Its other errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
+// A pair that [Token.GenerateKeyPair] has not finished is not found. Its other
+// errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
 func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
 	return t.keyPair(ctx, name, func(label string) bool { return !strings.HasSuffix(label, unfinished) })
 }
@@ -75,45 +89,47 @@ func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
 // keyPair finds a pair among those whose label is wanted.
 func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label string) bool) (*KeyPair, error) {
 	op := "find the key exchange pair " + name.String()
-	found, err := t.findObjects(ctx, append(name.template(),
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true)))
-	if err != nil {
-		return nil, err
+	found, err := t.findPrivate(ctx, name, wanted)
+	if err == nil && len(found) == 0 && name.Label != "" {
+		found, err = t.findByPublicLabel(ctx, name, wanted)
 	}
-	found, err = t.selectLabels(ctx, found, wanted)
 	switch {
 	case err != nil:
 		return nil, t.fail(op, nil, err)
 	case len(found) == 0:
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: "hsmkeys init makes one"}
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: "hsmkeys init makes one; hsmkeys init --adopt takes one that is there"}
 	case len(found) > 1:
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
-			hint: "name one by its id: --token 'pkcs11:token=LABEL;id=%..'"}
+			hint: "name one by its id: " + t.choices(ctx, found)}
 	}
-	p := &KeyPair{token: t, private: found[0]}
+	p := &KeyPair{token: t, private: privateKey{handle: found[0]}}
 	if err := p.read(ctx); err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	if err := p.checkPublicObjects(ctx); err != nil {
-		return nil, t.fail(op, nil, err)
-	}
-	if err := p.findSigner(ctx); err != nil {
+	if err := p.findPublic(ctx); err != nil {
 		return nil, t.fail(op, nil, err)
 	}
 	return p, nil
 }
 
-// selectLabels keeps the objects whose CKA_LABEL is wanted.
-func (t *Token) selectLabels(ctx context.Context, objects []pkcs11.ObjectHandle, wanted func(string) bool) ([]pkcs11.ObjectHandle, error) {
+// findPrivate looks for private keys that nobody can have planted.
+func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
+	var all []pkcs11.ObjectHandle
+	for _, kind := range []uint{pkcs11.CKK_RSA, pkcs11.CKK_EC} {
+		found, err := t.findObjects(ctx, append(name.template(),
+			attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_KEY_TYPE, kind),
+			attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true)))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
 	var keep []pkcs11.ObjectHandle
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		for _, handle := range objects {
-			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, nil)})
-			if err != nil {
+		for _, handle := range all {
+			if label, err := t.optional(s, handle, pkcs11.CKA_LABEL); err != nil {
 				return err
-			}
-			if wanted(string(a[0].Value)) {
+			} else if wanted(string(label)) {
 				keep = append(keep, handle)
 			}
 		}
@@ -122,173 +138,129 @@ func (t *Token) selectLabels(ctx context.Context, objects []pkcs11.ObjectHandle,
 	return keep, err
 }
 
-// read takes the public key from the private key object, and its protections.
+// findByPublicLabel finds private keys by the label of a public key or certificate
+// with the same id. That label only points: what the pair's public key is, is
+// settled by the private key.
+func (t *Token) findByPublicLabel(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
+	var ids [][]byte
+	for _, class := range []uint{pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_CERTIFICATE} {
+		found, err := t.findObjects(ctx, append(name.template(), attr(pkcs11.CKA_CLASS, class)))
+		if err != nil {
+			return nil, err
+		}
+		err = t.with(ctx, func(s pkcs11.SessionHandle) error {
+			for _, handle := range found {
+				id, err := t.optional(s, handle, pkcs11.CKA_ID)
+				if err != nil {
+					return err
+				}
+				if len(id) > 0 && !slices.ContainsFunc(ids, func(other []byte) bool { return bytes.Equal(id, other) }) {
+					ids = append(ids, id)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var all []pkcs11.ObjectHandle
+	for _, id := range ids {
+		found, err := t.findPrivate(ctx, PairName{ID: id}, wanted)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// choices names private keys so that one can be chosen.
+func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string {
+	var all []string
+	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
+		for _, handle := range found {
+			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
+			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
+			var escaped strings.Builder
+			for _, b := range id {
+				fmt.Fprintf(&escaped, "%%%02x", b)
+			}
+			all = append(all, fmt.Sprintf("pkcs11:id=%s (%q)", &escaped, label))
+		}
+		return nil
+	})
+	return strings.Join(all, ", ")
+}
+
+// read takes from the private key object what it says of itself.
 func (p *KeyPair) read(ctx context.Context) error {
 	t := p.token
 	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		a, err := t.ctx.GetAttributeValue(s, p.private, []*pkcs11.Attribute{
-			attr(pkcs11.CKA_ID, nil), attr(pkcs11.CKA_LABEL, nil),
-			attr(pkcs11.CKA_MODULUS, nil), attr(pkcs11.CKA_PUBLIC_EXPONENT, nil),
-			attr(pkcs11.CKA_SENSITIVE, nil), attr(pkcs11.CKA_EXTRACTABLE, nil),
-		})
-		if err != nil {
-			return err
+		values := map[uint][]byte{}
+		for _, kind := range []uint{
+			pkcs11.CKA_ID, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE,
+			pkcs11.CKA_SIGN, pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_ALWAYS_AUTHENTICATE,
+		} {
+			value, err := t.optional(s, p.private.handle, kind)
+			if err != nil {
+				return err
+			}
+			values[kind] = value
 		}
-		p.id, p.label, p.modulus = a[0].Value, string(a[1].Value), a[2].Value
-		if len(p.id) == 0 {
-			return t.fail("look at the key exchange pair", ErrUnsupported, errors.New("its private key has no CKA_ID"))
-		}
-		if !isTrue(a[4]) || isTrue(a[5]) {
+		yes := func(kind uint) bool { return isTrue(attr(kind, values[kind])) }
+		p.id, p.label = values[pkcs11.CKA_ID], string(values[pkcs11.CKA_LABEL])
+		if !yes(pkcs11.CKA_SENSITIVE) || yes(pkcs11.CKA_EXTRACTABLE) {
 			return t.fail("look at the key exchange pair", ErrUnsafe, errors.New("its private key is not sensitive, or may be extracted"))
 		}
-		exponent := new(big.Int).SetBytes(a[3].Value)
-		if !exponent.IsInt64() || exponent.Int64() > 1<<31-1 || exponent.Int64() < 3 || exponent.Bit(0) == 0 {
-			return t.fail("look at the key exchange pair", ErrUnsupported, fmt.Errorf("public exponent %v", exponent))
+		p.private.kind = pkcs11.CKK_RSA
+		if bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC).Value) {
+			p.private.kind = pkcs11.CKK_EC
 		}
-		p.public = &rsa.PublicKey{N: new(big.Int).SetBytes(p.modulus), E: int(exponent.Int64())}
+		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)
+		p.private.unwrap, p.private.derive = yes(pkcs11.CKA_UNWRAP), yes(pkcs11.CKA_DERIVE)
+		p.private.alwaysAuthenticate = yes(pkcs11.CKA_ALWAYS_AUTHENTICATE)
 		return nil
 	})
 }
 
-// checkPublicObjects refuses public keys and certificates that carry the pair's
-// id and another key. Nothing here would believe them, other software would.
-func (p *KeyPair) checkPublicObjects(ctx context.Context) error {
-	t := p.token
-	planted := func(what string) error {
-		return &Error{Op: "look at " + what + " with the pair's id", Token: t.info.Label, Kind: ErrPlanted,
-			hint: "somebody wrote it to the token, for which no PIN is needed; find out who, and delete it (pkcs11-tool --delete-object)"}
+// optional reads an attribute that an object may not have, or not show: then it is
+// nil.
+func (t *Token) optional(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kind uint) ([]byte, error) {
+	a, err := t.ctx.GetAttributeValue(s, object, []*pkcs11.Attribute{attr(kind, nil)})
+	if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
+		return nil, nil
 	}
-	keys, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_ID, p.id)})
-	if err != nil {
-		return err
-	}
-	for _, handle := range keys {
-		err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_MODULUS, nil), attr(pkcs11.CKA_PUBLIC_EXPONENT, nil)})
-			if err == nil && new(big.Int).SetBytes(a[0].Value).Cmp(p.public.N) == 0 && new(big.Int).SetBytes(a[1].Value).Cmp(big.NewInt(int64(p.public.E))) == 0 {
-				return nil
-			}
-			if err == nil || is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) { // another key, or one of another type
-				return planted("a public key")
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	certificates, err := t.certificates(ctx, p.id)
-	if err != nil {
-		return err
-	}
-	for _, der := range certificates {
-		if c, err := x509.ParseCertificate(der); err != nil || !p.public.Equal(c.PublicKey) {
-			return planted("a certificate")
-		}
-	}
-	return nil
-}
-
-// findSigner has crypto11 find the same private key. What it holds for the public
-// key is not used; but it wants to see one, and who reaches the token without a
-// PIN can delete it. Then it is shown a session object, which is nothing but the
-// key that was read from the private key.
-func (p *KeyPair) findSigner(ctx context.Context) error {
-	t := p.token
-	signers, err := p.signers()
-	if err != nil {
-		return err
-	}
-	if len(signers) == 0 {
-		t.public.mu.Lock()
-		_, err := t.createInAnchor(ctx, p.publicHalf())
-		t.public.mu.Unlock()
-		if err != nil {
-			return t.fail("stand in for the missing public half", nil, err)
-		}
-		if signers, err = p.signers(); err != nil {
-			return err
-		}
-	}
-	if len(signers) != 1 {
-		return t.fail("open the key exchange pair", ErrNoPair, fmt.Errorf("%d signing keys for one private key", len(signers)))
-	}
-	p.signer = signers[0]
-	return nil
-}
-
-func (p *KeyPair) signers() ([]crypto11.Signer, error) {
-	leave, err := p.token.enter()
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
-	set := crypto11.AttributeSet{}
-	for _, a := range []*pkcs11.Attribute{
-		attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_MODULUS, p.modulus),
-	} {
-		set[a.Type] = a
-	}
-	return p.token.c11.FindKeyPairsWithAttributes(set)
+	return a[0].Value, nil
 }
 
-// Label is the pair's CKA_LABEL.
+// Label is the pair's CKA_LABEL. It may be empty.
 func (p *KeyPair) Label() string { return p.label }
 
 // ID is the pair's CKA_ID. For a pair that was made here it is [SubjectKeyID].
 func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 
-// Public is the *rsa.PublicKey that belongs to the private key.
+// Public is the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
 
 // Signing is the key that signs for the pair, which is the pair itself.
 func (p *KeyPair) Signing() crypto.Signer { return p }
 
-// PSS says whether the token signs with RSASSA-PSS.
-func (p *KeyPair) PSS() bool { return p.token.info.Can.SignPSS }
-
-// Sign makes the token sign a digest.
-func (p *KeyPair) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	const op = "sign"
-	// With a hash that it does not know, crypto11 would sign the bytes as they
-	// are: a signature under whatever the caller was made to put there.
-	var hash crypto.Hash
-	if opts != nil {
-		hash = opts.HashFunc()
-	}
-	switch hash {
-	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
-	default:
-		return nil, p.token.fail(op, ErrUnsupported, fmt.Errorf("hash %v", hash))
-	}
-	if len(digest) != hash.Size() {
-		return nil, p.token.fail(op, ErrUnsupported, fmt.Errorf("a digest of %d bytes, %v has %d", len(digest), hash, hash.Size()))
-	}
-	leave, err := p.token.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	signature, err := p.signer.Sign(rand, digest, opts)
-	return signature, p.token.fail(op, nil, err)
-}
-
 // Destroy deletes the pair and its certificates from the token. What carries the
 // pair's id and another key stays, it may be somebody else's.
 func (p *KeyPair) Destroy(ctx context.Context) error {
 	t := p.token
-	certificates := t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true))
-	public := t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_MODULUS, p.modulus))
-	private := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.ctx.DestroyObject(s, p.private) })
-	return t.fail("destroy the key exchange pair", nil, also(also(certificates, public), private))
-}
-
-// SubjectKeyID is the leftmost 160 bits of the SHA-256 of the public key's BIT
-// STRING (RFC 7093 §2, method 1): for RSA, of the RSAPublicKey in it.
-func SubjectKeyID(key *rsa.PublicKey) []byte {
-	sum := sha256.Sum256(x509.MarshalPKCS1PublicKey(key))
-	return sum[:20]
+	var others error
+	if len(p.id) > 0 {
+		others = also(
+			t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)),
+			t.destroyObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.id))...))
+	}
+	private := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.ctx.DestroyObject(s, p.private.handle) })
+	return t.fail("destroy the key exchange pair", nil, also(others, private))
 }
 
 // findObjects gives the handles of all objects that match.

@@ -45,7 +45,7 @@ func isTheKey(t testing.TB, p *KeyPair, public *rsa.PublicKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := p.Reveal(background, Spec{WrapKeys, 32}, Wrapped{crypto.SHA1, wrapped})
+	got, err := p.Reveal(background, Spec{WrapKeys, 32}, Wrapped{Hash: crypto.SHA1, Key: wrapped})
 	if err != nil || !bytes.Equal(got, value) {
 		t.Errorf("unwrapped %x, %v", got, err)
 	}
@@ -73,9 +73,9 @@ func TestSign(t *testing.T) {
 				t.Fatal(err)
 			}
 			if opts, ok := tt.opts.(*rsa.PSSOptions); ok {
-				err = rsa.VerifyPSS(p.public, opts.Hash, tt.digest, signature, opts)
+				err = rsa.VerifyPSS(rsaOf(p), opts.Hash, tt.digest, signature, opts)
 			} else {
-				err = rsa.VerifyPKCS1v15(p.public, tt.opts.HashFunc(), tt.digest, signature)
+				err = rsa.VerifyPKCS1v15(rsaOf(p), tt.opts.HashFunc(), tt.digest, signature)
 			}
 			if err != nil {
 				t.Error(err)
@@ -107,8 +107,8 @@ func TestKeyPairIsFound(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
 	a, b := makePair(t, tok, "a", 2048), makePair(t, tok, "b", 2048)
-	if a.Label() != "a" || !bytes.Equal(a.ID(), SubjectKeyID(a.public)) || !a.PSS() {
-		t.Errorf("label %q, id %x, PSS %v", a.Label(), a.ID(), a.PSS())
+	if a.Label() != "a" || !bytes.Equal(a.ID(), SubjectKeyID(a.public)) || !(a.Scheme() == PSS) {
+		t.Errorf("label %q, id %x, PSS %v", a.Label(), a.ID(), (a.Scheme() == PSS))
 	}
 	for _, tt := range []struct {
 		name string
@@ -124,7 +124,7 @@ func TestKeyPairIsFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			isTheKey(t, p, tt.want.public)
+			isTheKey(t, p, rsaOf(tt.want))
 		})
 	}
 	for _, tt := range []struct {
@@ -156,7 +156,7 @@ func TestKeyPairIsFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		isTheKey(t, p, b.public)
+		isTheKey(t, p, rsaOf(b))
 		if got := openRaw(t, st).find(t, attr(pkcs11.CKA_TOKEN, true)); len(got) != 2 {
 			t.Errorf("%d objects are on the token, want the two halves of the other pair", len(got))
 		}
@@ -240,11 +240,11 @@ func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 			}
 		}},
 		{"a public key with the pair's modulus and another exponent", ErrPlanted, func(p *KeyPair) attack {
-			weak := &rsa.PublicKey{N: p.public.N, E: 3}
+			weak := &rsa.PublicKey{N: rsaOf(p).N, E: 3}
 			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(weak, p.ID(), "pair"))}}
 		}},
 		{"a public key with the pair's modulus and leading zeros", nil, func(p *KeyPair) attack {
-			object := publicKeyObject(p.public, p.ID(), "pair")
+			object := publicKeyObject(rsaOf(p), p.ID(), "pair")
 			object[len(object)-2].Value = append([]byte{0}, p.modulus...)
 			return attack{Create: [][]rawAttribute{rawAttributes(object)}}
 		}},
@@ -309,9 +309,9 @@ func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 					t.Errorf("%v: %v", name, err)
 					continue
 				}
-				isTheKey(t, got, p.public)
+				isTheKey(t, got, rsaOf(p))
 			}
-			isTheKey(t, p, p.public) // who had it open before is not disturbed
+			isTheKey(t, p, rsaOf(p)) // who had it open before is not disturbed
 		})
 	}
 }
@@ -341,7 +341,7 @@ func TestCertificateWithstandsPlantedCertificates(t *testing.T) {
 	capable := pkix.Extension{Id: oidCapabilities, Value: oaepSHA256}
 	// With our key, so that it is no plain lie; with a word about the OAEP hash
 	// that is one.
-	forged := forge(t, p.public, softwareKey(t), capable)
+	forged := forge(t, rsaOf(p), softwareKey(t), capable)
 	plant(t, st, certificateObject(forged, p.ID(), "pair"))
 	if c, err := p.Certificate(background); err != nil || c != nil {
 		t.Errorf("%v, %v: a certificate that the pair has not signed is believed", c, err)
@@ -395,21 +395,69 @@ func TestKeyPairRefusesAnUnprotectedKey(t *testing.T) {
 	}
 }
 
-func TestKeyPairNeedsAnID(t *testing.T) {
-	st := newToken(t)
-	tok := open(t, st)
-	object := privateKeyObject(softwareKey(t), nil, "no id")
-	for _, a := range object {
-		if a.Type == pkcs11.CKA_PRIVATE {
-			a.Value = []byte{1}
-		}
+// Pairs that somebody else has provisioned are taken as they are.
+func TestPairsThatAreThereAlready(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		id      []byte
+		label   string // of the private key
+		public  string // label of the public key; - for none
+		certify string // label of the certificate; - for none
+		find    PairName
+	}{
+		{"no id", nil, "mine", "-", "-", PairName{Label: "mine"}},
+		{"no label", []byte("7"), "", "-", "-", PairName{ID: []byte("7")}},
+		{"no name at all is asked for", []byte{1}, "", "-", "-", PairName{}},
+		{"an id that is no hash", []byte{0, 1}, "mine", "mine", "-", PairName{Label: "mine"}},
+		{"halves with different labels", []byte("id"), "private", "public", "-", PairName{Label: "public"}},
+		{"the label of the certificate", []byte("id"), "private", "-", "certificate", PairName{Label: "certificate"}},
+		{"a certificate and no public key", []byte("id"), "mine", "-", "mine", PairName{Label: "mine"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			st := newToken(t)
+			tok := open(t, st)
+			r := openRaw(t, st)
+			key := softwareKey(t)
+			object := privateKeyObject(key, tt.id, tt.label)
+			for _, a := range object {
+				if a.Type == pkcs11.CKA_PRIVATE {
+					a.Value = []byte{1}
+				}
+			}
+			if _, err := r.CreateObject(r.session, object); err != nil {
+				t.Fatal(err)
+			}
+			if tt.public != "-" {
+				if _, err := r.CreateObject(r.session, publicKeyObject(&key.PublicKey, tt.id, tt.public)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.certify != "-" {
+				c, err := x509.ParseCertificate(forge(t, &key.PublicKey, softwareKey(t)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := tok.c11.ImportCertificateWithLabel(tt.id, []byte(tt.certify), c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, err := tok.KeyPair(background, tt.find)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !p.public.Equal(&key.PublicKey) || p.Label() != tt.label || !bytes.Equal(p.ID(), tt.id) {
+				t.Errorf("found %q, id %x", p.Label(), p.ID())
+			}
+			isTheKey(t, p, &key.PublicKey)
+			if ok, err := p.signs(sha256.Sum256(nil)); err != nil || !ok {
+				t.Errorf("it signs: %v, %v", ok, err)
+			}
+			// The software key has signed the certificate itself.
+			if _, err := p.Certify(background, "adopted"); err != nil && !(tt.certify != "-" && errors.Is(err, ErrExists)) {
+				t.Errorf("it is certified: %v", err)
+			}
+		})
 	}
-	r := openRaw(t, st)
-	if _, err := r.CreateObject(r.session, object); err != nil {
-		t.Fatal(err)
-	}
-	_, err := tok.KeyPair(background, PairName{Label: "no id"})
-	want(t, err, ErrUnsupported, "CKA_ID")
 }
 
 func TestSubjectKeyID(t *testing.T) {
@@ -442,7 +490,7 @@ func TestCancelledContext(t *testing.T) {
 		"GenerateKeyPair": func() error { _, err := p.token.GenerateKeyPair(ctx, "x", 2048); return err },
 		"Generate":        func() error { _, err := p.token.Generate(ctx, spec); return err },
 		"Unwrap": func() error {
-			_, err := p.Unwrap(ctx, spec, Wrapped{crypto.SHA1, make([]byte, 256)})
+			_, err := p.Unwrap(ctx, spec, Wrapped{Hash: crypto.SHA1, Key: make([]byte, 256)})
 			return err
 		},
 		"Certify": func() error { _, err := p.Certify(ctx, "x"); return err },
@@ -452,7 +500,7 @@ func TestCancelledContext(t *testing.T) {
 			t.Errorf("%s: %v, want context.Canceled", name, err)
 		}
 	}
-	isTheKey(t, p, p.public)
+	isTheKey(t, p, rsaOf(p))
 }
 
 // openssl runs OpenSSL, an independent reader; where it is missing the test fails.

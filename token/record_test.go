@@ -188,7 +188,7 @@ func TestRehearse(t *testing.T) {
 		wrapped.Key[100] ^= 1
 		_, err = p.Rehearse(ctx, spec, wrapped)
 		want(t, err, ErrWrapped)
-		_, err = p.Rehearse(ctx, spec, Wrapped{crypto.SHA1, nil})
+		_, err = p.Rehearse(ctx, spec, Wrapped{Hash: crypto.SHA1, Key: nil})
 		want(t, err, ErrWrapped)
 	}
 }

@@ -31,7 +31,7 @@ var specs = []Spec{
 
 func (s Spec) String() string { return fmt.Sprintf("use %d with %d bytes", s.Use, s.Size) }
 
-func generate(t testing.TB, tok *Token, spec Spec) *Transit {
+func generate(t testing.TB, tok *Token, spec Spec) Transit {
 	t.Helper()
 	k, err := tok.Generate(background, spec)
 	if err != nil {
@@ -45,7 +45,7 @@ func generate(t testing.TB, tok *Token, spec Spec) *Transit {
 	return k
 }
 
-func wrap(t testing.TB, k *Transit, to *rsa.PublicKey) Wrapped {
+func wrap(t testing.TB, k Transit, to crypto.PublicKey) Wrapped {
 	t.Helper()
 	w, err := k.Wrap(background, to, crypto.SHA256)
 	if err != nil {
@@ -308,16 +308,16 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			for _, transit := range []*Transit{generate(t, p.token, tt.spec), again} {
+			for _, transit := range []Transit{generate(t, p.token, tt.spec), again} {
 				for use, f := range uses {
 					if use == "C_EncryptInit" && transit == again && tt.spec.Use != Authenticate {
 						continue
 					}
-					if err := f(transit.handle); !refused(err) {
+					if err := f(transit.(*tokenTransit).handle); !refused(err) {
 						t.Errorf("%s in transit: %v", use, err)
 					}
 				}
-				_, err := r.GetAttributeValue(r.session, transit.handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
+				_, err := r.GetAttributeValue(r.session, transit.(*tokenTransit).handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
 				if !is(err, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
 					t.Errorf("it is read in transit: %v", err)
 				}
@@ -406,16 +406,16 @@ func TestUnwrapRefuses(t *testing.T) {
 	flipped := bytes.Clone(wrapped.Key)
 	flipped[200] ^= 1
 	value := make([]byte, 31)
-	odd, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, p.public, value, nil)
+	odd, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, rsaOf(p), value, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	labelled, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, p.public, make([]byte, 32), []byte("label"))
+	labelled, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, rsaOf(p), make([]byte, 32), []byte("label"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	//lint:ignore SA1019 to see it refused
-	pkcs1, err := rsa.EncryptPKCS1v15(rand.Reader, p.public, make([]byte, 32))
+	pkcs1, err := rsa.EncryptPKCS1v15(rand.Reader, rsaOf(p), make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,17 +424,17 @@ func TestUnwrapRefuses(t *testing.T) {
 		name    string
 		wrapped Wrapped
 	}{
-		{"a flipped bit", Wrapped{crypto.SHA1, flipped}},
+		{"a flipped bit", Wrapped{Hash: crypto.SHA1, Key: flipped}},
 		{"a key for somebody else", wrap(t, k, other.public)},
-		{"zeros", Wrapped{crypto.SHA1, make([]byte, 256)}},
-		{"a number above the modulus", Wrapped{crypto.SHA1, bytes.Repeat([]byte{0xff}, 256)}},
-		{"nothing", Wrapped{crypto.SHA1, nil}},
-		{"one byte less", Wrapped{crypto.SHA1, wrapped.Key[:255]}},
-		{"one byte more", Wrapped{crypto.SHA1, append(bytes.Clone(wrapped.Key), 0)}},
-		{"a hash that OAEP does not take here", Wrapped{crypto.SHA512, wrapped.Key}},
-		{"no hash", Wrapped{0, wrapped.Key}},
-		{"OAEP with a label", Wrapped{crypto.SHA1, labelled}},
-		{"PKCS #1 v1.5", Wrapped{crypto.SHA1, pkcs1}},
+		{"zeros", Wrapped{Hash: crypto.SHA1, Key: make([]byte, 256)}},
+		{"a number above the modulus", Wrapped{Hash: crypto.SHA1, Key: bytes.Repeat([]byte{0xff}, 256)}},
+		{"nothing", Wrapped{Hash: crypto.SHA1, Key: nil}},
+		{"one byte less", Wrapped{Hash: crypto.SHA1, Key: wrapped.Key[:255]}},
+		{"one byte more", Wrapped{Hash: crypto.SHA1, Key: append(bytes.Clone(wrapped.Key), 0)}},
+		{"a hash that OAEP does not take here", Wrapped{Hash: crypto.SHA512, Key: wrapped.Key}},
+		{"no hash", Wrapped{Key: wrapped.Key}},
+		{"OAEP with a label", Wrapped{Hash: crypto.SHA1, Key: labelled}},
+		{"PKCS #1 v1.5", Wrapped{Hash: crypto.SHA1, Key: pkcs1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := p.Unwrap(background, spec, tt.wrapped)
@@ -450,11 +450,11 @@ func TestUnwrapRefuses(t *testing.T) {
 		})
 	}
 	t.Run("SHA-256, which the token does not take", func(t *testing.T) {
-		_, err := p.Unwrap(background, spec, Wrapped{crypto.SHA256, wrapped.Key})
+		_, err := p.Unwrap(background, spec, Wrapped{Hash: crypto.SHA256, Key: wrapped.Key})
 		want(t, err, ErrUnsupported, "CKR_ARGUMENTS_BAD")
 	})
 	t.Run("a key of another size", func(t *testing.T) {
-		_, err := p.Reveal(background, spec, Wrapped{crypto.SHA1, odd})
+		_, err := p.Reveal(background, spec, Wrapped{Hash: crypto.SHA1, Key: odd})
 		want(t, err, ErrWrapped)
 	})
 	if after := len(openRaw(t, st).find(t)); after != before {
@@ -607,7 +607,7 @@ func TestCheckProtected(t *testing.T) {
 		{"a key in use is well", k.handle, 32, nil},
 		{"a key that has the size it should have", made, 32, nil},
 		{"a key of another size", made, 16, ErrWrapped},
-		{"a key that is extractable", transit.handle, 32, ErrUnsafe},
+		{"a key that is extractable", transit.(*tokenTransit).handle, 32, ErrUnsafe},
 		{"a key that is readable", readable, 32, ErrUnsafe},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

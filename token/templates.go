@@ -1,7 +1,6 @@
 package token
 
 import (
-	"math/big"
 	"slices"
 
 	"github.com/ThalesIgnite/crypto11"
@@ -13,9 +12,10 @@ import (
 
 func attr(kind uint, value any) *pkcs11.Attribute { return pkcs11.NewAttribute(kind, value) }
 
-// pairTemplates are for the key exchange pair. The label and id are preliminary:
-// the final ones are set when the pair has proved itself.
-func pairTemplates(id []byte, label string) (public, private crypto11.AttributeSet) {
+// pairTemplates are for the key exchange pair. Where the token lets us rename objects,
+// the label and id are preliminary: the final ones are set when the pair has proved
+// itself.
+func pairTemplates(id []byte, label string, kind KeyType) (public, private crypto11.AttributeSet) {
 	public, private = crypto11.AttributeSet{}, crypto11.AttributeSet{}
 	add := func(set crypto11.AttributeSet, attributes ...*pkcs11.Attribute) {
 		for _, a := range attributes {
@@ -23,26 +23,32 @@ func pairTemplates(id []byte, label string) (public, private crypto11.AttributeS
 		}
 	}
 	add(public,
-		attr(pkcs11.CKA_TOKEN, true),                      // outlives the session
-		attr(pkcs11.CKA_PRIVATE, false),                   // a public key is for everybody
-		attr(pkcs11.CKA_LABEL, label),                     // crypto11 pairs the halves by label
-		attr(pkcs11.CKA_ID, id),                           // and by id
-		attr(pkcs11.CKA_MODIFIABLE, true),                 // label and id are set at the end
-		attr(pkcs11.CKA_WRAP, true),                       // what it is for: wrapping session keys
-		attr(pkcs11.CKA_VERIFY, true),                     // other software checks our signatures with it
-		attr(pkcs11.CKA_ENCRYPT, true),                    // other software encrypts to it; no secret is needed
-		attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), // 65537, FIPS 186-5 §A.1.1
+		attr(pkcs11.CKA_TOKEN, true),    // outlives the session
+		attr(pkcs11.CKA_PRIVATE, false), // a public key is for everybody
+		attr(pkcs11.CKA_LABEL, label),   // for who looks at the token with other tools
+		attr(pkcs11.CKA_ID, id),         // what the halves are paired by
+		attr(pkcs11.CKA_VERIFY, true),   // other software checks our signatures with it
 	)
 	add(private,
 		attr(pkcs11.CKA_TOKEN, true),        // outlives the session
 		attr(pkcs11.CKA_PRIVATE, true),      // invisible without the PIN; and the mark that nobody without it can forge
-		attr(pkcs11.CKA_LABEL, label),       // crypto11 pairs the halves by label
-		attr(pkcs11.CKA_ID, id),             // and by id
-		attr(pkcs11.CKA_MODIFIABLE, true),   // label and id are set at the end
+		attr(pkcs11.CKA_LABEL, label),       // how it is found
+		attr(pkcs11.CKA_ID, id),             // and paired with its public half
 		attr(pkcs11.CKA_SENSITIVE, true),    // its value is never read out
 		attr(pkcs11.CKA_EXTRACTABLE, false), // nor does it leave wrapped: it never leaves
-		attr(pkcs11.CKA_UNWRAP, true),       // opens key blobs
 		attr(pkcs11.CKA_SIGN, true),         // signs key blobs
+	)
+	if kind.isEC() {
+		add(private, attr(pkcs11.CKA_DERIVE, true)) // agrees on the keys that session keys are wrapped under
+		return public, private
+	}
+	add(public,
+		attr(pkcs11.CKA_WRAP, true),                       // what it is for: wrapping session keys
+		attr(pkcs11.CKA_ENCRYPT, true),                    // other software encrypts to it; no secret is needed
+		attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), // 65537, FIPS 186-5 §A.1.1
+	)
+	add(private,
+		attr(pkcs11.CKA_UNWRAP, true), // opens key blobs
 		// OpenSSL's engine and pkcs11-tool know C_Decrypt and not C_UnwrapKey:
 		// this is what lets an operator recover keys with stock tools. It gives
 		// nothing away: who has the PIN could unwrap to a readable key as well.
@@ -70,23 +76,6 @@ func ourRecords() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_TOKEN, true),
 		attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_APPLICATION, application),
-	}
-}
-
-// publicHalf stands in for a public half that is missing on the token.
-func (p *KeyPair) publicHalf() []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
-		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-		attr(pkcs11.CKA_TOKEN, false),  // a session object: finding a pair writes nothing
-		attr(pkcs11.CKA_PRIVATE, true), // for this login alone
-		attr(pkcs11.CKA_ID, p.id),      // crypto11 pairs the halves by id
-		attr(pkcs11.CKA_LABEL, p.label),
-		attr(pkcs11.CKA_WRAP, false), // it is looked at and never used
-		attr(pkcs11.CKA_ENCRYPT, false),
-		attr(pkcs11.CKA_VERIFY, false),
-		attr(pkcs11.CKA_MODULUS, p.modulus),
-		attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(p.public.E)).Bytes()),
 	}
 }
 
@@ -189,4 +178,42 @@ func dataKey() []*pkcs11.Attribute {
 		attr(pkcs11.CKA_SENSITIVE, false),                    // the caller needs its value
 		attr(pkcs11.CKA_EXTRACTABLE, true),                   // it is wrapped under the session key
 	)
+}
+
+// wrappingKEK is a key-encryption key that was agreed on with a holder, for wrapping
+// one session key to them.
+func wrappingKEK() []*pkcs11.Attribute {
+	return append(kek(), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_UNWRAP, false))
+}
+
+// unwrappingKEK is one that the token has derived, for unwrapping one session key.
+func unwrappingKEK() []*pkcs11.Attribute {
+	return append(kek(),
+		attr(pkcs11.CKA_WRAP, false), attr(pkcs11.CKA_UNWRAP, true),
+		attr(pkcs11.CKA_VALUE_LEN, kekSize)) // which part of the derived bytes it is
+}
+
+func kek() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		attr(pkcs11.CKA_TOKEN, false),       // gone in a moment
+		attr(pkcs11.CKA_PRIVATE, true),      // not for other users of the token
+		attr(pkcs11.CKA_SENSITIVE, true),    // who has it has the session key
+		attr(pkcs11.CKA_EXTRACTABLE, false), // the same
+		attr(pkcs11.CKA_ENCRYPT, false), attr(pkcs11.CKA_DECRYPT, false),
+	}
+}
+
+// agreedSecret is what ECDH gives, where the key derivation is done in this process.
+func agreedSecret(size int) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET), // bytes
+		attr(pkcs11.CKA_TOKEN, false),                        // gone in a moment
+		attr(pkcs11.CKA_PRIVATE, true),                       // not for other users of the token
+		attr(pkcs11.CKA_SENSITIVE, false),                    // its value is about to be read
+		attr(pkcs11.CKA_EXTRACTABLE, true),                   // the same, as the standard has it
+		attr(pkcs11.CKA_VALUE_LEN, size),                     // all of it
+	}
 }

@@ -26,6 +26,10 @@ type Config struct {
 	// nil PIN the token is used without a login.
 	PIN func(context.Context, Info) ([]byte, error)
 
+	// RequireToken refuses session keys in this process's memory, see
+	// [KeyPair.Residence], and tokens that give away what they should keep.
+	RequireToken bool
+
 	// FinalTry allows a login when one more wrong PIN would lock the token.
 	FinalTry bool
 }
@@ -42,7 +46,11 @@ type Token struct {
 	pool     *pool
 	public   publicKeys
 
-	sha1Only atomic.Bool // the token was seen to refuse OAEP with SHA-256
+	askAgain     func(context.Context, Info) ([]byte, error) // for keys that want a PIN for each use
+	requireToken bool
+
+	leaks    atomic.Int32 // whether the token gives away sensitive values, see checkKept
+	sha1Only atomic.Bool  // the token was seen to refuse OAEP with SHA-256
 	closed   sync.Once
 }
 
@@ -68,7 +76,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Token{info: info, lib: lib, ctx: lib.ctx, c11: c11}
+	t := &Token{info: info, lib: lib, ctx: lib.ctx, c11: c11, askAgain: cfg.PIN, requireToken: cfg.RequireToken}
 	t.info.Can = readCan(t.ctx, info.Slot)
 	if t.anchor, err = t.openSession(); err != nil {
 		_ = detach(path, c11)
@@ -134,10 +142,13 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		e.Op, e.Token = "log in", t.info.Label
 		return e
 	}
-	pin, err := t.askPIN(ctx, cfg)
-	defer clear(pin)
-	if err != nil {
-		return err
+	var pin []byte
+	if !t.info.PINPad { // there the person types it, and a module waits for that
+		pin, err = t.askPIN(ctx, cfg)
+		defer clear(pin)
+		if err != nil {
+			return err
+		}
 	}
 	err = t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin))
 	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
@@ -155,6 +166,25 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		hint = t.triesLeft()
 	}
 	return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
+}
+
+// contextLogin gives the PIN for one operation of a key that wants it each time. It
+// is asked for anew: no PIN is kept.
+func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
+	if t.askAgain == nil {
+		return t.fail("log in for one use of the key", ErrPIN, errors.New("there is nobody to ask for the PIN"))
+	}
+	var pin []byte
+	if !t.info.PINPad {
+		var err error
+		pin, err = t.askAgain(context.Background(), t.info)
+		defer clear(pin)
+		if err != nil {
+			return err
+		}
+	}
+	err := t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, text(pin))
+	return t.fail("log in for one use of the key", loginKind(err), err)
 }
 
 // countLogin and logout keep the login for as long as somebody uses it.
@@ -241,34 +271,39 @@ func (t *Token) Info() Info { return t.info }
 
 // Random reads from the token's random number generator (C_GenerateRandom).
 func (t *Token) Random() (io.Reader, error) {
-	leave, err := t.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	r, err := t.c11.NewRandomReader()
-	if err != nil {
-		return nil, t.fail("get random bytes", nil, err)
-	}
-	return random{t, r}, nil
+	err := t.crypto11(func() error { return nil })
+	return random{t}, err
 }
 
-type random struct {
-	token *Token
-	from  io.Reader
-}
+type random struct{ token *Token }
 
 func (r random) Read(b []byte) (int, error) {
-	leave, err := r.token.enter()
-	if err != nil {
-		return 0, err
-	}
-	defer leave()
 	if len(b) == 0 {
 		return 0, nil
 	}
-	n, err := r.from.Read(b)
-	return n, r.token.fail("get random bytes", nil, err)
+	var got []byte
+	err := r.token.with(context.Background(), func(s pkcs11.SessionHandle) (err error) {
+		got, err = r.token.ctx.GenerateRandom(s, len(b))
+		return err
+	})
+	defer clear(got)
+	if err == nil && len(got) != len(b) {
+		err = fmt.Errorf("%d bytes came back for %d", len(got), len(b))
+	}
+	if err != nil {
+		return 0, r.token.fail("get random bytes", nil, err)
+	}
+	return copy(b, got), nil
+}
+
+// crypto11 runs f between enter and leave.
+func (t *Token) crypto11(f func() error) error {
+	leave, err := t.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return f()
 }
 
 // Close ends every session, and with them every session object, logs out when no

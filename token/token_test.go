@@ -63,7 +63,7 @@ func TestOpenFindsTheToken(t *testing.T) {
 			if info.Label != st.Label || info.Serial != st.Serial || !info.Initialized || info.PIN.String() != "ok" {
 				t.Errorf("opened %+v", info)
 			}
-			if want := (Can{true, true, true, true, true}); info.Can != want {
+			if want := (Can{true, true, true, true, true, true, true, true, true}); info.Can != want {
 				t.Errorf("SoftHSM can %+v, want %+v", info.Can, want)
 			}
 			if got := tok.String(); !strings.Contains(got, st.Label) || !strings.Contains(got, st.Serial) {
@@ -595,7 +595,7 @@ func TestCloseWaitsForCallsUnderWay(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = k.Wrap(background, &rsa.PublicKey{N: p.public.N, E: 65537 + 2*mathrand.IntN(1<<20)}, crypto.SHA1)
+			_, err = k.Wrap(background, &rsa.PublicKey{N: rsaOf(p).N, E: 65537 + 2*mathrand.IntN(1<<20)}, crypto.SHA1)
 			return err
 		},
 	} {

@@ -4,9 +4,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 )
+
+// object is a session object that is destroyed once.
+type object struct {
+	token  *Token
+	handle pkcs11.ObjectHandle
+
+	// Read-locked while the handle is in use: a token may give the handle of an
+	// object that is destroyed to the next one.
+	mu     sync.RWMutex
+	closed bool
+}
+
+// use runs f on a session, with the object's handle.
+func (o *object) use(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return o.token.fail("use the session key", ErrClosed, nil)
+	}
+	return o.token.with(ctx, func(s pkcs11.SessionHandle) error { return f(s, o.handle) })
+}
+
+func (o *object) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	// Not the caller's context: a key is destroyed even when it was cancelled.
+	err := o.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
+		return o.token.destroyQuietly(s, o.handle)
+	})
+	if errors.Is(err, ErrClosed) { // a closed Token has destroyed it already
+		return nil
+	}
+	return o.token.fail("destroy the session key", nil, err)
+}
 
 // tokenKey is a session key that lives on the token: its value is never in this
 // process.
@@ -16,6 +55,8 @@ type tokenKey struct {
 }
 
 func (k *tokenKey) Spec() Spec { return k.spec }
+
+func (k *tokenKey) Residence() Residence { return InToken }
 
 var errUse = errors.New("the session key is for another use")
 

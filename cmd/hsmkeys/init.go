@@ -11,28 +11,31 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-var keyTypes = map[string]int{"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
+var keyTypes = map[string]token.KeyType{
+	"rsa2048": token.RSA2048, "rsa3072": token.RSA3072, "rsa4096": token.RSA4096,
+	"p256": token.P256, "p384": token.P384, "p521": token.P521,
+}
 
 func initCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "make the key exchange pair and found the keyring",
-		Description: "Makes an RSA pair and its certificate on the token, and writes the first list of members to the store.",
+		Description: "Makes an RSA or EC pair and its certificate on the token, and writes the first list of members to the store.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072 or rsa4096"},
+			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
 			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found nothing: for a token that will join a keyring"},
 			&cli.BoolFlag{Name: "adopt", Usage: "use the pair with that label, which is on the token already"},
 		},
 		Action: func(c *cli.Context) error {
-			bits, ok := keyTypes[c.String("key-type")]
+			kind, ok := keyTypes[c.String("key-type")]
 			if !ok {
-				return usage("--key-type is rsa2048, rsa3072 or rsa4096, not %q", c.String("key-type"))
+				return usage("--key-type is rsa2048, rsa3072, rsa4096, p256, p384 or p521, not %q", c.String("key-type"))
 			}
 			if err := noArgument(c); err != nil {
 				return err
 			}
 			if c.Bool("pair-only") {
-				return makePair(c, bits)
+				return makePair(c, kind)
 			}
 			store, err := blob.CreateDir(storePath(c)) // before the token makes a pair for nothing
 			if err != nil {
@@ -43,7 +46,7 @@ func initCommand() *cli.Command {
 				return err
 			}
 			return withToken(c, func(t *token.Token, sel token.Selector) error {
-				pair, err := pairFor(c, t, sel, bits)
+				pair, err := pairFor(c, t, sel, kind)
 				if err != nil {
 					return err
 				}
@@ -58,9 +61,9 @@ func initCommand() *cli.Command {
 }
 
 // makePair makes the pair and its certificate and touches no store.
-func makePair(c *cli.Context, bits int) error {
+func makePair(c *cli.Context, kind token.KeyType) error {
 	return withToken(c, func(t *token.Token, sel token.Selector) error {
-		pair, err := pairFor(c, t, sel, bits)
+		pair, err := pairFor(c, t, sel, kind)
 		if err != nil {
 			return err
 		}
@@ -82,7 +85,7 @@ func makePair(c *cli.Context, bits int) error {
 }
 
 // pairFor makes the pair, or finds the one to adopt.
-func pairFor(c *cli.Context, t *token.Token, sel token.Selector, bits int) (*token.KeyPair, error) {
+func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyType) (*token.KeyPair, error) {
 	label := c.String("label")
 	if label == "" {
 		label = sel.Object
@@ -96,7 +99,7 @@ func pairFor(c *cli.Context, t *token.Token, sel token.Selector, bits int) (*tok
 	if c.Bool("adopt") {
 		return t.KeyPair(c.Context, token.PairName{Label: label, ID: sel.ID})
 	}
-	return t.GenerateKeyPair(c.Context, label, bits)
+	return t.GenerateKeyPair(c.Context, label, kind)
 }
 
 func refuseKeyring(c *cli.Context, store blob.Store) error {

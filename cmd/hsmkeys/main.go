@@ -10,11 +10,16 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/awnumar/memcall"
 )
 
 func main() { os.Exit(run()) }
 
 func run() int {
+	// A core dump would hold PINs, file keys and, where the token can hold none,
+	// session keys. Where the system refuses, nothing is lost but this.
+	_ = memcall.DisableCoreDumps()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// What waits for the token, a pipe or a person cannot be interrupted; it is

@@ -43,7 +43,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		return err
 	}
 	t, err := token.Open(c.Context, token.Config{
-		Module: module, Token: sel, FinalTry: c.Bool("final-try"),
+		Module: module, Token: sel, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"),
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			return readPIN(ctx, pinSource(c.String("pin-source"), sel), fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
 		},

@@ -1,0 +1,203 @@
+package token
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/ecdsa"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"fmt"
+	"sync"
+
+	"github.com/awnumar/memcall"
+	josecipher "github.com/go-jose/go-jose/v4/cipher"
+)
+
+// Session keys that live in the memory of this process, because the token can hold
+// none. What the cipher makes of a key on its way through the processor is in
+// ordinary memory for that moment.
+
+// secret is a value in pages of its own: locked and kept out of core dumps where the
+// system lets us, overwritten when it is closed.
+type secret struct {
+	mu    sync.RWMutex // read-locked while the value is in use
+	pages []byte       // nil when closed
+}
+
+// keepSecret takes over a value, and overwrites where it came from.
+func keepSecret(value []byte) (*secret, error) {
+	defer clear(value)
+	pages, err := memcall.Alloc(len(value))
+	if err != nil {
+		return nil, err
+	}
+	_ = memcall.Lock(pages) // a limit (RLIMIT_MEMLOCK) may be reached: then it is not locked
+	copy(pages, value)
+	return &secret{pages: pages}, nil
+}
+
+// memoryKey is a session key in memory, in use or in transit.
+type memoryKey struct {
+	*secret
+	token *Token // for messages
+	spec  Spec
+}
+
+func (t *Token) keepKey(spec Spec, value []byte) (*memoryKey, error) {
+	if len(value) != spec.Size {
+		defer clear(value)
+		return nil, t.fail("unwrap session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
+	}
+	kept, err := keepSecret(value)
+	if err != nil {
+		return nil, t.fail("keep the session key in memory", nil, err)
+	}
+	return &memoryKey{kept, t, spec}, nil
+}
+
+func (k *memoryKey) Spec() Spec { return k.spec }
+
+func (k *memoryKey) Residence() Residence { return InMemory }
+
+// use runs f with the value.
+func (k *memoryKey) use(ctx context.Context, op string, f func(value []byte) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.pages == nil {
+		return k.token.fail("use the session key", ErrClosed, nil)
+	}
+	return k.token.fail(op, nil, f(k.pages))
+}
+
+// Close overwrites the key.
+func (k *memoryKey) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pages == nil {
+		return nil
+	}
+	pages := k.pages
+	k.pages = nil
+	return k.token.fail("destroy the session key", nil, memcall.Free(pages)) // which overwrites it
+}
+
+func (k *memoryKey) WrapData(ctx context.Context, data []byte) (wrapped []byte, err error) {
+	const op = "wrap data key"
+	if k.spec.Use != WrapKeys {
+		return nil, k.token.fail(op, ErrUnsupported, errUse)
+	}
+	if err := checkData(len(data)); err != nil {
+		return nil, k.token.fail(op, ErrUnsupported, err)
+	}
+	err = k.use(ctx, op, func(value []byte) error {
+		block, err := aes.NewCipher(value)
+		if err == nil {
+			wrapped, err = josecipher.KeyWrap(block, data)
+		}
+		return err
+	})
+	return wrapped, err
+}
+
+func (k *memoryKey) UnwrapData(ctx context.Context, wrapped []byte) (data []byte, err error) {
+	const op = "unwrap data key"
+	if k.spec.Use != WrapKeys {
+		return nil, k.token.fail(op, ErrUnsupported, errUse)
+	}
+	if err := checkData(len(wrapped) - 8); err != nil {
+		return nil, k.token.fail(op, ErrWrapped, err)
+	}
+	err = k.use(ctx, op, func(value []byte) error {
+		block, err := aes.NewCipher(value)
+		if err != nil {
+			return err
+		}
+		if data, err = josecipher.KeyUnwrap(block, wrapped); err != nil {
+			return k.token.fail(op, ErrWrapped, err)
+		}
+		return nil
+	})
+	return data, err
+}
+
+var hmacHashes = map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}
+
+func (k *memoryKey) MAC(ctx context.Context, message []byte) (mac []byte, err error) {
+	const op = "compute HMAC"
+	if k.spec.Use != Authenticate {
+		return nil, k.token.fail(op, ErrUnsupported, errUse)
+	}
+	err = k.use(ctx, op, func(value []byte) error {
+		h := hmac.New(hmacHashes[k.spec.Size].New, value)
+		h.Write(message)
+		mac = h.Sum(nil)
+		return nil
+	})
+	return mac, err
+}
+
+func (k *memoryKey) CheckValue(ctx context.Context) (check []byte, err error) {
+	err = k.use(ctx, "compute the key check value", func(value []byte) error {
+		if k.spec.Use == Authenticate {
+			sum := sha1.Sum(value)
+			check = sum[:checkValueSize]
+			return nil
+		}
+		block, err := aes.NewCipher(value)
+		if err != nil {
+			return err
+		}
+		zeros := make([]byte, aes.BlockSize)
+		block.Encrypt(zeros, zeros)
+		check = zeros[:checkValueSize]
+		return nil
+	})
+	return check, err
+}
+
+func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (wrapped Wrapped, err error) {
+	const op = "wrap session key"
+	if err := checkRecipient(to, hash); err != nil {
+		return Wrapped{}, k.token.fail(op, ErrUnsupported, err)
+	}
+	err = k.use(ctx, op, func(value []byte) error {
+		switch to := to.(type) {
+		case *rsa.PublicKey:
+			wrapped, err = wrapRSA(to, hash, value)
+		case *ecdsa.PublicKey:
+			wrapped, err = wrapECInMemory(to, value)
+		}
+		return err
+	})
+	return wrapped, err
+}
+
+// wrapRSA wraps a session key's value to an RSA public key in this process.
+func wrapRSA(to *rsa.PublicKey, hash crypto.Hash, value []byte) (Wrapped, error) {
+	wrapped, err := rsa.EncryptOAEP(hash.New(), rand.Reader, to, value, nil)
+	return Wrapped{Hash: hash, Key: wrapped}, err
+}
+
+// checkRecipient refuses what no session key should be wrapped to.
+func checkRecipient(to crypto.PublicKey, hash crypto.Hash) error {
+	switch to := to.(type) {
+	case *rsa.PublicKey:
+		if hash != crypto.SHA256 && hash != crypto.SHA1 {
+			return fmt.Errorf("OAEP with %v", hash)
+		}
+		if bits := to.N.BitLen(); bits < 2048 || bits > 16384 || to.E < 3 || to.E%2 == 0 {
+			return fmt.Errorf("RSA with %d bits and exponent %d", bits, to.E)
+		}
+		return nil
+	case *ecdsa.PublicKey:
+		_, err := to.ECDH()
+		return err
+	}
+	return fmt.Errorf("to a %T", to)
+}

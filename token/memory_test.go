@@ -1,0 +1,189 @@
+package token
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"testing"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+)
+
+// forbid takes a use from the pair's private key, as many cards have it.
+func forbid(t testing.TB, r raw, p *KeyPair, uses ...uint) *KeyPair {
+	t.Helper()
+	for _, use := range uses {
+		if err := r.SetAttributeValue(r.session, p.private.handle, []*pkcs11.Attribute{attr(use, false)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := p.token.KeyPair(background, PairName{Label: p.label})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+func TestSessionKeysInMemory(t *testing.T) {
+	st, inToken := newPair(t)
+	r := openRaw(t, st)
+	if where, err := inToken.Residence(background); where != InToken || err != nil || inToken.WhyMemory() != "" {
+		t.Errorf("residence %s, %v", where, err)
+	}
+	p := forbid(t, r, inToken, pkcs11.CKA_UNWRAP)
+	if where, err := p.Residence(background); where != InMemory || err != nil || p.WhyMemory() == "" {
+		t.Errorf("residence %s, %v", where, err)
+	}
+	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 24}, {WrapKeys, 32}, {EncryptData, 32}, {Authenticate, 32}, {Authenticate, 48}, {Authenticate, 64}} {
+		// The same key, once made on the token and once in memory, does the same.
+		onToken, err := p.token.Generate(background, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer onToken.Close()
+		wrapped, err := onToken.Wrap(background, p.Public(), crypto.SHA1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		transit, err := p.UnwrapTransit(background, spec, wrapped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if onToken.Residence() != InToken || transit.Residence() != InMemory {
+			t.Error("residences are wrong")
+		}
+		a, errA := onToken.CheckValue(background)
+		b, errB := transit.CheckValue(background)
+		if errA != nil || errB != nil || !bytes.Equal(a, b) || len(b) != 3 {
+			t.Errorf("%v: check values %x and %x, %v, %v", spec, a, b, errA, errB)
+		}
+		if _, err := p.Rehearse(background, spec, wrapped); err != nil {
+			t.Errorf("%v: rehearsed: %v", spec, err)
+		}
+		key, err := p.Unwrap(background, spec, wrapped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages := key.(*memoryKey).pages
+		if bytes.Equal(pages, make([]byte, len(pages))) || len(pages) != spec.Size {
+			t.Errorf("%v: %d bytes in memory", spec, len(pages))
+		}
+		if err := p.Load(background, spec, wrapped, "loaded", []byte{byte(spec.Use), byte(spec.Size)}); err != nil {
+			t.Errorf("%v: loaded: %v", spec, err)
+		} else if err := r.DestroyObject(r.session, r.one(t, attr(pkcs11.CKA_LABEL, "loaded"))); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := key.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err = key.MAC(background, nil)
+		if spec.Use == Authenticate {
+			want(t, err, ErrClosed)
+		} else {
+			want(t, err, ErrUnsupported)
+		}
+		transit.Close()
+		_, err = transit.Wrap(background, p.Public(), crypto.SHA1)
+		want(t, err, ErrClosed)
+	}
+	_, err := p.Generate(background, Spec{WrapKeys, 31})
+	want(t, err, ErrUnsupported)
+}
+
+// What one residence wraps the other unwraps, and neither takes what is damaged.
+func TestResidencesAgree(t *testing.T) {
+	st, inToken := newPair(t)
+	spec := Spec{WrapKeys, 32}
+	wrapped := wrap(t, generate(t, inToken.token, spec), inToken.public)
+	onToken, err := inToken.Unwrap(background, spec, wrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer onToken.Close()
+	p := forbid(t, openRaw(t, st), inToken, pkcs11.CKA_UNWRAP)
+	inMemory, err := p.Unwrap(background, spec, wrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inMemory.Close()
+	data := []byte("a file key of 16")
+	a, errA := onToken.WrapData(background, data)
+	b, errB := inMemory.WrapData(background, data)
+	if errA != nil || errB != nil || !bytes.Equal(a, b) {
+		t.Fatalf("%x and %x, %v, %v", a, b, errA, errB)
+	}
+	if got, err := inMemory.UnwrapData(background, a); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("unwrapped %q, %v", got, err)
+	}
+	a[0] ^= 1
+	_, err = inMemory.UnwrapData(background, a)
+	want(t, err, ErrWrapped)
+	for _, size := range []int{0, 8, 15, 17, 72, 1 << 20} {
+		_, err = inMemory.UnwrapData(background, make([]byte, size))
+		want(t, err, ErrWrapped)
+	}
+	wrapped.Key[9] ^= 1
+	_, err = p.Unwrap(background, spec, wrapped)
+	want(t, err, ErrWrapped)
+}
+
+// A wrapped key of another length than it should have is refused, in memory too.
+func TestKeyOfAnotherLengthInMemory(t *testing.T) {
+	st, inToken := newPair(t)
+	p := forbid(t, openRaw(t, st), inToken, pkcs11.CKA_UNWRAP)
+	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 16}), p.public)
+	_, err := p.Unwrap(background, Spec{WrapKeys, 32}, wrapped)
+	want(t, err, ErrWrapped, "16 bytes, not 32")
+}
+
+func TestSecretIsOverwritten(t *testing.T) {
+	value := []byte("thirty-two bytes that are secret")
+	s, err := keepSecret(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(s.pages) != "thirty-two bytes that are secret" || !bytes.Equal(value, make([]byte, 32)) {
+		t.Error("the value should have moved")
+	}
+	if uintptr(unsafe.Pointer(&s.pages[0]))%4096 != 0 {
+		t.Error("it has no pages of its own")
+	}
+}
+
+func TestRequireToken(t *testing.T) {
+	st, p := newPair(t)
+	forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP)
+	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
+	cfg := config(st)
+	cfg.RequireToken = true
+	tok, err := Open(background, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	strict, err := tok.KeyPair(background, PairName{Label: p.label})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]func() error{
+		"Generate":      func() error { _, err := strict.Generate(background, Spec{WrapKeys, 32}); return err },
+		"Unwrap":        func() error { _, err := strict.Unwrap(background, Spec{WrapKeys, 32}, wrapped); return err },
+		"UnwrapTransit": func() error { _, err := strict.UnwrapTransit(background, Spec{WrapKeys, 32}, wrapped); return err },
+		"Load":          func() error { return strict.Load(background, Spec{WrapKeys, 32}, wrapped, "x", []byte{1}) },
+		"Residence":     func() error { _, err := strict.Residence(background); return err },
+	} {
+		err := f()
+		if !errors.Is(err, ErrResidence) {
+			t.Errorf("%s: %v", name, err)
+		}
+		want(t, err, ErrResidence, "CKA_UNWRAP")
+	}
+	if _, err := tok.GenerateKeyPair(background, "good", RSA2048); err != nil {
+		t.Errorf("a pair that keeps keys on the token: %v", err)
+	}
+	_, err = tok.GenerateKeyPair(background, "ec", P256)
+	want(t, err, ErrResidence)
+}

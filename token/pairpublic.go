@@ -1,0 +1,290 @@
+package token
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/miekg/pkcs11"
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// How the public key of a pair is found out, without believing anybody who can write
+// public objects to the token.
+
+// findPublic settles the pair's public key, and refuses what contradicts it.
+func (p *KeyPair) findPublic(ctx context.Context) error {
+	fromPrivate, err := p.publicOfPrivate(ctx)
+	if err != nil {
+		return err
+	}
+	candidates, err := p.candidates(ctx)
+	if err != nil {
+		return err
+	}
+	if p.public = fromPrivate; p.public == nil {
+		if err := p.chooseProven(ctx, candidates); err != nil {
+			return err
+		}
+	}
+	for _, c := range candidates {
+		if c.key == nil || !p.public.Equal(c.key) {
+			return &Error{Op: "look at " + c.what + " with the pair's id", Token: p.token.info.Label, Kind: ErrPlanted,
+				hint: "somebody wrote it to the token, for which no PIN is needed; find out who, and delete it (pkcs11-tool --delete-object)"}
+		}
+	}
+	return nil
+}
+
+// candidate is an object with the pair's id, and the key that it says it has: nil
+// where it makes no sense.
+type candidate struct {
+	what string
+	key  crypto.PublicKey
+}
+
+// candidates reads the public keys and certificates that carry the pair's id.
+func (p *KeyPair) candidates(ctx context.Context) ([]candidate, error) {
+	if len(p.id) == 0 {
+		return nil, nil
+	}
+	t := p.token
+	keys, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_ID, p.id)})
+	if err != nil {
+		return nil, err
+	}
+	var all []candidate
+	for _, handle := range keys {
+		var key crypto.PublicKey
+		err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
+			key, err = t.readPublic(s, handle)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, candidate{"a public key", key})
+	}
+	certificates, err := t.certificates(ctx, p.id)
+	if err != nil {
+		return nil, err
+	}
+	for _, der := range certificates {
+		one := candidate{what: "a certificate"}
+		if c, err := x509.ParseCertificate(der); err == nil {
+			one.key = c.PublicKey
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// publicOfPrivate is the public key as the private key object has it, which nobody
+// without the PIN can have written: for RSA its modulus, for EC its point or
+// CKA_PUBLIC_KEY_INFO, which few tokens have. It is nil where the object does not say.
+func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
+	t := p.token
+	var key crypto.PublicKey
+	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
+		if p.private.kind == pkcs11.CKK_RSA {
+			if p.modulus, err = t.optional(s, p.private.handle, pkcs11.CKA_MODULUS); err != nil {
+				return err
+			}
+		}
+		key, err = t.readPublic(s, p.private.handle)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	public, ok := key.(publicKey)
+	if !ok {
+		return nil, nil
+	}
+	return public, p.token.checkPublic(public)
+}
+
+// readPublic reads the public key in an object, or nil where there is none that
+// makes sense.
+func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (crypto.PublicKey, error) {
+	values := map[uint][]byte{}
+	for _, kind := range []uint{pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT, pkcs11.CKA_PUBLIC_KEY_INFO} {
+		value, err := t.optional(s, object, kind)
+		if err != nil {
+			return nil, err
+		}
+		values[kind] = value
+	}
+	if n, e := values[pkcs11.CKA_MODULUS], new(big.Int).SetBytes(values[pkcs11.CKA_PUBLIC_EXPONENT]); len(n) > 0 && e.IsInt64() && e.Int64() > 0 && e.Int64() <= 1<<31-1 {
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(e.Int64())}, nil
+	}
+	if key := ecPublic(values[pkcs11.CKA_EC_PARAMS], values[pkcs11.CKA_EC_POINT]); key != nil {
+		return key, nil
+	}
+	if key, err := x509.ParsePKIXPublicKey(values[pkcs11.CKA_PUBLIC_KEY_INFO]); err == nil {
+		return key, nil
+	}
+	return nil, nil
+}
+
+// curves are the ones of FIPS 186-5 whose keys blobs can be wrapped to.
+var curves = []struct {
+	curve elliptic.Curve
+	ecdh  ecdh.Curve
+	oid   asn1.ObjectIdentifier // RFC 5480 §2.1.1.1
+	hash  crypto.Hash           // of signature and key derivation, RFC 5753 §2.1.1
+	kdf   uint                  // the same, for C_DeriveKey
+}{
+	{elliptic.P256(), ecdh.P256(), asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, crypto.SHA256, pkcs11.CKD_SHA256_KDF},
+	{elliptic.P384(), ecdh.P384(), asn1.ObjectIdentifier{1, 3, 132, 0, 34}, crypto.SHA384, pkcs11.CKD_SHA384_KDF},
+	{elliptic.P521(), ecdh.P521(), asn1.ObjectIdentifier{1, 3, 132, 0, 35}, crypto.SHA512, pkcs11.CKD_SHA512_KDF},
+}
+
+// ecPublic reads CKA_EC_PARAMS, a named curve, and CKA_EC_POINT, an uncompressed
+// point in an OCTET STRING (PKCS #11 §2.3.3), or as some tokens have it without.
+func ecPublic(params, point []byte) crypto.PublicKey {
+	var named asn1.ObjectIdentifier
+	if rest, err := asn1.Unmarshal(params, &named); err != nil || len(rest) > 0 {
+		return nil
+	}
+	for _, c := range curves {
+		if !c.oid.Equal(named) {
+			continue
+		}
+		in, inner := cryptobyte.String(point), cryptobyte.String(nil)
+		if in.ReadASN1(&inner, cryptobyte_asn1.OCTET_STRING) && in.Empty() {
+			point = inner
+		}
+		key, err := ecdsa.ParseUncompressedPublicKey(c.curve, point)
+		if err != nil {
+			return nil
+		}
+		return key
+	}
+	return nil
+}
+
+// checkPublic refuses keys that nothing here can use.
+func (t *Token) checkPublic(key publicKey) error {
+	const op = "look at the key exchange pair"
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		if key.E < 3 || key.E%2 == 0 {
+			return t.fail(op, ErrUnsupported, fmt.Errorf("public exponent %v", key.E))
+		}
+		return nil
+	case *ecdsa.PublicKey:
+		return nil // ecPublic knows three curves
+	}
+	return t.fail(op, ErrUnsupported, fmt.Errorf("a key of type %T", key))
+}
+
+// chooseProven takes the first public key that the private key proves to be its own.
+func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) error {
+	const op = "find the public key of the pair"
+	hint := "store its certificate or public key on the token, with the private key's id (pkcs11-tool --write-object)"
+	for _, c := range candidates {
+		key, ok := c.key.(publicKey)
+		if !ok || p.token.checkPublic(key) != nil || (p.private.kind == pkcs11.CKK_RSA) != isRSA(key) {
+			continue
+		}
+		switch proven, err := p.provePublic(ctx, key); {
+		case err != nil:
+			return err
+		case proven:
+			p.public = key
+			return nil
+		}
+	}
+	if len(candidates) > 0 {
+		return &Error{Op: op, Token: p.token.info.Label, Kind: ErrPlanted, Err: errors.New("none of those with its id belongs to the private key"), hint: hint}
+	}
+	return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported,
+		Err: errors.New("the private key does not say it, and no public key or certificate has its id"), hint: hint}
+}
+
+func isRSA(key publicKey) bool {
+	_, ok := key.(*rsa.PublicKey)
+	return ok
+}
+
+// provePublic has the private key prove that a public key is its own: by a signature
+// of bytes that were never there before, or where it must not sign by agreeing on a
+// secret (EC) or opening one (RSA).
+func (p *KeyPair) provePublic(ctx context.Context, key publicKey) (bool, error) {
+	try := &KeyPair{token: p.token, private: p.private, public: key, modulus: p.modulus}
+	nonce := make([]byte, 32)
+	_, _ = rand.Read(nonce)
+	if p.private.sign {
+		return try.signs(sha256.Sum256(append([]byte("hsmkeys: whose key is this? "), nonce...)))
+	}
+	if key, ok := key.(*ecdsa.PublicKey); ok {
+		ephemeral, secret, err := agreeWith(key)
+		if err != nil {
+			return false, err
+		}
+		defer clear(secret)
+		got, err := try.agreeRaw(ctx, ephemeral)
+		defer clear(got)
+		return err == nil && subtle.ConstantTimeCompare(got, secret) == 1, err
+	}
+	wrapped, err := wrapRSA(key.(*rsa.PublicKey), crypto.SHA1, nonce)
+	if err != nil {
+		return false, err
+	}
+	got, err := try.open(ctx, wrapped)
+	defer clear(got)
+	if errors.Is(err, ErrWrapped) {
+		return false, nil
+	}
+	return err == nil && subtle.ConstantTimeCompare(got, nonce) == 1, err
+}
+
+// publicTemplate finds public halves by the key that is in them.
+func (p *KeyPair) publicTemplate() []*pkcs11.Attribute {
+	template := []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)}
+	switch key := p.public.(type) {
+	case *rsa.PublicKey:
+		template = append(template, attr(pkcs11.CKA_MODULUS, p.modulusBytes(key)))
+	case *ecdsa.PublicKey:
+		point, _ := key.Bytes()
+		der, _ := asn1.Marshal(point)
+		template = append(template, attr(pkcs11.CKA_EC_POINT, der))
+	}
+	return template
+}
+
+// modulusBytes is the modulus in the token's own form.
+func (p *KeyPair) modulusBytes(key *rsa.PublicKey) []byte {
+	if len(p.modulus) > 0 {
+		return p.modulus
+	}
+	return key.N.Bytes()
+}
+
+// SubjectKeyID is the leftmost 160 bits of the SHA-256 of the public key's BIT
+// STRING (RFC 7093 §2, method 1): for RSA, of the RSAPublicKey in it, for EC of the
+// uncompressed point. The key is an *rsa.PublicKey or *ecdsa.PublicKey.
+func SubjectKeyID(key crypto.PublicKey) []byte {
+	var bits []byte
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		bits = x509.MarshalPKCS1PublicKey(key)
+	case *ecdsa.PublicKey:
+		bits, _ = key.Bytes() // of a curve that the token made a key on
+	}
+	sum := sha256.Sum256(bits)
+	return sum[:20]
+}

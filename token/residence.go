@@ -1,0 +1,123 @@
+package token
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Residence is where a session key lives while it is used.
+type Residence string
+
+const (
+	// InToken: the key is an object of the token, and never in this process.
+	InToken Residence = "token"
+	// InMemory: the token decrypts or agrees, and signs; the key is in the memory of
+	// this process, locked and kept out of core dumps where the system lets us, and
+	// overwritten after use.
+	InMemory Residence = "memory"
+)
+
+// home is where the session keys of a pair live, found out once.
+type home struct {
+	mu    sync.Mutex
+	known Residence
+	why   error // it is memory
+}
+
+// Residence finds out where the session keys of this pair live: on the token where
+// the token can generate, wrap and unwrap them and wrap data keys under them, as its
+// mechanisms, the private key's attributes and, for EC, one try say; else in memory.
+// With [Config.RequireToken] memory is an [ErrResidence].
+func (p *KeyPair) Residence(ctx context.Context) (Residence, error) {
+	p.home.mu.Lock()
+	defer p.home.mu.Unlock()
+	if p.home.known == "" {
+		why, err := p.whyMemory(ctx)
+		if err != nil {
+			return "", err
+		}
+		p.home.known, p.home.why = InToken, why
+		if why != nil {
+			p.home.known = InMemory
+		}
+	}
+	if p.home.known == InMemory && p.token.requireToken {
+		return "", p.refuseMemory(p.home.why)
+	}
+	return p.home.known, nil
+}
+
+// WhyMemory tells why the session keys of this pair live in memory, or nothing.
+func (p *KeyPair) WhyMemory() string {
+	p.home.mu.Lock()
+	defer p.home.mu.Unlock()
+	if p.home.why == nil {
+		return ""
+	}
+	return p.home.why.Error()
+}
+
+func (p *KeyPair) refuseMemory(why error) error {
+	return &Error{Op: "keep session keys on the token", Token: p.token.info.Label, Kind: ErrResidence, Err: why,
+		hint: "without --require-token they live in the memory of this program while they are used"}
+}
+
+// settle sets the residence to memory, when an operation has shown what no list of
+// mechanisms tells.
+func (p *KeyPair) settle(why error) error {
+	p.home.mu.Lock()
+	defer p.home.mu.Unlock()
+	p.home.known, p.home.why = InMemory, why
+	if p.token.requireToken {
+		return p.refuseMemory(why)
+	}
+	return nil
+}
+
+// whyMemory says what is missing for keys on the token, or nil.
+func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
+	can := p.token.info.Can
+	switch {
+	case !can.GenerateAES:
+		return errors.New("the token makes no AES keys (CKM_AES_KEY_GEN)"), nil
+	case !can.WrapAES:
+		return errors.New("the token has no AES key wrap (CKM_AES_KEY_WRAP)"), nil
+	case isRSA(p.public) && !can.WrapRSA:
+		return errors.New("the token does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"), nil
+	case isRSA(p.public) && !p.private.unwrap:
+		return errors.New("the pair must not unwrap (CKA_UNWRAP)"), nil
+	case isRSA(p.public):
+		return nil, nil
+	case !can.DeriveECDH:
+		return errors.New("the token does not agree on keys (CKM_ECDH1_DERIVE)"), nil
+	}
+	ephemeral, secret, err := agreeWith(p.public.(*ecdsa.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	clear(secret) // nobody needs it
+	err = p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+		handle, err := p.deriveKEK(s, ephemeral)
+		if err != nil {
+			return err
+		}
+		return p.token.ctx.DestroyObject(s, handle)
+	})
+	if refuses(err) {
+		return fmt.Errorf("the token agrees on a secret, but derives no key from it (CKM_ECDH1_DERIVE with a CKD_..._KDF): %s", describe(err)), nil
+	}
+	return nil, p.token.fail("find out where session keys can live", nil, err)
+}
+
+// refuses says whether a token does not do at all what it was asked, however often.
+func refuses(err error) bool {
+	return refusesParameters(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
+		pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE,
+		pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_READ_ONLY,
+		pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT, pkcs11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT)
+}

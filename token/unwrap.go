@@ -1,0 +1,355 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Generate makes a session key where the session keys of this pair live: on the
+// token (C_GenerateKey), or in memory from the token's random numbers.
+func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
+	switch where, err := p.Residence(ctx); {
+	case err != nil:
+		return nil, err
+	case where == InToken:
+		return p.token.Generate(ctx, spec)
+	}
+	if err := spec.check(); err != nil {
+		return nil, p.token.fail("generate session key", ErrUnsupported, err)
+	}
+	random, err := p.token.Random()
+	if err != nil {
+		return nil, err
+	}
+	value := make([]byte, spec.Size)
+	if _, err := io.ReadFull(random, value); err != nil {
+		return nil, p.token.fail("generate session key", nil, err)
+	}
+	return asTransit(p.token.keepKey(spec, value))
+}
+
+// Unwrap unwraps a session key for its one use: in the token (C_UnwrapKey; for EC after
+// C_DeriveKey), or where it cannot hold session keys into memory (C_Decrypt, or
+// C_DeriveKey and the key derivation and key wrap here). Its error is [ErrWrapped] when
+// the wrapped key is not for this pair or damaged.
+func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (SessionKey, error) {
+	key := &tokenKey{spec: spec}
+	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		key.token, key.handle = p.token, handle
+		return p.token.checkProtected(s, handle, spec)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if inMemory != nil {
+		return inMemory, nil
+	}
+	return key, nil
+}
+
+// UnwrapTransit unwraps a session key so that it can be wrapped to others.
+func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped) (Transit, error) {
+	key := &tokenTransit{spec: spec}
+	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inTransitAgain(), func(_ pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		key.token, key.handle = p.token, handle
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if inMemory != nil {
+		return inMemory, nil
+	}
+	return key, nil
+}
+
+// asTransit keeps a nil key from becoming a Transit that is not nil.
+func asTransit(key *memoryKey, err error) (Transit, error) {
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// Load unwraps a session key into a token object that other applications can
+// use by its label. It refuses with [ErrExists] when a secret key with that
+// label or id is there. Where session keys pass through memory the token is given the
+// value (C_CreateObject), if it takes any.
+func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte) error {
+	const op = "load the session key"
+	if label == "" || len(id) == 0 {
+		return p.token.fail(op, ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	}
+	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
+		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return p.token.fail(fmt.Sprintf("load the session key as %q", label), ErrExists, nil)
+		}
+	}
+	look := func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		return p.token.checkProtected(s, handle, spec)
+	}
+	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), look)
+	if err != nil || inMemory == nil {
+		return err
+	}
+	defer inMemory.Close()
+	err = inMemory.use(ctx, op, func(value []byte) error {
+		return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+			handle, err := p.token.ctx.CreateObject(s, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)))
+			if err != nil {
+				return err
+			}
+			return p.token.lookOrDestroy(s, handle, look)
+		})
+	})
+	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
+		var e *Error
+		errors.As(err, &e)
+		return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported, Err: e.Err, hint: "this token keeps no session keys; load works with tokens that do"}
+	}
+	return err
+}
+
+// Reveal unwraps a session key and reads its value. The caller overwrites it
+// after use.
+func (p *KeyPair) Reveal(ctx context.Context, spec Spec, wrapped Wrapped) ([]byte, error) {
+	var value []byte
+	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.revealed(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		var err error
+		value, err = p.token.readValue(s, handle)
+		return also(err, p.token.ctx.DestroyObject(s, handle))
+	})
+	if inMemory != nil {
+		defer inMemory.Close()
+		err = inMemory.use(ctx, "reveal session key", func(secret []byte) error {
+			value = bytes.Clone(secret)
+			return nil
+		})
+	}
+	if err == nil && len(value) != spec.Size {
+		err = p.token.fail("reveal session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
+	}
+	if err != nil {
+		clear(value)
+		return nil, err
+	}
+	return value, nil
+}
+
+// unwrap unwraps a session key where it is to live: into an object of the token that
+// look has seen, or where the token cannot hold it into the key that it gives.
+func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, template []*pkcs11.Attribute,
+	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
+	const op = "unwrap session key"
+	if err := spec.check(); err != nil {
+		return nil, p.token.fail(op, ErrUnsupported, err)
+	}
+	if err := p.checkWrapped(spec, wrapped); err != nil {
+		return nil, p.token.fail(op, ErrWrapped, err)
+	}
+	where, err := p.Residence(ctx)
+	if err == nil && where == InToken {
+		err = p.unwrapInToken(ctx, wrapped, template, look)
+		if !p.cannotHold(err) {
+			return nil, err
+		}
+		err = p.settle(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	value, err := p.open(ctx, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	return p.token.keepKey(spec, value)
+}
+
+// cannotHold says whether a token does not unwrap at all, against what its list of
+// mechanisms says. What refuses parameters may refuse this wrapping alone.
+func (p *KeyPair) cannotHold(err error) bool {
+	return is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
+}
+
+// checkWrapped looks at what the module, which is C code, is going to be handed.
+func (p *KeyPair) checkWrapped(spec Spec, wrapped Wrapped) error {
+	switch key := p.public.(type) {
+	case *rsa.PublicKey:
+		if len(wrapped.Key) != key.Size() || wrapped.Hash != crypto.SHA1 && wrapped.Hash != crypto.SHA256 || wrapped.Ephemeral != nil {
+			return fmt.Errorf("%d bytes with %v, for a key of %d bytes", len(wrapped.Key), wrapped.Hash, key.Size())
+		}
+	default:
+		if !p.sameCurve(wrapped.Ephemeral) || len(wrapped.Key) != spec.Size+8 {
+			return fmt.Errorf("%d bytes with another ephemeral key than one of the pair's curve", len(wrapped.Key))
+		}
+	}
+	return nil
+}
+
+// unwrapInToken runs C_UnwrapKey and then a look at the new object, in one session.
+// When that look fails the object is destroyed.
+func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped Wrapped, template []*pkcs11.Attribute,
+	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	t := p.token
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		unwrapping, how := p.private.handle, oaep(wrapped.Hash)
+		if wrapped.Ephemeral != nil {
+			kek, err := p.deriveKEK(s, wrapped.Ephemeral)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = t.ctx.DestroyObject(s, kek) }()
+			unwrapping, how = kek, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil)
+		}
+		handle, err := t.ctx.UnwrapKey(s, how, unwrapping, wrapped.Key, template)
+		if err != nil {
+			return err
+		}
+		return t.lookOrDestroy(s, handle, look)
+	})
+	kind := unwrapKind(err)
+	if wrapped.Hash == crypto.SHA256 && refusesParameters(err) {
+		kind = ErrUnsupported
+	}
+	return t.fail("unwrap session key", kind, err)
+}
+
+// lookOrDestroy destroys a new object that does not stand a look at it.
+func (t *Token) lookOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	if err := look(s, handle); err != nil {
+		return also(err, t.destroyQuietly(s, handle))
+	}
+	return nil
+}
+
+// open has the token give the value of a session key that it cannot hold. The
+// caller overwrites it.
+func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
+	const op = "open session key"
+	if wrapped.Ephemeral != nil {
+		return p.openEC(ctx, wrapped)
+	}
+	t := p.token
+	var value []byte
+	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
+		if p.private.decrypt && t.info.Can.DecryptRSA {
+			if err := t.ctx.DecryptInit(s, oaep(wrapped.Hash), p.private.handle); err != nil {
+				return err
+			}
+			if err := p.authenticate(s); err != nil {
+				return err
+			}
+			value, err = t.ctx.Decrypt(s, wrapped.Key)
+			return err
+		}
+		handle, err := t.ctx.UnwrapKey(s, oaep(wrapped.Hash), p.private.handle, wrapped.Key, dataKey())
+		if err != nil {
+			return err
+		}
+		value, err = t.readValue(s, handle)
+		return also(err, t.ctx.DestroyObject(s, handle))
+	})
+	if err != nil {
+		clear(value)
+		kind := unwrapKind(err)
+		if refuses(err) {
+			kind = ErrUnsupported
+		}
+		return nil, t.fail(op, kind, err)
+	}
+	return value, nil
+}
+
+// destroyQuietly destroys an object that may be gone already.
+func (t *Token) destroyQuietly(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	if err := t.ctx.DestroyObject(s, handle); !is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
+		return err
+	}
+	return nil
+}
+
+// unwrapKind tells a wrapped key that does not hold from a token that fails.
+// SoftHSM says CKR_GENERAL_ERROR for the first, others name it.
+func unwrapKind(err error) error {
+	if is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_WRAPPED_KEY_INVALID, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE,
+		pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE) {
+		return ErrWrapped
+	}
+	return nil
+}
+
+// checkProtected reads back that the token keeps the key to itself, which some do
+// not although they took the template, and that it has the size it should have.
+func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec) error {
+	const op = "unwrap session key"
+	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_SENSITIVE, nil), attr(pkcs11.CKA_EXTRACTABLE, nil),
+	})
+	if err != nil {
+		return err
+	}
+	if !isTrue(a[0]) || isTrue(a[1]) {
+		return t.fail(op, ErrUnsafe, errors.New("the token made it readable or extractable"))
+	}
+	if err := t.checkKept(s, handle); err != nil {
+		return err
+	}
+	// SoftHSM has no length for a key that was unwrapped; others may not have
+	// the attribute.
+	a, err = t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE_LEN, nil)})
+	if err != nil {
+		return nil // there is nothing to compare
+	}
+	if size := attr(pkcs11.CKA_VALUE_LEN, spec.Size).Value; !bytes.Equal(a[0].Value, size) && !isZero(a[0]) {
+		return t.fail(op, ErrWrapped, fmt.Errorf("it does not have %d bytes", spec.Size))
+	}
+	return nil
+}
+
+const (
+	leaksNot = 1 + iota
+	leaksIt
+)
+
+// checkKept tries once for each Token whether it keeps a sensitive value to itself:
+// a module may say that a key is sensitive and give it to whoever asks.
+func (t *Token) checkKept(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	if t.leaks.Load() == 0 {
+		value, err := t.readValue(s, handle)
+		clear(value)
+		if err == nil && len(value) > 0 {
+			t.leaks.Store(leaksIt)
+		} else {
+			t.leaks.Store(leaksNot)
+		}
+	}
+	if t.leaks.Load() == leaksIt && t.requireToken {
+		return &Error{Op: "keep session keys on the token", Token: t.info.Label, Kind: ErrResidence,
+			Err: errors.New("it gives the value of a sensitive key to whoever asks"), hint: "without --require-token it is used all the same"}
+	}
+	return nil
+}
+
+func isZero(a *pkcs11.Attribute) bool { return len(bytes.Trim(a.Value, "\x00")) == 0 }
+
+func isTrue(a *pkcs11.Attribute) bool { return len(a.Value) == 1 && a.Value[0] != 0 }
+
+// readValue reads CKA_VALUE.
+func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
+	attributes, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
+	if err != nil {
+		return nil, err
+	}
+	return attributes[0].Value, nil
+}
