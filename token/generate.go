@@ -255,12 +255,12 @@ func (p *KeyPair) rename(ctx context.Context, public pkcs11.ObjectHandle, id []b
 	return t.KeyPair(ctx, PairName{Label: label})
 }
 
-// checkBorn reads back that the private key was made on the token and has never
-// been readable.
+// checkBorn reads back that the private key has never been readable, which no key is
+// that was made elsewhere. CKA_LOCAL says the same, and NSS never sets it.
 func (p *KeyPair) checkBorn(ctx context.Context) error {
 	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		for name, kind := range map[string]uint{
-			"CKA_ALWAYS_SENSITIVE": pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": pkcs11.CKA_NEVER_EXTRACTABLE, "CKA_LOCAL": pkcs11.CKA_LOCAL,
+			"CKA_ALWAYS_SENSITIVE": pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": pkcs11.CKA_NEVER_EXTRACTABLE,
 		} {
 			value, err := p.token.optional(s, p.private.handle, kind)
 			if err != nil {

@@ -3,6 +3,7 @@ package token
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -81,7 +82,7 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	flag := func(f uint) bool { return ti.Flags&f != 0 }
 	return Info{
 		Module: module, Slot: slot, Label: ti.Label, Serial: ti.SerialNumber,
-		Manufacturer: ti.ManufacturerID, Model: ti.Model,
+		Manufacturer: ti.ManufacturerID, Model: strings.TrimRight(ti.Model, "\x00"), // a TPM fills up with NUL
 		Firmware:    fmt.Sprintf("%d.%d", ti.FirmwareVersion.Major, ti.FirmwareVersion.Minor),
 		Initialized: flag(pkcs11.CKF_TOKEN_INITIALIZED),
 		PIN: PIN{

@@ -17,10 +17,12 @@ import (
 // application per process: C_Initialize, C_Finalize and the login state of a
 // token belong to all users of the module together, so they are counted here.
 type library struct {
-	ctx    *pkcs11.Ctx
-	users  int                    // open Tokens
-	logins map[uint]int           // logged-in Tokens by slot; the last one logs out
-	doors  map[uint]chan struct{} // by slot: held by who is logging in
+	ctx *pkcs11.Ctx
+	// initialized: ctx has had to call C_Initialize itself, and must finalise.
+	initialized bool
+	users       int                    // open Tokens
+	logins      map[uint]int           // logged-in Tokens by slot; the last one logs out
+	doors       map[uint]chan struct{} // by slot: held by who is logging in
 }
 
 // door gives a slot's door. librariesMu must be held.
@@ -225,6 +227,14 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	lib := libraries[path]
 	if lib == nil {
 		lib = &library{ctx: pkcs11.New(path), logins: map[uint]int{}, doors: map[uint]chan struct{}{}}
+		// crypto11 has initialised the module already, and most say so. p11-kit's proxy
+		// counts each list of functions that it hands out as an application of its own.
+		err := lib.ctx.Initialize()
+		lib.initialized = err == nil
+		if err != nil && !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+			_ = c11.Close()
+			return nil, nil, Info{}, &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
+		}
 		libraries[path] = lib
 	}
 	lib.users++
@@ -243,6 +253,9 @@ func detach(path string, c11 *crypto11.Context) error {
 	lib := libraries[path]
 	err := c11.Close() // finalises the module when it is the last
 	if lib.users--; lib.users == 0 {
+		if lib.initialized {
+			err = also(err, lib.ctx.Finalize())
+		}
 		lib.ctx.Destroy()
 		delete(libraries, path)
 	}
