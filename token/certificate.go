@@ -119,8 +119,14 @@ func (p *KeyPair) certificateAlgorithm() x509.SignatureAlgorithm {
 // storeCertificate puts it on the token, where it takes one: many cards and TPMs are
 // written by their own tools alone, and the keyring has the certificate as well.
 func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
-	err := p.token.crypto11(func() error { return p.token.c11.ImportCertificateWithLabel(p.id, []byte(p.label), c) })
-	if len(p.id) == 0 || p.label == "" || refuses(err) || refusesRecords(err) {
+	if len(p.id) == 0 {
+		return nil // nobody would find it
+	}
+	err := p.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
+		_, err := p.token.ctx.CreateObject(s, p.certificateObject(c))
+		return err
+	})
+	if refuses(err) || refusesRecords(err) {
 		return nil
 	}
 	return err

@@ -9,10 +9,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
@@ -140,19 +142,39 @@ func (t *Token) generateTwice(ctx context.Context, label string, kind KeyType) (
 // generate makes the pair under a name.
 func (t *Token) generate(ctx context.Context, made PairName, kind KeyType) (*KeyPair, error) {
 	public, private := pairTemplates(made.ID, made.Label, kind)
-	err := t.crypto11(func() error {
-		var err error
-		if kind.isEC() {
-			_, err = t.c11.GenerateECDSAKeyPairWithAttributes(public, private, kind.curve())
-		} else {
-			_, err = t.c11.GenerateRSAKeyPairWithAttributes(public, private, int(kind))
-		}
-		return err
-	})
-	if err != nil {
+	if err := t.generatePair(ctx, public, private, kind); err != nil {
 		return nil, err
 	}
 	return t.keyPair(ctx, made, func(label string) bool { return label == made.Label })
+}
+
+// generatePair has crypto11 make the pair, or where its sessions are not logged in with
+// ours makes it in one of ours.
+func (t *Token) generatePair(ctx context.Context, public, private crypto11.AttributeSet, kind KeyType) error {
+	if !t.lib.initialized {
+		return t.crypto11(func() (err error) {
+			if kind.isEC() {
+				_, err = t.c11.GenerateECDSAKeyPairWithAttributes(public, private, kind.curve())
+			} else {
+				_, err = t.c11.GenerateRSAKeyPairWithAttributes(public, private, int(kind))
+			}
+			return err
+		})
+	}
+	how, what := uint(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN), attr(pkcs11.CKA_MODULUS_BITS, int(kind))
+	for _, c := range curves {
+		if c.curve == kind.curve() {
+			params, err := asn1.Marshal(c.oid)
+			if err != nil {
+				return err
+			}
+			how, what = pkcs11.CKM_EC_KEY_PAIR_GEN, attr(pkcs11.CKA_EC_PARAMS, params)
+		}
+	}
+	return t.with(ctx, func(s pkcs11.SessionHandle) error {
+		_, _, err := t.ctx.GenerateKeyPair(s, mechanism(how, nil), append(public.ToSlice(), what), private.ToSlice())
+		return err
+	})
 }
 
 // refuseExisting keeps a second pair from hiding behind the label of the first.

@@ -21,6 +21,7 @@ type Info struct {
 	Initialized  bool   `json:"initialized"`
 	PIN          PIN    `json:"pin"`
 	Can          Can    `json:"can"`
+	Tried        Tried  `json:"tried,omitzero"` // by [List]
 
 	PINPad bool `json:"pin_pad"` // CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed there
 
@@ -55,7 +56,7 @@ func (p PIN) String() string {
 }
 
 // Can is what the list of mechanisms promises, with the flags of each. The list does
-// not tell everything: see [Token.Try].
+// not tell everything: see [Tried].
 type Can struct {
 	GenerateRSA bool `json:"generate_rsa"` // CKM_RSA_PKCS_KEY_PAIR_GEN
 	WrapRSA     bool `json:"wrap_rsa"`     // CKM_RSA_PKCS_OAEP with CKF_WRAP and CKF_UNWRAP

@@ -102,7 +102,8 @@ func visit(path string, f func(*pkcs11.Ctx) error) error {
 	return f(ctx)
 }
 
-// List tells what tokens a module shows, blank ones too. It needs no PIN.
+// List tells what tokens a module shows, blank ones too, and tries what they do. It
+// needs no PIN.
 func List(module string) ([]Info, error) {
 	module = resolve(module)
 	librariesMu.Lock()
@@ -116,7 +117,7 @@ func List(module string) ([]Info, error) {
 		for i := range all {
 			all[i].Can = readCan(ctx, all[i].Slot)
 		}
-		return nil
+		return tryAll(ctx, all)
 	})
 	return all, err
 }

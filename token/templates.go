@@ -1,6 +1,10 @@
 package token
 
 import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"math/big"
 	"slices"
 
 	"github.com/ThalesIgnite/crypto11"
@@ -76,6 +80,23 @@ func ourRecords() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_TOKEN, true),
 		attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_APPLICATION, application),
+	}
+}
+
+// certificateObject is the pair's certificate (PKCS #11 §4.6.3).
+func (p *KeyPair) certificateObject(c *x509.Certificate) []*pkcs11.Attribute {
+	serial, _ := asn1.Marshal(c.SerialNumber)
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE),
+		attr(pkcs11.CKA_CERTIFICATE_TYPE, pkcs11.CKC_X_509),
+		attr(pkcs11.CKA_TOKEN, true),    // outlives the session
+		attr(pkcs11.CKA_PRIVATE, false), // it is for everybody
+		attr(pkcs11.CKA_ID, p.id),       // what belongs to the pair has its id
+		attr(pkcs11.CKA_LABEL, p.label),
+		attr(pkcs11.CKA_SUBJECT, c.RawSubject),
+		attr(pkcs11.CKA_ISSUER, c.RawIssuer),
+		attr(pkcs11.CKA_SERIAL_NUMBER, serial),
+		attr(pkcs11.CKA_VALUE, c.Raw),
 	}
 }
 
@@ -216,4 +237,33 @@ func agreedSecret(size int) []*pkcs11.Attribute {
 		attr(pkcs11.CKA_EXTRACTABLE, true),                   // the same, as the standard has it
 		attr(pkcs11.CKA_VALUE_LEN, size),                     // all of it
 	}
+}
+
+// triedPrivateKey is a key pair that was made in this process to try a token with, and
+// protects nothing.
+func triedPrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+		attr(pkcs11.CKA_TOKEN, false),                                         // gone with the session
+		attr(pkcs11.CKA_PRIVATE, false),                                       // there is no login
+		attr(pkcs11.CKA_SENSITIVE, false), attr(pkcs11.CKA_EXTRACTABLE, true), // its value is here
+		attr(pkcs11.CKA_UNWRAP, true), attr(pkcs11.CKA_SIGN, true), // what is tried
+		attr(pkcs11.CKA_MODULUS, key.N.Bytes()), attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
+		attr(pkcs11.CKA_PRIVATE_EXPONENT, key.D.Bytes()),
+		attr(pkcs11.CKA_PRIME_1, key.Primes[0].Bytes()), attr(pkcs11.CKA_PRIME_2, key.Primes[1].Bytes()),
+		attr(pkcs11.CKA_EXPONENT_1, key.Precomputed.Dp.Bytes()), attr(pkcs11.CKA_EXPONENT_2, key.Precomputed.Dq.Bytes()),
+		attr(pkcs11.CKA_COEFFICIENT, key.Precomputed.Qinv.Bytes()),
+	}
+}
+
+// triedSessionKey is a session key in use, but for everybody: there is no login.
+func triedSessionKey() []*pkcs11.Attribute {
+	return public(Spec{Use: WrapKeys, Size: 32}.inUse())
+}
+
+// public makes a template one for an object that needs no login.
+func public(template []*pkcs11.Attribute) []*pkcs11.Attribute {
+	template[slices.IndexFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_PRIVATE })] = attr(pkcs11.CKA_PRIVATE, false)
+	return template
 }

@@ -40,17 +40,49 @@ func tokenListCommand() *cli.Command {
 			if c.Bool("json") {
 				return printJSON(all)
 			}
-			rows := [][]string{{"SLOT", "LABEL", "SERIAL", "MODEL", "FIRMWARE", "PIN", "CAN"}}
+			rows := [][]string{{"SLOT", "LABEL", "SERIAL", "MODEL", "FIRMWARE", "PIN", "CAN", "TRIED"}}
 			for _, t := range all {
 				label := printable(t.Label)
 				if !t.Initialized {
 					label = "(blank)"
 				}
-				rows = append(rows, []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, t.PIN.String(), can(t.Can)})
+				rows = append(rows, []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)})
+			}
+			for _, t := range all {
+				if t.Tried.Leaks {
+					warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
+				}
 			}
 			return table(rows)
 		},
 	}
+}
+
+func pinState(t token.Info) string {
+	if t.PINPad {
+		return t.PIN.String() + ", typed on the reader"
+	}
+	return t.PIN.String()
+}
+
+// tried tells what a token does when it is tried.
+func tried(t token.Tried) string {
+	if t.Why != "" || t == (token.Tried{}) {
+		return "-"
+	}
+	words := []string{"unwraps OAEP " + t.OAEPHash}
+	if !t.Unwraps {
+		words[0] = "does not unwrap"
+	}
+	for _, one := range []struct {
+		yes  bool
+		text string
+	}{{t.SignPSS, "signs PSS"}, {t.WrapAES, "wraps AES"}, {t.Leaks, "LEAKS"}, {t.Unwraps && !t.Leaks, "keeps"}} {
+		if one.yes {
+			words = append(words, one.text)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // can names what the list of mechanisms promises.
@@ -60,7 +92,8 @@ func can(c token.Can) string {
 		yes  bool
 		name string
 	}{
-		{c.GenerateRSA, "rsa"}, {c.WrapRSA, "oaep-wrap"}, {c.SignPSS, "pss"}, {c.GenerateAES, "aes"}, {c.WrapAES, "aes-key-wrap"},
+		{c.GenerateRSA, "rsa"}, {c.WrapRSA, "oaep-wrap"}, {c.DecryptRSA, "oaep-decrypt"}, {c.SignPSS, "pss"}, {c.GenerateAES, "aes"}, {c.WrapAES, "aes-key-wrap"},
+		{c.GenerateEC, "ec"}, {c.DeriveECDH, "ecdh"}, {c.SignECDSA, "ecdsa"},
 	} {
 		if one.yes {
 			words = append(words, one.name)

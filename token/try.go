@@ -1,0 +1,102 @@
+package token
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Tried is what a token does when it is tried, which no list of mechanisms tells. It
+// is tried without a PIN, on session objects alone: an RSA pair of 2048 bits that is
+// made here for this, and what is unwrapped with it.
+type Tried struct {
+	// Why says why nothing was tried; the rest is empty then. Many tokens let nobody
+	// make session objects without a PIN, or take no private keys from outside.
+	Why string `json:"why,omitempty"`
+
+	Unwraps  bool   `json:"unwraps"`             // RSA-OAEP by C_UnwrapKey
+	OAEPHash string `json:"oaep_hash,omitempty"` // the best that it takes: SHA-256 or SHA-1
+	SignPSS  bool   `json:"sign_pss"`            // and the signature verifies
+	WrapAES  bool   `json:"wrap_aes"`            // AES key wrap by C_WrapKey
+	Leaks    bool   `json:"leaks"`               // gives away the value of a sensitive key
+}
+
+// tryingKey makes the pair that tokens are tried with.
+func tryingKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+
+// try tries the token in a slot. Nothing stays behind.
+func try(ctx *pkcs11.Ctx, slot uint, key *rsa.PrivateKey) Tried {
+	s, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return Tried{Why: "no session without a PIN: " + describe(err)}
+	}
+	defer func() { _ = ctx.CloseSession(s) }() // and with it all that is made here
+	private, err := ctx.CreateObject(s, triedPrivateKey(key))
+	if err != nil {
+		return Tried{Why: "no private key from outside without a PIN: " + describe(err)}
+	}
+	t := Tried{SignPSS: trySigns(ctx, s, private, &key.PublicKey)}
+	for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA1} {
+		session, err := tryUnwraps(ctx, s, private, &key.PublicKey, hash)
+		if err != nil {
+			continue
+		}
+		t.Unwraps, t.OAEPHash = true, hash.String()
+		a, err := ctx.GetAttributeValue(s, session, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
+		t.Leaks = err == nil && len(a[0].Value) > 0
+		t.WrapAES = tryWraps(ctx, s, session)
+		break
+	}
+	return t
+}
+
+func trySigns(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey) bool {
+	digest := sha256.Sum256([]byte("hsmkeys: does this token sign?"))
+	how := mechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, 32))
+	if ctx.SignInit(s, how, private) != nil {
+		return false
+	}
+	signature, err := ctx.Sign(s, digest[:])
+	return err == nil && rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: 32}) == nil
+}
+
+func tryUnwraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey, hash crypto.Hash) (pkcs11.ObjectHandle, error) {
+	value := make([]byte, 32)
+	_, _ = rand.Read(value)
+	wrapped, err := wrapRSA(public, hash, value)
+	if err != nil {
+		return 0, err
+	}
+	return ctx.UnwrapKey(s, oaep(hash), private, wrapped.Key, triedSessionKey())
+}
+
+func tryWraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, session pkcs11.ObjectHandle) bool {
+	data := bytes.Repeat([]byte{7}, 16)
+	handle, err := ctx.CreateObject(s, append(public(dataKey()), attr(pkcs11.CKA_VALUE, data)))
+	if err != nil {
+		return false
+	}
+	wrapped, err := ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), session, handle)
+	return err == nil && len(wrapped) == len(data)+8
+}
+
+// tryAll fills in what each token does when it is tried.
+func tryAll(ctx *pkcs11.Ctx, all []Info) error {
+	key, err := tryingKey()
+	if err != nil {
+		return fmt.Errorf("make a key to try tokens with: %w", err)
+	}
+	for i := range all {
+		if all[i].Can.WrapRSA && all[i].Initialized {
+			all[i].Tried = try(ctx, all[i].Slot, key)
+		} else if all[i].Initialized {
+			all[i].Tried.Why = "it does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"
+		}
+	}
+	return nil
+}
