@@ -70,9 +70,17 @@ func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
 	}
 }
 
-// make lets the token generate a session key, and stores it as the first revision
-// of what the descriptor says.
+// make stores a new session key as the first revision of what the descriptor says. A
+// key that is lost with its token before it is stored is made anew.
 func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
+	b, err := k.makeOnce(ctx, d, algorithm)
+	for try := 1; try < lostTries && errors.Is(err, token.ErrLost) && ctx.Err() == nil; try++ {
+		b, err = k.makeOnce(ctx, d, algorithm)
+	}
+	return b, err
+}
+
+func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
 	key, err := k.pair.Generate(ctx, spec(algorithm, d.Purpose))
 	if err != nil {
 		return nil, err

@@ -2,12 +2,14 @@ package hsmkeys
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Result is what became of one version of a key in an operation over many.
@@ -23,6 +25,9 @@ type Result struct {
 // workers is how many keys are worked on at a time: enough to keep the token busy
 // while the disk syncs.
 const workers = 16
+
+// lostTries is how often a key is begun when the token goes away under it.
+const lostTries = 3
 
 // Versions names every version of the keys, or of all keys of the keyring. Files
 // are under old versions too, so what is done to all keys is done to all versions.
@@ -75,7 +80,13 @@ func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result)
 		for range min(workers, len(refs)) {
 			all.Go(func() {
 				for ref := range todo {
-					results <- do(ctx, ref)
+					r := do(ctx, ref)
+					// A token that went away may be back with the next call, and what
+					// is done to a key can be begun again at any time.
+					for try := 1; try < lostTries && errors.Is(r.Err, token.ErrLost) && ctx.Err() == nil; try++ {
+						r = do(ctx, ref)
+					}
+					results <- r
 				}
 			})
 		}

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the programs that the tests hold our output against, where they are
-# missing: openssl, GnuTLS's certtool and OpenSC's pkcs11-tool. Does nothing, and
-# needs no rights, where they are all there already.
+# missing: openssl, GnuTLS's certtool and OpenSC's pkcs11-tool; and p11-kit, which serves
+# a token that can go away. Does nothing, and needs no rights, where they are all there
+# already.
 set -eu
 
 # shellcheck source=scripts/packages.sh
@@ -9,17 +10,22 @@ set -eu
 
 # Prints the names of the missing programs.
 missing() {
-	for program in openssl certtool pkcs11-tool; do
+	for program in openssl certtool pkcs11-tool p11-kit; do
 		command -v "$program" >/dev/null 2>&1 || printf '%s ' "$program"
 	done
+	for module in /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib64/pkcs11/p11-kit-client.so \
+		/usr/lib/pkcs11/p11-kit-client.so /opt/homebrew/lib/pkcs11/p11-kit-client.so; do
+		if [ -f "$module" ]; then return; fi
+	done
+	printf 'p11-kit-client.so '
 }
 
 programs=$(missing)
 if [ -z "$programs" ]; then exit 0; fi
 
 say "missing: ${programs% }: installing"
-install_packages "openssl gnutls-bin opensc" "openssl gnutls-utils opensc" \
-	"openssl gnutls-utils opensc" "openssl gnutls opensc" "install ${programs% } by hand"
+install_packages "openssl gnutls-bin opensc p11-kit p11-kit-modules" "openssl gnutls-utils opensc p11-kit p11-kit-server" \
+	"openssl gnutls-utils opensc p11-kit p11-kit-server" "openssl gnutls opensc p11-kit" "install ${programs% } by hand"
 
 programs=$(missing)
-[ -z "$programs" ] || die "installed, but still not on the PATH: ${programs% }"
+[ -z "$programs" ] || die "installed, but still not found: ${programs% }"

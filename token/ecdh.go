@@ -118,9 +118,9 @@ func (p *KeyPair) agreeRaw(ctx context.Context, ephemeral *ecdh.PublicKey) ([]by
 	}
 	size := (p.public.(*ecdsa.PublicKey).Curve.Params().BitSize + 7) / 8
 	var secret []byte
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 		how := mechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, ephemeral.Bytes()))
-		handle, err := t.ctx.DeriveKey(s, how, p.private.handle, agreedSecret(size))
+		handle, err := t.ctx.DeriveKey(s, how, key, agreedSecret(size))
 		if err != nil {
 			return err
 		}
@@ -143,11 +143,11 @@ func (p *KeyPair) agreeRaw(ctx context.Context, ephemeral *ecdh.PublicKey) ([]by
 
 // deriveKEK has the token agree on a secret and derive the key-encryption key from
 // it, which stays there.
-func (p *KeyPair) deriveKEK(s pkcs11.SessionHandle, ephemeral *ecdh.PublicKey) (pkcs11.ObjectHandle, error) {
+func (p *KeyPair) deriveKEK(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, ephemeral *ecdh.PublicKey) (pkcs11.ObjectHandle, error) {
 	for _, c := range curves {
 		if c.ecdh == ephemeral.Curve() {
 			how := mechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(c.kdf, sharedInfo, ephemeral.Bytes()))
-			return p.token.ctx.DeriveKey(s, how, p.private.handle, unwrappingKEK())
+			return p.token.ctx.DeriveKey(s, how, key, unwrappingKEK())
 		}
 	}
 	return 0, errors.ErrUnsupported

@@ -24,6 +24,7 @@ var (
 	ErrUnsafe      = errors.New("key lacks a protection")
 	ErrUnsupported = errors.New("not supported by the token")
 	ErrWrapped     = errors.New("wrapped key does not hold")
+	ErrLost        = errors.New("the token went away")
 	ErrClosed      = errors.New("closed")
 	ErrResidence   = errors.New("session keys cannot live on the token")
 	ErrURI         = errors.New("not a usable token name")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 )
@@ -51,6 +52,9 @@ type KeyPair struct {
 	private privateKey
 	public  publicKey
 	modulus []byte // RSA: CKA_MODULUS as the token gives it
+
+	handleMu   sync.Mutex
+	generation uint64 // of the Token, that private.handle is of
 
 	home home // where session keys of this pair live
 }
@@ -102,7 +106,7 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
 			hint: "name one by its id: " + t.choices(ctx, found)}
 	}
-	p := &KeyPair{token: t, private: privateKey{handle: found[0]}}
+	p := &KeyPair{token: t, private: privateKey{handle: found[0]}, generation: t.generation.Load()}
 	if err := p.read(ctx); err != nil {
 		return nil, t.fail(op, nil, err)
 	}

@@ -224,7 +224,7 @@ func isRSA(key publicKey) bool {
 // of bytes that were never there before, or where it must not sign by agreeing on a
 // secret (EC) or opening one (RSA).
 func (p *KeyPair) provePublic(ctx context.Context, key publicKey) (bool, error) {
-	try := &KeyPair{token: p.token, private: p.private, public: key, modulus: p.modulus}
+	try := &KeyPair{token: p.token, private: p.private, public: key, modulus: p.modulus, label: p.label, id: p.id, generation: p.generation}
 	nonce := make([]byte, 32)
 	_, _ = rand.Read(nonce)
 	if p.private.sign {

@@ -41,13 +41,18 @@ func (t *Token) with(ctx context.Context, f func(pkcs11.SessionHandle) error) er
 		return err
 	}
 	defer leave()
+	if err := t.revive(ctx); err != nil {
+		return err
+	}
+	t.alive.RLock()
+	defer t.alive.RUnlock()
 	s, err := p.get()
 	if err != nil {
-		return err
+		return t.notice(err)
 	}
 	err = f(s)
 	p.put(s, err)
-	return err
+	return t.notice(err)
 }
 
 // enter begins a call that Close must wait for, and leave ends it. Every call
@@ -87,6 +92,13 @@ func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle = append(p.idle, s)
+}
+
+// forget drops sessions that are gone.
+func (p *pool) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = nil
 }
 
 // close lets no new call in, waits for those under way and closes all sessions.

@@ -43,6 +43,13 @@ func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11
 	return handle, nil
 }
 
+// forget drops handles that are gone with their sessions.
+func (k *publicKeys) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.handles = nil
+}
+
 // createInAnchor makes a session object that lives as long as the Token. The
 // caller holds t.public.mu: a session runs one call at a time.
 func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
@@ -54,5 +61,8 @@ func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute
 		return 0, err
 	}
 	defer leave()
-	return t.ctx.CreateObject(t.anchor, template)
+	t.alive.RLock()
+	defer t.alive.RUnlock()
+	handle, err := t.ctx.CreateObject(t.anchor, template)
+	return handle, t.notice(err)
 }

@@ -46,7 +46,7 @@ func (p *KeyPair) Residence(ctx context.Context) (Residence, error) {
 			p.home.known = InMemory
 		}
 	}
-	if p.home.known == InMemory && p.token.requireToken {
+	if p.home.known == InMemory && p.token.cfg.RequireToken {
 		return "", p.refuseMemory(p.home.why)
 	}
 	return p.home.known, nil
@@ -73,7 +73,7 @@ func (p *KeyPair) settle(why error) error {
 	p.home.mu.Lock()
 	defer p.home.mu.Unlock()
 	p.home.known, p.home.why = InMemory, why
-	if p.token.requireToken {
+	if p.token.cfg.RequireToken {
 		return p.refuseMemory(why)
 	}
 	return nil
@@ -101,8 +101,8 @@ func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 		return nil, err
 	}
 	clear(secret) // nobody needs it
-	err = p.token.with(ctx, func(s pkcs11.SessionHandle) error {
-		handle, err := p.deriveKEK(s, ephemeral)
+	err = p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		handle, err := p.deriveKEK(s, key, ephemeral)
 		if err != nil {
 			return err
 		}

@@ -76,8 +76,8 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 	}
 	var signature []byte
 	// crypto.Signer knows no context.
-	err = t.with(context.Background(), func(s pkcs11.SessionHandle) error {
-		if err := t.ctx.SignInit(s, how, p.private.handle); err != nil {
+	err = p.with(context.Background(), func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		if err := t.ctx.SignInit(s, how, key); err != nil {
 			return err
 		}
 		if err := p.authenticate(s); err != nil {

@@ -30,13 +30,18 @@ type Config struct {
 	// [KeyPair.Residence], and tokens that give away what they should keep.
 	RequireToken bool
 
+	// Unattended says that PIN asks no person: then a Token whose token went away and
+	// came back logs in again by itself.
+	Unattended bool
+
 	// FinalTry allows a login when one more wrong PIN would lock the token.
 	FinalTry bool
 }
 
 // Token is a token that is logged in. It is safe for concurrent use.
 type Token struct {
-	info Info
+	info Info // as it was when the token was opened
+	slot uint // may be another one after the token was away
 	lib  *library
 	ctx  *pkcs11.Ctx
 	c11  *crypto11.Context
@@ -46,8 +51,13 @@ type Token struct {
 	pool     *pool
 	public   publicKeys
 
-	askAgain     func(context.Context, Info) ([]byte, error) // for keys that want a PIN for each use
-	requireToken bool
+	cfg Config
+
+	alive      sync.RWMutex // read-locked by every call; locked while sessions are replaced
+	broken     atomic.Bool  // sessions are lost, see revive
+	refused    error        // what the token said to the PIN when it was back
+	detached   bool         // and the module has been let go
+	generation atomic.Uint64
 
 	leaks    atomic.Int32 // whether the token gives away sensitive values, see checkKept
 	sha1Only atomic.Bool  // the token was seen to refuse OAEP with SHA-256
@@ -76,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Token{info: info, lib: lib, ctx: lib.ctx, c11: c11, askAgain: cfg.PIN, requireToken: cfg.RequireToken}
+	t := &Token{info: info, slot: info.Slot, lib: lib, ctx: lib.ctx, c11: c11, cfg: cfg}
 	t.info.Can = readCan(t.ctx, info.Slot)
 	if t.anchor, err = t.openSession(); err != nil {
 		_ = detach(path, c11)
@@ -111,7 +121,7 @@ func poolSize(most uint) int {
 }
 
 func (t *Token) openSession() (pkcs11.SessionHandle, error) {
-	return t.ctx.OpenSession(t.info.Slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	return t.ctx.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 }
 
 // login looks at the flags, asks for the PIN and tries it once. librariesMu must
@@ -119,7 +129,7 @@ func (t *Token) openSession() (pkcs11.SessionHandle, error) {
 // somebody takes to type it. The door keeps a second login to the same token
 // waiting meanwhile, so that nobody is asked twice.
 func (t *Token) login(ctx context.Context, cfg Config) error {
-	door := t.lib.door(t.info.Slot)
+	door := t.lib.door(t.slot)
 	librariesMu.Unlock()
 	select {
 	case door <- struct{}{}:
@@ -129,22 +139,21 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		librariesMu.Lock()
 		return ctx.Err()
 	}
-	if t.lib.logins[t.info.Slot] > 0 {
+	if t.lib.logins[t.slot] > 0 {
 		t.countLogin()
 		return nil
 	}
-	now, err := readInfo(t.ctx, t.info.Module, t.info.Slot)
+	now, err := readInfo(t.ctx, t.info.Module, t.slot)
 	if err != nil {
 		return t.fail("read the PIN's state", nil, err)
 	}
-	t.info.PIN = now.PIN
-	if e := t.info.PIN.refuses(cfg.FinalTry); e != nil {
+	if e := now.PIN.refuses(cfg.FinalTry); e != nil {
 		e.Op, e.Token = "log in", t.info.Label
 		return e
 	}
 	var pin []byte
 	if !t.info.PINPad { // there the person types it, and a module waits for that
-		pin, err = t.askPIN(ctx, cfg)
+		pin, err = t.askPIN(ctx, cfg, now)
 		defer clear(pin)
 		if err != nil {
 			return err
@@ -171,13 +180,13 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 // contextLogin gives the PIN for one operation of a key that wants it each time. It
 // is asked for anew: no PIN is kept.
 func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
-	if t.askAgain == nil {
+	if t.cfg.PIN == nil {
 		return t.fail("log in for one use of the key", ErrPIN, errors.New("there is nobody to ask for the PIN"))
 	}
 	var pin []byte
 	if !t.info.PINPad {
 		var err error
-		pin, err = t.askAgain(context.Background(), t.info)
+		pin, err = t.cfg.PIN(context.Background(), t.info)
 		defer clear(pin)
 		if err != nil {
 			return err
@@ -190,7 +199,7 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 // countLogin and logout keep the login for as long as somebody uses it.
 // librariesMu must be held for both.
 func (t *Token) countLogin() {
-	t.lib.logins[t.info.Slot]++
+	t.lib.logins[t.slot]++
 	t.loggedIn = true
 }
 
@@ -198,17 +207,17 @@ func (t *Token) logout() error {
 	if !t.loggedIn {
 		return nil
 	}
-	if t.lib.logins[t.info.Slot]--; t.lib.logins[t.info.Slot] > 0 {
+	if t.lib.logins[t.slot]--; t.lib.logins[t.slot] > 0 {
 		return nil
 	}
 	return t.ctx.Logout(t.anchor)
 }
 
 // askPIN calls the caller's PIN function without librariesMu.
-func (t *Token) askPIN(ctx context.Context, cfg Config) ([]byte, error) {
+func (t *Token) askPIN(ctx context.Context, cfg Config, info Info) ([]byte, error) {
 	librariesMu.Unlock()
 	defer librariesMu.Lock()
-	pin, err := cfg.PIN(ctx, t.info)
+	pin, err := cfg.PIN(ctx, info)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -245,7 +254,7 @@ func loginKind(err error) error {
 // triesLeft tells after a wrong PIN what the token tells.
 func (t *Token) triesLeft() string {
 	const once = "it was tried once and is not tried again"
-	info, err := readInfo(t.ctx, t.info.Module, t.info.Slot)
+	info, err := readInfo(t.ctx, t.info.Module, t.slot)
 	if err != nil {
 		return once
 	}
@@ -303,7 +312,12 @@ func (t *Token) crypto11(f func() error) error {
 		return err
 	}
 	defer leave()
-	return f()
+	if err := t.revive(context.Background()); err != nil {
+		return err
+	}
+	t.alive.RLock()
+	defer t.alive.RUnlock()
+	return t.notice(f())
 }
 
 // Close ends every session, and with them every session object, logs out when no
@@ -315,6 +329,9 @@ func (t *Token) Close() error {
 		t.pool.close()
 		librariesMu.Lock()
 		defer librariesMu.Unlock()
+		if t.detached {
+			return
+		}
 		logout := t.logout()
 		session := t.ctx.CloseSession(t.anchor)
 		err = t.fail("close", nil, also(also(logout, session), detach(t.info.Module, t.c11)))

@@ -11,8 +11,9 @@ import (
 
 // object is a session object that is destroyed once.
 type object struct {
-	token  *Token
-	handle pkcs11.ObjectHandle
+	token      *Token
+	handle     pkcs11.ObjectHandle
+	generation uint64 // of the Token, that the object was made in
 
 	// Read-locked while the handle is in use: a token may give the handle of an
 	// object that is destroyed to the next one.
@@ -27,7 +28,13 @@ func (o *object) use(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.Ob
 	if o.closed {
 		return o.token.fail("use the session key", ErrClosed, nil)
 	}
-	return o.token.with(ctx, func(s pkcs11.SessionHandle) error { return f(s, o.handle) })
+	return o.token.with(ctx, func(s pkcs11.SessionHandle) error {
+		if o.generation != o.token.generation.Load() {
+			return &Error{Op: "use the session key", Token: o.token.info.Label, Kind: ErrLost,
+				Err: errors.New("the key went with its session"), hint: "open the key again"}
+		}
+		return f(s, o.handle)
+	})
 }
 
 func (o *object) Close() error {
@@ -39,9 +46,12 @@ func (o *object) Close() error {
 	o.closed = true
 	// Not the caller's context: a key is destroyed even when it was cancelled.
 	err := o.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
+		if o.generation != o.token.generation.Load() {
+			return nil // gone with its session
+		}
 		return o.token.destroyQuietly(s, o.handle)
 	})
-	if errors.Is(err, ErrClosed) { // a closed Token has destroyed it already
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrLost) { // it is gone already
 		return nil
 	}
 	return o.token.fail("destroy the session key", nil, err)

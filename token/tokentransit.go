@@ -27,7 +27,9 @@ func (t *Token) Generate(ctx context.Context, spec Spec) (Transit, error) {
 		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	var handle pkcs11.ObjectHandle
+	var generation uint64
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
+		generation = t.generation.Load()
 		handle, err = t.ctx.GenerateKey(s, mechanism(spec.generator(), nil),
 			append(spec.inTransit(), attr(pkcs11.CKA_VALUE_LEN, spec.Size)))
 		return err
@@ -35,7 +37,7 @@ func (t *Token) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	if err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	return &tokenTransit{object: object{token: t, handle: handle}, spec: spec}, nil
+	return &tokenTransit{object: object{token: t, handle: handle, generation: generation}, spec: spec}, nil
 }
 
 // CheckValue is the key's CKA_CHECK_VALUE, 3 bytes (PKCS #11 §4.10.2), or nil where

@@ -42,7 +42,7 @@ func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
 func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (SessionKey, error) {
 	key := &tokenKey{spec: spec}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		key.token, key.handle = p.token, handle
+		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
 		return p.token.checkProtected(s, handle, spec)
 	})
 	if err != nil {
@@ -58,7 +58,7 @@ func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (Sessi
 func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped) (Transit, error) {
 	key := &tokenTransit{spec: spec}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inTransitAgain(), func(_ pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		key.token, key.handle = p.token, handle
+		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
 		return nil
 	})
 	if err != nil {
@@ -202,10 +202,10 @@ func (p *KeyPair) checkWrapped(spec Spec, wrapped Wrapped) error {
 func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped Wrapped, template []*pkcs11.Attribute,
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	t := p.token
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		unwrapping, how := p.private.handle, oaep(wrapped.Hash)
+	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		unwrapping, how := key, oaep(wrapped.Hash)
 		if wrapped.Ephemeral != nil {
-			kek, err := p.deriveKEK(s, wrapped.Ephemeral)
+			kek, err := p.deriveKEK(s, key, wrapped.Ephemeral)
 			if err != nil {
 				return err
 			}
@@ -242,9 +242,9 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 	}
 	t := p.token
 	var value []byte
-	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
+	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
 		if p.private.decrypt && t.info.Can.DecryptRSA {
-			if err := t.ctx.DecryptInit(s, oaep(wrapped.Hash), p.private.handle); err != nil {
+			if err := t.ctx.DecryptInit(s, oaep(wrapped.Hash), key); err != nil {
 				return err
 			}
 			if err := p.authenticate(s); err != nil {
@@ -253,7 +253,7 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 			value, err = t.ctx.Decrypt(s, wrapped.Key)
 			return err
 		}
-		handle, err := t.ctx.UnwrapKey(s, oaep(wrapped.Hash), p.private.handle, wrapped.Key, dataKey())
+		handle, err := t.ctx.UnwrapKey(s, oaep(wrapped.Hash), key, wrapped.Key, dataKey())
 		if err != nil {
 			return err
 		}
@@ -334,7 +334,7 @@ func (t *Token) checkKept(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) er
 			t.leaks.Store(leaksNot)
 		}
 	}
-	if t.leaks.Load() == leaksIt && t.requireToken {
+	if t.leaks.Load() == leaksIt && t.cfg.RequireToken {
 		return &Error{Op: "keep session keys on the token", Token: t.info.Label, Kind: ErrResidence,
 			Err: errors.New("it gives the value of a sensitive key to whoever asks"), hint: "without --require-token it is used all the same"}
 	}

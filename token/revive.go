@@ -1,0 +1,197 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Tokens go away: a card is pulled, a daemon is restarted, a network HSM drops its
+// connections. A Token whose sessions are lost gets new ones with the next call, once
+// the token is back.
+//
+// What was under way fails with [ErrLost], or is repeated where that is safe: what a
+// pair does (signing, unwrapping) changes nothing, so it is; session keys are gone, so
+// what they do is not.
+
+// patience is how long a call waits for the token to come back.
+const patience = 20 * time.Second
+
+// lost says whether an error means that sessions, login or module are gone.
+func (t *Token) lost(err error) bool {
+	switch {
+	case is(err, pkcs11.CKR_USER_NOT_LOGGED_IN):
+		return t.loggedIn // or else there never was a login
+	case is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT,
+		pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_SLOT_ID_INVALID):
+		return true
+	case is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY):
+		return !t.answers() // modules say so for many reasons
+	}
+	return false
+}
+
+// answers asks the token for a byte.
+func (t *Token) answers() bool {
+	s, err := t.openSession()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = t.ctx.CloseSession(s) }()
+	_, err = t.ctx.GenerateRandom(s, 1)
+	return err == nil || is(err, pkcs11.CKR_RANDOM_NO_RNG, pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
+}
+
+// notice remembers that the token is lost, and says so.
+func (t *Token) notice(err error) error {
+	if err == nil || errors.Is(err, ErrLost) || !t.lost(err) {
+		return err
+	}
+	t.broken.Store(true)
+	return &Error{Op: "use the token", Token: t.info.Label, Kind: ErrLost, Err: err,
+		hint: "put the token back, or start its daemon again, and repeat the command"}
+}
+
+// revive gets new sessions, and logs in again where nobody has to be asked, waiting for
+// the token as long as ctx and patience allow.
+func (t *Token) revive(ctx context.Context) error {
+	if !t.broken.Load() {
+		return nil
+	}
+	t.alive.Lock() // waits for the calls under way, which fail one by one
+	defer t.alive.Unlock()
+	if !t.broken.Load() {
+		return nil // somebody else was faster
+	}
+	if t.refused != nil {
+		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused, hint: "open the token again, with the right PIN"}
+	}
+	if t.stands() {
+		t.broken.Store(false) // one session was lost, and is replaced
+		return nil
+	}
+	if t.cfg.PIN != nil && !t.cfg.Unattended {
+		return &Error{Op: "log in again", Token: t.info.Label, Kind: ErrLost, Err: errors.New("the token went away, and its PIN would have to be asked for"),
+			hint: "open the token again; a --pin-source other than prompt lets a program do that itself"}
+	}
+	give := time.Now().Add(patience)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := t.reattach(ctx)
+		if err == nil {
+			t.broken.Store(false)
+			return nil
+		}
+		// A PIN that is refused is never tried again, by no later call either.
+		if errors.Is(err, ErrPIN) || errors.Is(err, ErrPINLocked) || errors.Is(err, ErrFinalTry) {
+			t.refused = err
+		}
+		if t.refused != nil || errors.Is(err, errShared) || time.Now().After(give) {
+			return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: err, hint: "put the token back, or start its daemon again"}
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// stands says whether the login is still there, and the token.
+func (t *Token) stands() bool {
+	if t.detached {
+		return false
+	}
+	const userFunctions = 3 // CKS_RW_USER_FUNCTIONS
+	info, err := t.ctx.GetSessionInfo(t.anchor)
+	return err == nil && (!t.loggedIn || info.State == userFunctions) && t.answers()
+}
+
+// errShared is for a module that other Tokens of this process use: it cannot be
+// initialised again under them.
+var errShared = errors.New("the module is in use by other tokens of this program")
+
+// reattach opens the token anew. t.alive is held.
+func (t *Token) reattach(ctx context.Context) error {
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	path := t.info.Module
+	if !t.detached {
+		if lib := libraries[path]; lib != nil && lib.users > 1 {
+			return t.fail("initialise the module again", nil, errShared)
+		}
+		_ = t.ctx.CloseSession(t.anchor)
+		_ = detach(path, t.c11) // of what is broken anyway
+		t.detached = true
+	}
+	lib, c11, info, err := attach(path, Selector{Label: t.info.Label, Serial: t.info.Serial, Model: t.info.Model})
+	if err != nil {
+		return err
+	}
+	t.slot, t.lib, t.ctx, t.c11, t.detached, t.loggedIn = info.Slot, lib, lib.ctx, c11, false, false
+	giveUp := func(err error) error {
+		_ = detach(path, c11)
+		t.detached = true
+		return err
+	}
+	if t.anchor, err = t.openSession(); err != nil {
+		return giveUp(t.fail("open a session", nil, err))
+	}
+	if t.cfg.PIN != nil {
+		if err := t.login(ctx, t.cfg); err != nil {
+			_ = t.ctx.CloseSession(t.anchor)
+			return giveUp(err)
+		}
+	}
+	t.pool.forget()
+	t.public.forget()
+	t.generation.Add(1)
+	return nil
+}
+
+// with runs f with a session and the private key's handle, which may be another one
+// after the token was away. What was lost on the way is repeated once.
+func (p *KeyPair) with(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	for try := 0; ; try++ {
+		err := p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+			handle, err := p.find(s)
+			if err != nil {
+				return err
+			}
+			return f(s, handle)
+		})
+		if try == 1 || !errors.Is(err, ErrLost) {
+			return err
+		}
+	}
+}
+
+// find gives the private key's handle of today.
+func (p *KeyPair) find(s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
+	t := p.token
+	p.handleMu.Lock()
+	defer p.handleMu.Unlock()
+	generation := t.generation.Load()
+	if p.generation == generation {
+		return p.private.handle, nil
+	}
+	template := append(PairName{Label: p.label, ID: p.id}.template(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, p.private.kind), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true))
+	if len(p.modulus) > 0 {
+		template = append(template, attr(pkcs11.CKA_MODULUS, p.modulus))
+	}
+	if err := t.ctx.FindObjectsInit(s, template); err != nil {
+		return 0, err
+	}
+	found, _, err := t.ctx.FindObjects(s, 2)
+	if err = also(err, t.ctx.FindObjectsFinal(s)); err != nil {
+		return 0, err
+	}
+	if len(found) != 1 {
+		return 0, t.fail("find the key exchange pair again", ErrNoPair, fmt.Errorf("%d private keys match", len(found)))
+	}
+	p.private.handle, p.generation = found[0], generation
+	return found[0], nil
+}
