@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# Runs a command with a smart card: a CAC card, emulated by vcard.c, in a reader that
+# vpcd emulates in a pcscd of our own, with OpenSC as the module. All of it lies below
+# DIR, a directory that is empty or not there yet:
+#
+#     scripts/tokens/card.sh DIR COMMAND [ARGUMENTS...]
+#
+# Nothing can be made on the card. It comes with three RSA-2048 pairs and certificates,
+# as cards are issued. The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN and MATRIX_PIN in
+# its environment, MATRIX_LABELS, the labels of the pairs, one a line, and
+# PCSCLITE_CSOCK_NAME. MATRIX_STOP and MATRIX_START are programs: the first pulls the
+# card, the second inserts it again. The exit status is the command's, or 125 where the
+# card did not come up.
+set -euo pipefail
+
+say() { printf 'tokens/card: %s\n' "$*" >&2; }
+die() { say "$*"; exit 125; }
+
+# The first of these files that is there.
+first_file() { local file; for file; do if [ -f "$file" ]; then echo "$file"; return; fi; done; return 1; }
+
+# running NAME: a daemon that nobody has waited for yet is not running any more.
+running() {
+	local pid
+	pid=$(cat "$dir/$1.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null &&
+		! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
+}
+
+# daemon NAME COMMAND...: starts one that outlives this shell, its output in NAME.log.
+daemon() {
+	local name=$1
+	shift
+	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
+	echo $! >"$dir/$name.pid"
+}
+
+# await NAME COMMAND...: until the command succeeds, no longer than about ten seconds.
+await() {
+	local name=$1 i
+	shift
+	for ((i = 0; i < 100; i++)); do
+		if "$@" >/dev/null 2>&1; then return; fi
+		running "$name" || break
+		sleep 0.1
+	done
+	say "$name did not come up; its log:"
+	cat "$dir/$name.log" >&2
+	exit 125
+}
+
+# end NAME: ends a daemon of ours and its children, by force after five seconds.
+end() {
+	local i signal=TERM
+	for ((i = 0; i < 100; i++)); do
+		running "$1" || break
+		if [ "$i" -eq 50 ]; then signal=KILL; fi
+		if [ $((i % 50)) -eq 0 ]; then kill -"$signal" -- "-$(cat "$dir/$1.pid")" 2>/dev/null || true; fi
+		sleep 0.1
+	done
+	rm -f "$dir/$1.pid"
+}
+
+# Runs the command; a signal that reaches only us is handed on to it.
+run() {
+	local status=0
+	"$@" <&0 &
+	child=$!
+	trap 'kill "$child" 2>/dev/null || true; wait "$child" || true; exit 143' INT TERM HUP
+	wait "$child" || status=$?
+	exit "$status"
+}
+
+# Tells whether the module sees the card. shellcheck does not see what await runs.
+# shellcheck disable=SC2317
+present() { timeout 10 pkcs11-tool --module "$module" --list-token-slots 2>/dev/null | grep -q 'token label'; }
+# shellcheck disable=SC2317
+absent() { ! present; }
+
+insert() {
+	daemon vcard "$dir/vcard" "sql:$dir/db" "$(cat "$dir/port")" matrix signature encryption
+	await vcard present
+}
+
+# pcscd looks for the card a few times a second.
+pull() {
+	end vcard
+	await pcscd absent
+}
+
+# A reader needs two ports next to each other, for its two slots.
+free_ports() {
+	local port
+	while :; do
+		port=$((10000 + RANDOM % 20000))
+		if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null &&
+			! (: <"/dev/tcp/127.0.0.1/$((port + 1))") 2>/dev/null; then
+			echo "$port"
+			return
+		fi
+	done
+}
+
+# pcscd's socket has a fixed place below /run and it takes every reader that it has a
+# driver for: it gets a /run of its own, and no driver but vpcd's.
+start_pcscd() {
+	local port namespace=(unshare --mount)
+	[ "$(id -u)" -eq 0 ] || namespace=(unshare --map-root-user --mount)
+	port=$(free_ports)
+	echo "$port" >"$dir/port"
+	printf 'FRIENDLYNAME "matrix"\nDEVICENAME   /dev/null:0x%x\nLIBPATH      %s\nCHANNELID    0x%x\n' \
+		"$port" "$dir/libifdvpcd.so" "$port" >"$dir/readers/vpcd"
+	# shellcheck disable=SC2016 # the inner shell's parameters
+	daemon pcscd "${namespace[@]}" sh -c 'mount --bind "$1/run" /run && mount --bind "$1/none" /usr/lib/pcsc/drivers &&
+		exec pcscd --foreground --error --config "$1/readers"' sh "$dir"
+	await pcscd test -S "$dir/run/pcscd/pcscd.comm"
+}
+
+[ $# -ge 2 ] || die "usage: card.sh DIR COMMAND [ARGUMENTS...]"
+mkdir -p "$1" || die "cannot make $1"
+dir=$(cd "$1" && pwd -P)
+shift
+# The path stands in configuration files; a socket's has 107 bytes.
+case $dir in
+*[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;;
+/run/*) die "$dir: pcscd does not find it below /run" ;;
+esac
+[ "${#dir}" -le 80 ] || die "$dir: the path is too long for a socket in it"
+here=$(cd "$(dirname "$0")" && pwd)
+PATH=$PATH:/usr/sbin
+
+driver=$(first_file /usr/lib/pcsc/drivers/serial/libifdvpcd.so) ||
+	die "libifdvpcd.so is missing: run scripts/install-token-modules.sh"
+module=$(first_file /usr/lib/*/opensc-pkcs11.so /usr/lib64/opensc-pkcs11.so) ||
+	die "opensc-pkcs11.so is missing: run scripts/install-token-modules.sh"
+export PCSCLITE_CSOCK_NAME=$dir/run/pcscd/pcscd.comm
+
+case $1 in
+--stop) pull; exit ;;
+--start) insert; exit ;;
+esac
+[ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
+
+for verb in stop start; do
+	printf '#!/bin/sh\nexec %q %q --%s\n' "$here/card.sh" "$dir" "$verb" >"$dir/$verb"
+	chmod +x "$dir/$verb"
+done
+mkdir "$dir/db" "$dir/run" "$dir/none" "$dir/readers"
+cp "$driver" "$dir/libifdvpcd.so"
+
+# shellcheck disable=SC2046 # a list of flags
+{
+	gcc -O1 -Wall -o "$dir/vcard" "$here/vcard.c" $(pkg-config --cflags --libs libcacard)
+
+	# The card takes the database's password as its PIN, OpenSC the first certificate's
+	# name as the token's label, and their key usage says what the pairs are for.
+	echo 12345678 >"$dir/pin"
+	head -c 64 /dev/urandom >"$dir/noise"
+	certutil -N -d "sql:$dir/db" -f "$dir/pin"
+	serial=0
+	while read -r nickname usage; do
+		serial=$((serial + 1))
+		certutil -S -d "sql:$dir/db" -f "$dir/pin" -z "$dir/noise" -x -t ,, -k rsa -g 2048 \
+			-n "$nickname" -s "CN=$nickname" -m "$serial" -v 120 --keyUsage "$usage"
+	done <<-END
+		matrix digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment
+		signature digitalSignature,nonRepudiation
+		encryption keyEncipherment,dataEncipherment
+	END
+} >"$dir/setup.log" 2>&1 || die "the card was not made: $(cat "$dir/setup.log")"
+
+trap 'end vcard; end pcscd' EXIT
+trap 'exit 143' INT TERM HUP
+start_pcscd
+insert
+
+export HSMKEYS_MODULE=$module HSMKEYS_TOKEN=matrix MATRIX_PIN=12345678
+export MATRIX_STOP=$dir/stop MATRIX_START=$dir/start
+export MATRIX_LABELS='CAC ID Certificate
+CAC Email Signature Certificate
+CAC Email Encryption Certificate'
+unset MATRIX_SO_PIN
+run "$@"
