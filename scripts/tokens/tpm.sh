@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Runs a command with a TPM 2.0: swtpm, the resource manager tpm2-abrmd on a bus of our
+# own, and tpm2-pkcs11 as the module. All of it lies below DIR, a directory that is
+# empty or not there yet:
+#
+#     scripts/tokens/tpm.sh DIR COMMAND [ARGUMENTS...]
+#
+# The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and MATRIX_SO_PIN in its
+# environment, and what the module wants: TPM2_PKCS11_STORE, TPM2_PKCS11_TCTI and
+# DBUS_SESSION_BUS_ADDRESS. MATRIX_STOP and MATRIX_START are programs: the first takes
+# the TPM away, the second brings it back with the same state. The exit status is the
+# command's, or 125 where the TPM did not come up.
+set -euo pipefail
+
+say() { printf 'tokens/tpm: %s\n' "$*" >&2; }
+die() { say "$*"; exit 125; }
+
+# The first of these files that is there.
+first_file() { local file; for file; do if [ -f "$file" ]; then echo "$file"; return; fi; done; return 1; }
+
+# running NAME: a daemon that nobody has waited for yet is not running any more.
+running() {
+	local pid
+	pid=$(cat "$dir/$1.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null &&
+		! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
+}
+
+# daemon NAME COMMAND...: starts one that outlives this shell, its output in NAME.log.
+daemon() {
+	local name=$1
+	shift
+	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
+	echo $! >"$dir/$name.pid"
+}
+
+# await NAME COMMAND...: until the command succeeds, no longer than about ten seconds.
+await() {
+	local name=$1 i
+	shift
+	for ((i = 0; i < 100; i++)); do
+		if "$@" >/dev/null 2>&1; then return; fi
+		running "$name" || break
+		sleep 0.1
+	done
+	say "$name did not come up; its log:"
+	cat "$dir/$name.log" >&2
+	exit 125
+}
+
+# end NAME: ends a daemon of ours and its children, by force after five seconds.
+end() {
+	local i signal=TERM
+	for ((i = 0; i < 100; i++)); do
+		running "$1" || break
+		if [ "$i" -eq 50 ]; then signal=KILL; fi
+		if [ $((i % 50)) -eq 0 ]; then kill -"$signal" -- "-$(cat "$dir/$1.pid")" 2>/dev/null || true; fi
+		sleep 0.1
+	done
+	rm -f "$dir/$1.pid"
+}
+
+# Runs the command; a signal that reaches only us is handed on to it.
+run() {
+	local status=0
+	"$@" <&0 &
+	child=$!
+	trap 'kill "$child" 2>/dev/null || true; wait "$child" || true; exit 143' INT TERM HUP
+	wait "$child" || status=$?
+	exit "$status"
+}
+
+# swtpm needs two ports.
+free_ports() {
+	local port
+	while :; do
+		port=$((10000 + RANDOM % 20000))
+		if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null &&
+			! (: <"/dev/tcp/127.0.0.1/$((port + 1))") 2>/dev/null; then
+			echo "$port"
+			return
+		fi
+	done
+}
+
+start() {
+	local port
+	port=$(free_ports)
+	rm -f "$dir/swtpm.up"
+	# Its own file with its number is there once it serves both ports.
+	daemon swtpm swtpm socket --tpm2 --tpmstate "dir=$dir/state" --flags not-need-init,startup-clear \
+		--server "type=tcp,port=$port" --ctrl "type=tcp,port=$((port + 1))" --pid "file=$dir/swtpm.up"
+	await swtpm test -s "$dir/swtpm.up"
+	# Without the resource manager the TPM runs out of object contexts. It refuses to be
+	# root, and to be on the session's bus, unless told.
+	daemon tpm2-abrmd tpm2-abrmd --allow-root --session --tcti "swtpm:host=127.0.0.1,port=$port"
+	await tpm2-abrmd dbus-send --session --print-reply --dest=com.intel.tss2.Tabrmd \
+		/com/intel/tss2/Tabrmd/Tcti org.freedesktop.DBus.Peer.Ping
+}
+
+stop() {
+	end tpm2-abrmd
+	end swtpm
+}
+
+[ $# -ge 2 ] || die "usage: tpm.sh DIR COMMAND [ARGUMENTS...]"
+mkdir -p "$1" || die "cannot make $1"
+dir=$(cd "$1" && pwd)
+shift
+# The path stands in configuration files and in an address; a socket's has 107 bytes.
+case $dir in *[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;; esac
+[ "${#dir}" -le 90 ] || die "$dir: the path is too long for a socket in it"
+PATH=$PATH:/usr/sbin
+
+module=$(first_file /usr/lib/*/pkcs11/libtpm2_pkcs11.so /usr/lib64/pkcs11/libtpm2_pkcs11.so) ||
+	die "libtpm2_pkcs11.so is missing: run scripts/install-token-modules.sh"
+export DBUS_SESSION_BUS_ADDRESS=unix:path=$dir/bus
+
+case $1 in
+--stop) stop; exit ;;
+--start) start; exit ;;
+esac
+[ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
+
+export HSMKEYS_MODULE=$module HSMKEYS_TOKEN=matrix MATRIX_PIN=12345678 MATRIX_SO_PIN=87654321
+export TPM2_PKCS11_STORE=$dir/store
+export TPM2_PKCS11_TCTI=tabrmd:bus_type=session TPM2TOOLS_TCTI=tabrmd:bus_type=session
+# Both write down every mechanism that they do not have.
+export TPM2_PKCS11_LOG_LEVEL=${TPM2_PKCS11_LOG_LEVEL:-0} TSS2_LOG=${TSS2_LOG:-all+NONE}
+export MATRIX_STOP=$dir/stop MATRIX_START=$dir/start
+unset MATRIX_LABELS
+for verb in stop start; do
+	printf '#!/bin/sh\nexec %q %q --%s\n' "$(cd "$(dirname "$0")" && pwd)/tpm.sh" "$dir" "$verb" >"$dir/$verb"
+	chmod +x "$dir/$verb"
+done
+mkdir "$dir/state" "$dir/store"
+
+trap 'stop; end dbus-daemon' EXIT
+trap 'exit 143' INT TERM HUP
+daemon dbus-daemon dbus-daemon --session --nofork --nopidfile --address "$DBUS_SESSION_BUS_ADDRESS"
+await dbus-daemon test -S "$dir/bus"
+start
+{
+	tpm2_ptool init
+	tpm2_ptool addtoken --pid 1 --label "$HSMKEYS_TOKEN" --sopin "$MATRIX_SO_PIN" --userpin "$MATRIX_PIN"
+} >"$dir/init.log" 2>&1 || die "the token was not initialised: $(cat "$dir/init.log")"
+
+run "$@"
