@@ -25,7 +25,9 @@ p11-kit-modules         file    pkcs11/p11-kit-client.so
 p11-kit-modules         file    p11-kit-proxy.so
 swtpm                   program swtpm
 tpm2-abrmd              program tpm2-abrmd
+tpm2-tools              program tpm2_shutdown
 dbus-daemon             program dbus-daemon
+dbus-bin                program dbus-send
 libtss2-tcti-tabrmd0    file    libtss2-tcti-tabrmd.so.0
 libtpm2-pkcs11-1        file    pkcs11/libtpm2_pkcs11.so
 libtpm2-pkcs11-tools    program tpm2_ptool

@@ -85,6 +85,7 @@ free_ports() {
 start() {
 	local port
 	port=$(free_ports)
+	echo "$port" >"$dir/port"
 	rm -f "$dir/swtpm.up"
 	# Its own file with its number is there once it serves both ports.
 	daemon swtpm swtpm socket --tpm2 --tpmstate "dir=$dir/state" --flags not-need-init,startup-clear \
@@ -97,8 +98,13 @@ start() {
 		/com/intel/tss2/Tabrmd/Tcti org.freedesktop.DBus.Peer.Ping
 }
 
+# A TPM that was not shut down counts it as a wrong PIN, and of those it bears few.
 stop() {
 	end tpm2-abrmd
+	if running swtpm; then
+		timeout 5 tpm2_shutdown --clear --tcti "swtpm:host=127.0.0.1,port=$(cat "$dir/port")" >"$dir/shutdown.log" 2>&1 ||
+			say "the TPM was not shut down: $(cat "$dir/shutdown.log")"
+	fi
 	end swtpm
 }
 
@@ -140,6 +146,8 @@ daemon dbus-daemon dbus-daemon --session --nofork --nopidfile --address "$DBUS_S
 await dbus-daemon test -S "$dir/bus"
 start
 {
+	# As TPMs are shipped; three wrong PINs lock one of swtpm's.
+	tpm2_dictionarylockout --setup-parameters --max-tries 32 --recovery-time 600 --lockout-recovery-time 600
 	tpm2_ptool init
 	tpm2_ptool addtoken --pid 1 --label "$HSMKEYS_TOKEN" --sopin "$MATRIX_SO_PIN" --userpin "$MATRIX_PIN"
 } >"$dir/init.log" 2>&1 || die "the token was not initialised: $(cat "$dir/init.log")"
