@@ -32,6 +32,7 @@ daemon() {
 	shift
 	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
 	echo $! >"$dir/$name.pid"
+	disown # or bash tells when it was ended
 }
 
 # await NAME COMMAND...: until the command succeeds, no longer than about ten seconds.
@@ -140,6 +141,7 @@ case $1 in
 esac
 [ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
 
+export HSMKEYS_MODULE=$module HSMKEYS_TOKEN=matrix MATRIX_PIN=12345678
 for verb in stop start; do
 	printf '#!/bin/sh\nexec %q %q --%s\n' "$here/card.sh" "$dir" "$verb" >"$dir/$verb"
 	chmod +x "$dir/$verb"
@@ -147,33 +149,32 @@ done
 mkdir "$dir/db" "$dir/run" "$dir/none" "$dir/readers"
 cp "$driver" "$dir/libifdvpcd.so"
 
+# The card takes the database's password as its PIN, OpenSC the first certificate's
+# name as the token's label, and their key usage says what the pairs are for.
 # shellcheck disable=SC2046 # a list of flags
-{
-	gcc -O1 -Wall -o "$dir/vcard" "$here/vcard.c" $(pkg-config --cflags --libs libcacard)
-
-	# The card takes the database's password as its PIN, OpenSC the first certificate's
-	# name as the token's label, and their key usage says what the pairs are for.
-	echo 12345678 >"$dir/pin"
+make_card() {
+	local serial=0 nickname usage
+	gcc -O1 -Wall -o "$dir/vcard" "$here/vcard.c" $(pkg-config --cflags --libs libcacard) || return
+	echo "$MATRIX_PIN" >"$dir/pin"
 	head -c 64 /dev/urandom >"$dir/noise"
-	certutil -N -d "sql:$dir/db" -f "$dir/pin"
-	serial=0
+	certutil -N -d "sql:$dir/db" -f "$dir/pin" || return
 	while read -r nickname usage; do
 		serial=$((serial + 1))
 		certutil -S -d "sql:$dir/db" -f "$dir/pin" -z "$dir/noise" -x -t ,, -k rsa -g 2048 \
-			-n "$nickname" -s "CN=$nickname" -m "$serial" -v 120 --keyUsage "$usage"
+			-n "$nickname" -s "CN=$nickname" -m "$serial" -v 120 --keyUsage "$usage" || return
 	done <<-END
 		matrix digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment
 		signature digitalSignature,nonRepudiation
 		encryption keyEncipherment,dataEncipherment
 	END
-} >"$dir/setup.log" 2>&1 || die "the card was not made: $(cat "$dir/setup.log")"
+}
+make_card >"$dir/setup.log" 2>&1 || die "the card was not made: $(cat "$dir/setup.log")"
 
 trap 'end vcard; end pcscd' EXIT
 trap 'exit 143' INT TERM HUP
 start_pcscd
 insert
 
-export HSMKEYS_MODULE=$module HSMKEYS_TOKEN=matrix MATRIX_PIN=12345678
 export MATRIX_STOP=$dir/stop MATRIX_START=$dir/start
 export MATRIX_LABELS='CAC ID Certificate
 CAC Email Signature Certificate

@@ -30,6 +30,7 @@ daemon() {
 	shift
 	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
 	echo $! >"$dir/$name.pid"
+	disown # or bash tells when it was ended
 }
 
 # await NAME COMMAND...: until the command succeeds, no longer than ten seconds.

@@ -31,6 +31,7 @@ daemon() {
 	shift
 	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
 	echo $! >"$dir/$name.pid"
+	disown # or bash tells when it was ended
 }
 
 # await NAME COMMAND...: until the command succeeds, no longer than about ten seconds.
@@ -147,9 +148,9 @@ await dbus-daemon test -S "$dir/bus"
 start
 {
 	# As TPMs are shipped; three wrong PINs lock one of swtpm's.
-	tpm2_dictionarylockout --setup-parameters --max-tries 32 --recovery-time 600 --lockout-recovery-time 600
-	tpm2_ptool init
-	tpm2_ptool addtoken --pid 1 --label "$HSMKEYS_TOKEN" --sopin "$MATRIX_SO_PIN" --userpin "$MATRIX_PIN"
+	tpm2_dictionarylockout --setup-parameters --max-tries 32 --recovery-time 600 --lockout-recovery-time 600 &&
+		tpm2_ptool init &&
+		tpm2_ptool addtoken --pid 1 --label "$HSMKEYS_TOKEN" --sopin "$MATRIX_SO_PIN" --userpin "$MATRIX_PIN"
 } >"$dir/init.log" 2>&1 || die "the token was not initialised: $(cat "$dir/init.log")"
 
 run "$@"
