@@ -33,16 +33,16 @@ daemon() {
 	disown # or bash tells when it was ended
 }
 
-# await NAME COMMAND...: until the command succeeds, no longer than ten seconds.
+# await NAME COMMAND...: until the command succeeds, for ten seconds.
 await() {
-	local name=$1 i
+	local name=$1 deadline=$((SECONDS + 10))
 	shift
-	for ((i = 0; i < 100; i++)); do
+	while [ "$SECONDS" -le "$deadline" ]; do
 		if "$@" >/dev/null 2>&1; then return; fi
 		running "$name" || break
 		sleep 0.1
 	done
-	say "$name did not come up; its log:"
+	say "waited for $name in vain; its log:"
 	cat "$dir/$name.log" >&2
 	exit 125
 }
