@@ -81,7 +81,7 @@ func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error
 	}
 	err := t.addRecord(ctx, label, value)
 	// SoftHSM says so while another process writes to the token.
-	for try := 1; try < attachTries && is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID); try++ {
+	for try := 1; try < attachTries && is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT); try++ {
 		time.Sleep(attachPause)
 		err = t.addRecord(ctx, label, value)
 	}
