@@ -348,27 +348,36 @@ func (p *KeyPair) wrapsUnder(ctx context.Context, spec Spec, wrapped Wrapped, da
 }
 
 // OAEPHash tries which hash OAEP can take with this pair, for wrapping and for
-// unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair.
+// unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair. A pair
+// that opens nothing, such as one that may only sign, is an [ErrUnsupported].
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
-	if !isRSA(p.public) {
-		return 0, nil
-	}
 	spec := Spec{Use: WrapKeys, Size: 32}
 	key, err := p.Generate(ctx, spec)
 	if err != nil {
 		return 0, err
 	}
 	defer key.Close()
-	wrapped, err := key.Wrap(ctx, p.public, crypto.SHA256)
-	if err != nil || wrapped.Hash != crypto.SHA256 {
-		return crypto.SHA1, err
+	hashes := []crypto.Hash{crypto.SHA256, crypto.SHA1}
+	if !isRSA(p.public) {
+		hashes = []crypto.Hash{0}
 	}
-	session, err := p.Unwrap(ctx, spec, wrapped)
-	if errors.Is(err, ErrResidence) {
-		return 0, err
+	var first error
+	for _, hash := range hashes {
+		wrapped, err := key.Wrap(ctx, p.public, hash)
+		if err != nil {
+			return 0, err
+		}
+		session, err := p.Unwrap(ctx, spec, wrapped)
+		if err == nil {
+			return wrapped.Hash, session.Close()
+		}
+		if errors.Is(err, ErrResidence) || errors.Is(err, ErrLost) || ctx.Err() != nil {
+			return 0, err
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	if err != nil {
-		return crypto.SHA1, nil // that it does not work is the answer
-	}
-	return crypto.SHA256, session.Close()
+	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", first),
+		hint: "session keys need a pair that may decrypt, unwrap or derive"}
 }

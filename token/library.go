@@ -215,6 +215,10 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrUnsupported,
 			Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
 	}
+	if lib := libraries[path]; lib != nil && lib.initialized {
+		lib.users++ // crypto11 would take its second context for initialised
+		return lib, nil, info, nil
+	}
 	slot := int(info.Slot)
 	c11, err := crypto11.Configure(&crypto11.Config{
 		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.maxSessions) + 1, // one it keeps for itself
@@ -252,7 +256,10 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 // detach undoes attach. librariesMu must be held.
 func detach(path string, c11 *crypto11.Context) error {
 	lib := libraries[path]
-	err := c11.Close() // finalises the module when it is the last
+	var err error
+	if c11 != nil {
+		err = c11.Close() // finalises the module when it is the last
+	}
 	if lib.users--; lib.users == 0 {
 		if lib.initialized {
 			err = also(err, lib.ctx.Finalize())

@@ -2,6 +2,8 @@ package token
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 
 	"github.com/miekg/pkcs11"
@@ -15,6 +17,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	idle   []pkcs11.SessionHandle
+	burnt  []pkcs11.SessionHandle // of no more use, but session objects may have been made in them
 	closed bool
 	calls  sync.WaitGroup // under way, see enter
 }
@@ -91,14 +94,36 @@ func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if errors.As(err, new(*burnt)) {
+		if p.token.objects.Load() {
+			p.burnt = append(p.burnt, s)
+		} else {
+			_ = p.token.ctx.CloseSession(s)
+		}
+		return
+	}
 	p.idle = append(p.idle, s)
+}
+
+// burnt marks the error of an operation that some modules leave active in its session
+// when it fails: the session then refuses every other.
+type burnt struct{ error }
+
+func (b *burnt) Unwrap() error { return b.error }
+
+// burn marks err, which may be nil.
+func burn(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &burnt{err}
 }
 
 // forget drops sessions that are gone.
 func (p *pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.idle = nil
+	p.idle, p.burnt = nil, nil
 }
 
 // close lets no new call in, waits for those under way and closes all sessions.
@@ -107,7 +132,7 @@ func (p *pool) close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.calls.Wait()
-	for _, s := range p.idle {
+	for _, s := range slices.Concat(p.idle, p.burnt) {
 		_ = p.token.ctx.CloseSession(s)
 	}
 	p.idle = nil

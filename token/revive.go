@@ -34,15 +34,19 @@ func (t *Token) lost(err error) bool {
 	return false
 }
 
-// answers asks the token for a byte.
+// answers asks the token for a byte, if it gives any.
 func (t *Token) answers() bool {
 	s, err := t.openSession()
 	if err != nil {
 		return false
 	}
 	defer func() { _ = t.ctx.CloseSession(s) }()
-	_, err = t.ctx.GenerateRandom(s, 1)
-	return err == nil || is(err, pkcs11.CKR_RANDOM_NO_RNG, pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
+	if t.noRandom {
+		_, err = t.ctx.GetTokenInfo(t.slot)
+	} else {
+		_, err = t.ctx.GenerateRandom(s, 1)
+	}
+	return err == nil
 }
 
 // notice remembers that the token is lost, and says so.

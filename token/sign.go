@@ -81,11 +81,11 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 			return err
 		}
 		if err := p.authenticate(s); err != nil {
-			return err
+			return burn(err)
 		}
 		var err error
 		signature, err = t.ctx.Sign(s, input)
-		return err
+		return burn(err)
 	})
 	if err == nil && !isRSA(p.public) {
 		signature, err = ecdsaDER(signature)

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,8 @@ type Token struct {
 
 	cfg Config
 
+	objects    atomic.Bool  // session keys have been made in sessions
+	noRandom   bool         // the token gives no random numbers
 	alive      sync.RWMutex // read-locked by every call; locked while sessions are replaced
 	broken     atomic.Bool  // sessions are lost, see revive
 	refused    error        // what the token said to the PIN when it was back
@@ -99,6 +102,8 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 			return nil, err
 		}
 	}
+	_, err = t.ctx.GenerateRandom(t.anchor, 1)
+	t.noRandom = err != nil
 	t.pool = newPool(t, poolSize(info.maxSessions))
 	return t, nil
 }
@@ -278,7 +283,8 @@ func (p PIN) tries() string {
 // Info tells what the token told without a PIN when it was opened.
 func (t *Token) Info() Info { return t.info }
 
-// Random reads from the token's random number generator (C_GenerateRandom).
+// Random reads from the token's random number generator (C_GenerateRandom), or where
+// the token has none that works, as many cards, from the system's.
 func (t *Token) Random() (io.Reader, error) {
 	err := t.crypto11(func() error { return nil })
 	return random{t}, err
@@ -289,6 +295,9 @@ type random struct{ token *Token }
 func (r random) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
+	}
+	if r.token.noRandom {
+		return rand.Read(b)
 	}
 	var got []byte
 	err := r.token.with(context.Background(), func(s pkcs11.SessionHandle) (err error) {

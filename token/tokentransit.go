@@ -30,6 +30,7 @@ func (t *Token) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	var generation uint64
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
 		generation = t.generation.Load()
+		t.objects.Store(true)
 		handle, err = t.ctx.GenerateKey(s, mechanism(spec.generator(), nil),
 			append(spec.inTransit(), attr(pkcs11.CKA_VALUE_LEN, spec.Size)))
 		return err

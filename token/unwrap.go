@@ -212,6 +212,7 @@ func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped Wrapped, template [
 			defer func() { _ = t.ctx.DestroyObject(s, kek) }()
 			unwrapping, how = kek, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil)
 		}
+		t.objects.Store(true)
 		handle, err := t.ctx.UnwrapKey(s, how, unwrapping, wrapped.Key, template)
 		if err != nil {
 			return err
@@ -248,10 +249,10 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 				return err
 			}
 			if err := p.authenticate(s); err != nil {
-				return err
+				return burn(err)
 			}
 			value, err = t.ctx.Decrypt(s, wrapped.Key)
-			return err
+			return burn(err)
 		}
 		handle, err := t.ctx.UnwrapKey(s, oaep(wrapped.Hash), key, wrapped.Key, dataKey())
 		if err != nil {
