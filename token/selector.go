@@ -52,7 +52,7 @@ func ParseSelector(s string) (Selector, error) {
 	bad := func(err error, hint string) (Selector, error) {
 		clear(pin)
 		if secret { // what is wrong may be a piece of the PIN, behind a separator that it contains
-			err = errors.New("it is malformed, and not repeated here because it has a PIN in it")
+			err = errors.New("it is malformed, and not repeated here because it has a PIN in it (pin-value)")
 			hint = "write what is special in the PIN as %XX; better use pin-source=/path, or --pin-source"
 		}
 		return Selector{}, &Error{Op: "read the PKCS #11 URI", Token: scheme, Kind: ErrURI, Err: err, hint: hint}
