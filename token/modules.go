@@ -278,7 +278,9 @@ func notInName(r rune) bool {
 // the suffix.
 func bare(path string) string {
 	name := filepath.Base(path)
-	name, _, _ = strings.Cut(name, ".so") // libfoo.so.1 too
+	if i := strings.LastIndex(name, ".so"); i > 0 && (i+3 == len(name) || name[i+3] == '.') { // libfoo.so.1 too
+		name = name[:i]
+	}
 	for _, suffix := range []string{".dylib", ".dll"} {
 		name = strings.TrimSuffix(name, suffix)
 	}
