@@ -24,33 +24,48 @@ type Selector struct {
 	ID     []byte // CKA_ID of the key pair
 
 	ModulePath string // absolute path of the module
-	PINSource  string // where the PIN comes from; for the caller to read
+	ModuleName string // the module's name without "lib" and ".so", see [ModuleNamed]
+
+	// For the caller to read the PIN from, RFC 7512 §2.4: a path, a URI of the scheme
+	// file, or a command behind "|".
+	PINSource string
+
+	// PINValue is a PIN that stood in the URI itself. It is for the caller to warn
+	// of, to use and to overwrite.
+	PINValue []byte `json:"-"`
 }
 
 // ParseSelector reads a token's label, or an RFC 7512 URI: whatever starts with
-// "pkcs11:". An attribute that would be ignored is refused, because a URI that
-// is understood only in part may select the wrong token; so is one without a
-// value. A PIN in the URI (pin-value) is refused too: such a URI ends up in argv
-// and in logs. Its error is [ErrURI].
+// "pkcs11:". An attribute that would be ignored is refused, a vendor's own too,
+// because a URI that is understood only in part may select the wrong token; so is
+// one without a value. Of the attributes of the RFC these are slot-description,
+// slot-manufacturer and the three of the library: module-path and module-name say
+// the same more exactly. Its error is [ErrURI], and never repeats a PIN.
 func ParseSelector(s string) (Selector, error) {
 	const scheme = "pkcs11:"
 	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
 		return Selector{Label: s}, nil
 	}
+	path, query, _ := strings.Cut(s[len(scheme):], "?")
+	query, pin, err := cutPIN(query)
+	secret := mentionsPIN(s)
 	bad := func(err error, hint string) (Selector, error) {
-		// The URI is not repeated: it may hold a PIN where none should be.
+		clear(pin)
+		if secret { // what is wrong may be a piece of the PIN, behind a separator that it contains
+			err = errors.New("it is malformed, and not repeated here because it has a PIN in it (pin-value)")
+			hint = "write what is special in the PIN as %XX; better use pin-source=/path, or --pin-source"
+		}
 		return Selector{}, &Error{Op: "read the PKCS #11 URI", Token: scheme, Kind: ErrURI, Err: err, hint: hint}
 	}
-	path, query, _ := strings.Cut(s[len(scheme):], "?")
-	if mentionsPIN(s) {
-		return bad(errors.New("pin-value puts the PIN where others can read it"), "use pin-source=file:/path, or --pin-source")
+	if err != nil || mentionsPIN(path) || mentionsPIN(query) {
+		return bad(err, "")
 	}
 	for _, part := range []struct {
 		attributes, separator string
 		known                 []string
 	}{
 		{path, ";", []string{"token", "serial", "manufacturer", "model", "slot-id", "object", "id", "type"}},
-		{query, "&", []string{"module-path", "pin-source"}},
+		{query, "&", []string{"module-path", "module-name", "pin-source", pinValue}},
 	} {
 		if part.attributes == "" {
 			continue
@@ -66,13 +81,19 @@ func ParseSelector(s string) (Selector, error) {
 		}
 	}
 	uri := pkcs11uri.New()
-	if err := uri.Parse(scheme + s[len(scheme):]); err != nil {
+	rest := scheme + path
+	if query != "" {
+		rest += "?" + query
+	}
+	if err := uri.Parse(rest); err != nil {
 		return bad(err, "RFC 7512 gives the form: pkcs11:token=LABEL;object=PAIR?module-path=/path/module.so")
 	}
 	get := func(name string) string { v, _ := uri.GetPathAttribute(name, false); return v }
+	ask := func(name string) string { v, _ := uri.GetQueryAttribute(name, false); return v }
 	sel := Selector{
 		Label: get("token"), Serial: get("serial"), Manufacturer: get("manufacturer"), Model: get("model"),
 		Object: get("object"), ID: []byte(get("id")),
+		ModulePath: ask("module-path"), ModuleName: ask("module-name"), PINSource: ask("pin-source"), PINValue: pin,
 	}
 	if slot := get("slot-id"); slot != "" {
 		n, err := strconv.ParseUint(slot, 10, 64)
@@ -85,18 +106,76 @@ func ParseSelector(s string) (Selector, error) {
 	if kind := get("type"); kind != "" && kind != "private" {
 		return bad(fmt.Errorf("type %q is not a key pair", kind), "leave type out, or use type=private")
 	}
-	sel.ModulePath, _ = uri.GetQueryAttribute("module-path", false)
-	sel.PINSource, _ = uri.GetQueryAttribute("pin-source", false)
+	switch {
+	case sel.PINSource != "" && pin != nil: // RFC 7512 §2.4
+		return bad(errors.New("there are pin-source and pin-value"), "use one of them")
+	case sel.ModulePath != "" && sel.ModuleName != "":
+		return bad(errors.New("there are module-path and module-name"), "use module-path alone")
+	case strings.ContainsRune(sel.ModuleName, '/'):
+		return bad(fmt.Errorf("module-name %q is a path", sel.ModuleName), "use module-path for it")
+	}
+	if err := checkPINSource(sel.PINSource); err != nil {
+		return bad(err, "it is a path, a URI of the scheme file, or | and a command")
+	}
 	return sel, nil
+}
+
+const pinValue = "pin-value"
+
+// cutPIN takes pin-value out of a URI's query before anything else reads the query,
+// and so may repeat it. What it returns as the PIN is nil where there is none.
+func cutPIN(query string) (rest string, pin []byte, err error) {
+	var others []string
+	for attribute := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(attribute, "=")
+		if name != pinValue {
+			others = append(others, attribute)
+			continue
+		}
+		// RFC 7512 §2.3 lets none of these stand unescaped in a value. A PIN cut at
+		// the wrong place would use up a try.
+		plain, wrong := url.PathUnescape(value)
+		if wrong != nil || plain == "" || pin != nil || strings.ContainsAny(value, ";#\" \t\r\n") {
+			err = errors.New("pin-value is malformed")
+		}
+		pin = []byte(plain)
+	}
+	if pin != nil && slices.Contains(others, "") {
+		err = errors.New("an attribute is empty")
+	}
+	return strings.Join(others, "&"), pin, err
 }
 
 // mentionsPIN finds pin-value anywhere, however it is written: after the wrong
 // separator it would be taken for a part of another value, and repeated in
 // messages.
 func mentionsPIN(uri string) bool {
-	const name = "pin-value"
 	plain, err := url.PathUnescape(uri)
-	return strings.Contains(strings.ToLower(uri), name) || err == nil && strings.Contains(strings.ToLower(plain), name)
+	return strings.Contains(strings.ToLower(uri), pinValue) || err == nil && strings.Contains(strings.ToLower(plain), pinValue)
+}
+
+// checkPINSource refuses what would otherwise be taken for the name of a file that
+// is not there, or be looked for on this machine in place of another.
+func checkPINSource(source string) error {
+	if command, ok := strings.CutPrefix(source, "|"); ok {
+		if strings.TrimSpace(command) == "" {
+			return errors.New("pin-source names no command")
+		}
+		return nil
+	}
+	if strings.HasPrefix(source, "/") {
+		return nil
+	}
+	u, err := url.Parse(source)
+	switch {
+	case err != nil, u.Scheme == "": // a path
+		return nil
+	case u.Scheme != "file":
+		return fmt.Errorf("pin-source is a URI of the scheme %q", u.Scheme)
+	case u.Host != "" && u.Host != "localhost", !strings.HasPrefix(u.Path, "/"):
+		return errors.New("pin-source is no absolute file on this machine")
+	}
+	return nil
 }
 
 // matches says whether a token is one the selector names.

@@ -28,6 +28,14 @@ func TestParseSelector(t *testing.T) {
 		{"a slot is a number", "pkcs11:slot-id=7", Selector{SlotID: &slot, ID: []byte{}}},
 		{"the query names module and PIN source", "pkcs11:token=a?module-path=/m.so&pin-source=file:/pin",
 			Selector{Label: "a", ID: []byte{}, ModulePath: "/m.so", PINSource: "file:/pin"}},
+		{"a module has a name", "pkcs11:?module-name=softhsm2", Selector{ID: []byte{}, ModuleName: "softhsm2"}},
+		{"a PIN is taken", "pkcs11:token=a?pin-value=1234", Selector{Label: "a", ID: []byte{}, PINValue: []byte("1234")}},
+		{"a PIN may have anything in it, escaped", "pkcs11:?pin-value=%31%26%3b+%00%C3%A4=?/&module-path=/m.so",
+			Selector{ID: []byte{}, ModulePath: "/m.so", PINValue: []byte("1&;+\x00\u00e4=?/")}},
+		{"a PIN may be called like its attribute", "pkcs11:?pin-value=pin%2Dvalue", Selector{ID: []byte{}, PINValue: []byte("pin-value")}},
+		{"a PIN comes from a command", "pkcs11:?pin-source=%7Cpass%20hsm", Selector{ID: []byte{}, PINSource: "|pass hsm"}},
+		{"a PIN comes from a relative path", "pkcs11:?pin-source=pin", Selector{ID: []byte{}, PINSource: "pin"}},
+		{"a file may be said to be on this machine", "pkcs11:?pin-source=file://localhost/pin", Selector{ID: []byte{}, PINSource: "file://localhost/pin"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := ParseSelector(tt.in)
@@ -41,7 +49,17 @@ func TestParseSelector(t *testing.T) {
 func TestParseSelectorRefuses(t *testing.T) {
 	const secret = "s3cretPIN"
 	for _, tt := range []struct{ name, in string }{
-		{"a PIN in the query", "pkcs11:token=a?pin-value=" + secret},
+		{"a PIN twice", "pkcs11:token=a?pin-value=1&pin-value=" + secret},
+		{"a PIN beside its source", "pkcs11:token=a?pin-source=/p&pin-value=" + secret},
+		{"a PIN beside an attribute that is not known", "pkcs11:token=a?x=" + secret + "&pin-value=1"},
+		{"a PIN cut by its own separator", "pkcs11:token=a?pin-value=1&" + secret},
+		{"a PIN cut by its own separator at the end", "pkcs11:token=a?pin-value=" + secret + "&"},
+		{"a PIN with the wrong separator", "pkcs11:token=a?pin-value=" + secret + ";module-path=/m"},
+		{"a PIN with a blank", "pkcs11:token=a?pin-value=" + secret + " "},
+		{"a PIN with a broken escape", "pkcs11:token=a?pin-value=" + secret + "%z"},
+		{"a PIN for a slot that is no number", "pkcs11:slot-id=" + secret + "?pin-value=1"},
+		{"a PIN for a token that nobody has", "pkcs11:type=" + secret + "?pin-value=1"},
+		{"a PIN of nothing", "pkcs11:token=a?pin-value="},
 		{"a PIN in the path", "pkcs11:token=a;pin-value=" + secret},
 		{"a PIN after the wrong separator", "pkcs11:token=a&pin-value=" + secret},
 		{"a PIN after the wrong separator of the query", "pkcs11:token=a?module-path=/m;pin-value=" + secret},
@@ -50,7 +68,14 @@ func TestParseSelectorRefuses(t *testing.T) {
 		{"a PIN beside a broken escape", "pkcs11:token=%zz;pin-value=" + secret},
 		{"a query attribute that is not known", "pkcs11:token=a?x=1"},
 		{"a path attribute that is not known", "pkcs11:token=a;library-version=1"},
-		{"a module's name, which names no file", "pkcs11:token=a?module-name=softhsm"},
+		{"a vendor's attribute", "pkcs11:token=a?x-vendor=1"},
+		{"a slot's description", "pkcs11:slot-description=a"},
+		{"a module by path and name", "pkcs11:?module-name=m&module-path=/m.so"},
+		{"a module's name that is a path", "pkcs11:?module-name=../m"},
+		{"a PIN source of another scheme", "pkcs11:?pin-source=https://example.org/pin"},
+		{"a PIN source on another machine", "pkcs11:?pin-source=file://other/pin"},
+		{"a PIN source that is a relative URI", "pkcs11:?pin-source=file:pin"},
+		{"a PIN source that is no command", "pkcs11:?pin-source=|%20"},
 		{"a query attribute in the path", "pkcs11:module-path=/m.so"},
 		{"a path attribute in the query", "pkcs11:?token=a"},
 		{"an attribute with upper case", "pkcs11:Token=a"},
@@ -94,12 +119,14 @@ func TestSelectorString(t *testing.T) {
 	}
 }
 
-// Whatever is accepted has no PIN in it, and what is refused is not repeated.
+// Of whatever is accepted only PINValue has a PIN in it, and what is refused is not
+// repeated.
 func FuzzParseSelector(f *testing.F) {
 	for _, seed := range []string{
 		"", "label", "pkcs11:", "pkcs11:token=a%20b;serial=01;object=pair;id=%00%ff?module-path=/m.so&pin-source=file:/p",
 		"pkcs11:slot-id=18446744073709551615", "pkcs11:token=%", "pkcs11:token=a?pin-value=1234", "PKCS11:type=private",
 		"pkcs11:token=a;token=b", "pkcs11:?", "pkcs11:;", "pkcs11:token=a&pin%2Dvalue=1",
+		"pkcs11:?pin-value=%31%26&module-name=soft", "pkcs11:?pin-value=%3b;", "pkcs11:?pin-source=|cat%20pin", "pkcs11:?pin-source=file:pin",
 	} {
 		f.Add(seed)
 	}
@@ -117,10 +144,13 @@ func FuzzParseSelector(f *testing.F) {
 			}
 			return
 		}
-		for _, v := range []string{sel.Label, sel.Serial, sel.Manufacturer, sel.Model, sel.Object, string(sel.ID), sel.ModulePath, sel.PINSource} {
+		for _, v := range []string{sel.Label, sel.Serial, sel.Manufacturer, sel.Model, sel.Object, string(sel.ID), sel.ModulePath, sel.ModuleName, sel.PINSource} {
 			if strings.Contains(strings.ToLower(v), "pin-value") {
 				t.Errorf("%q was taken", s)
 			}
+		}
+		if sel.PINValue != nil && (len(sel.PINValue) == 0 || sel.PINSource != "") {
+			t.Errorf("%q: PIN %q, source %q", s, sel.PINValue, sel.PINSource)
 		}
 		if sel.ModulePath != "" && sel.ModulePath[0] != '/' {
 			t.Errorf("module path %q", sel.ModulePath)

@@ -61,10 +61,10 @@ func tame(commands []*cli.Command) {
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", Usage: "read options from this TOML `FILE`", EnvVars: []string{"HSMKEYS_CONFIG"}, DefaultText: "$XDG_CONFIG_HOME/hsmkeys/config.toml"},
-		altsrc.NewStringFlag(&cli.StringFlag{Name: "module", Usage: "the PKCS #11 `LIBRARY` of the token", EnvVars: []string{"HSMKEYS_MODULE"}}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "module", Usage: "the PKCS #11 `LIBRARY` of the token", EnvVars: []string{"HSMKEYS_MODULE"}, DefaultText: "those that p11-kit knows"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "token", Usage: "the token, a label or an RFC 7512 `URI`", EnvVars: []string{"HSMKEYS_TOKEN"}, DefaultText: "the only one"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "store", Usage: "the `DIRECTORY` of the key blobs", EnvVars: []string{"HSMKEYS_STORE"}, DefaultText: "$XDG_DATA_HOME/hsmkeys"}),
-		altsrc.NewStringFlag(&cli.StringFlag{Name: "pin-source", Usage: "where the PIN comes from: prompt, env:`NAME` or file:PATH", EnvVars: []string{"HSMKEYS_PIN_SOURCE"}, DefaultText: "prompt"}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "pin-source", Usage: "where the PIN comes from: prompt, env:`NAME`, file:PATH or exec:COMMAND", EnvVars: []string{"HSMKEYS_PIN_SOURCE"}, DefaultText: "prompt"}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "json", Usage: "print one JSON document", EnvVars: []string{"HSMKEYS_JSON"}}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},

@@ -3,19 +3,35 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// maxPIN bounds what is read from a PIN file, in bytes.
+// maxPIN bounds what is read from a PIN file or a command, in bytes.
 const maxPIN = 1024
 
-// readPIN takes a PIN from where the user said: prompt, env:NAME or file:PATH.
+// errPINValue is a warning.
+var errPINValue = errors.New("the token's URI has the PIN in it (pin-value), where the list of processes, the shell's history and logs show it; use --pin-source, or pin-source in the URI")
+
+// readUserPIN takes the PIN from --pin-source, or where that says nothing from where
+// the token's URI says. The caller overwrites what it returns.
+func readUserPIN(ctx context.Context, option string, sel token.Selector, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
+	if option == "" && sel.PINValue != nil {
+		return bytes.Clone(sel.PINValue), nil
+	}
+	return readPIN(ctx, pinSource(option, sel), what, ask)
+}
+
+// readPIN takes a PIN from where the user said: prompt, env:NAME, file:PATH or
+// exec:COMMAND.
 func readPIN(ctx context.Context, source, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
 	kind, name, _ := strings.Cut(source, ":")
 	switch {
@@ -29,8 +45,15 @@ func readPIN(ctx context.Context, source, what string, ask func(context.Context,
 		return []byte(pin), nil
 	case kind == "file" && name != "":
 		return readPINFile(name)
+	case kind == "exec" && strings.TrimSpace(name) != "":
+		pin, err := runPINCommand(ctx, name)
+		if err != nil {
+			// Not which command: it may have a secret in it.
+			return nil, fmt.Errorf("%s: the command of the PIN source: %w", what, err)
+		}
+		return pin, nil
 	default:
-		return nil, usage("--pin-source is prompt, env:NAME or file:PATH")
+		return nil, usage("--pin-source is prompt, env:NAME, file:PATH or exec:COMMAND")
 	}
 }
 
@@ -55,12 +78,105 @@ func readPINFile(path string) ([]byte, error) {
 	return pin, nil
 }
 
+// runPINCommand lets the shell run a command, whose first line of output is the PIN.
+// What follows is read and dropped: password managers keep notes there. Its stderr
+// is ours, and its stdin the terminal or nothing: ours may be the data to encrypt.
+func runPINCommand(ctx context.Context, command string) ([]byte, error) {
+	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd.Stderr = os.Stderr
+	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+		defer tty.Close()
+		cmd.Stdin = tty
+	} else {
+		// Without a terminal it gets a process group, so that all of it can be
+		// killed; on a terminal it would be stopped when it reads.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	kill := func() {
+		if cmd.SysProcAttr != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
+		_ = cmd.Process.Kill()
+		_ = out.Close() // whoever else has the other end is not waited for
+	}
+	stop := context.AfterFunc(ctx, kill)
+	pin, err := firstLine(out)
+	if err != nil {
+		kill()
+	}
+	if wait := cmd.Wait(); err == nil && wait != nil {
+		err = errors.New(wait.Error()) // the exit status; as an ExitError the cli package would have it for its own
+	}
+	stop()
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case err == nil && len(pin) == 0:
+		err = errors.New("it printed no PIN: that is the first line of its output")
+	}
+	if err != nil {
+		clear(pin)
+		return nil, err
+	}
+	return pin, nil
+}
+
+// maxPINOutput bounds what a command may print behind the PIN, in bytes.
+const maxPINOutput = 64 << 10
+
+// firstLine reads to the end, and returns the first line without its own end. No
+// buffer but the one that is returned holds what was read any longer.
+func firstLine(r io.Reader) ([]byte, error) {
+	var buffer [4096]byte
+	defer clear(buffer[:])
+	line, whole := make([]byte, 0, maxPIN+2), false
+	fail := func(err error) ([]byte, error) {
+		clear(line)
+		return nil, err
+	}
+	for total := 0; ; {
+		n, err := r.Read(buffer[:])
+		if total += n; total > maxPINOutput {
+			return fail(fmt.Errorf("it printed more than %d bytes", maxPINOutput))
+		}
+		if !whole {
+			first, _, end := bytes.Cut(buffer[:n], []byte("\n"))
+			whole = end
+			if len(line)+len(first) > cap(line) {
+				return fail(fmt.Errorf("its first line is longer than %d bytes", maxPIN))
+			}
+			line = append(line, first...)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fail(err)
+		}
+	}
+	line = bytes.TrimRight(line, "\r")
+	if len(line) > maxPIN {
+		return fail(fmt.Errorf("its first line is longer than %d bytes", maxPIN))
+	}
+	return line, nil
+}
+
 // pinSource is --pin-source, or what the token's URI says.
 func pinSource(option string, sel token.Selector) string {
 	if option != "" || sel.PINSource == "" {
 		return option
 	}
-	// RFC 7512 §2.4: a path, or a URI of the scheme file.
+	// RFC 7512 §2.4: a command, a path, or a URI of the scheme file.
+	if command, ok := strings.CutPrefix(sel.PINSource, "|"); ok {
+		return "exec:" + command
+	}
 	if u, err := url.Parse(sel.PINSource); err == nil && u.Scheme == "file" {
 		return "file:" + u.Path
 	}

@@ -20,7 +20,8 @@ import (
 // defaultLabel is the label of the key exchange pair where none is named.
 const defaultLabel = "hsmkeys"
 
-// selector reads --token, and the module that goes with it.
+// selector reads --token, and the module that goes with it: none where the user has
+// named none.
 func selector(c *cli.Context) (token.Selector, string, error) {
 	sel, err := token.ParseSelector(c.String("token"))
 	if err != nil {
@@ -30,10 +31,19 @@ func selector(c *cli.Context) (token.Selector, string, error) {
 	if module == "" {
 		module = sel.ModulePath
 	}
-	if module == "" {
-		return sel, "", usage("no PKCS #11 module named; use --module, HSMKEYS_MODULE or a URI's module-path")
+	if module == "" && sel.ModuleName != "" {
+		module, err = token.ModuleNamed(sel.ModuleName)
 	}
-	return sel, module, nil
+	return sel, module, err
+}
+
+// modules are those that p11-kit knows, for who has named none.
+func modules() ([]token.ModuleConfig, error) {
+	known, err := token.Modules()
+	if err == nil && len(known) == 0 {
+		err = usage("no PKCS #11 module named, and p11-kit knows none; use --module, HSMKEYS_MODULE or a URI's module-path")
+	}
+	return known, err
 }
 
 // withToken logs in, runs f and closes the token.
@@ -42,10 +52,25 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	if err != nil {
 		return err
 	}
+	defer clear(sel.PINValue)
+	if sel.PINValue != nil {
+		warn(errPINValue)
+	}
+	if module == "" {
+		known, err := modules()
+		if err != nil {
+			return err
+		}
+		info, err := token.Find(c.Context, known, sel)
+		if err != nil {
+			return err
+		}
+		module = info.Module
+	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"),
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
-			return readPIN(ctx, pinSource(c.String("pin-source"), sel), fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
+			return readUserPIN(ctx, c.String("pin-source"), sel, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
 		},
 	})
 	if err != nil {

@@ -25,15 +25,22 @@ func tokenCommand() *cli.Command {
 func tokenListCommand() *cli.Command {
 	return &cli.Command{
 		Name: "list", Usage: "slots, tokens, and what each can do; needs no PIN",
+		Description: "Without --module those of every module that p11-kit knows.",
 		Action: func(c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			_, module, err := selector(c)
+			sel, module, err := selector(c)
 			if err != nil {
 				return err
 			}
-			all, err := token.List(module)
+			clear(sel.PINValue)
+			var all []token.Info
+			if module != "" {
+				all, err = token.List(module)
+			} else {
+				all, err = listEverywhere(c)
+			}
 			if err != nil {
 				return err
 			}
@@ -41,12 +48,19 @@ func tokenListCommand() *cli.Command {
 				return printJSON(all)
 			}
 			rows := [][]string{{"SLOT", "LABEL", "SERIAL", "MODEL", "FIRMWARE", "PIN", "CAN", "TRIED"}}
+			if module == "" {
+				rows[0] = append(rows[0], "MODULE")
+			}
 			for _, t := range all {
 				label := printable(t.Label)
 				if !t.Initialized {
 					label = "(blank)"
 				}
-				rows = append(rows, []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)})
+				row := []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)}
+				if module == "" {
+					row = append(row, printable(t.Module))
+				}
+				rows = append(rows, row)
 			}
 			for _, t := range all {
 				if t.Tried.Leaks {
@@ -56,6 +70,26 @@ func tokenListCommand() *cli.Command {
 			return table(rows)
 		},
 	}
+}
+
+// listEverywhere lists the tokens of every module that p11-kit knows, with a warning
+// for each module that fails.
+func listEverywhere(c *cli.Context) ([]token.Info, error) {
+	known, err := modules()
+	if err != nil {
+		return nil, err
+	}
+	all, failed := token.ListAll(c.Context, known)
+	if err := c.Context.Err(); err != nil {
+		return nil, err
+	}
+	for _, err := range failed {
+		warn(err)
+	}
+	if all == nil {
+		all = []token.Info{} // in JSON a list too
+	}
+	return all, nil
 }
 
 func pinState(t token.Info) string {
@@ -110,7 +144,7 @@ func tokenInitCommand() *cli.Command {
 		Name: "init", Usage: "initialise a blank token", ArgsUsage: "LABEL",
 		Description: "Sets the security officer's PIN and the user's. A token that is initialised is never touched.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "so-pin-source", Usage: "where the security officer's PIN comes from: prompt, env:`NAME` or file:PATH"},
+			&cli.StringFlag{Name: "so-pin-source", Usage: "where the security officer's PIN comes from: prompt, env:`NAME`, file:PATH or exec:COMMAND"},
 			&cli.UintFlag{Name: "slot", Usage: "the blank token in this slot", DefaultText: "the first"},
 		},
 		Action: func(c *cli.Context) error {
@@ -122,11 +156,18 @@ func tokenInitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			defer clear(sel.PINValue)
+			if module == "" { // which blank token is meant is nothing to guess
+				return usage("token init needs the module named; use --module, HSMKEYS_MODULE or a URI's module-path")
+			}
+			if sel.PINValue != nil {
+				warn(errPINValue)
+			}
 			so, err := readPIN(c.Context, c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
 			if err != nil {
 				return err
 			}
-			user, err := readPIN(c.Context, pinSource(c.String("pin-source"), sel), "New PIN of the user", askNewSecret)
+			user, err := readUserPIN(c.Context, c.String("pin-source"), sel, "New PIN of the user", askNewSecret)
 			if err != nil {
 				clear(so)
 				return err

@@ -23,7 +23,7 @@ import (
 func askSecret(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, usage("there is no terminal to ask for the PIN; use --pin-source env:NAME or file:PATH")
+		return nil, usage("there is no terminal to ask for the PIN; use --pin-source env:NAME, file:PATH or exec:COMMAND")
 	}
 	defer tty.Close()
 	fd := int(tty.Fd())
