@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -18,9 +19,12 @@ type chain struct {
 	lists  []*blob.VerifiedMembers // lists[i] has number i+1
 	newest blob.MemberList
 
-	members map[string]blob.Member // of the newest list, by subject key identifier
-	known   map[string]blob.Member // who is or was a member, as last known
-	kept    *inventories
+	// Who is a member, by the newest list, and who is or was one, as last known. A
+	// member is known by its key exchange key, its signature by the key that signs;
+	// these are the same where it has no signing key.
+	members, known  map[string]blob.Member // by the key exchange key
+	signers, signed map[string]blob.Member // by the key that signs
+	kept            *inventories
 }
 
 // storedList is a list as it lies in the store.
@@ -68,7 +72,7 @@ func inList(number int, err error) error {
 	return fmt.Errorf("list of members %d: %w", number, err)
 }
 
-// firstFrom gives the digest of the first list, as the holder of a key vouches for
+// firstFrom gives the digest of the first list, as who signs with a key vouches for
 // it: the earliest list that the key has signed names the list before it by its
 // digest, and so on to the first.
 func firstFrom(lists []storedList, key crypto.PublicKey) (first [sha256.Size]byte, err error) {
@@ -94,9 +98,31 @@ func firstFrom(lists []storedList, key crypto.PublicKey) (first [sha256.Size]byt
 	return first, fmt.Errorf("none of the %d lists of members is signed by key %x: %w", len(lists), id, blob.ErrUntrusted)
 }
 
+// signsWithAnother says whether a list names a key as one that decrypts for a member
+// and does not sign. Nobody has verified that list: this is good for a hint only.
+func signsWithAnother(lists []storedList, key crypto.PublicKey) bool {
+	id, err := blob.SubjectKeyID(key)
+	if err != nil {
+		return false
+	}
+	for i, l := range lists {
+		v, err := l.VerifyDigest(l.digest, i+1) // its own: as it lies there
+		if err != nil {
+			continue
+		}
+		if m, ok := find(v.List().Members, id); ok && m.Signing != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // verifyChain verifies the lists, given the digest of the first.
 func verifyChain(store blob.Store, lists []storedList, first [sha256.Size]byte) (*chain, error) {
-	c := &chain{members: map[string]blob.Member{}, known: map[string]blob.Member{}}
+	c := &chain{
+		members: map[string]blob.Member{}, known: map[string]blob.Member{},
+		signers: map[string]blob.Member{}, signed: map[string]blob.Member{},
+	}
 	for i, l := range lists {
 		v, err := c.verifyNext(l, i+1, first)
 		if err != nil {
@@ -105,9 +131,11 @@ func verifyChain(store blob.Store, lists []storedList, first [sha256.Size]byte) 
 		c.lists = append(c.lists, v)
 		c.newest = v.List()
 		clear(c.members)
+		clear(c.signers)
 		for _, m := range c.newest.Members {
-			id := keyID(m)
+			id, signer := keyID(m), signerID(m)
 			c.members[id], c.known[id] = m, m
+			c.signers[signer], c.signed[signer] = m, m
 		}
 	}
 	c.kept = newInventories(store, c.lists)
@@ -134,12 +162,20 @@ func (c *chain) verifyNext(l storedList, number int, first [sha256.Size]byte) (*
 	return v, c.follows(before, v)
 }
 
-// former says of a signer who is not trusted that it once was.
+// former says of a signer who is not trusted that it once was, or that the key is one
+// which decrypts for a member.
 func (c *chain) former(err error, signer []byte) error {
-	if m, ok := c.known[string(signer)]; ok {
-		return fmt.Errorf("%q is no member any more: %w", m.Label, err)
+	was, signed := c.signed[string(signer)]
+	switch now, stays := c.members[string(signer)]; {
+	case stays: // and it is not trusted, so another key signs
+		return fmt.Errorf("that is the key exchange key of %q, who signs with another key: %w", now.Label, err)
+	case !signed:
+		return err
 	}
-	return err
+	if now, stays := c.members[keyID(was)]; stays {
+		return fmt.Errorf("%q signs with another key by now: %w", now.Label, err)
+	}
+	return fmt.Errorf("%q is no member any more: %w", was.Label, err)
 }
 
 // follows says whether a list continues the one before it, and whether its signer
@@ -147,7 +183,7 @@ func (c *chain) former(err error, signer []byte) error {
 func (c *chain) follows(before, list *blob.VerifiedMembers) error {
 	digest := before.Digest()
 	l := list.List()
-	signer := c.members[string(list.SignerKeyID())]
+	signer := c.signers[string(list.SignerKeyID())]
 	switch {
 	case l.KeyringID != before.List().KeyringID:
 		return fmt.Errorf("it is of keyring %s, the one before of %s: %w", l.KeyringID, before.List().KeyringID, blob.ErrMisplaced)
@@ -177,7 +213,7 @@ func (c *chain) checkRecovery(l blob.MemberList) error {
 	for _, m := range l.Members {
 		was, ok := c.members[keyID(m)]
 		switch {
-		case ok && was.Role == m.Role && was.Label == m.Label && was.Certificate.Equal(m.Certificate):
+		case ok && same(was, m):
 			stay++
 		case ok:
 			return refuse("it changes the member %q", was.Label)
@@ -204,11 +240,11 @@ func (c *chain) recoveredTo(number int) blob.Member {
 	return blob.Member{} // checkRecovery has seen one
 }
 
-// leftAt is the number of the first list, from the given one on, that does not
-// name a member, or 0.
-func (c *chain) leftAt(id []byte) int {
+// leftAt is the number of the first list after the last one that names a key, or 0.
+// Which of the members' keys is meant, [keyID] or [signerID] says.
+func (c *chain) leftAt(id []byte, of func(blob.Member) string) int {
 	for i := len(c.lists) - 1; i >= 0; i-- {
-		if _, ok := find(c.lists[i].List().Members, id); ok {
+		if slices.ContainsFunc(c.lists[i].List().Members, func(m blob.Member) bool { return of(m) == string(id) }) {
 			if i == len(c.lists)-1 {
 				return 0
 			}
@@ -237,20 +273,32 @@ func find(members []blob.Member, id []byte) (blob.Member, bool) {
 	return blob.Member{}, false
 }
 
-// keyID is the subject key identifier of a member of a list that was verified, so
-// it has one.
+// same says whether nothing about a member has changed. Of certificates, what they
+// say besides their key matters too, such as the OAEP hash to wrap with.
+func same(a, b blob.Member) bool {
+	return a.Role == b.Role && a.Label == b.Label && a.Certificate.Equal(b.Certificate) && a.Signing.Equal(b.Signing)
+}
+
+// keyID is the subject key identifier of a member's key exchange key. The member is
+// of a list that was verified, so it has one.
 func keyID(m blob.Member) string {
 	id, _ := blob.SubjectKeyID(m.Certificate.PublicKey)
 	return string(id)
 }
 
-// publicKeys are the keys of the members with one of the roles.
+// signerID is the subject key identifier of the key with which a member signs.
+func signerID(m blob.Member) string {
+	id, _ := blob.SubjectKeyID(m.Signer())
+	return string(id)
+}
+
+// publicKeys are the keys with which the members with one of the roles sign.
 func publicKeys(members []blob.Member, roles ...blob.Role) []crypto.PublicKey {
 	var keys []crypto.PublicKey
 	for _, m := range members {
 		for _, role := range roles {
 			if m.Role == role {
-				keys = append(keys, m.Certificate.PublicKey)
+				keys = append(keys, m.Signer())
 			}
 		}
 	}

@@ -129,15 +129,17 @@ func (c *Coverage) count() {
 // proven gives when a member's token last unwrapped a blob.
 type proven map[[sha256.Size]byte]time.Time
 
-// proofs reads the proofs of a member.
+// proofs reads the proofs of a member. They are stored under the key that signs them:
+// what a former signing key says does not count any more.
 func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error)) (proven, error) {
 	all := proven{}
-	numbers, err := k.proofNumbers(ctx, []byte(keyID(m)))
+	signer := []byte(signerID(m))
+	numbers, err := k.proofNumbers(ctx, signer)
 	if err != nil {
 		return nil, err
 	}
 	for _, number := range numbers {
-		path := blob.ProofPath([]byte(keyID(m)), number)
+		path := blob.ProofPath(signer, number)
 		proof, err := k.proof(ctx, path, m)
 		if err != nil {
 			failed(fmt.Errorf("proof %s: %w", path, err))
@@ -168,7 +170,7 @@ func (k *Keyring) proof(ctx context.Context, path string, m blob.Member) (blob.P
 	return v.Proof(), nil
 }
 
-// proofNumbers lists the proofs of a member.
+// proofNumbers lists the proofs under a signer.
 func (k *Keyring) proofNumbers(ctx context.Context, id []byte) ([]int, error) {
 	var numbers []int
 	for path, err := range k.store.List(ctx, "proofs/"+hex.EncodeToString(id)+"/") {
@@ -192,8 +194,8 @@ func (k *Keyring) proofNumbers(ctx context.Context, id []byte) ([]int, error) {
 // killed and started again.
 func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		if k.pair == nil {
-			yield(Result{Err: errNoToken})
+		if err := k.maySign("record proofs"); err != nil {
+			yield(Result{Err: err})
 			return
 		}
 		done, err := k.proofs(ctx, k.chain.members[string(k.self)], func(error) {})
@@ -272,22 +274,22 @@ func (k *Keyring) putProof(ctx context.Context, held []Result) error {
 	for _, r := range held {
 		p.Blobs = append(p.Blobs, r.blob.Digest())
 	}
-	der, err := blob.SignProof(p, k.pair, scheme(k.pair), now)
+	der, err := blob.SignProof(p, k.pair.Signing(), scheme(k.pair), now)
 	if err != nil {
 		return err
 	}
 	return k.putNumbered(ctx, der)
 }
 
-// putNumbered stores a proof under a free number of this pair. Numbers are no dates,
+// putNumbered stores a proof under a free number of this signer. Numbers are no dates,
 // and the highest may be one that somebody has planted.
 func (k *Keyring) putNumbered(ctx context.Context, der []byte) error {
-	numbers, err := k.proofNumbers(ctx, k.self)
+	numbers, err := k.proofNumbers(ctx, k.signer)
 	if err != nil {
 		return err
 	}
 	for next := len(numbers) + 1; ; next++ {
-		if err := k.store.Put(ctx, blob.ProofPath(k.self, next), der); !errors.Is(err, blob.ErrExists) {
+		if err := k.store.Put(ctx, blob.ProofPath(k.signer, next), der); !errors.Is(err, blob.ErrExists) {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ type Entry struct {
 type Holder struct {
 	Label        string `json:"label"`
 	Role         string `json:"role"`
-	SubjectKeyID string `json:"subject_key_id"`
+	SubjectKeyID string `json:"subject_key_id"`     // of the key that opens, or that has signed
 	Wrapping     string `json:"wrapping,omitempty"` // how the key is wrapped to the holder
 }
 
@@ -45,7 +45,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
 		CheckValue: hex.EncodeToString(d.CheckValue),
 		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
-		Signer: k.holder(b.SignerKeyID()), Why: k.why(d),
+		Signer: k.signedBy(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
 	}
 	for _, r := range b.Recipients() {
@@ -65,13 +65,20 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 	return e
 }
 
-// holder names the member with a subject key identifier, or who was one.
-func (k *Keyring) holder(ski []byte) Holder {
+// holder names the member with a key exchange key, or who was one.
+func (k *Keyring) holder(ski []byte) Holder { return k.named(ski, k.chain.known[string(ski)]) }
+
+// signedBy names the member who signs with a key, or who did.
+func (k *Keyring) signedBy(ski []byte) Holder { return k.named(ski, k.chain.signed[string(ski)]) }
+
+func (k *Keyring) named(ski []byte, m blob.Member) Holder {
 	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski)}
-	if m, ok := k.chain.members[string(ski)]; ok {
-		h.Label, h.Role = m.Label, m.Role.String()
-	} else if m, ok := k.chain.known[string(ski)]; ok {
-		h.Label, h.Role = m.Label, "former "+m.Role.String()
+	if m.Certificate == nil {
+		return h
+	}
+	h.Label, h.Role = m.Label, "former "+m.Role.String()
+	if now, ok := k.chain.members[keyID(m)]; ok {
+		h.Label, h.Role = now.Label, now.Role.String()
 	}
 	return h
 }

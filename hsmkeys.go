@@ -6,6 +6,8 @@
 // storage that nobody needs to trust. Reading it back means: verify the
 // signature, then unwrap in the token, then use the key. It is the procedure
 // "Storing Session Keys" of Microsoft's CryptoAPI, done with PKCS #11 and CMS.
+// Where the pair must not sign, another one on the token does, and the list of
+// members knows both.
 //
 // The signature is what it is all about. Wrapping needs only the public key, so
 // without a signature somebody with access to the storage could put a session
@@ -28,6 +30,7 @@ package hsmkeys
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -46,18 +49,24 @@ type Keyring struct {
 	token *token.Token   // nil without a token
 	pair  *token.KeyPair // nil without a token
 	pins  *Pins          // nil without a token
-	self  []byte         // the pair's subject key identifier, nil without a token
 	chain *chain
 	state State
+
+	self   []byte // the pair's subject key identifier, nil without a token
+	signer []byte // that of the key that signs for the pair
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's
 // certificate where the token has none yet, and signs the first list of
-// members, with the pair as the only owner. It refuses with [blob.ErrExists] when
-// the store has a keyring.
+// members, with the pair as the only owner, and its signing key where it has one. It
+// refuses with [blob.ErrExists] when the store has a keyring.
 func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, label string) (*Keyring, error) {
 	if err := refuseFounded(ctx, store); err != nil {
 		return nil, err
+	}
+	signing, err := signingCertificateOf(ctx, pair)
+	if err != nil {
+		return nil, fmt.Errorf("found a keyring: %w", err)
 	}
 	certificate, err := certificateOf(ctx, pair, label)
 	if err != nil {
@@ -70,8 +79,8 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	now := time.Now()
 	list, err := blob.SignMembers(blob.MemberList{
 		KeyringID: id, Number: 1, Created: now,
-		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate}},
-	}, pair, scheme(pair), now)
+		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
+	}, pair.Signing(), scheme(pair), now)
 	if err != nil {
 		return nil, fmt.Errorf("sign the first list of members: %w", err)
 	}
@@ -105,6 +114,26 @@ func certificateOf(ctx context.Context, pair *token.KeyPair, label string) (*x50
 	return pair.Certify(ctx, label)
 }
 
+// signingCertificateOf gives the certificate of the key that signs for the pair, or nil
+// for a pair that signs itself.
+func signingCertificateOf(ctx context.Context, pair *token.KeyPair) (*x509.Certificate, error) {
+	signing := pair.Signing().Public().(interface{ Equal(crypto.PublicKey) bool })
+	if signing.Equal(pair.Public()) {
+		return nil, nil
+	}
+	c, err := pair.SigningCertificate(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil || !signing.Equal(c.PublicKey): // or nobody would know the key that signs
+		return nil, fmt.Errorf("%w: the token has none for its signing key", ErrCertificate)
+	}
+	if err := CheckSigner(c, time.Now()); err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	return c, nil
+}
+
 func refuseFounded(ctx context.Context, store blob.Store) error {
 	for path, err := range store.List(ctx, "keyring/") {
 		if err != nil {
@@ -133,7 +162,7 @@ func (k *Keyring) Certificate() (*x509.Certificate, error) {
 // Self is the member whose token this is.
 func (k *Keyring) Self() blob.Member { return k.chain.members[string(k.self)] }
 
-// mustOwn refuses what only an owner may do.
+// mustOwn refuses what only an owner may do, who can sign.
 func (k *Keyring) mustOwn(doing string) error {
 	if k.pair == nil {
 		return errNoToken
@@ -141,7 +170,25 @@ func (k *Keyring) mustOwn(doing string) error {
 	if m := k.chain.members[string(k.self)]; m.Role != blob.Owner {
 		return hint(fmt.Errorf("%s: %q is a backup authority: %w", doing, m.Label, ErrRole), "an owner's token can; the signature of an authority counts only in a recovery")
 	}
-	return nil
+	return k.maySign(doing)
+}
+
+// maySign refuses to sign with another key than the list of members knows for the
+// token: nobody would believe the signature.
+func (k *Keyring) maySign(doing string) error {
+	if k.pair == nil {
+		return errNoToken
+	}
+	m := k.Self()
+	known := signerID(m)
+	if known == string(k.signer) {
+		return nil
+	}
+	err := fmt.Errorf("%s: %w: %x, and not %x", doing, ErrSigningKey, known, k.signer)
+	if m.Signing == nil {
+		return hint(err, "it is the key exchange pair itself: leave --signing-key out; or another owner removes this member and adds it with its signing certificate")
+	}
+	return hint(err, "name it with --signing-key")
 }
 
 // Member finds the member with a label, or who was last known by it.
@@ -158,6 +205,10 @@ func (k *Keyring) Member(role blob.Role, label string) (blob.Member, error) {
 
 // ErrRole is for what a member may not do in its role.
 var ErrRole = errors.New("not for this member")
+
+// ErrSigningKey is for a signature with another key than the one with which the list
+// of members lets the token's holder sign. To read, no signing key is needed.
+var ErrSigningKey = errors.New("the keyring knows another signing key for this token")
 
 // errNoToken is for a keyring that was opened with a certificate.
 var errNoToken = errors.New("the keyring was opened without a token")

@@ -41,8 +41,8 @@ func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store
 // Join opens a keyring for the first time with the token of somebody whom its
 // list of members names: a further owner, the new owner after a recovery, a backup
 // authority. An owner or authority who has signed a list vouches for it with
-// a certificate that did not come from the storage. The newest list is pinned, and
-// [OpenKeyring] will do from then on.
+// a certificate that did not come from the storage: of its signing key, where it has
+// one. The newest list is pinned, and [OpenKeyring] will do from then on.
 func Join(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, voucher *x509.Certificate) (*Keyring, error) {
 	return open(ctx, t, pair, store, pins, voucher.PublicKey)
 }
@@ -55,7 +55,11 @@ func open(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.S
 	if err != nil {
 		return nil, err
 	}
-	k := &Keyring{store: store, token: t, pair: pair, pins: pins, self: self}
+	signer, err := blob.SubjectKeyID(pair.Signing().Public())
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	k := &Keyring{store: store, token: t, pair: pair, pins: pins, self: self, signer: signer}
 	lists, err := readLists(ctx, store)
 	if err != nil {
 		return nil, err
@@ -84,25 +88,38 @@ func open(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.S
 func (k *Keyring) vouched(lists []storedList, voucher crypto.PublicKey) ([sha256.Size]byte, error) {
 	if voucher != nil {
 		first, err := firstFrom(lists, voucher)
-		if errors.Is(err, blob.ErrUntrusted) {
+		if errors.Is(err, blob.ErrUntrusted) && signsWithAnother(lists, voucher) {
+			err = hint(err, useSigningCertificate)
+		} else if errors.Is(err, blob.ErrUntrusted) {
 			err = hint(err, "who vouches must have signed a list of members; is this the right certificate, and the right --store?")
 		}
 		return first, err
 	}
-	first, err := firstFrom(lists, k.pair.Public())
+	signing := k.pair.Signing().Public()
+	first, err := firstFrom(lists, signing)
 	if errors.Is(err, blob.ErrUntrusted) {
-		err = hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
-			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a list of members; or somebody put another keyring into the storage")
+		what := "hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a list of members; or somebody put another keyring into the storage"
+		if signsWithAnother(lists, signing) {
+			what = "the lists name another key that signs for this token: name it with --signing-key"
+		}
+		err = hint(fmt.Errorf("%w: %w", ErrNotJoined, err), what)
 	}
 	return first, err
 }
 
+// useSigningCertificate is for a certificate of somebody who signs with another key.
+const useSigningCertificate = "the lists name another key that signs for the holder of this certificate: take the certificate of that key"
+
 // notNamed is for a pair that the newest list does not name.
 func (k *Keyring) notNamed() error {
 	number := k.chain.newest.Number
-	if left := k.chain.leftAt(k.self); left > 0 {
+	if left := k.chain.leftAt(k.self, keyID); left > 0 {
 		return hint(inList(number, fmt.Errorf("this token's pair is no member since list %d: %w", left, blob.ErrUntrusted)),
 			"an owner can add it again (hsmkeys owner add)")
+	}
+	if m, ok := k.chain.signers[string(k.self)]; ok {
+		return hint(inList(number, fmt.Errorf("this token's pair is named as the signing key of %q: %w", m.Label, blob.ErrUntrusted)),
+			"name its key exchange pair, and this one with --signing-key")
 	}
 	return hint(inList(number, fmt.Errorf("this token's pair is not named: %w", blob.ErrUntrusted)),
 		"an owner adds it (hsmkeys owner add), a recovery names it (hsmkeys recover --to)")
@@ -118,6 +135,9 @@ func OpenWithCertificate(ctx context.Context, certificate *x509.Certificate, sto
 		return nil, err
 	}
 	first, err := firstFrom(lists, certificate.PublicKey)
+	if errors.Is(err, blob.ErrUntrusted) && signsWithAnother(lists, certificate.PublicKey) {
+		return nil, hint(err, useSigningCertificate)
+	}
 	if errors.Is(err, blob.ErrUntrusted) {
 		return nil, hint(err, "use the certificate of an owner who has signed a list of members; the one who founded the keyring has")
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// ErrCertificate is for a certificate to which no session key should be wrapped.
+// ErrCertificate is for a certificate to which no session key should be wrapped, or by
+// whose key nobody should sign.
 var ErrCertificate = errors.New("certificate refused")
 
 // CheckRecipient says whether session keys may be wrapped to a certificate: RSA of at
@@ -23,10 +24,39 @@ var ErrCertificate = errors.New("certificate refused")
 // whose key usage, where it has one, allows keyEncipherment or for EC keyAgreement (RFC
 // 5280 §4.2.1.3).
 func CheckRecipient(c *x509.Certificate, now time.Time) error {
+	usage, name := x509.KeyUsageKeyEncipherment, "encrypting keys (keyEncipherment)"
+	if _, ok := c.PublicKey.(*ecdsa.PublicKey); ok {
+		usage, name = x509.KeyUsageKeyAgreement, "agreeing on keys (keyAgreement)"
+	}
+	return checkCertificate(c, now, usage, name, "be wrapped to")
+}
+
+// CheckSigner says whether a certificate will do for a member's signing key: a key as
+// for [CheckRecipient], valid today, whose key usage, where it has one, allows
+// digitalSignature or nonRepudiation (RFC 5280 §4.2.1.3).
+func CheckSigner(c *x509.Certificate, now time.Time) error {
+	return checkCertificate(c, now, x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment, "signing (digitalSignature or nonRepudiation)", "sign")
+}
+
+// checkMember looks at both certificates of a member who is to come.
+func checkMember(m blob.Member) error {
+	if err := CheckRecipient(m.Certificate, time.Now()); err != nil || m.Signing == nil {
+		return err
+	}
+	if err := CheckSigner(m.Signing, time.Now()); err != nil {
+		return fmt.Errorf("signing key: %w", err)
+	}
+	if signerID(m) == keyID(m) {
+		return hint(fmt.Errorf("signing key: %w: it is the key exchange key", ErrCertificate), "a signing certificate is for members who sign with another key")
+	}
+	return nil
+}
+
+// checkCertificate looks at what all certificates must be, and for the one usage.
+func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, name, can string) error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{ErrCertificate}, args...)...)
 	}
-	usage, name := x509.KeyUsageKeyEncipherment, "encrypting keys (keyEncipherment)"
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if key.N.BitLen() < 2048 {
@@ -34,11 +64,10 @@ func CheckRecipient(c *x509.Certificate, now time.Time) error {
 		}
 	case *ecdsa.PublicKey:
 		if _, err := blob.SubjectKeyID(key); err != nil {
-			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can be wrapped to", token.ErrUnsupported, key.Curve.Params().Name)
+			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can %s", token.ErrUnsupported, key.Curve.Params().Name, can)
 		}
-		usage, name = x509.KeyUsageKeyAgreement, "agreeing on keys (keyAgreement)"
 	default:
-		return refuse("%w: a %v key, and only RSA and EC can be wrapped to", token.ErrUnsupported, c.PublicKeyAlgorithm)
+		return refuse("%w: a %v key, and only RSA and EC can %s", token.ErrUnsupported, c.PublicKeyAlgorithm, can)
 	}
 	switch {
 	case c.KeyUsage != 0 && c.KeyUsage&usage == 0:
@@ -57,11 +86,11 @@ func CheckRecipient(c *x509.Certificate, now time.Time) error {
 // keyring under it. From then on every key is wrapped to the member; Rewrap brings
 // it those that are there.
 //
-// It refuses with [blob.ErrExists] when the key or the label is a member's, and
-// with [ErrCertificate], see [CheckRecipient].
+// It refuses with [blob.ErrExists] when one of its keys or the label is a member's, and
+// with [ErrCertificate], see [CheckRecipient] and [CheckSigner].
 func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error) {
 	op := fmt.Sprintf("add the %s %q", m.Role, m.Label)
-	if err := CheckRecipient(m.Certificate, time.Now()); err != nil {
+	if err := checkMember(m); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	return k.change(ctx, op, func(_ *Keyring, l *blob.MemberList) error {
@@ -76,8 +105,13 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error
 // refuseKnown refuses a key or a label that is a member's already.
 func refuseKnown(members []blob.Member, m blob.Member) error {
 	for _, other := range members {
-		if keyID(other) == keyID(m) {
-			return fmt.Errorf("its key is that of the %s %q: %w", other.Role, other.Label, blob.ErrExists)
+		for _, id := range []string{keyID(other), signerID(other)} {
+			switch id {
+			case keyID(m):
+				return fmt.Errorf("its key is that of the %s %q: %w", other.Role, other.Label, blob.ErrExists)
+			case signerID(m):
+				return fmt.Errorf("its signing key is that of the %s %q: %w", other.Role, other.Label, blob.ErrExists)
+			}
 		}
 		if other.Label == m.Label {
 			return hint(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), "choose another with --label")
@@ -105,7 +139,7 @@ func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string
 		if i < 0 {
 			return hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
 		}
-		id := keyID(l.Members[i])
+		id, signer := keyID(l.Members[i]), signerID(l.Members[i])
 		if role == blob.Owner && len(publicKeys(l.Members, blob.Owner)) == 1 {
 			return hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
 		}
@@ -114,7 +148,7 @@ func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string
 		}
 		l.Members = slices.Delete(l.Members, i, i+1)
 		var err error
-		l.Inventory, err = k.takeInventory(ctx, func(b *blob.Blob) bool { return string(b.SignerKeyID()) == id }, skipped)
+		l.Inventory, err = k.takeInventory(ctx, func(b *blob.Blob) bool { return string(b.SignerKeyID()) == signer }, skipped)
 		return err
 	})
 }
@@ -154,7 +188,7 @@ func (k *Keyring) nextList() blob.MemberList {
 
 // putList signs and stores a list, and opens the keyring under it, which pins it.
 func (k *Keyring) putList(ctx context.Context, l blob.MemberList) (*Keyring, error) {
-	der, err := blob.SignMembers(l, k.pair, scheme(k.pair), time.Now())
+	der, err := blob.SignMembers(l, k.pair.Signing(), scheme(k.pair), time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -28,22 +27,27 @@ type Recovery struct {
 // these can be recovered, and nothing that somebody with the old pair brings
 // later. Blobs that do not verify are told of through skipped.
 //
-// A recovery that was begun already is taken up again.
+// The old owner is known by either of its certificates. A recovery that was begun
+// already is taken up again.
 func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to blob.Member, reason string, skipped func(error)) (*Recovery, error) {
 	const op = "begin the recovery"
-	if k.pair == nil {
-		return nil, errNoToken
-	}
-	old, err := blob.SubjectKeyID(from.PublicKey)
+	old, err := k.ownerOf(from)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	if err := CheckRecipient(to.Certificate, time.Now()); err != nil {
+	if err := checkMember(to); err != nil {
 		return nil, fmt.Errorf("%s to %q: %w", op, to.Label, err)
 	}
 	to.Role = blob.Owner
 	for {
+		if err := k.maySign(op); err != nil {
+			return nil, err
+		}
 		if number := k.begun(old, to); number > 0 {
+			if signerID(k.chain.recoveredTo(number)) != signerID(to) {
+				return nil, hint(fmt.Errorf("%s to %q: list of members %d has begun it, with another signing key: %w", op, to.Label, number, blob.ErrExists),
+					"name the new owner's certificates as they were when the recovery began")
+			}
 			return &Recovery{k, blob.Recovery{List: number, From: old, Reason: reason}}, nil
 		}
 		l, err := k.recoveryList(ctx, old, to, reason, skipped)
@@ -67,11 +71,28 @@ func (r *Recovery) Number() int { return r.note.List }
 // From is the subject key identifier of the pair that was lost, in hexadecimal.
 func (r *Recovery) From() string { return hex.EncodeToString(r.note.From) }
 
+// ownerOf gives the subject key identifier of the key exchange key of who has a
+// certificate, also where it is that of the signing key: this one is at hand, as it
+// vouches for the keyring.
+func (k *Keyring) ownerOf(c *x509.Certificate) ([]byte, error) {
+	id, err := blob.SubjectKeyID(c.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := k.chain.known[string(id)]; ok {
+		return id, nil
+	}
+	if m, ok := k.chain.signed[string(id)]; ok {
+		return []byte(keyID(m)), nil
+	}
+	return id, nil
+}
+
 // begun gives the number of the list by which the pair has begun this recovery, or 0.
 func (k *Keyring) begun(old []byte, to blob.Member) int {
 	for i, l := range slices.Backward(k.chain.lists) {
 		r := l.List().Recovery
-		if r != nil && bytes.Equal(r.From, old) && bytes.Equal(l.SignerKeyID(), k.self) && keyID(k.chain.recoveredTo(i+1)) == keyID(to) {
+		if r != nil && bytes.Equal(r.From, old) && bytes.Equal(l.SignerKeyID(), k.signer) && keyID(k.chain.recoveredTo(i+1)) == keyID(to) {
 			return i + 1
 		}
 	}

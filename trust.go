@@ -19,12 +19,12 @@ func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.B
 		return nil, err
 	}
 	trusted := publicKeys(k.chain.newest.Members, blob.Owner)
-	if m, ok := k.chain.known[string(unverified.SignerKeyID())]; ok {
-		trusted = []crypto.PublicKey{m.Certificate.PublicKey} // what it may sign is looked at next
+	if m, ok := k.chain.signed[string(unverified.SignerKeyID())]; ok {
+		trusted = []crypto.PublicKey{m.Signer()} // what it may sign is looked at next
 	}
 	b, err := unverified.Verify(trusted, at)
 	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, hint(err, "somebody put a blob into the storage that no member of this keyring has signed")
+		return nil, hint(k.chain.former(err, unverified.SignerKeyID()), "somebody put a blob into the storage that no member of this keyring has signed")
 	}
 	if err != nil {
 		return nil, err
@@ -35,23 +35,27 @@ func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.B
 	return b, k.checkSigner(ctx, b)
 }
 
-// checkSigner says whether a blob that is no recovery is signed by an owner, or by
-// one who was an owner when the blob was made, as an inventory says.
+// checkSigner says whether a blob that is no recovery is signed by an owner, or with
+// a key with which an owner signed when the blob was made, as an inventory says.
 func (k *Keyring) checkSigner(ctx context.Context, b *blob.Blob) error {
-	if k.chain.members[string(b.SignerKeyID())].Role == blob.Owner {
+	if k.chain.signers[string(b.SignerKeyID())].Role == blob.Owner {
 		return nil
 	}
 	kept, err := k.chain.kept.hold(ctx, b.Digest())
 	if err != nil || kept {
 		return err
 	}
-	signer := k.chain.known[string(b.SignerKeyID())]
+	signer, since := k.chain.signed[string(b.SignerKeyID())], k.chain.leftAt(b.SignerKeyID(), signerID)
 	if signer.Role == blob.BackupAuthority {
 		return hint(fmt.Errorf("signed by the backup authority %q outside a recovery: %w", signer.Label, blob.ErrUntrusted),
 			"the signature of an authority counts only in a recovery")
 	}
+	if now := k.chain.members[keyID(signer)]; now.Role == blob.Owner {
+		return hint(fmt.Errorf("signed by %q with a key that is not its signing key since list of members %d, and not there when that was made: %w",
+			now.Label, since, blob.ErrUntrusted), "somebody has signed it later with the former key")
+	}
 	return hint(fmt.Errorf("signed by %q, who is no owner since list of members %d, and not there when that was made: %w",
-		signer.Label, k.chain.leftAt(b.SignerKeyID()), blob.ErrUntrusted),
+		signer.Label, since, blob.ErrUntrusted),
 		"a former owner has signed it later; if that was before it knew, add it as an owner again, and remove it")
 }
 
@@ -81,13 +85,13 @@ func (k *Keyring) checkRecovered(ctx context.Context, b *blob.Blob) error {
 			return refuse("it is wrapped to %x, whom no list of members names since", holder.SubjectKeyID)
 		}
 	}
-	if k.chain.members[string(b.SignerKeyID())].Role != blob.BackupAuthority {
+	if k.chain.signers[string(b.SignerKeyID())].Role != blob.BackupAuthority {
 		kept, err := k.chain.kept.hold(ctx, b.Digest())
 		if err != nil {
 			return err
 		}
 		if !kept {
-			return refuse("%q is no authority any more, and it was not there when that changed", k.chain.known[string(b.SignerKeyID())].Label)
+			return refuse("%q is no authority any more, and it was not there when that changed", k.chain.signed[string(b.SignerKeyID())].Label)
 		}
 	}
 	return k.checkSource(ctx, b, refuse)

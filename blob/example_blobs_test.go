@@ -95,6 +95,21 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 		t.Error(diff)
 	}
 
+	der, signer = readExample(t, "signing-members")
+	if v, err = parseAndVerifyMembers(der, []crypto.PublicKey{signer}, 2); err != nil {
+		t.Fatal(err)
+	}
+	l, want = v.List(), signingMembers()
+	if id := must(SubjectKeyID(l.Members[0].Signer())); !bytes.Equal(id, v.SignerKeyID()) {
+		t.Errorf("the first member signs with %x", id)
+	}
+	for i := range l.Members {
+		want.Members[i].Certificate, want.Members[i].Signing = l.Members[i].Certificate, l.Members[i].Signing
+	}
+	if diff := cmp.Diff(want, l, sameMembers); diff != "" {
+		t.Error(diff)
+	}
+
 	der, signer = readExample(t, "recovered")
 	b, err := parseAndVerify(der, []crypto.PublicKey{signer}, payroll().Place())
 	if err != nil {
@@ -150,6 +165,11 @@ func updateExamples() error {
 		if err := makeExample(e.name, key, e.target, e.sign); err != nil {
 			return err
 		}
+	}
+	if err := makeExample("signing-members", ownerP384(), "FuzzParseMembers", func() ([]byte, error) {
+		return SignMembers(signingMembers(), ownerP384(), ECDSA, signed)
+	}); err != nil {
+		return err
 	}
 	doc, err := os.ReadFile(formatDoc)
 	if err != nil {

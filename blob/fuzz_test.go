@@ -61,7 +61,7 @@ func FuzzParse(f *testing.F) {
 func FuzzParseMembers(f *testing.F) {
 	var trusted []crypto.PublicKey
 	known := make(map[string]bool)
-	for _, name := range []string{"members", "recovered-members"} {
+	for _, name := range []string{"members", "recovered-members", "signing-members"} {
 		der, signer := readExample(f, name)
 		trusted = append(trusted, signer)
 		known[string(der)] = true

@@ -39,8 +39,22 @@ func (r Role) String() string {
 // A Member is somebody to whom session keys are wrapped.
 type Member struct {
 	Role        Role
-	Label       string // 1..64 bytes of printable UTF-8, for people
-	Certificate *x509.Certificate
+	Label       string            // 1..64 bytes of printable UTF-8, for people
+	Certificate *x509.Certificate // of the key exchange key: session keys are wrapped to it
+
+	// Signing is the certificate of the key that signs for the member, where the
+	// key exchange key must not, as on cards that decrypt with one key and sign
+	// with another. nil: the key exchange key signs as well.
+	Signing *x509.Certificate
+}
+
+// Signer is the public key with which the member signs. No other signature is the
+// member's, not even one by its key exchange key when it has a signing key.
+func (m Member) Signer() crypto.PublicKey {
+	if m.Signing != nil {
+		return m.Signing.PublicKey
+	}
+	return m.Certificate.PublicKey
 }
 
 // MaxMembers is the highest number of members of a keyring, as each of them is
@@ -56,11 +70,11 @@ type MemberList struct {
 	Number    int       // 1..MaxNumber
 	Previous  []byte    // SHA-256 of list Number-1, 32 bytes; nil for list 1
 	Created   time.Time // whole seconds, UTC
-	Members   []Member  // 1..MaxMembers, at least one owner, each public key once
+	Members   []Member  // 1..MaxMembers, at least one owner, each public key once in all certificates
 
 	// Recovery is nil but in a list that a backup authority signs, to put a new
 	// owner in the place of one whose key was lost. Its List is Number then, and
-	// From none of Members.
+	// From the key of none of Members.
 	Recovery *Recovery
 
 	// Inventory has the SHA-256 of each part, in order, of the inventory of key
@@ -184,16 +198,19 @@ func (l MemberList) validate() error {
 	}
 	owners, seen := 0, make(map[string]bool)
 	for _, m := range l.Members {
-		keyID, err := m.validate()
+		keyIDs, err := m.validate()
 		if err != nil {
 			return err
 		}
 		// Under two roles, or two labels, a key would be removed under one and
-		// stay under the other.
-		if seen[string(keyID)] {
-			return fmt.Errorf("member %x is there twice", keyID)
+		// stay under the other; and one that decrypts for a member and signs for
+		// another would leave open whose signature it is.
+		for _, keyID := range keyIDs {
+			if seen[string(keyID)] {
+				return fmt.Errorf("key %x is there twice", keyID)
+			}
+			seen[string(keyID)] = true
 		}
-		seen[string(keyID)] = true
 		if m.Role == Owner {
 			owners++
 		}
@@ -215,8 +232,8 @@ func (l MemberList) validate() error {
 	return l.Recovery.validate()
 }
 
-// validate gives the member's subject key identifier as well.
-func (m Member) validate() ([]byte, error) {
+// validate gives the subject key identifiers of the member's keys as well.
+func (m Member) validate() ([][]byte, error) {
 	if m.Role != Owner && m.Role != BackupAuthority {
 		return nil, fmt.Errorf("member %q: unknown role %d", m.Label, int(m.Role))
 	}
@@ -230,7 +247,14 @@ func (m Member) validate() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("member %q: %w", m.Label, err)
 	}
-	return keyID, nil
+	if m.Signing == nil {
+		return [][]byte{keyID}, nil
+	}
+	signing, err := SubjectKeyID(m.Signing.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("member %q: signing key: %w", m.Label, err)
+	}
+	return [][]byte{keyID, signing}, nil
 }
 
 func (l MemberList) marshal() ([]byte, error) {
@@ -249,6 +273,9 @@ func (l MemberList) marshal() ([]byte, error) {
 						b.AddASN1Enum(int64(m.Role))
 						addUTF8String(b, m.Label)
 						b.AddBytes(m.Certificate.Raw)
+						if m.Signing != nil {
+							b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(m.Signing.Raw) })
+						}
 					})
 				}
 			})
@@ -304,16 +331,27 @@ func parseMemberList(der []byte) (MemberList, error) {
 func (d *decoder) member() Member {
 	m := d.sequence("member")
 	out := Member{Role: Role(m.enumerated("role")), Label: string(m.octets("label", cryptobyte_asn1.UTF8String))}
-	raw := m.element("certificate", cryptobyte_asn1.SEQUENCE)
-	m.refuseLaterFields(0)
-	if m.end() != nil {
-		return Member{}
+	out.Certificate = m.certificate()
+	if m.next(tagged(0).Constructed()) {
+		signing := m.part("signing", tagged(0).Constructed())
+		out.Signing = signing.certificate()
+		signing.end()
+	}
+	m.refuseLaterFields(1)
+	m.end()
+	return out
+}
+
+// certificate takes a Certificate (RFC 5280 §4.1).
+func (d *decoder) certificate() *x509.Certificate {
+	raw := d.element("certificate", cryptobyte_asn1.SEQUENCE)
+	if *d.err != nil {
+		return nil
 	}
 	cert, err := x509.ParseCertificate(raw)
 	if err != nil {
-		m.malformed("certificate", err.Error())
-		return Member{}
+		d.malformed("certificate", err.Error())
+		return nil
 	}
-	out.Certificate = cert
-	return out
+	return cert
 }

@@ -30,10 +30,17 @@ func twoMembers() MemberList {
 		Previous:  bytes.Repeat([]byte{0x9d}, 32),
 		Created:   created,
 		Members: []Member{
-			{Owner, "Anna’s token", certificate(ownerP256())},
-			{BackupAuthority, "the safe", certificate(strangerP256())},
+			{Role: Owner, Label: "Anna’s token", Certificate: certificate(ownerP256())},
+			{Role: BackupAuthority, Label: "the safe", Certificate: certificate(strangerP256())},
 		},
 	}
+}
+
+// signingMembers is twoMembers, who sign with keys of their own.
+func signingMembers() MemberList {
+	l := twoMembers()
+	l.Members[0].Signing, l.Members[1].Signing = certificate(ownerP384()), certificate(ownerRSA())
+	return l
 }
 
 func mustSignMembers(t testing.TB, l MemberList) []byte {
@@ -107,6 +114,36 @@ func TestMemberListOfAnotherPlaceOrSignerIsRefused(t *testing.T) {
 	wantError(t, err, ErrSignature, "messageDigest")
 }
 
+func TestAMemberSignsWithOneKey(t *testing.T) {
+	t.Parallel()
+	is := func(key crypto.PublicKey, want crypto.Signer) bool {
+		return want.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key)
+	}
+	if m := twoMembers().Members[0]; !is(m.Signer(), ownerP256()) {
+		t.Errorf("without a signing key: %v", m.Signer())
+	}
+	l := signingMembers()
+	der, err := SignMembers(l, ownerP384(), ECDSA, signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := parseAndVerifyMembers(der, []crypto.PublicKey{l.Members[0].Signer()}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(l, v.List(), sameMembers); diff != "" {
+		t.Error(diff)
+	}
+	for i, want := range []crypto.Signer{ownerP384(), ownerRSA()} {
+		if m := v.List().Members[i]; !is(m.Signer(), want) {
+			t.Errorf("%q signs with %v", m.Label, m.Signer())
+		}
+	}
+	// A list that the key exchange key has signed is not the member's.
+	_, err = parseAndVerifyMembers(mustSignMembers(t, l), []crypto.PublicKey{l.Members[0].Signer()}, 2)
+	wantError(t, err, ErrUntrusted, "none of the 1 trusted keys")
+}
+
 func TestSignMembersRefuses(t *testing.T) {
 	t.Parallel()
 	short := selfSigned(must(rsa.GenerateKey(rand.Reader, 1024)), nil)
@@ -127,6 +164,19 @@ func TestSignMembersRefuses(t *testing.T) {
 		{"65 members", func(l *MemberList) { l.Members = slices.Repeat(l.Members[:1], 65) }, "65 members"},
 		{"no owner", func(l *MemberList) { l.Members = l.Members[1:] }, "no member is an owner"},
 		{"the same key twice", func(l *MemberList) { l.Members[1].Certificate = certificate(ownerP256()) }, "is there twice"},
+		{"a member's own key as its signing key", func(l *MemberList) { l.Members[0].Signing = certificate(ownerP256()) }, "is there twice"},
+		{"another member's key as a signing key", func(l *MemberList) { l.Members[0].Signing = certificate(strangerP256()) }, "is there twice"},
+		{"a signing key as another member's key", func(l *MemberList) {
+			l.Members[0].Signing, l.Members[1].Certificate = certificate(ownerP384()), certificate(ownerP384())
+		}, "is there twice"},
+		{"the same signing key twice", func(l *MemberList) {
+			l.Members[0].Signing, l.Members[1].Signing = certificate(ownerP384()), certificate(ownerP384())
+		}, "is there twice"},
+		{"a short RSA key that signs", func(l *MemberList) { l.Members[1].Signing = short }, "signing key: unsupported: RSA key of less than 2048 bits"},
+		{"an Ed25519 key that signs", func(l *MemberList) { l.Members[1].Signing = ed }, "ed25519.PublicKey"},
+		{"a signing certificate without bytes", func(l *MemberList) {
+			l.Members[1].Signing = &x509.Certificate{PublicKey: ownerP384().Public()}
+		}, "member.signing.certificate"},
 		{"no role", func(l *MemberList) { l.Members[1].Role = 0 }, "unknown role 0"},
 		{"an unknown role", func(l *MemberList) { l.Members[1].Role = 3 }, "unknown role 3"},
 		{"no label", func(l *MemberList) { l.Members[1].Label = "" }, "0 bytes"},
@@ -170,7 +220,11 @@ func TestRefusesMemberListsThatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 	member := func(role byte, label string, cert []byte) []byte {
 		return seq(tlv(0x0a, []byte{role}), tlv(0x0c, []byte(label)), cert)
 	}
-	owner, authority := certificate(ownerP256()).Raw, certificate(strangerP256()).Raw
+	owner, authority, signing := certificate(ownerP256()).Raw, certificate(strangerP256()).Raw, certificate(ownerP384()).Raw
+	// with is a member and what stands behind its certificate.
+	with := func(role byte, cert []byte, more ...[]byte) []byte {
+		return seq(append([][]byte{contentOf(member(role, "a", cert))}, more...)...)
+	}
 	const (
 		version = iota
 		keyring
@@ -202,6 +256,11 @@ func TestRefusesMemberListsThatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 	if err := sign(t, seq(good()...)); err != nil {
 		t.Fatalf("unchanged: %v", err)
 	}
+	signs := good()
+	signs[members] = seq(with(1, owner, tlv(0xa0, signing)), with(2, authority))
+	if err := sign(t, seq(signs...)); err != nil {
+		t.Fatalf("with a signing key: %v", err)
+	}
 	var many [][]byte
 	for range 65 {
 		many = append(many, member(1, "a", owner))
@@ -231,7 +290,22 @@ func TestRefusesMemberListsThatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		{"a label that moves the cursor", set(members, seq(member(1, "\x1b[2J", owner))), ErrMalformed, "does not print"},
 		{"a certificate cut short", set(members, seq(member(1, "a", owner[:len(owner)-1]))), ErrMalformed, "certificate"},
 		{"a certificate that is none", set(members, seq(member(1, "a", seq()))), ErrMalformed, "certificate"},
-		{"a member with a later field", set(members, seq(seq(contentOf(member(1, "a", owner)), tlv(0x80)))), ErrNewer, "field [0]"},
+		{"a member with a later field", set(members, seq(with(1, owner, tlv(0x81)))), ErrNewer, "field [1]"},
+		{"a signing member with a later field", set(members, seq(with(1, owner, tlv(0xa0, signing), tlv(0xa1)))), ErrNewer, "field [1]"},
+		{"a signing certificate that is not there", set(members, seq(with(1, owner, tlv(0xa0)))), ErrMalformed, "member.signing.certificate"},
+		{"a signing certificate that is none", set(members, seq(with(1, owner, tlv(0xa0, seq())))), ErrMalformed, "member.signing.certificate"},
+		{"a signing certificate cut short", set(members, seq(with(1, owner, tlv(0xa0, signing[:len(signing)-1])))), ErrMalformed, "member.signing.certificate"},
+		{"a signing certificate and something more", set(members, seq(with(1, owner, tlv(0xa0, signing, null)))), ErrMalformed, "member.signing has 2 bytes"},
+		{"two signing certificates in one field", set(members, seq(with(1, owner, tlv(0xa0, signing, authority)))), ErrMalformed, "bytes that do not belong there"},
+		{"two signing certificates", set(members, seq(with(1, owner, tlv(0xa0, signing), tlv(0xa0, authority)))), ErrMalformed, "bytes that do not belong there"},
+		{"a signing certificate under an implicit tag", set(members, seq(with(1, owner, tlv(0xa0, contentOf(signing))))), ErrMalformed, "member.signing"},
+		{"a signing certificate under a primitive tag", set(members, seq(with(1, owner, tlv(0x80, signing)))), ErrMalformed, "bytes that do not belong there"},
+		{"a signing certificate before the other", set(members, seq(seq(tlv(0x0a, []byte{1}), tlv(0x0c, []byte("a")), tlv(0xa0, signing), owner))), ErrMalformed, "member.certificate"},
+		{"a signing certificate of long length", set(members, seq(with(1, owner, longForm(0xa0, signing)))), ErrMalformed, "signing is not a DER element"},
+		{"a signing certificate of indefinite length", set(members, seq(with(1, owner, indefinite(0xa0, signing)))), ErrMalformed, "signing is not a DER element"},
+		{"a signing key that is the member's other key", set(members, seq(with(1, owner, tlv(0xa0, owner)))), ErrMalformed, "is there twice"},
+		{"a signing key that is another member's", set(members, seq(with(1, owner, tlv(0xa0, authority)), with(2, authority))), ErrMalformed, "is there twice"},
+		{"a signing key twice", set(members, seq(with(1, owner, tlv(0xa0, signing)), with(2, authority, tlv(0xa0, signing)))), ErrMalformed, "is there twice"},
 		{"a member with something more", set(members, seq(seq(contentOf(member(1, "a", owner)), null))), ErrMalformed, "member has 2 bytes"},
 		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa3, null)) }, ErrNewer, "field [3]"},
 		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "content has 2 bytes"},
@@ -242,9 +316,9 @@ func TestRefusesMemberListsThatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 	}
 }
 
-// sixtyFour are certificates for as many members as a list can have.
-var sixtyFour = sync.OnceValue(func() (out []*x509.Certificate) {
-	for range MaxMembers {
+// certificates are for as many members as a list can have, and their signing keys.
+var certificates = sync.OnceValue(func() (out []*x509.Certificate) {
+	for range 2 * MaxMembers {
 		out = append(out, certificate(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 	}
 	return out
@@ -273,7 +347,11 @@ func TestRoundTripsOfMemberLists(t *testing.T) {
 				role = rapid.SampledFrom([]Role{Owner, BackupAuthority}).Draw(t, "role")
 			}
 			label := rapid.StringMatching(`[ -~äß漢]{1,20}`).Draw(t, "label")
-			l.Members = append(l.Members, Member{role, label, sixtyFour()[i]})
+			m := Member{Role: role, Label: label, Certificate: certificates()[i]}
+			if signing := i + MaxMembers; rapid.Bool().Draw(t, "has a signing key") {
+				m.Signing = certificates()[signing]
+			}
+			l.Members = append(l.Members, m)
 		}
 		der, err := SignMembers(l, ownerP256(), ECDSA, signed)
 		if err != nil {

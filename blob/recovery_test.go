@@ -134,7 +134,11 @@ func TestSignRefusesRecoveries(t *testing.T) {
 		"a first list that is a recovery":    {"recovery by list 1 in list 1", func(l *MemberList) { l.Number, l.Previous, l.Recovery.List = 1, nil, 1 }},
 		"a recovery from an owner who stays": {"who stays a member", func(l *MemberList) { l.Recovery.From = keyID(ownerP256()) }},
 		"a recovery from an authority":       {"who stays a member", func(l *MemberList) { l.Recovery.From = keyID(strangerP256()) }},
-		"an inventory of too many parts":     {"inventory has 4097 parts, at most 4096", func(l *MemberList) { l.Inventory = digests(4097) }},
+		"a recovery from a key that signs": {"who stays a member", func(l *MemberList) {
+			l.Members[0].Signing = certificate(ownerP384())
+			l.Recovery.From = keyID(ownerP384())
+		}},
+		"an inventory of too many parts": {"inventory has 4097 parts, at most 4096", func(l *MemberList) { l.Inventory = digests(4097) }},
 	} {
 		t.Run(name, func(t *testing.T) { signList(t, test.want, test.edit) })
 	}

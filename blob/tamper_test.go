@@ -35,6 +35,13 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 			return err
 		})
 	})
+	t.Run("member list with signing keys", func(t *testing.T) {
+		t.Parallel()
+		everyFlip(t, must(SignMembers(signingMembers(), ownerP384(), ECDSA, signed)), func(der []byte) error {
+			_, err := parseAndVerifyMembers(der, trust(ownerP384()), 2)
+			return err
+		})
+	})
 	t.Run("member list known by its digest", func(t *testing.T) {
 		t.Parallel()
 		der := mustSignMembers(t, recoveredMembers())
@@ -116,9 +123,10 @@ func TestEveryTruncationIsNoticed(t *testing.T) {
 		whole []byte
 		parse func([]byte) error
 	}{
-		"descriptor":  {must(recovered().marshal()), func(der []byte) error { _, err := parseDescriptor(der); return err }},
-		"member list": {must(recoveredMembers().marshal()), func(der []byte) error { _, err := parseMemberList(der); return err }},
-		"proof":       {must(threeProven().marshal()), func(der []byte) error { _, err := parseProof(der); return err }},
+		"descriptor":                    {must(recovered().marshal()), func(der []byte) error { _, err := parseDescriptor(der); return err }},
+		"member list":                   {must(recoveredMembers().marshal()), func(der []byte) error { _, err := parseMemberList(der); return err }},
+		"member list with signing keys": {must(signingMembers().marshal()), func(der []byte) error { _, err := parseMemberList(der); return err }},
+		"proof":                         {must(threeProven().marshal()), func(der []byte) error { _, err := parseProof(der); return err }},
 	} {
 		for n := range read.whole {
 			if err := read.parse(read.whole[:n]); !isMalformed(err) {

@@ -1,0 +1,565 @@
+package hsmkeys_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// signingKey is a key that signs for a member, beside its key exchange pair.
+type signingKey struct {
+	crypto.Signer
+	cert *x509.Certificate
+}
+
+func newSigningKey(t *testing.T) *signingKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &signingKey{key, certify(t, key, nil)}
+}
+
+// certify makes a self-signed certificate that is valid today, for signing.
+func certify(t *testing.T, key crypto.Signer, edit func(*x509.Certificate)) *x509.Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "signing key"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	if edit != nil {
+		edit(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (s *signingKey) id(t *testing.T) []byte {
+	t.Helper()
+	id, err := blob.SubjectKeyID(s.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// signsWith is the site as it stands in a list of members, with a signing key.
+func (s *site) signsWith(role blob.Role, label string, key *signingKey) blob.Member {
+	m := s.member(role, label)
+	m.Signing = key.cert
+	return m
+}
+
+// signer is what signs, and how.
+type signer struct {
+	key    crypto.Signer
+	scheme blob.SignatureScheme
+}
+
+func (s *site) signer() signer       { return signer{s.pair, blob.RSAPSS} }
+func (s *signingKey) signer() signer { return signer{s, blob.ECDSA} }
+
+// next is a list that continues the newest one of a keyring.
+func next(t *testing.T, store blob.Store, k *hsmkeys.Keyring, edit func(*blob.MemberList)) blob.MemberList {
+	t.Helper()
+	number := k.State().Number
+	der, err := store.Get(context.Background(), blob.MembersPath(number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(der)
+	l := blob.MemberList{KeyringID: k.ID(), Number: number + 1, Previous: digest[:], Created: time.Now(), Members: k.Members()}
+	edit(&l)
+	return l
+}
+
+func putListBy(t *testing.T, store blob.Store, l blob.MemberList, s signer) {
+	t.Helper()
+	der, err := blob.SignMembers(l, s.key, s.scheme, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(context.Background(), blob.MembersPath(l.Number), der); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putKeyBy stores a key that somebody signs, wrapped to a site.
+func putKeyBy(t *testing.T, store blob.Store, k *hsmkeys.Keyring, name string, to *site, s signer) {
+	t.Helper()
+	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
+	b, err := blob.Sign(d, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, to, make([]byte, 32))}}, s.key, s.scheme, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(context.Background(), blob.KeyPath(name, 1, 1), b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hintOf is what an error says to do.
+func hintOf(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
+}
+
+// twoSigners is a keyring of office, who signs with its pair, and branch, who signs
+// with another key than that of its pair.
+func twoSigners(t *testing.T) (office, branch *site, key *signingKey, k *hsmkeys.Keyring, store *blob.Dir, dir string) {
+	t.Helper()
+	office, branch, key = newSite(t, "office"), newSite(t, "branch"), newSigningKey(t)
+	k, store, dir = office.found(t)
+	k = add(t, k, branch.signsWith(blob.Owner, "branch", key))
+	return
+}
+
+func TestAnOwnerSignsWithItsSigningKeyAlone(t *testing.T) {
+	ctx := context.Background()
+	office, branch, key, k, store, dir := twoSigners(t)
+
+	putKeyBy(t, store, k, "genuine", office, key.signer())
+	e, err := k.Show(ctx, hsmkeys.Ref{Name: "genuine"})
+	if want := (hsmkeys.Holder{Label: "branch", Role: "owner", SubjectKeyID: hex.EncodeToString(key.id(t))}); err != nil || e.Signer != want {
+		t.Errorf("%+v, %v", e.Signer, err)
+	}
+	// What is wrapped to branch is wrapped to the other key.
+	create(t, k, "payroll")
+	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "payroll"}); err != nil || e.Holders[1].Label != "branch" || e.Holders[1].SubjectKeyID != hex.EncodeToString(branch.id()) {
+		t.Errorf("%+v, %v", e.Holders, err)
+	}
+	if c := coverage(t, k); c.Holders[1].SubjectKeyID != hex.EncodeToString(branch.id()) || c.Holders[1].Opens != 1 {
+		t.Errorf("%+v", c.Holders)
+	}
+
+	const another = `that is the key exchange key of "branch", who signs with another key`
+	putKeyBy(t, store, k, "forged", office, branch.signer())
+	if _, err := k.Show(ctx, hsmkeys.Ref{Name: "forged"}); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), another) {
+		t.Errorf("a blob signed by the key exchange key: %v", err)
+	}
+	list := next(t, store, k, func(l *blob.MemberList) {
+		l.Members = append(l.Members, newSite(t, "vault").member(blob.BackupAuthority, "vault"))
+	})
+	putListBy(t, store, list, branch.signer())
+	if _, err := office.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), another) {
+		t.Errorf("a list signed by the key exchange key: %v", err)
+	}
+	os.Remove(filepath.Join(dir, blob.MembersPath(3)))
+	putListBy(t, store, list, key.signer())
+	if k, err = office.open(store); err != nil || len(k.Members()) != 3 {
+		t.Errorf("a list signed by the signing key: %v", err)
+	}
+}
+
+// TestListOneIsSignedByTheSigningKey puts first lists into stores of their own.
+func TestListOneIsSignedByTheSigningKey(t *testing.T) {
+	ctx := context.Background()
+	office, key := newSite(t, "office"), newSigningKey(t)
+	list := blob.MemberList{KeyringID: blob.ID{1}, Number: 1, Created: time.Now(), Members: []blob.Member{office.signsWith(blob.Owner, "office", key)}}
+	for _, test := range []struct {
+		name    string
+		by      signer
+		voucher *x509.Certificate
+		want    error
+		says    string
+	}{
+		{"by the signing key", key.signer(), key.cert, nil, ""},
+		{"vouched for by the key exchange certificate", key.signer(), office.cert, blob.ErrUntrusted, "take the certificate of that key"},
+		{"by the key exchange key", office.signer(), office.cert, blob.ErrUntrusted, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			store, err := blob.CreateDir(filepath.Join(t.TempDir(), "store"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			putListBy(t, store, list, test.by)
+			_, err = hsmkeys.OpenWithCertificate(ctx, test.voucher, store)
+			if !errors.Is(err, test.want) || !strings.Contains(hintOf(err), test.says) {
+				t.Errorf("without a token: %v (%s)", err, hintOf(err))
+			}
+			_, err = hsmkeys.Join(ctx, office.tok, office.pair, store, nil, test.voucher)
+			if !errors.Is(err, test.want) || !strings.Contains(hintOf(err), test.says) {
+				t.Errorf("with a token: %v (%s)", err, hintOf(err))
+			}
+		})
+	}
+	// A token that has not pinned the keyring, and is used without its signing key.
+	store, err := blob.CreateDir(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	list.KeyringID = blob.ID{2}
+	putListBy(t, store, list, key.signer())
+	if _, err := office.open(store); !errors.Is(err, hsmkeys.ErrNotJoined) || !strings.Contains(hintOf(err), "--signing-key") {
+		t.Errorf("%v (%s)", err, hintOf(err))
+	}
+}
+
+// TestASigningKeyThatIsRemoved removes a member, and brings it back with another key.
+func TestASigningKeyThatIsRemoved(t *testing.T) {
+	ctx := context.Background()
+	office, branch, key, k, store, dir := twoSigners(t)
+	putKeyBy(t, store, k, "before", office, key.signer())
+	k = remove(t, k, blob.Owner, "branch")
+	putKeyBy(t, store, k, "after", office, key.signer())
+
+	expect := func(k *hsmkeys.Keyring, role, says string) {
+		t.Helper()
+		if e, err := k.Show(ctx, hsmkeys.Ref{Name: "before"}); err != nil || e.Signer.Label != "branch" || e.Signer.Role != role {
+			t.Errorf("what was there: %+v, %v", e.Signer, err)
+		}
+		if _, err := k.Show(ctx, hsmkeys.Ref{Name: "after"}); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), says) {
+			t.Errorf("what was signed later: %v", err)
+		}
+	}
+	refusedList := func(k *hsmkeys.Keyring, says string) {
+		t.Helper()
+		list := next(t, store, k, func(l *blob.MemberList) { l.Members = l.Members[:1] })
+		putListBy(t, store, list, key.signer())
+		defer os.Remove(filepath.Join(dir, blob.MembersPath(list.Number)))
+		if _, err := office.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), says) {
+			t.Errorf("a list: %v", err)
+		}
+	}
+	expect(k, "former owner", `signed by "branch", who is no owner since list of members 3`)
+	refusedList(k, `"branch" is no member any more`)
+
+	other := newSigningKey(t)
+	k = add(t, k, branch.signsWith(blob.Owner, "branch", other))
+	expect(k, "owner", `signed by "branch" with a key that is not its signing key since list of members 3`)
+	refusedList(k, `"branch" signs with another key by now`)
+	putKeyBy(t, store, k, "with-the-new-key", office, other.signer())
+	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "with-the-new-key"}); err != nil || e.Signer.SubjectKeyID != hex.EncodeToString(other.id(t)) {
+		t.Errorf("%+v, %v", e.Signer, err)
+	}
+	// And without a signing key: the pair signs, as never before.
+	var skipped []error
+	k, err := k.RemoveMember(ctx, blob.Owner, "branch", func(err error) { skipped = append(skipped, err) })
+	if err != nil || len(skipped) != 1 || !strings.Contains(skipped[0].Error(), `"after"`) {
+		t.Fatal(err, skipped)
+	}
+	k = add(t, k, branch.member(blob.Owner, "branch"))
+	putKeyBy(t, store, k, "with-the-pair", office, branch.signer())
+	for _, name := range []string{"before", "with-the-new-key", "with-the-pair"} {
+		if e, err := k.Show(ctx, hsmkeys.Ref{Name: name}); err != nil || e.Signer.Label != "branch" {
+			t.Errorf("%s: %+v, %v", name, e.Signer, err)
+		}
+	}
+}
+
+// TestRecoveriesWithSigningKeys lets an authority with a signing key recover, and try
+// what a recovery must not do to the keys of others.
+func TestRecoveriesWithSigningKeys(t *testing.T) {
+	ctx := context.Background()
+	office, branch, vault, spare := newSite(t, "office"), newSite(t, "branch"), newSite(t, "vault"), newSite(t, "spare")
+	branchKey, vaultKey, spareKey := newSigningKey(t), newSigningKey(t), newSigningKey(t)
+	k, store, dir := office.found(t)
+	k = add(t, k, vault.signsWith(blob.BackupAuthority, "vault", vaultKey))
+	k = add(t, k, branch.signsWith(blob.Owner, "branch", branchKey))
+	putKeyBy(t, store, k, "payroll", branch, office.signer())
+	digest := digestOf(t, store, "payroll", 1, 1)
+	part := []byte(hex.EncodeToString(digest[:]) + "  keys/payroll/1.1.cms\n")
+	if err := store.Put(ctx, blob.InventoryPath(sha256.Sum256(part)), part); err != nil {
+		t.Fatal(err)
+	}
+	recovery := func(edit func(*blob.MemberList)) blob.MemberList {
+		return next(t, store, k, func(l *blob.MemberList) {
+			l.Members[0] = spare.signsWith(blob.Owner, "spare", spareKey)
+			l.Recovery = &blob.Recovery{List: l.Number, From: office.id(), Reason: "a test"}
+			l.Inventory = [][32]byte{sha256.Sum256(part)}
+			if edit != nil {
+				edit(l)
+			}
+		})
+	}
+	open := func() (*hsmkeys.Keyring, error) { return hsmkeys.OpenWithCertificate(ctx, office.cert, store) }
+	for name, attack := range map[string]struct {
+		by   signer
+		edit func(*blob.MemberList)
+		says string
+	}{
+		"signed by the authority's key exchange key":     {vault.signer(), nil, `that is the key exchange key of "vault"`},
+		"that exchanges another owner's signing key":     {vaultKey.signer(), func(l *blob.MemberList) { l.Members[2].Signing = newSigningKey(t).cert }, `it changes the member "branch"`},
+		"that exchanges the certificate of the same":     {vaultKey.signer(), func(l *blob.MemberList) { l.Members[2].Signing = certify(t, branchKey, nil) }, `it changes the member "branch"`},
+		"that takes another owner's signing key away":    {vaultKey.signer(), func(l *blob.MemberList) { l.Members[2].Signing = nil }, `it changes the member "branch"`},
+		"that gives the authority another signing key":   {vaultKey.signer(), func(l *blob.MemberList) { l.Members[1].Signing = newSigningKey(t).cert }, `it changes the member "vault"`},
+		"signed by the signing key of another owner":     {branchKey.signer(), nil, `the owner "branch" has signed a recovery`},
+		"signed by the signing key of its new owner":     {spareKey.signer(), nil, "untrusted signer"},
+		"that is none, signed by an authority's own key": {vaultKey.signer(), func(l *blob.MemberList) { l.Recovery = nil }, `the backup authority "vault" has signed it outside a recovery`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list := recovery(attack.edit)
+			putListBy(t, store, list, attack.by)
+			defer os.Remove(filepath.Join(dir, blob.MembersPath(list.Number)))
+			if _, err := open(); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), attack.says) {
+				t.Errorf("%v; want it to say %q", err, attack.says)
+			}
+		})
+	}
+
+	putListBy(t, store, recovery(nil), vaultKey.signer())
+	k, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	putKeyBy(t, store, k, "by-the-new-owner", spare, spareKey.signer())
+	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "by-the-new-owner"}); err != nil || e.Signer.Label != "spare" {
+		t.Errorf("%+v, %v", e.Signer, err)
+	}
+	// The recovered key, by both keys of the authority.
+	source, err := k.Show(ctx, hsmkeys.Ref{Name: "payroll"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		by   signer
+		says string
+	}{{vault.signer(), `that is the key exchange key of "vault"`}, {branchKey.signer(), "its signer did not sign list of members 4"}, {vaultKey.signer(), ""}} {
+		b, err := blob.Sign(blob.Descriptor{
+			KeyringID: k.ID(), Name: "payroll", Version: 1, Revision: 2, Created: source.Created, Purpose: blob.WrapKeys, Replaces: digest[:],
+			Recovery: &blob.Recovery{List: 4, From: office.id(), Reason: "a test"},
+		}, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, spare, make([]byte, 32))}}, test.by.key, test.by.scheme, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, blob.KeyPath("payroll", 1, 2))
+		os.Remove(path)
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e, err := k.Show(ctx, hsmkeys.Ref{Name: "payroll"})
+		if test.says == "" {
+			if err != nil || e.Signer.Label != "vault" || e.Why != "recovered from office: a test" {
+				t.Errorf("%+v, %v", e, err)
+			}
+		} else if !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%v; want it to say %q", err, test.says)
+		}
+	}
+}
+
+// TestARecoveryToAnOwnerWithASigningKey begins recoveries as an authority does.
+func TestARecoveryToAnOwnerWithASigningKey(t *testing.T) {
+	ctx := context.Background()
+	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
+	officeKey, spareKey := newSigningKey(t), newSigningKey(t)
+	k, store, _ := vault.found(t) // as an owner, who changes that next
+	putListBy(t, store, next(t, store, k, func(l *blob.MemberList) {
+		l.Members = []blob.Member{office.signsWith(blob.Owner, "office", officeKey), vault.member(blob.BackupAuthority, "vault")}
+	}), vault.signer())
+	k, err := vault.open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func(err error) { t.Errorf("skipped: %v", err) }
+	for name, to := range map[string]blob.Member{
+		"its pair as its signing key":            {Label: "spare", Certificate: spare.cert, Signing: spare.cert},
+		"a certificate for signing as the other": {Label: "spare", Certificate: officeKey.cert},
+	} {
+		if _, err := k.BeginRecovery(ctx, office.cert, to, "a test", none); !errors.Is(err, hsmkeys.ErrCertificate) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := k.BeginRecovery(ctx, office.cert, blob.Member{Label: "spare", Certificate: spare.cert, Signing: vault.cert}, "a test", none); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("the authority's own key as a signing key: %v", err)
+	}
+	// The certificate that vouches for the keyring names the old owner as well.
+	r, err := k.BeginRecovery(ctx, officeKey.cert, spare.signsWith(0, "spare", spareKey), "a test", none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.From() != hex.EncodeToString(office.id()) || !r.Keyring.Members()[0].Signing.Equal(spareKey.cert) {
+		t.Errorf("from %s, to %+v", r.From(), r.Keyring.Members()[0])
+	}
+	again, err := r.Keyring.BeginRecovery(ctx, office.cert, spare.signsWith(0, "spare", spareKey), "a test", none)
+	if err != nil || again.Number() != r.Number() {
+		t.Errorf("taken up again: %v", err)
+	}
+	if _, err := r.Keyring.BeginRecovery(ctx, office.cert, spare.member(0, "spare"), "a test", none); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("taken up again with another signing key: %v", err)
+	}
+}
+
+// TestATokenWithoutItsSigningKeyReads opens a keyring whose list lets somebody else's
+// key sign for the token.
+func TestATokenWithoutItsSigningKeyReads(t *testing.T) {
+	ctx := context.Background()
+	for _, role := range []blob.Role{blob.Owner, blob.BackupAuthority} {
+		t.Run(role.String(), func(t *testing.T) {
+			office, branch, key := newSite(t, "office"), newSite(t, "branch"), newSigningKey(t)
+			k, store, _ := office.found(t)
+			k = add(t, k, branch.signsWith(role, "branch", key))
+			create(t, k, "payroll")
+			file := encrypt(t, k, "payroll", []byte("a letter"))
+
+			b := branch.join(t, store, office)
+			if got, err := decrypt(b, file); err != nil || string(got) != "a letter" {
+				t.Errorf("%q, %v", got, err)
+			}
+			if m := b.Self(); m.Label != "branch" || m.Signing == nil {
+				t.Errorf("%+v", m)
+			}
+			refused := func(what string, err error) {
+				t.Helper()
+				want := hsmkeys.ErrSigningKey
+				if role == blob.BackupAuthority && !strings.HasPrefix(what, "prove") && !strings.HasPrefix(what, "recover") {
+					want = hsmkeys.ErrRole
+				}
+				if !errors.Is(err, want) || want == hsmkeys.ErrSigningKey && !strings.Contains(hintOf(err), "name it with --signing-key") {
+					t.Errorf("%s: %v (%s)", what, err, hintOf(err))
+				}
+			}
+			_, err := b.Create(ctx, "another", blob.AES256, 0)
+			refused("create", err)
+			_, err = b.Rotate(ctx, "payroll")
+			refused("rotate", err)
+			_, err = b.AddMember(ctx, newSite(t, "spare").member(blob.Owner, "spare"))
+			refused("add", err)
+			_, err = b.RemoveMember(ctx, blob.Owner, "office", func(error) {})
+			refused("remove", err)
+			_, err = b.BeginRecovery(ctx, office.cert, newSite(t, "spare").member(blob.Owner, "spare"), "a test", func(error) {})
+			refused("recover", err)
+			for r := range b.Rewrap(ctx, versions(t, b)) {
+				refused("rewrap", r.Err)
+			}
+			for r := range b.Prove(ctx, versions(t, b), time.Now()) {
+				refused("prove", r.Err)
+			}
+		})
+	}
+}
+
+// TestProofsOfASigningKey stores proofs under the key that signs, and under the other.
+func TestProofsOfASigningKey(t *testing.T) {
+	ctx := context.Background()
+	_, branch, key, k, store, _ := twoSigners(t)
+	create(t, k, "payroll")
+	put := func(at []byte, number int, s signer) {
+		t.Helper()
+		p := blob.Proof{KeyringID: k.ID(), Created: time.Now(), Blobs: [][32]byte{digestOf(t, store, "payroll", 1, 1)}}
+		der, err := blob.SignProof(p, s.key, s.scheme, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Put(ctx, blob.ProofPath(at, number), der); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(branch.id(), 1, branch.signer())
+	put(branch.id(), 2, key.signer())
+	if c := coverage(t, k); c.Holders[1].Proven != 0 {
+		t.Errorf("under the key exchange key: %+v", c.Holders[1])
+	}
+	put(key.id(t), 1, branch.signer())
+	told := 0
+	if c, err := k.Coverage(ctx, versions(t, k), func(error) { told++ }); err != nil || told != 1 || c.Holders[1].Proven != 0 {
+		t.Errorf("signed by the key exchange key: %+v, %v, told of %d", c.Holders[1], err, told)
+	}
+	put(key.id(t), 2, key.signer())
+	if c, err := k.Coverage(ctx, versions(t, k), func(error) {}); err != nil || c.Holders[1].Proven != 1 {
+		t.Errorf("%+v, %v", c.Holders[1], err)
+	}
+}
+
+func TestSigningKeysThatCannotCome(t *testing.T) {
+	ctx := context.Background()
+	office, branch, key, k, _, _ := twoSigners(t)
+	vault, other := newSite(t, "vault"), newSigningKey(t)
+	for name, test := range map[string]struct {
+		m    blob.Member
+		want error
+	}{
+		"the signing key of another":          {vault.signsWith(blob.Owner, "vault", key), blob.ErrExists},
+		"the pair of another":                 {blob.Member{Role: blob.Owner, Label: "vault", Certificate: vault.cert, Signing: office.cert}, blob.ErrExists},
+		"the pair of one who has another":     {blob.Member{Role: blob.Owner, Label: "vault", Certificate: vault.cert, Signing: branch.cert}, blob.ErrExists},
+		"a pair that is another's to decrypt": {branch.signsWith(blob.Owner, "vault", other), blob.ErrExists},
+		"its own pair":                        {blob.Member{Role: blob.Owner, Label: "vault", Certificate: vault.cert, Signing: vault.cert}, hsmkeys.ErrCertificate},
+		"an expired certificate": {blob.Member{Role: blob.Owner, Label: "vault", Certificate: vault.cert, Signing: certify(t, other, func(c *x509.Certificate) {
+			c.NotAfter = time.Now().Add(-time.Minute)
+		})}, hsmkeys.ErrCertificate},
+	} {
+		if _, err := k.AddMember(ctx, test.m); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	add(t, k, vault.signsWith(blob.Owner, "vault", other))
+}
+
+func TestCertificatesOfSigningKeys(t *testing.T) {
+	ec := func(curve elliptic.Curve) crypto.Signer {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	rsaKey := func(bits int) crypto.Signer {
+		key, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usage := func(u x509.KeyUsage) func(*x509.Certificate) { return func(c *x509.Certificate) { c.KeyUsage = u } }
+	for name, test := range map[string]struct {
+		key  crypto.Signer
+		edit func(*x509.Certificate)
+		says string
+	}{
+		"P-256":           {ec(elliptic.P256()), nil, ""},
+		"P-384":           {ec(elliptic.P384()), nil, ""},
+		"P-521":           {ec(elliptic.P521()), nil, ""},
+		"RSA":             {rsaKey(2048), nil, ""},
+		"any usage":       {ec(elliptic.P256()), usage(0), ""},
+		"nonRepudiation":  {ec(elliptic.P256()), usage(x509.KeyUsageContentCommitment), ""},
+		"keyAgreement":    {ec(elliptic.P256()), usage(x509.KeyUsageKeyAgreement), "its key usage does not allow signing"},
+		"keyEncipherment": {rsaKey(2048), usage(x509.KeyUsageKeyEncipherment), "its key usage does not allow signing"},
+		"P-224":           {ec(elliptic.P224()), nil, "only P-256, P-384 and P-521 can sign"},
+		"Ed25519":         {ed, nil, "only RSA and EC can sign"},
+		"a short RSA key": {rsaKey(1024), nil, "RSA with 1024 bits is too weak"},
+		"not yet valid":   {ec(elliptic.P256()), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, "it is not valid before"},
+		"expired":         {ec(elliptic.P256()), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, "it expired on"},
+		"unknown extension": {ec(elliptic.P256()), func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+		}, "the critical extension 1.2.3"},
+	} {
+		err := hsmkeys.CheckSigner(certify(t, test.key, test.edit), time.Now())
+		if (err == nil) != (test.says == "") || err != nil && (!errors.Is(err, hsmkeys.ErrCertificate) || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
