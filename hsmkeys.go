@@ -68,7 +68,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	if err != nil {
 		return nil, fmt.Errorf("found a keyring: %w", err)
 	}
-	certificate, err := certificateOf(ctx, pair, label)
+	certificate, err := CertificateOf(ctx, pair, label)
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +90,10 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	return OpenKeyring(ctx, t, pair, store, pins)
 }
 
-// certificateOf gives the pair's certificate: its own, or one that somebody has issued
-// for it and that session keys can be wrapped to, or a new one.
-func certificateOf(ctx context.Context, pair *token.KeyPair, label string) (*x509.Certificate, error) {
+// CertificateOf gives the pair's certificate: its own, or one that somebody has issued
+// for it and that session keys can be wrapped to, or a new one. A label is the common
+// name of a new one.
+func CertificateOf(ctx context.Context, pair *token.KeyPair, label string) (*x509.Certificate, error) {
 	if c, err := pair.Certificate(ctx); err != nil || c != nil {
 		return c, err
 	}
@@ -103,11 +104,11 @@ func certificateOf(ctx context.Context, pair *token.KeyPair, label string) (*x50
 	if issued != nil && CheckRecipient(issued, time.Now()) == nil {
 		// Anybody can have written it to the token: with a false OAEP hash in it
 		// nobody could open what is wrapped to it.
-		hash, err := pair.OAEPHash(ctx)
+		takes, err := pair.TakesOAEP(ctx, token.CertifiedOAEPHash(issued))
 		if err != nil {
 			return nil, err
 		}
-		if hash == 0 || hash == token.CertifiedOAEPHash(issued) {
+		if takes {
 			return issued, nil
 		}
 	}
@@ -215,7 +216,7 @@ var errNoToken = errors.New("the keyring was opened without a token")
 
 // scheme is the signature that the pair can make.
 func scheme(pair *token.KeyPair) blob.SignatureScheme {
-	switch pair.Scheme() {
+	switch pair.Signing().Scheme() {
 	case token.PSS:
 		return blob.RSAPSS
 	case token.ECDSA:

@@ -48,7 +48,7 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref) (Result, error) {
 // isToday says whether a blob is signed by an owner and wrapped to the members of
 // the newest list and to nobody else.
 func (k *Keyring) isToday(b *blob.Blob) bool {
-	if k.chain.members[string(b.SignerKeyID())].Role != blob.Owner {
+	if k.chain.signers[string(b.SignerKeyID())].Role != blob.Owner {
 		return false
 	}
 	recipients := b.Recipients()

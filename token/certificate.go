@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -44,8 +45,8 @@ func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 	return crypto.SHA1
 }
 
-// Certify makes a self-signed certificate (RFC 5280) for the pair, signed by the
-// token, and stores it on the token under the pair's id and label. It refuses
+// Certify makes a certificate (RFC 5280) for the pair, signed by itself, or by the key
+// that signs for it ([KeyPair.SignWith]), and stores it on the token under the pair's id and label. It refuses
 // with [ErrExists] when the pair has one.
 func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
 	const op = "certify the key exchange pair"
@@ -55,7 +56,8 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 		return nil, p.token.fail(op, ErrExists, fmt.Errorf("its certificate has serial number %x", have.SerialNumber))
 	}
 	hash, err := p.OAEPHash(ctx)
-	if err != nil {
+	opens := err == nil
+	if err != nil && !(errors.Is(err, ErrUnsupported) && p.CanSign()) {
 		return nil, err
 	}
 	serial := make([]byte, 16)
@@ -67,22 +69,23 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 		NotBefore:    time.Now().UTC().Truncate(time.Second),
 		NotAfter:     noExpiry,
 		SubjectKeyId: SubjectKeyID(p.public),
-		// Signs key blobs, receives session keys.
-		KeyUsage: x509.KeyUsageDigitalSignature | p.recipientUsage(),
+		KeyUsage:     p.usage(opens),
 		// Not a certification authority.
 		BasicConstraintsValid: true,
-		SignatureAlgorithm:    p.certificateAlgorithm(),
+		SignatureAlgorithm:    p.Signing().certificateAlgorithm(),
 	}
 	if hash == crypto.SHA256 {
 		template.ExtraExtensions = []pkix.Extension{{Id: oidCapabilities, Value: oaepSHA256}}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, p.public, p)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, p.public, p.Signing())
 	if err != nil {
 		return nil, p.token.fail(op, nil, err)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err == nil {
-		err = c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+		// Not c.CheckSignature: the signature may be another key's.
+		err = (&x509.Certificate{PublicKey: p.Signing().Public(), PublicKeyAlgorithm: p.Signing().publicKeyAlgorithm()}).
+			CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
 	}
 	if err == nil {
 		err = p.storeCertificate(c)
@@ -93,12 +96,27 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 	return c, nil
 }
 
-// recipientUsage is how session keys are wrapped to the pair (RFC 5280 §4.2.1.3).
-func (p *KeyPair) recipientUsage() x509.KeyUsage {
-	if isRSA(p.public) {
-		return x509.KeyUsageKeyEncipherment
+// usage is what the pair does (RFC 5280 §4.2.1.3): signs key blobs, receives session
+// keys.
+func (p *KeyPair) usage(opens bool) x509.KeyUsage {
+	var usage x509.KeyUsage
+	if p.signing == nil && p.CanSign() {
+		usage = x509.KeyUsageDigitalSignature
 	}
-	return x509.KeyUsageKeyAgreement
+	switch {
+	case opens && isRSA(p.public):
+		usage |= x509.KeyUsageKeyEncipherment
+	case opens:
+		usage |= x509.KeyUsageKeyAgreement
+	}
+	return usage
+}
+
+func (p *KeyPair) publicKeyAlgorithm() x509.PublicKeyAlgorithm {
+	if isRSA(p.public) {
+		return x509.RSA
+	}
+	return x509.ECDSA
 }
 
 // certificateAlgorithm is PKCS #1 v1.5 for RSA, which every reader of certificates

@@ -351,33 +351,52 @@ func (p *KeyPair) wrapsUnder(ctx context.Context, spec Spec, wrapped Wrapped, da
 // unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair. A pair
 // that opens nothing, such as one that may only sign, is an [ErrUnsupported].
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
-	spec := Spec{Use: WrapKeys, Size: 32}
-	key, err := p.Generate(ctx, spec)
-	if err != nil {
-		return 0, err
-	}
-	defer key.Close()
 	hashes := []crypto.Hash{crypto.SHA256, crypto.SHA1}
 	if !isRSA(p.public) {
 		hashes = []crypto.Hash{0}
 	}
-	var first error
+	var refused error
 	for _, hash := range hashes {
-		wrapped, err := key.Wrap(ctx, p.public, hash)
-		if err != nil {
-			return 0, err
+		takes, why, err := p.takes(ctx, hash)
+		if err != nil || takes {
+			return hash, err
 		}
-		session, err := p.Unwrap(ctx, spec, wrapped)
-		if err == nil {
-			return wrapped.Hash, session.Close()
-		}
-		if errors.Is(err, ErrResidence) || errors.Is(err, ErrLost) || ctx.Err() != nil {
-			return 0, err
-		}
-		if first == nil {
-			first = err
+		if refused == nil {
+			refused = why
 		}
 	}
-	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", first),
+	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", refused),
 		hint: "session keys need a pair that may decrypt, unwrap or derive"}
+}
+
+// TakesOAEP tries whether the pair opens what is wrapped to it with this hash. An EC
+// pair has no OAEP, and takes any.
+func (p *KeyPair) TakesOAEP(ctx context.Context, hash crypto.Hash) (bool, error) {
+	takes, _, err := p.takes(ctx, hash)
+	return takes, err
+}
+
+// takes sends one session key through the pair; why says what went against it.
+func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why, err error) {
+	spec := Spec{Use: WrapKeys, Size: 32}
+	key, err := p.Generate(ctx, spec)
+	if err != nil {
+		return false, nil, err
+	}
+	defer key.Close()
+	wrapped, err := key.Wrap(ctx, p.public, hash)
+	if err != nil {
+		return false, nil, err
+	}
+	if isRSA(p.public) && wrapped.Hash != hash {
+		return false, errors.New("the token wraps with SHA-1 alone"), nil
+	}
+	session, err := p.Unwrap(ctx, spec, wrapped)
+	if errors.Is(err, ErrResidence) || errors.Is(err, ErrLost) || ctx.Err() != nil {
+		return false, nil, err
+	}
+	if err != nil {
+		return false, err, nil // that it does not work is the answer
+	}
+	return true, nil, session.Close()
 }

@@ -56,7 +56,8 @@ type KeyPair struct {
 	handleMu   sync.Mutex
 	generation uint64 // of the Token, that private.handle is of
 
-	home home // where session keys of this pair live
+	signing *KeyPair // signs for this one; nil: itself
+	home    home     // where session keys of this pair live
 }
 
 // publicKey is an *rsa.PublicKey or an *ecdsa.PublicKey.
@@ -250,21 +251,18 @@ func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 // Public is the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
 
-// Signing is the key that signs for the pair, which is the pair itself.
-func (p *KeyPair) Signing() crypto.Signer { return p }
-
 // Destroy deletes the pair and its certificates from the token. What carries the
 // pair's id and another key stays, it may be somebody else's.
 func (p *KeyPair) Destroy(ctx context.Context) error {
 	t := p.token
+	private := p.with(ctx, t.destroyQuietly)
 	var others error
-	if len(p.id) > 0 {
+	if len(p.id) > 0 { // a TPM's public half goes with the private one
 		others = also(
 			t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)),
 			t.destroyObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.id))...))
 	}
-	private := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.ctx.DestroyObject(s, p.private.handle) })
-	return t.fail("destroy the key exchange pair", nil, also(others, private))
+	return t.fail("destroy the key exchange pair", nil, also(private, others))
 }
 
 // findObjects gives the handles of all objects that match.

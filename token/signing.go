@@ -3,8 +3,48 @@ package token
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 )
 
-// SigningCertificate gives the certificate of the key that signs for the pair, or nil
-// for a pair that signs itself.
-func (p *KeyPair) SigningCertificate(context.Context) (*x509.Certificate, error) { return nil, nil }
+// A pair whose key exchange key must not sign, as on many cards, has another on the same
+// token sign for it (PIV: 9D decrypts, 9C signs).
+
+// SignWith has another pair of the same token sign for this one. It is called before
+// the pair is used.
+func (p *KeyPair) SignWith(other *KeyPair) error {
+	const op = "have another pair sign"
+	switch {
+	case other.token != p.token:
+		return p.token.fail(op, ErrUnsupported, errors.New("it is on another token"))
+	case other.public.Equal(p.public):
+		return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported, Err: errors.New("it is the key exchange pair itself"), hint: "leave --signing-key out"}
+	case !other.CanSign():
+		return p.token.fail(op, ErrUnsupported, errors.New("it must not sign (CKA_SIGN)"))
+	}
+	p.signing = other
+	return nil
+}
+
+// Signing is the key that signs for the pair, which is the pair itself where
+// [KeyPair.SignWith] named no other.
+func (p *KeyPair) Signing() *KeyPair {
+	if p.signing != nil {
+		return p.signing
+	}
+	return p
+}
+
+// SigningCertificate gives the certificate of the key that signs for the pair, its own
+// or one that somebody has issued for it, or else a new one; or nil for a pair that
+// signs itself.
+func (p *KeyPair) SigningCertificate(ctx context.Context) (*x509.Certificate, error) {
+	if p.signing == nil {
+		return nil, nil
+	}
+	for _, get := range []func(context.Context) (*x509.Certificate, error){p.signing.Certificate, p.signing.IssuedCertificate} {
+		if c, err := get(ctx); err != nil || c != nil {
+			return c, err
+		}
+	}
+	return p.signing.Certify(ctx, p.token.info.Label+" (signing)")
+}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"crypto/x509"
 	"encoding/pem"
 	"os"
 
@@ -12,12 +14,19 @@ import (
 func certificateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certificate", Usage: "print the key exchange certificate in PEM",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "signing", Usage: "print the certificate of the pair that --signing-key names"}},
 		Action: func(c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
+			if c.Bool("signing") && c.String("signing-key") == "" {
+				return usage("certificate --signing needs --signing-key")
+			}
 			return withPair(c, func(t *token.Token, pair *token.KeyPair) error {
-				certificate, err := pair.Certificate(c.Context)
+				if c.Bool("signing") {
+					pair = pair.Signing()
+				}
+				certificate, err := certificateOn(c.Context, pair)
 				if err != nil {
 					return err
 				}
@@ -28,4 +37,13 @@ func certificateCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// certificateOn gives the pair's certificate from its token, its own or one that
+// somebody has issued for it.
+func certificateOn(ctx context.Context, pair *token.KeyPair) (*x509.Certificate, error) {
+	if own, err := pair.Certificate(ctx); err != nil || own != nil {
+		return own, err
+	}
+	return pair.IssuedCertificate(ctx)
 }

@@ -18,21 +18,23 @@ var keyTypes = map[string]token.KeyType{
 
 func initCommand() *cli.Command {
 	return &cli.Command{
-		Name: "init", Usage: "make the key exchange pair and found the keyring",
+		Name: "init", Usage: "make the key exchange pair and found the keyring", ArgsUsage: "[--adopt [URI]]",
 		Description: "Makes an RSA or EC pair and its certificate on the token, and writes the first list of members to the store.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
 			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found nothing: for a token that will join a keyring"},
-			&cli.BoolFlag{Name: "adopt", Usage: "use the pair with that label, which is on the token already"},
+			&cli.BoolFlag{Name: "adopt", Usage: "use a pair that is on the token already: the one of the URI or label that follows, of --token or --label, or the only one"},
 		},
 		Action: func(c *cli.Context) error {
 			kind, ok := keyTypes[c.String("key-type")]
 			if !ok {
 				return usage("--key-type is rsa2048, rsa3072, rsa4096, p256, p384 or p521, not %q", c.String("key-type"))
 			}
-			if err := noArgument(c); err != nil {
-				return err
+			if !c.Bool("adopt") || c.NArg() > 1 {
+				if err := noArgument(c); err != nil {
+					return err
+				}
 			}
 			if c.Bool("pair-only") {
 				return makePair(c, kind)
@@ -67,11 +69,11 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 		if err != nil {
 			return err
 		}
-		certificate, err := pair.Certificate(c.Context)
-		if err == nil && certificate == nil {
-			certificate, err = pair.Certify(c.Context, t.Info().Label)
-		}
+		certificate, err := hsmkeys.CertificateOf(c.Context, pair, t.Info().Label)
 		if err != nil {
+			return err
+		}
+		if _, err := pair.SigningCertificate(c.Context); err != nil {
 			return err
 		}
 		if c.Bool("json") {
@@ -90,16 +92,41 @@ func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyT
 	if label == "" {
 		label = sel.Object
 	}
-	if c.Bool("adopt") && label == "" && len(sel.ID) > 0 {
-		return t.KeyPair(c.Context, token.PairName{ID: sel.ID})
+	if c.Bool("adopt") {
+		name, err := adopted(c, t, token.PairName{Label: label, ID: sel.ID})
+		if err != nil {
+			return nil, err
+		}
+		return findPair(c, t, name)
 	}
 	if label == "" {
 		label = defaultLabel
 	}
-	if c.Bool("adopt") {
-		return t.KeyPair(c.Context, token.PairName{Label: label, ID: sel.ID})
+	pair, err := t.GenerateKeyPair(c.Context, label, kind)
+	if err != nil {
+		return nil, err
 	}
-	return t.GenerateKeyPair(c.Context, label, kind)
+	return pair, signWith(c, t, pair)
+}
+
+// adopted is the pair that an argument names, a label or a URI, or else the one given.
+func adopted(c *cli.Context, t *token.Token, name token.PairName) (token.PairName, error) {
+	if c.NArg() == 0 {
+		return name, nil
+	}
+	arg := c.Args().First()
+	sel, err := token.ParseSelector(arg)
+	if err != nil {
+		return name, err
+	}
+	defer clear(sel.PINValue)
+	if sel.Label == arg { // a label, not a URI
+		return token.PairName{Label: arg}, nil
+	}
+	if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
+		return name, usage("--adopt names another token than --token")
+	}
+	return token.PairName{Label: sel.Object, ID: sel.ID}, nil
 }
 
 func refuseKeyring(c *cli.Context, store blob.Store) error {

@@ -30,7 +30,7 @@ func memberCommand(role blob.Role, name, what string) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "add", Usage: "wrap every key to this certificate from now on", ArgsUsage: "CERTIFICATE",
-				Flags:  []cli.Flag{memberLabelFlag(), yesFlag()},
+				Flags:  []cli.Flag{memberLabelFlag(), signingFlag(), yesFlag()},
 				Action: func(c *cli.Context) error { return addMember(c, role) },
 			},
 			{
@@ -91,7 +91,18 @@ func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error
 	if err := blob.ValidLabel(label); err != nil {
 		return blob.Member{}, usage("the label %q %v; give another with --label", label, err)
 	}
-	return blob.Member{Role: role, Label: label, Certificate: certificate}, nil
+	m := blob.Member{Role: role, Label: label, Certificate: certificate}
+	if path := c.String("signing-certificate"); path != "" {
+		if m.Signing, err = readCertificate(path); err != nil {
+			return blob.Member{}, err
+		}
+	}
+	return m, nil
+}
+
+// signingFlag is for members whose key exchange key must not sign.
+func signingFlag() cli.Flag {
+	return &cli.StringFlag{Name: "signing-certificate", Usage: "`CERTIFICATE` of the key that signs for the member, where its key exchange key does not"}
 }
 
 func removeMember(c *cli.Context, role blob.Role) error {
@@ -140,6 +151,7 @@ type memberJSON struct {
 	SubjectKeyID string    `json:"subject_key_id"`
 	Fingerprint  string    `json:"fingerprint"` // SHA-256 of the certificate
 	NotAfter     time.Time `json:"not_after"`
+	Signing      string    `json:"signing_fingerprint,omitempty"` // SHA-256 of the certificate of the key that signs, where it is another
 }
 
 func membersOf(k *hsmkeys.Keyring) []memberJSON {
@@ -152,8 +164,13 @@ func membersOf(k *hsmkeys.Keyring) []memberJSON {
 
 func asJSON(m blob.Member) memberJSON {
 	id, _ := blob.SubjectKeyID(m.Certificate.PublicKey) // a key of another kind has none
+	signing := ""
+	if m.Signing != nil {
+		signing = fingerprint(m.Signing)
+	}
 	return memberJSON{
-		Label: m.Label, Role: m.Role.String(), Subject: m.Certificate.Subject.String(), Key: keyType(m.Certificate),
+		Signing: signing,
+		Label:   m.Label, Role: m.Role.String(), Subject: m.Certificate.Subject.String(), Key: keyType(m.Certificate),
 		SubjectKeyID: hex.EncodeToString(id), Fingerprint: fingerprint(m.Certificate), NotAfter: m.Certificate.NotAfter,
 	}
 }
@@ -185,13 +202,17 @@ func listMembers(c *cli.Context, role blob.Role) error {
 // describe shows what somebody compares before they say yes.
 func describe(m blob.Member) [][]string {
 	j := asJSON(m)
-	return [][]string{
+	rows := [][]string{
 		{"  label", printable(j.Label)},
 		{"  subject", printable(j.Subject)},
 		{"  key", j.Key + ", id " + j.SubjectKeyID},
 		{"  fingerprint", "SHA-256 " + j.Fingerprint},
 		{"  valid until", when(j.NotAfter)},
 	}
+	if m.Signing != nil {
+		rows = append(rows, []string{"  signs with", keyType(m.Signing) + ", SHA-256 " + fingerprint(m.Signing)})
+	}
+	return rows
 }
 
 // fingerprint is the SHA-256 of a certificate, as openssl x509 -fingerprint shows it.

@@ -23,7 +23,7 @@ func recoverCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "`CERTIFICATE` of the owner whose token was lost, from outside the storage; or the owner's label, when this token has joined the keyring"},
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
 			&cli.StringFlag{Name: "reason", Usage: "why, in a few `WORDS`; it is signed with every key"},
-			voucherFlag(), memberLabelFlag(),
+			voucherFlag(), memberLabelFlag(), signingFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			for _, name := range []string{"from", "to", "reason"} {

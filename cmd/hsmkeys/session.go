@@ -68,7 +68,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		module = info.Module
 	}
 	t, err := token.Open(c.Context, token.Config{
-		Module: module, Token: sel, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"),
+		Module: module, Token: sel, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			return readUserPIN(ctx, c.String("pin-source"), sel, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
 		},
@@ -79,19 +79,64 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	return errors.Join(f(t, sel), t.Close())
 }
 
+// unattended says whether the PIN comes from where no person is asked.
+func unattended(c *cli.Context, sel token.Selector) bool {
+	source := c.String("pin-source")
+	return source != "" && source != "prompt" || source == "" && (sel.PINSource != "" || sel.PINValue != nil)
+}
+
 // withPair is withToken for commands that work with the key exchange pair.
 func withPair(c *cli.Context, f func(*token.Token, *token.KeyPair) error) error {
 	return withToken(c, func(t *token.Token, sel token.Selector) error {
-		name := token.PairName{Label: sel.Object, ID: sel.ID}
-		if name.Label == "" && len(name.ID) == 0 {
-			name.Label = defaultLabel
-		}
-		pair, err := t.KeyPair(c.Context, name)
+		pair, err := findPair(c, t, token.PairName{Label: sel.Object, ID: sel.ID})
 		if err != nil {
 			return err
 		}
 		return f(t, pair)
 	})
+}
+
+// findPair finds the pair that is named, or else ours, or else the only one there is, and
+// the one that signs for it.
+func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPair, error) {
+	unnamed := name.Label == "" && len(name.ID) == 0
+	if unnamed {
+		name.Label = defaultLabel
+	}
+	pair, err := t.KeyPair(c.Context, name)
+	if unnamed && errors.Is(err, token.ErrNoPair) {
+		pair, err = t.KeyPair(c.Context, token.PairName{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pair, signWith(c, t, pair)
+}
+
+// signWith has the pair that --signing-key names sign for another.
+func signWith(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
+	named := c.String("signing-key")
+	if named == "" {
+		return nil
+	}
+	name := token.PairName{Label: named}
+	if sel, err := token.ParseSelector(named); err != nil {
+		return err
+	} else if sel.Label != named { // a URI, not a label
+		clear(sel.PINValue)
+		if sel.Object == "" && len(sel.ID) == 0 {
+			return usage("--signing-key is the label of a pair, or a URI with object or id")
+		}
+		if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
+			return usage("--signing-key is on another token than the key exchange pair: both are on one")
+		}
+		name = token.PairName{Label: sel.Object, ID: sel.ID}
+	}
+	signing, err := t.KeyPair(c.Context, name)
+	if err != nil {
+		return err
+	}
+	return pair.SignWith(signing)
 }
 
 // withStorePair opens the store and then logs in.
