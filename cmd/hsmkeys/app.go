@@ -32,6 +32,7 @@ func newApp() *cli.App {
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
+			doctorCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// finding is what one check has found. Its JSON form is stable.
+type finding struct {
+	Check  string `json:"check"`
+	Status string `json:"status"` // ok, warn or fail
+	What   string `json:"what"`
+	Mend   string `json:"mend,omitempty"` // a command
+}
+
+// The statuses of a finding. What could not be looked at, because something before it
+// failed, is a warning that says so.
+const (
+	isOK   = "ok"
+	isWarn = "warn"
+	isFail = "fail"
+)
+
+// doctor collects findings. A check that fails ends none but those that need what it
+// has not found.
+type doctor struct {
+	c        *cli.Context
+	findings []finding
+
+	signed time.Time // the latest time that a verified signature names
+}
+
+func (d *doctor) ok(check, what string, args ...any) { d.add(isOK, check, "", what, args) }
+
+func (d *doctor) warn(check, mend, what string, args ...any) { d.add(isWarn, check, mend, what, args) }
+
+func (d *doctor) fail(check, mend, what string, args ...any) { d.add(isFail, check, mend, what, args) }
+
+func (d *doctor) skip(because string, checks ...string) {
+	for _, check := range checks {
+		d.warn(check, "", "not looked at: %s", because)
+	}
+}
+
+func (d *doctor) add(status, check, mend, what string, args []any) {
+	d.findings = append(d.findings, finding{check, status, oneLine(fmt.Sprintf(what, args...)), mend})
+}
+
+// failure is a fail with what the error says. Its hint comes with it, and the command
+// that is meant for its kind, or else for this check.
+func (d *doctor) failure(check, mend string, err error) {
+	what := err.Error()
+	if hint := hintFor(err); hint != "" {
+		what += "; " + hint
+	}
+	for _, kind := range []struct {
+		error
+		mend string
+	}{
+		{token.ErrNotFound, "hsmkeys token list"},
+		{token.ErrAmbiguous, "hsmkeys token list"},
+		{token.ErrFinalTry, "hsmkeys --final-try doctor"},
+		{token.ErrPINLocked, d.pkcs11Tool("--login --login-type so --init-pin")},
+		{token.ErrNoPair, "hsmkeys init"},
+		{token.ErrPlanted, d.pkcs11Tool("--list-objects")},
+	} {
+		if errors.Is(err, kind.error) {
+			mend = kind.mend
+			break
+		}
+	}
+	d.fail(check, mend, "%s", what)
+}
+
+// pkcs11Tool is a command for what hsmkeys does not do itself.
+func (d *doctor) pkcs11Tool(options string) string {
+	command := "pkcs11-tool"
+	if sel, module, err := selector(d.c); err == nil {
+		command += " --module " + shellQuote(module)
+		if sel.Label != "" {
+			command += " --token-label " + shellQuote(sel.Label)
+		}
+	}
+	return command + " " + options
+}
+
+// shellQuote makes one word for the shell of any text.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r)
+	}
+	if s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name: "doctor", Usage: "is this module, token, store and keyring sound, and what to do if not",
+		Description: "Looks at everything that the other commands need, tries the PIN once, and says of what it finds whether it is ok, a warning or a failure, what that means, and which command mends it. The exit status is 1 when anything fails.",
+		Action: func(c *cli.Context) error {
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			d := &doctor{c: c}
+			d.examine()
+			if err := c.Context.Err(); err != nil {
+				return err
+			}
+			return d.report()
+		},
+	}
+}
+
+// examine makes all checks.
+func (d *doctor) examine() {
+	info, known := d.module()
+	d.p11kit()
+	d.pcscd(info)
+	var tokens []token.Info
+	if known {
+		tokens = d.tokens()
+	} else {
+		d.skip("the module does not load", "token")
+	}
+	store := d.store() // before anybody is asked for a PIN
+	if store != nil {
+		defer store.Close()
+	}
+	if len(tokens) > 0 {
+		d.withLogin(store)
+	} else {
+		d.skip("there is no token", "login", "pair", "certificate", "keyring")
+	}
+	if store != nil {
+		d.blobs(store)
+	} else {
+		d.skip("the store cannot be opened", "blobs")
+	}
+	d.clock(time.Now()) // it needs what is signed, and belongs to the top
+	d.findings = slices.Insert(d.findings[:len(d.findings)-1], 0, d.findings[len(d.findings)-1])
+}
+
+// withLogin makes the checks that need the PIN.
+func (d *doctor) withLogin(store *blob.Dir) {
+	d.pinSource()
+	loggedIn := false
+	err := withToken(d.c, func(t *token.Token, sel token.Selector) error {
+		loggedIn = true
+		d.ok("login", "the PIN opens token %s", printable(t.Info().Label))
+		pair := d.pair(t, sel)
+		switch {
+		case pair == nil:
+			d.skip("there is no pair", "certificate", "keyring")
+			return nil
+		case store == nil:
+			d.skip("the store cannot be opened", "keyring")
+		}
+		d.certificate(pair)
+		if store != nil {
+			d.keyring(t, pair, store)
+		}
+		return nil
+	})
+	switch {
+	case err != nil && loggedIn:
+		d.failure("login", "hsmkeys token list", err)
+	case err != nil:
+		d.failure("login", "hsmkeys --pin-source prompt doctor", err)
+		d.skip("nobody is logged in", "pair", "certificate", "keyring")
+	}
+}
+
+// oldest is before the first version of this program.
+var oldest = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// clock looks for a clock that goes wrong: signing times and the validity of
+// certificates come from it.
+func (d *doctor) clock(now time.Time) {
+	const mend = "timedatectl set-ntp true"
+	switch {
+	case now.Before(oldest), now.Year() >= 2100:
+		d.fail("clock", mend, "it is not %s: certificates are taken for expired or not yet valid, and keys get a false signing time", when(now))
+	case now.Before(d.signed.Add(-time.Minute)): // two machines are never quite of one mind
+		d.fail("clock", mend, "it says %s, and there is a signature of %s: this clock is slow, or that of the signer was fast", when(now), when(d.signed))
+	case d.signed.IsZero():
+		d.ok("clock", "%s, which is plausible; nothing signed was there to compare it with", when(now))
+	default:
+		d.ok("clock", "%s, not before the newest signature that was looked at, of %s", when(now), when(d.signed))
+	}
+}
+
+// sawSigned notes the time of a signature that was verified.
+func (d *doctor) sawSigned(t time.Time) {
+	if t.After(d.signed) {
+		d.signed = t
+	}
+}
+
+// report prints the findings. That a check fails is a failure of the command.
+func (d *doctor) report() error {
+	count := map[string]int{}
+	for _, f := range d.findings {
+		count[f.Status]++
+	}
+	var printed error
+	if d.c.Bool("json") {
+		printed = printJSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
+	} else {
+		for _, f := range d.findings {
+			printed = errors.Join(printed, printLine("%-4s  %-11s  %s", f.Status, f.Check, f.What))
+			if f.Mend != "" {
+				printed = errors.Join(printed, printLine("%19s%s", "", "mend: "+f.Mend))
+			}
+		}
+		printed = errors.Join(printed, printLine("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail]))
+	}
+	if count[isFail] > 0 {
+		return errors.Join(printed, fmt.Errorf("%s: what to do is said with each", plural(count[isFail], "check fails", "checks fail")))
+	}
+	return printed
+}

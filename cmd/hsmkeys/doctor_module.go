@@ -1,0 +1,240 @@
+package main
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// modulePath is the module that the options name, even where the rest of them is
+// wrong.
+func (d *doctor) modulePath() (string, error) {
+	_, module, err := selector(d.c)
+	if err != nil && d.c.String("module") != "" {
+		return d.c.String("module"), nil // what is wrong with --token, its own check says
+	}
+	return module, err
+}
+
+const findModules = `find /usr/lib* /usr/local/lib* -name 'libsofthsm2.so' -o -name '*pkcs11*.so'`
+
+// module loads the module and asks what it is. Its path is given back in any case.
+func (d *doctor) module() (path string, usable bool) {
+	path, err := d.modulePath()
+	if err != nil {
+		d.fail("module", findModules, "%v", err)
+		return "", false
+	}
+	info, err := token.ReadModule(path)
+	if err != nil {
+		what := err.Error()
+		if reason := notLoadable(path); reason != nil {
+			what = fmt.Sprintf("module %q does not load: %v", path, reason)
+		}
+		d.fail("module", mendModule(path), "%s", what)
+		return path, false
+	}
+	d.ok("module", "%s: %s %s of %s, Cryptoki %s", printable(info.Path), printable(info.Description), info.Version, printable(info.Manufacturer), info.Cryptoki)
+	return info.Path, true
+}
+
+func mendModule(path string) string {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+		return "ldd " + shellQuote(path)
+	}
+	return findModules
+}
+
+// machines are the processors that we are likely to be built for.
+var machines = map[string]elf.Machine{
+	"amd64": elf.EM_X86_64, "386": elf.EM_386, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM,
+	"ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390, "riscv64": elf.EM_RISCV,
+}
+
+// notLoadable finds out from the file of a module why it does not load, or nil.
+// A name without a slash is for the dynamic loader to find.
+func notLoadable(path string) error {
+	if !strings.ContainsRune(path, filepath.Separator) {
+		return nil
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return errors.New("there is no such file")
+	}
+	if runtime.GOOS == "darwin" {
+		return nil // libraries are no ELF files there
+	}
+	f, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("it is not a library: %w", err)
+	}
+	defer f.Close()
+	ours, bits := 64, 32
+	if f.Class == elf.ELFCLASS64 {
+		bits = 64
+	}
+	if ^uint(0)>>32 == 0 {
+		ours = 32
+	}
+	switch {
+	case bits != ours:
+		return fmt.Errorf("it has %d bits, this program has %d; the vendor has the other one too", bits, ours)
+	case machines[runtime.GOARCH] != 0 && f.Machine != machines[runtime.GOARCH]:
+		return fmt.Errorf("it is for another processor, %v", f.Machine)
+	case f.Type != elf.ET_DYN:
+		return fmt.Errorf("it is not a shared library but %v", f.Type)
+	}
+	symbols, err := f.DynamicSymbols()
+	if err == nil && !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == "C_GetFunctionList" && s.Section != elf.SHN_UNDEF }) {
+		return errors.New("it is a library, and not one of PKCS #11: it has no C_GetFunctionList")
+	}
+	return nil
+}
+
+// imports are the libraries that a module names, none for what cannot be read.
+func imports(module string) []string {
+	f, err := elf.Open(module)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	all, _ := f.ImportedLibraries()
+	return all
+}
+
+// p11kit tells which modules p11-kit is configured for. Only its proxy needs that.
+func (d *doctor) p11kit() {
+	var have []string
+	for _, dir := range []string{"/etc/pkcs11/modules", "/usr/share/p11-kit/modules", filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "pkcs11/modules")} {
+		found, _ := filepath.Glob(filepath.Join(dir, "*.module")) // a pattern that is well-formed
+		for _, path := range found {
+			have = append(have, strings.TrimSuffix(filepath.Base(path), ".module"))
+		}
+	}
+	slices.Sort(have)
+	have = slices.Compact(have)
+	module, _ := d.modulePath()
+	proxy := strings.HasPrefix(filepath.Base(module), "p11-kit-proxy")
+	switch {
+	case len(have) == 0 && proxy:
+		d.warn("p11-kit", "p11-kit list-modules", "the module is p11-kit's proxy, and no module is configured for it")
+	case len(have) == 0:
+		d.ok("p11-kit", "no module is configured for it; this module does not need it")
+	default:
+		d.ok("p11-kit", "configured for %s", printable(strings.Join(have, ", ")))
+	}
+}
+
+// pcscd looks for the smart card service where the module talks to card readers.
+func (d *doctor) pcscd(module string) {
+	socket := os.Getenv("PCSCLITE_CSOCK_NAME")
+	if socket == "" {
+		socket = "/run/pcscd/pcscd.comm"
+	}
+	info, err := os.Stat(socket)
+	there := err == nil && info.Mode().Type() == fs.ModeSocket
+	switch needed := needsReaders(module); {
+	case there:
+		d.ok("pcscd", "its socket is at %s", printable(socket))
+	case needed:
+		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, no socket is at %s: this module finds no card without it", printable(socket))
+	default:
+		d.ok("pcscd", "it does not run; only modules for smart cards need it")
+	}
+}
+
+// needsReaders says whether a module is known to talk to card readers. OpenSC loads
+// the library for that only when it runs.
+func needsReaders(module string) bool {
+	name := filepath.Base(module)
+	return strings.Contains(name, "opensc") || strings.Contains(name, "ykcs11") ||
+		slices.ContainsFunc(imports(module), func(s string) bool { return strings.HasPrefix(s, "libpcsclite") })
+}
+
+// tokens looks at every token that the module shows, without a PIN.
+func (d *doctor) tokens() []token.Info {
+	sel, module, err := selector(d.c)
+	if err != nil {
+		d.fail("token", "hsmkeys token list", "%v", err)
+		return nil
+	}
+	all, err := token.List(module)
+	if err != nil {
+		d.failure("token", "hsmkeys token list", err)
+		return nil
+	}
+	var initialised []token.Info
+	for _, t := range all {
+		if !t.Initialized {
+			continue
+		}
+		initialised = append(initialised, t)
+		d.flags(t, sel.Matches(t))
+		d.abilities(t, sel.Matches(t))
+	}
+	if len(initialised) == 0 {
+		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", plural(len(all), "slot with a token", "slots with a token"))
+	}
+	return initialised
+}
+
+// flags says what the token's flags mean for its PIN. For the token that is used
+// they can be a failure.
+func (d *doctor) flags(t token.Info, used bool) {
+	bad := d.warn
+	if used {
+		bad = d.fail
+	}
+	name := fmt.Sprintf("token %s, serial %s", printable(t.Label), printable(t.Serial))
+	newPIN := "pkcs11-tool --module " + shellQuote(t.Module) + " --token-label " + shellQuote(t.Label) + " --login --login-type so --init-pin"
+	switch p := t.PIN; {
+	case !p.Initialized:
+		bad("token", newPIN, "%s: no user PIN has been set", name)
+	case p.Locked:
+		bad("token", newPIN, "%s: the PIN is locked, the security officer sets a new one", name)
+	case p.FinalTry:
+		bad("token", "hsmkeys --final-try doctor", "%s: one more wrong PIN locks it, so none is tried unless you are sure and say so", name)
+	case p.CountLow:
+		d.warn("token", "", "%s: a wrong PIN was entered since the last login; the right one sets that back", name)
+	case p.ToBeChanged:
+		d.warn("token", "pkcs11-tool --module "+shellQuote(t.Module)+" --token-label "+shellQuote(t.Label)+" --login --change-pin", "%s: the PIN must be changed", name)
+	default:
+		d.ok("token", "%s: %s, firmware %s, PIN %s", name, printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, pinState(t))
+	}
+}
+
+// abilities says what the token can do, and what that means for session keys.
+func (d *doctor) abilities(t token.Info, used bool) {
+	name := "token " + printable(t.Label)
+	if t.Tried.Leaks {
+		bad := d.warn
+		if used && d.c.Bool("require-token") {
+			bad = d.fail
+		}
+		bad("abilities", "hsmkeys --require-token doctor", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory; --require-token refuses it", name)
+		return
+	}
+	rsa := t.Can.WrapRSA || t.Can.DecryptRSA
+	ec := t.Can.DeriveECDH && t.Can.SignECDSA
+	switch {
+	case !rsa && !ec:
+		bad := d.warn
+		if used {
+			bad = d.fail
+		}
+		bad("abilities", "hsmkeys token list", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
+	case t.Tried.Why != "":
+		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Can), oneLine(t.Tried.Why))
+	case t.Can.WrapRSA && !t.Tried.Unwraps:
+		d.warn("abilities", "hsmkeys token list", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
+	default:
+		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Can), tried(t.Tried))
+	}
+}

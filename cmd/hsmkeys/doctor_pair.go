@@ -1,0 +1,139 @@
+package main
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// pinSource looks at where the PIN comes from, and never at the PIN.
+func (d *doctor) pinSource() {
+	sel, _, err := selector(d.c)
+	if err != nil {
+		return // the check of the token has said so
+	}
+	source := pinSource(d.c.String("pin-source"), sel)
+	kind, name, _ := strings.Cut(source, ":")
+	switch kind {
+	case "", "prompt":
+		d.ok("pin source", "it is asked for at the terminal")
+	case "env":
+		d.ok("pin source", "the variable %s of the environment, which other processes of this user can read", printable(name))
+	case "file":
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+			d.warn("pin source", "chmod 600 "+shellQuote(name), "others can read the PIN in %q", name)
+		} else if err == nil {
+			d.ok("pin source", "file %s, for this user alone", printable(name))
+		} // what cannot be read, the login says
+	}
+}
+
+// pair finds the key exchange pair and looks at its attributes.
+func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
+	name := token.PairName{Label: sel.Object, ID: sel.ID}
+	if name.Label == "" && len(name.ID) == 0 {
+		name.Label = defaultLabel
+	}
+	pair, err := t.KeyPair(d.c.Context, name)
+	if err != nil {
+		d.failure("pair", "hsmkeys init", err)
+		return nil
+	}
+	a, err := pair.Attributes(d.c.Context)
+	if err != nil {
+		d.failure("pair", "hsmkeys token list", err)
+		return pair
+	}
+	_, isRSA := pair.Public().(*rsa.PublicKey)
+	d.attributes(printable(pair.Label()), isRSA, a)
+	d.residence(pair)
+	return pair
+}
+
+// attributes judges what the private key says of itself.
+func (d *doctor) attributes(label string, isRSA bool, a token.Attributes) {
+	const another = "hsmkeys init --pair-only --label NEW"
+	opens := a.Derive
+	if isRSA {
+		opens = a.Unwrap || a.Decrypt
+	}
+	switch {
+	case !opens:
+		d.fail("pair", another, "pair %s must neither unwrap nor decrypt nor agree on keys (CKA_UNWRAP, CKA_DECRYPT, CKA_DERIVE): it opens no session key", label)
+		return
+	case !a.Sign:
+		d.fail("pair", another, "pair %s must not sign (CKA_SIGN): it cannot own a keyring", label)
+		return
+	case !a.AlwaysSensitive || !a.NeverExtractable:
+		d.warn("pair", another, "pair %s is sensitive and cannot be extracted now, but the token does not say that it always was (CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE): it may have come from outside, and a copy may be there", label)
+	default:
+		d.ok("pair", "pair %s has always been sensitive and could never be extracted; it may %s", label, strings.Join(usesOf(a), ", "))
+	}
+	if a.AlwaysAuthenticate {
+		d.warn("pair", "", "pair %s wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE): commands that use it often ask often", label)
+	}
+}
+
+func usesOf(a token.Attributes) []string {
+	var words []string
+	for _, one := range []struct {
+		yes  bool
+		word string
+	}{{a.Sign, "sign"}, {a.Unwrap, "unwrap"}, {a.Decrypt, "decrypt"}, {a.Derive, "derive"}} {
+		if one.yes {
+			words = append(words, one.word)
+		}
+	}
+	return words
+}
+
+// residence tells where session keys live. With --require-token memory is a failure.
+func (d *doctor) residence(pair *token.KeyPair) {
+	where, err := pair.Residence(d.c.Context)
+	switch {
+	case err != nil:
+		d.failure("residence", "hsmkeys token list", err)
+	case where == token.InMemory:
+		d.warn("residence", "hsmkeys --require-token doctor", "session keys live in the memory of this program while they are used: %s; --require-token refuses that", oneLine(pair.WhyMemory()))
+	default:
+		d.ok("residence", "session keys live on the token and never in this program")
+	}
+}
+
+// certificate looks at the certificate on the token: the pair's own, or an issued one.
+func (d *doctor) certificate(pair *token.KeyPair) {
+	const adopt = "hsmkeys init --pair-only --adopt"
+	c, err := pair.Certificate(d.c.Context)
+	if err == nil && c == nil {
+		c, err = pair.IssuedCertificate(d.c.Context)
+	}
+	switch {
+	case err != nil:
+		d.failure("certificate", adopt, err)
+	case c == nil:
+		d.warn("certificate", adopt, "the token has none for the pair; what others wrap to is the one in the list of members")
+	default:
+		d.validity("certificate", "the certificate on the token", adopt, c, time.Now())
+	}
+}
+
+// soon is how long before the end of a certificate there is a warning.
+const soon = 30 * 24 * time.Hour
+
+// validity judges whether session keys can be wrapped to a certificate, now and in a
+// month.
+func (d *doctor) validity(check, whose, mend string, c *x509.Certificate, now time.Time) {
+	switch err := hsmkeys.CheckRecipient(c, now); {
+	case err != nil:
+		d.fail(check, mend, "%s: %v", whose, err)
+	case now.Add(soon).After(c.NotAfter):
+		d.warn(check, mend, "%s expires on %s: from then on nothing is wrapped to it", whose, when(c.NotAfter))
+	default:
+		d.ok(check, "%s belongs to its key and is valid until %s", whose, when(c.NotAfter))
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// store opens the store and looks at the directory. It gives nil where there is none.
+func (d *doctor) store() *blob.Dir {
+	path := storePath(d.c)
+	store, err := openStore(d.c)
+	if err != nil {
+		mend := "ls -ld " + shellQuote(path)
+		if errors.Is(err, errNoStore) {
+			mend = "hsmkeys init"
+		}
+		d.failure("store", mend, err)
+		return nil
+	}
+	if err := store.TryWrite(d.c.Context); err != nil {
+		d.failure("store", "ls -ld "+shellQuote(path), fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
+	} else {
+		d.ok("store", "%s: a file was written, synced, linked and removed", printable(path))
+	}
+	look, err := store.Checkup(d.c.Context)
+	if err != nil {
+		d.failure("leftovers", "ls -lR "+shellQuote(path), err)
+		return store
+	}
+	d.permissions(path, look)
+	d.leftovers(path, look)
+	return store
+}
+
+func (d *doctor) permissions(path string, look blob.Checkup) {
+	if len(look.Open) == 0 {
+		d.ok("permissions", "not everybody can write to the store")
+		return
+	}
+	d.warn("permissions", "chmod -R o-w "+shellQuote(path), "everybody can write to %s, such as %q: nobody can forge a key in it, but anybody can delete one",
+		plural(len(look.Open), "file or directory of the store", "files and directories of the store"), filepath.Join(path, look.Open[0]))
+}
+
+func (d *doctor) leftovers(path string, look blob.Checkup) {
+	if n := len(look.Unfinished); n > 0 {
+		d.warn("leftovers", "find "+shellQuote(path)+" -name '.tmp-*' -type f -mmin +60 -delete",
+			"%s of an hour ago or longer, such as %q: a writer was interrupted; they are ignored", plural(n, "unfinished file", "unfinished files"), look.Unfinished[0])
+	}
+	if n := len(look.Stray); n > 0 {
+		d.warn("leftovers", "ls -ld "+shellQuote(filepath.Join(path, look.Stray[0])),
+			"%s that hsmkeys has not made, such as %q: they are ignored", plural(n, "thing is in the store", "things are in the store"), look.Stray[0])
+	}
+	if len(look.Unfinished)+len(look.Stray) == 0 {
+		d.ok("leftovers", "nothing is in the store but its %s", plural(look.Objects, "object", "objects"))
+	}
+}
+
+// keyring opens the keyring, which verifies the list of members and holds it against
+// the pin.
+func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *blob.Dir) {
+	k, err := hsmkeys.OpenKeyring(d.c.Context, t, pair, store, pins(t))
+	switch {
+	case errors.Is(err, hsmkeys.ErrNotJoined):
+		d.failure("keyring", "hsmkeys join --vouched-by CERTIFICATE", err)
+		return
+	case errors.Is(err, blob.ErrNotFound):
+		d.failure("keyring", "hsmkeys init --adopt", err)
+		return
+	case err != nil:
+		d.failure("keyring", "ls -l "+shellQuote(filepath.Join(storePath(d.c), "keyring")), err)
+		return
+	}
+	d.sawSigned(k.ListSigned())
+	d.ok("keyring", "keyring %s, list of members %d is verified; this token is %s %s", k.ID(), k.State().Number, k.Self().Role, printable(k.Self().Label))
+	d.pin(k)
+	d.members(k)
+	d.newestKeys(k)
+}
+
+// pin tells where the pin is, and whether another list counts from now on.
+func (d *doctor) pin(k *hsmkeys.Keyring) {
+	switch s := k.State(); {
+	case s.Where == "":
+	case s.Before == 0:
+		d.warn("pin", "hsmkeys owner list && hsmkeys authority list", "there was no pin, list of members %d is pinned on %s now: an older state of the store would not have been noticed", s.Number, printable(s.Where))
+		return
+	default:
+		d.ok("pin", "list of members %d is accepted and pinned on %s now, it was %d before", s.Number, printable(s.Where), s.Before)
+		return
+	}
+	place, err := k.PinPlace(d.c.Context)
+	switch {
+	case err != nil:
+		d.failure("pin", "hsmkeys owner list", err)
+	case place.OnToken:
+		d.ok("pin", "list of members %d is pinned on the token", k.State().Number)
+	default:
+		d.ok("pin", "list of members %d is pinned in %s, as the token keeps no data objects: who can write there and to the store can put an old list back", k.State().Number, printable(place.Path))
+	}
+}
+
+// members looks for a backup authority, and for members to whom nothing can be
+// wrapped.
+func (d *doctor) members(k *hsmkeys.Keyring) {
+	authorities := 0
+	for _, m := range k.Members() {
+		command := "owner"
+		if m.Role == blob.BackupAuthority {
+			command = "authority"
+			authorities++
+		}
+		d.validity("members", fmt.Sprintf("the certificate of %s %s", m.Role, printable(m.Label)), "hsmkeys "+command+" list", m.Certificate, time.Now())
+	}
+	if authorities == 0 {
+		d.warn("members", "hsmkeys authority add CERTIFICATE", "there is no backup authority: when the token is lost, every key and all data under it are lost")
+	}
+}
+
+// newestKeys verifies the newest version of each key. Whether older ones hold as well
+// verify tells.
+func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
+	good, bad := 0, 0
+	var first error
+	for e, err := range k.List(d.c.Context) {
+		if err != nil {
+			if bad++; first == nil {
+				first = err
+			}
+			continue
+		}
+		good++
+		d.sawSigned(e.Signed)
+	}
+	if bad > 0 {
+		d.fail("signatures", "hsmkeys verify", "the newest version of %s not hold, of %d: %v", plural(bad, "key does", "keys do"), good+bad, first)
+		return
+	}
+	d.ok("signatures", "the newest version of each of %s is verified; hsmkeys verify does all versions", plural(good, "key", "keys"))
+}
+
+// blobs reads every key blob and list of members. It needs no token, and does not say
+// that they are genuine.
+func (d *doctor) blobs(store *blob.Dir) {
+	good, bad := 0, 0
+	var first error
+	for _, prefix := range []string{"keyring/", "keys/"} {
+		for path, err := range store.List(d.c.Context, prefix) {
+			if err == nil {
+				err = d.parse(store, path)
+			}
+			if err == nil {
+				good++
+				continue
+			}
+			if bad++; first == nil {
+				first = fmt.Errorf("%q: %w", path, err)
+			}
+		}
+	}
+	if bad > 0 {
+		d.fail("blobs", "hsmkeys verify", "%s no key blob or list of members, of %d, the first %v; take the store from a backup", plural(bad, "object is", "objects are"), good+bad, first)
+		return
+	}
+	d.ok("blobs", "%s well-formed; whether all are genuine, hsmkeys verify tells", plural(good, "object is", "objects are"))
+}
+
+func (d *doctor) parse(store *blob.Dir, path string) error {
+	der, err := store.Get(d.c.Context, path)
+	if err != nil {
+		return err
+	}
+	if _, ok := blob.ParseMembersPath(path); ok {
+		_, err = blob.ParseMembers(der)
+	} else {
+		_, err = blob.Parse(der)
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package token
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// ModuleInfo is what a module tells of itself (CK_INFO, PKCS #11 v2.40 §3.1).
+type ModuleInfo struct {
+	Path         string `json:"path"`     // as it is loaded, links followed
+	Cryptoki     string `json:"cryptoki"` // version of the interface
+	Manufacturer string `json:"manufacturer"`
+	Description  string `json:"description"`
+	Version      string `json:"version"` // of the library
+}
+
+// ReadModule loads a module and asks what it is. The error is an [ErrModule].
+func ReadModule(module string) (ModuleInfo, error) {
+	module = resolve(module)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	var info ModuleInfo
+	err := visit(module, func(ctx *pkcs11.Ctx) error {
+		i, err := ctx.GetInfo()
+		if err != nil {
+			return &Error{Op: "ask the module what it is", Token: module, Kind: ErrModule, Err: err}
+		}
+		info = ModuleInfo{
+			Path: module, Cryptoki: fmt.Sprintf("%d.%d", i.CryptokiVersion.Major, i.CryptokiVersion.Minor),
+			Manufacturer: i.ManufacturerID, Description: i.LibraryDescription,
+			Version: fmt.Sprintf("%d.%d", i.LibraryVersion.Major, i.LibraryVersion.Minor),
+		}
+		return nil
+	})
+	return info, err
+}
+
+// Matches says whether a token is one that the selector names.
+func (s Selector) Matches(info Info) bool { return info.Initialized && s.matches(info) }
+
+// Attributes is what the private key object says of itself. That it is sensitive and
+// not extractable goes without saying: [Token.KeyPair] finds no other.
+type Attributes struct {
+	Sign, Decrypt, Unwrap, Derive bool // CKA_SIGN and so on
+
+	AlwaysAuthenticate bool // CKA_ALWAYS_AUTHENTICATE: a PIN for each use
+	AlwaysSensitive    bool // CKA_ALWAYS_SENSITIVE
+	NeverExtractable   bool // CKA_NEVER_EXTRACTABLE
+}
+
+// Attributes reads what the pair may be used for, and whether it has always been as
+// well kept as it is now: a key that came from outside, or could be taken out once,
+// may have a copy.
+func (p *KeyPair) Attributes(ctx context.Context) (Attributes, error) {
+	a := Attributes{
+		Sign: p.private.sign, Decrypt: p.private.decrypt, Unwrap: p.private.unwrap, Derive: p.private.derive,
+		AlwaysAuthenticate: p.private.alwaysAuthenticate,
+	}
+	err := p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+		for kind, to := range map[uint]*bool{pkcs11.CKA_ALWAYS_SENSITIVE: &a.AlwaysSensitive, pkcs11.CKA_NEVER_EXTRACTABLE: &a.NeverExtractable} {
+			value, err := p.token.optional(s, p.private.handle, kind)
+			if err != nil {
+				return err
+			}
+			*to = isTrue(attr(kind, value))
+		}
+		return nil
+	})
+	return a, p.token.fail("look at the key exchange pair", nil, err)
+}
