@@ -35,7 +35,8 @@ type doctor struct {
 	c        *cli.Context
 	findings []finding
 
-	signed time.Time // the latest time that a verified signature names
+	signed  time.Time // the latest time that a verified signature names
+	founded bool      // there is a list of members in the store
 }
 
 func (d *doctor) ok(check, what string, args ...any) { d.add(isOK, check, "", what, args) }
@@ -51,7 +52,8 @@ func (d *doctor) skip(because string, checks ...string) {
 }
 
 func (d *doctor) add(status, check, mend, what string, args []any) {
-	d.findings = append(d.findings, finding{check, status, oneLine(fmt.Sprintf(what, args...)), mend})
+	// A path or label may be anybody's: neither part may break the line.
+	d.findings = append(d.findings, finding{check, status, oneLine(fmt.Sprintf(what, args...)), oneLine(mend)})
 }
 
 // failure is a fail with what the error says. Its hint comes with it, and the command
@@ -69,7 +71,6 @@ func (d *doctor) failure(check, mend string, err error) {
 		{token.ErrAmbiguous, "hsmkeys token list"},
 		{token.ErrFinalTry, "hsmkeys --final-try doctor"},
 		{token.ErrPINLocked, d.pkcs11Tool("--login --login-type so --init-pin")},
-		{token.ErrNoPair, "hsmkeys init"},
 		{token.ErrPlanted, d.pkcs11Tool("--list-objects")},
 	} {
 		if errors.Is(err, kind.error) {
@@ -139,7 +140,7 @@ func (d *doctor) examine() {
 	if len(tokens) > 0 {
 		d.withLogin(store)
 	} else {
-		d.skip("there is no token", "login", "pair", "certificate", "keyring")
+		d.skip("there is no token", append([]string{"login"}, afterLogin...)...)
 	}
 	if store != nil {
 		d.blobs(store)
@@ -160,13 +161,12 @@ func (d *doctor) withLogin(store *blob.Dir) {
 		pair := d.pair(t, sel)
 		switch {
 		case pair == nil:
-			d.skip("there is no pair", "certificate", "keyring")
-			return nil
+			d.skip("there is no pair", afterLogin[1:]...)
 		case store == nil:
-			d.skip("the store cannot be opened", "keyring")
-		}
-		d.certificate(pair)
-		if store != nil {
+			d.certificate(pair)
+			d.skip("the store cannot be opened", afterKeyring...)
+		default:
+			d.certificate(pair)
 			d.keyring(t, pair, store)
 		}
 		return nil
@@ -176,9 +176,15 @@ func (d *doctor) withLogin(store *blob.Dir) {
 		d.failure("login", "hsmkeys token list", err)
 	case err != nil:
 		d.failure("login", "hsmkeys --pin-source prompt doctor", err)
-		d.skip("nobody is logged in", "pair", "certificate", "keyring")
+		d.skip("nobody is logged in", afterLogin...)
 	}
 }
+
+// What is not looked at without a login, and without a store.
+var (
+	afterLogin   = append([]string{"pair", "residence", "certificate"}, afterKeyring...)
+	afterKeyring = []string{"keyring", "pin", "members", "holders", "signatures"}
+)
 
 // oldest is before the first version of this program.
 var oldest = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)

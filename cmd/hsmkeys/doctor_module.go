@@ -199,6 +199,8 @@ func (d *doctor) flags(t token.Info, used bool) {
 		bad("token", newPIN, "%s: no user PIN has been set", name)
 	case p.Locked:
 		bad("token", newPIN, "%s: the PIN is locked, the security officer sets a new one", name)
+	case p.FinalTry && d.c.Bool("final-try"):
+		d.warn("token", "", "%s: one more wrong PIN locks it, and it is tried all the same, as you say", name)
 	case p.FinalTry:
 		bad("token", "hsmkeys --final-try doctor", "%s: one more wrong PIN locks it, so none is tried unless you are sure and say so", name)
 	case p.CountLow:
@@ -214,11 +216,11 @@ func (d *doctor) flags(t token.Info, used bool) {
 func (d *doctor) abilities(t token.Info, used bool) {
 	name := "token " + printable(t.Label)
 	if t.Tried.Leaks {
-		bad := d.warn
+		bad, mend := d.warn, "hsmkeys --require-token doctor"
 		if used && d.c.Bool("require-token") {
-			bad = d.fail
+			bad, mend = d.fail, "hsmkeys token list"
 		}
-		bad("abilities", "hsmkeys --require-token doctor", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory; --require-token refuses it", name)
+		bad("abilities", mend, "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory; --require-token refuses it", name)
 		return
 	}
 	rsa := t.Can.WrapRSA || t.Can.DecryptRSA

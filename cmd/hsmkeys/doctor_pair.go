@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -21,14 +22,14 @@ func (d *doctor) pinSource() {
 	kind, name, _ := strings.Cut(source, ":")
 	switch kind {
 	case "", "prompt":
-		d.ok("pin source", "it is asked for at the terminal")
+		d.ok("pin-source", "it is asked for at the terminal")
 	case "env":
-		d.ok("pin source", "the variable %s of the environment, which other processes of this user can read", printable(name))
+		d.ok("pin-source", "the variable %s of the environment, which other processes of this user can read", printable(name))
 	case "file":
 		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-			d.warn("pin source", "chmod 600 "+shellQuote(name), "others can read the PIN in %q", name)
+			d.warn("pin-source", "chmod 600 "+shellQuote(name), "others can read the PIN in %q", name)
 		} else if err == nil {
-			d.ok("pin source", "file %s, for this user alone", printable(name))
+			d.ok("pin-source", "file %s, for this user alone", printable(name))
 		} // what cannot be read, the login says
 	}
 }
@@ -41,7 +42,11 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 	}
 	pair, err := t.KeyPair(d.c.Context, name)
 	if err != nil {
-		d.failure("pair", "hsmkeys init", err)
+		mend := "hsmkeys init"
+		if d.founded { // what init would found is there; the new pair is to join it
+			mend = "hsmkeys init --pair-only"
+		}
+		d.failure("pair", mend, err)
 		return nil
 	}
 	a, err := pair.Attributes(d.c.Context)
@@ -107,18 +112,25 @@ func (d *doctor) residence(pair *token.KeyPair) {
 
 // certificate looks at the certificate on the token: the pair's own, or an issued one.
 func (d *doctor) certificate(pair *token.KeyPair) {
-	const adopt = "hsmkeys init --pair-only --adopt"
-	c, err := pair.Certificate(d.c.Context)
-	if err == nil && c == nil {
-		c, err = pair.IssuedCertificate(d.c.Context)
+	const certify = "hsmkeys init --pair-only --adopt" // makes one where the pair has none of its own
+	replace := d.pkcs11Tool(fmt.Sprintf("--login --delete-object --type cert --id %x && %s", pair.ID(), certify))
+	own, err := pair.Certificate(d.c.Context)
+	if err != nil {
+		d.failure("certificate", replace, err)
+		return
 	}
+	if own != nil {
+		d.validity(d.fail, "certificate", "the pair's own certificate on the token", "nobody takes it for a new member", replace, own, time.Now())
+		return
+	}
+	issued, err := pair.IssuedCertificate(d.c.Context)
 	switch {
 	case err != nil:
-		d.failure("certificate", adopt, err)
-	case c == nil:
-		d.warn("certificate", adopt, "the token has none for the pair; what others wrap to is the one in the list of members")
+		d.failure("certificate", replace, err)
+	case issued != nil:
+		d.validity(d.warn, "certificate", "the certificate that was issued for the pair", "nobody takes it for a new member; the pair can sign one itself", certify, issued, time.Now())
 	default:
-		d.validity("certificate", "the certificate on the token", adopt, c, time.Now())
+		d.warn("certificate", certify, "the token has none for the pair: hsmkeys certificate has nothing to print")
 	}
 }
 
@@ -127,13 +139,13 @@ const soon = 30 * 24 * time.Hour
 
 // validity judges whether session keys can be wrapped to a certificate, now and in a
 // month.
-func (d *doctor) validity(check, whose, mend string, c *x509.Certificate, now time.Time) {
+func (d *doctor) validity(bad func(check, mend, what string, args ...any), check, whose, means, mend string, c *x509.Certificate, now time.Time) {
 	switch err := hsmkeys.CheckRecipient(c, now); {
 	case err != nil:
-		d.fail(check, mend, "%s: %v", whose, err)
+		bad(check, mend, "%s: %v: %s", whose, err, means)
 	case now.Add(soon).After(c.NotAfter):
-		d.warn(check, mend, "%s expires on %s: from then on nothing is wrapped to it", whose, when(c.NotAfter))
+		d.warn(check, mend, "%s expires on %s: from then on, %s", whose, when(c.NotAfter), means)
 	default:
-		d.ok(check, "%s belongs to its key and is valid until %s", whose, when(c.NotAfter))
+		d.ok(check, "%s has its key and is valid until %s", whose, when(c.NotAfter))
 	}
 }

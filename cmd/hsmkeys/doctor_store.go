@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -23,6 +24,8 @@ func (d *doctor) store() *blob.Dir {
 		d.failure("store", mend, err)
 		return nil
 	}
+	_, err = store.Get(d.c.Context, blob.MembersPath(1))
+	d.founded = !errors.Is(err, blob.ErrNotFound)
 	if err := store.TryWrite(d.c.Context); err != nil {
 		d.failure("store", "ls -ld "+shellQuote(path), fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
 	} else {
@@ -68,12 +71,13 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *blob.Dir) {
 	switch {
 	case errors.Is(err, hsmkeys.ErrNotJoined):
 		d.failure("keyring", "hsmkeys join --vouched-by CERTIFICATE", err)
-		return
 	case errors.Is(err, blob.ErrNotFound):
 		d.failure("keyring", "hsmkeys init --adopt", err)
-		return
 	case err != nil:
-		d.failure("keyring", "ls -l "+shellQuote(filepath.Join(storePath(d.c), "keyring")), err)
+		d.failure("keyring", "cp -a BACKUP/keyring/. "+shellQuote(filepath.Join(storePath(d.c), "keyring")), err)
+	}
+	if err != nil {
+		d.skip("the keyring cannot be opened", afterKeyring[1:]...)
 		return
 	}
 	d.sawSigned(k.ListSigned())
@@ -115,7 +119,8 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 			command = "authority"
 			authorities++
 		}
-		d.validity("members", fmt.Sprintf("the certificate of %s %s", m.Role, printable(m.Label)), "hsmkeys "+command+" list", m.Certificate, time.Now())
+		d.validity(d.warn, "members", fmt.Sprintf("the certificate of %s %s", m.Role, printable(m.Label)),
+			"keys are still wrapped to it, but once removed it is not taken again", "hsmkeys "+command+" list", m.Certificate, time.Now())
 	}
 	if authorities == 0 {
 		d.warn("members", "hsmkeys authority add CERTIFICATE", "there is no backup authority: when the token is lost, every key and all data under it are lost")
@@ -126,6 +131,7 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 // verify tells.
 func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
+	var missing []string
 	var first error
 	for e, err := range k.List(d.c.Context) {
 		if err != nil {
@@ -136,12 +142,30 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		}
 		good++
 		d.sawSigned(e.Signed)
+		if who := withoutKey(k, e); who != "" {
+			missing = append(missing, fmt.Sprintf("%s: %s", versionOf(e), who))
+		}
+	}
+	if len(missing) > 0 {
+		d.warn("holders", "hsmkeys rewrap", "%s not wrapped to every member, such as %q: whoever is left out cannot open it", plural(len(missing), "key is", "keys are"), missing[0])
+	} else {
+		d.ok("holders", "the newest version of each key that is verified is wrapped to every member")
 	}
 	if bad > 0 {
 		d.fail("signatures", "hsmkeys verify", "the newest version of %s not hold, of %d: %v", plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}
-	d.ok("signatures", "the newest version of each of %s is verified; hsmkeys verify does all versions", plural(good, "key", "keys"))
+	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", plural(good, "key", "keys"))
+}
+
+// withoutKey names a member to whom a key is not wrapped.
+func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
+	for _, m := range membersOf(k) {
+		if !slices.ContainsFunc(e.Holders, func(h hsmkeys.Holder) bool { return h.SubjectKeyID == m.SubjectKeyID }) {
+			return m.Label
+		}
+	}
+	return ""
 }
 
 // blobs reads every key blob and list of members. It needs no token, and does not say
@@ -164,7 +188,7 @@ func (d *doctor) blobs(store *blob.Dir) {
 		}
 	}
 	if bad > 0 {
-		d.fail("blobs", "hsmkeys verify", "%s no key blob or list of members, of %d, the first %v; take the store from a backup", plural(bad, "object is", "objects are"), good+bad, first)
+		d.fail("blobs", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), "%s not well-formed, of %d, the first %v; what a backup has of them is put back", plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
 	d.ok("blobs", "%s well-formed; whether all are genuine, hsmkeys verify tells", plural(good, "object is", "objects are"))
