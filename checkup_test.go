@@ -1,0 +1,50 @@
+package hsmkeys_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func TestPinPlaceIsWhereThePinIs(t *testing.T) {
+	ctx := context.Background()
+	s := newSite(t, "pinned")
+	store, err := blob.CreateDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	before := time.Now().Add(-2 * time.Second)
+	k, err := hsmkeys.Found(ctx, s.tok, s.pair, store, nil, "owner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if place, err := k.PinPlace(ctx); err != nil || !place.OnToken {
+		t.Errorf("got %+v, %v", place, err)
+	}
+	if signed := k.ListSigned(); signed.Before(before) || signed.After(time.Now()) {
+		t.Errorf("signed %v", signed)
+	}
+	records, err := s.tok.Records(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if err := s.tok.DeleteRecord(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if place, err := k.PinPlace(ctx); err == nil {
+		t.Errorf("a pin that is gone is at %+v", place)
+	}
+	without, err := hsmkeys.OpenWithCertificate(ctx, s.cert, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if place, err := without.PinPlace(ctx); err == nil {
+		t.Errorf("without a token there is a pin at %+v", place)
+	}
+}
