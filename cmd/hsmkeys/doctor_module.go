@@ -195,6 +195,8 @@ func (d *doctor) flags(t token.Info, used bool) {
 	name := fmt.Sprintf("token %s, serial %s", printable(t.Label), printable(t.Serial))
 	newPIN := "pkcs11-tool --module " + shellQuote(t.Module) + " --token-label " + shellQuote(t.Label) + " --login --login-type so --init-pin"
 	switch p := t.PIN; {
+	case !p.Initialized && !used: // some modules show one that nobody logs in to, for operations without a key
+		d.ok("token", "%s: no user PIN has been set", name)
 	case !p.Initialized:
 		bad("token", newPIN, "%s: no user PIN has been set", name)
 	case p.Locked:
@@ -216,11 +218,11 @@ func (d *doctor) flags(t token.Info, used bool) {
 func (d *doctor) abilities(t token.Info, used bool) {
 	name := "token " + printable(t.Label)
 	if t.Tried.Leaks {
-		bad, mend := d.warn, "hsmkeys --require-token doctor"
+		bad := d.warn
 		if used && d.c.Bool("require-token") {
-			bad, mend = d.fail, "hsmkeys token list"
+			bad = d.fail
 		}
-		bad("abilities", mend, "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory; --require-token refuses it", name)
+		bad("abilities", "hsmkeys token list", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; token list shows which other tokens keep it", name)
 		return
 	}
 	rsa := t.Can.WrapRSA || t.Can.DecryptRSA

@@ -44,7 +44,10 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 	if err != nil {
 		mend := "hsmkeys init"
 		if d.founded { // what init would found is there; the new pair is to join it
-			mend = "hsmkeys init --pair-only"
+			mend += " --pair-only"
+		}
+		if can := t.Info().Can; !can.GenerateRSA && !can.GenerateEC { // many cards: their own tools have made it
+			mend += " --adopt --label LABEL"
 		}
 		d.failure("pair", mend, err)
 		return nil
@@ -104,7 +107,7 @@ func (d *doctor) residence(pair *token.KeyPair) {
 	case err != nil:
 		d.failure("residence", "hsmkeys token list", err)
 	case where == token.InMemory:
-		d.warn("residence", "hsmkeys --require-token doctor", "session keys live in the memory of this program while they are used: %s; --require-token refuses that", oneLine(pair.WhyMemory()))
+		d.warn("residence", "hsmkeys token list", "session keys live in the memory of this program while they are used: %s; --require-token refuses that", pair.WhyMemory())
 	default:
 		d.ok("residence", "session keys live on the token and never in this program")
 	}

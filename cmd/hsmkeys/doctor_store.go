@@ -191,6 +191,10 @@ func (d *doctor) blobs(store *blob.Dir) {
 		d.fail("blobs", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), "%s not well-formed, of %d, the first %v; what a backup has of them is put back", plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
+	if good == 0 {
+		d.ok("blobs", "there are none yet")
+		return
+	}
 	d.ok("blobs", "%s well-formed; whether all are genuine, hsmkeys verify tells", plural(good, "object is", "objects are"))
 }
 
