@@ -85,7 +85,10 @@ func (d *doctor) failure(check, mend string, err error) {
 func (d *doctor) pkcs11Tool(options string) string {
 	command := "pkcs11-tool"
 	if sel, module, err := selector(d.c); err == nil {
-		command += " --module " + shellQuote(module)
+		clear(sel.PINValue)
+		if module != "" {
+			command += " --module " + shellQuote(module)
+		}
 		if sel.Label != "" {
 			command += " --token-label " + shellQuote(sel.Label)
 		}
@@ -124,14 +127,14 @@ func doctorCommand() *cli.Command {
 
 // examine makes all checks.
 func (d *doctor) examine() {
-	info, known := d.module()
+	modules, known := d.modules()
 	d.p11kit()
-	d.pcscd(info)
+	d.pcscd(modules)
 	var tokens []token.Info
 	if known {
 		tokens = d.tokens()
 	} else {
-		d.skip("the module does not load", "token")
+		d.skip("no module loads", "token")
 	}
 	store := d.store() // before anybody is asked for a PIN
 	if store != nil {

@@ -15,9 +15,10 @@ import (
 )
 
 // modulePath is the module that the options name, even where the rest of them is
-// wrong.
+// wrong; none where they name none.
 func (d *doctor) modulePath() (string, error) {
-	_, module, err := selector(d.c)
+	sel, module, err := selector(d.c)
+	clear(sel.PINValue)
 	if err != nil && d.c.String("module") != "" {
 		return d.c.String("module"), nil // what is wrong with --token, its own check says
 	}
@@ -26,31 +27,50 @@ func (d *doctor) modulePath() (string, error) {
 
 const findModules = `find /usr/lib* /usr/local/lib* -name 'libsofthsm2.so' -o -name '*pkcs11*.so'`
 
-// module loads the module and asks what it is. Its path is given back in any case.
-func (d *doctor) module() (path string, usable bool) {
+// modules loads the module that is named, or all that p11-kit knows, and asks what
+// they are. It gives the paths of all, and whether one can be used.
+func (d *doctor) modules() (paths []string, usable bool) {
 	path, err := d.modulePath()
 	if err != nil {
 		d.fail("module", findModules, "%v", err)
-		return "", false
+		return nil, false
 	}
-	info, err := token.ReadModule(path)
+	if path != "" {
+		return []string{path}, d.module(d.fail, path)
+	}
+	known, err := modules()
 	if err != nil {
-		what := err.Error()
-		if reason := notLoadable(path); reason != nil {
-			what = fmt.Sprintf("module %q does not load: %v", path, reason)
-		}
-		d.fail("module", mendModule(path), "%s", what)
-		return path, false
+		d.failure("module", findModules, err)
+		return nil, false
 	}
-	d.ok("module", "%s: %s %s of %s, Cryptoki %s", printable(info.Path), printable(info.Description), info.Version, printable(info.Manufacturer), info.Cryptoki)
-	return info.Path, true
+	for _, m := range known {
+		if m.Err != nil {
+			continue // the check of p11-kit says so
+		}
+		paths = append(paths, m.Path)
+		if d.module(d.warn, m.Path) { // the others do without it
+			usable = true
+		}
+	}
+	if !usable {
+		d.fail("module", findModules, "no module is named with --module or HSMKEYS_MODULE, and of those that p11-kit knows none loads")
+	}
+	return paths, usable
 }
 
-func mendModule(path string) string {
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-		return "ldd " + shellQuote(path)
+// module loads one module.
+func (d *doctor) module(bad func(check, mend, what string, args ...any), path string) bool {
+	info, err := token.ReadModule(path)
+	if err != nil {
+		what, mend := err.Error(), "ldd "+shellQuote(path) // a library that it needs may be missing
+		if reason := notLoadable(path); reason != nil {
+			what, mend = fmt.Sprintf("module %q does not load: %v", path, reason), findModules
+		}
+		bad("module", mend, "%s", what)
+		return false
 	}
-	return findModules
+	d.ok("module", "%s: %s %s of %s, Cryptoki %s", printable(info.Path), printable(info.Description), info.Version, printable(info.Manufacturer), info.Cryptoki)
+	return true
 }
 
 // machines are the processors that we are likely to be built for.
@@ -109,42 +129,42 @@ func imports(module string) []string {
 	return all
 }
 
-// p11kit tells which modules p11-kit is configured for. Only its proxy needs that.
+// p11kit tells which modules p11-kit knows. They count where none is named.
 func (d *doctor) p11kit() {
-	var have []string
-	for _, dir := range []string{"/etc/pkcs11/modules", "/usr/share/p11-kit/modules", filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "pkcs11/modules")} {
-		found, _ := filepath.Glob(filepath.Join(dir, "*.module")) // a pattern that is well-formed
-		for _, path := range found {
-			have = append(have, strings.TrimSuffix(filepath.Base(path), ".module"))
+	const mend = "p11-kit list-modules"
+	known, err := token.Modules()
+	if err != nil {
+		d.failure("p11-kit", mend, err)
+		return
+	}
+	var names []string
+	for _, m := range known {
+		if m.Err != nil {
+			d.warn("p11-kit", mend, "its module %s cannot be used: %v", printable(m.Name), m.Err)
+			continue
 		}
+		names = append(names, m.Name)
 	}
-	slices.Sort(have)
-	have = slices.Compact(have)
-	module, _ := d.modulePath()
-	proxy := strings.HasPrefix(filepath.Base(module), "p11-kit-proxy")
-	switch {
-	case len(have) == 0 && proxy:
-		d.warn("p11-kit", "p11-kit list-modules", "the module is p11-kit's proxy, and no module is configured for it")
-	case len(have) == 0:
-		d.ok("p11-kit", "no module is configured for it; this module does not need it")
-	default:
-		d.ok("p11-kit", "configured for %s", printable(strings.Join(have, ", ")))
+	if len(names) == 0 {
+		d.ok("p11-kit", "it knows no module; a module that is named does without it")
+		return
 	}
+	d.ok("p11-kit", "it knows %s", printable(strings.Join(names, ", ")))
 }
 
 // pcscd looks for the smart card service where the module talks to card readers.
-func (d *doctor) pcscd(module string) {
+func (d *doctor) pcscd(modules []string) {
 	socket := os.Getenv("PCSCLITE_CSOCK_NAME")
 	if socket == "" {
 		socket = "/run/pcscd/pcscd.comm"
 	}
 	info, err := os.Stat(socket)
 	there := err == nil && info.Mode().Type() == fs.ModeSocket
-	switch needed := needsReaders(module); {
+	switch needed := slices.ContainsFunc(modules, needsReaders); {
 	case there:
 		d.ok("pcscd", "its socket is at %s", printable(socket))
 	case needed:
-		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, no socket is at %s: this module finds no card without it", printable(socket))
+		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, no socket is at %s: modules for smart cards find none without it", printable(socket))
 	default:
 		d.ok("pcscd", "it does not run; only modules for smart cards need it")
 	}
@@ -165,7 +185,15 @@ func (d *doctor) tokens() []token.Info {
 		d.fail("token", "hsmkeys token list", "%v", err)
 		return nil
 	}
-	all, err := token.List(module)
+	clear(sel.PINValue)
+	var all []token.Info
+	if module != "" {
+		all, err = token.List(module)
+	} else if known, e := modules(); e != nil {
+		err = e
+	} else {
+		all, _ = token.ListAll(d.c.Context, known) // of those that fail the check of the modules tells
+	}
 	if err != nil {
 		d.failure("token", "hsmkeys token list", err)
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
@@ -18,6 +19,11 @@ func (d *doctor) pinSource() {
 	if err != nil {
 		return // the check of the token has said so
 	}
+	defer clear(sel.PINValue)
+	if sel.PINValue != nil && d.c.String("pin-source") == "" {
+		d.warn("pin-source", "hsmkeys --pin-source prompt doctor", "%v", errPINValue)
+		return
+	}
 	source := pinSource(d.c.String("pin-source"), sel)
 	kind, name, _ := strings.Cut(source, ":")
 	switch kind {
@@ -25,6 +31,8 @@ func (d *doctor) pinSource() {
 		d.ok("pin-source", "it is asked for at the terminal")
 	case "env":
 		d.ok("pin-source", "the variable %s of the environment, which other processes of this user can read", printable(name))
+	case "exec":
+		d.ok("pin-source", "a command") // not which: it may have a secret in it
 	case "file":
 		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 			d.warn("pin-source", "chmod 600 "+shellQuote(name), "others can read the PIN in %q", name)
@@ -58,6 +66,9 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 		return pair
 	}
 	_, isRSA := pair.Public().(*rsa.PublicKey)
+	if another := pair.Signing().Public(); !pair.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(another) {
+		a.Sign = true // with that one
+	}
 	d.attributes(printable(pair.Label()), isRSA, a)
 	d.residence(pair)
 	return pair
