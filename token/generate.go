@@ -392,11 +392,11 @@ func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why,
 		return false, errors.New("the token wraps with SHA-1 alone"), nil
 	}
 	session, err := p.Unwrap(ctx, spec, wrapped)
-	if errors.Is(err, ErrResidence) || errors.Is(err, ErrLost) || ctx.Err() != nil {
-		return false, nil, err
+	if errors.Is(err, ErrWrapped) || errors.Is(err, ErrUnsupported) {
+		return false, err, nil // that it does not work is the answer
 	}
 	if err != nil {
-		return false, err, nil // that it does not work is the answer
+		return false, nil, err
 	}
 	return true, nil, session.Close()
 }

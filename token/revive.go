@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -42,10 +43,12 @@ func (t *Token) answers() bool {
 	}
 	defer func() { _ = t.ctx.CloseSession(s) }()
 	if t.noRandom {
-		_, err = t.ctx.GetTokenInfo(t.slot)
-	} else {
-		_, err = t.ctx.GenerateRandom(s, 1)
+		// Then whether it is in its slot, which a reader notices a moment later.
+		time.Sleep(noticing)
+		slots, err := t.ctx.GetSlotList(true)
+		return err == nil && slices.Contains(slots, t.slot)
 	}
+	_, err = t.ctx.GenerateRandom(s, 1)
 	return err == nil
 }
 
@@ -112,6 +115,10 @@ func (t *Token) stands() bool {
 	info, err := t.ctx.GetSessionInfo(t.anchor)
 	return err == nil && (!t.loggedIn || info.State == userFunctions) && t.answers()
 }
+
+// noticing is how long a reader takes to see that its card was pulled: pcscd asks it
+// every 400 ms.
+const noticing = time.Second
 
 // errShared is for a module that other Tokens of this process use: it cannot be
 // initialised again under them.

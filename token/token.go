@@ -104,8 +104,19 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	_, err = t.ctx.GenerateRandom(t.anchor, 1)
 	t.noRandom = err != nil
-	t.pool = newPool(t, poolSize(info.maxSessions))
+	t.pool = newPool(t, t.atOnce(info.maxSessions))
 	return t, nil
+}
+
+// atOnce is how many calls the token gets at a time. One that is not made to hold session
+// keys is a card or a TPM, which does one thing after the other anyway; and modules of
+// that kind have been seen to crash under more than one thread (openCryptoki 3.8.1's
+// software token, in C_Decrypt).
+func (t *Token) atOnce(sessions uint) int {
+	if !t.info.Can.GenerateAES || !t.info.Can.WrapAES {
+		return 1
+	}
+	return poolSize(sessions)
 }
 
 // leastSessions are needed at the least: the anchor and one for calls, and the

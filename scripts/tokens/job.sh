@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# The main job on the token that the environment names (see softhsm.sh and its like), a
+# recovery from it to SoftHSM, and one back to it:
+#
+#     scripts/tokens/job.sh HSMKEYS
+#
+# HSMKEYS is the program. The exit status is 0 when all of it went as it should.
+set -euo pipefail
+
+hsmkeys=$1
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+export HSMKEYS_STORE=$work/store HSMKEYS_PIN_SOURCE=env:MATRIX_PIN XDG_STATE_HOME=$work/state
+export XDG_CONFIG_HOME=$work/config
+printf 'for the board\n' >letter
+
+say() { printf -- '-- %s\n' "$*"; }
+die() { printf 'job: %s\n' "$*" >&2; exit 1; }
+on_token() { "$hsmkeys" "$@"; }
+
+# Two SoftHSM tokens of our own beside it: a backup authority's, and the spare one.
+softhsm=$("$scripts/install-softhsm.sh" --module)
+mkdir tokens
+printf 'directories.tokendir = %s/tokens\nobjectstore.backend = file\nlog.level = ERROR\n' "$work" >softhsm2.conf
+on_softhsm() {
+	local token=$1
+	shift
+	env -u HSMKEYS_SIGNING_KEY SOFTHSM2_CONF="$work/softhsm2.conf" HSMKEYS_MODULE="$softhsm" HSMKEYS_TOKEN="$token" "$hsmkeys" "$@"
+}
+for label in vault spare; do
+	SOFTHSM2_CONF=$work/softhsm2.conf softhsm2-util --module "$softhsm" --init-token --free --label "$label" --so-pin 87654321 --pin "$MATRIX_PIN" >/dev/null
+	on_softhsm "$label" init --pair-only --key-type rsa2048 >/dev/null
+	on_softhsm "$label" certificate >"$label.pem"
+done
+
+say "found the keyring"
+if [ -n "${MATRIX_ADOPT:-}" ]; then
+	on_token init --adopt "$MATRIX_ADOPT"
+	HSMKEYS_TOKEN="pkcs11:token=$HSMKEYS_TOKEN;object=${MATRIX_ADOPT// /%20}"
+else
+	on_token init --key-type "${MATRIX_KEY_TYPE:-rsa2048}"
+fi
+on_token certificate >owner.pem
+signs=owner.pem
+if [ -n "${HSMKEYS_SIGNING_KEY:-}" ]; then
+	signs=owner-signs.pem
+	on_token certificate --signing >"$signs"
+fi
+on_token authority add vault.pem --label vault --yes
+
+say "the main job"
+for key in payroll:aes256:wrap disk:aes128:encrypt mac:hmac-sha256:mac; do
+	IFS=: read -r name algorithm purpose <<<"$key"
+	on_token create "$name" --algorithm "$algorithm" --purpose "$purpose"
+done
+on_token show payroll
+on_token encrypt --key payroll -o letter.age letter
+on_token decrypt -o back letter.age
+cmp letter back
+[ "$(on_token reveal mac | wc -c)" -eq 32 ] || die "a revealed key of another length"
+on_token rotate payroll
+on_token list
+on_token verify
+on_token verify --certificate "$signs"
+on_token drill --prove
+
+say "what must not work"
+refused() { # STATUS COMMAND...
+	local want=$1 got=0
+	shift
+	"$@" >refused.out 2>refused.err || got=$?
+	sed 's/^/   /' refused.err
+	[ "$got" -eq "$want" ] || die "exit status $got and not $want: $*"
+}
+cp store/keys/payroll/2.1.cms swap
+chmod u+w store/keys/payroll/2.1.cms
+printf '\001' | dd of=store/keys/payroll/2.1.cms bs=1 seek=700 conv=notrunc status=none
+refused 3 on_token show payroll
+cat swap >store/keys/payroll/2.1.cms
+on_token verify payroll
+if [ "$(on_token --json show payroll | sed -n 's/.*"residence": "\(.*\)".*/\1/p')" = memory ]; then
+	refused 5 on_token --require-token reveal payroll
+fi
+
+say "load"
+on_token load mac --label "app $$" || [ $? -eq 5 ]
+
+say "the token is lost: recovery to SoftHSM"
+on_softhsm vault recover --from "$signs" --to spare.pem --label spare --reason "the token is lost"
+on_softhsm spare join --vouched-by vault.pem --yes
+on_softhsm spare rewrap
+on_softhsm spare decrypt letter.age | cmp - letter
+on_softhsm spare verify
+
+say "and back"
+rm -rf state
+on_softhsm vault recover --from spare.pem --to owner.pem ${HSMKEYS_SIGNING_KEY:+--signing-certificate "$signs"} --label again --reason "the token is found"
+on_token join --vouched-by vault.pem --yes
+on_token rewrap
+on_token decrypt letter.age | cmp - letter
+on_token verify
+say "done"
