@@ -5,7 +5,7 @@ GO       ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench fuzz lint install clean
+.PHONY: help build demo test matrix bench fuzz lint install clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ test: ## run every test, on real SoftHSM tokens
 	scripts/install-test-tools.sh
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m ./...
+
+matrix: ## try every PKCS #11 module that can be had, and write docs/tokens.md
+	scripts/token-matrix.sh
 
 bench: ## run the benchmarks
 	scripts/install-softhsm.sh
@@ -47,7 +50,7 @@ lint: ## gofmt, go vet, staticcheck, and shellcheck where it is installed
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	@if command -v shellcheck >/dev/null; then \
-		echo shellcheck scripts/*.sh .ci/run; shellcheck scripts/*.sh .ci/run; \
+		echo shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run; shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run; \
 	else echo "shellcheck is not installed: scripts were not checked"; fi
 
 install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
