@@ -77,7 +77,9 @@ refused() { # STATUS COMMAND...
 }
 cp store/keys/payroll/2.1.cms swap
 chmod u+w store/keys/payroll/2.1.cms
-printf '\001' | dd of=store/keys/payroll/2.1.cms bs=1 seek=700 conv=notrunc status=none
+byte=$(od -An -tu1 -j700 -N1 swap)
+# shellcheck disable=SC2059 # an octal escape
+printf "\\$(printf %o $((byte ^ 1)))" | dd of=store/keys/payroll/2.1.cms bs=1 seek=700 conv=notrunc status=none
 refused 3 on_token show payroll
 cat swap >store/keys/payroll/2.1.cms
 on_token verify payroll
