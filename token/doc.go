@@ -1,8 +1,7 @@
 // Package token keeps keys where they belong: on a PKCS #11 token.
 //
 // [Open] logs in to a token once, with one PIN try, and gives a [Token]. On it
-// lives the key exchange pair ([KeyPair]): an RSA pair that was made there and
-// cannot leave. Session keys pass through two states, and a key is never in
+// lives the key exchange pair ([KeyPair]): an RSA or EC pair that cannot leave. Session keys pass through two states, and a key is never in
 // both:
 //
 //   - In transit ([Transit]): made by the token, or unwrapped by it, for no
@@ -13,7 +12,12 @@
 //     use. It is sensitive and not extractable.
 //
 // Both are session objects: they are gone when they are closed, when the Token
-// is closed, and when the process dies.
+// is closed, and when the process dies. Where the token can hold no session keys they
+// live in locked memory of this process instead, see [KeyPair.Residence].
+//
+// What a token can do is found out from its mechanisms, from attributes and by trying.
+// Nothing here asks which module it is. A token that goes away and comes back gets new
+// sessions with the next call; what was lost on the way is an [ErrLost].
 //
 // The package trusts the token and nothing that reaches the token without a
 // PIN. In particular, public sessions may write public objects on most tokens,

@@ -31,6 +31,10 @@ type Config struct {
 	// [KeyPair.Residence], and tokens that give away what they should keep.
 	RequireToken bool
 
+	// PINPad, where it is set, is told when the token has a reader of its own on which
+	// the PIN is typed (CKF_PROTECTED_AUTHENTICATION_PATH); PIN is not called then.
+	PINPad func(Info)
+
 	// Unattended says that PIN asks no person: then a Token whose token went away and
 	// came back logs in again by itself.
 	Unattended bool
@@ -168,7 +172,11 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		return e
 	}
 	var pin []byte
-	if !t.info.PINPad { // there the person types it, and a module waits for that
+	if t.info.PINPad { // there the person types it, and the module waits for that
+		if cfg.PINPad != nil {
+			cfg.PINPad(now)
+		}
+	} else {
 		pin, err = t.askPIN(ctx, cfg, now)
 		defer clear(pin)
 		if err != nil {
@@ -200,7 +208,11 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 		return t.fail("log in for one use of the key", ErrPIN, errors.New("there is nobody to ask for the PIN"))
 	}
 	var pin []byte
-	if !t.info.PINPad {
+	if t.info.PINPad {
+		if t.cfg.PINPad != nil {
+			t.cfg.PINPad(t.info)
+		}
+	} else {
 		var err error
 		pin, err = t.cfg.PIN(context.Background(), t.info)
 		defer clear(pin)

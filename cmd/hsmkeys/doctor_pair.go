@@ -44,11 +44,7 @@ func (d *doctor) pinSource() {
 
 // pair finds the key exchange pair and looks at its attributes.
 func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
-	name := token.PairName{Label: sel.Object, ID: sel.ID}
-	if name.Label == "" && len(name.ID) == 0 {
-		name.Label = defaultLabel
-	}
-	pair, err := t.KeyPair(d.c.Context, name)
+	pair, err := findPair(d.c, t, token.PairName{Label: sel.Object, ID: sel.ID})
 	if err != nil {
 		mend := "hsmkeys init"
 		if d.founded { // what init would found is there; the new pair is to join it

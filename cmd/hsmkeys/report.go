@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -41,7 +42,7 @@ func status(err error) int {
 		return statusUsage
 	case errors.Is(err, blob.ErrNotFound):
 		return statusNotFound
-	case errors.As(err, new(*token.Error)):
+	case errors.As(err, new(*token.Error)), errors.Is(err, hsmkeys.ErrSigningKey):
 		return statusToken
 	default:
 		return statusFailed

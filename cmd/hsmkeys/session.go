@@ -69,7 +69,9 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
+		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
+			warnPIN(info)
 			return readUserPIN(ctx, c.String("pin-source"), sel, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
 		},
 	})
@@ -77,6 +79,16 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		return err
 	}
 	return errors.Join(f(t, sel), t.Close())
+}
+
+// warnPIN tells what the token's flags say before a PIN is tried.
+func warnPIN(info token.Info) {
+	if info.PIN.CountLow {
+		warn(fmt.Errorf("token %q: a wrong PIN was entered since the last login; the token does not say how many tries are left", info.Label))
+	}
+	if info.PIN.ToBeChanged {
+		warn(fmt.Errorf("token %q: its PIN is one that has to be changed (pkcs11-tool --change-pin)", info.Label))
+	}
 }
 
 // unattended says whether the PIN comes from where no person is asked.
