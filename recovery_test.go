@@ -502,7 +502,7 @@ func TestPinsInADirectory(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	k = remove(t, k, blob.BackupAuthority, "vault")
-	k = add(t, k, spare.member(blob.BackupAuthority, "spare"))
+	add(t, k, spare.member(blob.BackupAuthority, "spare"))
 	// The newest and, for a reader at the wrong moment, the one before it.
 	if files, err := filepath.Glob(filepath.Join(state, "*", "*")); err != nil || len(files) != 2 {
 		t.Errorf("%v, %v", files, err)
