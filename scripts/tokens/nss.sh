@@ -14,10 +14,8 @@
 # the command's, or 125 where the token did not come up.
 set -euo pipefail
 
-die() { printf 'tokens/nss: %s\n' "$*" >&2; exit 125; }
-
-# The first of these files that is there.
-first_file() { local file; for file; do if [ -f "$file" ]; then echo "$file"; return; fi; done; return 1; }
+# shellcheck source=scripts/tokens/daemons.sh
+. "$(dirname "${BASH_SOURCE[0]}")/daemons.sh"
 
 [ $# -ge 2 ] || die "usage: nss.sh DIR COMMAND [ARGUMENTS...]"
 mkdir -p "$1" || die "cannot make $1"

@@ -11,64 +11,8 @@
 # status is the command's, or 125 where the token did not come up.
 set -euo pipefail
 
-say() { printf 'tokens/p11kit: %s\n' "$*" >&2; }
-die() { say "$*"; exit 125; }
-
-# The first of these files that is there.
-first_file() { local file; for file; do if [ -f "$file" ]; then echo "$file"; return; fi; done; return 1; }
-
-# running NAME: a daemon that nobody has waited for yet is not running any more.
-running() {
-	local pid
-	pid=$(cat "$dir/$1.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null &&
-		! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
-}
-
-# daemon NAME COMMAND...: starts one that outlives this shell, its output in NAME.log.
-daemon() {
-	local name=$1
-	shift
-	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
-	echo $! >"$dir/$name.pid"
-	disown # or bash tells when it was ended
-}
-
-# await NAME COMMAND...: until the command succeeds, for ten seconds.
-await() {
-	local name=$1 deadline=$((SECONDS + 10))
-	shift
-	while [ "$SECONDS" -le "$deadline" ]; do
-		if "$@" >/dev/null 2>&1; then return; fi
-		running "$name" || break
-		sleep 0.1
-	done
-	say "waited for $name in vain; its log:"
-	cat "$dir/$name.log" >&2
-	exit 125
-}
-
-# end NAME: ends a daemon of ours and its children, which serve a connection each; by
-# force after five seconds.
-end() {
-	local i signal=TERM
-	for ((i = 0; i < 100; i++)); do
-		running "$1" || break
-		if [ "$i" -eq 50 ]; then signal=KILL; fi
-		if [ $((i % 50)) -eq 0 ]; then kill -"$signal" -- "-$(cat "$dir/$1.pid")" 2>/dev/null || true; fi
-		sleep 0.1
-	done
-	rm -f "$dir/$1.pid"
-}
-
-# Runs the command; a signal that reaches only us is handed on to it.
-run() {
-	local status=0
-	"$@" <&0 &
-	child=$!
-	trap 'kill "$child" 2>/dev/null || true; wait "$child" || true; exit 143' INT TERM HUP
-	wait "$child" || status=$?
-	exit "$status"
-}
+# shellcheck source=scripts/tokens/daemons.sh
+. "$(dirname "${BASH_SOURCE[0]}")/daemons.sh"
 
 start() {
 	rm -f "$dir/socket"
