@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/pkcs11"
 )
 
 func TestCertify(t *testing.T) {
@@ -133,5 +135,32 @@ func TestCapabilityEncoding(t *testing.T) {
 	}
 	if out := openssl(t, oaepSHA256, "asn1parse", "-inform", "DER"); !strings.Contains(out, "rsaesOaep") || strings.Count(out, "sha256") != 2 {
 		t.Errorf("openssl asn1parse: %s", out)
+	}
+}
+
+// A certificate that somebody else has issued may say about the pair what it likes: which
+// hash it takes is tried.
+func TestTakesOAEP(t *testing.T) {
+	st, p := newPair(t)
+	r := openRaw(t, st)
+	for hash, want := range map[crypto.Hash]bool{crypto.SHA1: true, crypto.SHA256: false} { // SoftHSM
+		if got, err := p.TakesOAEP(background, hash); err != nil || got != want {
+			t.Errorf("%v on the token: %v, %v", hash, got, err)
+		}
+	}
+	inMemory := forbid(t, r, p, pkcs11.CKA_UNWRAP)
+	for hash, want := range map[crypto.Hash]bool{crypto.SHA1: true, crypto.SHA256: false} {
+		if got, err := inMemory.TakesOAEP(background, hash); err != nil || got != want {
+			t.Errorf("%v in memory: %v, %v", hash, got, err)
+		}
+	}
+	if hash, err := inMemory.OAEPHash(background); err != nil || hash != crypto.SHA1 {
+		t.Errorf("%v, %v", hash, err)
+	}
+	mute := forbid(t, r, inMemory, pkcs11.CKA_DECRYPT)
+	_, err := mute.OAEPHash(background)
+	want(t, err, ErrUnsupported, "opens no session key")
+	if c, err := mute.Certify(background, "signs only"); err != nil || c.KeyUsage != x509.KeyUsageDigitalSignature {
+		t.Errorf("certified: %v, %v", c, err)
 	}
 }

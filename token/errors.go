@@ -72,9 +72,9 @@ func describe(err error) string {
 		name = fmt.Sprintf("CKR 0x%08X", uint(code))
 	}
 	if text, ok := words[uint(code)]; ok {
-		return fmt.Sprintf("%s (%s)", text, name)
+		name = fmt.Sprintf("%s (%s)", text, name)
 	}
-	return name
+	return strings.ReplaceAll(err.Error(), code.Error(), name) // what else there is to say stays
 }
 
 var words = map[uint]string{

@@ -242,6 +242,9 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 		return p.openEC(ctx, wrapped)
 	}
 	t := p.token
+	if !p.private.decrypt && !p.private.unwrap {
+		return nil, t.fail(op, ErrUnsupported, errors.New("the pair must not decrypt or unwrap (CKA_DECRYPT, CKA_UNWRAP)"))
+	}
 	var value []byte
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
 		if p.private.decrypt && t.info.Can.DecryptRSA {
