@@ -169,3 +169,19 @@ func TestECPairThatMustNotSign(t *testing.T) {
 	_, err = again.Sign(nil, digest[:], crypto.SHA256)
 	want(t, err, ErrUnsupported, "CKA_SIGN")
 }
+
+// A pair on a curve that blobs cannot be wrapped to is not taken for a planted one.
+func TestECPairOnAnotherCurve(t *testing.T) {
+	st := newToken(t)
+	tok := open(t, st)
+	r := openRaw(t, st)
+	both := []*pkcs11.Attribute{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_ID, []byte{1}), attr(pkcs11.CKA_LABEL, "koblitz")}
+	_, _, err := r.GenerateKeyPair(r.session, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil),
+		append(both[:3:3], attr(pkcs11.CKA_EC_PARAMS, []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a})), // secp256k1
+		append(both[:3:3], attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_SENSITIVE, true), attr(pkcs11.CKA_EXTRACTABLE, false), attr(pkcs11.CKA_SIGN, true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tok.KeyPair(background, PairName{Label: "koblitz"})
+	want(t, err, ErrUnsupported, "none of P-256, P-384 and P-521")
+}

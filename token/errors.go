@@ -14,7 +14,7 @@ import (
 var (
 	ErrModule      = errors.New("not a usable PKCS #11 module")
 	ErrNotFound    = errors.New("no such token")
-	ErrAmbiguous   = errors.New("more than one token matches")
+	ErrAmbiguous   = errors.New("more than one matches")
 	ErrPIN         = errors.New("PIN refused")
 	ErrPINLocked   = errors.New("PIN locked")
 	ErrFinalTry    = errors.New("one PIN try left")

@@ -206,6 +206,7 @@ func (p *KeyPair) read(ctx context.Context) error {
 		for _, kind := range []uint{
 			pkcs11.CKA_ID, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE,
 			pkcs11.CKA_SIGN, pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_ALWAYS_AUTHENTICATE,
+			pkcs11.CKA_EC_PARAMS,
 		} {
 			value, err := t.optional(s, p.private.handle, kind)
 			if err != nil {
@@ -221,6 +222,9 @@ func (p *KeyPair) read(ctx context.Context) error {
 		p.private.kind = pkcs11.CKK_RSA
 		if bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC).Value) {
 			p.private.kind = pkcs11.CKK_EC
+			if params := values[pkcs11.CKA_EC_PARAMS]; len(params) > 0 && !knownCurve(params) {
+				return t.fail("look at the key exchange pair", ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
+			}
 		}
 		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)
 		p.private.unwrap, p.private.derive = yes(pkcs11.CKA_UNWRAP), yes(pkcs11.CKA_DERIVE)

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdh"
@@ -15,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 	"golang.org/x/crypto/cryptobyte"
@@ -139,17 +141,28 @@ func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (
 	return nil, nil
 }
 
-// curves are the ones of FIPS 186-5 whose keys blobs can be wrapped to.
-var curves = []struct {
+// curve is one on which key exchange pairs can be.
+type curve struct {
 	curve elliptic.Curve
 	ecdh  ecdh.Curve
 	oid   asn1.ObjectIdentifier // RFC 5480 §2.1.1.1
 	hash  crypto.Hash           // of signature and key derivation, RFC 5753 §2.1.1
 	kdf   uint                  // the same, for C_DeriveKey
-}{
+}
+
+// curves are the ones of FIPS 186-5 whose keys blobs can be wrapped to.
+var curves = []curve{
 	{elliptic.P256(), ecdh.P256(), asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, crypto.SHA256, pkcs11.CKD_SHA256_KDF},
 	{elliptic.P384(), ecdh.P384(), asn1.ObjectIdentifier{1, 3, 132, 0, 34}, crypto.SHA384, pkcs11.CKD_SHA384_KDF},
 	{elliptic.P521(), ecdh.P521(), asn1.ObjectIdentifier{1, 3, 132, 0, 35}, crypto.SHA512, pkcs11.CKD_SHA512_KDF},
+}
+
+// knownCurve says whether CKA_EC_PARAMS names one of them.
+func knownCurve(params []byte) bool {
+	return slices.ContainsFunc(curves, func(c curve) bool {
+		der, err := asn1.Marshal(c.oid)
+		return err == nil && bytes.Equal(der, params)
+	})
 }
 
 // ecPublic reads CKA_EC_PARAMS, a named curve, and CKA_EC_POINT, an uncompressed

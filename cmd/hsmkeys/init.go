@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -79,10 +80,10 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 		if c.Bool("json") {
 			return printJSON(asJSON(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
 		}
-		return printLine("key exchange pair %s, id %x\n"+
+		return printLine("key exchange pair %s, id %x%s\n"+
 			"fingerprint SHA-256 %s\n"+
 			"give its certificate to who is to name it, and tell the fingerprint on another way: hsmkeys certificate > new.pem",
-			printable(pair.Label()), pair.ID(), fingerprint(certificate))
+			labelOf(pair), pair.ID(), howToName(pair), fingerprint(certificate))
 	})
 }
 
@@ -146,8 +147,28 @@ func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "pinned": k.State().Where,
 		})
 	}
-	return printLine("key exchange pair %s, id %x\n"+
+	return printLine("key exchange pair %s, id %x%s\n"+
 		"keyring %s founded in %s, list of members 1 pinned on %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
-		printable(pair.Label()), pair.ID(), k.ID(), store, k.State().Where)
+		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store, k.State().Where)
+}
+
+// labelOf is the label of a pair, which one that somebody else has made may not have.
+func labelOf(pair *token.KeyPair) string {
+	if pair.Label() == "" {
+		return "without a label"
+	}
+	return printable(pair.Label())
+}
+
+// howToName tells how a pair that is not found by our own label is named.
+func howToName(pair *token.KeyPair) string {
+	if pair.Label() == defaultLabel || len(pair.ID()) == 0 {
+		return ""
+	}
+	var escaped strings.Builder
+	for _, b := range pair.ID() {
+		fmt.Fprintf(&escaped, "%%%02x", b)
+	}
+	return fmt.Sprintf("; where the token has others, name it with --token 'pkcs11:id=%s'", &escaped)
 }
