@@ -35,11 +35,14 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	if err != nil {
 		return nil, err
 	}
-	content, err := c.marshal()
+	if c.Derivation != nil && d.CheckValue == nil {
+		return nil, fmt.Errorf("key %q: a derived key needs a check value, or no wrong password is noticed", d.Name)
+	}
+	profile, content, err := c.marshalAs()
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(keyBlob, content, []attribute{{oidKeyDescriptor, descriptor}}, signer, scheme, signingTime)
+	der, err := signContent(profile, content, []attribute{{oidKeyDescriptor, descriptor}}, signer, scheme, signingTime)
 	if err != nil {
 		return nil, err
 	}
@@ -54,19 +57,42 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	return b, nil
 }
 
-// An Unverified is a key blob as it came from storage. Anybody can have made
-// it.
-type Unverified struct{ unverified }
+// of gives the profile of another content under the same attributes.
+func (p profile) of(what string, contentType asn1.ObjectIdentifier) profile {
+	p.what, p.contentType = what, contentType
+	return p
+}
+
+// marshalAs gives the content, and the profile it is signed under.
+func (c Content) marshalAs() (profile, []byte, error) {
+	if c.Derivation != nil {
+		content, err := c.marshalDerived()
+		return derived, content, err
+	}
+	content, err := c.marshal()
+	return keyBlob, content, err
+}
+
+// An Unverified is a key blob, or a derivation record, as it came from storage.
+// Anybody can have made it.
+type Unverified struct {
+	unverified
+	profile profile
+}
 
 // Parse reads the outer structure of a key blob, strictly. Nothing that it
 // contains is known to be true before [Unverified.Verify]. The error is an
 // [ErrMalformed], [ErrTooLarge] or [ErrUnsupported].
 func Parse(der []byte) (*Unverified, error) {
-	u, err := parseObject(keyBlob, der)
+	p := keyBlob
+	if len(der) <= MaxSize && isDerived(der) {
+		p = derived
+	}
+	u, err := parseObject(p, der)
 	if err != nil {
 		return nil, err
 	}
-	return &Unverified{u}, nil
+	return &Unverified{u, p}, nil
 }
 
 // Verify checks, in this order: the signer is one of trusted; algorithms fit
@@ -77,7 +103,7 @@ func Parse(der []byte) (*Unverified, error) {
 // The error is an [ErrUntrusted], [ErrSignature] or [ErrMisplaced], or one of
 // those of [Parse] where the signer itself made what we cannot accept.
 func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error) {
-	v, err := u.verify(keyBlob, trusted)
+	v, err := u.verify(u.profile, trusted)
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +114,16 @@ func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error)
 	if d.Place() != at {
 		return nil, fmt.Errorf("%w: key blob signed as %v, found as %v", ErrMisplaced, d.Place(), at)
 	}
-	c, err := parseContent(u.signed.content)
+	parse := parseContent
+	if u.profile.contentType.Equal(oidDerivationRecord) {
+		parse = parseDerived
+	}
+	c, err := parse(u.signed.content)
 	if err != nil {
-		return nil, fmt.Errorf("key blob: %w", err)
+		return nil, fmt.Errorf("%s: %w", u.profile.what, err)
+	}
+	if c.Derivation != nil && d.CheckValue == nil {
+		return nil, fmt.Errorf("%w: derivation record %v without a check value", ErrMalformed, at)
 	}
 	if err := d.Purpose.fits(c.Algorithm); err != nil {
 		return nil, fmt.Errorf("%w: key blob %v: %w", ErrMalformed, at, err)
@@ -115,6 +148,15 @@ func (b *Blob) Descriptor() Descriptor {
 
 // Algorithm gives the session key's algorithm.
 func (b *Blob) Algorithm() Algorithm { return b.content.Algorithm }
+
+// Derivation gives how the key is made from a password; false for a key that is
+// wrapped to recipients.
+func (b *Blob) Derivation() (Derivation, bool) {
+	if b.content.Derivation == nil {
+		return Derivation{}, false
+	}
+	return *b.content.Derivation, true
+}
 
 // Recipients gives all holders, in the order of the encoding.
 func (b *Blob) Recipients() []Recipient {

@@ -12,15 +12,23 @@ import (
 // MaxRecipients is the highest number of holders of a key.
 const MaxRecipients = 64
 
-// Content is the session key: what it is, and for whom it is wrapped.
+// Content is the session key: what it is, and for whom it is wrapped, or how it is
+// made from a password.
 type Content struct {
 	Algorithm  Algorithm
 	Recipients []Recipient // 1..MaxRecipients, each subject key identifier once
+	Derivation *Derivation // in place of Recipients
 }
 
 func (c Content) validate() error {
 	if !c.Algorithm.valid() {
 		return fmt.Errorf("unknown algorithm %d", int(c.Algorithm))
+	}
+	if c.Derivation != nil {
+		if len(c.Recipients) > 0 {
+			return fmt.Errorf("a derived key has no recipients")
+		}
+		return c.Derivation.validate()
 	}
 	if n := len(c.Recipients); n < 1 || n > MaxRecipients {
 		return fmt.Errorf("%d recipients, not 1 to %d", n, MaxRecipients)

@@ -38,7 +38,7 @@ func example(name string) string { return filepath.Join("testdata", "example-"+n
 // exampleContent is for the signer and a backup authority with an EC key,
 // whose ephemeral key is P-256's base point.
 func exampleContent(signer []byte) Content {
-	return Content{AES256, []Recipient{
+	return Content{Algorithm: AES256, Recipients: []Recipient{
 		transport(signer, crypto.SHA256),
 		{SubjectKeyID: bytes.Repeat([]byte{0x0b}, 20), Agreement: &KeyAgreement{must(ecdh.P256().NewPublicKey(basePoint)), bytes.Repeat([]byte{0xa2}, 40)}},
 	}}

@@ -82,7 +82,7 @@ func agreement(subjectKeyID []byte, curve ecdh.Curve, a Algorithm) Recipient {
 
 // holders is a content for one RSA and one EC holder.
 func holders(owner crypto.Signer) Content {
-	return Content{AES256, []Recipient{
+	return Content{Algorithm: AES256, Recipients: []Recipient{
 		transport(keyID(owner), crypto.SHA256),
 		agreement(bytes.Repeat([]byte{0x0b}, 20), ecdh.P256(), AES256),
 	}}

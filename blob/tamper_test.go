@@ -220,8 +220,8 @@ func TestAStrangersBlobIsRefused(t *testing.T) {
 func TestAChangedListOfRecipientsIsRefused(t *testing.T) {
 	t.Parallel()
 	key := ownerRSA()
-	one := Content{AES256, []Recipient{transport(keyID(key), crypto.SHA256)}}
-	two := Content{AES256, append(one.Recipients, agreement(bytes.Repeat([]byte{9}, 20), ecdh.P256(), AES256))}
+	one := Content{Algorithm: AES256, Recipients: []Recipient{transport(keyID(key), crypto.SHA256)}}
+	two := Content{Algorithm: AES256, Recipients: append(one.Recipients, agreement(bytes.Repeat([]byte{9}, 20), ecdh.P256(), AES256))}
 	for name, contents := range map[string][2]Content{"added": {one, two}, "removed": {two, one}} {
 		t.Run(name, func(t *testing.T) {
 			u, err := Parse(mustSign(t, payroll(), contents[0], key, RSAPSS))
