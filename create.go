@@ -17,36 +17,55 @@ import (
 // Purpose 0 is the usual one for the algorithm: [blob.WrapKeys] for AES, which
 // is what files are encrypted under, [blob.Authenticate] for HMAC.
 func (k *Keyring) Create(ctx context.Context, name string, algorithm blob.Algorithm, purpose blob.Purpose) (Entry, error) {
+	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
+		return k.make(ctx, d, algorithm)
+	})
+}
+
+// usualPurpose is what purpose 0 stands for.
+func usualPurpose(purpose blob.Purpose, algorithm blob.Algorithm) blob.Purpose {
+	switch {
+	case purpose != 0:
+		return purpose
+	case algorithm.IsHMAC():
+		return blob.Authenticate
+	}
+	return blob.WrapKeys
+}
+
+// create makes the first version of a key, in whatever way.
+func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(context.Context, blob.Descriptor) (*blob.Blob, error)) (Entry, error) {
 	if err := k.mustOwn("create a key"); err != nil {
 		return Entry{}, err
 	}
-	taken := hint(fmt.Errorf("create key %q: %w", name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
-	switch all, err := k.list(ctx, name); { // before the token makes a key for nothing
+	taken := hint(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
+	switch all, err := k.list(ctx, d.Name); { // before a key is made for nothing
 	case err != nil:
 		return Entry{}, err
 	case len(all) > 0:
 		return Entry{}, taken
 	}
-	if purpose == 0 {
-		purpose = blob.WrapKeys
-		if algorithm.IsHMAC() {
-			purpose = blob.Authenticate
-		}
-	}
-	b, err := k.make(ctx, blob.Descriptor{Name: name, Version: 1, Purpose: purpose}, algorithm)
+	d.Version = 1
+	b, err := make(ctx, d)
 	if errors.Is(err, blob.ErrExists) { // somebody was faster
 		return Entry{}, taken
 	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("create key %q: %w", name, err)
+		return Entry{}, fmt.Errorf("create key %q: %w", d.Name, err)
 	}
 	return k.entry(b), nil
 }
 
 // Rotate makes the next version of a key: a new session key with the algorithm
-// and purpose of the newest version. When others rotate the same key at the same
-// time, each gets a version of its own.
+// and purpose of the newest version; for a key from a password, with the same
+// password and a new salt. When others rotate the same key at the same time, each
+// gets a version of its own.
 func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
+	return k.rotate(ctx, name, nil)
+}
+
+// rotate is Rotate with a new password, or nil.
+func (k *Keyring) rotate(ctx context.Context, name string, password []byte) (Entry, error) {
 	if err := k.mustOwn("rotate a key"); err != nil {
 		return Entry{}, err
 	}
@@ -56,10 +75,11 @@ func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
 			return Entry{}, err
 		}
 		digest := newest.Digest()
-		b, err := k.make(ctx, blob.Descriptor{
+		d := blob.Descriptor{
 			Name: name, Version: newest.Descriptor().Version + 1,
 			Purpose: newest.Descriptor().Purpose, Replaces: digest[:],
-		}, newest.Algorithm())
+		}
+		b, err := k.makeLike(ctx, d, newest, password)
 		if errors.Is(err, blob.ErrExists) {
 			continue // that version was taken meanwhile; the next one is free
 		}
@@ -68,6 +88,18 @@ func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
 		}
 		return k.entry(b), nil
 	}
+}
+
+// makeLike makes a key of the kind of another one.
+func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, model *blob.Blob, password []byte) (*blob.Blob, error) {
+	derivation, ok := model.Derivation()
+	switch {
+	case ok:
+		return k.deriveLike(ctx, d, model, derivation.KDF, password)
+	case password != nil:
+		return nil, fmt.Errorf("the key is a stored one, not from a password: %w", ErrDerivation)
+	}
+	return k.make(ctx, d, model.Algorithm())
 }
 
 // make stores a new session key as the first revision of what the descriptor says. A
@@ -106,6 +138,11 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 		}
 		content.Recipients = append(content.Recipients, r)
 	}
+	return k.put(ctx, d, content)
+}
+
+// put signs a blob and stores it.
+func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Content) (*blob.Blob, error) {
 	b, err := blob.Sign(d, content, k.pair.Signing(), scheme(k.pair), time.Now())
 	if err != nil {
 		return nil, err

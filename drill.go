@@ -22,6 +22,10 @@ type Coverage struct {
 	Holders []Stake       `json:"holders"`
 	Keys    []KeyCoverage `json:"keys"`
 	Lost    int           `json:"lost"` // keys that one single loss would take, or that do not verify
+
+	// PasswordOnly counts the keys that no token has: who forgets the password loses
+	// them, and no backup authority can help.
+	PasswordOnly int `json:"password_only"`
 }
 
 // Stake is what depends on one member.
@@ -40,8 +44,11 @@ type KeyCoverage struct {
 	Version  int    `json:"version"`
 	Revision int    `json:"revision"`
 	Cells    []Cell `json:"cells"`
-	Lost     bool   `json:"lost"`            // with the one member who can open it, or already
-	Error    string `json:"error,omitempty"` // it does not verify, so nobody opens it
+	Lost     bool   `json:"lost"` // with the one member who can open it, or already
+
+	PasswordOnly bool `json:"password_only,omitempty"` // it comes from a password: no member can open it
+
+	Error string `json:"error,omitempty"` // it does not verify, so nobody opens it
 }
 
 // Cell is one version of a key against one member.
@@ -88,6 +95,10 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 func coverageOf(b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
 	d := b.Descriptor()
 	key := KeyCoverage{Name: d.Name, Version: d.Version, Revision: d.Revision}
+	if isDerived(b) {
+		key.Cells, key.PasswordOnly = make([]Cell, len(members)), true
+		return key
+	}
 	opens := 0
 	for i, m := range members {
 		var cell Cell
@@ -106,6 +117,9 @@ func (c *Coverage) count() {
 	for _, key := range c.Keys {
 		if key.Lost {
 			c.Lost++
+		}
+		if key.PasswordOnly {
+			c.PasswordOnly++
 		}
 		for i, cell := range key.Cells {
 			s := &c.Holders[i]
@@ -236,6 +250,9 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time
 	r := Result{Ref: ref, Entry: k.entry(b), blob: b}
 	if when, ok := done[b.Digest()]; ok && when.After(since) {
 		return r
+	}
+	if isDerived(b) {
+		return r // there is nothing that a token could prove
 	}
 	wrapped, err := k.ours(b)
 	if err == nil {

@@ -24,6 +24,7 @@ type Entry struct {
 	Signer     Holder    `json:"signer,omitzero"`
 	Why        string    `json:"why,omitempty"` // this revision was made
 	Holders    []Holder  `json:"holders,omitempty"`
+	Password   string    `json:"password,omitempty"`  // how the key is made from one, in place of Holders
 	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
 	Keyring    string    `json:"keyring,omitempty"`
 	Digest     string    `json:"sha256,omitempty"` // of the blob
@@ -47,6 +48,9 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
 		Signer: k.signedBy(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
+	}
+	if how, ok := b.Derivation(); ok {
+		e.Password = how.String()
 	}
 	for _, r := range b.Recipients() {
 		h := k.holder(r.SubjectKeyID)

@@ -198,7 +198,7 @@ func (s *sourceReader) classify(err error) error {
 	switch {
 	case s.err != nil:
 		return fmt.Errorf("read the file: %w", s.err)
-	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, blob.ErrNotFound), errors.As(err, new(*token.Error)),
+	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, blob.ErrNotFound), errors.Is(err, ErrPassword), errors.As(err, new(*token.Error)),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	default:

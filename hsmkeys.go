@@ -54,6 +54,8 @@ type Keyring struct {
 
 	self   []byte // the pair's subject key identifier, nil without a token
 	signer []byte // that of the key that signs for the pair
+
+	ask PasswordFunc // nil where nobody can be asked
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's

@@ -1,6 +1,7 @@
 package hsmkeys
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -16,14 +17,23 @@ type Key struct {
 	id blob.ID
 }
 
-// Open verifies a key's blob and unwraps the key in the token, in that order. The
-// caller closes it.
+// Open verifies a key's blob and unwraps the key in the token, in that order; a key
+// from a password is computed, see [Keyring.Passwords]. The caller closes it.
 func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
-	b, wrapped, err := k.wrapped(ctx, ref)
+	b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	session, err := k.pair.Unwrap(ctx, specOf(b), wrapped)
+	var session token.SessionKey
+	err = k.with(ctx, b,
+		func(wrapped token.Wrapped) (err error) {
+			session, err = k.pair.Unwrap(ctx, specOf(b), wrapped)
+			return err
+		},
+		func(value []byte) (err error) {
+			session, err = k.pair.Use(ctx, specOf(b), value)
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("open key %q: %w", ref, err)
 	}
@@ -34,12 +44,15 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 // PKCS #11 applications. The object is sensitive and not extractable; its CKA_ID
 // is the key id; it may do what the key's purpose says and nothing else.
 func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
-	b, wrapped, err := k.wrapped(ctx, ref)
+	b, err := k.verified(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
 	id := b.Descriptor().KeyID
-	if err := k.pair.Load(ctx, specOf(b), wrapped, label, id[:]); err != nil {
+	err = k.with(ctx, b,
+		func(wrapped token.Wrapped) error { return k.pair.Load(ctx, specOf(b), wrapped, label, id[:]) },
+		func(value []byte) error { return k.pair.LoadValue(ctx, specOf(b), value, label, id[:]) })
+	if err != nil {
 		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
 	}
 	return k.entry(b), nil
@@ -48,34 +61,53 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 // Reveal verifies a key and gives its value, for a program that must have it. The
 // caller overwrites it after use.
 func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
-	b, wrapped, err := k.wrapped(ctx, ref)
+	b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	value, err := k.pair.Reveal(ctx, specOf(b), wrapped)
+	var value []byte
+	err = k.with(ctx, b,
+		func(wrapped token.Wrapped) (err error) {
+			value, err = k.pair.Reveal(ctx, specOf(b), wrapped)
+			return err
+		},
+		func(computed []byte) error {
+			value = bytes.Clone(computed)
+			return nil
+		})
 	if err != nil {
 		return nil, fmt.Errorf("reveal key %q: %w", ref, err)
 	}
 	return value, nil
 }
 
-// wrapped gives a verified blob and what in it is wrapped to the token's pair.
-func (k *Keyring) wrapped(ctx context.Context, ref Ref) (*blob.Blob, token.Wrapped, error) {
+// verified gives the newest blob of a key, for use with the token.
+func (k *Keyring) verified(ctx context.Context, ref Ref) (*blob.Blob, error) {
 	if k.token == nil {
-		return nil, token.Wrapped{}, errNoToken
+		return nil, errNoToken
 	}
-	b, err := k.loadRef(ctx, ref)
-	if err != nil {
-		return nil, token.Wrapped{}, err
+	return k.loadRef(ctx, ref)
+}
+
+// with gives a verified key to one of two functions: as it is wrapped to the token's
+// pair, or where it comes from a password its value, which is overwritten then.
+func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(token.Wrapped) error, value func([]byte) error) error {
+	if isDerived(b) {
+		computed, err := k.value(ctx, b)
+		if err != nil {
+			return err
+		}
+		defer clear(computed)
+		return value(computed)
 	}
-	wrapped, err := k.ours(b)
+	w, err := k.ours(b)
 	if err == nil && b.Descriptor().Recovery != nil {
-		err = k.checkKey(ctx, b, wrapped)
+		err = k.checkKey(ctx, b, w)
 	}
 	if err != nil {
-		return nil, token.Wrapped{}, fmt.Errorf("key %q: %w", ref, err)
+		return err
 	}
-	return b, wrapped, nil
+	return wrapped(w)
 }
 
 // checkKey finds out whether the key in a blob has the check value that the blob

@@ -123,6 +123,8 @@ func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(str
 // sameKey says whether two blobs say that they hold the same key.
 func sameKey(a, b *blob.Blob) bool {
 	d, e := a.Descriptor(), b.Descriptor()
+	madeA, _ := a.Derivation()
+	madeB, _ := b.Derivation()
 	return d.KeyID == e.KeyID && d.Created.Equal(e.Created) && d.Purpose == e.Purpose &&
-		a.Algorithm() == b.Algorithm() && slices.Equal(d.CheckValue, e.CheckValue)
+		a.Algorithm() == b.Algorithm() && isDerived(a) == isDerived(b) && madeA == madeB && slices.Equal(d.CheckValue, e.CheckValue)
 }

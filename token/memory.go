@@ -8,7 +8,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
 	"fmt"
 	"sync"
 
@@ -144,19 +143,8 @@ func (k *memoryKey) MAC(ctx context.Context, message []byte) (mac []byte, err er
 
 func (k *memoryKey) CheckValue(ctx context.Context) (check []byte, err error) {
 	err = k.use(ctx, "compute the key check value", func(value []byte) error {
-		if k.spec.Use == Authenticate {
-			sum := sha1.Sum(value)
-			check = sum[:checkValueSize]
-			return nil
-		}
-		block, err := aes.NewCipher(value)
-		if err != nil {
-			return err
-		}
-		zeros := make([]byte, aes.BlockSize)
-		block.Encrypt(zeros, zeros)
-		check = zeros[:checkValueSize]
-		return nil
+		check, err = CheckValue(k.spec, value)
+		return err
 	})
 	return check, err
 }

@@ -83,42 +83,17 @@ func asTransit(key *memoryKey, err error) (Transit, error) {
 // label or id is there. Where session keys pass through memory the token is given the
 // value (C_CreateObject), if it takes any.
 func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte) error {
-	const op = "load the session key"
-	if label == "" || len(id) == 0 {
-		return p.token.fail(op, ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	if err := p.free(ctx, label, id); err != nil {
+		return err
 	}
-	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
-		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))
-		if err != nil {
-			return err
-		}
-		if len(found) > 0 {
-			return p.token.fail(fmt.Sprintf("load the session key as %q", label), ErrExists, nil)
-		}
-	}
-	look := func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		return p.token.checkProtected(s, handle, spec)
-	}
-	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), look)
+	})
 	if err != nil || inMemory == nil {
 		return err
 	}
 	defer inMemory.Close()
-	err = inMemory.use(ctx, op, func(value []byte) error {
-		return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
-			handle, err := p.token.ctx.CreateObject(s, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)))
-			if err != nil {
-				return err
-			}
-			return p.token.lookOrDestroy(s, handle, look)
-		})
-	})
-	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
-		var e *Error
-		errors.As(err, &e)
-		return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported, Err: e.Err, hint: "this token keeps no session keys; load works with tokens that do"}
-	}
-	return err
+	return inMemory.use(ctx, opLoad, func(value []byte) error { return p.store(ctx, spec, value, label, id) })
 }
 
 // Reveal unwraps a session key and reads its value. The caller overwrites it

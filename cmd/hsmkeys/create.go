@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -12,6 +14,8 @@ func createCommand() *cli.Command {
 		Name: "create", Usage: "make a session key, wrapped, signed and stored", ArgsUsage: "NAME",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "algorithm", Value: "aes256", Usage: "aes128, aes192, aes256, hmac-sha256, hmac-sha384 or hmac-sha512"},
+			&cli.BoolFlag{Name: "from-password", Usage: "make the key from a password: nothing secret is stored, and no backup authority can help"},
+			&cli.StringFlag{Name: "kdf", Value: "scrypt", Usage: "with --from-password: scrypt or pbkdf2"},
 			&cli.StringFlag{Name: "purpose", Usage: "wrap, for files; encrypt or mac, for other applications (hsmkeys load)", DefaultText: "wrap, or mac for hmac"},
 		},
 		Action: func(c *cli.Context) error {
@@ -32,7 +36,17 @@ func createCommand() *cli.Command {
 					return usage("a key for %s cannot have the purpose %q", algorithm, purpose)
 				}
 			}
+			kdf, err := blob.ParseKDF(c.String("kdf"))
+			if err != nil {
+				return usage("--kdf: %v", err)
+			}
+			if c.IsSet("kdf") && !c.Bool("from-password") {
+				return usage("--kdf goes with --from-password")
+			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				if c.Bool("from-password") {
+					return createFromPassword(c, k, name, algorithm, purpose, kdf)
+				}
 				e, err := k.Create(c.Context, name, algorithm, purpose)
 				if err != nil {
 					return err
@@ -42,6 +56,28 @@ func createCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorithm blob.Algorithm, purpose blob.Purpose, kdf blob.KDF) error {
+	if _, err := k.Show(c.Context, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks of a password for nothing
+		return fmt.Errorf("create key %q: %w", name, blob.ErrExists)
+	}
+	password, err := newPassword(c, name)
+	if err != nil {
+		return err
+	}
+	defer clear(password)
+	e, err := k.CreateFromPassword(c.Context, name, algorithm, purpose, kdf, password)
+	if err != nil {
+		return err
+	}
+	notePassword()
+	return printMade(c, e)
+}
+
+// notePassword says what it means that nothing is stored.
+func notePassword() {
+	note("the key is in the password alone: no backup authority can help who forgets it, and who has the store can try passwords at leisure")
 }
 
 // noteAlone says what it means that there is no backup authority.
@@ -63,21 +99,46 @@ func noteAlone(k *hsmkeys.Keyring) {
 func rotateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "NAME",
+		Description: "A key from a password gets a new salt; with --new-password a new password too.",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"}},
 		Action: func(c *cli.Context) error {
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				e, err := k.Rotate(c.Context, name)
+				e, err := rotate(c, k, name)
 				if err != nil {
 					return err
 				}
-				noteAlone(k)
+				if e.Password != "" {
+					notePassword()
+				} else {
+					noteAlone(k)
+				}
 				return printMade(c, e)
 			})
 		},
 	}
+}
+
+func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, error) {
+	if !c.Bool("new-password") {
+		return k.Rotate(c.Context, name)
+	}
+	e, err := k.Show(c.Context, hsmkeys.Ref{Name: name})
+	if err != nil {
+		return e, err
+	}
+	if e.Password == "" {
+		return e, usage("key %q is stored, and has no password", name)
+	}
+	password, err := newPassword(c, name)
+	if err != nil {
+		return e, err
+	}
+	defer clear(password)
+	return k.RotatePassword(c.Context, name, password)
 }
 
 func printMade(c *cli.Context, e hsmkeys.Entry) error {

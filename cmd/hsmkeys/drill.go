@@ -159,8 +159,16 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	if len(coverage.Keys) == 0 {
 		rows = nil
 	}
-	if err := table(rows); err != nil || proof == nil {
+	if err := table(rows); err != nil {
 		return err
+	}
+	if n := coverage.PasswordOnly; n > 0 {
+		if err := printLine("\n%s from a password only: no token and no backup authority has them", plural(n, "key is", "keys are")); err != nil {
+			return err
+		}
+	}
+	if proof == nil {
+		return nil
 	}
 	return proof.print(c, "\nproven", "proven before")
 }
@@ -170,6 +178,8 @@ func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	switch {
 	case key.Error != "":
 		return "does not verify"
+	case key.PasswordOnly:
+		return "password only"
 	case !cell.Opens:
 		return "-"
 	case key.Lost:

@@ -25,6 +25,8 @@ var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
 		switch {
 		case key.Error != "":
 			return "broken"
+		case key.PasswordOnly:
+			return "password"
 		case !cell.Opens:
 			return "none"
 		case key.Lost:

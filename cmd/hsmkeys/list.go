@@ -49,6 +49,9 @@ func printEntries(c *cli.Context, entries []hsmkeys.Entry) error {
 		for _, h := range e.Holders {
 			holders = append(holders, printable(h.Label))
 		}
+		if e.Password != "" {
+			holders = []string{"(password only)"}
+		}
 		rows = append(rows, []string{e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Algorithm, e.Purpose, when(e.Created), strings.Join(holders, ", ")})
 	}
 	return table(rows)

@@ -74,6 +74,9 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		{"created", when(e.Created)},
 		{"signed", fmt.Sprintf("%s by %s, %s (%s)", when(e.Signed), printable(e.Signer.Label), e.Signature, printable(e.Why))},
 	}
+	if e.Password != "" {
+		rows = append(rows, []string{"from a password", e.Password}, []string{"", "no backup authority can help: the key is in the password alone"})
+	}
 	for i, h := range e.Holders {
 		title := "holders"
 		if i > 0 {

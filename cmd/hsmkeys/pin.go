@@ -30,9 +30,13 @@ func readUserPIN(ctx context.Context, option string, sel token.Selector, what st
 	return readPIN(ctx, pinSource(option, sel), what, ask)
 }
 
-// readPIN takes a PIN from where the user said: prompt, env:NAME, file:PATH or
-// exec:COMMAND.
 func readPIN(ctx context.Context, source, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
+	return readSecret(ctx, "pin-source", source, what, ask)
+}
+
+// readSecret takes a PIN or a password from where the user said, with which option:
+// prompt, env:NAME, file:PATH or exec:COMMAND.
+func readSecret(ctx context.Context, option, source, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
 	kind, name, _ := strings.Cut(source, ":")
 	switch {
 	case source == "" || source == "prompt":
@@ -44,36 +48,36 @@ func readPIN(ctx context.Context, source, what string, ask func(context.Context,
 		}
 		return []byte(pin), nil
 	case kind == "file" && name != "":
-		return readPINFile(name)
+		return readSecretFile(name)
 	case kind == "exec" && strings.TrimSpace(name) != "":
 		pin, err := runPINCommand(ctx, name)
 		if err != nil {
 			// Not which command: it may have a secret in it.
-			return nil, fmt.Errorf("%s: the command of the PIN source: %w", what, err)
+			return nil, fmt.Errorf("%s: the command of --%s: %w", what, option, err)
 		}
 		return pin, nil
 	default:
-		return nil, usage("--pin-source is prompt, env:NAME, file:PATH or exec:COMMAND")
+		return nil, usage("--%s is prompt, env:NAME, file:PATH or exec:COMMAND", option)
 	}
 }
 
-func readPINFile(path string) ([]byte, error) {
+func readSecretFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the PIN: %w", err)
+		return nil, fmt.Errorf("read the secret: %w", err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(os.Stderr, "hsmkeys: warning: others can read the PIN in %q; chmod 600 it\n", path)
+		fmt.Fprintf(os.Stderr, "hsmkeys: warning: others can read the secret in %q; chmod 600 it\n", path)
 	}
 	all, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the PIN: %w", err)
+		return nil, fmt.Errorf("read the secret: %w", err)
 	}
 	pin := bytes.TrimRight(all, "\r\n")
 	if len(pin) == 0 || len(all) > maxPIN {
 		clear(all)
-		return nil, usage("%q holds no PIN: it has one line, of at most %d bytes", path, maxPIN)
+		return nil, usage("%q holds no PIN or password: it has one line, of at most %d bytes", path, maxPIN)
 	}
 	return pin, nil
 }
@@ -119,7 +123,7 @@ func runPINCommand(ctx context.Context, command string) ([]byte, error) {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case err == nil && len(pin) == 0:
-		err = errors.New("it printed no PIN: that is the first line of its output")
+		err = errors.New("it printed nothing: the secret is the first line of its output")
 	}
 	if err != nil {
 		clear(pin)

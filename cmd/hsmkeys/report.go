@@ -21,7 +21,7 @@ const (
 	statusUsage     = 2
 	statusIntegrity = 3 // a signature, a digest or a name did not hold
 	statusNotFound  = 4
-	statusToken     = 5 // token or PIN
+	statusToken     = 5 // token, PIN or password
 )
 
 // usageError is a command line that cannot be carried out.
@@ -42,7 +42,7 @@ func status(err error) int {
 		return statusUsage
 	case errors.Is(err, blob.ErrNotFound):
 		return statusNotFound
-	case errors.As(err, new(*token.Error)), errors.Is(err, hsmkeys.ErrSigningKey):
+	case errors.As(err, new(*token.Error)), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
 		return statusToken
 	default:
 		return statusFailed

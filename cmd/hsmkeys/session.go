@@ -172,6 +172,7 @@ func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 			return err
 		}
 		notePin(k)
+		k.Passwords(password(c))
 		return f(k)
 	})
 }

@@ -1,0 +1,129 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/sha1"
+	"errors"
+	"strconv"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Session keys whose value the caller has, as it was computed from a password.
+
+// CheckValue is the check value of a session key, 3 bytes, as CKA_CHECK_VALUE is
+// defined (PKCS #11 §4.10.2): the start of an encrypted block of zeros, or of the
+// SHA-1 of a key that encrypts nothing.
+func CheckValue(spec Spec, value []byte) ([]byte, error) {
+	if spec.Use == Authenticate {
+		sum := sha1.Sum(value)
+		return sum[:checkValueSize], nil
+	}
+	block, err := aes.NewCipher(value)
+	if err != nil {
+		return nil, err
+	}
+	zeros := make([]byte, aes.BlockSize)
+	block.Encrypt(zeros, zeros)
+	return zeros[:checkValueSize], nil
+}
+
+// Use takes a session key's value into use: as a session object where the token holds
+// session keys (C_CreateObject), else in memory. With [Config.RequireToken] it is an
+// [ErrResidence], as the value was computed outside the token. The caller overwrites it.
+func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey, error) {
+	if err := p.checkValue(spec, value); err != nil {
+		return nil, err
+	}
+	where, err := p.Residence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if where == InToken {
+		key := &tokenKey{spec: spec}
+		err := p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+			p.token.objects.Store(true)
+			key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
+			return p.token.checkProtected(s, handle, spec)
+		})
+		if err == nil {
+			return key, nil
+		}
+		if !refuses(err) {
+			return nil, p.token.fail("use the session key", nil, err)
+		}
+	}
+	key, err := p.token.keepKey(spec, bytes.Clone(value))
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// LoadValue is [KeyPair.Load] for a session key whose value the caller has.
+func (p *KeyPair) LoadValue(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {
+	if err := p.checkValue(spec, value); err != nil {
+		return err
+	}
+	if err := p.free(ctx, label, id); err != nil {
+		return err
+	}
+	return p.store(ctx, spec, value, label, id)
+}
+
+// checkValue says whether a value may be used with this token at all.
+func (p *KeyPair) checkValue(spec Spec, value []byte) error {
+	if err := spec.check(); err != nil {
+		return p.token.fail("use the session key", ErrUnsupported, err)
+	}
+	if len(value) != spec.Size {
+		return p.token.fail("use the session key", ErrUnsupported, errors.New("its value has another size"))
+	}
+	if p.token.cfg.RequireToken {
+		return p.refuseMemory(errors.New("a key from a password is computed in the memory of this program"))
+	}
+	return nil
+}
+
+const opLoad = "load the session key"
+
+// free refuses the label and the id of a secret key that is on the token.
+func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
+	if label == "" || len(id) == 0 {
+		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	}
+	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
+		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return p.token.fail(opLoad+" as "+strconv.Quote(label), ErrExists, nil)
+		}
+	}
+	return nil
+}
+
+// store makes a token object of a value.
+func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {
+	err := p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		return p.token.checkProtected(s, handle, spec)
+	})
+	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
+		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}
+	}
+	return p.token.fail(opLoad, nil, err)
+}
+
+// create makes an object that passes a look, or none.
+func (p *KeyPair) create(ctx context.Context, template []*pkcs11.Attribute, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+		handle, err := p.token.ctx.CreateObject(s, template)
+		if err != nil {
+			return err
+		}
+		return p.token.lookOrDestroy(s, handle, look)
+	})
+}
