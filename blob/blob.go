@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
 	"time"
@@ -156,6 +157,29 @@ func (b *Blob) Derivation() (Derivation, bool) {
 		return Derivation{}, false
 	}
 	return *b.content.Derivation, true
+}
+
+// WithCertificate gives the same signed object with its signer's certificate put in
+// (SignedData.certificates, RFC 5652 §5.1), for tools that want to find it there. No
+// signature covers the certificate, so it is nothing that a store may hold: [Parse]
+// refuses it.
+func (b *Blob) WithCertificate(signer *x509.Certificate) ([]byte, error) {
+	id, err := SubjectKeyID(signer.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(id, b.signerKeyID) {
+		return nil, fmt.Errorf("%w: the certificate is that of %x, the signer is %x", ErrUntrusted, id, b.signerKeyID)
+	}
+	p := keyBlob
+	if b.content.Derivation != nil {
+		p = derived
+	}
+	s, err := parseSignedData(p, b.raw)
+	if err != nil {
+		return nil, err
+	}
+	return s.marshalWith(signer.Raw)
 }
 
 // Recipients gives all holders, in the order of the encoding.

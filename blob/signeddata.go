@@ -255,7 +255,11 @@ func (s *signedData) signer(trusted []crypto.PublicKey) (crypto.PublicKey, error
 	return nil, fmt.Errorf("%w: signed by %x, which is none of the %d trusted keys", ErrUntrusted, s.keyID, len(trusted))
 }
 
-func (s *signedData) marshal() ([]byte, error) {
+func (s *signedData) marshal() ([]byte, error) { return s.marshalWith(nil) }
+
+// marshalWith is marshal with a certificate put in, or with nil. Such an object is for
+// others: it is not one that [parseSignedData] takes.
+func (s *signedData) marshalWith(certificate []byte) ([]byte, error) {
 	attributes, err := s.signedAttributes(tagged(0).Constructed())
 	if err != nil {
 		return nil, err
@@ -271,6 +275,9 @@ func (s *signedData) marshal() ([]byte, error) {
 						b.AddASN1ObjectIdentifier(s.contentType)
 						b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) { b.AddASN1OctetString(s.content) })
 					})
+					if certificate != nil {
+						addOctets(b, tagged(0).Constructed(), certificate)
+					}
 					b.AddASN1(cryptobyte_asn1.SET, func(b *cryptobyte.Builder) {
 						addSequence(b, func(b *cryptobyte.Builder) {
 							b.AddASN1Int64(3)
