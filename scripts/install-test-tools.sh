@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the programs that the tests hold our output against, where they are
-# missing: openssl, GnuTLS's certtool and OpenSC's pkcs11-tool; and p11-kit, which serves
-# a token that can go away. Does nothing, and needs no rights, where they are all there
+# missing: openssl with its PKCS #11 engine, GnuTLS's certtool and OpenSC's pkcs11-tool;
+# and p11-kit, which serves a token that can go away. Does nothing, and needs no rights, where they are all there
 # already.
 set -eu
 
@@ -13,6 +13,7 @@ missing() {
 	for program in openssl certtool pkcs11-tool p11-kit; do
 		command -v "$program" >/dev/null 2>&1 || printf '%s ' "$program"
 	done
+	if ! openssl engine pkcs11 >/dev/null 2>&1; then printf 'engine-pkcs11 '; fi
 	for module in /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib64/pkcs11/p11-kit-client.so \
 		/usr/lib/pkcs11/p11-kit-client.so /opt/homebrew/lib/pkcs11/p11-kit-client.so; do
 		if [ -f "$module" ]; then return; fi
@@ -24,8 +25,8 @@ programs=$(missing)
 if [ -z "$programs" ]; then exit 0; fi
 
 say "missing: ${programs% }: installing"
-install_packages "openssl gnutls-bin opensc p11-kit p11-kit-modules" "openssl gnutls-utils opensc p11-kit p11-kit-server" \
-	"openssl gnutls-utils opensc p11-kit p11-kit-server" "openssl gnutls opensc p11-kit" "install ${programs% } by hand"
+install_packages "openssl libengine-pkcs11-openssl gnutls-bin opensc p11-kit p11-kit-modules" "openssl openssl-pkcs11 gnutls-utils opensc p11-kit p11-kit-server" \
+	"openssl libp11 gnutls-utils opensc p11-kit p11-kit-server" "openssl libp11 gnutls opensc p11-kit" "install ${programs% } by hand"
 
 programs=$(missing)
 [ -z "$programs" ] || die "installed, but still not found: ${programs% }"

@@ -50,7 +50,7 @@ func TestTheRunbook(t *testing.T) {
 		t.Helper()
 		p := newTerminal(t)
 		cmd := exec.Command("sh", "-eu", "-c", script)
-		cmd.Env = environ
+		cmd.Env, cmd.Dir = environ, "../.."
 		p.attach(cmd)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -80,6 +80,8 @@ func TestTheRunbook(t *testing.T) {
 		hsmkeys --token second init --pair-only
 		hsmkeys --token second certificate >"$MEDIUM/second.pem"`, 0)
 	run("before", commands(t, string(doc), "Before it happens"), 2)
+	run("with OpenSSL alone", commands(t, string(doc), "With OpenSSL alone"), 0)
+	run("looking at that", `test "$(hsmkeys --token office reveal payroll | od -An -v -tx1 | tr -d ' \n')" = "$(cat "$MEDIUM/payroll.hex")"`, 0)
 	lose("office")
 	run("the loss", commands(t, string(doc), "The token is lost"), 1)
 	run("looking at it", `cmp "$MEDIUM/plain.txt" "$MEDIUM/letter.txt"; grep -q 'proven</span>' "$MEDIUM/drill.html"`, 0)

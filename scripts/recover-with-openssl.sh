@@ -1,0 +1,117 @@
+#!/bin/sh
+# recover-with-openssl.sh BLOB SIGNER-CERT KEY
+#
+# Prints the session key of a key blob in hex, with nothing but openssl: for the day
+# when hsmkeys is gone. Each step can be followed by hand. docs/recovery.md says when
+# one would want this, and what it does not check.
+#
+#   BLOB         a file keys/<name>/<version>.<revision>.cms
+#   SIGNER-CERT  the certificate (PEM) of who signed it, from a place that is not the
+#                store: whoever can write to the store could have put it there
+#   KEY          the private key of a holder, a file or a pkcs11: URI. For a URI the
+#                PKCS#11 engine is used, with the module in PKCS11_MODULE_PATH; it asks
+#                for the PIN, or takes it from the URI's pin-source.
+#
+# Exit status: 0 done, 1 failed, 2 usage, 3 not genuine, 4 KEY is no holder's.
+#
+# EC keys: openssl takes the key of an AES key unwrap on its command line only, where
+# whoever is logged in to the machine can see it for a moment: use one of your own.
+set -eu
+umask 077
+LC_ALL=C
+export LC_ALL
+
+die() { # STATUS MESSAGE
+	echo "recover-with-openssl: $2" >&2
+	exit "$1"
+}
+
+[ $# -eq 3 ] || die 2 "usage: recover-with-openssl.sh BLOB SIGNER-CERT KEY"
+blob=$1 cert=$2 key=$3
+for file in "$blob" "$cert"; do
+	[ -r "$file" ] || die 2 "cannot read $file"
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+hex() { od -An -v -tx1 | tr -d ' \n'; }
+slice() { tail -c "+$(($2 + 1))" "$1" | head -c "$3"; } # FILE OFFSET LENGTH
+# Lines "OFFSET LENGTH NAME" of the elements in a DER file: where the content begins,
+# its length, and its type with the value of an OBJECT.
+elements() {
+	openssl asn1parse -inform DER -in "$1" | sed -n \
+		's/^ *\([0-9]*\):d=[0-9]* *hl= *\([0-9]*\) l= *\([0-9]*\) \(prim\|cons\): \(.*\)$/\1 \2 \3 \5/p' |
+		while read -r offset header length name; do echo "$((offset + header)) $length $name"; done
+}
+
+# 1. The signature, before anything else. Only SIGNER-CERT counts (-nointern: none that
+#    comes with the blob), and it is trusted as it is (-noverify is about its issuers).
+openssl cms -verify -inform DER -in "$blob" -certfile "$cert" -nointern -noverify -binary \
+	-out "$work/signed" 2>"$work/why" || die 3 "$blob: the signature does not verify: $(tail -n 1 "$work/why")"
+elements "$blob" >"$work/blob"
+grep OBJECT "$work/blob" | sed -n 3p | grep -q ':id-smime-ct-contentInfo$' ||
+	die 3 "$blob holds no wrapped key: it comes from a password, or is another object"
+
+# 2. What it is. The name is signed, that of the file is not: look whether it is the
+#    key that you want. (keyDescriptor, docs/format.md)
+descriptor='OBJECT *:1\.2\.840\.113556\.1\.8000\.2554\.47797\.52584\.63263\.19885\.34898\.7319848\.2394228\.1$'
+[ "$(grep -c "$descriptor" "$work/blob")" = 1 ] || die 3 "$blob has not exactly one key descriptor"
+sed -n "1,/$descriptor/d; p" "$work/blob" | sed -n 's/^.* UTF8STRING *:/key /p; s/^.* INTEGER *:/number /p' |
+	sed -n '2,4p' | tr '\n' ' ' | sed 's/^key \(.*\) number \(.*\) number \(.*\) $/\1 \2 \3/' >"$work/name"
+read -r name version revision <"$work/name" || true
+echo "genuine: key $name, version $((0x$version)), revision $((0x$revision))" >&2
+
+# 3. Which holder KEY is: the first 20 bytes of the SHA-256 of its public key's bits.
+engine=
+case $key in pkcs11:*) engine=1 ;; *) [ -r "$key" ] || die 2 "cannot read $key" ;; esac
+openssl pkey ${engine:+-engine pkcs11 -inform engine} -in "$key" -pubout -outform DER -out "$work/public" ||
+	die 1 "$key: no key could be read"
+# shellcheck disable=SC2046 # offset and length
+set -- $(elements "$work/public" | grep 'BIT STRING')
+bits=$(($1 + 1)) size=$(($2 - 1)) # behind the number of unused bits
+id=$(slice "$work/public" "$bits" "$size" | openssl dgst -sha256 -binary | head -c 20 | hex)
+
+# 4. Its entry: behind its identifier stand the algorithm (RSA) and the wrapped key,
+#    before it (EC) the sender's point and the algorithm.
+elements "$work/signed" >"$work/content"
+found=
+while read -r offset length type; do
+	case $type in
+	'BIT STRING'*) point=$offset pointlen=$length ;;
+	*dhSinglePass*) kdf=$type ;;
+	*rsaesOaep*) hash=sha1 ;;
+	*':sha256') hash=sha256 ;;
+	'cont [ 0 ]'* | 'OCTET STRING'*)
+		if [ -n "$found" ]; then
+			case $type in cont*) continue ;; esac
+			wrapped=$offset wrappedlen=$length
+			break
+		fi
+		if [ "$length" = 20 ] && [ "$(slice "$work/signed" "$offset" 20 | hex)" = "$id" ]; then found=1; fi ;;
+	esac
+done <"$work/content"
+[ -n "$found" ] || die 4 "$key: the blob is not wrapped to this key ($id)"
+slice "$work/signed" "$wrapped" "$wrappedlen" >"$work/wrapped"
+
+# 5. The session key.
+decrypt() { openssl pkeyutl ${engine:+-engine pkcs11 -keyform engine} -inkey "$key" "$@"; }
+if elements "$work/public" | grep -q ':rsaEncryption$'; then
+	# RSAES-OAEP (RFC 8017 section 7.1).
+	decrypt -decrypt -in "$work/wrapped" -out "$work/key" -pkeyopt rsa_padding_mode:oaep \
+		-pkeyopt "rsa_oaep_md:$hash" -pkeyopt "rsa_mgf1_md:$hash" || die 1 "$key: cannot decrypt"
+else
+	# ECDH with the sender's point (RFC 5753): its public key is ours with another point.
+	{ head -c "$bits" "$work/public"; slice "$work/signed" "$((point + 1))" "$((pointlen - 1))"; } >"$work/sender"
+	decrypt -derive -peerkey "$work/sender" -peerform DER -out "$work/secret" || die 1 "$key: cannot agree"
+	# The X9.63 key derivation: the hash of the secret, a counter of 1, and the DER of
+	# ECC-CMS-SharedInfo (id-aes256-wrap, 256 bits).
+	case $kdf in *sha256kdf*) hash=sha256 ;; *sha384kdf*) hash=sha384 ;; *) hash=sha512 ;; esac
+	{ cat "$work/secret"; printf '\0\0\0\001\060\025\060\013\006\011\140\206\110\001\145\003\004\001\055\242\006\004\004\0\0\001\0'; } |
+		openssl dgst "-$hash" -binary | head -c 32 >"$work/kek"
+	# AES key wrap (RFC 3394).
+	openssl enc -d -id-aes256-wrap -K "$(hex <"$work/kek")" -iv A6A6A6A6A6A6A6A6 \
+		-in "$work/wrapped" -out "$work/key" || die 1 "$key: the wrapped key does not open"
+fi
+hex <"$work/key"
+echo
