@@ -1,0 +1,318 @@
+package capi
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func privateKey(t testing.TB, name string) *rsa.PrivateKey {
+	t.Helper()
+	block, _ := pem.Decode(read(t, name))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.(*rsa.PrivateKey)
+}
+
+func openssl(t *testing.T, stdin []byte, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command("openssl", args...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("openssl %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func TestWhatOpenSSLWroteIsReadAndWrittenAgain(t *testing.T) {
+	for _, bits := range []string{"2048", "1024"} {
+		want := privateKey(t, "key"+bits+".pem")
+		blob := read(t, "private"+bits+".blob")
+		private, err := ParsePrivateKeyBlob(blob)
+		if err != nil || !private.Equal(want) {
+			t.Fatalf("%s: another private key, or %v", bits, err)
+		}
+		if again, err := MarshalPrivateKeyBlob(private); err != nil || !bytes.Equal(again, blob) {
+			t.Errorf("%s: the private key is written otherwise, or %v", bits, err)
+		}
+		blob = read(t, "public"+bits+".blob")
+		public, err := ParsePublicKeyBlob(blob)
+		if err != nil || !public.Equal(want.Public()) {
+			t.Fatalf("%s: another public key, or %v", bits, err)
+		}
+		if again, err := MarshalPublicKeyBlob(public); err != nil || !bytes.Equal(again, blob) {
+			t.Errorf("%s: the public key is written otherwise, or %v", bits, err)
+		}
+	}
+}
+
+func TestOpenSSLReadsWhatIsWritten(t *testing.T) {
+	key := privateKey(t, "key2048.pem")
+	private, err := MarshalPrivateKeyBlob(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(openssl(t, private, "rsa", "-inform", "MSBLOB"))
+	if got, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil || !key.Equal(got.(*rsa.PrivateKey)) {
+		t.Errorf("another private key, or %v", err)
+	}
+	public, err := MarshalPublicKeyBlob(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ = pem.Decode(openssl(t, public, "rsa", "-pubin", "-inform", "MSBLOB", "-pubout"))
+	if got, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil || !key.PublicKey.Equal(got) {
+		t.Errorf("another public key, or %v", err)
+	}
+}
+
+func TestASimpleBlob(t *testing.T) {
+	data := read(t, "simple.blob")
+	b, err := ParseSimpleBlob(data)
+	if err != nil || b.Algorithm != RC4 {
+		t.Fatalf("%v, %v", b.Algorithm, err)
+	}
+	key := openssl(t, b.EncryptedKey, "pkeyutl", "-decrypt", "-inkey", "testdata/key2048.pem", "-pkeyopt", "rsa_padding_mode:pkcs1")
+	if string(key) != "0123456789abcdef" {
+		t.Errorf("another key: %q", key)
+	}
+	if again, err := b.Marshal(); err != nil || !bytes.Equal(again, data) {
+		t.Errorf("written otherwise, or %v", err)
+	}
+}
+
+// The rule of CryptDeriveKey, worked out with openssl dgst.
+func TestDerivedKeysAreThoseOfOpenSSL(t *testing.T) {
+	password := []byte("password")
+	for _, hashed := range []AlgID{MD5, SHA1, SHA256} {
+		dgst := func(in []byte) []byte { return openssl(t, in, "dgst", "-"+hashed.String(), "-binary") }
+		base := dgst(password)
+		var both []byte
+		for _, pad := range []byte{0x36, 0x5c} {
+			block := bytes.Repeat([]byte{pad}, 64)
+			for i, b := range base {
+				block[i] ^= b
+			}
+			both = append(both, dgst(block)...)
+		}
+		for _, test := range []struct {
+			algorithm AlgID
+			size      int
+			padded    bool
+		}{{RC2, 5, false}, {RC2, 16, false}, {RC4, 7, false}, {DES, 8, false}, {TripleDES, 24, true}, {TripleDES112, 16, true}, {AES128, 16, true}, {AES192, 24, true}, {AES256, 32, true}} {
+			want := base
+			if test.padded && hashed != SHA256 {
+				want = both
+			}
+			got, err := DeriveKey(hashed, test.algorithm, test.size, password)
+			if err != nil || !bytes.Equal(got, want[:test.size]) {
+				t.Errorf("%v, %v: %x, %v; not %x", hashed, test.algorithm, got, err, want[:test.size])
+			}
+		}
+	}
+	// A published value: RC4 keys of 128 bits from MD5 are the MD5 of the password.
+	if got, err := DeriveKey(MD5, RC4, 16, password); err != nil || hex.EncodeToString(got) != "5f4dcc3b5aa765d61d8327deb882cf99" {
+		t.Errorf("%x, %v", got, err)
+	}
+	for _, wrong := range []struct {
+		hashed, algorithm AlgID
+		size              int
+	}{{RSAKeyX, RC4, 5}, {MD5, SHA1, 16}, {MD5, RC4, 0}, {MD5, RC4, 17}, {MD5, DES, 7}, {MD5, AES256, 16}, {0x8005, RC4, 5}} {
+		if key, err := DeriveKey(wrong.hashed, wrong.algorithm, wrong.size, password); !errors.Is(err, ErrUnsupported) || key != nil {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+}
+
+func TestBlobsThatAreRefused(t *testing.T) {
+	simple, public, private := read(t, "simple.blob"), read(t, "public2048.blob"), read(t, "private2048.blob")
+	plain, err := PlaintextKey{AES128, make([]byte, 16)}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parseSimple := func(b []byte) error { _, err := ParseSimpleBlob(b); return err }
+	parsePublic := func(b []byte) error { _, err := ParsePublicKeyBlob(b); return err }
+	parsePrivate := func(b []byte) error { _, err := ParsePrivateKeyBlob(b); return err }
+	parsePlain := func(b []byte) error { _, err := ParsePlaintextKeyBlob(b); return err }
+	at := func(data []byte, i int, value uint32) []byte {
+		out := bytes.Clone(data)
+		binary.LittleEndian.PutUint32(out[i:], value)
+		return out
+	}
+	flip := func(data []byte, i int) []byte {
+		out := bytes.Clone(data)
+		out[i] ^= 1
+		return out
+	}
+	half := 128
+	for name, test := range map[string]struct {
+		parse func([]byte) error
+		data  []byte
+		want  error
+		says  string
+	}{
+		"nothing":                           {parseSimple, nil, ErrMalformed, "bType"},
+		"a header cut":                      {parsePublic, public[:7], ErrMalformed, "aiKeyAlg"},
+		"a public key for a session key":    {parseSimple, public, ErrUnsupported, "0x06 (PUBLICKEYBLOB), not 0x01 (SIMPLEBLOB)"},
+		"a private key for a public one":    {parsePublic, private, ErrUnsupported, "PRIVATEKEYBLOB"},
+		"a type of nobody":                  {parsePrivate, append([]byte{0x77}, private[1:]...), ErrUnsupported, "0x77"},
+		"version 3":                         {parseSimple, append([]byte{1, 3}, simple[2:]...), ErrUnsupported, "bVersion is 3"},
+		"reserved is used":                  {parseSimple, append([]byte{1, 2, 1}, simple[3:]...), ErrMalformed, "reserved"},
+		"an unknown algorithm":              {parseSimple, at(simple, 4, 0x6677), ErrUnsupported, "0x6677"},
+		"a hash as the session key":         {parseSimple, at(simple, 4, uint32(MD5)), ErrUnsupported, "md5"},
+		"encrypted with a signature key":    {parseSimple, at(simple, 8, uint32(RSASign)), ErrUnsupported, "rsa-sign"},
+		"no ciphertext":                     {parseSimple, simple[:12], ErrMalformed, "0 bytes"},
+		"a ciphertext too long":             {parseSimple, append(bytes.Clone(simple), make([]byte, 2048)...), ErrMalformed, "2304 bytes"},
+		"too large":                         {parseSimple, append(bytes.Clone(simple), make([]byte, MaxSize)...), ErrMalformed, "at most"},
+		"a Diffie-Hellman key":              {parsePublic, at(public, 4, 0xaa02), ErrUnsupported, "0xaa02"},
+		"RSA2 in a public key":              {parsePublic, at(public, 8, magicPrivate), ErrMalformed, "magic"},
+		"bitlen is 2056":                    {parsePublic, at(public, 12, 2056), ErrMalformed, "modulus"},
+		"bitlen is 2040":                    {parsePublic, at(public, 12, 2040), ErrMalformed, ""},
+		"bitlen is 2047":                    {parsePublic, at(public, 12, 2047), ErrUnsupported, "bitlen"},
+		"bitlen is 4294967288":              {parsePublic, at(public, 12, 0xfffffff8), ErrUnsupported, "bitlen"},
+		"an even exponent":                  {parsePublic, at(public, 16, 65536), ErrUnsupported, "pubexp"},
+		"an even modulus":                   {parsePublic, flip(public, 20), ErrMalformed, "odd"},
+		"a byte behind":                     {parsePublic, append(bytes.Clone(public), 0), ErrMalformed, "1 bytes stand behind"},
+		"a private key cut":                 {parsePrivate, private[:len(private)-1], ErrMalformed, "privateExponent"},
+		"a prime that is no factor":         {parsePrivate, flip(private, 20+256+1), ErrMalformed, "product of the primes"},
+		"exponent1 of another key":          {parsePrivate, flip(private, 20+256+2*half), ErrMalformed, "do not fit"},
+		"a coefficient of another key":      {parsePrivate, flip(private, 20+256+4*half), ErrMalformed, "do not fit"},
+		"a private exponent of another key": {parsePrivate, flip(private, 20+256+5*half), ErrMalformed, "do not fit"},
+		"a plain key of another length":     {parsePlain, at(plain, 8, 15), ErrMalformed, "dwKeySize is 15, and 16"},
+		"a plain key too short for AES":     {parsePlain, at(plain[:27], 8, 15), ErrMalformed, "15 bytes"},
+		"a plain key of a huge size":        {parsePlain, at(plain, 8, 0xffffffff), ErrMalformed, "dwKeySize"},
+	} {
+		err := test.parse(test.data)
+		if !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestKeysThatCannotBeWritten(t *testing.T) {
+	if _, err := MarshalPublicKeyBlob(&rsa.PublicKey{N: big.NewInt(15), E: 3}); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+	if _, err := (SimpleBlob{MD5, make([]byte, 256)}).Marshal(); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+	if _, err := (PlaintextKey{DES, make([]byte, 7)}).Marshal(); !errors.Is(err, ErrMalformed) {
+		t.Error(err)
+	}
+}
+
+func TestSessionKeysRoundTrip(t *testing.T) {
+	ids := []AlgID{RC2, RC4, DES, TripleDES, TripleDES112, AES128, AES192, AES256}
+	rapid.Check(t, func(t *rapid.T) {
+		id := rapid.SampledFrom(ids).Draw(t, "algorithm")
+		smallest, largest := id.KeySizes()
+		plain := PlaintextKey{id, rapid.SliceOfN(rapid.Byte(), smallest, largest).Draw(t, "key")}
+		data, err := plain.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParsePlaintextKeyBlob(data); err != nil || got.Algorithm != id || !bytes.Equal(got.Key, plain.Key) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		simple := SimpleBlob{id, rapid.SliceOfN(rapid.Byte(), minModulus, maxModulus).Draw(t, "ciphertext")}
+		if data, err = simple.Marshal(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParseSimpleBlob(data); err != nil || got.Algorithm != id || !bytes.Equal(got.EncryptedKey, simple.EncryptedKey) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if parsed, err := ParseAlgID(id.String()); err != nil || parsed != id {
+			t.Fatalf("%v, %v", parsed, err)
+		}
+	})
+}
+
+// What a parser takes is the one encoding of what it gives, and all else is one of two
+// errors.
+func fuzz(f *testing.F, seed string, again func([]byte) ([]byte, error)) {
+	f.Add(read(f, seed))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		out, err := again(data)
+		switch {
+		case err == nil && !bytes.Equal(out, data):
+			t.Error("written otherwise than it was read")
+		case err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported):
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzParseSimpleBlob(f *testing.F) {
+	fuzz(f, "simple.blob", func(data []byte) ([]byte, error) {
+		b, err := ParseSimpleBlob(data)
+		if err != nil {
+			return nil, err
+		}
+		return b.Marshal()
+	})
+}
+
+func FuzzParsePublicKeyBlob(f *testing.F) {
+	fuzz(f, "public1024.blob", func(data []byte) ([]byte, error) {
+		key, err := ParsePublicKeyBlob(data)
+		if err != nil {
+			return nil, err
+		}
+		out, err := MarshalPublicKeyBlob(key)
+		if err == nil { // both kinds of RSA key are read
+			copy(out[4:8], data[4:8])
+		}
+		return out, err
+	})
+}
+
+func FuzzParsePrivateKeyBlob(f *testing.F) {
+	fuzz(f, "private1024.blob", func(data []byte) ([]byte, error) {
+		key, err := ParsePrivateKeyBlob(data)
+		if err != nil {
+			return nil, err
+		}
+		out, err := MarshalPrivateKeyBlob(key)
+		if err == nil {
+			copy(out[4:8], data[4:8])
+		}
+		return out, err
+	})
+}
+
+func FuzzParsePlaintextKeyBlob(f *testing.F) {
+	f.Add([]byte("\x08\x02\x00\x00\x0e\x66\x00\x00\x10\x00\x00\x000123456789abcdef"))
+	fuzz(f, "simple.blob", func(data []byte) ([]byte, error) {
+		k, err := ParsePlaintextKeyBlob(data)
+		if err != nil {
+			return nil, err
+		}
+		return k.Marshal()
+	})
+}
