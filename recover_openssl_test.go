@@ -135,8 +135,10 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 	t.Run("OAEP with SHA-256 and with SHA-1", func(t *testing.T) {
 		value := bytes.Repeat([]byte{7}, 32)
 		for hash, h := range map[crypto.Hash]func() ([]byte, error){
-			crypto.SHA256: func() ([]byte, error) { return rsa.EncryptOAEP(sha256.New(), rand.Reader, &rsaKey.PublicKey, value, nil) },
-			crypto.SHA1:   func() ([]byte, error) { return rsa.EncryptOAEP(sha1.New(), rand.Reader, &rsaKey.PublicKey, value, nil) },
+			crypto.SHA256: func() ([]byte, error) {
+				return rsa.EncryptOAEP(sha256.New(), rand.Reader, &rsaKey.PublicKey, value, nil)
+			},
+			crypto.SHA1: func() ([]byte, error) { return rsa.EncryptOAEP(sha1.New(), rand.Reader, &rsaKey.PublicKey, value, nil) },
 		} {
 			wrapped, err := h()
 			if err != nil {

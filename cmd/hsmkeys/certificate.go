@@ -2,19 +2,25 @@ package main
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"os"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func certificateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "certificate", Usage: "print the key exchange certificate in PEM",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "signing", Usage: "print the certificate of the pair that --signing-key names"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "signing", Usage: "print the certificate of the pair that --signing-key names"},
+			&cli.BoolFlag{Name: "capi", Usage: "print the public key alone, as a PUBLICKEYBLOB for CryptoAPI"},
+			outputFlag(),
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
@@ -22,9 +28,15 @@ func certificateCommand() *cli.Command {
 			if c.Bool("signing") && c.String("signing-key") == "" {
 				return usage("certificate --signing needs --signing-key")
 			}
+			if c.Bool("capi") && toTerminal(c) {
+				return usage("a PUBLICKEYBLOB is binary; it does not go to a terminal, use -o FILE")
+			}
 			return withPair(c, func(t *token.Token, pair *token.KeyPair) error {
 				if c.Bool("signing") {
 					pair = pair.Signing()
+				}
+				if c.Bool("capi") {
+					return writePublicKeyBlob(c, pair)
 				}
 				certificate, err := certificateOn(c.Context, pair)
 				if err != nil {
@@ -33,10 +45,29 @@ func certificateCommand() *cli.Command {
 				if certificate == nil {
 					return notFound("token %q has no certificate for the pair %q; hsmkeys init makes one", t.Info().Label, pair.Label())
 				}
-				return pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+				return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
+					return pem.Encode(out, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+				})
 			})
 		},
 	}
+}
+
+// writePublicKeyBlob writes the pair's public key, which was taken from the private key
+// object, so that a CryptoAPI peer can encrypt session keys to it.
+func writePublicKeyBlob(c *cli.Context, pair *token.KeyPair) error {
+	public, ok := pair.Public().(*rsa.PublicKey)
+	if !ok {
+		return usage("the pair %q is an EC pair; CryptoAPI's BLOBs are for RSA", pair.Label())
+	}
+	data, err := capi.MarshalPublicKeyBlob(public)
+	if err != nil {
+		return err
+	}
+	return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
+		_, err := out.Write(data)
+		return err
+	})
 }
 
 // certificateOn gives the pair's certificate from its token, its own or one that
