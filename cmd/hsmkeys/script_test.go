@@ -100,6 +100,11 @@ func setup(e *testscript.Env) error {
 		}
 	}
 	e.Vars = append(e.Vars, env.Environ()...)
+	scripts, err := filepath.Abs("../../scripts")
+	if err != nil {
+		return err
+	}
+	e.Vars = append(e.Vars, "SCRIPTS="+scripts)
 	e.Vars = append(e.Vars,
 		"HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(e.WorkDir, "store"),
 		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(e.WorkDir, "pin"), "HOME="+e.WorkDir, "GORACE="+os.Getenv("GORACE"))

@@ -1,0 +1,148 @@
+package token
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+
+	"github.com/miekg/pkcs11"
+)
+
+// ImportPair puts a pair that was made elsewhere on the token (C_CreateObject): an
+// *rsa.PrivateKey of 2048, 3072 or 4096 bits or an *ecdsa.PrivateKey on P-256, P-384 or
+// P-521. From then on it is sensitive and not extractable like one that was born there,
+// and not as good: whoever has kept the file has the key.
+//
+// It refuses with [ErrExists] when the label, or this pair, is there. The pair is read
+// back, compared, and a signature and a session key go through it before it counts; one
+// that fails is destroyed. A token that takes no private keys is an [ErrUnsupported].
+func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
+	op := fmt.Sprintf("import the pair %q", label)
+	public, ok := private.Public().(publicKey)
+	kind := keyTypeOf(public)
+	switch {
+	case !ok || !kind.valid():
+		return nil, t.fail(op, ErrUnsupported, errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521"))
+	case label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished):
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	}
+	if err := t.refuseExisting(ctx, op, label); err != nil {
+		return nil, err
+	}
+	taken, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_ID, SubjectKeyID(public))})
+	if err != nil {
+		return nil, err
+	}
+	if len(taken) > 0 {
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrExists, Err: errors.New("this key is on the token already"), hint: "hsmkeys init --adopt uses it"}
+	}
+	if err := t.removeUnfinished(ctx, label); err != nil {
+		return nil, t.fail(op, nil, err)
+	}
+	p, err := t.importPair(ctx, label, private, kind)
+	if err != nil {
+		err = also(err, t.removeUnfinished(context.Background(), label))
+		if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_DEVICE_MEMORY) {
+			return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token does not take a private key from outside; make a pair on it with hsmkeys init"}
+		}
+		return nil, t.fail(op, nil, err)
+	}
+	return p, nil
+}
+
+// importPair makes the objects under a preliminary name, proves the pair, and names it.
+func (t *Token) importPair(ctx context.Context, label string, private crypto.Signer, kind KeyType) (*KeyPair, error) {
+	made := PairName{Label: label + unfinished, ID: make([]byte, 20)}
+	_, _ = rand.Read(made.ID)
+	publicSet, privateSet := pairTemplates(made.ID, made.Label, kind)
+	publicValues, privateValues, err := importedValues(private)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, a := range privateValues { // after its one use
+			clear(a.Value)
+		}
+	}()
+	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, template := range [][]*pkcs11.Attribute{
+			append(append(publicSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), publicValues...),
+			append(append(privateSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), privateValues...),
+		} {
+			if _, err := t.ctx.CreateObject(s, template); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := t.keyPair(ctx, made, func(label string) bool { return label == made.Label })
+	if err != nil {
+		return nil, err
+	}
+	if !p.public.Equal(private.Public()) {
+		return nil, t.fail("read back the imported pair", ErrUnsafe, errors.New("it is another key"))
+	}
+	for _, check := range []func(context.Context) error{p.checkSigns, p.checkUnwraps} {
+		if err := check(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.finish(ctx, label)
+}
+
+// importedValues are the numbers of a pair (PKCS #11 current mechanisms §2.1.2, §2.1.3,
+// §2.3.3 and §2.3.4).
+func importedValues(private crypto.Signer) (publicValues, privateValues []*pkcs11.Attribute, err error) {
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		if len(key.Primes) != 2 {
+			return nil, nil, errors.New("an RSA key with more than two primes")
+		}
+		key.Precompute()
+		publicValues = []*pkcs11.Attribute{
+			attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+			attr(pkcs11.CKA_MODULUS, key.N.Bytes()),
+			attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
+		}
+		return publicValues, append(append([]*pkcs11.Attribute{}, publicValues...),
+			attr(pkcs11.CKA_PRIVATE_EXPONENT, key.D.Bytes()),
+			attr(pkcs11.CKA_PRIME_1, key.Primes[0].Bytes()), attr(pkcs11.CKA_PRIME_2, key.Primes[1].Bytes()),
+			attr(pkcs11.CKA_EXPONENT_1, key.Precomputed.Dp.Bytes()), attr(pkcs11.CKA_EXPONENT_2, key.Precomputed.Dq.Bytes()),
+			attr(pkcs11.CKA_COEFFICIENT, key.Precomputed.Qinv.Bytes())), nil
+	case *ecdsa.PrivateKey:
+		value, err := key.Bytes() // big-endian, as long as the order
+		if err != nil {
+			return nil, nil, err
+		}
+		point, err := key.PublicKey.Bytes() // uncompressed
+		if err != nil {
+			return nil, nil, err
+		}
+		point, err = asn1.Marshal(point)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, c := range curves {
+			if c.curve != key.Curve {
+				continue
+			}
+			params, err := asn1.Marshal(c.oid)
+			if err != nil {
+				return nil, nil, err
+			}
+			both := []*pkcs11.Attribute{attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC), attr(pkcs11.CKA_EC_PARAMS, params)}
+			return append(both, attr(pkcs11.CKA_EC_POINT, point)), append(both[:2:2], attr(pkcs11.CKA_VALUE, value)), nil
+		}
+	}
+	return nil, nil, fmt.Errorf("a key of type %T", private)
+}
