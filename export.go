@@ -2,10 +2,45 @@ package hsmkeys
 
 import (
 	"context"
+	"crypto/rsa"
 	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/token"
 )
+
+// ExportSimple verifies a key and has the token wrap it to a CryptoAPI peer's RSA public
+// key of 2048 bits or more: a SIMPLEBLOB. Nothing signs that BLOB, and who can decrypt
+// with the peer's key has the session key from then on. AES keys can be exported; a key
+// from a password and an HMAC key are an [ErrDerivation].
+func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how token.RSAES) ([]byte, error) {
+	b, err := k.verified(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	algorithm, ok := map[blob.Algorithm]capi.AlgID{blob.AES128: capi.AES128, blob.AES192: capi.AES192, blob.AES256: capi.AES256}[b.Algorithm()]
+	if !ok || isDerived(b) {
+		return nil, hint(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), "stored AES keys can be exported; hsmkeys show tells what the key is")
+	}
+	wrapped, err := k.ours(b)
+	if err != nil {
+		return nil, fmt.Errorf("export key %q: %w", ref, err)
+	}
+	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("export key %q: %w", ref, err)
+	}
+	defer key.Close()
+	if err := checkValue(ctx, key, b); err != nil {
+		return nil, fmt.Errorf("export key %q: %w", ref, err)
+	}
+	encrypted, err := key.WrapFor(ctx, to, how)
+	if err != nil {
+		return nil, fmt.Errorf("export key %q: %w", ref, err)
+	}
+	return capi.SimpleBlob{Algorithm: algorithm, EncryptedKey: encrypted}.Marshal()
+}
 
 // ExportCMS verifies a key and gives its blob with the signer's certificate put in, DER,
 // for other tools that read CMS (RFC 5652). It needs no token, and is nothing that a

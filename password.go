@@ -20,6 +20,9 @@ import (
 // ErrPassword is for a password that does not give the key.
 var ErrPassword = errors.New("wrong password")
 
+// ErrShortPassword is for one that is shorter than [MinPassword].
+var ErrShortPassword = errors.New("the password is too short")
+
 // ErrDerivation is for what cannot be done with a key that comes from a password, or
 // only with such a key.
 var ErrDerivation = errors.New("not possible for this kind of key")
@@ -55,10 +58,10 @@ func (k *Keyring) RotatePassword(ctx context.Context, name string, password []by
 	return k.rotate(ctx, name, password)
 }
 
-// CheckPassword refuses with [ErrPassword] what cannot be the password of a new key.
+// CheckPassword refuses with [ErrShortPassword] what cannot be the password of a new key.
 func CheckPassword(password []byte) error {
 	if n := utf8.RuneCount(password); n < MinPassword {
-		return fmt.Errorf("%w: it has %d characters, and must have %d", ErrPassword, n, MinPassword)
+		return fmt.Errorf("%w: it has %d characters, and must have %d", ErrShortPassword, n, MinPassword)
 	}
 	return nil
 }

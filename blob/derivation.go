@@ -4,11 +4,9 @@ import (
 	"bytes"
 
 	"crypto/sha256"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -123,16 +121,11 @@ func (d Derivation) validate() error {
 	return nil
 }
 
-// oidDerivationRecord is the content type of what is signed in place of an
-// EnvelopedData: no signature over the one can pass for one over the other.
-var oidDerivationRecord = append(slices.Clone(oidArc), 4)
+// derived is the profile of what is signed in place of an EnvelopedData. Its content type
+// is another one, so no signature over the one can pass for one over the other.
+var derived = keyBlob.of("derivation record", oidDerivationRecord)
 
-var (
-	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11} // RFC 7914 §7
-	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}    // RFC 8018 A.2
-	prfSHA256 = algorithmIdentifier(oidHMACSHA256, derNULL)           // RFC 8018 B.1.2
-	derived   = keyBlob.of("derivation record", oidDerivationRecord)  // the same attributes
-)
+var prfSHA256 = algorithmIdentifier(oidHMACSHA256, derNULL) // RFC 8018 B.1.2
 
 // marshalDerived gives a DerivationRecord. The KDF's identifiers are the standard
 // ones, with keyLength present: whoever reads it needs no other place for that.

@@ -51,6 +51,10 @@ var (
 	oidHMACSHA384 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 10}
 	oidHMACSHA512 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 11}
 
+	// RFC 7914 §7, RFC 8018 A.2.
+	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}
+	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
+
 	// The project's own arc, made from a GUID under Microsoft's arc for that.
 	// The arc 2.25.<uuid> would be the usual choice, but GnuTLS and GnuPG
 	// cannot read its 128-bit component.
@@ -58,6 +62,8 @@ var (
 	oidKeyDescriptor = append(slices.Clone(oidArc), 1)
 	oidMemberList    = append(slices.Clone(oidArc), 2)
 	oidProof         = append(slices.Clone(oidArc), 3)
+
+	oidDerivationRecord = append(slices.Clone(oidArc), 4)
 )
 
 var derNULL = []byte{0x05, 0x00}

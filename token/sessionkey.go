@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
+	"crypto/rsa"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -93,6 +94,8 @@ type Transit interface {
 	// OAEP hash, SHA-256 or SHA-1, or with SHA-1 where the token does not take
 	// SHA-256; or to an *ecdsa.PublicKey on P-256, P-384 or P-521.
 	Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (Wrapped, error)
+	// WrapFor wraps the key to an RSA public key of 2048 bits or more as CryptoAPI does.
+	WrapFor(ctx context.Context, to *rsa.PublicKey, how RSAES) ([]byte, error)
 	// Residence tells where the key lives.
 	Residence() Residence
 	// Close destroys the key. Closing twice is no error.

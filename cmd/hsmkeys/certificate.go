@@ -64,10 +64,7 @@ func writePublicKeyBlob(c *cli.Context, pair *token.KeyPair) error {
 	if err != nil {
 		return err
 	}
-	return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
-		_, err := out.Write(data)
-		return err
-	})
+	return writeBytes(c, data)
 }
 
 // certificateOn gives the pair's certificate from its token, its own or one that

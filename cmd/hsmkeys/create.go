@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -60,7 +58,8 @@ func createCommand() *cli.Command {
 
 func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorithm blob.Algorithm, purpose blob.Purpose, kdf blob.KDF) error {
 	if _, err := k.Show(c.Context, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks of a password for nothing
-		return fmt.Errorf("create key %q: %w", name, blob.ErrExists)
+		_, err := k.CreateFromPassword(c.Context, name, algorithm, purpose, kdf, nil) // it says so, and what to do
+		return err
 	}
 	password, err := newPassword(c, name)
 	if err != nil {

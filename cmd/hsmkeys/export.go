@@ -1,20 +1,27 @@
 package main
 
 import (
+	"crypto/rsa"
 	"io"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func exportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "export", Usage: "a key for other software, still wrapped", ArgsUsage: "NAME[@VERSION]",
 		Description: "--cms: the key blob with its signer's certificate put in, DER, for tools that read CMS.\n" +
-			"No token is needed for it with --certificate.",
+			"No token is needed for it with --certificate.\n" +
+			"--capi: a SIMPLEBLOB for a CryptoAPI peer, wrapped in the token. Nothing signs it.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "cms", Usage: "the key blob itself, CMS"},
+			&cli.BoolFlag{Name: "capi", Usage: "a SIMPLEBLOB, with --to"},
+			&cli.StringFlag{Name: "to", Usage: "the peer's certificate or PUBLICKEYBLOB in this `FILE`, RSA"},
+			&cli.BoolFlag{Name: "oaep", Usage: "encrypt the SIMPLEBLOB with OAEP (CRYPT_OAEP), not PKCS #1 v1.5"},
 			outputFlag(), certificateFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -22,22 +29,76 @@ func exportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if !c.Bool("cms") {
-				return usage("export needs --cms")
+			switch {
+			case c.Bool("cms") == c.Bool("capi"):
+				return usage("export needs one of --cms and --capi")
+			case c.Bool("capi") != (c.String("to") != ""), c.Bool("oaep") && c.Bool("cms"):
+				return usage("--to and --oaep go with --capi, which needs --to")
+			case c.Bool("capi") && c.String("certificate") != "":
+				return usage("--capi needs the token, and --certificate goes without")
 			}
 			if toTerminal(c) {
 				return usage("a key blob is binary; it does not go to a terminal, use -o FILE")
+			}
+			if c.Bool("capi") {
+				return exportSimple(c, ref)
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error {
 				der, err := k.ExportCMS(c.Context, ref)
 				if err != nil {
 					return err
 				}
-				return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
-					_, err := out.Write(der)
-					return err
-				})
+				return writeBytes(c, der)
 			})
 		},
 	}
+}
+
+func exportSimple(c *cli.Context, ref hsmkeys.Ref) error {
+	to, err := readPeer(c.String("to"))
+	if err != nil {
+		return err
+	}
+	how := token.RSAESPKCS1v15
+	if c.Bool("oaep") {
+		how = token.RSAESOAEPSHA1
+	}
+	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+		data, err := k.ExportSimple(c.Context, ref, to, how)
+		if err != nil {
+			return err
+		}
+		note("nothing signs a SIMPLEBLOB: whoever carries it can put another in its place; and the peer has the key from now on")
+		return writeBytes(c, data)
+	})
+}
+
+// readPeer reads an RSA public key from a PUBLICKEYBLOB or a certificate.
+func readPeer(path string) (*rsa.PublicKey, error) {
+	data, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if key, err := capi.ParsePublicKeyBlob(data); err == nil {
+		return key, nil
+	} else if len(data) > 0 && data[0] == 6 { // no certificate begins so
+		return nil, usage("%q: %v", path, err)
+	}
+	certificate, err := readCertificate(path)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := certificate.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, usage("%q is the certificate of a %T, and CryptoAPI's BLOBs are for RSA", path, certificate.PublicKey)
+	}
+	return key, nil
+}
+
+// writeBytes writes to --output.
+func writeBytes(c *cli.Context, data []byte) error {
+	return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
+		_, err := out.Write(data)
+		return err
+	})
 }
