@@ -28,6 +28,9 @@ func (c Content) validate() error {
 		if len(c.Recipients) > 0 {
 			return fmt.Errorf("a derived key has no recipients")
 		}
+		if c.Algorithm.IsLegacy() {
+			return fmt.Errorf("no %v key is derived", c.Algorithm)
+		}
 		return c.Derivation.validate()
 	}
 	if n := len(c.Recipients); n < 1 || n > MaxRecipients {
