@@ -17,9 +17,13 @@ type Entry struct {
 	KeyID      string    `json:"key_id,omitempty"`
 	Algorithm  string    `json:"algorithm,omitempty"`
 	Purpose    string    `json:"purpose,omitempty"`
-	CheckValue string    `json:"check_value,omitempty"` // CKA_CHECK_VALUE, in hex
-	Created    time.Time `json:"created,omitzero"`      // the session key
-	Signed     time.Time `json:"signed,omitzero"`       // this revision
+	Bits       int       `json:"bits,omitempty"`           // of the session key
+	Legacy     bool      `json:"legacy,omitempty"`         // the algorithm encrypts nothing new
+	Effective  int       `json:"effective_bits,omitempty"` // of a legacy RC2 key
+	Salt       string    `json:"salt,omitempty"`           // of a legacy RC2 or RC4 key, in hex; the cipher's key is the key and then the salt
+	CheckValue string    `json:"check_value,omitempty"`    // CKA_CHECK_VALUE, in hex
+	Created    time.Time `json:"created,omitzero"`         // the session key
+	Signed     time.Time `json:"signed,omitzero"`          // this revision
 	Signature  string    `json:"signature,omitempty"`
 	Signer     Holder    `json:"signer,omitzero"`
 	Why        string    `json:"why,omitempty"` // this revision was made
@@ -28,6 +32,14 @@ type Entry struct {
 	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
 	Keyring    string    `json:"keyring,omitempty"`
 	Digest     string    `json:"sha256,omitempty"` // of the blob
+}
+
+// Kind is the algorithm for people: "aes256", or "rc2, 40 bits, legacy".
+func (e Entry) Kind() string {
+	if !e.Legacy {
+		return e.Algorithm
+	}
+	return fmt.Sprintf("%s, %d bits, legacy", e.Algorithm, e.Bits)
 }
 
 // Holder is somebody who can open a key, or has signed it.
@@ -44,10 +56,14 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 	e := Entry{
 		Name: d.Name, Version: d.Version, Revision: d.Revision, KeyID: d.KeyID.String(),
 		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
+		Bits: 8 * b.KeySize(), Legacy: d.Legacy != nil,
 		CheckValue: hex.EncodeToString(d.CheckValue),
 		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
 		Signer: k.signedBy(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
+	}
+	if d.Legacy != nil {
+		e.Effective, e.Salt = d.Legacy.EffectiveBits, hex.EncodeToString(d.Legacy.Salt)
 	}
 	if how, ok := b.Derivation(); ok {
 		e.Password = how.String()

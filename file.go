@@ -141,6 +141,9 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, err
 	}
 	key, err := i.keyring.Open(i.ctx, ref)
+	if errors.Is(err, ErrPurpose) { // no file of ours says so
+		err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +152,7 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, hint(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound),
 			"it was encrypted with another keyring; choose its --store")
 	}
-	if err := key.wrapsKeys(); err != nil { // no file of ours says so
+	if err := key.wrapsKeys(); err != nil { // nor so
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	fileKey, err := key.UnwrapData(i.ctx, s.Body)

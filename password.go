@@ -110,7 +110,7 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm blob.
 		return nil, err
 	}
 	defer clear(value)
-	if d.CheckValue, err = token.CheckValue(spec(algorithm, d.Purpose), value); err != nil {
+	if d.CheckValue, err = token.CheckValue(specFor(algorithm, d), value); err != nil {
 		return nil, err
 	}
 	d.KeyringID, d.Revision, d.Created = k.ID(), 1, time.Now()

@@ -105,7 +105,7 @@ func (d Descriptor) fits(c Content) error {
 	if d.Legacy == nil {
 		return nil
 	}
-	if err := d.Legacy.validate(c.Algorithm); err != nil {
+	if err := d.Legacy.Check(c.Algorithm); err != nil {
 		return err
 	}
 	for _, r := range c.Recipients {

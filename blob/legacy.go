@@ -37,8 +37,8 @@ var legacySizes = map[Algorithm]struct{ least, most, step int }{
 	RC2: {5, 16, 1}, RC4: {5, 16, 1}, DES: {8, 8, 1}, TripleDES: {16, 24, 8},
 }
 
-// validate holds the parameters of a key of algorithm a to what that can have.
-func (l Legacy) validate(a Algorithm) error {
+// Check holds the parameters of a key of algorithm a to what that can have.
+func (l Legacy) Check(a Algorithm) error {
 	sizes, ok := legacySizes[a]
 	stream := a == RC2 || a == RC4
 	switch {

@@ -30,7 +30,7 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
-			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), exportCommand(), deriveCommand(),
+			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
 			doctorCommand(),
 		},

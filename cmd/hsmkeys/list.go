@@ -52,7 +52,7 @@ func printEntries(c *cli.Context, entries []hsmkeys.Entry) error {
 		if e.Password != "" {
 			holders = []string{"(password only)"}
 		}
-		rows = append(rows, []string{e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Algorithm, e.Purpose, when(e.Created), strings.Join(holders, ", ")})
+		rows = append(rows, []string{e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Kind(), e.Purpose, when(e.Created), strings.Join(holders, ", ")})
 	}
 	return table(rows)
 }

@@ -69,10 +69,16 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		{"name", e.Name},
 		{"version", fmt.Sprintf("%d, revision %d", e.Version, e.Revision)},
 		{"key id", e.KeyID},
-		{"algorithm", e.Algorithm},
+		{"algorithm", e.Kind()},
 		{"purpose", e.Purpose},
 		{"created", when(e.Created)},
 		{"signed", fmt.Sprintf("%s by %s, %s (%s)", when(e.Signed), printable(e.Signer.Label), e.Signature, printable(e.Why))},
+	}
+	if e.Effective != 0 {
+		rows = append(rows, []string{"effective bits", strconv.Itoa(e.Effective)})
+	}
+	if e.Salt != "" {
+		rows = append(rows, []string{"salt", e.Salt + ", stands behind the key"})
 	}
 	if e.Password != "" {
 		rows = append(rows, []string{"from a password", e.Password}, []string{"", "no backup authority can help: the key is in the password alone"})
