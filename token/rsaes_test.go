@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/cipher"
-	"crypto/des" //lint:ignore SA1019 the token's 3DES is held against it
+	"crypto/des"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
