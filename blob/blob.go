@@ -40,7 +40,7 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(profile, content, []attribute{{oidKeyDescriptor, descriptor}}, signer, scheme, signingTime)
+	der, err := signContent(profile, content, []attribute{newAttribute(oidKeyDescriptor, descriptor)}, signer, scheme, signingTime)
 	if err != nil {
 		return nil, err
 	}

@@ -31,8 +31,12 @@ import (
 // ENOSPC, EROFS, [fs.ErrPermission].
 type Dir struct {
 	root    *os.Root
-	durable sync.Map             // directories that are durable in the ones above them
-	sync    func(*os.File) error // fsync(2); tests have disks that fail
+	open    *os.File // the same directory
+	durable sync.Map // directories that are durable in the ones above them
+	commits commits
+
+	sync   func(*os.File) error // fsync(2); tests have disks that fail
+	syncFS func(*os.File) error // of all that is on the file's file system
 }
 
 const (
@@ -49,7 +53,11 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, storeError("open store", path, err)
 	}
-	return &Dir{root: root, sync: (*os.File).Sync}, nil
+	open, err := root.Open(".")
+	if err != nil {
+		return nil, storeError("open store", path, errors.Join(err, root.Close()))
+	}
+	return &Dir{root: root, open: open, sync: (*os.File).Sync, syncFS: syncFileSystem}, nil
 }
 
 // CreateDir makes the directory, and those above it, where they are missing,
@@ -84,7 +92,7 @@ func CreateDir(path string) (*Dir, error) {
 }
 
 // Close releases the directory.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return errors.Join(d.open.Close(), d.root.Close()) }
 
 // String gives the path of the directory.
 func (d *Dir) String() string { return d.root.Name() }
@@ -170,7 +178,7 @@ func (d *Dir) writeFile(name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = d.sync(f)
+		err = d.commit(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -180,20 +188,27 @@ func (d *Dir) writeFile(name string, data []byte) error {
 // has seen durable stays so, with what is in it, and is not looked at again.
 func (d *Dir) syncDirs(dir string) error {
 	var above []string
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
 	for at := dir; ; at = path.Dir(at) {
 		f, err := d.root.Open(at)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(d.syncDir(f), f.Close()); err != nil {
-			return err
-		}
+		files = append(files, f)
 		if at != dir {
 			above = append(above, at)
 		}
 		if _, known := d.durable.Load(at); known || at == "." {
 			break
 		}
+	}
+	if err := d.commit(files...); err != nil {
+		return err
 	}
 	for _, at := range above {
 		d.durable.Store(at, nil)
@@ -206,17 +221,7 @@ func (d *Dir) syncPath(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.syncDir(f), f.Close())
-}
-
-// syncDir syncs a directory. Some network file systems have no such call and
-// say EINVAL or ENOTSUP; with them there is nothing more to be had.
-func (d *Dir) syncDir(f *os.File) error {
-	err := d.sync(f)
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		return nil
-	}
-	return err
+	return errors.Join(d.syncOne(f), f.Close())
 }
 
 // Get implements [Store]. What is at this path and not a regular file is an
@@ -227,6 +232,9 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if data, ok := readBeneath(d.open, name, MaxSize); ok {
+		return data, nil
 	}
 	// To open a device can act on it, so look first. Nothing holds still
 	// between the look and the opening: O_NONBLOCK, as to open a FIFO without

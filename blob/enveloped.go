@@ -63,7 +63,7 @@ func (c Content) marshal() ([]byte, error) {
 		}
 		recipients = append(recipients, der)
 	}
-	return encode(func(b *cryptobyte.Builder) {
+	return encodeIn(len(c.Recipients)*768+256, func(b *cryptobyte.Builder) { // 768 holds RSA keys of 4096 bits
 		addSequence(b, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidEnvelopedData)
 			b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) {

@@ -127,7 +127,7 @@ func (r Recipient) marshal() ([]byte, error) {
 func (t *KeyTransport) marshal(keyID []byte) ([]byte, error) {
 	for _, s := range oaepSuites {
 		if s.hash == t.OAEPHash {
-			return encode(func(b *cryptobyte.Builder) {
+			return encodeIn(len(t.EncryptedKey)+256, func(b *cryptobyte.Builder) {
 				addSequence(b, func(b *cryptobyte.Builder) {
 					b.AddASN1Int64(2) // the recipient is named by its key identifier
 					addOctets(b, tagged(0), keyID)
