@@ -66,14 +66,16 @@ func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error)
 // ErrPurpose is for a key that is not for what is asked of it.
 var ErrPurpose = errors.New("the key has another purpose")
 
-// wrapsKeys says whether files can be under the key.
-func (key *Key) wrapsKeys() error {
-	if key.Spec().Use == token.WrapKeys {
+// WrapsKeys says whether files can be under the key. If not, it is an [ErrPurpose].
+func (e Entry) WrapsKeys() error {
+	if e.Purpose == blob.WrapKeys.String() {
 		return nil
 	}
-	return hint(fmt.Errorf("key %q, for %q: %w", key.Entry.Name, key.Entry.Purpose, ErrPurpose),
+	return hint(fmt.Errorf("key %q, for %q: %w", e.Name, e.Purpose, ErrPurpose),
 		`files are encrypted under a key with the purpose "wrap"`)
 }
+
+func (key *Key) wrapsKeys() error { return key.Entry.WrapsKeys() }
 
 // Recipient lets age encrypt under the key. It must be a key that wraps keys.
 func (key *Key) Recipient(ctx context.Context) age.Recipient { return &recipient{ctx, key} }
@@ -157,6 +159,15 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	return fileKey, err
+}
+
+// StanzaKey gives the name of the key that a stanza says it is under, and whether it is
+// one of ours. The name proves nothing.
+func StanzaKey(s *age.Stanza) (name string, ok bool) {
+	if s.Type == stanzaType && len(s.Args) > 0 {
+		name = s.Args[0]
+	}
+	return name, s.Type == stanzaType
 }
 
 func parseStanza(s *age.Stanza) (Ref, blob.ID, error) {
