@@ -55,8 +55,12 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 // that is damaged, and [blob.ErrNotFound] for one that is under no key of this
 // keyring.
 func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
+	return decrypt(src, k.Identity(ctx))
+}
+
+func decrypt(src io.Reader, identity age.Identity) (io.Reader, error) {
 	source := &sourceReader{src: src}
-	plain, err := age.Decrypt(source, k.Identity(ctx))
+	plain, err := age.Decrypt(source, identity)
 	if err != nil {
 		return nil, source.classify(err)
 	}
@@ -131,7 +135,11 @@ func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if missing != nil {
 		return nil, missing
 	}
-	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), "it is encrypted for somebody else, or with another tool")
+	what := "it is encrypted for somebody else, or with another tool"
+	if slices.ContainsFunc(stanzas, IsPairStanza) {
+		what = "it is to a key exchange pair, which anybody can encrypt to: hsmkeys decrypt --pair"
+	}
+	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), what)
 }
 
 // unwrap opens the key that a stanza names. The name proves nothing: the blob has

@@ -12,6 +12,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"filippo.io/age"
 	"filippo.io/age/tag"
@@ -201,6 +203,27 @@ func unwrapP256(ctx context.Context, pair *token.KeyPair, s *age.Stanza) ([]byte
 		return nil, errDamagedStanza
 	}
 	return fileKey, nil
+}
+
+// DecryptWithPair is [Keyring.Decrypt] for a file to the key exchange pair itself. It
+// needs no keyring, and says nothing about who has made the file.
+func DecryptWithPair(ctx context.Context, pair *token.KeyPair, src io.Reader) (io.Reader, error) {
+	return decrypt(src, onlyPair{PairIdentity(ctx, pair)})
+}
+
+// onlyPair is for a file that nobody else is going to be asked for.
+type onlyPair struct{ age.Identity }
+
+func (o onlyPair) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	fileKey, err := o.Identity.Unwrap(stanzas)
+	if !errors.Is(err, age.ErrIncorrectIdentity) {
+		return fileKey, err
+	}
+	err = fmt.Errorf("the file has no stanza for this key exchange pair: %w", blob.ErrNotFound)
+	if slices.ContainsFunc(stanzas, func(s *age.Stanza) bool { return s.Type == stanzaType }) {
+		err = hint(err, "it is under a key of the keyring: hsmkeys decrypt")
+	}
+	return nil, err
 }
 
 // exchanger is the pair as an [ecdh.KeyExchanger], which carries no context.

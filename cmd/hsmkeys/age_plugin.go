@@ -158,24 +158,32 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 	return fileKey, nil
 }
 
+// unwrap looks for what is to the pair first: that is told by its tag, and needs no store.
 func (i *pluginIdentity) unwrap(c *cli.Context, t *token.Token, pair *token.KeyPair, keys, pairs []*age.Stanza) ([]byte, error) {
-	if len(keys) > 0 {
-		fileKey, err := i.unwrapKey(c, t, pair, keys)
-		if !errors.Is(err, blob.ErrNotFound) {
+	if len(pairs) > 0 {
+		fileKey, err := i.unwrapPair(t, pair, pairs)
+		if len(keys) == 0 || !errors.Is(err, age.ErrIncorrectIdentity) {
 			return fileKey, err
 		}
+	}
+	fileKey, err := i.unwrapKey(c, t, pair, keys)
+	if errors.Is(err, blob.ErrNotFound) {
 		// Another identity may open it: it is told, and fails nothing.
 		i.client.tell(inOneLine(err).Error())
+		err = age.ErrIncorrectIdentity
 	}
-	if len(pairs) == 0 {
-		return nil, age.ErrIncorrectIdentity
-	}
-	if own, err := hsmkeys.PairTagOf(pair.Public()); err != nil {
+	return fileKey, err
+}
+
+func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas []*age.Stanza) ([]byte, error) {
+	own, err := hsmkeys.PairTagOf(pair.Public())
+	if err != nil {
 		return nil, err
-	} else if len(i.from.Pair) > 0 && !bytes.Equal(own, i.from.Pair) {
+	}
+	if len(i.from.Pair) > 0 && !bytes.Equal(own, i.from.Pair) {
 		return nil, fmt.Errorf("token %q holds another key exchange pair than the one that the identity names", t.Info().Label)
 	}
-	return hsmkeys.PairIdentity(i.ctx, pair).Unwrap(pairs)
+	return hsmkeys.PairIdentity(i.ctx, pair).Unwrap(stanzas)
 }
 
 func (i *pluginIdentity) unwrapKey(c *cli.Context, t *token.Token, pair *token.KeyPair, keys []*age.Stanza) ([]byte, error) {

@@ -57,7 +57,8 @@ func runScripts(t *testing.T, dir string) {
 			"losetoken":  loseToken,
 			"expired":    expired,
 			"agekey":     ageKey,
-			"stanzabody": stanzaBody,
+			"stanza":     stanza,
+			"stolen":     stolen,
 		},
 	})
 }
