@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"math/big"
 )
 
 // Decrypt has the token decrypt what anybody has encrypted to the pair's RSA public key
@@ -23,6 +24,9 @@ func (p *KeyPair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Ha
 	}
 	if len(ciphertext) != key.Size() || hash != crypto.SHA1 && hash != crypto.SHA256 {
 		return nil, p.token.fail(op, ErrWrapped, fmt.Errorf("%d bytes with %v, for a key of %d bytes", len(ciphertext), hash, key.Size()))
+	}
+	if new(big.Int).SetBytes(ciphertext).Cmp(key.N) >= 0 { // no two tokens say the same to this
+		return nil, p.token.fail(op, ErrWrapped, errors.New("it is not smaller than the modulus"))
 	}
 	secret, err := p.open(ctx, Wrapped{Hash: hash, Key: ciphertext})
 	if e := (*Error)(nil); errors.As(err, &e) { // no session key was meant
