@@ -50,7 +50,7 @@ type RSARecipient struct {
 	id  []byte // its subject key identifier
 }
 
-// NewRSARecipient takes a public key of 2048 to 8192 bits.
+// NewRSARecipient takes a public key of 2048 to 16384 bits.
 func NewRSARecipient(key *rsa.PublicKey) (*RSARecipient, error) {
 	id, err := blob.SubjectKeyID(key)
 	if err != nil {
@@ -63,7 +63,7 @@ func NewRSARecipient(key *rsa.PublicKey) (*RSARecipient, error) {
 }
 
 // maxRSABits is the longest modulus: what anybody hands us must not cost minutes.
-const maxRSABits = 8192
+const maxRSABits = 16384
 
 // Wrap makes the stanza.
 func (r *RSARecipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {

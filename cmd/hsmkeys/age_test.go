@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"os"
@@ -15,8 +16,10 @@ import (
 	"sync"
 
 	"filippo.io/age"
+	"filippo.io/age/plugin"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
@@ -49,6 +52,14 @@ func ageKey(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(identity.String()+"\n"), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(identity.Recipient().String()+"\n"), 0o600))
+}
+
+// bech32 recipient|identity HEX FILE: what the plugin gets of it is these bytes.
+func bech32(ts *testscript.TestScript, neg bool, args []string) {
+	data, err := hex.DecodeString(args[1])
+	ts.Check(err)
+	encode := map[string]func(string, []byte) string{"recipient": plugin.EncodeRecipient, "identity": plugin.EncodeIdentity}[args[0]]
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(encode(hsmkeys.PluginName, data)+"\n"), 0o600))
 }
 
 // stanza IN OUT tag|enc|body: one bit of the first stanza is another.

@@ -57,6 +57,7 @@ func runScripts(t *testing.T, dir string) {
 			"losetoken":  loseToken,
 			"expired":    expired,
 			"agekey":     ageKey,
+			"bech32":     bech32,
 			"stanza":     stanza,
 			"stolen":     stolen,
 		},
