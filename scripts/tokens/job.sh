@@ -71,13 +71,13 @@ say "age"
 ln -s "$hsmkeys" age-plugin-hsmkeys
 age=$(cd "$scripts/.." && go tool -n filippo.io/age/cmd/age)
 export PATH=$work:$PATH
-on_token age identity >identity
-on_token age recipient payroll >recipient
-"$age" -R recipient -o key.age letter
-"$age" -d -i identity key.age | cmp - letter
-if on_token age recipient --pair >pair 2>pair.err; then
-	env -u HSMKEYS_MODULE -u HSMKEYS_TOKEN -u HSMKEYS_STORE "$age" -R pair -o pair.age letter
-	"$age" -d -i identity pair.age | cmp - letter
+on_token age identity >office.txt
+on_token age recipient payroll >payroll.txt
+"$age" -R payroll.txt -o key.age letter
+"$age" -d -i office.txt key.age | cmp - letter
+if on_token age recipient --pair >pair.txt 2>pair.err; then
+	env -u HSMKEYS_MODULE -u HSMKEYS_TOKEN -u HSMKEYS_STORE "$age" -R pair.txt -o pair.age letter
+	"$age" -d -i office.txt pair.age | cmp - letter
 	"$age" -d -j hsmkeys pair.age | cmp - letter
 else
 	cat pair.err
