@@ -55,8 +55,12 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 // that is damaged, and [blob.ErrNotFound] for one that is under no key of this
 // keyring.
 func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
+	return decrypt(src, k.Identity(ctx))
+}
+
+func decrypt(src io.Reader, identity age.Identity) (io.Reader, error) {
 	source := &sourceReader{src: src}
-	plain, err := age.Decrypt(source, k.Identity(ctx))
+	plain, err := age.Decrypt(source, identity)
 	if err != nil {
 		return nil, source.classify(err)
 	}
@@ -66,14 +70,16 @@ func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error)
 // ErrPurpose is for a key that is not for what is asked of it.
 var ErrPurpose = errors.New("the key has another purpose")
 
-// wrapsKeys says whether files can be under the key.
-func (key *Key) wrapsKeys() error {
-	if key.Spec().Use == token.WrapKeys {
+// WrapsKeys says whether files can be under the key. If not, it is an [ErrPurpose].
+func (e Entry) WrapsKeys() error {
+	if e.Purpose == blob.WrapKeys.String() {
 		return nil
 	}
-	return hint(fmt.Errorf("key %q, for %q: %w", key.Entry.Name, key.Entry.Purpose, ErrPurpose),
+	return hint(fmt.Errorf("key %q, for %q: %w", e.Name, e.Purpose, ErrPurpose),
 		`files are encrypted under a key with the purpose "wrap"`)
 }
+
+func (key *Key) wrapsKeys() error { return key.Entry.WrapsKeys() }
 
 // Recipient lets age encrypt under the key. It must be a key that wraps keys.
 func (key *Key) Recipient(ctx context.Context) age.Recipient { return &recipient{ctx, key} }
@@ -129,7 +135,11 @@ func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if missing != nil {
 		return nil, missing
 	}
-	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), "it is encrypted for somebody else, or with another tool")
+	what := "it is encrypted for somebody else, or with another tool"
+	if slices.ContainsFunc(stanzas, IsPairStanza) {
+		what = "it is to a key exchange pair, which anybody can encrypt to: hsmkeys decrypt --pair"
+	}
+	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), what)
 }
 
 // unwrap opens the key that a stanza names. The name proves nothing: the blob has
@@ -160,6 +170,15 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	return fileKey, err
+}
+
+// StanzaKey gives the name of the key that a stanza says it is under, and whether it is
+// one of ours. The name proves nothing.
+func StanzaKey(s *age.Stanza) (name string, ok bool) {
+	if s.Type == stanzaType && len(s.Args) > 0 {
+		name = s.Args[0]
+	}
+	return name, s.Type == stanzaType
 }
 
 func parseStanza(s *age.Stanza) (Ref, blob.ID, error) {

@@ -32,7 +32,7 @@ func newApp() *cli.App {
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
-			doctorCommand(),
+			ageCommand(), doctorCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,

@@ -45,7 +45,11 @@ func importCommand() *cli.Command {
 				if simple.Pair, err = pairNamed(c, t, "pair"); err != nil {
 					return err
 				}
-				return onKeyring(c, t, pair, store, func(k *hsmkeys.Keyring) error { return importSimple(c, k, name, simple) })
+				k, err := openKeyring(c, t, pair, store)
+				if err != nil {
+					return err
+				}
+				return importSimple(c, k, name, simple)
 			})
 		},
 	}

@@ -30,6 +30,9 @@ func run() int {
 		os.Exit(statusFailed)
 	})
 	unsetEmpty()
+	if isPlugin(os.Args) {
+		return runPlugin(ctx, os.Args[1:])
+	}
 	app := newApp()
 	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
 		return report(ctx, err)

@@ -68,7 +68,7 @@ func readSecretFile(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(os.Stderr, "hsmkeys: warning: others can read the secret in %q; chmod 600 it\n", path)
+		warn(fmt.Errorf("others can read the secret in %q; chmod 600 it", path))
 	}
 	all, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
 	if err != nil {

@@ -173,18 +173,22 @@ func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Di
 // withKeyring opens the keyring with its token.
 func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 	return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
-		return onKeyring(c, t, pair, store, f)
+		k, err := openKeyring(c, t, pair, store)
+		if err != nil {
+			return err
+		}
+		return f(k)
 	})
 }
 
-func onKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blob.Dir, f func(*hsmkeys.Keyring) error) error {
+func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blob.Dir) (*hsmkeys.Keyring, error) {
 	k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store, pins(t))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	notePin(k)
 	k.Passwords(password(c))
-	return f(k)
+	return k, nil
 }
 
 // pins are on the token, or under $XDG_STATE_HOME where the token keeps none.

@@ -19,8 +19,11 @@ import (
 	"golang.org/x/term"
 )
 
-// askSecret asks for a PIN or a password. The caller overwrites what it returns.
-func askSecret(ctx context.Context, prompt string) ([]byte, error) {
+// askSecret asks for a PIN or a password. The caller overwrites what it returns. The
+// plugin of age has age ask.
+var askSecret = askAtTerminal
+
+func askAtTerminal(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return nil, usage("there is no terminal to ask for the %s; use --pin-source, or for a password --password-source: env:NAME, file:PATH or exec:COMMAND", prompt)
