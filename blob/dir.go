@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -279,8 +280,9 @@ func readable(name string, info fs.FileInfo) error {
 	return nil
 }
 
-// List implements [Store]. The objects of a directory come before those of the
-// directories in it, which are read only when the caller gets that far.
+// List implements [Store]. Of a directory with up to listChunk entries all comes in order;
+// of a larger one in pieces of that size, each in order, so that nobody waits for a
+// million names to be read and sorted before the first.
 func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		dir := "."
@@ -292,50 +294,118 @@ func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] 
 		if !fs.ValidPath(dir) {
 			return
 		}
-		d.list(ctx, dir, prefix, yield)
+		l := &listing{d, ctx, prefix, yield}
+		l.list(dir)
 	}
 }
 
+const listChunk = 4096
+
+type listing struct {
+	*Dir
+	ctx    context.Context
+	prefix string
+	yield  func(string, error) bool
+}
+
 // list reports whether the caller wants more.
-func (d *Dir) list(ctx context.Context, dir, prefix string, yield func(string, error) bool) bool {
-	f, err := d.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
+func (l *listing) list(dir string) bool {
+	f, err := l.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return true
 	}
 	if err != nil {
-		yield("", storeError("list", dir, err))
+		l.yield("", storeError("list", dir, err))
 		return false
 	}
 	defer f.Close()
-	var deeper []string
-	for {
-		if err := ctx.Err(); err != nil {
-			yield("", fmt.Errorf("list %s: %w", dir, err))
+	objects, deeper, whole, ok := l.chunk(f, dir)
+	if !ok {
+		return false
+	}
+	if whole {
+		f.Close() // before going deeper, lest a deep store run out of descriptors
+		return l.give(objects) && l.enter(deeper)
+	}
+	if dir+"/" != keysPrefix { // in which there can be no object
+		if !l.objectsFirst(f, dir, objects) {
 			return false
+		}
+		deeper = nil
+	}
+	for {
+		if !l.enter(deeper) {
+			return false
+		}
+		if whole {
+			return true
+		}
+		if _, deeper, whole, ok = l.chunk(f, dir); !ok {
+			return false
+		}
+	}
+}
+
+// objectsFirst gives the objects of a large directory, of which the first were read, and
+// goes back to its beginning.
+func (l *listing) objectsFirst(f *os.File, dir string, objects []string) bool {
+	for whole, ok := false, true; l.give(objects); {
+		if whole {
+			_, err := f.Seek(0, io.SeekStart)
+			if err != nil {
+				l.yield("", storeError("list", dir, err))
+			}
+			return err == nil
+		}
+		if objects, _, whole, ok = l.chunk(f, dir); !ok {
+			return false
+		}
+	}
+	return false
+}
+
+// chunk reads the next entries of a directory: objects, and directories that lead to some,
+// each in order, and whether these were the last.
+func (l *listing) chunk(f *os.File, dir string) (objects, deeper []string, whole, ok bool) {
+	for read := 0; read < listChunk && !whole; {
+		if err := l.ctx.Err(); err != nil {
+			l.yield("", fmt.Errorf("list %s: %w", dir, err))
+			return nil, nil, false, false
 		}
 		entries, err := f.ReadDir(256)
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
 			switch {
-			case e.IsDir() && leadsToObjects(name) && strings.HasPrefix(name+"/", prefix):
+			case e.IsDir() && leadsToObjects(name) && strings.HasPrefix(name+"/", l.prefix):
 				deeper = append(deeper, name)
-			case e.Type().IsRegular() && strings.HasPrefix(name, prefix) && validPath(name) == nil:
-				if !yield(name, nil) {
-					return false
-				}
+			case e.Type().IsRegular() && strings.HasPrefix(name, l.prefix) && validPath(name) == nil:
+				objects = append(objects, name)
 			}
 		}
-		if err == io.EOF {
-			break
+		if err != nil && err != io.EOF {
+			l.yield("", storeError("list", dir, err))
+			return nil, nil, false, false
 		}
-		if err != nil {
-			yield("", storeError("list", dir, err))
+		whole = err == io.EOF
+		read += len(entries)
+	}
+	slices.Sort(objects)
+	slices.Sort(deeper)
+	return objects, deeper, whole, true
+}
+
+func (l *listing) give(objects []string) bool {
+	for _, name := range objects {
+		if !l.yield(name, nil) {
 			return false
 		}
 	}
-	f.Close() // before going deeper, lest a deep store run out of descriptors
-	for _, name := range deeper {
-		if !d.list(ctx, name, prefix, yield) {
+	return true
+}
+
+func (l *listing) enter(dirs []string) bool {
+	for _, dir := range dirs {
+		if !l.list(dir) {
 			return false
 		}
 	}
