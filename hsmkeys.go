@@ -57,6 +57,8 @@ type Keyring struct {
 	signer []byte // that of the key that signs for the pair
 
 	ask PasswordFunc // nil where nobody can be asked
+
+	opened opened
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's

@@ -110,7 +110,15 @@ func (k *Keyring) verified(ctx context.Context, ref Ref) (*blob.Blob, error) {
 	if k.token == nil {
 		return nil, errNoToken
 	}
-	return k.loadRef(ctx, ref)
+	all, err := k.find(ctx, ref.Name)
+	if err != nil {
+		return nil, err
+	}
+	at, err := all.of(ref)
+	if err != nil {
+		return nil, err
+	}
+	return k.opened.load(ctx, k, ref.Name, at)
 }
 
 // with gives a verified key to one of two functions: as it is wrapped to the token's

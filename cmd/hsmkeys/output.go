@@ -11,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -33,17 +31,6 @@ func printJSON(v any) error {
 func printLine(format string, args ...any) error {
 	_, err := fmt.Printf(format+"\n", args...)
 	return err
-}
-
-// table prints rows in columns; the first row is the heading.
-func table(rows [][]string) error { return writeTable(os.Stdout, rows) }
-
-func writeTable(out io.Writer, rows [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
 }
 
 // printable quotes a text that somebody else wrote when it could play tricks on

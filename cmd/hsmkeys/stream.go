@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A stream is what goes to stdout while it comes: a table or a JSON array of as many
+// things as there are, of which only the last few are in memory. What has come is never
+// held back for longer than streamDelay.
+type stream struct {
+	out     *bufio.Writer
+	flushed time.Time
+	err     error // the first of writing
+	failed  error // what an exit status is made of, see fail
+
+	widths []int      // table: of the columns
+	rows   [][]string // table: not yet written
+
+	inArray bool // JSON
+}
+
+const (
+	streamDelay = 100 * time.Millisecond
+	streamRows  = 256 // so many rows at the most decide on the width of columns
+)
+
+func newStream(out io.Writer) *stream {
+	return &stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
+}
+
+// row adds a row to the table; the first is the heading.
+func (s *stream) row(cells ...string) {
+	s.rows = append(s.rows, cells)
+	if len(s.rows) == streamRows || s.isLate() {
+		s.writeRows()
+	}
+}
+
+// writeRows writes the rows that have come. Columns get wider where they must, and never
+// narrower.
+func (s *stream) writeRows() {
+	for _, row := range s.rows {
+		for i, cell := range row {
+			if i == len(s.widths) {
+				s.widths = append(s.widths, 0)
+			}
+			s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range s.rows {
+		for i, cell := range row {
+			s.write(cell)
+			if i < len(row)-1 {
+				s.write(strings.Repeat(" ", s.widths[i]-utf8.RuneCountInString(cell)+2))
+			}
+		}
+		s.write("\n")
+	}
+	s.rows = s.rows[:0]
+	s.flushLate()
+}
+
+// line writes one line.
+func (s *stream) line(text string) {
+	s.write(text + "\n")
+	s.flushLate()
+}
+
+// element adds an element to the JSON array, which looks as if it had been printed in one
+// piece.
+func (s *stream) element(v any) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent("  ", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		s.err = errors.Join(s.err, err)
+		return
+	}
+	if s.inArray {
+		s.write(",\n  ")
+	} else {
+		s.write("[\n  ")
+	}
+	s.inArray = true
+	s.write(strings.TrimSuffix(text.String(), "\n"))
+	s.flushLate()
+}
+
+// endArray ends the JSON array.
+func (s *stream) endArray() {
+	if s.inArray {
+		s.write("\n]\n")
+	} else {
+		s.write("[]\n")
+	}
+}
+
+// fail tells of an error, behind what has come so far, and remembers that one which counts
+// for the exit status.
+func (s *stream) fail(err error) {
+	s.flush()
+	say(err)
+	if s.failed == nil || status(err) == statusIntegrity {
+		s.failed = errors.Join(errReported, err)
+	}
+}
+
+func (s *stream) write(text string) {
+	if _, err := s.out.WriteString(text); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *stream) isLate() bool { return time.Since(s.flushed) > streamDelay }
+
+func (s *stream) flushLate() {
+	if s.isLate() {
+		s.flushOut()
+	}
+}
+
+// flush writes all that has come.
+func (s *stream) flush() {
+	if len(s.rows) > 0 {
+		s.writeRows()
+	}
+	s.flushOut()
+}
+
+func (s *stream) flushOut() {
+	if err := s.out.Flush(); err != nil && s.err == nil {
+		s.err = err
+	}
+	s.flushed = time.Now()
+}
+
+// end writes the rest, and gives the errors.
+func (s *stream) end() error {
+	s.flush()
+	return errors.Join(s.failed, s.err)
+}
+
+// table prints rows in columns; the first row is the heading.
+func table(rows [][]string) error { return writeTable(os.Stdout, rows) }
+
+func writeTable(out io.Writer, rows [][]string) error {
+	s := newStream(out)
+	s.rows = rows
+	return s.end()
+}
