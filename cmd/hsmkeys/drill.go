@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"strconv"
 	"time"
 
@@ -123,11 +124,19 @@ func (e *atRisk) Hint() string {
 
 // printCoverage prints holders and then keys.
 func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) error {
+	out := newStream(os.Stdout)
 	if c.Bool("json") {
-		return printJSON(struct {
+		keys := coverage.Keys
+		coverage.Keys = []hsmkeys.KeyCoverage{}
+		out.document(struct {
 			hsmkeys.Coverage
 			Proof *tally `json:"proof,omitempty"`
-		}{coverage, proof})
+		}{coverage, proof}, "keys", func() {
+			for _, key := range keys {
+				out.element(key)
+			}
+		})
+		return out.end()
 	}
 	rows := [][]string{{"HOLDER", "ROLE", "OPENS", "PROVEN", "LATEST PROOF", "LOST WITH IT"}}
 	for _, h := range coverage.Holders {
@@ -145,21 +154,21 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 			return err
 		}
 	}
-	rows = [][]string{{"KEY"}}
-	for _, h := range coverage.Holders {
-		rows[0] = append(rows[0], printable(h.Label))
+	if len(coverage.Keys) > 0 {
+		heading := []string{"KEY"}
+		for _, h := range coverage.Holders {
+			heading = append(heading, printable(h.Label))
+		}
+		out.row(heading...)
 	}
 	for _, key := range coverage.Keys {
 		row := []string{hsmkeys.Ref{Name: key.Name, Version: key.Version}.String()}
 		for _, cell := range key.Cells {
 			row = append(row, cellText(key, cell))
 		}
-		rows = append(rows, row)
+		out.row(row...)
 	}
-	if len(coverage.Keys) == 0 {
-		rows = nil
-	}
-	if err := table(rows); err != nil {
+	if err := out.end(); err != nil {
 		return err
 	}
 	if n := coverage.PasswordOnly; n > 0 {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -24,7 +25,8 @@ type stream struct {
 	widths []int      // table: of the columns
 	rows   [][]string // table: not yet written
 
-	inArray bool // JSON
+	inArray bool   // JSON
+	indent  string // JSON: of the array
 }
 
 const (
@@ -74,34 +76,60 @@ func (s *stream) line(text string) {
 	s.flushLate()
 }
 
-// element adds an element to the JSON array, which looks as if it had been printed in one
-// piece.
+// element adds an element to the JSON array, which looks as if the whole document had been
+// printed in one piece.
 func (s *stream) element(v any) {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetIndent("  ", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	text, err := s.json(v, s.indent+"  ")
+	if err != nil {
 		s.err = errors.Join(s.err, err)
 		return
 	}
 	if s.inArray {
-		s.write(",\n  ")
+		s.write(",\n")
 	} else {
-		s.write("[\n  ")
+		s.write("[\n")
 	}
 	s.inArray = true
-	s.write(strings.TrimSuffix(text.String(), "\n"))
+	s.write(s.indent + "  " + text)
 	s.flushLate()
 }
 
 // endArray ends the JSON array.
 func (s *stream) endArray() {
 	if s.inArray {
-		s.write("\n]\n")
+		s.write("\n" + s.indent + "]")
 	} else {
-		s.write("[]\n")
+		s.write("[]")
 	}
+	if s.indent == "" {
+		s.write("\n")
+	}
+}
+
+func (s *stream) json(v any, indent string) (string, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent(indent, "  ")
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return strings.TrimSuffix(text.String(), "\n"), err
+}
+
+// document prints a JSON document around an array that is too large to be printed in one
+// piece: v has it under this name, and has it empty.
+func (s *stream) document(v any, name string, array func()) {
+	text, err := s.json(v, "")
+	empty := fmt.Sprintf("%q: []", name) // in no string of the document, where quotes are escaped
+	before, after, found := strings.Cut(text, empty)
+	if err != nil || !found {
+		s.err = errors.Join(s.err, err, fmt.Errorf("no %s", empty))
+		return
+	}
+	s.write(before + strings.TrimSuffix(empty, "[]"))
+	s.indent = "  "
+	array()
+	s.endArray()
+	s.write(after + "\n")
 }
 
 // fail tells of an error, behind what has come so far, and remembers that one which counts
