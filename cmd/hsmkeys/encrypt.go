@@ -56,7 +56,8 @@ func decryptCommand() *cli.Command {
 	return &cli.Command{
 		Name: "decrypt", Usage: "decrypt a file", ArgsUsage: "[IN]",
 		Description: "The file names its key. A FILE of -o appears when all of the input has proved authentic;\n" +
-			"to stdout goes what is authentic so far, and a failure after that is in the exit status.",
+			"to stdout goes what is authentic so far, and a failure after that is in the exit status.\n" +
+			"A file is decrypted on every processor, a pipe on one.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "pair", Usage: "a file to the key exchange pair itself (age recipient --pair), which anybody can have made"},
 			outputFlag(),
@@ -64,6 +65,9 @@ func decryptCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			if c.Bool("pair") {
 				return filter(c, withPairAlone, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
+					if f, size := wholeFile(in); f != nil {
+						return hsmkeys.DecryptFileWithPair(c.Context, pair, out, f, size)
+					}
 					plain, err := hsmkeys.DecryptWithPair(c.Context, pair, in)
 					if err != nil {
 						return err
@@ -72,6 +76,9 @@ func decryptCommand() *cli.Command {
 				})
 			}
 			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+				if f, size := wholeFile(in); f != nil {
+					return k.DecryptFile(c.Context, out, f, size)
+				}
 				plain, err := k.Decrypt(c.Context, in)
 				if err != nil {
 					return err
@@ -80,6 +87,21 @@ func decryptCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// wholeFile is an input that can be read at any place, and its size.
+func wholeFile(in io.Reader) (io.ReaderAt, int64) {
+	if p, ok := in.(*progressReader); ok {
+		if f, size := wholeFile(p.in); f != nil {
+			return &progressReaderAt{progressReader: p, at: f}, size
+		}
+	}
+	if f, ok := in.(*os.File); ok && f != os.Stdin { // of which something may have been read
+		if size := inputSize(f); size >= 0 {
+			return f, size
+		}
+	}
+	return nil, 0
 }
 
 func withPairAlone(c *cli.Context, f func(*token.KeyPair) error) error {

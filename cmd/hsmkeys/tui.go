@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -114,6 +115,11 @@ type progressReader struct {
 
 func (p *progressReader) Read(b []byte) (int, error) {
 	n, err := p.in.Read(b)
+	p.advance(n)
+	return n, err
+}
+
+func (p *progressReader) advance(n int) {
 	p.read += int64(n)
 	if p.bar == nil && time.Since(p.began) > time.Second {
 		p.bar = progressbar.NewOptions64(p.size, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
@@ -122,6 +128,20 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	if p.bar != nil {
 		_ = p.bar.Set64(p.read) // a bar that does not show fails nothing
 	}
+}
+
+// progressReaderAt is a progressReader that is read at any place, by many at a time.
+type progressReaderAt struct {
+	*progressReader
+	mu sync.Mutex
+	at io.ReaderAt
+}
+
+func (p *progressReaderAt) ReadAt(b []byte, off int64) (int, error) {
+	n, err := p.at.ReadAt(b, off)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.advance(n)
 	return n, err
 }
 
