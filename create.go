@@ -135,10 +135,20 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob
 	return k.seal(ctx, d, algorithm, key)
 }
 
-// seal wraps a session key to today's members, signs the blob and stores it.
+// seal wraps a session key to today's members, signs the blob and stores it. Who cannot
+// hold it, as a member with an EC pair cannot hold a short key, is left out; an owner who
+// is to get it in a recovery is not.
 func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
+	spec := specFor(algorithm, d)
 	for _, m := range k.chain.newest.Members {
+		if !spec.WrapsTo(m.Certificate.PublicKey) {
+			if d.Recovery != nil && keyID(m) == keyID(k.chain.recoveredTo(d.Recovery.List)) {
+				return nil, hint(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, spec.Size, errors.ErrUnsupported),
+					"recover it to an owner with an RSA pair, or reveal it with the authority's token")
+			}
+			continue
+		}
 		r, err := wrapTo(ctx, key, m)
 		if err != nil {
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)

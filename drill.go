@@ -273,6 +273,9 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 				held = nil
 				continue
 			}
+			if r.Err == nil && r.Entry.Password != "" {
+				continue // there is nothing that a token could prove
+			}
 			if !yield(r) {
 				return
 			}
@@ -296,7 +299,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time
 		return r
 	}
 	if isDerived(b) {
-		return r // there is nothing that a token could prove
+		return r
 	}
 	wrapped, err := k.ours(b)
 	if err == nil {

@@ -60,12 +60,28 @@ func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error)
 
 func decrypt(src io.Reader, identity age.Identity) (io.Reader, error) {
 	source := &sourceReader{src: src}
-	plain, err := age.Decrypt(source, identity)
+	plain, err := age.Decrypt(source, ours{identity})
 	if err != nil {
 		return nil, source.classify(err)
 	}
 	return &plainReader{plain, source}, nil
 }
+
+// ours marks what an identity of ours says, so that it is not taken for what age says of
+// a file.
+type ours struct{ age.Identity }
+
+func (o ours) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	fileKey, err := o.Identity.Unwrap(stanzas)
+	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
+		err = &ourError{err}
+	}
+	return fileKey, err
+}
+
+type ourError struct{ error }
+
+func (e *ourError) Unwrap() error { return e.error }
 
 // ErrPurpose is for a key that is not for what is asked of it.
 var ErrPurpose = errors.New("the key has another purpose")
@@ -217,12 +233,14 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 
 // classify finds out what an error of age's means.
 func (s *sourceReader) classify(err error) error {
+	var own *ourError
 	switch {
 	case s.err != nil:
 		return fmt.Errorf("read the file: %w", s.err)
-	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, blob.ErrNotFound), errors.Is(err, ErrPassword), errors.As(err, new(*token.Error)),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.As(err, &own):
+		return own.error
 	default:
 		return fmt.Errorf("not an intact age file: %w: %w", err, blob.ErrIntegrity)
 	}

@@ -31,7 +31,7 @@ const segmentSize = 16 * 64 << 10
 
 func decryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64, identity age.Identity) error {
 	source := &sourceReaderAt{src: src}
-	plain, plainSize, err := age.DecryptReaderAt(source, size, identity)
+	plain, plainSize, err := age.DecryptReaderAt(source, size, ours{identity})
 	if err != nil {
 		return source.classify(err)
 	}

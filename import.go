@@ -65,7 +65,7 @@ func (s Simple) describe() (blob.Descriptor, blob.Algorithm, error) {
 	if s.CheckValue != nil && len(s.CheckValue) != 3 {
 		return blob.Descriptor{}, 0, fmt.Errorf("%w: a check value has 3 bytes", ErrSimple)
 	}
-	d := blob.Descriptor{Purpose: s.Purpose}
+	d := blob.Descriptor{Purpose: s.Purpose, Imported: true}
 	if known.algorithm.IsLegacy() {
 		if d.Purpose != 0 && d.Purpose != blob.Decrypt {
 			return d, 0, fmt.Errorf("%w: with %v nothing new is encrypted", ErrSimple, known.algorithm)

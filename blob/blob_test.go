@@ -399,6 +399,7 @@ func drawDescriptor(t *rapid.T) Descriptor {
 	if rapid.Bool().Draw(t, "replaces another") {
 		d.Replaces = drawBytes(t, "replaces", 32)
 	}
+	d.Imported = rapid.Bool().Draw(t, "is imported")
 	if d.Replaces != nil && d.Revision > 1 && rapid.Bool().Draw(t, "is recovered") {
 		d.Recovery = drawRecovery(t, rapid.IntRange(1, MaxNumber).Draw(t, "list"))
 	}

@@ -44,6 +44,9 @@ type Descriptor struct {
 
 	// Legacy is nil but for a key of a legacy algorithm, which has it.
 	Legacy *Legacy
+
+	// Imported says that the key came from elsewhere: whoever has made it may have it too.
+	Imported bool
 }
 
 // Place gives the place where a blob with this descriptor belongs.
@@ -139,6 +142,9 @@ func (d Descriptor) marshal() ([]byte, error) {
 			if d.Legacy != nil {
 				d.Legacy.add(b, tagged(3))
 			}
+			if d.Imported {
+				addOctets(b, tagged(4), nil)
+			}
 		})
 	})
 }
@@ -165,7 +171,11 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 	}
 	out.Recovery = d.recovery(tagged(2))
 	out.Legacy = d.legacy(tagged(3))
-	d.refuseLaterFields(4)
+	if d.next(tagged(4)) {
+		out.Imported = true
+		d.octetsOf("imported", tagged(4), 0)
+	}
+	d.refuseLaterFields(5)
 	d.end()
 	if err := top.end(); err != nil {
 		return Descriptor{}, err

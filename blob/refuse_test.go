@@ -181,7 +181,8 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		// keyDescriptor
 		{"a descriptor that is a SET", func(f *forgery) { f.descTag = 0x31 }, ErrMalformed, "keyDescriptor.value"},
 		{"a descriptor of version 2", field(fieldVersion, tlv(2, []byte{2})), ErrNewer, "format version 2"},
-		{"a descriptor with a field of a later version", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x84, []byte{1})) }, ErrNewer, "field [4]"},
+		{"a descriptor with a field of a later version", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x85, []byte{1})) }, ErrNewer, "field [5]"},
+		{"imported, with something in it", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x84, []byte{0})) }, ErrMalformed, "imported"},
 		{"a descriptor with a constructed field of a later version", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0xa7, null)) }, ErrNewer, "field [7]"},
 		{"a descriptor with a field that no version has", func(f *forgery) { f.descriptor = append(f.descriptor, null) }, ErrMalformed, "value has 2 bytes that do not belong there"},
 		{"a keyring id of 15 bytes", field(fieldKeyringID, tlv(4, make([]byte, 15))), ErrMalformed, "keyringID has 15 bytes"},

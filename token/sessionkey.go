@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"fmt"
 
@@ -85,7 +86,14 @@ func (s Spec) loadedType() uint {
 	return s.keyType()
 }
 
-// wrapsInAES says whether AES key wrap takes such a key (RFC 3394 §2).
+// WrapsTo says whether such a key can be wrapped to a public key at all: to EC it is
+// wrapped with AES key wrap, which takes 16 bytes or more (RFC 3394 §2), and some keys of
+// legacy ciphers are shorter.
+func (s Spec) WrapsTo(key crypto.PublicKey) bool {
+	_, isEC := key.(*ecdsa.PublicKey)
+	return !isEC || s.wrapsInAES()
+}
+
 func (s Spec) wrapsInAES() bool { return s.Size >= 16 && s.Size%8 == 0 }
 
 func (s Spec) generator() uint {

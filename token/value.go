@@ -82,6 +82,12 @@ func (p *KeyPair) checkValue(spec Spec, value []byte) error {
 	if spec.Size != len(value) {
 		return p.token.fail("use the session key", ErrUnsupported, errors.New("its value has another size"))
 	}
+	return p.CheckComputed()
+}
+
+// CheckComputed refuses with [ErrResidence] session keys that are computed outside the
+// token, under [Config.RequireToken].
+func (p *KeyPair) CheckComputed() error {
 	if p.token.cfg.RequireToken {
 		return p.refuseMemory(errors.New("its value is in the memory of this program already"))
 	}

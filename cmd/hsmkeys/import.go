@@ -112,6 +112,9 @@ func importSimple(c *cli.Context, k *hsmkeys.Keyring, name string, s hsmkeys.Sim
 	if e.Legacy && e.Bits == 40 && e.Salt == "" {
 		note("Windows gave keys of 40 bits 11 zero bytes of salt unless CRYPT_NO_SALT was set; where the data does not open, import it under another name with --salt 0000000000000000000000")
 	}
+	for _, h := range e.Unable {
+		note("%s does not get the key: one that is so short cannot be wrapped to its EC pair", printable(h.Label))
+	}
 	noteAlone(k)
 	if c.Bool("json") {
 		return printJSON(e)

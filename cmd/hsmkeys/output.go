@@ -65,10 +65,13 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		rows = append(rows, []string{"effective bits", strconv.Itoa(e.Effective)})
 	}
 	if e.Salt != "" {
-		rows = append(rows, []string{"salt", e.Salt + ", stands behind the key"})
+		rows = append(rows, []string{"salt", e.Salt})
+	}
+	if e.Imported {
+		rows = append(rows, []string{"origin", "imported: whoever made it may have it too"})
 	}
 	if e.Password != "" {
-		rows = append(rows, []string{"from a password", e.Password}, []string{"", "no backup authority can help: the key is in the password alone"})
+		rows = append(rows, []string{"from a password", fmt.Sprintf("%s, %d bytes", e.Password, e.Bits/8)}, []string{"", "no backup authority can help: the key is in the password alone"})
 	}
 	for i, h := range e.Holders {
 		title := "holders"
@@ -76,6 +79,9 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 			title = ""
 		}
 		rows = append(rows, []string{title, fmt.Sprintf("%s (%s), %s, key %s", printable(h.Label), h.Role, h.Wrapping, h.SubjectKeyID)})
+	}
+	for _, h := range e.Unable {
+		rows = append(rows, []string{"not for", fmt.Sprintf("%s (%s): a key that is so short cannot be wrapped to its EC pair", printable(h.Label), h.Role)})
 	}
 	if e.CheckValue != "" {
 		rows = append(rows, []string{"check value", e.CheckValue})
