@@ -181,3 +181,39 @@ func TestCloseKeyInUse(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// A Token that is given so many sessions makes no more calls at a time.
+func TestSessionsAreAsManyAsSaid(t *testing.T) {
+	st, p := newPair(t)
+	for _, test := range []struct{ said, want int }{{0, maxSessions}, {1, 1}, {3, 3}, {1000, maxSessions}} {
+		cfg := config(st)
+		cfg.Sessions = test.said
+		tok, err := Open(background, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cap(tok.pool.slots); got != test.want {
+			t.Errorf("%d sessions for %d", got, test.said)
+		}
+		again, err := tok.KeyPair(background, PairName{Label: p.label})
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := sha256.Sum256(nil)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if _, err := again.Sign(rand.Reader, digest[:], pss(crypto.SHA256)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := len(tok.pool.idle); n > test.want {
+			t.Errorf("%d sessions were opened for %d", n, test.said)
+		}
+		if err := tok.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

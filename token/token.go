@@ -35,6 +35,10 @@ type Config struct {
 	// the PIN is typed (CKF_PROTECTED_AUTHENTICATION_PATH); PIN is not called then.
 	PINPad func(Info)
 
+	// Sessions is how many calls the token gets at a time, 0 for as many as it takes:
+	// found out from its mechanisms and from how many sessions it allows, up to 16.
+	Sessions int
+
 	// Unattended says that PIN asks no person: then a Token whose token went away and
 	// came back logs in again by itself.
 	Unattended bool
@@ -117,6 +121,9 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 // that kind have been seen to crash under more than one thread (openCryptoki 3.8.1's
 // software token, in C_Decrypt).
 func (t *Token) atOnce(sessions uint) int {
+	if most := poolSize(sessions); t.cfg.Sessions > 0 {
+		return min(t.cfg.Sessions, most)
+	}
 	if !t.info.Can.GenerateAES || !t.info.Can.WrapAES {
 		return 1
 	}

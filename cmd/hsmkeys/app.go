@@ -70,6 +70,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "json", Usage: "print one JSON document", EnvVars: []string{"HSMKEYS_JSON"}}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "signing-key", Usage: "the pair that signs, where the key exchange pair must not: a label, or an RFC 7512 `URI` with object or id", EnvVars: []string{"HSMKEYS_SIGNING_KEY"}}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
+		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 	}
 }

@@ -1,0 +1,275 @@
+// Command bench measures hsmkeys on this machine, side by side with what it is to be held
+// against, and writes the tables and charts of docs/performance.md. It is run by
+// scripts/bench.sh (make bench), from the project's root, and fails on no time.
+//
+// Figures are medians, ratios medians of ratios, over runs in turns (A B A B …).
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
+)
+
+// A bench is one run of all measurements.
+type bench struct {
+	dir     string // for what is made on the way
+	bin     string // of the programs
+	env     []string
+	token   softhsm.Token
+	largest int // keys
+	file    int64
+	rounds  int
+	out     bytes.Buffer // the tables
+}
+
+func main() {
+	log.SetFlags(log.Ltime)
+	b := &bench{rounds: 10}
+	only := flag.String("only", "", "run only the parts whose name matches this regular expression")
+	flag.StringVar(&b.dir, "dir", "", "make stores and files in this `DIRECTORY`, on the disk to be measured")
+	flag.IntVar(&b.largest, "keys", 1_000_000, "keys in the largest store")
+	flag.Int64Var(&b.file, "file", 1<<30, "bytes of the large file")
+	flag.Parse()
+	if err := b.run(regexp.MustCompile(*only)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func (b *bench) run(only *regexp.Regexp) error {
+	dir, err := os.MkdirTemp(b.dir, "hsmkeys-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b.dir, b.bin = dir, filepath.Join(dir, "bin")
+	env, err := softhsm.New()
+	if err != nil {
+		return err
+	}
+	defer env.Close()
+	if b.token, err = env.InitToken("bench"); err != nil {
+		return err
+	}
+	pin := filepath.Join(dir, "pin")
+	if err := os.WriteFile(pin, []byte(b.token.PIN), 0o600); err != nil {
+		return err
+	}
+	b.env = append(os.Environ(), env.Environ()...)
+	b.env = append(b.env, "HSMKEYS_MODULE="+env.Module(), "PKCS11_MODULE_PATH="+env.Module(), "HSMKEYS_TOKEN=bench",
+		"HSMKEYS_PIN_SOURCE=file:"+pin, "HOME="+dir, "PATH="+b.bin+":"+os.Getenv("PATH"))
+	for name, pkg := range map[string]string{"hsmkeys": "./cmd/hsmkeys", "age": "filippo.io/age/cmd/age", "age-keygen": "filippo.io/age/cmd/age-keygen"} {
+		if _, err := b.output(nil, "go", "build", "-trimpath", "-o", filepath.Join(b.bin, name), pkg); err != nil {
+			return err
+		}
+	}
+	b.machine()
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{
+		{"token", b.besideToken}, {"command", b.oneCommand}, {"files", b.files}, {"growth", b.growth}, {"others", b.otherTokens},
+	} {
+		if !only.MatchString(part.name) {
+			continue
+		}
+		log.Printf("measuring: %s", part.name)
+		if err := part.run(); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	if only.String() != "" { // not the whole
+		fmt.Print(b.out.String())
+		return nil
+	}
+	return replaceTables("docs/performance.md", b.out.String())
+}
+
+// machine says what this was measured on, but not where.
+func (b *bench) machine() {
+	cpu := "unknown"
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if m := regexp.MustCompile(`(?m)^model name\s*: (.*)$`).FindSubmatch(info); m != nil {
+			cpu = string(m[1])
+		}
+	}
+	version := func(args ...string) string {
+		out, err := b.output(nil, args...)
+		if err != nil {
+			return "unknown"
+		}
+		return strings.TrimSpace(strings.SplitN(out, "\n", 2)[0])
+	}
+	commit := version("git", "rev-parse", "--short", "HEAD")
+	kernel := version("uname", "-sr")
+	fmt.Fprintf(&b.out, "Measured %s at commit %s: %s, %d processors; %s; %s; SoftHSM %s; %s; age %s.\n",
+		time.Now().UTC().Format(time.DateOnly), commit, cpu, runtime.NumCPU(), kernel, runtime.Version(),
+		version("softhsm2-util", "--version"), version("openssl", "version"), ageVersion())
+}
+
+func ageVersion() string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "filippo.io/age").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (b *bench) heading(format string, args ...any) {
+	fmt.Fprintf(&b.out, "\n### "+format+"\n\n", args...)
+}
+
+func (b *bench) table(rows [][]string) {
+	for i, row := range rows {
+		fmt.Fprintf(&b.out, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			fmt.Fprintf(&b.out, "|%s\n", strings.Repeat("---|", len(row)))
+		}
+	}
+}
+
+// output runs a command to its end.
+func (b *bench) output(env []string, args ...string) (string, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(slices.Clone(b.env), env...)
+	if b.env == nil {
+		cmd.Env = append(os.Environ(), env...)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// inTurns times commands with hyperfine, one after the other, again and again, and gives
+// the seconds of each.
+func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float64, error) {
+	times := make([][]float64, len(commands))
+	report := filepath.Join(b.dir, "hyperfine.json")
+	for round := range rounds + 1 {
+		for i, command := range commands {
+			if _, err := b.output(env, "hyperfine", "-N", "-r", "1", "--export-json", report, command); err != nil {
+				return nil, err
+			}
+			data, err := os.ReadFile(report)
+			if err != nil {
+				return nil, err
+			}
+			var parsed struct {
+				Results []struct {
+					Times []float64 `json:"times"`
+				} `json:"results"`
+			}
+			if err := json.Unmarshal(data, &parsed); err != nil {
+				return nil, err
+			}
+			if round > 0 { // the first warms up
+				times[i] = append(times[i], parsed.Results[0].Times...)
+			}
+		}
+	}
+	return times, nil
+}
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// ratio is the median of the ratios of runs that were made in turns.
+func ratio(a, b []float64) float64 {
+	var all []float64
+	for i := range a {
+		all = append(all, a[i]/b[i])
+	}
+	return median(all)
+}
+
+// use is what one run of a command took.
+type use struct {
+	seconds, first float64 // until the end, until the first byte on stdout
+	peak           int64   // bytes in memory
+}
+
+// watch runs a command and looks at what it takes. What it prints is dropped.
+func (b *bench) watch(env []string, args ...string) (use, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(slices.Clone(b.env), env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return use{}, err
+	}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return use{}, err
+	}
+	var u use
+	buffer := make([]byte, 1<<20)
+	for {
+		n, err := out.Read(buffer)
+		if n > 0 && u.first == 0 {
+			u.first = time.Since(began).Seconds()
+		}
+		if err != nil {
+			break
+		}
+	}
+	err = cmd.Wait()
+	u.seconds = time.Since(began).Seconds()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		u.peak = usage.Maxrss << 10
+	}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 && slices.Contains(args, "drill") {
+		err = nil // it says that keys would be lost, and they would
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	return u, err
+}
+
+func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
+
+func number(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+const begin, end = "<!-- measured -->\n", "<!-- end of what was measured -->"
+
+// replaceTables puts the tables into the document.
+func replaceTables(path, tables string) error {
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, rest, ok1 := strings.Cut(string(doc), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s has no place for the tables", path)
+	}
+	return os.WriteFile(path, []byte(head+begin+"\n"+tables+"\n"+end+tail), 0o644)
+}
