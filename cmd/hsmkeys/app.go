@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -19,7 +18,7 @@ func newApp() *cli.App {
 		Name:    "hsmkeys",
 		Usage:   "session keys, wrapped and signed by a PKCS #11 token, stored anywhere",
 		Version: version(),
-		Flags:   flags,
+		Flags:   append(flags, cli.HelpFlag),
 		Before:  func(c *cli.Context) error { return readConfig(c, flags) },
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -32,13 +31,16 @@ func newApp() *cli.App {
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
-			doctorCommand(),
+			doctorCommand(), versionCommand(), helpCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
 	tame(app.Commands)
+	addHelp(app.Name, app.Commands)
+	app.CustomAppHelpTemplate = cli.AppHelpTemplate + examplesHelp(app.Name)
+	cli.VersionPrinter = func(c *cli.Context) { _ = printVersion(c) }
 	return app
 }
 
@@ -112,11 +114,4 @@ func xdg(variable, below string) string {
 		return below
 	}
 	return filepath.Join(home, below)
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
