@@ -50,7 +50,7 @@ lint: ## gofmt, go vet, staticcheck, and shellcheck where it is installed
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	@if command -v shellcheck >/dev/null; then \
-		echo shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run; shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run; \
+		echo shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/completion/*.bash; shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/completion/*.bash; \
 	else echo "shellcheck is not installed: scripts were not checked"; fi
 
 install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin

@@ -134,6 +134,11 @@ var examples = map[string][]example{
 		{"Look at everything", "hsmkeys doctor"},
 		{"In a nightly job: status 1 when anything fails", "hsmkeys doctor --json --pin-source file:/run/secrets/pin"},
 	},
+	"completion": {
+		{"For bash", "hsmkeys completion bash >~/.local/share/bash-completion/completions/hsmkeys"},
+		{"For every user of zsh", "hsmkeys completion zsh >/usr/local/share/zsh/site-functions/_hsmkeys"},
+		{"For fish", "hsmkeys completion fish >~/.config/fish/completions/hsmkeys.fish"},
+	},
 	"version": {
 		{"For a report of a bug", "hsmkeys version"},
 	},

@@ -30,6 +30,10 @@ func run() int {
 		os.Exit(statusFailed)
 	})
 	unsetEmpty()
+	if len(os.Args) > 1 && os.Args[1] == completeWord {
+		complete(os.Stdout, os.Args[2:])
+		return 0
+	}
 	app := newApp()
 	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
 		return report(ctx, err)
