@@ -31,7 +31,7 @@ func newApp() *cli.App {
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
-			doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
+			doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,
