@@ -159,7 +159,7 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	if len(coverage.Keys) == 0 {
 		rows = nil
 	}
-	if err := table(rows); err != nil {
+	if err := paintedTable(rows, red, "would be lost", "does not verify"); err != nil {
 		return err
 	}
 	if n := coverage.PasswordOnly; n > 0 {

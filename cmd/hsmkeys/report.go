@@ -64,7 +64,7 @@ func report(ctx context.Context, err error) int {
 
 // say prints an error and its hint.
 func say(err error) {
-	fmt.Fprintln(os.Stderr, "hsmkeys: "+oneLine(err.Error()))
+	fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "hsmkeys:")+" "+oneLine(err.Error()))
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintln(os.Stderr, "hint: "+oneLine(hint))
 	}
@@ -77,7 +77,7 @@ func note(format string, args ...any) {
 
 // warn tells of something that failed and does not stop the rest.
 func warn(err error) {
-	fmt.Fprintln(os.Stderr, "hsmkeys: warning: "+oneLine(err.Error()))
+	fmt.Fprintln(os.Stderr, "hsmkeys: "+paint(os.Stderr, yellow, "warning:")+" "+oneLine(err.Error()))
 }
 
 // errNoStore is for a store that has never been founded.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,7 +35,7 @@ func verifyCommand() *cli.Command {
 						failed = errors.Join(failed, err)
 						say(err)
 					} else if !c.Bool("json") {
-						printed = errors.Join(printed, printLine("ok  %s", name))
+						printed = errors.Join(printed, printLine("%s  %s", paint(os.Stdout, green, "ok"), name))
 					}
 					verdicts = append(verdicts, v)
 				}
