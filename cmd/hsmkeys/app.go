@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,12 @@ func newApp() *cli.App {
 		Usage:   "session keys, wrapped and signed by a PKCS #11 token, stored anywhere",
 		Version: version(),
 		Flags:   append(flags, cli.HelpFlag),
-		Before:  func(c *cli.Context) error { return readConfig(c, flags) },
+		Before: func(c *cli.Context) error {
+			if slices.Contains([]string{"help", "h", "completion", "man"}, c.Args().First()) {
+				return nil // they are there also when the configuration is wrong
+			}
+			return readConfig(c, flags)
+		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usage("no command %q; hsmkeys help lists them", c.Args().First())
