@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 )
 
 // This file is what shells call when somebody presses Tab. It must be fast, it never
@@ -78,7 +81,11 @@ type candidate struct{ word, about string }
 // complete prints an answer: a line with kind and prefix, and then a line for each
 // candidate with what it is about after a tab. args are the shell and the words of the
 // command line, of which the last is not finished.
-func complete(out io.Writer, args []string) {
+func complete(args []string) {
+	out, err := stdoutAlone()
+	if err != nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
 	defer cancel()
 	done := make(chan answer, 1)
@@ -93,6 +100,22 @@ func complete(out io.Writer, args []string) {
 		}
 	case <-ctx.Done(): // it may be in a module or in the kernel, from where nothing calls it back
 	}
+}
+
+// stdoutAlone gives stdout to us alone. Modules write to it too, and to stderr, and so
+// does this program when one of them crashes it: nothing that belongs into a command
+// line.
+func stdoutAlone() (*os.File, error) {
+	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	return os.NewFile(uintptr(fd), "stdout"), errors.Join(unix.Dup2(int(null.Fd()), 1), unix.Dup2(int(null.Fd()), 2))
 }
 
 func answerTo(ctx context.Context, args []string) answer {

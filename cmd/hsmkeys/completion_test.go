@@ -161,6 +161,28 @@ func TestCompleteEnds(t *testing.T) {
 	}
 }
 
+// Nor must a module, whatever it does when it is loaded.
+func TestCompleteIsSparedWhatModulesDo(t *testing.T) {
+	dir := t.TempDir()
+	o := &office{dir, append(os.Environ(), "HOME="+dir)}
+	for name, does := range map[string]string{
+		"noise": `puts("noise \033[31m"); fflush(stdout); fputs("and an error\n", stderr);`,
+		"hang":  `sleep(60);`,
+	} {
+		source, module := filepath.Join(dir, name+".c"), filepath.Join(dir, name+".so")
+		code := "#include <stdio.h>\n#include <unistd.h>\n__attribute__((constructor)) void load(void) { " + does + " }\n"
+		if err := os.WriteFile(source, []byte(code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", module, source).CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+		if kind, got := completed(t, o, "fish", "--module", module, "--token", ""); kind != kindWords || got != nil {
+			t.Errorf("%s: %s %q", name, kind, got)
+		}
+	}
+}
+
 func TestCompleteOfManyKeysIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 2 * mostCandidates {

@@ -31,7 +31,7 @@ func run() int {
 	})
 	unsetEmpty()
 	if len(os.Args) > 1 && os.Args[1] == completeWord {
-		complete(os.Stdout, os.Args[2:])
+		complete(os.Args[2:])
 		return 0
 	}
 	app := newApp()
