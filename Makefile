@@ -56,6 +56,7 @@ lint: ## gofmt, go vet, staticcheck, and shellcheck where it is installed
 install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 0755 bin/hsmkeys "$(DESTDIR)$(PREFIX)/bin/hsmkeys"
+	ln -sf hsmkeys "$(DESTDIR)$(PREFIX)/bin/age-plugin-hsmkeys"
 
 dist: ## make packages of the commit in dist/: .deb, .rpm, .tar.gz, SBOM and sums
 	scripts/dist.sh

@@ -98,6 +98,8 @@ func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, model *blob.B
 		return k.deriveLike(ctx, d, model, derivation.KDF, password)
 	case password != nil:
 		return nil, fmt.Errorf("the key is a stored one, not from a password: %w", ErrDerivation)
+	case model.Algorithm().IsLegacy():
+		return nil, hint(fmt.Errorf("no new %v keys are made: %w", model.Algorithm(), ErrPurpose), "keep it for the data that is there; hsmkeys create makes a key for new data")
 	}
 	return k.make(ctx, d, model.Algorithm())
 }
@@ -113,11 +115,16 @@ func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 }
 
 func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
-	key, err := k.pair.Generate(ctx, spec(algorithm, d.Purpose))
+	key, err := k.pair.Generate(ctx, specFor(algorithm, d))
 	if err != nil {
 		return nil, err
 	}
 	defer key.Close()
+	return k.sealNew(ctx, d, algorithm, key)
+}
+
+// sealNew is seal for the first revision of a key.
+func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (_ *blob.Blob, err error) {
 	if d.CheckValue, err = key.CheckValue(ctx); err != nil {
 		return nil, err
 	}
@@ -128,10 +135,20 @@ func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm blo
 	return k.seal(ctx, d, algorithm, key)
 }
 
-// seal wraps a session key to today's members, signs the blob and stores it.
+// seal wraps a session key to today's members, signs the blob and stores it. Who cannot
+// hold it, as a member with an EC pair cannot hold a short key, is left out; an owner who
+// is to get it in a recovery is not.
 func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
+	spec := specFor(algorithm, d)
 	for _, m := range k.chain.newest.Members {
+		if !spec.WrapsTo(m.Certificate.PublicKey) {
+			if d.Recovery != nil && keyID(m) == keyID(k.chain.recoveredTo(d.Recovery.List)) {
+				return nil, hint(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, spec.Size, errors.ErrUnsupported),
+					"recover it to an owner with an RSA pair, or reveal it with the authority's token")
+			}
+			continue
+		}
 		r, err := wrapTo(ctx, key, m)
 		if err != nil {
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)
@@ -168,10 +185,16 @@ func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipie
 	return r, nil
 }
 
-// spec translates what a blob says of its key into what a token is asked for.
-func spec(algorithm blob.Algorithm, purpose blob.Purpose) token.Spec {
+// specFor translates what a blob says of its key into what a token is asked for.
+func specFor(algorithm blob.Algorithm, d blob.Descriptor) token.Spec {
+	if d.Legacy != nil {
+		uses := map[blob.Algorithm]token.Use{
+			blob.RC2: token.DecryptRC2, blob.RC4: token.DecryptRC4, blob.DES: token.DecryptDES, blob.TripleDES: token.Decrypt3DES,
+		}
+		return token.Spec{Use: uses[algorithm], Size: d.Legacy.KeySize}
+	}
 	uses := map[blob.Purpose]token.Use{
 		blob.WrapKeys: token.WrapKeys, blob.Encrypt: token.EncryptData, blob.Authenticate: token.Authenticate,
 	}
-	return token.Spec{Use: uses[purpose], Size: algorithm.KeySize()}
+	return token.Spec{Use: uses[d.Purpose], Size: algorithm.KeySize()}
 }

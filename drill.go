@@ -3,6 +3,7 @@ package hsmkeys
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -71,18 +72,25 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 		}
 		c.Holders = append(c.Holders, Stake{Holder: k.holder([]byte(keyID(m)))})
 	}
-	for r := range each(ctx, refs, func(ctx context.Context, ref Ref) Result {
-		b, err := k.loadRef(ctx, ref)
-		return Result{Ref: ref, blob: b, Err: err}
-	}) {
-		if r.Err != nil {
-			failed(r.Err)
-			if r.Ref.Name != "" { // or else it is about all of them
-				c.Keys = append(c.Keys, KeyCoverage{Name: r.Ref.Name, Version: r.Ref.Version, Cells: make([]Cell, len(members)), Lost: true, Error: r.Err.Error()})
-			}
-			continue
+	all := patterns{}
+	c.Keys = slices.Grow(c.Keys, len(refs)) // there may be a million
+	for r := range inOrder(ctx, these(refs), func(ref Ref, err error) keyOrError {
+		if err != nil {
+			return keyOrError{err: err}
 		}
-		c.Keys = append(c.Keys, coverageOf(r.blob, members, proofs))
+		b, err := k.loadRef(ctx, ref)
+		if err != nil {
+			return keyOrError{KeyCoverage{Name: ref.Name, Version: ref.Version, Cells: make([]Cell, len(members)), Lost: true, Error: err.Error()}, err}
+		}
+		return keyOrError{coverageOf(ref, b, members, proofs), nil}
+	}) {
+		if r.err != nil {
+			failed(r.err)
+		}
+		if r.key.Name != "" { // or else it is about all of them
+			r.key.Cells = all.once(r.key.Cells)
+			c.Keys = append(c.Keys, r.key)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return c, err
@@ -92,9 +100,40 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 	return c, nil
 }
 
-func coverageOf(b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
-	d := b.Descriptor()
-	key := KeyCoverage{Name: d.Name, Version: d.Version, Revision: d.Revision}
+type keyOrError struct {
+	key KeyCoverage
+	err error
+}
+
+// these hands refs on, for inOrder.
+func these(refs []Ref) iter.Seq2[Ref, error] {
+	return func(yield func(Ref, error) bool) {
+		for _, ref := range refs {
+			if !yield(ref, nil) {
+				return
+			}
+		}
+	}
+}
+
+// patterns are the rows of cells that there have been: most keys have the same as others,
+// and share them.
+type patterns map[string][]Cell
+
+func (p patterns) once(cells []Cell) []Cell {
+	var key []byte
+	for _, c := range cells {
+		key = binary.AppendVarint(append(key, fmt.Sprint(c.Opens)[0]), c.Proven.Unix())
+	}
+	if was, ok := p[string(key)]; ok {
+		return was
+	}
+	p[string(key)] = cells
+	return cells
+}
+
+func coverageOf(ref Ref, b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
+	key := KeyCoverage{Name: ref.Name, Version: b.Descriptor().Version, Revision: b.Descriptor().Revision}
 	if isDerived(b) {
 		key.Cells, key.PasswordOnly = make([]Cell, len(members)), true
 		return key
@@ -104,7 +143,7 @@ func coverageOf(b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverag
 		var cell Cell
 		if _, cell.Opens = b.Recipient([]byte(keyID(m))); cell.Opens {
 			opens++
-			cell.Proven = proofs[i][b.Digest()]
+			cell.Proven = proofs[i].when(b.Digest())
 		}
 		key.Cells = append(key.Cells, cell)
 	}
@@ -140,8 +179,15 @@ func (c *Coverage) count() {
 	}
 }
 
-// proven gives when a member's token last unwrapped a blob.
-type proven map[[sha256.Size]byte]time.Time
+// proven gives when a member's token last unwrapped a blob, in seconds since 1970.
+type proven map[[sha256.Size]byte]int64
+
+func (p proven) when(digest [sha256.Size]byte) time.Time {
+	if seconds, ok := p[digest]; ok {
+		return time.Unix(seconds, 0).UTC()
+	}
+	return time.Time{}
+}
 
 // proofs reads the proofs of a member. They are stored under the key that signs them:
 // what a former signing key says does not count any more.
@@ -160,9 +206,7 @@ func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error))
 			continue
 		}
 		for _, digest := range proof.Blobs {
-			if proof.Created.After(all[digest]) {
-				all[digest] = proof.Created
-			}
+			all[digest] = max(all[digest], proof.Created.Unix())
 		}
 	}
 	return all, nil
@@ -229,6 +273,9 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 				held = nil
 				continue
 			}
+			if r.Err == nil && r.Entry.Password != "" {
+				continue // there is nothing that a token could prove
+			}
 			if !yield(r) {
 				return
 			}
@@ -248,11 +295,11 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time
 		return Result{Ref: ref, Err: err}
 	}
 	r := Result{Ref: ref, Entry: k.entry(b), blob: b}
-	if when, ok := done[b.Digest()]; ok && when.After(since) {
+	if done.when(b.Digest()).After(since) {
 		return r
 	}
 	if isDerived(b) {
-		return r // there is nothing that a token could prove
+		return r
 	}
 	wrapped, err := k.ours(b)
 	if err == nil {

@@ -17,17 +17,31 @@ type Entry struct {
 	KeyID      string    `json:"key_id,omitempty"`
 	Algorithm  string    `json:"algorithm,omitempty"`
 	Purpose    string    `json:"purpose,omitempty"`
-	CheckValue string    `json:"check_value,omitempty"` // CKA_CHECK_VALUE, in hex
-	Created    time.Time `json:"created,omitzero"`      // the session key
-	Signed     time.Time `json:"signed,omitzero"`       // this revision
+	Bits       int       `json:"bits,omitempty"`           // of the session key
+	Legacy     bool      `json:"legacy,omitempty"`         // the algorithm encrypts nothing new
+	Effective  int       `json:"effective_bits,omitempty"` // of a legacy RC2 key
+	Salt       string    `json:"salt,omitempty"`           // in hex: of a legacy RC2 or RC4 key, behind which it stands for the cipher; or of a key from a password
+	CheckValue string    `json:"check_value,omitempty"`    // CKA_CHECK_VALUE, in hex
+	Created    time.Time `json:"created,omitzero"`         // the session key
+	Signed     time.Time `json:"signed,omitzero"`          // this revision
 	Signature  string    `json:"signature,omitempty"`
 	Signer     Holder    `json:"signer,omitzero"`
 	Why        string    `json:"why,omitempty"` // this revision was made
 	Holders    []Holder  `json:"holders,omitempty"`
+	Unable     []Holder  `json:"unable,omitempty"`    // members who cannot hold a key that is so short
+	Imported   bool      `json:"imported,omitempty"`  // it was not born here: whoever made it has it too
 	Password   string    `json:"password,omitempty"`  // how the key is made from one, in place of Holders
 	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
 	Keyring    string    `json:"keyring,omitempty"`
 	Digest     string    `json:"sha256,omitempty"` // of the blob
+}
+
+// Kind is the algorithm for people: "aes256", or "rc2, 40 bits, legacy".
+func (e Entry) Kind() string {
+	if !e.Legacy {
+		return e.Algorithm
+	}
+	return fmt.Sprintf("%s, %d bits, legacy", e.Algorithm, e.Bits)
 }
 
 // Holder is somebody who can open a key, or has signed it.
@@ -44,13 +58,17 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 	e := Entry{
 		Name: d.Name, Version: d.Version, Revision: d.Revision, KeyID: d.KeyID.String(),
 		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
+		Bits: 8 * b.KeySize(), Legacy: d.Legacy != nil, Imported: d.Imported,
 		CheckValue: hex.EncodeToString(d.CheckValue),
 		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
 		Signer: k.signedBy(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
 	}
+	if d.Legacy != nil {
+		e.Effective, e.Salt = d.Legacy.EffectiveBits, hex.EncodeToString(d.Legacy.Salt)
+	}
 	if how, ok := b.Derivation(); ok {
-		e.Password = how.String()
+		e.Password, e.Salt = how.String(), hex.EncodeToString(how.Salt[:])
 	}
 	for _, r := range b.Recipients() {
 		h := k.holder(r.SubjectKeyID)
@@ -61,6 +79,11 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 			h.Wrapping = "ECDH, AES-256 key wrap"
 		}
 		e.Holders = append(e.Holders, h)
+	}
+	for _, m := range k.chain.newest.Members {
+		if e.Password == "" && !specOf(b).WrapsTo(m.Certificate.PublicKey) {
+			e.Unable = append(e.Unable, k.holder([]byte(keyID(m))))
+		}
 	}
 	if k.pair != nil {
 		where, _ := k.pair.Residence(context.Background()) // where that fails, opening the key says so
@@ -94,6 +117,8 @@ func (k *Keyring) why(d blob.Descriptor) string {
 		return fmt.Sprintf("recovered from %s: %s", k.holder(d.Recovery.From).Label, d.Recovery.Reason)
 	case d.Revision > 1:
 		return "rewrapped"
+	case d.Imported:
+		return "imported"
 	case d.Version > 1:
 		return "rotated"
 	default:

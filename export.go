@@ -12,16 +12,16 @@ import (
 
 // ExportSimple verifies a key and has the token wrap it to a CryptoAPI peer's RSA public
 // key of 2048 bits or more: a SIMPLEBLOB. Nothing signs that BLOB, and who can decrypt
-// with the peer's key has the session key from then on. AES keys can be exported; a key
-// from a password and an HMAC key are an [ErrDerivation].
+// with the peer's key has the session key from then on. A key from a password and an HMAC
+// key are an [ErrDerivation].
 func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how token.RSAES) ([]byte, error) {
 	b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	algorithm, ok := map[blob.Algorithm]capi.AlgID{blob.AES128: capi.AES128, blob.AES192: capi.AES192, blob.AES256: capi.AES256}[b.Algorithm()]
+	algorithm, ok := simpleAlgorithm(b)
 	if !ok || isDerived(b) {
-		return nil, hint(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), "stored AES keys can be exported; hsmkeys show tells what the key is")
+		return nil, hint(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), "stored AES and legacy keys can be exported; hsmkeys show tells what the key is")
 	}
 	wrapped, err := k.ours(b)
 	if err != nil {
@@ -40,6 +40,16 @@ func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, 
 		return nil, fmt.Errorf("export key %q: %w", ref, err)
 	}
 	return capi.SimpleBlob{Algorithm: algorithm, EncryptedKey: encrypted}.Marshal()
+}
+
+// simpleAlgorithm is the ALG_ID of a key, if CryptoAPI has one.
+func simpleAlgorithm(b *blob.Blob) (capi.AlgID, bool) {
+	for id, known := range simpleAlgorithms {
+		if known.algorithm == b.Algorithm() && (known.size == 0 || known.size == b.KeySize()) {
+			return id, true
+		}
+	}
+	return 0, false
 }
 
 // ExportCMS verifies a key and gives its blob with the signer's certificate put in, DER,

@@ -55,25 +55,47 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 // that is damaged, and [blob.ErrNotFound] for one that is under no key of this
 // keyring.
 func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
+	return decrypt(src, k.Identity(ctx))
+}
+
+func decrypt(src io.Reader, identity age.Identity) (io.Reader, error) {
 	source := &sourceReader{src: src}
-	plain, err := age.Decrypt(source, k.Identity(ctx))
+	plain, err := age.Decrypt(source, ours{identity})
 	if err != nil {
 		return nil, source.classify(err)
 	}
 	return &plainReader{plain, source}, nil
 }
 
+// ours marks what an identity of ours says, so that it is not taken for what age says of
+// a file.
+type ours struct{ age.Identity }
+
+func (o ours) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	fileKey, err := o.Identity.Unwrap(stanzas)
+	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
+		err = &ourError{err}
+	}
+	return fileKey, err
+}
+
+type ourError struct{ error }
+
+func (e *ourError) Unwrap() error { return e.error }
+
 // ErrPurpose is for a key that is not for what is asked of it.
 var ErrPurpose = errors.New("the key has another purpose")
 
-// wrapsKeys says whether files can be under the key.
-func (key *Key) wrapsKeys() error {
-	if key.Spec().Use == token.WrapKeys {
+// WrapsKeys says whether files can be under the key. If not, it is an [ErrPurpose].
+func (e Entry) WrapsKeys() error {
+	if e.Purpose == blob.WrapKeys.String() {
 		return nil
 	}
-	return hint(fmt.Errorf("key %q, for %q: %w", key.Entry.Name, key.Entry.Purpose, ErrPurpose),
+	return hint(fmt.Errorf("key %q, for %q: %w", e.Name, e.Purpose, ErrPurpose),
 		`files are encrypted under a key with the purpose "wrap"`)
 }
+
+func (key *Key) wrapsKeys() error { return key.Entry.WrapsKeys() }
 
 // Recipient lets age encrypt under the key. It must be a key that wraps keys.
 func (key *Key) Recipient(ctx context.Context) age.Recipient { return &recipient{ctx, key} }
@@ -129,7 +151,11 @@ func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if missing != nil {
 		return nil, missing
 	}
-	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), "it is encrypted for somebody else, or with another tool")
+	what := "it is encrypted for somebody else, or with another tool"
+	if slices.ContainsFunc(stanzas, IsPairStanza) {
+		what = "it is to a key exchange pair, which anybody can encrypt to: hsmkeys decrypt --pair"
+	}
+	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), what)
 }
 
 // unwrap opens the key that a stanza names. The name proves nothing: the blob has
@@ -141,6 +167,9 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, err
 	}
 	key, err := i.keyring.Open(i.ctx, ref)
+	if errors.Is(err, ErrPurpose) { // no file of ours says so
+		err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +178,7 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, hint(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound),
 			"it was encrypted with another keyring; choose its --store")
 	}
-	if err := key.wrapsKeys(); err != nil { // no file of ours says so
+	if err := key.wrapsKeys(); err != nil { // nor so
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	fileKey, err := key.UnwrapData(i.ctx, s.Body)
@@ -157,6 +186,15 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	return fileKey, err
+}
+
+// StanzaKey gives the name of the key that a stanza says it is under, and whether it is
+// one of ours. The name proves nothing.
+func StanzaKey(s *age.Stanza) (name string, ok bool) {
+	if s.Type == stanzaType && len(s.Args) > 0 {
+		name = s.Args[0]
+	}
+	return name, s.Type == stanzaType
 }
 
 func parseStanza(s *age.Stanza) (Ref, blob.ID, error) {
@@ -195,12 +233,14 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 
 // classify finds out what an error of age's means.
 func (s *sourceReader) classify(err error) error {
+	var own *ourError
 	switch {
 	case s.err != nil:
 		return fmt.Errorf("read the file: %w", s.err)
-	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, blob.ErrNotFound), errors.Is(err, ErrPassword), errors.As(err, new(*token.Error)),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.As(err, &own):
+		return own.error
 	default:
 		return fmt.Errorf("not an intact age file: %w: %w", err, blob.ErrIntegrity)
 	}

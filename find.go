@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 
 	"github.com/xrash/smetrics"
@@ -39,7 +38,11 @@ func (k *Keyring) list(ctx context.Context, name string) (revisions, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key %q: %w", name, err)
 		}
-		if n, v, r, ok := blob.ParseKeyPath(path); ok && n == name {
+		n, v, r, ok := blob.ParseKeyPath(path)
+		if ok && n != name {
+			break // names below it come last, and there may be a million
+		}
+		if ok {
 			all = append(all, revision{v, r})
 		}
 	}
@@ -67,44 +70,72 @@ func (r revisions) newest(version int) (revision, bool) {
 // notFound names the key that was perhaps meant.
 func (k *Keyring) notFound(ctx context.Context, name string) error {
 	err := fmt.Errorf("key %q: %w", name, blob.ErrNotFound)
-	all, listErr := k.all(ctx)
-	if listErr != nil || len(all) == 0 {
-		return hint(err, "the keyring has no key; hsmkeys create NAME makes one")
-	}
-	best, likeness := "", 0.0
-	for other := range all {
-		if l := smetrics.JaroWinkler(name, other, 0.7, 4); l > likeness || l == likeness && other < best {
-			best, likeness = other, l
+	best, likeness, looked := "", 0.0, 0
+	for other, listErr := range k.keys(ctx) {
+		if looked++; listErr != nil || looked > lookAt {
+			break
+		}
+		if l := smetrics.JaroWinkler(name, other.name, 0.7, 4); l > likeness || l == likeness && other.name < best {
+			best, likeness = other.name, l
 		}
 	}
-	if likeness < 0.8 {
+	switch {
+	case looked == 0:
+		return hint(err, "the keyring has no key; hsmkeys create NAME makes one")
+	case likeness < 0.8:
 		return hint(err, "hsmkeys list shows the names")
 	}
 	return hint(err, fmt.Sprintf("did you mean %q?", best))
 }
 
-// all lists every blob in the store by the name of its key.
-func (k *Keyring) all(ctx context.Context) (map[string]revisions, error) {
-	keys := map[string]revisions{}
-	for path, err := range k.store.List(ctx, "keys/") {
-		if err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
+// lookAt is among how many keys the one is looked for that was perhaps meant.
+const lookAt = 10_000
+
+// stored is a key in the store, with its blobs, oldest first. They say what is there, not
+// that it is genuine.
+type stored struct {
+	name string
+	all  revisions
+}
+
+// keys lists the keys of the store as the store gives them: a store may have more of them
+// than fit into memory, and who looks at them need not wait for the last.
+func (k *Keyring) keys(ctx context.Context) iter.Seq2[stored, error] {
+	return func(yield func(stored, error) bool) {
+		var key stored
+		for path, err := range k.store.List(ctx, "keys/") {
+			if err != nil {
+				yield(stored{}, fmt.Errorf("list keys: %w", err))
+				return
+			}
+			name, v, r, ok := blob.ParseKeyPath(path)
+			if !ok {
+				continue
+			}
+			if name != key.name { // those of one name come together
+				if key.name != "" && !yield(key.sorted(), nil) {
+					return
+				}
+				key = stored{name: name}
+			}
+			key.all = append(key.all, revision{v, r})
 		}
-		if name, v, r, ok := blob.ParseKeyPath(path); ok {
-			keys[name] = append(keys[name], revision{v, r})
+		if key.name != "" {
+			yield(key.sorted(), nil)
 		}
 	}
-	for _, r := range keys {
-		r.sort()
-	}
-	return keys, nil
+}
+
+func (s stored) sorted() stored {
+	s.all.sort()
+	return s
 }
 
 // load reads one blob and verifies it, see check.
 func (k *Keyring) load(ctx context.Context, name string, at revision) (*blob.Blob, error) {
 	b, err := k.verify(ctx, name, at)
 	if err != nil {
-		return nil, fmt.Errorf("key %q, version %d, revision %d: %w", name, at.version, at.revision, err)
+		return nil, inKey(name, at, err)
 	}
 	return b, nil
 }
@@ -123,38 +154,44 @@ func (k *Keyring) loadRef(ctx context.Context, ref Ref) (*blob.Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, ok := all.newest(ref.Version)
-	if !ok {
-		return nil, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
-			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
+	at, err := all.of(ref)
+	if err != nil {
+		return nil, err
 	}
 	return k.load(ctx, ref.Name, at)
 }
 
+// of is the newest revision of what a Ref names.
+func (r revisions) of(ref Ref) (revision, error) {
+	at, ok := r.newest(ref.Version)
+	if !ok {
+		return at, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
+			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
+	}
+	return at, nil
+}
+
 // List verifies and describes the newest revision of the newest version of every
-// key, in the order of names. A key that does not verify gives an error, and the
-// list goes on.
+// key, in the order of names; in a large store in that of the store. A key that does not
+// verify gives an error, and the list goes on.
 func (k *Keyring) List(ctx context.Context) iter.Seq2[Entry, error] {
+	type listed struct {
+		entry Entry
+		err   error
+	}
 	return func(yield func(Entry, error) bool) {
-		all, err := k.all(ctx)
-		if err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if err := ctx.Err(); err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			at, _ := all[name].newest(0)
-			b, err := k.load(ctx, name, at)
+		for l := range inOrder(ctx, k.keys(ctx), func(key stored, err error) listed {
 			if err != nil {
-				if !yield(Entry{Name: name, Version: at.version, Revision: at.revision}, err) {
-					return
-				}
-				continue
+				return listed{Entry{}, err}
 			}
-			if !yield(k.entry(b), nil) {
+			at, _ := key.all.newest(0)
+			b, err := k.load(ctx, key.name, at)
+			if err != nil {
+				return listed{Entry{Name: key.name, Version: at.version, Revision: at.revision}, err}
+			}
+			return listed{k.entry(b), nil}
+		}) {
+			if !yield(l.entry, l.err) {
 				return
 			}
 		}
@@ -182,24 +219,50 @@ func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
 
 func (k *Keyring) history(ctx context.Context, name string, all revisions) ([]Entry, error) {
 	var entries []Entry
-	before := map[revision]*blob.Blob{}
-	for _, at := range all {
-		b, err := k.load(ctx, name, at)
+	for b, err := range k.blobs(ctx, name, all) {
 		if err != nil {
 			return entries, err
 		}
-		if err := checkReplaces(b, at, before); err != nil {
-			return entries, fmt.Errorf("key %q, version %d, revision %d: %w", name, at.version, at.revision, err)
-		}
-		before[at] = b
 		entries = append(entries, k.entry(b))
 	}
-	missing, err := k.chain.kept.missing(ctx, name, all)
-	if err == nil && len(missing) > 0 {
-		err = hint(fmt.Errorf("key %q, version %d, revision %d is gone: %w", name, missing[0].version, missing[0].revision, blob.ErrMisplaced),
-			"an inventory of the keyring names it; somebody has deleted it, put it back from a copy of the store")
+	return entries, nil
+}
+
+// verifyHistory is history for who wants to know that all is well.
+func (k *Keyring) verifyHistory(ctx context.Context, name string, all revisions) error {
+	for _, err := range k.blobs(ctx, name, all) {
+		if err != nil {
+			return err
+		}
 	}
-	return entries, err
+	return nil
+}
+
+// blobs verifies the blobs of a key, oldest first, up to the first that does not hold.
+func (k *Keyring) blobs(ctx context.Context, name string, all revisions) iter.Seq2[*blob.Blob, error] {
+	return func(yield func(*blob.Blob, error) bool) {
+		before := map[revision]*blob.Blob{}
+		for _, at := range all {
+			b, err := k.load(ctx, name, at)
+			if err == nil {
+				if err = checkReplaces(b, at, before); err != nil {
+					err = inKey(name, at, err)
+				}
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+			before[at] = b
+		}
+		missing, err := k.chain.kept.missing(ctx, name, all)
+		if err == nil && len(missing) > 0 {
+			err = hint(fmt.Errorf("key %q, version %d, revision %d is gone: %w", name, missing[0].version, missing[0].revision, blob.ErrMisplaced),
+				"an inventory of the keyring names it; somebody has deleted it, put it back from a copy of the store")
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
 }
 
 // checkReplaces holds a blob against those before it. A later revision replaces the
@@ -232,30 +295,43 @@ func checkReplaces(b *blob.Blob, at revision, before map[revision]*blob.Blob) er
 }
 
 // Verify verifies every revision of the named keys, or of all keys: signatures,
-// places, and what replaces what. It yields one result for each key; a key that
-// fails does not stop the others.
+// places, and what replaces what; of all keys also that none is gone which an inventory
+// names. It yields one result for each key; a key that fails does not stop the others.
 func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if len(names) > 0 {
-			for _, name := range names {
-				if _, err := k.History(ctx, name); !yield(name, err) || ctx.Err() != nil {
-					return
+		if len(names) == 0 {
+			if k.verifyKeys(ctx, k.keys(ctx), yield) {
+				for name, err := range k.chain.kept.gone(ctx, k) {
+					if !yield(name, err) {
+						return
+					}
 				}
 			}
 			return
 		}
-		all, err := k.all(ctx)
-		if err == nil {
-			err = k.chain.kept.addNames(ctx, all)
-		}
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if _, err := k.history(ctx, name, all[name]); !yield(name, err) || ctx.Err() != nil {
+		for _, name := range names {
+			if _, err := k.History(ctx, name); !yield(name, err) || ctx.Err() != nil {
 				return
 			}
 		}
 	}
+}
+
+// verifyKeys verifies keys side by side. It reports whether the caller wants more.
+func (k *Keyring) verifyKeys(ctx context.Context, keys iter.Seq2[stored, error], yield func(string, error) bool) bool {
+	type verdict struct {
+		name string
+		err  error
+	}
+	for v := range inOrder(ctx, keys, func(key stored, err error) verdict {
+		if err == nil {
+			err = k.verifyHistory(ctx, key.name, key.all)
+		}
+		return verdict{key.name, err}
+	}) {
+		if !yield(v.name, v.err) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
 }

@@ -18,7 +18,8 @@
 // [OpenWithCertificate] opens it for verification where there is no token. A
 // [Keyring] makes keys ([Keyring.Create]), opens them ([Keyring.Open]), and
 // encrypts and decrypts files under them ([Keyring.Encrypt], [Keyring.Decrypt]).
-// The files are age v1 files.
+// The files are age v1 files. [NewPairRecipient] and [PairIdentity] are for age files to
+// the pair itself, which anybody can make.
 //
 // Errors keep what packages token and blob say. [errors.Is] tells them apart:
 // [blob.ErrIntegrity] when a signature, a digest or a name did not hold,
@@ -56,6 +57,8 @@ type Keyring struct {
 	signer []byte // that of the key that signs for the pair
 
 	ask PasswordFunc // nil where nobody can be asked
+
+	opened opened
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's

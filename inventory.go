@@ -6,6 +6,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"sync"
 
@@ -109,20 +111,32 @@ func (i *inventories) missing(ctx context.Context, name string, there revisions)
 	return missing, nil
 }
 
-// addNames adds the keys that inventories name and the store does not have.
-func (i *inventories) addNames(ctx context.Context, keys map[string]revisions) error {
-	for number := range i.lists {
-		all, err := i.of(ctx, number+1)
-		if err != nil {
-			return err
-		}
-		for name := range all.names {
-			if _, ok := keys[name]; !ok {
-				keys[name] = nil
+// gone gives the keys that inventories name and the store does not have, each with the
+// error that it is.
+func (i *inventories) gone(ctx context.Context, k *Keyring) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		told := map[string]bool{}
+		for number := range i.lists {
+			all, err := i.of(ctx, number+1)
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, name := range slices.Sorted(maps.Keys(all.names)) {
+				there, err := k.list(ctx, name)
+				if err == nil && (len(there) > 0 || told[name]) {
+					continue
+				}
+				told[name] = true
+				if err == nil {
+					err = k.verifyHistory(ctx, name, nil)
+				}
+				if !yield(name, err) {
+					return
+				}
 			}
 		}
 	}
-	return nil
 }
 
 // takeInventory reads and verifies the blobs of the store, stores the inventory of
@@ -130,25 +144,35 @@ func (i *inventories) addNames(ctx context.Context, keys map[string]revisions) e
 // not verify is told of and left out: whoever can write to the storage could
 // otherwise keep an owner from being removed.
 func (k *Keyring) takeInventory(ctx context.Context, wanted func(*blob.Blob) bool, skipped func(error)) ([][sha256.Size]byte, error) {
-	keys, err := k.all(ctx)
-	if err != nil {
-		return nil, err
+	type verified struct {
+		entries []blob.Inventoried
+		failed  []error
+		err     error
 	}
 	var entries []blob.Inventoried
-	for name, revisions := range keys {
-		for _, at := range revisions {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			b, err := k.load(ctx, name, at)
-			if err != nil {
-				skipped(err)
-				continue
-			}
-			if wanted(b) {
-				entries = append(entries, blob.Inventoried{Path: blob.KeyPath(name, at.version, at.revision), Digest: b.Digest()})
+	for v := range inOrder(ctx, k.keys(ctx), func(key stored, err error) verified {
+		v := verified{err: err}
+		for _, at := range key.all {
+			b, err := k.load(ctx, key.name, at)
+			switch {
+			case err != nil:
+				v.failed = append(v.failed, err)
+			case wanted(b):
+				v.entries = append(v.entries, blob.Inventoried{Path: blob.KeyPath(key.name, at.version, at.revision), Digest: b.Digest()})
 			}
 		}
+		return v
+	}) {
+		if v.err != nil {
+			return nil, v.err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for _, err := range v.failed {
+			skipped(err)
+		}
+		entries = append(entries, v.entries...)
 	}
 	parts, err := blob.MarshalInventory(entries)
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"maps"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -32,29 +32,92 @@ const lostTries = 3
 // Versions names every version of the keys, or of all keys of the keyring. Files
 // are under old versions too, so what is done to all keys is done to all versions.
 func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) {
-	keys := map[string]revisions{}
-	for _, name := range names {
+	var refs []Ref
+	add := func(name string, all revisions) {
+		for i, at := range all {
+			if i == 0 || all[i-1].version != at.version {
+				refs = append(refs, Ref{name, at.version})
+			}
+		}
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		found, err := k.find(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		keys[name] = found
+		add(name, found)
 	}
-	if len(names) == 0 {
-		var err error
-		if keys, err = k.all(ctx); err != nil {
+	if len(names) > 0 {
+		return refs, nil
+	}
+	for key, err := range k.keys(ctx) {
+		if err != nil {
 			return nil, err
 		}
+		add(key.name, key.all)
 	}
-	var refs []Ref
-	for _, name := range slices.Sorted(maps.Keys(keys)) {
-		for _, at := range keys[name] {
-			if ref := (Ref{name, at.version}); len(refs) == 0 || refs[len(refs)-1] != ref {
-				refs = append(refs, ref)
+	return refs, nil
+}
+
+// inOrder does something to what comes, on every processor, and gives the results in the
+// order in which it came. Only so much is ahead of who takes them that nobody waits. When
+// ctx ends nothing more is begun, and its error is the last thing that is done.
+func inOrder[T, R any](ctx context.Context, things iter.Seq2[T, error], do func(T, error) R) iter.Seq[R] {
+	return func(yield func(R) bool) {
+		workers := runtime.GOMAXPROCS(0)
+		type job struct {
+			thing  T
+			err    error
+			result chan R
+		}
+		todo, results := make(chan job), make(chan chan R, 4*workers)
+		enough := make(chan struct{})
+		var all sync.WaitGroup
+		defer all.Wait() // what is under way is about a store that its caller may close next
+		defer close(enough)
+		all.Go(func() {
+			defer close(results)
+			defer close(todo)
+			hand := func(thing T, err error) bool {
+				j := job{thing, err, make(chan R, 1)}
+				select {
+				case results <- j.result:
+				case <-enough:
+					return false
+				}
+				select {
+				case todo <- j:
+				case <-enough:
+					return false
+				}
+				return true
+			}
+			for thing, err := range things {
+				if ctx.Err() != nil {
+					var none T
+					hand(none, ctx.Err())
+					return
+				}
+				if !hand(thing, err) {
+					return
+				}
+			}
+		})
+		for range workers {
+			all.Go(func() {
+				for j := range todo {
+					j.result <- do(j.thing, j.err)
+				}
+			})
+		}
+		for result := range results {
+			if !yield(<-result) {
+				return
 			}
 		}
 	}
-	return refs, nil
 }
 
 // each does something to many keys, side by side, and gives the results as they

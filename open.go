@@ -18,11 +18,16 @@ type Key struct {
 }
 
 // Open verifies a key's blob and unwraps the key in the token, in that order; a key
-// from a password is computed, see [Keyring.Passwords]. The caller closes it.
+// from a password is computed, see [Keyring.Passwords]. The caller closes it. With a key
+// of a legacy algorithm nothing is done here: it is an [ErrPurpose].
 func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 	b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
+	}
+	if b.Algorithm().IsLegacy() {
+		return nil, hint(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose),
+			"a legacy key only opens data of its time, elsewhere: hsmkeys load puts it on the token, hsmkeys reveal gives it to a program")
 	}
 	var session token.SessionKey
 	err = k.with(ctx, b,
@@ -50,7 +55,12 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 	}
 	id := b.Descriptor().KeyID
 	err = k.with(ctx, b,
-		func(wrapped token.Wrapped) error { return k.pair.Load(ctx, specOf(b), wrapped, label, id[:]) },
+		func(wrapped token.Wrapped) error {
+			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
+				return k.loadSalted(ctx, specOf(b), wrapped, d.Legacy.Salt, label, id[:])
+			}
+			return k.pair.Load(ctx, specOf(b), wrapped, label, id[:])
+		},
 		func(value []byte) error { return k.pair.LoadValue(ctx, specOf(b), value, label, id[:]) })
 	if err != nil {
 		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
@@ -58,8 +68,22 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 	return k.entry(b), nil
 }
 
-// Reveal verifies a key and gives its value, for a program that must have it. The
-// caller overwrites it after use.
+// loadSalted loads a key with its salt behind it, which is the key that the cipher is
+// given. No token is asked to join the two.
+func (k *Keyring) loadSalted(ctx context.Context, spec token.Spec, wrapped token.Wrapped, salt []byte, label string, id []byte) error {
+	value, err := k.pair.Reveal(ctx, spec, wrapped)
+	if err != nil {
+		return err
+	}
+	salted := append(bytes.Clone(value), salt...)
+	clear(value)
+	defer clear(salted)
+	spec.Size = len(salted)
+	return k.pair.LoadValue(ctx, spec, salted, label, id)
+}
+
+// Reveal verifies a key and gives its value, for a program that must have it; the salt of
+// a legacy key is not in it, see [Entry]. The caller overwrites it after use.
 func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 	b, err := k.verified(ctx, ref)
 	if err != nil {
@@ -86,7 +110,15 @@ func (k *Keyring) verified(ctx context.Context, ref Ref) (*blob.Blob, error) {
 	if k.token == nil {
 		return nil, errNoToken
 	}
-	return k.loadRef(ctx, ref)
+	all, err := k.find(ctx, ref.Name)
+	if err != nil {
+		return nil, err
+	}
+	at, err := all.of(ref)
+	if err != nil {
+		return nil, err
+	}
+	return k.opened.load(ctx, k, ref.Name, at)
 }
 
 // with gives a verified key to one of two functions: as it is wrapped to the token's
@@ -134,4 +166,4 @@ func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
 		"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
 }
 
-func specOf(b *blob.Blob) token.Spec { return spec(b.Algorithm(), b.Descriptor().Purpose) }
+func specOf(b *blob.Blob) token.Spec { return specFor(b.Algorithm(), b.Descriptor()) }

@@ -1,12 +1,14 @@
 package hsmkeys
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -20,8 +22,8 @@ import (
 // ErrPassword is for a password that does not give the key.
 var ErrPassword = errors.New("wrong password")
 
-// ErrShortPassword is for one that is shorter than [MinPassword].
-var ErrShortPassword = errors.New("the password is too short")
+// ErrNewPassword is for one that is shorter than [MinPassword], or not text.
+var ErrNewPassword = errors.New("not a password for a new key")
 
 // ErrDerivation is for what cannot be done with a key that comes from a password, or
 // only with such a key.
@@ -58,10 +60,13 @@ func (k *Keyring) RotatePassword(ctx context.Context, name string, password []by
 	return k.rotate(ctx, name, password)
 }
 
-// CheckPassword refuses with [ErrShortPassword] what cannot be the password of a new key.
+// CheckPassword refuses with [ErrNewPassword] what cannot be the password of a new key.
 func CheckPassword(password []byte) error {
+	if !utf8.Valid(password) || bytes.ContainsFunc(password, unicode.IsControl) {
+		return fmt.Errorf("%w: it is not one line of UTF-8 without control characters", ErrNewPassword)
+	}
 	if n := utf8.RuneCount(password); n < MinPassword {
-		return fmt.Errorf("%w: it has %d characters, and must have %d", ErrShortPassword, n, MinPassword)
+		return fmt.Errorf("%w: it has %d characters, and must have %d", ErrNewPassword, n, MinPassword)
 	}
 	return nil
 }
@@ -91,6 +96,9 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm blob.
 	if err := CheckPassword(password); err != nil {
 		return nil, err
 	}
+	if err := k.pair.CheckComputed(); err != nil { // or it could not be used
+		return nil, err
+	}
 	how := blob.Derivation{KDF: kdf, Cost: blob.DefaultScryptCost}
 	if kdf == blob.PBKDF2 {
 		how.Cost = blob.DefaultPBKDF2Cost
@@ -110,7 +118,7 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm blob.
 		return nil, err
 	}
 	defer clear(value)
-	if d.CheckValue, err = token.CheckValue(spec(algorithm, d.Purpose), value); err != nil {
+	if d.CheckValue, err = token.CheckValue(specFor(algorithm, d), value); err != nil {
 		return nil, err
 	}
 	d.KeyringID, d.Revision, d.Created = k.ID(), 1, time.Now()

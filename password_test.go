@@ -80,7 +80,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 	if _, err := k.Open(ctx, hsmkeys.Ref{Name: "pbkdf2"}); !errors.Is(err, hsmkeys.ErrPassword) {
 		t.Errorf("with nobody to ask: %v", err)
 	}
-	if _, err := k.CreateFromPassword(ctx, "short", blob.AES256, 0, blob.Scrypt, []byte("1234567")); !errors.Is(err, hsmkeys.ErrShortPassword) {
+	if _, err := k.CreateFromPassword(ctx, "short", blob.AES256, 0, blob.Scrypt, []byte("1234567")); !errors.Is(err, hsmkeys.ErrNewPassword) {
 		t.Errorf("a short password: %v", err)
 	}
 	create(t, k, "stored")

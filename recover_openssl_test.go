@@ -190,6 +190,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 			changed[i+len(mark)-1] ^= 1
 			refused("changed "+hex.EncodeToString(mark), changed, cert)
 		}
+		refused("something behind it", append(bytes.Clone(genuine), 0, 0, 0), cert)
 		for i := 200; i < len(genuine); i += 97 {
 			changed := bytes.Clone(genuine)
 			changed[i] ^= 4

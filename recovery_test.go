@@ -20,6 +20,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/capi"
 )
 
 // TestTheHardwareIsLostTwice is what all of this is for. It runs in a process of its
@@ -224,6 +225,11 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 	office, vault, spare, k, store, dir := threesome(t)
 	stranger := newSite(t, "stranger")
 	create(t, k, "other")
+	legacy := simple(t, office.pair.Public().(*rsa.PublicKey), capi.RC4, make([]byte, 5))
+	legacy.Size, legacy.Salt = 5, make([]byte, 11)
+	if _, err := k.ImportSimple(ctx, "legacy", legacy); err != nil {
+		t.Fatal(err)
+	}
 	authority := vault.join(t, store, office)
 	r, err := authority.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", func(err error) { t.Error(err) })
 	if err != nil {
@@ -248,13 +254,16 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"signed by the old owner":       {"payroll", office, nil, blob.ErrUntrusted, "did not sign list of members 3"},
-		"signed by a stranger":          {"payroll", stranger, nil, blob.ErrUntrusted, "untrusted signer"},
-		"signed by the new owner":       {"payroll", spare, nil, blob.ErrUntrusted, "did not sign list of members 3"},
-		"of a key that was made later":  {"late", vault, nil, blob.ErrUntrusted, "was not there when the recovery began"},
-		"another key id":                {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.KeyID[0]++ }, blob.ErrUntrusted, "another key than revision 1"},
-		"another check value":           {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = []byte{1, 2, 3} }, blob.ErrUntrusted, "another key than revision 1"},
-		"no check value":                {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = nil }, blob.ErrUntrusted, "another key than revision 1"},
+		"signed by the old owner":      {"payroll", office, nil, blob.ErrUntrusted, "did not sign list of members 3"},
+		"signed by a stranger":         {"payroll", stranger, nil, blob.ErrUntrusted, "untrusted signer"},
+		"signed by the new owner":      {"payroll", spare, nil, blob.ErrUntrusted, "did not sign list of members 3"},
+		"of a key that was made later": {"late", vault, nil, blob.ErrUntrusted, "was not there when the recovery began"},
+		"another key id":               {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.KeyID[0]++ }, blob.ErrUntrusted, "another key than revision 1"},
+		"another check value":          {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = []byte{1, 2, 3} }, blob.ErrUntrusted, "another key than revision 1"},
+		"no check value":               {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = nil }, blob.ErrUntrusted, "another key than revision 1"},
+		"another salt of a legacy key": {"legacy", vault, func(d *blob.Descriptor, c *blob.Content) {
+			d.Purpose, d.Legacy, c.Algorithm = blob.Decrypt, &blob.Legacy{KeySize: 5}, blob.RC4
+		}, blob.ErrUntrusted, "another key than revision 1"},
 		"from another owner":            {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.From = spare.id() }, blob.ErrUntrusted, "recovers from another owner"},
 		"by a list that is no recovery": {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.List = 2 }, blob.ErrUntrusted, "list of members 2 is no recovery"},
 		"by a list that is not there":   {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.List = 9 }, blob.ErrUntrusted, "list of members 9 is not there"},

@@ -54,13 +54,18 @@ func (k *Keyring) isToday(b *blob.Blob) bool {
 	if isDerived(b) {
 		return true // nobody has to be able to open it
 	}
-	recipients := b.Recipients()
+	recipients, able := b.Recipients(), 0
 	for _, r := range recipients {
 		if _, ok := k.chain.members[string(r.SubjectKeyID)]; !ok {
 			return false
 		}
 	}
-	return len(recipients) == len(k.chain.members) // blob has seen that nobody is there twice
+	for _, m := range k.chain.members {
+		if specOf(b).WrapsTo(m.Certificate.PublicKey) {
+			able++
+		}
+	}
+	return len(recipients) == able // blob has seen that nobody is there twice
 }
 
 // wrapAgain makes the next revision of a blob: the same key, out of the token's

@@ -126,5 +126,5 @@ func sameKey(a, b *blob.Blob) bool {
 	madeA, _ := a.Derivation()
 	madeB, _ := b.Derivation()
 	return d.KeyID == e.KeyID && d.Created.Equal(e.Created) && d.Purpose == e.Purpose &&
-		a.Algorithm() == b.Algorithm() && isDerived(a) == isDerived(b) && madeA == madeB && slices.Equal(d.CheckValue, e.CheckValue)
+		a.Algorithm() == b.Algorithm() && isDerived(a) == isDerived(b) && madeA == madeB && d.Legacy.Equal(e.Legacy) && d.Imported == e.Imported && slices.Equal(d.CheckValue, e.CheckValue)
 }

@@ -29,21 +29,18 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("key %q: %w", d.Name, err)
 	}
-	if err := d.Purpose.fits(c.Algorithm); err != nil {
+	if err := d.fits(c); err != nil {
 		return nil, fmt.Errorf("key %q: %w", d.Name, err)
 	}
 	descriptor, err := d.marshal()
 	if err != nil {
 		return nil, err
 	}
-	if c.Derivation != nil && d.CheckValue == nil {
-		return nil, fmt.Errorf("key %q: a derived key needs a check value, or no wrong password is noticed", d.Name)
-	}
 	profile, content, err := c.marshalAs()
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(profile, content, []attribute{{oidKeyDescriptor, descriptor}}, signer, scheme, signingTime)
+	der, err := signContent(profile, content, []attribute{newAttribute(oidKeyDescriptor, descriptor)}, signer, scheme, signingTime)
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +120,8 @@ func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", u.profile.what, err)
 	}
-	if c.Derivation != nil && d.CheckValue == nil {
-		return nil, fmt.Errorf("%w: derivation record %v without a check value", ErrMalformed, at)
-	}
-	if err := d.Purpose.fits(c.Algorithm); err != nil {
-		return nil, fmt.Errorf("%w: key blob %v: %w", ErrMalformed, at, err)
+	if err := d.fits(c); err != nil {
+		return nil, fmt.Errorf("%w: %s %v: %w", ErrMalformed, u.profile.what, at, err)
 	}
 	return &Blob{v, d, c}, nil
 }
@@ -143,12 +137,20 @@ type Blob struct {
 // Descriptor gives what the blob says about the key.
 func (b *Blob) Descriptor() Descriptor {
 	d := b.descriptor
-	d.CheckValue, d.Replaces, d.Recovery = bytes.Clone(d.CheckValue), bytes.Clone(d.Replaces), d.Recovery.clone()
+	d.CheckValue, d.Replaces, d.Recovery, d.Legacy = bytes.Clone(d.CheckValue), bytes.Clone(d.Replaces), d.Recovery.clone(), d.Legacy.clone()
 	return d
 }
 
 // Algorithm gives the session key's algorithm.
 func (b *Blob) Algorithm() Algorithm { return b.content.Algorithm }
+
+// KeySize is the length of the session key in bytes, 5 to 64.
+func (b *Blob) KeySize() int {
+	if b.descriptor.Legacy != nil {
+		return b.descriptor.Legacy.KeySize
+	}
+	return b.content.Algorithm.KeySize()
+}
 
 // Derivation gives how the key is made from a password; false for a key that is
 // wrapped to recipients.

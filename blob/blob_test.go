@@ -136,14 +136,14 @@ func TestSignRefuses(t *testing.T) {
 		{"no creation time", func(d *Descriptor, c *Content) { d.Created = time.Time{} }, "creation time"},
 		{"a creation time after 9999", func(d *Descriptor, c *Content) { d.Created = created.AddDate(9000, 0, 0) }, "creation time"},
 		{"no purpose", func(d *Descriptor, c *Content) { d.Purpose = 0 }, "unknown purpose 0"},
-		{"an unknown purpose", func(d *Descriptor, c *Content) { d.Purpose = 4 }, "unknown purpose 4"},
+		{"an unknown purpose", func(d *Descriptor, c *Content) { d.Purpose = 5 }, "unknown purpose 5"},
 		{"an AES key to authenticate", func(d *Descriptor, c *Content) { d.Purpose = Authenticate }, `an aes256 key cannot have the purpose "mac"`},
 		{"an HMAC key to wrap", func(d *Descriptor, c *Content) { c.Algorithm, c.Recipients = HMACSHA256, c.Recipients[:1] }, `an hmac-sha256 key cannot have the purpose "wrap"`},
 		{"a check value of 4 bytes", func(d *Descriptor, c *Content) { d.CheckValue = make([]byte, 4) }, "check value has 4 bytes"},
 		{"an empty check value", func(d *Descriptor, c *Content) { d.CheckValue = []byte{} }, "check value has 0 bytes"},
 		{"a digest of 31 bytes", func(d *Descriptor, c *Content) { d.Replaces = make([]byte, 31) }, "has 31 bytes"},
 		{"no algorithm", func(d *Descriptor, c *Content) { c.Algorithm = 0 }, "unknown algorithm 0"},
-		{"an unknown algorithm", func(d *Descriptor, c *Content) { c.Algorithm = HMACSHA512 + 1 }, "unknown algorithm 7"},
+		{"an unknown algorithm", func(d *Descriptor, c *Content) { c.Algorithm = TripleDES + 1 }, "unknown algorithm 11"},
 		{"no recipients", func(d *Descriptor, c *Content) { c.Recipients = nil }, "0 recipients"},
 		{"65 recipients", func(d *Descriptor, c *Content) { c.Recipients = manyRecipients(65) }, "65 recipients"},
 		{"a recipient twice", func(d *Descriptor, c *Content) { c.Recipients[1].SubjectKeyID = c.Recipients[0].SubjectKeyID }, "is there twice"},
@@ -306,6 +306,10 @@ func TestRoundTrips(t *testing.T) {
 		if c.Algorithm.IsHMAC() {
 			d.Purpose = Authenticate
 		}
+		if rapid.Bool().Draw(t, "legacy") {
+			d.Purpose, d.Legacy, c = Decrypt, drawLegacy(t), Content{Recipients: c.Recipients}
+			c.Algorithm, c.Recipients = legacyContent(d.Legacy, c.Recipients)
+		}
 		key := rapid.SampledFrom(keys).Draw(t, "key")
 		scheme := ECDSA
 		if _, isRSA := key.Public().(*rsa.PublicKey); isRSA {
@@ -395,6 +399,7 @@ func drawDescriptor(t *rapid.T) Descriptor {
 	if rapid.Bool().Draw(t, "replaces another") {
 		d.Replaces = drawBytes(t, "replaces", 32)
 	}
+	d.Imported = rapid.Bool().Draw(t, "is imported")
 	if d.Replaces != nil && d.Revision > 1 && rapid.Bool().Draw(t, "is recovered") {
 		d.Recovery = drawRecovery(t, rapid.IntRange(1, MaxNumber).Draw(t, "list"))
 	}

@@ -107,5 +107,5 @@ func (d *Dir) tryWrite(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.syncDir(f), f.Close())
+	return errors.Join(d.syncOne(f), f.Close())
 }

@@ -237,9 +237,12 @@ func validTime(t time.Time) bool { return t.Year() >= 1970 && t.Year() <= 9999 }
 func tagged(n uint8) cryptobyte_asn1.Tag { return cryptobyte_asn1.Tag(n).ContextSpecific() }
 
 // encode gives the bytes that f builds.
-func encode(f func(*cryptobyte.Builder)) ([]byte, error) {
-	var b cryptobyte.Builder
-	f(&b)
+func encode(f func(*cryptobyte.Builder)) ([]byte, error) { return encodeIn(256, f) }
+
+// encodeIn is encode with room for so many bytes, beyond which the builder has to copy.
+func encodeIn(room int, f func(*cryptobyte.Builder)) ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, room))
+	f(b)
 	return b.Bytes()
 }
 

@@ -41,6 +41,12 @@ type Descriptor struct {
 	// of at least 2, and Replaces: an authority wraps again what an owner has
 	// made, and makes no keys.
 	Recovery *Recovery
+
+	// Legacy is nil but for a key of a legacy algorithm, which has it.
+	Legacy *Legacy
+
+	// Imported says that the key came from elsewhere: whoever has made it may have it too.
+	Imported bool
 }
 
 // Place gives the place where a blob with this descriptor belongs.
@@ -81,12 +87,36 @@ func (d Descriptor) validate() error {
 		return fmt.Errorf("key check value has %d bytes, not %d", len(d.CheckValue), checkValueSize)
 	case d.Replaces != nil && len(d.Replaces) != digestSize:
 		return fmt.Errorf("digest of the replaced blob has %d bytes, not %d", len(d.Replaces), digestSize)
+	case (d.Legacy != nil) != (d.Purpose == Decrypt):
+		return fmt.Errorf("purpose %q does not go with what is said of a legacy algorithm", d.Purpose)
 	case d.Recovery == nil:
 		return nil
 	case d.Revision < 2 || d.Replaces == nil:
 		return fmt.Errorf("revision %d has a recovery and replaces no other", d.Revision)
 	}
 	return d.Recovery.validate()
+}
+
+// fits holds what the descriptor says of the key against what is signed with it.
+func (d Descriptor) fits(c Content) error {
+	if err := d.Purpose.fits(c.Algorithm); err != nil {
+		return err
+	}
+	if c.Derivation != nil && d.CheckValue == nil {
+		return fmt.Errorf("a derived key needs a check value, or no wrong password is noticed")
+	}
+	if d.Legacy == nil {
+		return nil
+	}
+	if err := d.Legacy.Check(c.Algorithm); err != nil {
+		return err
+	}
+	for _, r := range c.Recipients {
+		if r.Agreement != nil && len(r.Agreement.EncryptedKey) != d.Legacy.KeySize+keyWrapOverhead {
+			return fmt.Errorf("recipient %x: wrapped %v key has %d bytes, not %d", r.SubjectKeyID, c.Algorithm, len(r.Agreement.EncryptedKey), d.Legacy.KeySize+keyWrapOverhead)
+		}
+	}
+	return nil
 }
 
 func (d Descriptor) marshal() ([]byte, error) {
@@ -108,6 +138,12 @@ func (d Descriptor) marshal() ([]byte, error) {
 			}
 			if d.Recovery != nil {
 				d.Recovery.add(b, tagged(2))
+			}
+			if d.Legacy != nil {
+				d.Legacy.add(b, tagged(3))
+			}
+			if d.Imported {
+				addOctets(b, tagged(4), nil)
 			}
 		})
 	})
@@ -134,7 +170,12 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 		out.Replaces = d.octetsOf("replaces", tagged(1), digestSize)
 	}
 	out.Recovery = d.recovery(tagged(2))
-	d.refuseLaterFields(3)
+	out.Legacy = d.legacy(tagged(3))
+	if d.next(tagged(4)) {
+		out.Imported = true
+		d.octetsOf("imported", tagged(4), 0)
+	}
+	d.refuseLaterFields(5)
 	d.end()
 	if err := top.end(); err != nil {
 		return Descriptor{}, err

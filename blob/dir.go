@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,8 +32,12 @@ import (
 // ENOSPC, EROFS, [fs.ErrPermission].
 type Dir struct {
 	root    *os.Root
-	durable sync.Map             // directories that are durable in the ones above them
-	sync    func(*os.File) error // fsync(2); tests have disks that fail
+	open    *os.File // the same directory
+	durable sync.Map // directories that are durable in the ones above them
+	commits commits
+
+	sync   func(*os.File) error // fsync(2); tests have disks that fail
+	syncFS func(*os.File) error // of all that is on the file's file system
 }
 
 const (
@@ -49,7 +54,11 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, storeError("open store", path, err)
 	}
-	return &Dir{root: root, sync: (*os.File).Sync}, nil
+	open, err := root.Open(".")
+	if err != nil {
+		return nil, storeError("open store", path, errors.Join(err, root.Close()))
+	}
+	return &Dir{root: root, open: open, sync: (*os.File).Sync, syncFS: syncFileSystem}, nil
 }
 
 // CreateDir makes the directory, and those above it, where they are missing,
@@ -84,7 +93,7 @@ func CreateDir(path string) (*Dir, error) {
 }
 
 // Close releases the directory.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return errors.Join(d.open.Close(), d.root.Close()) }
 
 // String gives the path of the directory.
 func (d *Dir) String() string { return d.root.Name() }
@@ -170,7 +179,7 @@ func (d *Dir) writeFile(name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = d.sync(f)
+		err = d.commit(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -180,20 +189,27 @@ func (d *Dir) writeFile(name string, data []byte) error {
 // has seen durable stays so, with what is in it, and is not looked at again.
 func (d *Dir) syncDirs(dir string) error {
 	var above []string
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
 	for at := dir; ; at = path.Dir(at) {
 		f, err := d.root.Open(at)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(d.syncDir(f), f.Close()); err != nil {
-			return err
-		}
+		files = append(files, f)
 		if at != dir {
 			above = append(above, at)
 		}
 		if _, known := d.durable.Load(at); known || at == "." {
 			break
 		}
+	}
+	if err := d.commit(files...); err != nil {
+		return err
 	}
 	for _, at := range above {
 		d.durable.Store(at, nil)
@@ -206,17 +222,7 @@ func (d *Dir) syncPath(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.syncDir(f), f.Close())
-}
-
-// syncDir syncs a directory. Some network file systems have no such call and
-// say EINVAL or ENOTSUP; with them there is nothing more to be had.
-func (d *Dir) syncDir(f *os.File) error {
-	err := d.sync(f)
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		return nil
-	}
-	return err
+	return errors.Join(d.syncOne(f), f.Close())
 }
 
 // Get implements [Store]. What is at this path and not a regular file is an
@@ -227,6 +233,9 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if data, ok := readBeneath(d.open, name, MaxSize); ok {
+		return data, nil
 	}
 	// To open a device can act on it, so look first. Nothing holds still
 	// between the look and the opening: O_NONBLOCK, as to open a FIFO without
@@ -271,8 +280,9 @@ func readable(name string, info fs.FileInfo) error {
 	return nil
 }
 
-// List implements [Store]. The objects of a directory come before those of the
-// directories in it, which are read only when the caller gets that far.
+// List implements [Store]. Of a directory with up to listChunk entries all comes in order;
+// of a larger one in pieces of that size, each in order, so that nobody waits for a
+// million names to be read and sorted before the first.
 func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		dir := "."
@@ -284,50 +294,118 @@ func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] 
 		if !fs.ValidPath(dir) {
 			return
 		}
-		d.list(ctx, dir, prefix, yield)
+		l := &listing{d, ctx, prefix, yield}
+		l.list(dir)
 	}
 }
 
+const listChunk = 4096
+
+type listing struct {
+	*Dir
+	ctx    context.Context
+	prefix string
+	yield  func(string, error) bool
+}
+
 // list reports whether the caller wants more.
-func (d *Dir) list(ctx context.Context, dir, prefix string, yield func(string, error) bool) bool {
-	f, err := d.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
+func (l *listing) list(dir string) bool {
+	f, err := l.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return true
 	}
 	if err != nil {
-		yield("", storeError("list", dir, err))
+		l.yield("", storeError("list", dir, err))
 		return false
 	}
 	defer f.Close()
-	var deeper []string
-	for {
-		if err := ctx.Err(); err != nil {
-			yield("", fmt.Errorf("list %s: %w", dir, err))
+	objects, deeper, whole, ok := l.chunk(f, dir)
+	if !ok {
+		return false
+	}
+	if whole {
+		f.Close() // before going deeper, lest a deep store run out of descriptors
+		return l.give(objects) && l.enter(deeper)
+	}
+	if dir+"/" != keysPrefix { // in which there can be no object
+		if !l.objectsFirst(f, dir, objects) {
 			return false
+		}
+		deeper = nil
+	}
+	for {
+		if !l.enter(deeper) {
+			return false
+		}
+		if whole {
+			return true
+		}
+		if _, deeper, whole, ok = l.chunk(f, dir); !ok {
+			return false
+		}
+	}
+}
+
+// objectsFirst gives the objects of a large directory, of which the first were read, and
+// goes back to its beginning.
+func (l *listing) objectsFirst(f *os.File, dir string, objects []string) bool {
+	for whole, ok := false, true; l.give(objects); {
+		if whole {
+			_, err := f.Seek(0, io.SeekStart)
+			if err != nil {
+				l.yield("", storeError("list", dir, err))
+			}
+			return err == nil
+		}
+		if objects, _, whole, ok = l.chunk(f, dir); !ok {
+			return false
+		}
+	}
+	return false
+}
+
+// chunk reads the next entries of a directory: objects, and directories that lead to some,
+// each in order, and whether these were the last.
+func (l *listing) chunk(f *os.File, dir string) (objects, deeper []string, whole, ok bool) {
+	for read := 0; read < listChunk && !whole; {
+		if err := l.ctx.Err(); err != nil {
+			l.yield("", fmt.Errorf("list %s: %w", dir, err))
+			return nil, nil, false, false
 		}
 		entries, err := f.ReadDir(256)
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
 			switch {
-			case e.IsDir() && leadsToObjects(name) && strings.HasPrefix(name+"/", prefix):
+			case e.IsDir() && leadsToObjects(name) && strings.HasPrefix(name+"/", l.prefix):
 				deeper = append(deeper, name)
-			case e.Type().IsRegular() && strings.HasPrefix(name, prefix) && validPath(name) == nil:
-				if !yield(name, nil) {
-					return false
-				}
+			case e.Type().IsRegular() && strings.HasPrefix(name, l.prefix) && validPath(name) == nil:
+				objects = append(objects, name)
 			}
 		}
-		if err == io.EOF {
-			break
+		if err != nil && err != io.EOF {
+			l.yield("", storeError("list", dir, err))
+			return nil, nil, false, false
 		}
-		if err != nil {
-			yield("", storeError("list", dir, err))
+		whole = err == io.EOF
+		read += len(entries)
+	}
+	slices.Sort(objects)
+	slices.Sort(deeper)
+	return objects, deeper, whole, true
+}
+
+func (l *listing) give(objects []string) bool {
+	for _, name := range objects {
+		if !l.yield(name, nil) {
 			return false
 		}
 	}
-	f.Close() // before going deeper, lest a deep store run out of descriptors
-	for _, name := range deeper {
-		if !d.list(ctx, name, prefix, yield) {
+	return true
+}
+
+func (l *listing) enter(dirs []string) bool {
+	for _, dir := range dirs {
+		if !l.list(dir) {
 			return false
 		}
 	}

@@ -543,3 +543,55 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 }
+
+// Of a directory with more entries than are read at once nothing is left out or given
+// twice, and the blobs of a name come together, before those of names below it.
+func TestListsOfLargeDirectories(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	want := map[string]bool{}
+	write := func(path string) {
+		want[path] = true
+		at := filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o700), os.WriteFile(at, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range listChunk + 100 {
+		write(KeyPath("big", 1, i+1))
+		write(KeyPath(fmt.Sprintf("big/k%d", i), 1, 1))
+		write(KeyPath(fmt.Sprintf("k%d", i), 1, 1))
+	}
+	d, err := OpenDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	left, last := map[string]bool{}, ""
+	for path, err := range d.List(context.Background(), "keys/") {
+		if err != nil || !want[path] {
+			t.Fatalf("%q was not stored or was given twice, %v", path, err)
+		}
+		delete(want, path)
+		name, _, _, _ := ParseKeyPath(path)
+		if name != last && left[name] {
+			t.Fatalf("%q comes in two parts", name)
+		}
+		if name == "big" && left["big/k1"] {
+			t.Fatal("names below come before the blobs of a name")
+		}
+		last, left[name] = name, true
+	}
+	if len(want) > 0 {
+		t.Errorf("%d of the objects were left out", len(want))
+	}
+	seen := 0
+	for range d.List(context.Background(), "keys/big/") {
+		if seen++; seen == 10 {
+			break
+		}
+	}
+	if seen != 10 {
+		t.Errorf("stopped after %d", seen)
+	}
+}

@@ -28,6 +28,9 @@ func (c Content) validate() error {
 		if len(c.Recipients) > 0 {
 			return fmt.Errorf("a derived key has no recipients")
 		}
+		if c.Algorithm.IsLegacy() {
+			return fmt.Errorf("no %v key is derived", c.Algorithm)
+		}
 		return c.Derivation.validate()
 	}
 	if n := len(c.Recipients); n < 1 || n > MaxRecipients {
@@ -60,7 +63,7 @@ func (c Content) marshal() ([]byte, error) {
 		}
 		recipients = append(recipients, der)
 	}
-	return encode(func(b *cryptobyte.Builder) {
+	return encodeIn(len(c.Recipients)*768+256, func(b *cryptobyte.Builder) { // 768 holds RSA keys of 4096 bits
 		addSequence(b, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidEnvelopedData)
 			b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) {

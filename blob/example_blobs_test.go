@@ -44,6 +44,17 @@ func exampleContent(signer []byte) Content {
 	}}
 }
 
+// exampleLegacy has all that a legacy key can have.
+func exampleLegacy() Descriptor {
+	d := payroll()
+	d.Purpose, d.Legacy = Decrypt, &Legacy{KeySize: 5, EffectiveBits: 40, Salt: make([]byte, 11)}
+	return d
+}
+
+func exampleLegacyContent(signer []byte) Content {
+	return Content{Algorithm: RC2, Recipients: []Recipient{transport(signer, crypto.SHA256)}}
+}
+
 func readExample(t testing.TB, name string) (der []byte, signer crypto.PublicKey) {
 	t.Helper()
 	der, err := os.ReadFile(example(name + ".cms"))
@@ -119,6 +130,22 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 		t.Error(diff)
 	}
 
+	der, signer = readExample(t, "legacy")
+	if b, err = parseAndVerify(der, []crypto.PublicKey{signer}, payroll().Place()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(exampleLegacy(), b.Descriptor()); diff != "" || b.Algorithm() != RC2 {
+		t.Error(b.Algorithm(), diff)
+	}
+
+	der, signer = readExample(t, "derived")
+	if b, err = parseAndVerify(der, []crypto.PublicKey{signer}, derivedDescriptor().Place()); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := b.Derivation(); !ok || got != *derivedContent(Scrypt).Derivation {
+		t.Errorf("derived: %+v", got)
+	}
+
 	der, signer = readExample(t, "recovered-members")
 	if v, err = parseAndVerifyMembers(der, []crypto.PublicKey{signer}, 2); err != nil {
 		t.Fatal(err)
@@ -158,6 +185,12 @@ func updateExamples() error {
 		{"members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(twoMembers(), key, ECDSA, signed) }},
 		{"recovered", "FuzzParse", func() ([]byte, error) {
 			return signDER(recovered(), exampleContent(keyID(key)), key, ECDSA, signed)
+		}},
+		{"legacy", "FuzzParse", func() ([]byte, error) {
+			return signDER(exampleLegacy(), exampleLegacyContent(keyID(key)), key, ECDSA, signed)
+		}},
+		{"derived", "FuzzParse", func() ([]byte, error) {
+			return signDER(derivedDescriptor(), derivedContent(Scrypt), key, ECDSA, signed)
 		}},
 		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(recoveredMembers(), key, ECDSA, signed) }},
 		{"proof", "FuzzParseProof", func() ([]byte, error) { return SignProof(threeProven(), key, ECDSA, signed) }},
@@ -219,7 +252,7 @@ func makeExample(name string, key crypto.Signer, target string, sign func() ([]b
 // signedParts is what an object's signature is about; only a key blob has a
 // descriptor.
 func signedParts(der []byte) (content, descriptor []byte) {
-	for _, p := range []profile{keyBlob, memberList, proof} {
+	for _, p := range []profile{keyBlob, derived, memberList, proof} {
 		if s, err := parseSignedData(p, der); err == nil {
 			return s.content, s.attribute(oidKeyDescriptor)
 		}

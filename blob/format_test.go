@@ -51,6 +51,10 @@ var oidNames = map[string]asn1.ObjectIdentifier{
 	"id-hmacWithSHA256":                   oidHMACSHA256,
 	"id-hmacWithSHA384":                   oidHMACSHA384,
 	"id-hmacWithSHA512":                   oidHMACSHA512,
+	"rc2CBC":                              oidRC2CBC,
+	"rc4":                                 oidRC4,
+	"desCBC":                              oidDESCBC,
+	"des-ede3-cbc":                        oidDESEDE3CBC,
 }
 
 func TestTheDocumentsIdentifiersAreThoseOfTheCode(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 func FuzzParse(f *testing.F) {
 	var trusted []crypto.PublicKey
 	known := make(map[string]bool)
-	names := []string{"recovered"}
+	names := []string{"recovered", "legacy", "derived"}
 	for _, s := range signers {
 		names = append(names, s.name)
 	}
@@ -36,6 +36,11 @@ func FuzzParse(f *testing.F) {
 			sameBytes(t, data, c.marshal)
 		} else if !isIntegrity(err) {
 			t.Errorf("content: %v", err)
+		}
+		if c, err := parseDerived(data); err == nil {
+			sameBytes(t, data, c.marshalDerived)
+		} else if !isIntegrity(err) {
+			t.Errorf("derivation record: %v", err)
 		}
 		u, err := Parse(data)
 		if err != nil {

@@ -51,6 +51,12 @@ var (
 	oidHMACSHA384 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 10}
 	oidHMACSHA512 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 11}
 
+	// RFC 8018 B.2, PKCS #5; RC4 is of the same arc.
+	oidRC2CBC     = asn1.ObjectIdentifier{1, 2, 840, 113549, 3, 2}
+	oidRC4        = asn1.ObjectIdentifier{1, 2, 840, 113549, 3, 4}
+	oidDESEDE3CBC = asn1.ObjectIdentifier{1, 2, 840, 113549, 3, 7}
+	oidDESCBC     = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 7}
+
 	// RFC 7914 §7, RFC 8018 A.2.
 	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}
 	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}

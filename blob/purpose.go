@@ -15,13 +15,17 @@ const (
 	Encrypt
 	// Authenticate: a data authentication key, HMAC.
 	Authenticate
+	// Decrypt: a data encryption key of a legacy algorithm, which opens what there is
+	// and encrypts nothing new.
+	Decrypt
 )
 
-var purposes = [...]string{WrapKeys: "wrap", Encrypt: "encrypt", Authenticate: "mac"}
+var purposes = [...]string{WrapKeys: "wrap", Encrypt: "encrypt", Authenticate: "mac", Decrypt: "decrypt"}
 
-// ParsePurpose is the inverse of [Purpose.String].
+// ParsePurpose is the inverse of [Purpose.String] for the purposes that new keys can
+// have.
 func ParsePurpose(s string) (Purpose, error) {
-	for p := WrapKeys; p.valid(); p++ {
+	for p := WrapKeys; p < Decrypt; p++ {
 		if purposes[p] == s {
 			return p, nil
 		}
@@ -29,7 +33,7 @@ func ParsePurpose(s string) (Purpose, error) {
 	return 0, fmt.Errorf("unknown purpose %q: use wrap, encrypt or mac", s)
 }
 
-// String gives "wrap", "encrypt" or "mac".
+// String gives "wrap", "encrypt", "mac" or "decrypt".
 func (p Purpose) String() string {
 	if !p.valid() {
 		return fmt.Sprintf("Purpose(%d)", int(p))
@@ -41,7 +45,7 @@ func (p Purpose) valid() bool { return p >= WrapKeys && int(p) < len(purposes) }
 
 // fits checks that a key of algorithm a can serve purpose p.
 func (p Purpose) fits(a Algorithm) error {
-	if a.IsHMAC() != (p == Authenticate) {
+	if a.IsHMAC() != (p == Authenticate) || a.IsLegacy() != (p == Decrypt) {
 		return fmt.Errorf("an %s key cannot have the purpose %q", a, p)
 	}
 	return nil

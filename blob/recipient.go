@@ -36,7 +36,7 @@ type KeyTransport struct {
 // entityUInfo.
 type KeyAgreement struct {
 	Ephemeral *ecdh.PublicKey
-	// EncryptedKey is 8 bytes longer than the session key.
+	// EncryptedKey is 8 bytes longer than the session key, which has 16 or more.
 	EncryptedKey []byte
 }
 
@@ -93,7 +93,12 @@ func (r Recipient) validate(a Algorithm) error {
 			return fmt.Errorf("recipient %x: RSA encrypted key has %d bytes, not %d to %d", r.SubjectKeyID, n, minEncryptedKey, maxEncryptedKey)
 		}
 	default:
-		if n, want := len(r.Agreement.EncryptedKey), a.KeySize()+keyWrapOverhead; n != want {
+		switch n, want := len(r.Agreement.EncryptedKey), a.KeySize()+keyWrapOverhead; {
+		case a.IsLegacy(): // whose size is in the descriptor; RFC 3394 §2 wraps 16 bytes or more
+			if n < 16+keyWrapOverhead || n%8 != 0 {
+				return fmt.Errorf("recipient %x: wrapped %v key has %d bytes", r.SubjectKeyID, a, n)
+			}
+		case n != want:
 			return fmt.Errorf("recipient %x: wrapped %v key has %d bytes, not %d", r.SubjectKeyID, a, n, want)
 		}
 	}
@@ -122,7 +127,7 @@ func (r Recipient) marshal() ([]byte, error) {
 func (t *KeyTransport) marshal(keyID []byte) ([]byte, error) {
 	for _, s := range oaepSuites {
 		if s.hash == t.OAEPHash {
-			return encode(func(b *cryptobyte.Builder) {
+			return encodeIn(len(t.EncryptedKey)+256, func(b *cryptobyte.Builder) {
 				addSequence(b, func(b *cryptobyte.Builder) {
 					b.AddASN1Int64(2) // the recipient is named by its key identifier
 					addOctets(b, tagged(0), keyID)

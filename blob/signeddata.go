@@ -39,6 +39,26 @@ type signedData struct {
 type attribute struct {
 	oid   asn1.ObjectIdentifier
 	value []byte
+	der   []byte // of the whole, as this program encodes it
+}
+
+func encodeAttribute(oid asn1.ObjectIdentifier, value []byte) (attribute, error) {
+	der, err := encode(func(b *cryptobyte.Builder) {
+		addSequence(b, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oid)
+			addOctets(b, cryptobyte_asn1.SET, value)
+		})
+	})
+	return attribute{oid, value, der}, err
+}
+
+// newAttribute is one of our own.
+func newAttribute(oid asn1.ObjectIdentifier, value []byte) attribute {
+	a, err := encodeAttribute(oid, value)
+	if err != nil {
+		panic(err) // an oid of ours does not encode
+	}
+	return a
 }
 
 // signContent signs content, which is of p's type, with extra attributes beside
@@ -58,9 +78,9 @@ func signContent(p profile, content []byte, extra []attribute, signer crypto.Sig
 	}
 	s := &signedData{contentType: p.contentType, content: content, suite: suite, keyID: keyID}
 	s.attributes = append([]attribute{
-		{oidContentType, mustEncode(func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(p.contentType) })},
-		{oidMessageDigest, mustEncode(func(b *cryptobyte.Builder) { b.AddASN1OctetString(suite.sum(content)) })},
-		{oidSigningTime, mustEncode(func(b *cryptobyte.Builder) { addSigningTime(b, signingTime) })},
+		newAttribute(oidContentType, mustEncode(func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(p.contentType) })),
+		newAttribute(oidMessageDigest, mustEncode(func(b *cryptobyte.Builder) { b.AddASN1OctetString(suite.sum(content)) })),
+		newAttribute(oidSigningTime, mustEncode(func(b *cryptobyte.Builder) { addSigningTime(b, signingTime) })),
 	}, extra...)
 	signed, err := s.signedAttributes(cryptobyte_asn1.SET)
 	if err != nil {
@@ -164,7 +184,14 @@ func (s *signedData) parseAttribute(d *decoder) {
 	}
 	values.end()
 	attr.end()
-	s.attributes = append(s.attributes, attribute{oid, value})
+	if *d.err != nil {
+		return
+	}
+	a, err := encodeAttribute(oid, value)
+	if err != nil {
+		d.malformed("attribute", "has no encoding")
+	}
+	s.attributes = append(s.attributes, a)
 }
 
 // checkAttributes wants the attributes to be those of the profile, each once,
@@ -180,9 +207,7 @@ func (s *signedData) checkAttributes(d *decoder, p profile) {
 		d.fail(fmt.Errorf("%w: %s has an attribute that does not belong there", ErrUnsupported, d.what))
 	}
 	for i := 1; i < len(s.attributes); i++ {
-		previous, err1 := s.attributes[i-1].marshal()
-		this, err2 := s.attributes[i].marshal()
-		if err1 != nil || err2 != nil || bytes.Compare(previous, this) >= 0 {
+		if bytes.Compare(s.attributes[i-1].der, s.attributes[i].der) >= 0 {
 			d.malformed("attribute", "is not in the order of DER")
 		}
 	}
@@ -264,7 +289,7 @@ func (s *signedData) marshalWith(certificate []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(func(b *cryptobyte.Builder) {
+	return encodeIn(len(s.content)+len(certificate)+2048, func(b *cryptobyte.Builder) { // 2048 holds most signatures
 		addSequence(b, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidSignedData)
 			b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) {
@@ -297,24 +322,11 @@ func (s *signedData) marshalWith(certificate []byte) ([]byte, error) {
 // signedAttributes encodes the attributes under the tag of SET, as they are
 // signed, or under [0], as they are stored (RFC 5652 §5.4).
 func (s *signedData) signedAttributes(tag cryptobyte_asn1.Tag) ([]byte, error) {
-	var elements [][]byte
-	for _, a := range s.attributes {
-		e, err := a.marshal()
-		if err != nil {
-			return nil, err
-		}
-		elements = append(elements, e)
+	elements := make([][]byte, len(s.attributes))
+	for i, a := range s.attributes {
+		elements[i] = a.der
 	}
 	return encode(func(b *cryptobyte.Builder) { addSetOf(b, tag, elements) })
-}
-
-func (a attribute) marshal() ([]byte, error) {
-	return encode(func(b *cryptobyte.Builder) {
-		addSequence(b, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(a.oid)
-			addOctets(b, cryptobyte_asn1.SET, a.value)
-		})
-	})
 }
 
 // addSigningTime adds a CMS Time: UTCTime through 2049, GeneralizedTime from

@@ -28,9 +28,11 @@ type Store interface {
 	// Get gives an object, or an [ErrNotFound] or [ErrTooLarge].
 	Get(ctx context.Context, path string) ([]byte, error)
 
-	// List gives the paths that start with prefix, in no particular order. It
+	// List gives the paths that start with prefix. The blobs of one name come
+	// together, before those of names below it; there is no other order. It
 	// gives whole objects only, and nothing that Put did not store. An error
-	// is given once, with an empty path, and ends the list.
+	// is given once, with an empty path, and ends the list. What is stored
+	// meanwhile may be in it or not.
 	//
 	// "keys/" lists all key blobs, "keyring/" all lists of members,
 	// "inventory/" all parts of inventories, "proofs/" all proofs, and

@@ -247,7 +247,7 @@ func TestAnotherDescriptorUnderOurSignatureIsRefused(t *testing.T) {
 	d.Name = "billing"
 	for i, a := range u.signed.attributes {
 		if a.oid.Equal(oidKeyDescriptor) {
-			u.signed.attributes[i].value = must(d.marshal())
+			u.signed.attributes[i] = newAttribute(a.oid, must(d.marshal()))
 		}
 	}
 	_, err = parseAndVerify(must(u.signed.marshal()), trust(key), d.Place())

@@ -31,7 +31,7 @@ blob=$1 cert=$2 key=$3
 for file in "$blob" "$cert"; do
 	[ -r "$file" ] || die 2 "cannot read $file"
 done
-work=$(mktemp -d)
+work=$(mktemp -d /dev/shm/recover.XXXXXX 2>/dev/null) || work=$(mktemp -d) # in memory
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
@@ -50,6 +50,8 @@ elements() {
 openssl cms -verify -inform DER -in "$blob" -certfile "$cert" -nointern -noverify -binary \
 	-out "$work/signed" 2>"$work/why" || die 3 "$blob: the signature does not verify: $(tail -n 1 "$work/why")"
 elements "$blob" >"$work/blob"
+read -r offset length _ <"$work/blob" # of the whole
+[ $((offset + length)) -eq "$(wc -c <"$blob")" ] || die 3 "$blob: something stands behind it"
 grep OBJECT "$work/blob" | sed -n 3p | grep -q ':id-smime-ct-contentInfo$' ||
 	die 3 "$blob holds no wrapped key: it comes from a password, or is another object"
 

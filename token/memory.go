@@ -154,6 +154,9 @@ func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.H
 	if err := checkRecipient(to, hash); err != nil {
 		return Wrapped{}, k.token.fail(op, ErrUnsupported, err)
 	}
+	if _, isEC := to.(*ecdsa.PublicKey); isEC && !k.spec.wrapsInAES() {
+		return Wrapped{}, k.token.fail(op, ErrUnsupported, errShortForEC(k.spec))
+	}
 	err = k.use(ctx, op, func(value []byte) error {
 		switch to := to.(type) {
 		case *rsa.PublicKey:

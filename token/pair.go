@@ -202,17 +202,11 @@ func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string
 func (p *KeyPair) read(ctx context.Context) error {
 	t := p.token
 	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		values := map[uint][]byte{}
-		for _, kind := range []uint{
+		values, err := t.optionals(s, p.private.handle,
 			pkcs11.CKA_ID, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE,
-			pkcs11.CKA_SIGN, pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_ALWAYS_AUTHENTICATE,
-			pkcs11.CKA_EC_PARAMS,
-		} {
-			value, err := t.optional(s, p.private.handle, kind)
-			if err != nil {
-				return err
-			}
-			values[kind] = value
+			pkcs11.CKA_SIGN, pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_ALWAYS_AUTHENTICATE)
+		if err != nil {
+			return err
 		}
 		yes := func(kind uint) bool { return isTrue(attr(kind, values[kind])) }
 		p.id, p.label = values[pkcs11.CKA_ID], string(values[pkcs11.CKA_LABEL])
@@ -222,7 +216,11 @@ func (p *KeyPair) read(ctx context.Context) error {
 		p.private.kind = pkcs11.CKK_RSA
 		if bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC).Value) {
 			p.private.kind = pkcs11.CKK_EC
-			if params := values[pkcs11.CKA_EC_PARAMS]; len(params) > 0 && !knownCurve(params) {
+			params, err := t.optional(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
+			if err != nil {
+				return err
+			}
+			if len(params) > 0 && !knownCurve(params) {
 				return t.fail("look at the key exchange pair", ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
 			}
 		}
@@ -244,6 +242,30 @@ func (t *Token) optional(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kin
 		return nil, err
 	}
 	return a[0].Value, nil
+}
+
+// optionals reads several of them, in one call where the object has them all: some tokens
+// read the object anew for each call.
+func (t *Token) optionals(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kinds ...uint) (map[uint][]byte, error) {
+	values := map[uint][]byte{}
+	template := make([]*pkcs11.Attribute, len(kinds))
+	for i, kind := range kinds {
+		template[i] = attr(kind, nil)
+	}
+	if all, err := t.ctx.GetAttributeValue(s, object, template); err == nil && len(all) == len(kinds) {
+		for i, a := range all {
+			values[kinds[i]] = a.Value
+		}
+		return values, nil
+	}
+	for _, kind := range kinds {
+		value, err := t.optional(s, object, kind)
+		if err != nil {
+			return nil, err
+		}
+		values[kind] = value
+	}
+	return values, nil
 }
 
 // Label is the pair's CKA_LABEL. It may be empty.

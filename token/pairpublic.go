@@ -121,21 +121,24 @@ func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 // readPublic reads the public key in an object, or nil where there is none that
 // makes sense.
 func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (crypto.PublicKey, error) {
-	values := map[uint][]byte{}
-	for _, kind := range []uint{pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT, pkcs11.CKA_PUBLIC_KEY_INFO} {
-		value, err := t.optional(s, object, kind)
-		if err != nil {
-			return nil, err
-		}
-		values[kind] = value
+	values, err := t.optionals(s, object, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	if err != nil {
+		return nil, err
 	}
 	if n, e := values[pkcs11.CKA_MODULUS], new(big.Int).SetBytes(values[pkcs11.CKA_PUBLIC_EXPONENT]); len(n) > 0 && e.IsInt64() && e.Int64() > 0 && e.Int64() <= 1<<31-1 {
 		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(e.Int64())}, nil
 	}
+	if values, err = t.optionals(s, object, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT); err != nil {
+		return nil, err
+	}
 	if key := ecPublic(values[pkcs11.CKA_EC_PARAMS], values[pkcs11.CKA_EC_POINT]); key != nil {
 		return key, nil
 	}
-	if key, err := x509.ParsePKIXPublicKey(values[pkcs11.CKA_PUBLIC_KEY_INFO]); err == nil {
+	info, err := t.optional(s, object, pkcs11.CKA_PUBLIC_KEY_INFO)
+	if err != nil {
+		return nil, err
+	}
+	if key, err := x509.ParsePKIXPublicKey(info); err == nil {
 		return key, nil
 	}
 	return nil, nil

@@ -25,6 +25,9 @@ func (p *KeyPair) Rehearse(ctx context.Context, spec Spec, wrapped Wrapped) (che
 	if err != nil {
 		return nil, err
 	}
+	if spec.Use.IsLegacy() {
+		return checkValue, p.sameLegacy(ctx, spec, again, checkValue)
+	}
 	probe := make([]byte, 32)
 	_, _ = rand.Read(probe)
 	before, err := p.trace(ctx, spec, wrapped, probe)
@@ -39,6 +42,21 @@ func (p *KeyPair) Rehearse(ctx context.Context, spec Spec, wrapped Wrapped) (che
 		return nil, p.token.fail("rehearse", ErrWrapped, errors.New("the key is another one when it was wrapped again"))
 	}
 	return checkValue, nil
+}
+
+// sameLegacy holds the key of a legacy cipher, which does nothing that could be compared,
+// against its check value.
+func (p *KeyPair) sameLegacy(ctx context.Context, spec Spec, again Wrapped, checkValue []byte) error {
+	key, err := p.UnwrapTransit(ctx, spec, again)
+	if err != nil {
+		return err
+	}
+	defer key.Close()
+	after, err := key.CheckValue(ctx)
+	if err == nil && subtle.ConstantTimeCompare(after, checkValue) != 1 {
+		err = p.token.fail("rehearse", ErrWrapped, errors.New("the key is another one when it was wrapped again"))
+	}
+	return err
 }
 
 // trace is what a session key makes of a probe, 32 bytes. Two wrappings with the

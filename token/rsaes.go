@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -18,6 +19,104 @@ const (
 	RSAESPKCS1v15 RSAES = iota + 1 // RSAES-PKCS1-v1_5
 	RSAESOAEPSHA1                  // RSAES-OAEP with SHA-1 and an empty label, CRYPT_OAEP
 )
+
+// UnwrapRSAES unwraps a session key that was encrypted to the pair, which is RSA, by such
+// software, so that it can be wrapped to others: an AES key in the token (C_UnwrapKey)
+// where keys live there, else into memory (C_Decrypt). The keys of legacy ciphers always
+// pass through memory: tokens do not tell how long what they have unwrapped is, and
+// SoftHSM takes a key of 15 bytes for one of 16.
+//
+// Whatever is wrong with what was encrypted, its padding or its length, the error is an
+// [ErrWrapped] that says nothing else: told apart, the two decrypt anything that was ever
+// encrypted to the pair for who may ask often enough (Bleichenbacher, CRYPTO '98; RFC
+// 3218). It may still come sooner for the one than for the other, which the caller has to
+// level; and that it worked is told all the same.
+func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec Spec, encrypted []byte, how RSAES) (Transit, error) {
+	const op = "unwrap session key"
+	t := p.token
+	switch err := spec.check(); {
+	case !isRSA(p.public):
+		return nil, t.fail(op, ErrUnsupported, errors.New("the pair is not RSA"))
+	case err != nil:
+		return nil, t.fail(op, ErrUnsupported, err)
+	case spec.Use == Authenticate:
+		return nil, t.fail(op, ErrUnsupported, errUse)
+	}
+	wrapped := Wrapped{Key: encrypted, pkcs1v15: how == RSAESPKCS1v15}
+	if how == RSAESOAEPSHA1 {
+		wrapped.Hash = crypto.SHA1
+	}
+	if err := p.checkWrapped(spec, wrapped); err != nil {
+		return nil, t.fail(op, ErrWrapped, err) // no secret: anybody can count the bytes
+	}
+	key, err := p.unwrapRSAES(ctx, spec, wrapped)
+	return key, p.hide(op, err)
+}
+
+func (p *KeyPair) unwrapRSAES(ctx context.Context, spec Spec, wrapped Wrapped) (Transit, error) {
+	if spec.Use.IsLegacy() {
+		if p.token.cfg.RequireToken {
+			return nil, p.refuseMemory(errors.New("a key of a legacy cipher passes through the memory of this program, or its length would not be known"))
+		}
+		value, err := p.open(ctx, wrapped)
+		if err != nil {
+			return nil, err
+		}
+		return asTransit(p.token.keepKey(spec, value))
+	}
+	key, err := p.UnwrapTransit(ctx, spec, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	if inToken, ok := key.(*tokenTransit); ok {
+		if err := inToken.checkSize(ctx); err != nil {
+			return nil, also(err, key.Close())
+		}
+	}
+	return key, nil
+}
+
+// checkSize finds out whether an AES key that the token has unwrapped has the size that it
+// should have: the padding alone said how long it is. A key that encrypts has one of the
+// three sizes, and wrapped under another key it is 8 bytes longer.
+func (k *tokenTransit) checkSize(ctx context.Context) error {
+	t := k.token
+	var wrapped []byte
+	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		if _, err := k.computeCheckValue(s, key); err != nil {
+			return err
+		}
+		measuring, err := t.ctx.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), measuringKey())
+		if err != nil {
+			return err
+		}
+		wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), measuring, key)
+		return also(err, t.ctx.DestroyObject(s, measuring))
+	})
+	// SoftHSM answers CKR_MECHANISM_INVALID to a key of a wrong size.
+	if err == nil && len(wrapped) != k.spec.Size+8 || err != nil && !aboutToken(err) {
+		return ErrWrapped
+	}
+	return err
+}
+
+// aboutToken says whether an error can have nothing to do with what was unwrapped.
+func aboutToken(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrLost) || errors.Is(err, ErrClosed)
+}
+
+// hide keeps what is about the token of an error, and nothing of what is about the key.
+// Tokens have many codes for a padding that does not hold, so those that can have nothing
+// to do with it are named.
+func (p *KeyPair) hide(op string, err error) error {
+	switch {
+	case err == nil, aboutToken(err), errors.Is(err, ErrResidence),
+		is(err, pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
+			pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED):
+		return err
+	}
+	return &Error{Op: op, Token: p.token.info.Label, Kind: ErrWrapped}
+}
 
 // WrapFor wraps the key to an RSA public key of 2048 bits or more, for software that
 // knows nothing newer (C_WrapKey).

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"fmt"
 
@@ -18,11 +19,23 @@ const (
 	WrapKeys     Use = iota + 1 // AES: wraps and unwraps data keys
 	EncryptData                 // AES: encrypts and decrypts data
 	Authenticate                // generic secret: HMAC
+
+	// Legacy ciphers, for data that is there: see [Use.IsLegacy].
+	DecryptRC2
+	DecryptRC4
+	DecryptDES
+	Decrypt3DES // with two keys or three
 )
+
+// IsLegacy tells the keys of legacy ciphers. Nothing here decrypts with them: they can
+// be wrapped, loaded for other applications, which may then decrypt and not encrypt, and
+// revealed.
+func (u Use) IsLegacy() bool { return u >= DecryptRC2 && u <= Decrypt3DES }
 
 // Spec is what a session key is: its use, which settles its type, and its size
 // in bytes: 16, 24 or 32 for AES; 32, 48 or 64 for HMAC with SHA-256, SHA-384 or
-// SHA-512, as long as the hash (RFC 2104 §3).
+// SHA-512, as long as the hash (RFC 2104 §3); 5 to 16 for RC2 and RC4, 8 for DES, 16 or
+// 24 for 3DES.
 type Spec struct {
 	Use  Use
 	Size int
@@ -38,16 +51,50 @@ func (s Spec) check() error {
 		if s.Size == 32 || s.Size == 48 || s.Size == 64 {
 			return nil
 		}
+	case s.Use == DecryptRC2 || s.Use == DecryptRC4:
+		if s.Size >= 5 && s.Size <= 16 {
+			return nil
+		}
+	case s.Use == DecryptDES && s.Size == 8, s.Use == Decrypt3DES && (s.Size == 16 || s.Size == 24):
+		return nil
 	}
 	return fmt.Errorf("no session key has use %d and %d bytes", s.Use, s.Size)
 }
 
+// keyType is that of the key on its way and, but for legacy ciphers, in use.
 func (s Spec) keyType() uint {
-	if s.Use == Authenticate {
-		return pkcs11.CKK_GENERIC_SECRET
+	if s.Use == WrapKeys || s.Use == EncryptData {
+		return pkcs11.CKK_AES
 	}
-	return pkcs11.CKK_AES
+	return pkcs11.CKK_GENERIC_SECRET
 }
+
+// loadedType is the key type that other applications find.
+func (s Spec) loadedType() uint {
+	switch {
+	case s.Use == DecryptRC2:
+		return pkcs11.CKK_RC2
+	case s.Use == DecryptRC4:
+		return pkcs11.CKK_RC4
+	case s.Use == DecryptDES:
+		return pkcs11.CKK_DES
+	case s.Use == Decrypt3DES && s.Size == 16:
+		return pkcs11.CKK_DES2
+	case s.Use == Decrypt3DES:
+		return pkcs11.CKK_DES3
+	}
+	return s.keyType()
+}
+
+// WrapsTo says whether such a key can be wrapped to a public key at all: to EC it is
+// wrapped with AES key wrap, which takes 16 bytes or more (RFC 3394 §2), and some keys of
+// legacy ciphers are shorter.
+func (s Spec) WrapsTo(key crypto.PublicKey) bool {
+	_, isEC := key.(*ecdsa.PublicKey)
+	return !isEC || s.wrapsInAES()
+}
+
+func (s Spec) wrapsInAES() bool { return s.Size >= 16 && s.Size%8 == 0 }
 
 func (s Spec) generator() uint {
 	if s.Use == Authenticate {
@@ -65,6 +112,16 @@ type Wrapped struct {
 	Hash      crypto.Hash     // RSA: SHA-256, or SHA-1 where a token can do no better
 	Ephemeral *ecdh.PublicKey // EC: the sender's; nil for RSA
 	Key       []byte          // RSA: as long as the modulus; EC: 8 bytes longer than the session key
+
+	pkcs1v15 bool // RSA: from software that knows no OAEP, see [KeyPair.UnwrapRSAES]
+}
+
+// rsaes is the mechanism by which an RSA pair opens it.
+func (w Wrapped) rsaes() []*pkcs11.Mechanism {
+	if w.pkcs1v15 {
+		return mechanism(pkcs11.CKM_RSA_PKCS, nil)
+	}
+	return oaep(w.Hash)
 }
 
 // SessionKey is a session key in use, wherever it lives.

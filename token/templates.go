@@ -133,7 +133,7 @@ func uses(use Use) []*pkcs11.Attribute {
 		attr(pkcs11.CKA_WRAP, use == WrapKeys),
 		attr(pkcs11.CKA_UNWRAP, use == WrapKeys),
 		attr(pkcs11.CKA_ENCRYPT, use == EncryptData),
-		attr(pkcs11.CKA_DECRYPT, use == EncryptData),
+		attr(pkcs11.CKA_DECRYPT, use == EncryptData || use.IsLegacy()),
 		attr(pkcs11.CKA_SIGN, use == Authenticate),
 		attr(pkcs11.CKA_VERIFY, use == Authenticate),
 	}
@@ -154,7 +154,7 @@ func (s Spec) inTransitAgain() []*pkcs11.Attribute {
 	if s.keyType() == pkcs11.CKK_AES {
 		// For its check value, one block of zeros: SoftHSM has none for a key that
 		// it unwraps. To decrypt it could give wrapped keys away, to encrypt not.
-		template[slices.IndexFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_ENCRYPT })] = attr(pkcs11.CKA_ENCRYPT, true)
+		set(template, attr(pkcs11.CKA_ENCRYPT, true))
 	}
 	return template
 }
@@ -170,7 +170,9 @@ func (s Spec) inUse() []*pkcs11.Attribute {
 
 // loaded is for a key that other applications will use on this token.
 func (s Spec) loaded(label string, id []byte) []*pkcs11.Attribute {
-	return append(append(s.secret(), uses(s.Use)...),
+	template := append(s.secret(), uses(s.Use)...)
+	set(template, attr(pkcs11.CKA_KEY_TYPE, s.loadedType()))
+	return append(template,
 		attr(pkcs11.CKA_TOKEN, true),        // stays
 		attr(pkcs11.CKA_SENSITIVE, true),    // never in the clear
 		attr(pkcs11.CKA_EXTRACTABLE, false), // nor wrapped
@@ -264,6 +266,23 @@ func triedSessionKey() []*pkcs11.Attribute {
 
 // public makes a template one for an object that needs no login.
 func public(template []*pkcs11.Attribute) []*pkcs11.Attribute {
-	template[slices.IndexFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_PRIVATE })] = attr(pkcs11.CKA_PRIVATE, false)
+	set(template, attr(pkcs11.CKA_PRIVATE, false))
 	return template
+}
+
+// set changes an attribute that a template has.
+func set(template []*pkcs11.Attribute, a *pkcs11.Attribute) {
+	template[slices.IndexFunc(template, func(b *pkcs11.Attribute) bool { return b.Type == a.Type })] = a
+}
+
+// measuringKey is an AES key that lives for one C_WrapKey, whose result tells how long a
+// session key is and is thrown away.
+func measuringKey() []*pkcs11.Attribute {
+	return append(uses(WrapKeys),
+		attr(pkcs11.CKA_TOKEN, false),       // gone in a moment
+		attr(pkcs11.CKA_PRIVATE, true),      // not for other users of the token
+		attr(pkcs11.CKA_SENSITIVE, true),    // what is wrapped under it is a session key
+		attr(pkcs11.CKA_EXTRACTABLE, false), // the same
+		attr(pkcs11.CKA_VALUE_LEN, 32),
+	)
 }

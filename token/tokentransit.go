@@ -142,6 +142,9 @@ func (k *tokenTransit) wrapRSA(ctx context.Context, to *rsa.PublicKey, hash cryp
 func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (Wrapped, error) {
 	const op = "wrap session key"
 	t := k.token
+	if !k.spec.wrapsInAES() {
+		return Wrapped{}, t.fail(op, ErrUnsupported, errShortForEC(k.spec))
+	}
 	ephemeral, kek, err := agreeKEK(to)
 	if err != nil {
 		return Wrapped{}, t.fail(op, ErrUnsupported, err)
@@ -163,6 +166,11 @@ func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (Wrapped
 		return Wrapped{}, t.fail(op, ErrUnsafe, fmt.Errorf("%d bytes came back for a key of %d", len(wrapped.Key), k.spec.Size))
 	}
 	return wrapped, nil
+}
+
+// errShortForEC is for the key of a legacy cipher that is too short to be wrapped to EC.
+func errShortForEC(spec Spec) error {
+	return fmt.Errorf("a key of %d bytes cannot be wrapped to an EC pair: AES key wrap takes 16 bytes or more", spec.Size)
 }
 
 // refusesParameters says whether a token may do OAEP, but not with this hash.

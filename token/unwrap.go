@@ -38,8 +38,12 @@ func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
 // Unwrap unwraps a session key for its one use: in the token (C_UnwrapKey; for EC after
 // C_DeriveKey), or where it cannot hold session keys into memory (C_Decrypt, or
 // C_DeriveKey and the key derivation and key wrap here). Its error is [ErrWrapped] when
-// the wrapped key is not for this pair or damaged.
+// the wrapped key is not for this pair or damaged, and [ErrUnsupported] for the key of a
+// legacy cipher.
 func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (SessionKey, error) {
+	if spec.Use.IsLegacy() {
+		return nil, p.token.fail("unwrap session key", ErrUnsupported, errors.New("nothing is done here with the key of a legacy cipher; it can be loaded and revealed"))
+	}
 	key := &tokenKey{spec: spec}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
@@ -89,6 +93,9 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		return p.token.checkProtected(s, handle, spec)
 	})
+	if spec.Use.IsLegacy() && refuses(err) {
+		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "the token does not know this cipher; hsmkeys reveal gives the key to a program that does"}
+	}
 	if err != nil || inMemory == nil {
 		return err
 	}
@@ -161,7 +168,7 @@ func (p *KeyPair) cannotHold(err error) bool {
 func (p *KeyPair) checkWrapped(spec Spec, wrapped Wrapped) error {
 	switch key := p.public.(type) {
 	case *rsa.PublicKey:
-		if len(wrapped.Key) != key.Size() || wrapped.Hash != crypto.SHA1 && wrapped.Hash != crypto.SHA256 || wrapped.Ephemeral != nil {
+		if len(wrapped.Key) != key.Size() || wrapped.Hash != crypto.SHA1 && wrapped.Hash != crypto.SHA256 && !wrapped.pkcs1v15 || wrapped.Ephemeral != nil {
 			return fmt.Errorf("%d bytes with %v, for a key of %d bytes", len(wrapped.Key), wrapped.Hash, key.Size())
 		}
 	default:
@@ -178,7 +185,7 @@ func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped Wrapped, template [
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	t := p.token
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-		unwrapping, how := key, oaep(wrapped.Hash)
+		unwrapping, how := key, wrapped.rsaes()
 		if wrapped.Ephemeral != nil {
 			kek, err := p.deriveKEK(s, key, wrapped.Ephemeral)
 			if err != nil {
@@ -223,7 +230,7 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 	var value []byte
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
 		if p.private.decrypt && t.info.Can.DecryptRSA {
-			if err := t.ctx.DecryptInit(s, oaep(wrapped.Hash), key); err != nil {
+			if err := t.ctx.DecryptInit(s, wrapped.rsaes(), key); err != nil {
 				return err
 			}
 			if err := p.authenticate(s); err != nil {
@@ -232,7 +239,7 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 			value, err = t.ctx.Decrypt(s, wrapped.Key)
 			return burn(err)
 		}
-		handle, err := t.ctx.UnwrapKey(s, oaep(wrapped.Hash), key, wrapped.Key, dataKey())
+		handle, err := t.ctx.UnwrapKey(s, wrapped.rsaes(), key, wrapped.Key, dataKey())
 		if err != nil {
 			return err
 		}

@@ -11,13 +11,14 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Session keys whose value the caller has, as it was computed from a password.
+// Session keys whose value the caller has, as it was computed from a password, or a salt
+// belongs behind it.
 
 // CheckValue is the check value of a session key, 3 bytes, as CKA_CHECK_VALUE is
 // defined (PKCS #11 §4.10.2): the start of an encrypted block of zeros, or of the
 // SHA-1 of a key that encrypts nothing.
 func CheckValue(spec Spec, value []byte) ([]byte, error) {
-	if spec.Use == Authenticate {
+	if spec.keyType() == pkcs11.CKK_GENERIC_SECRET {
 		sum := sha1.Sum(value)
 		return sum[:checkValueSize], nil
 	}
@@ -78,11 +79,17 @@ func (p *KeyPair) checkValue(spec Spec, value []byte) error {
 	if err := spec.check(); err != nil {
 		return p.token.fail("use the session key", ErrUnsupported, err)
 	}
-	if len(value) != spec.Size {
+	if spec.Size != len(value) {
 		return p.token.fail("use the session key", ErrUnsupported, errors.New("its value has another size"))
 	}
+	return p.CheckComputed()
+}
+
+// CheckComputed refuses with [ErrResidence] session keys that are computed outside the
+// token, under [Config.RequireToken].
+func (p *KeyPair) CheckComputed() error {
 	if p.token.cfg.RequireToken {
-		return p.refuseMemory(errors.New("a key from a password is computed in the memory of this program"))
+		return p.refuseMemory(errors.New("its value is in the memory of this program already"))
 	}
 	return nil
 }

@@ -35,9 +35,9 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
-			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), exportCommand(), deriveCommand(),
+			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
-			doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
+			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,

@@ -1,10 +1,6 @@
 package main
 
-import (
-	"io"
-	"os"
-	"strings"
-)
+import "os"
 
 // Colours say again what the words say already, to somebody who looks at a terminal:
 // none carries a meaning of its own.
@@ -27,19 +23,4 @@ func paint(f *os.File, color, text string) string {
 		return text
 	}
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
-}
-
-// paintedTable is a table on stdout in which certain words are painted. They are so when
-// the columns have their places: to a tabwriter a colour would be as wide as its letters.
-func paintedTable(rows [][]string, color string, words ...string) error {
-	var b strings.Builder
-	if err := writeTable(&b, rows); err != nil {
-		return err
-	}
-	text := b.String()
-	for _, word := range words {
-		text = strings.ReplaceAll(text, word, paint(os.Stdout, color, word))
-	}
-	_, err := io.WriteString(os.Stdout, text)
-	return err
 }

@@ -21,6 +21,7 @@ var choices = map[string][]string{
 	"create --algorithm": {"aes128", "aes192", "aes256", "hmac-sha256", "hmac-sha384", "hmac-sha512"},
 	"create --kdf":       {"scrypt", "pbkdf2"},
 	"create --purpose":   {"wrap", "encrypt", "mac"},
+	"import --purpose":   {"wrap", "encrypt"},
 	"derive --hash":      {"md5", "sha1", "sha256"},
 	"derive --algorithm": {"rc2", "rc4", "des", "3des", "3des-112", "aes128", "aes192", "aes256"},
 	"derive --encoding":  {"utf8", "utf16le"},

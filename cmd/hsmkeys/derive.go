@@ -48,6 +48,14 @@ func deriveCommand() *cli.Command {
 				return usage("--bits is a multiple of 8")
 			}
 			// What cannot be is told before somebody types a password.
+			switch smallest, largest := algorithm.KeySizes(); {
+			case largest == 0:
+				return usage("--algorithm: %v is a hash", algorithm)
+			case smallest != largest && c.Int("bits") == 0:
+				return usage("an %v key needs its length, --bits %d to %d", algorithm, smallest*8, largest*8)
+			case c.Int("bits") != 0 && (c.Int("bits") < smallest*8 || c.Int("bits") > largest*8):
+				return usage("an %v key has %d to %d bits, not %d", algorithm, smallest*8, largest*8, c.Int("bits"))
+			}
 			if _, err := capi.DeriveKey(hash, algorithm, c.Int("bits")/8, nil); err != nil {
 				return usage("%v", err)
 			}

@@ -160,8 +160,12 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 
 // withoutKey names a member to whom a key is not wrapped.
 func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
+	if e.Password != "" {
+		return "" // it is wrapped to nobody
+	}
+	who := slices.Concat(e.Holders, e.Unable) // for whom rewrap can do something is somebody else
 	for _, m := range membersOf(k) {
-		if !slices.ContainsFunc(e.Holders, func(h hsmkeys.Holder) bool { return h.SubjectKeyID == m.SubjectKeyID }) {
+		if !slices.ContainsFunc(who, func(h hsmkeys.Holder) bool { return h.SubjectKeyID == m.SubjectKeyID }) {
 			return m.Label
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"strconv"
 	"time"
 
@@ -123,11 +124,19 @@ func (e *atRisk) Hint() string {
 
 // printCoverage prints holders and then keys.
 func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) error {
+	out := newStream(os.Stdout)
 	if c.Bool("json") {
-		return printJSON(struct {
+		keys := coverage.Keys
+		coverage.Keys = []hsmkeys.KeyCoverage{}
+		out.document(struct {
 			hsmkeys.Coverage
 			Proof *tally `json:"proof,omitempty"`
-		}{coverage, proof})
+		}{coverage, proof}, "keys", func() {
+			for _, key := range keys {
+				out.element(key)
+			}
+		})
+		return out.end()
 	}
 	rows := [][]string{{"HOLDER", "ROLE", "OPENS", "PROVEN", "LATEST PROOF", "LOST WITH IT"}}
 	for _, h := range coverage.Holders {
@@ -145,21 +154,22 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 			return err
 		}
 	}
-	rows = [][]string{{"KEY"}}
-	for _, h := range coverage.Holders {
-		rows[0] = append(rows[0], printable(h.Label))
+	if len(coverage.Keys) > 0 {
+		heading := []string{"KEY"}
+		for _, h := range coverage.Holders {
+			heading = append(heading, printable(h.Label))
+		}
+		out.row(heading...)
 	}
+	out.painted = map[string]string{wouldBeLost: paint(os.Stdout, red, wouldBeLost), doesNotVerify: paint(os.Stdout, red, doesNotVerify)}
 	for _, key := range coverage.Keys {
 		row := []string{hsmkeys.Ref{Name: key.Name, Version: key.Version}.String()}
 		for _, cell := range key.Cells {
 			row = append(row, cellText(key, cell))
 		}
-		rows = append(rows, row)
+		out.row(row...)
 	}
-	if len(coverage.Keys) == 0 {
-		rows = nil
-	}
-	if err := paintedTable(rows, red, "would be lost", "does not verify"); err != nil {
+	if err := out.end(); err != nil {
 		return err
 	}
 	if n := coverage.PasswordOnly; n > 0 {
@@ -173,17 +183,22 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	return proof.print(c, "\nproven", "proven before")
 }
 
+const (
+	wouldBeLost   = "would be lost"
+	doesNotVerify = "does not verify"
+)
+
 // cellText is one key against one holder.
 func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	switch {
 	case key.Error != "":
-		return "does not verify"
+		return doesNotVerify
 	case key.PasswordOnly:
 		return "password only"
 	case !cell.Opens:
 		return "-"
 	case key.Lost:
-		return "would be lost"
+		return wouldBeLost
 	case cell.Proven.IsZero():
 		return "covered"
 	default:

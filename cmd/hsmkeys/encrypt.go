@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func outputFlag() cli.Flag {
@@ -37,7 +38,7 @@ func encryptCommand() *cli.Command {
 			if toTerminal(c) {
 				return usage("an encrypted file is binary; it does not go to a terminal, use -o FILE")
 			}
-			return filter(c, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
 				w, err := k.Encrypt(c.Context, out, refs)
 				if err != nil {
 					return err
@@ -55,10 +56,29 @@ func decryptCommand() *cli.Command {
 	return &cli.Command{
 		Name: "decrypt", Usage: "decrypt a file", ArgsUsage: "[IN]",
 		Description: "The file names its key. A FILE of -o appears when all of the input has proved authentic;\n" +
-			"to stdout goes what is authentic so far, and a failure after that is in the exit status.",
-		Flags: []cli.Flag{outputFlag()},
+			"to stdout goes what is authentic so far, and a failure after that is in the exit status.\n" +
+			"A file is decrypted on every processor, a pipe on one.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "pair", Usage: "a file to the key exchange pair itself (age recipient --pair), which anybody can have made"},
+			outputFlag(),
+		},
 		Action: func(c *cli.Context) error {
-			return filter(c, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+			if c.Bool("pair") {
+				return filter(c, withPairAlone, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
+					if f, size := wholeFile(in); f != nil {
+						return hsmkeys.DecryptFileWithPair(c.Context, pair, out, f, size)
+					}
+					plain, err := hsmkeys.DecryptWithPair(c.Context, pair, in)
+					if err != nil {
+						return err
+					}
+					return copyAll(c.Context, out, plain)
+				})
+			}
+			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+				if f, size := wholeFile(in); f != nil {
+					return k.DecryptFile(c.Context, out, f, size)
+				}
 				plain, err := k.Decrypt(c.Context, in)
 				if err != nil {
 					return err
@@ -69,8 +89,27 @@ func decryptCommand() *cli.Command {
 	}
 }
 
-// filter joins input, keyring and output.
-func filter(c *cli.Context, f func(*hsmkeys.Keyring, io.Writer, io.Reader) error) error {
+// wholeFile is an input that can be read at any place, and its size.
+func wholeFile(in io.Reader) (io.ReaderAt, int64) {
+	if p, ok := in.(*progressReader); ok {
+		if f, size := wholeFile(p.in); f != nil {
+			return &progressReaderAt{progressReader: p, at: f}, size
+		}
+	}
+	if f, ok := in.(*os.File); ok && f != os.Stdin { // of which something may have been read
+		if size := inputSize(f); size >= 0 {
+			return f, size
+		}
+	}
+	return nil, 0
+}
+
+func withPairAlone(c *cli.Context, f func(*token.KeyPair) error) error {
+	return withPair(c, func(_ *token.Token, pair *token.KeyPair) error { return f(pair) })
+}
+
+// filter joins input, output and what decrypts or encrypts: a keyring, or a pair.
+func filter[K any](c *cli.Context, with func(*cli.Context, func(K) error) error, f func(K, io.Writer, io.Reader) error) error {
 	if c.NArg() > 1 {
 		return usage("%s takes one file, not %d", c.Command.Name, c.NArg())
 	}
@@ -78,7 +117,7 @@ func filter(c *cli.Context, f func(*hsmkeys.Keyring, io.Writer, io.Reader) error
 	if err != nil {
 		return err
 	}
-	return errors.Join(withKeyring(c, func(k *hsmkeys.Keyring) error {
+	return errors.Join(with(c, func(k K) error {
 		shown, done := progress(in, inputSize(in))
 		defer done()
 		return writeOutput(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, shown) })

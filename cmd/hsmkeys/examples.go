@@ -90,6 +90,10 @@ var examples = map[string][]example{
 		{"The key blob, for tools that read CMS", "hsmkeys export payroll --cms -o payroll.cms"},
 		{"A SIMPLEBLOB for a CryptoAPI peer", "hsmkeys export payroll --capi --to peer.pem -o payroll.blob"},
 	},
+	"import": {
+		{"A session key that a CryptoAPI program has exported to this token's pair", "hsmkeys import payroll --capi payroll.blob --check-value 0f1e2d"},
+		{"An RC2 key of Windows 2000", "hsmkeys import old-mail --capi old.blob --bits 40 --salt 0000000000000000000000"},
+	},
 	"derive": {
 		{"Open what a Windows program has encrypted with a password", "hsmkeys derive --capi --hash sha1 --algorithm 3des --encoding utf16le >old.key"},
 	},
@@ -129,6 +133,18 @@ var examples = map[string][]example{
 	},
 	"recover": {
 		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},
+	},
+	"age": {
+		{"A file to the key exchange pair, by age itself", "hsmkeys age recipient --pair"},
+	},
+	"age recipient": {
+		{"What sops and others over age encrypt with", "hsmkeys age recipient payroll"},
+		{"Of the pair itself; who encrypts to it needs no token", "hsmkeys age recipient --pair >recipient.txt"},
+		{"", "age -R recipient.txt -o march.age march.ods"},
+	},
+	"age identity": {
+		{"A file without secrets, with which age decrypts", "hsmkeys age identity >identity.txt"},
+		{"", "age -d -i identity.txt march.age"},
 	},
 	"doctor": {
 		{"Look at everything", "hsmkeys doctor"},

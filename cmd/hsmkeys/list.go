@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"strings"
 
@@ -18,43 +19,42 @@ func listCommand() *cli.Command {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
-				entries := []hsmkeys.Entry{}
-				var failed error
-				for e, err := range k.List(c.Context) {
-					if err != nil {
-						say(err)
-						failed = errors.Join(failed, err)
-						continue
-					}
-					entries = append(entries, e)
-				}
-				if failed != nil {
-					failed = errors.Join(errReported, failed)
-				}
-				return errors.Join(printEntries(c, entries), failed)
-			})
+			return withReading(c, func(k *hsmkeys.Keyring) error { return list(c, k) })
 		},
 	}
 }
 
-// printEntries prints a line for each key.
-func printEntries(c *cli.Context, entries []hsmkeys.Entry) error {
-	if c.Bool("json") {
-		return printJSON(entries)
+// list prints a line for each key, as they come.
+func list(c *cli.Context, k *hsmkeys.Keyring) error {
+	out, asJSON := newStream(os.Stdout), c.Bool("json")
+	if !asJSON {
+		out.row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
 	}
-	rows := [][]string{{"NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS"}}
-	for _, e := range entries {
-		var holders []string
-		for _, h := range e.Holders {
-			holders = append(holders, printable(h.Label))
+	for e, err := range k.List(c.Context) {
+		switch {
+		case err != nil:
+			out.fail(err)
+		case asJSON:
+			out.element(e)
+		default:
+			out.row(e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Kind(), e.Purpose, when(e.Created), holdersOf(e))
 		}
-		if e.Password != "" {
-			holders = []string{"(password only)"}
-		}
-		rows = append(rows, []string{e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Algorithm, e.Purpose, when(e.Created), strings.Join(holders, ", ")})
 	}
-	return table(rows)
+	if asJSON {
+		out.endArray()
+	}
+	return out.end()
+}
+
+func holdersOf(e hsmkeys.Entry) string {
+	if e.Password != "" {
+		return "(password only)"
+	}
+	var holders []string
+	for _, h := range e.Holders {
+		holders = append(holders, printable(h.Label))
+	}
+	return strings.Join(holders, ", ")
 }
 
 func showCommand() *cli.Command {

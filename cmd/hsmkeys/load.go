@@ -39,7 +39,7 @@ func loadCommand() *cli.Command {
 func revealCommand() *cli.Command {
 	return &cli.Command{
 		Name: "reveal", Usage: "print the raw value of a session key", ArgsUsage: "NAME[@VERSION]",
-		Description: "For a program that must have the key itself, through a pipe. After this the key is only as\nsafe as whoever has read it.",
+		Description: "For a program that must have the key itself, through a pipe. After this the key is only as\nsafe as whoever has read it. The salt of a legacy key is not in it; hsmkeys show tells it.",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"}},
 		Action: func(c *cli.Context) error {
 			ref, err := keyArgument(c)

@@ -30,6 +30,9 @@ func run() int {
 		os.Exit(statusFailed)
 	})
 	unsetEmpty()
+	if isPlugin(os.Args) {
+		return runPlugin(ctx, os.Args[1:])
+	}
 	if len(os.Args) > 1 && os.Args[1] == completeWord {
 		complete(os.Args[2:])
 		return 0

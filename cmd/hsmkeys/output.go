@@ -11,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -33,17 +31,6 @@ func printJSON(v any) error {
 func printLine(format string, args ...any) error {
 	_, err := fmt.Printf(format+"\n", args...)
 	return err
-}
-
-// table prints rows in columns; the first row is the heading.
-func table(rows [][]string) error { return writeTable(os.Stdout, rows) }
-
-func writeTable(out io.Writer, rows [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
 }
 
 // printable quotes a text that somebody else wrote when it could play tricks on
@@ -69,13 +56,22 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		{"name", e.Name},
 		{"version", fmt.Sprintf("%d, revision %d", e.Version, e.Revision)},
 		{"key id", e.KeyID},
-		{"algorithm", e.Algorithm},
+		{"algorithm", e.Kind()},
 		{"purpose", e.Purpose},
 		{"created", when(e.Created)},
 		{"signed", fmt.Sprintf("%s by %s, %s (%s)", when(e.Signed), printable(e.Signer.Label), e.Signature, printable(e.Why))},
 	}
+	if e.Effective != 0 {
+		rows = append(rows, []string{"effective bits", strconv.Itoa(e.Effective)})
+	}
+	if e.Salt != "" {
+		rows = append(rows, []string{"salt", e.Salt})
+	}
+	if e.Imported {
+		rows = append(rows, []string{"origin", "imported: whoever made it may have it too"})
+	}
 	if e.Password != "" {
-		rows = append(rows, []string{"from a password", e.Password}, []string{"", "no backup authority can help: the key is in the password alone"})
+		rows = append(rows, []string{"from a password", fmt.Sprintf("%s, %d bytes", e.Password, e.Bits/8)}, []string{"", "no backup authority can help: the key is in the password alone"})
 	}
 	for i, h := range e.Holders {
 		title := "holders"
@@ -83,6 +79,9 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 			title = ""
 		}
 		rows = append(rows, []string{title, fmt.Sprintf("%s (%s), %s, key %s", printable(h.Label), h.Role, h.Wrapping, h.SubjectKeyID)})
+	}
+	for _, h := range e.Unable {
+		rows = append(rows, []string{"not for", fmt.Sprintf("%s (%s): a key that is so short cannot be wrapped to its EC pair", printable(h.Label), h.Role)})
 	}
 	if e.CheckValue != "" {
 		rows = append(rows, []string{"check value", e.CheckValue})

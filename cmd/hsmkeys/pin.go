@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -46,7 +47,7 @@ func readSecret(ctx context.Context, option, source, what string, ask func(conte
 		if !ok || pin == "" {
 			return nil, usage("%s: the environment has no %s", what, name)
 		}
-		return []byte(pin), nil
+		return oneSecret(fmt.Sprintf("the variable %s", name), []byte(pin))
 	case kind == "file" && name != "":
 		return readSecretFile(name)
 	case kind == "exec" && strings.TrimSpace(name) != "":
@@ -68,18 +69,24 @@ func readSecretFile(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(os.Stderr, "hsmkeys: warning: others can read the secret in %q; chmod 600 it\n", path)
+		warn(fmt.Errorf("others can read the secret in %q; chmod 600 it", path))
 	}
 	all, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the secret: %w", err)
 	}
-	pin := bytes.TrimRight(all, "\r\n")
-	if len(pin) == 0 || len(all) > maxPIN {
+	return oneSecret(strconv.Quote(path), all)
+}
+
+// oneSecret is the one line that a file or a variable holds: with more, who types the
+// secret would type another one.
+func oneSecret(where string, all []byte) ([]byte, error) {
+	secret := bytes.TrimRight(all, "\r\n")
+	if len(secret) == 0 || len(all) > maxPIN || bytes.ContainsAny(secret, "\r\n") {
 		clear(all)
-		return nil, usage("%q holds no PIN or password: it has one line, of at most %d bytes", path, maxPIN)
+		return nil, usage("%s holds no PIN or password: it has one line, of at most %d bytes", where, maxPIN)
 	}
-	return pin, nil
+	return secret, nil
 }
 
 // runPINCommand lets the shell run a command, whose first line of output is the PIN.

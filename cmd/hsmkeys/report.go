@@ -70,14 +70,23 @@ func say(err error) {
 	}
 }
 
+// talk is where notes and warnings go: to stderr, and from the plugin of age to age,
+// which shows no stderr.
+var talk = func(line string) {
+	if rest, ok := strings.CutPrefix(line, "warning:"); ok {
+		line = paint(os.Stderr, yellow, "warning:") + rest
+	}
+	fmt.Fprintln(os.Stderr, "hsmkeys: "+line)
+}
+
 // note tells something that is no failure.
 func note(format string, args ...any) {
-	fmt.Fprintln(os.Stderr, "hsmkeys: note: "+oneLine(fmt.Sprintf(format, args...)))
+	talk("note: " + oneLine(fmt.Sprintf(format, args...)))
 }
 
 // warn tells of something that failed and does not stop the rest.
 func warn(err error) {
-	fmt.Fprintln(os.Stderr, "hsmkeys: "+paint(os.Stderr, yellow, "warning:")+" "+oneLine(err.Error()))
+	talk("warning: " + oneLine(err.Error()))
 }
 
 // errNoStore is for a store that has never been founded.

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
-	testscript.Main(m, map[string]func(){"hsmkeys": main})
+	testscript.Main(m, map[string]func(){"hsmkeys": main, pluginProgram: main})
 }
 
 // TestScripts runs the sessions under testdata, each with a SoftHSM environment,
@@ -56,6 +56,10 @@ func runScripts(t *testing.T, dir string) {
 			"absent":     absent,
 			"losetoken":  loseToken,
 			"expired":    expired,
+			"agekey":     ageKey,
+			"bech32":     bech32,
+			"stanza":     stanza,
+			"stolen":     stolen,
 		},
 	})
 }
@@ -107,8 +111,8 @@ func setup(e *testscript.Env) error {
 	e.Vars = append(e.Vars, "SCRIPTS="+scripts)
 	e.Vars = append(e.Vars,
 		"HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(e.WorkDir, "store"),
-		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(e.WorkDir, "pin"), "HOME="+e.WorkDir, "GORACE="+os.Getenv("GORACE"))
-	return nil
+		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(e.WorkDir, "pin"), "HOME="+e.WorkDir, "GORACE="+os.Getenv("GORACE"), "MODULE="+env.Module())
+	return addAge(e)
 }
 
 // status N COMMAND…: the command ends with exit status N, nothing that it prints

@@ -127,28 +127,34 @@ func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPa
 
 // signWith has the pair that --signing-key names sign for another.
 func signWith(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
-	named := c.String("signing-key")
-	if named == "" {
-		return nil
-	}
-	name := token.PairName{Label: named}
-	if sel, err := token.ParseSelector(named); err != nil {
-		return err
-	} else if sel.Label != named { // a URI, not a label
-		clear(sel.PINValue)
-		if sel.Object == "" && len(sel.ID) == 0 {
-			return usage("--signing-key is the label of a pair, or a URI with object or id")
-		}
-		if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
-			return usage("--signing-key is on another token than the key exchange pair: both are on one")
-		}
-		name = token.PairName{Label: sel.Object, ID: sel.ID}
-	}
-	signing, err := t.KeyPair(c.Context, name)
-	if err != nil {
+	signing, err := pairNamed(c, t, "signing-key")
+	if err != nil || signing == nil {
 		return err
 	}
 	return pair.SignWith(signing)
+}
+
+// pairNamed finds the further pair that an option names, by its label or a URI; nil where
+// it names none.
+func pairNamed(c *cli.Context, t *token.Token, option string) (*token.KeyPair, error) {
+	named := c.String(option)
+	if named == "" {
+		return nil, nil
+	}
+	name := token.PairName{Label: named}
+	if sel, err := token.ParseSelector(named); err != nil {
+		return nil, err
+	} else if sel.Label != named { // a URI, not a label
+		clear(sel.PINValue)
+		if sel.Object == "" && len(sel.ID) == 0 {
+			return nil, usage("--%s is the label of a pair, or a URI with object or id", option)
+		}
+		if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
+			return nil, usage("--%s is on another token than the key exchange pair: both are on one", option)
+		}
+		name = token.PairName{Label: sel.Object, ID: sel.ID}
+	}
+	return t.KeyPair(c.Context, name)
 }
 
 // withStorePair opens the store and then logs in.
@@ -167,14 +173,22 @@ func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Di
 // withKeyring opens the keyring with its token.
 func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 	return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
-		k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store, pins(t))
+		k, err := openKeyring(c, t, pair, store)
 		if err != nil {
 			return err
 		}
-		notePin(k)
-		k.Passwords(password(c))
 		return f(k)
 	})
+}
+
+func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blob.Dir) (*hsmkeys.Keyring, error) {
+	k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store, pins(t))
+	if err != nil {
+		return nil, err
+	}
+	notePin(k)
+	k.Passwords(password(c))
+	return k, nil
 }
 
 // pins are on the token, or under $XDG_STATE_HOME where the token keeps none.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -19,8 +20,11 @@ import (
 	"golang.org/x/term"
 )
 
-// askSecret asks for a PIN or a password. The caller overwrites what it returns.
-func askSecret(ctx context.Context, prompt string) ([]byte, error) {
+// askSecret asks for a PIN or a password. The caller overwrites what it returns. The
+// plugin of age has age ask.
+var askSecret = askAtTerminal
+
+func askAtTerminal(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return nil, usage("there is no terminal to ask for the %s; use --pin-source, or for a password --password-source: env:NAME, file:PATH or exec:COMMAND", prompt)
@@ -111,6 +115,11 @@ type progressReader struct {
 
 func (p *progressReader) Read(b []byte) (int, error) {
 	n, err := p.in.Read(b)
+	p.advance(n)
+	return n, err
+}
+
+func (p *progressReader) advance(n int) {
 	p.read += int64(n)
 	if p.bar == nil && time.Since(p.began) > time.Second {
 		p.bar = progressbar.NewOptions64(p.size, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
@@ -119,6 +128,20 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	if p.bar != nil {
 		_ = p.bar.Set64(p.read) // a bar that does not show fails nothing
 	}
+}
+
+// progressReaderAt is a progressReader that is read at any place, by many at a time.
+type progressReaderAt struct {
+	*progressReader
+	mu sync.Mutex
+	at io.ReaderAt
+}
+
+func (p *progressReaderAt) ReadAt(b []byte, off int64) (int, error) {
+	n, err := p.at.ReadAt(b, off)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.advance(n)
 	return n, err
 }
 

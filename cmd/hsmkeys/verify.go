@@ -1,8 +1,9 @@
 package main
 
 import (
-	"errors"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,37 +20,72 @@ type verdict struct {
 func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "verify every signature", ArgsUsage: "[NAME…]",
-		Description: "Verifies all revisions of the named keys, or of all keys. With --certificate no token is needed.",
-		Flags:       []cli.Flag{certificateFlag()},
+		Description: "Verifies all revisions of the named keys, or of all keys. With --certificate no token is needed.\n" +
+			"With --sample it is so many keys chosen at random, of all that are there, or of each key with that\n" +
+			"chance, which begins at once where there are very many.",
+		Flags: []cli.Flag{
+			certificateFlag(),
+			&cli.StringFlag{Name: "sample", Usage: "verify only `N` keys, or N%, chosen at random"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := validNames(c); err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
-				verdicts := []verdict{}
-				var failed, printed error
-				for name, err := range k.Verify(c.Context, c.Args().Slice()...) {
-					v := verdict{Name: name, OK: err == nil}
-					if err != nil {
-						v.Error = oneLine(err.Error())
-						failed = errors.Join(failed, err)
-						say(err)
-					} else if !c.Bool("json") {
-						printed = errors.Join(printed, printLine("%s  %s", paint(os.Stdout, green, "ok"), name))
-					}
-					verdicts = append(verdicts, v)
-				}
-				if failed != nil {
-					failed = errors.Join(errReported, failed)
-				}
-				if c.Bool("json") {
-					printed = printJSON(verdicts)
-				}
-				if failed == nil {
-					return printed
-				}
-				return errors.Join(failed, printed)
-			})
+			if c.IsSet("sample") && c.NArg() > 0 {
+				return usage("--sample chooses of all keys, and takes no NAME")
+			}
+			sample, err := parseSample(c.String("sample"))
+			if err != nil {
+				return err
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error { return verify(c, k, sample) })
 		},
 	}
+}
+
+// parseSample reads N or N%.
+func parseSample(text string) (s hsmkeys.Sample, err error) {
+	if text == "" {
+		return s, nil
+	}
+	number, isPercent := strings.CutSuffix(text, "%")
+	if isPercent {
+		s.Percent, err = strconv.ParseFloat(number, 64)
+	} else {
+		s.Keys, err = strconv.Atoi(number)
+	}
+	if err == nil {
+		err = s.Check()
+	}
+	if err != nil {
+		return s, usage("--sample takes a number of keys from 1, or a percentage above 0 and up to 100")
+	}
+	return s, nil
+}
+
+// verify prints a line for each key, as they come.
+func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
+	out, asJSON := newStream(os.Stdout), c.Bool("json")
+	ok := paint(os.Stdout, green, "ok")
+	results := k.Verify(c.Context, c.Args().Slice()...)
+	if sample != (hsmkeys.Sample{}) {
+		results = k.VerifySample(c.Context, sample)
+	}
+	for name, err := range results {
+		v := verdict{Name: name, OK: err == nil}
+		if err != nil {
+			v.Error = oneLine(err.Error())
+			out.fail(err)
+		}
+		switch {
+		case asJSON:
+			out.element(v)
+		case err == nil:
+			out.line(ok + "  " + name)
+		}
+	}
+	if asJSON {
+		out.endArray()
+	}
+	return out.end()
 }

@@ -67,6 +67,23 @@ on_token verify
 on_token verify --certificate "$signs"
 on_token drill --prove
 
+say "age"
+ln -s "$hsmkeys" age-plugin-hsmkeys
+age=$(cd "$scripts/.." && go tool -n filippo.io/age/cmd/age)
+export PATH=$work:$PATH
+on_token age identity >office.txt
+on_token age recipient payroll >payroll.txt
+"$age" -R payroll.txt -o key.age letter
+"$age" -d -i office.txt key.age | cmp - letter
+if on_token age recipient --pair >pair.txt 2>pair.err; then
+	env -u HSMKEYS_MODULE -u HSMKEYS_TOKEN -u HSMKEYS_STORE "$age" -R pair.txt -o pair.age letter
+	"$age" -d -i office.txt pair.age | cmp - letter
+	"$age" -d -j hsmkeys pair.age | cmp - letter
+else
+	cat pair.err
+	grep -q 'age has no recipient for a pair on P-' pair.err
+fi
+
 say "what must not work"
 refused() { # STATUS COMMAND...
 	local want=$1 got=0

@@ -1,0 +1,93 @@
+package blob
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// commits make files and directories durable, those of many writers at once: while one
+// sync is under way, who comes waits for the next, and that one is for all of them. On a
+// file system with a journal this makes a few syncs of hundreds. Who writes alone has a
+// sync of its own, at once.
+type commits struct {
+	mu   sync.Mutex
+	busy bool // a round is being synced
+	next *round
+}
+
+// A round is what is synced together.
+type round struct {
+	files   []*os.File
+	writers int
+	done    chan struct{}
+	err     error
+}
+
+// commit returns when the files are durable, or with the error of some that were synced
+// together with them.
+func (d *Dir) commit(files ...*os.File) error {
+	c := &d.commits
+	c.mu.Lock()
+	if c.next == nil {
+		c.next = &round{done: make(chan struct{})}
+	}
+	r := c.next
+	r.files, r.writers = append(r.files, files...), r.writers+1
+	lead := !c.busy
+	c.busy = true
+	c.mu.Unlock()
+	if lead {
+		d.lead()
+	}
+	<-r.done
+	return r.err
+}
+
+// lead syncs the round that has come together, and leaves the next one, which has come
+// meanwhile, to a goroutine: nobody waits for others longer than for its own.
+func (d *Dir) lead() {
+	c := &d.commits
+	c.mu.Lock()
+	r := c.next
+	c.next = nil
+	c.mu.Unlock()
+	r.err = d.syncAll(r)
+	close(r.done)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy = c.next != nil; c.busy {
+		go d.lead()
+	}
+}
+
+// manyWriters is from how many on the whole file system is synced, in one call. That can
+// be more than what is ours.
+const manyWriters = 3
+
+func (d *Dir) syncAll(r *round) error {
+	if r.writers >= manyWriters {
+		if err := d.syncFS(r.files[0]); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	for _, f := range r.files {
+		if err := d.syncOne(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncOne syncs a file or a directory. For directories some network file systems have no
+// such call and say EINVAL or ENOTSUP; with them there is nothing more to be had.
+func (d *Dir) syncOne(f *os.File) error {
+	err := d.sync(f)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		if info, statErr := f.Stat(); statErr == nil && info.IsDir() {
+			return nil
+		}
+	}
+	return err
+}

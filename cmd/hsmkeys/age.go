@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+func ageCommand() *cli.Command {
+	return &cli.Command{
+		Name: "age", Usage: "recipients and identities for age, and for what is built on it",
+		Description: "age finds this program as its plugin under the name age-plugin-hsmkeys, a link to it on the path.",
+		Subcommands: []*cli.Command{ageRecipientCommand(), ageIdentityCommand()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage("no command age %q; there are recipient and identity", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+func ageRecipientCommand() *cli.Command {
+	return &cli.Command{
+		Name: "recipient", Usage: "what age -r takes, to encrypt under a key or to the key exchange pair", ArgsUsage: "[NAME]",
+		Description: "To a key of the keyring, age encrypts with the token: the recipient only names the key, and module,\n" +
+			"token, store and PIN come from the environment and the configuration file, in absolute paths.\n" +
+			"With --pair it is the public key alone: who encrypts to it needs no token and no keyring. For a P-256\n" +
+			"pair age needs no plugin either; for an RSA pair it needs this one. For P-384 and P-521 there is none.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "pair", Usage: "of the key exchange pair itself"},
+			certificateFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Bool("pair") {
+				if err := noArgument(c); err != nil {
+					return err
+				}
+				if c.IsSet("certificate") {
+					return usage("age recipient --pair takes the public key from the token, not from a certificate")
+				}
+				return withPair(c, func(_ *token.Token, pair *token.KeyPair) error {
+					r, err := hsmkeys.NewPairRecipient(pair.Public())
+					if err != nil {
+						return err
+					}
+					return printRecipient(c, r.String())
+				})
+			}
+			name, err := nameArgument(c)
+			if err != nil {
+				return err
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error {
+				r, err := keyRecipient(c, k, name)
+				if err != nil {
+					return err
+				}
+				return printRecipient(c, r)
+			})
+		},
+	}
+}
+
+func printRecipient(c *cli.Context, r string) error {
+	if c.Bool("json") {
+		return printJSON(map[string]string{"recipient": r})
+	}
+	return printLine("%s", r)
+}
+
+// keyRecipient names a key that is there, and that files can be under.
+func keyRecipient(c *cli.Context, k *hsmkeys.Keyring, name string) (string, error) {
+	e, err := k.Show(c.Context, hsmkeys.Ref{Name: name})
+	if err != nil {
+		return "", err
+	}
+	if err := e.WrapsKeys(); err != nil {
+		return "", err
+	}
+	return hsmkeys.KeyRecipient{Keyring: k.ID(), Name: name}.String(), nil
+}
+
+func ageIdentityCommand() *cli.Command {
+	return &cli.Command{
+		Name: "identity", Usage: "what age -i takes, in a file, to decrypt with the token", ArgsUsage: "[NAME]",
+		Description: "It holds module, token and store, and no secret. With NAME it opens what is under this key, without\n" +
+			"what is under any key of the keyring, and what is to the key exchange pair.\n" +
+			"It names a library that is loaded: take none from somebody who may not run programs as you.",
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return usage("age identity takes at most one argument, the NAME of a key")
+			}
+			sel, _, err := selector(c)
+			clear(sel.PINValue)
+			if err != nil {
+				return err
+			}
+			if sel.PINSource != "" || sel.PINValue != nil {
+				return usage("the token's URI says what the PIN is or where it comes from, and an identity holds neither; use --pin-source")
+			}
+			if c.NArg() == 0 {
+				return withPair(c, func(t *token.Token, pair *token.KeyPair) error { return printPairIdentity(c, t, pair) })
+			}
+			name, err := nameArgument(c)
+			if err != nil {
+				return err
+			}
+			return withToken(c, func(t *token.Token, sel token.Selector) error { return printKeyIdentity(c, t, sel, name) })
+		},
+	}
+}
+
+func printPairIdentity(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
+	tag, err := hsmkeys.PairTagOf(pair.Public())
+	if err != nil {
+		return err
+	}
+	i, err := identityOf(c, t)
+	if err != nil {
+		return err
+	}
+	i.Pair = tag
+	r := ""
+	if len(tag) > 0 {
+		to, err := hsmkeys.NewPairRecipient(pair.Public())
+		if err != nil {
+			return err
+		}
+		r = to.String()
+	}
+	return printIdentity(c, i, "every key, and the pair", r)
+}
+
+func printKeyIdentity(c *cli.Context, t *token.Token, sel token.Selector, name string) error {
+	i, err := identityOf(c, t)
+	if err != nil {
+		return err
+	}
+	i.Key = name
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	pair, err := findPair(c, t, token.PairName{Label: sel.Object, ID: sel.ID})
+	if err != nil {
+		return err
+	}
+	k, err := openKeyring(c, t, pair, store)
+	if err != nil {
+		return err
+	}
+	r, err := keyRecipient(c, k, name)
+	if err != nil {
+		return err
+	}
+	return printIdentity(c, i, "key "+name, r)
+}
+
+// identityOf is where the token and the store are now. age runs a plugin in another
+// directory, so paths are absolute.
+func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
+	i := ageIdentity{Module: t.Info().Module, Token: c.String("token")}
+	if i.Token == "" {
+		i.Token = t.Info().Label
+	}
+	var err error
+	if strings.ContainsRune(i.Module, filepath.Separator) { // a bare name is the loader's to find
+		if i.Module, err = filepath.Abs(i.Module); err != nil {
+			return i, err
+		}
+	}
+	i.Store, err = filepath.Abs(storePath(c))
+	return i, err
+}
+
+// printIdentity prints a file for age -i.
+func printIdentity(c *cli.Context, i ageIdentity, opens, recipient string) error {
+	line, err := i.encode()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		document := map[string]string{"identity": line}
+		if recipient != "" {
+			document["recipient"] = recipient
+		}
+		return printJSON(document)
+	}
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "# hsmkeys: opens %s; token %s, store %s\n", opens, printable(i.Token), printable(i.Store))
+	if recipient != "" {
+		fmt.Fprintf(&out, "# recipient: %s\n", recipient)
+	}
+	fmt.Fprintln(&out, line)
+	return writeOutput(c.Context, "", func(w io.Writer) error {
+		_, err := w.Write(out.Bytes())
+		return err
+	})
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"unicode"
+	"unicode/utf8"
+
+	"filippo.io/age"
+	"filippo.io/age/plugin"
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// An ageIdentity is what an AGE-PLUGIN-HSMKEYS-1… holds: where the keys are, and which of
+// them it opens. There is nothing secret in it. A field that is empty is taken from the
+// environment and the configuration file; the identity of age -j has none at all.
+//
+// It is written as one byte, the version, and then the fields in this order, each with
+// its length in two bytes before it. So there is one encoding of each.
+type ageIdentity struct {
+	Module string          // the PKCS #11 library
+	Token  string          // a label, or an RFC 7512 URI with no PIN and no source of one
+	Store  string          // the directory of the key blobs, absolute
+	Key    string          // opens what is under this key alone; else everything
+	Pair   hsmkeys.PairTag // knows what is to the pair before anybody is asked for a PIN
+}
+
+const (
+	identityVersion = 1
+	maxPath         = 4096 // PATH_MAX
+	maxTokenName    = 1024
+)
+
+var errIdentity = errors.New("not a usable identity")
+
+// encode refuses what decodeIdentity would.
+func (i ageIdentity) encode() (string, error) {
+	if err := i.check(); err != nil {
+		return "", err
+	}
+	data, err := i.marshal()
+	return plugin.EncodeIdentity(hsmkeys.PluginName, data), err
+}
+
+func (i ageIdentity) marshal() ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddUint8(identityVersion)
+	for _, field := range i.fields() {
+		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(field) })
+	}
+	return b.Bytes()
+}
+
+func (i ageIdentity) fields() [][]byte {
+	return [][]byte{[]byte(i.Module), []byte(i.Token), []byte(i.Store), []byte(i.Key), i.Pair}
+}
+
+// decodeIdentity reads an identity. What somebody else has written has to be what we
+// write, and names no program that gives a PIN: such would be run.
+func decodeIdentity(data []byte) (ageIdentity, error) {
+	if len(data) == 0 {
+		return ageIdentity{}, nil
+	}
+	s := cryptobyte.String(data)
+	var version uint8
+	if !s.ReadUint8(&version) || version != identityVersion {
+		return ageIdentity{}, fmt.Errorf("%w: of a version %d that this program does not know", errIdentity, data[0])
+	}
+	var fields [5]cryptobyte.String
+	for n := range fields {
+		if !s.ReadUint16LengthPrefixed(&fields[n]) {
+			return ageIdentity{}, fmt.Errorf("%w: it is cut off", errIdentity)
+		}
+	}
+	if !s.Empty() {
+		return ageIdentity{}, fmt.Errorf("%w: something stands behind its end", errIdentity)
+	}
+	i := ageIdentity{string(fields[0]), string(fields[1]), string(fields[2]), string(fields[3]), hsmkeys.PairTag(fields[4])}
+	return i, i.check()
+}
+
+func (i ageIdentity) check() error {
+	for _, text := range []struct {
+		what, is string
+		most     int
+	}{{"module", i.Module, maxPath}, {"token", i.Token, maxTokenName}, {"store", i.Store, maxPath}} {
+		if len(text.is) > text.most || !printableText(text.is) {
+			return fmt.Errorf("%w: its %s is longer than %d bytes, or no text", errIdentity, text.what, text.most)
+		}
+	}
+	sel, err := token.ParseSelector(i.Token)
+	clear(sel.PINValue)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errIdentity, err)
+	case sel.PINValue != nil || sel.PINSource != "":
+		return fmt.Errorf("%w: its token's URI says what the PIN is or where it comes from", errIdentity)
+	case i.Store != "" && (!filepath.IsAbs(i.Store) || filepath.Clean(i.Store) != i.Store):
+		return fmt.Errorf("%w: its store %q is not an absolute path", errIdentity, i.Store)
+	case i.Key != "" && blob.ValidName(i.Key) != nil:
+		return fmt.Errorf("%w: its key has no valid name", errIdentity)
+	case !i.Pair.Valid() || i.Key != "" && len(i.Pair) > 0:
+		return fmt.Errorf("%w: its pair is not one", errIdentity)
+	}
+	return nil
+}
+
+func printableText(s string) bool {
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// options are the fields as a command line has them, so that they go before the
+// environment and the configuration file.
+func (i ageIdentity) options() []string {
+	var options []string
+	for _, o := range []struct{ name, value string }{{"module", i.Module}, {"token", i.Token}, {"store", i.Store}} {
+		if o.value != "" {
+			options = append(options, "--"+o.name+"="+o.value)
+		}
+	}
+	return options
+}
+
+// own picks out of a file's stanzas those that can be for this identity: under keys, and
+// to the pair.
+func (i ageIdentity) own(stanzas []*age.Stanza) (keys, pair []*age.Stanza) {
+	for _, s := range stanzas {
+		if name, ok := hsmkeys.StanzaKey(s); ok && (i.Key == "" || i.Key == name) {
+			keys = append(keys, s)
+		}
+		if i.Key == "" && (len(i.Pair) == 0 && hsmkeys.IsPairStanza(s) || i.Pair.Matches(s)) {
+			pair = append(pair, s)
+		}
+	}
+	return keys, pair
+}

@@ -1,0 +1,273 @@
+package main
+
+// This file is the age plugin: the same program, called age-plugin-hsmkeys. Its stdin and
+// stdout belong to age, by the protocol of age-encryption.org/plugin, and so does the
+// terminal: what is to be asked and told goes through age.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+	"filippo.io/age/plugin"
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+const pluginProgram = "age-plugin-" + hsmkeys.PluginName
+
+// isPlugin says whether the program was called as the plugin.
+func isPlugin(args []string) bool {
+	return len(args) > 0 && filepath.Base(args[0]) == pluginProgram
+}
+
+// runPlugin speaks with age until it is done, and gives the exit status.
+func runPlugin(ctx context.Context, args []string) int {
+	p, err := plugin.New(hsmkeys.PluginName)
+	if err != nil {
+		return report(ctx, err)
+	}
+	flags := flag.NewFlagSet(pluginProgram, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	p.RegisterFlags(flags)
+	err = flags.Parse(args)
+	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
+		return report(ctx, usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
+	}
+	client := &ageClient{Plugin: p}
+	askSecret, talk = client.ask, client.tell
+	p.HandleRecipient(func(data []byte) (age.Recipient, error) {
+		r, err := hsmkeys.ParsePluginRecipient(data)
+		if err != nil {
+			return nil, inOneLine(err)
+		}
+		if r, ok := r.(*hsmkeys.RSARecipient); ok {
+			return r, nil // with no token
+		}
+		return &pluginRecipient{ctx: ctx, client: client, to: r.(hsmkeys.KeyRecipient)}, nil
+	})
+	p.HandleIdentityAsRecipient(func(data []byte) (age.Recipient, error) {
+		i, err := decodeIdentity(data)
+		if err != nil {
+			return nil, inOneLine(err)
+		}
+		return &pluginRecipient{ctx: ctx, client: client, from: i, to: hsmkeys.KeyRecipient{Name: i.Key}}, nil
+	})
+	p.HandleIdentity(func(data []byte) (age.Identity, error) {
+		i, err := decodeIdentity(data)
+		if err != nil {
+			return nil, inOneLine(err)
+		}
+		return &pluginIdentity{ctx, client, i}, nil
+	})
+	return p.Main()
+}
+
+// withSettings runs f with the options, the environment and the configuration file, as
+// a command does. Each identity has options of its own.
+func withSettings(ctx context.Context, options []string, f func(*cli.Context) error) error {
+	app := newApp()
+	app.Commands, app.Action = nil, f
+	app.Writer, app.ErrWriter = io.Discard, io.Discard // stdout is the protocol's
+	return app.RunContext(ctx, append([]string{app.Name}, options...))
+}
+
+// pluginRecipient encrypts with the token: under the key of a keyring, or where to has no
+// name, which is an identity without one, to the key exchange pair.
+type pluginRecipient struct {
+	ctx    context.Context
+	client *ageClient
+	from   ageIdentity // for where token and store are; empty for a recipient
+	to     hsmkeys.KeyRecipient
+}
+
+func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error) {
+	err = r.client.waiting(func() error {
+		return withSettings(r.ctx, r.from.options(), func(c *cli.Context) error {
+			if r.to.Name == "" {
+				return withPair(c, func(_ *token.Token, pair *token.KeyPair) error {
+					to, err := hsmkeys.NewPairRecipient(pair.Public())
+					if err != nil {
+						return err
+					}
+					stanzas, err = to.Wrap(fileKey)
+					return err
+				})
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				if r.to.Keyring != (blob.ID{}) && r.to.Keyring != k.ID() {
+					return fmt.Errorf("the recipient is key %q of keyring %s, and the store %q has keyring %s; choose the store with HSMKEYS_STORE or in the configuration file",
+						r.to.Name, r.to.Keyring, storePath(c), k.ID())
+				}
+				key, err := k.Open(r.ctx, hsmkeys.Ref{Name: r.to.Name})
+				if err != nil {
+					return err
+				}
+				defer key.Close()
+				stanzas, err = key.Recipient(r.ctx).Wrap(fileKey)
+				return err
+			})
+		})
+	})
+	if err != nil {
+		return nil, inOneLine(err)
+	}
+	return stanzas, nil
+}
+
+// pluginIdentity decrypts with the token, and asks for a PIN only for what can be its own.
+type pluginIdentity struct {
+	ctx    context.Context
+	client *ageClient
+	from   ageIdentity
+}
+
+func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err error) {
+	keys, pairs := i.from.own(stanzas)
+	if len(keys)+len(pairs) == 0 {
+		return nil, age.ErrIncorrectIdentity
+	}
+	err = i.client.waiting(func() error {
+		return withSettings(i.ctx, i.from.options(), func(c *cli.Context) error {
+			return withToken(c, func(t *token.Token, sel token.Selector) (err error) {
+				pair, err := findPair(c, t, token.PairName{Label: sel.Object, ID: sel.ID})
+				if err != nil {
+					return err
+				}
+				fileKey, err = i.unwrap(c, t, pair, keys, pairs)
+				return err
+			})
+		})
+	})
+	if errors.Is(err, age.ErrIncorrectIdentity) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, inOneLine(err)
+	}
+	return fileKey, nil
+}
+
+// unwrap looks for what is to the pair first: that is told by its tag, and needs no store.
+func (i *pluginIdentity) unwrap(c *cli.Context, t *token.Token, pair *token.KeyPair, keys, pairs []*age.Stanza) ([]byte, error) {
+	if len(pairs) > 0 {
+		fileKey, err := i.unwrapPair(t, pair, pairs)
+		if len(keys) == 0 || !errors.Is(err, age.ErrIncorrectIdentity) {
+			return fileKey, err
+		}
+	}
+	fileKey, err := i.unwrapKey(c, t, pair, keys)
+	if errors.Is(err, blob.ErrNotFound) {
+		// Another identity may open it: it is told, and fails nothing.
+		i.client.tell(inOneLine(err).Error())
+		err = age.ErrIncorrectIdentity
+	}
+	return fileKey, err
+}
+
+func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas []*age.Stanza) ([]byte, error) {
+	own, err := hsmkeys.PairTagOf(pair.Public())
+	if err != nil {
+		return nil, err
+	}
+	if len(i.from.Pair) > 0 && !bytes.Equal(own, i.from.Pair) {
+		return nil, fmt.Errorf("token %q holds another key exchange pair than the one that the identity names", t.Info().Label)
+	}
+	return hsmkeys.PairIdentity(i.ctx, pair).Unwrap(stanzas)
+}
+
+func (i *pluginIdentity) unwrapKey(c *cli.Context, t *token.Token, pair *token.KeyPair, keys []*age.Stanza) ([]byte, error) {
+	store, err := openStore(c)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	k, err := openKeyring(c, t, pair, store)
+	if err != nil {
+		return nil, err
+	}
+	return k.Identity(i.ctx).Unwrap(keys)
+}
+
+// inOneLine makes an error one line with its hint, which is what age shows of it.
+func inOneLine(err error) error {
+	line := oneLine(err.Error())
+	if hint := hintFor(err); hint != "" {
+		line += " (" + oneLine(hint) + ")"
+	}
+	return errors.New(line)
+}
+
+// An ageClient is age at the other end. It understands one message at a time.
+type ageClient struct {
+	*plugin.Plugin
+	mu    sync.Mutex
+	busy  bool      // with what age has asked for
+	since time.Time // nobody has been asked anything
+	slow  *time.Timer
+}
+
+// ask has age ask for a secret. The text that the protocol gives cannot be overwritten.
+func (a *ageClient) ask(_ context.Context, what string) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	value, err := a.RequestValue(what+":", true)
+	a.since = time.Now()
+	if err != nil {
+		return nil, usage("age could not ask for the %s; use HSMKEYS_PIN_SOURCE, or for a password HSMKEYS_PASSWORD_SOURCE: env:NAME, file:PATH or exec:COMMAND", what)
+	}
+	if value == "" {
+		return nil, errors.New("nothing was typed")
+	}
+	return []byte(value), nil
+}
+
+// tell has age show a line. When it does not, nothing is lost but this.
+func (a *ageClient) tell(line string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_ = a.DisplayMessage(line)
+}
+
+// slowAfter is how long a token may take before somebody is reminded that it may want
+// something: no module tells that a key has to be touched.
+const slowAfter = 2 * time.Second
+
+// waiting runs f, and reminds of the token while it takes long. What is told then comes
+// before what f gives: the protocol knows no order but one.
+func (a *ageClient) waiting(f func() error) error {
+	a.mu.Lock()
+	a.busy, a.since = true, time.Now()
+	a.slow = time.AfterFunc(slowAfter, a.remind)
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.busy = false
+		a.slow.Stop()
+	}()
+	return f()
+}
+
+func (a *ageClient) remind() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.busy {
+		return
+	}
+	if left := slowAfter - time.Since(a.since); left > 0 { // somebody has just typed
+		a.slow.Reset(left)
+		return
+	}
+	_ = a.DisplayMessage("waiting for the token; if it blinks, touch it")
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A stream is what goes to stdout while it comes: a table or a JSON array of as many
+// things as there are, of which only the last few are in memory. What has come is never
+// held back for longer than streamDelay.
+type stream struct {
+	out     *bufio.Writer
+	flushed time.Time
+	err     error // the first of writing
+	failed  error // what an exit status is made of, see fail
+
+	widths []int      // table: of the columns
+	rows   [][]string // table: not yet written
+
+	painted map[string]string // table: how cells look that have a colour
+
+	inArray bool   // JSON
+	indent  string // JSON: of the array
+}
+
+const (
+	streamDelay = 100 * time.Millisecond
+	streamRows  = 256 // so many rows at the most decide on the width of columns
+)
+
+func newStream(out io.Writer) *stream {
+	return &stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
+}
+
+// row adds a row to the table; the first is the heading.
+func (s *stream) row(cells ...string) {
+	s.rows = append(s.rows, cells)
+	if len(s.rows) == streamRows || s.isLate() {
+		s.writeRows()
+	}
+}
+
+// writeRows writes the rows that have come. Columns get wider where they must, and never
+// narrower.
+func (s *stream) writeRows() {
+	for _, row := range s.rows {
+		for i, cell := range row {
+			if i == len(s.widths) {
+				s.widths = append(s.widths, 0)
+			}
+			s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range s.rows {
+		for i, cell := range row {
+			if painted, ok := s.painted[cell]; ok {
+				s.write(painted)
+			} else {
+				s.write(cell)
+			}
+			if i < len(row)-1 {
+				s.write(strings.Repeat(" ", s.widths[i]-utf8.RuneCountInString(cell)+2))
+			}
+		}
+		s.write("\n")
+	}
+	s.rows = s.rows[:0]
+	s.flushLate()
+}
+
+// line writes one line.
+func (s *stream) line(text string) {
+	s.write(text + "\n")
+	s.flushLate()
+}
+
+// element adds an element to the JSON array, which looks as if the whole document had been
+// printed in one piece.
+func (s *stream) element(v any) {
+	text, err := s.json(v, s.indent+"  ")
+	if err != nil {
+		s.err = errors.Join(s.err, err)
+		return
+	}
+	if s.inArray {
+		s.write(",\n")
+	} else {
+		s.write("[\n")
+	}
+	s.inArray = true
+	s.write(s.indent + "  " + text)
+	s.flushLate()
+}
+
+// endArray ends the JSON array.
+func (s *stream) endArray() {
+	if s.inArray {
+		s.write("\n" + s.indent + "]")
+	} else {
+		s.write("[]")
+	}
+	if s.indent == "" {
+		s.write("\n")
+	}
+}
+
+func (s *stream) json(v any, indent string) (string, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent(indent, "  ")
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return strings.TrimSuffix(text.String(), "\n"), err
+}
+
+// document prints a JSON document around an array that is too large to be printed in one
+// piece: v has it under this name, and has it empty.
+func (s *stream) document(v any, name string, array func()) {
+	text, err := s.json(v, "")
+	empty := fmt.Sprintf("%q: []", name) // in no string of the document, where quotes are escaped
+	before, after, found := strings.Cut(text, empty)
+	if err != nil || !found {
+		s.err = errors.Join(s.err, err, fmt.Errorf("no %s", empty))
+		return
+	}
+	s.write(before + strings.TrimSuffix(empty, "[]"))
+	s.indent = "  "
+	array()
+	s.endArray()
+	s.write(after + "\n")
+}
+
+// fail tells of an error, behind what has come so far, and remembers that one which counts
+// for the exit status.
+func (s *stream) fail(err error) {
+	s.flush()
+	say(err)
+	if s.failed == nil || status(err) == statusIntegrity {
+		s.failed = errors.Join(errReported, err)
+	}
+}
+
+func (s *stream) write(text string) {
+	if _, err := s.out.WriteString(text); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *stream) isLate() bool { return time.Since(s.flushed) > streamDelay }
+
+func (s *stream) flushLate() {
+	if s.isLate() {
+		s.flushOut()
+	}
+}
+
+// flush writes all that has come.
+func (s *stream) flush() {
+	if len(s.rows) > 0 {
+		s.writeRows()
+	}
+	s.flushOut()
+}
+
+func (s *stream) flushOut() {
+	if err := s.out.Flush(); err != nil && s.err == nil {
+		s.err = err
+	}
+	s.flushed = time.Now()
+}
+
+// end writes the rest, and gives the errors.
+func (s *stream) end() error {
+	s.flush()
+	return errors.Join(s.failed, s.err)
+}
+
+// table prints rows in columns; the first row is the heading.
+func table(rows [][]string) error { return writeTable(os.Stdout, rows) }
+
+func writeTable(out io.Writer, rows [][]string) error {
+	s := newStream(out)
+	s.rows = rows
+	return s.end()
+}

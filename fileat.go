@@ -1,0 +1,102 @@
+package hsmkeys
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"filippo.io/age"
+
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// DecryptFile is [Keyring.Decrypt] for a file of so many bytes that can be read at any
+// place: its chunks are decrypted on every processor, and written in order. That the file
+// is complete is known before anything is written; what is written is authentic, and where
+// a chunk is not, its beginning is all that there will be.
+func (k *Keyring) DecryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64) error {
+	return decryptFile(ctx, dst, src, size, k.Identity(ctx))
+}
+
+// DecryptFileWithPair is [DecryptWithPair] in the way of [Keyring.DecryptFile].
+func DecryptFileWithPair(ctx context.Context, pair *token.KeyPair, dst io.Writer, src io.ReaderAt, size int64) error {
+	return decryptFile(ctx, dst, src, size, onlyPair{PairIdentity(ctx, pair)})
+}
+
+// segmentSize is how much is decrypted at a time: 16 chunks of age's.
+const segmentSize = 16 * 64 << 10
+
+func decryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64, identity age.Identity) error {
+	source := &sourceReaderAt{src: src}
+	plain, plainSize, err := age.DecryptReaderAt(source, size, ours{identity})
+	if err != nil {
+		return source.classify(err)
+	}
+	buffers := sync.Pool{New: func() any { return new([segmentSize]byte) }}
+	type segment struct {
+		buffer *[segmentSize]byte
+		size   int
+		err    error
+	}
+	for s := range inOrder(ctx, offsets(plainSize), func(at int64, err error) segment {
+		s := segment{buffer: buffers.Get().(*[segmentSize]byte), err: err}
+		if err == nil {
+			want := int(min(segmentSize, plainSize-at))
+			s.size, s.err = plain.ReadAt(s.buffer[:want], at)
+			if s.size == want {
+				s.err = nil // or io.EOF, behind the last
+			}
+		}
+		return s
+	}) {
+		// Of a segment that does not hold, what comes before the chunk that does not.
+		_, err := dst.Write(s.buffer[:s.size])
+		clear(s.buffer[:s.size])
+		buffers.Put(s.buffer)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if s.err != nil {
+			return source.classify(s.err)
+		}
+	}
+	return nil
+}
+
+// offsets are where the segments of a file begin.
+func offsets(size int64) iter.Seq2[int64, error] {
+	return func(yield func(int64, error) bool) {
+		for at := int64(0); at < size; at += segmentSize {
+			if !yield(at, nil) {
+				return
+			}
+		}
+	}
+}
+
+// sourceReaderAt is a sourceReader that is read at any place.
+type sourceReaderAt struct {
+	src io.ReaderAt
+	err atomic.Pointer[error]
+}
+
+func (s *sourceReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.src.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		s.err.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (s *sourceReaderAt) classify(err error) error {
+	if failed := s.err.Load(); failed != nil {
+		return fmt.Errorf("read the file: %w", *failed)
+	}
+	return (&sourceReader{}).classify(err)
+}

@@ -1,0 +1,144 @@
+package hsmkeys
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Simple is a session key that comes in a SIMPLEBLOB of CryptoAPI, with what such a BLOB
+// does not say of it.
+type Simple struct {
+	Blob capi.SimpleBlob
+	How  token.RSAES    // how it is encrypted
+	Pair *token.KeyPair // to which; nil for the token's pair of the keyring
+
+	Size          int          // of the key, in bytes; needed for RC2 and RC4
+	EffectiveBits int          // of an RC2 key: KP_EFFECTIVE_KEYLEN
+	Salt          []byte       // of an RC2 or RC4 key: KP_SALT, KP_SALT_EX
+	Purpose       blob.Purpose // of an AES key; 0 as in [Keyring.Create]
+	CheckValue    []byte       // 3 bytes that the key must have, see [token.CheckValue]; nil to ask nothing
+}
+
+// ErrSimple is for a SIMPLEBLOB that cannot be imported as it is described.
+var ErrSimple = errors.New("not a key that can be imported")
+
+// simpleAlgorithms are those of the session keys in SIMPLEBLOBs, and the size in bytes
+// that goes with each; 0 where there is more than one.
+var simpleAlgorithms = map[capi.AlgID]struct {
+	algorithm blob.Algorithm
+	size      int
+}{
+	capi.AES128: {blob.AES128, 16}, capi.AES192: {blob.AES192, 24}, capi.AES256: {blob.AES256, 32},
+	capi.TripleDES112: {blob.TripleDES, 16}, capi.TripleDES: {blob.TripleDES, 24}, capi.DES: {blob.DES, 8},
+	capi.RC2: {blob.RC2, 0}, capi.RC4: {blob.RC4, 0},
+}
+
+// Check says whether what is said of the key goes together, before anything is asked of a
+// token. The error is an [ErrSimple].
+func (s Simple) Check() error {
+	_, _, err := s.describe()
+	return err
+}
+
+// describe gives what the key blob will say of the key.
+func (s Simple) describe() (blob.Descriptor, blob.Algorithm, error) {
+	known, ok := simpleAlgorithms[s.Blob.Algorithm]
+	if !ok {
+		return blob.Descriptor{}, 0, fmt.Errorf("%w: its algorithm is %v", ErrSimple, s.Blob.Algorithm)
+	}
+	size := s.Size
+	switch {
+	case size == 0 && known.size == 0:
+		return blob.Descriptor{}, 0, fmt.Errorf("%w: the BLOB does not tell the length of an %v key", ErrSimple, known.algorithm)
+	case size == 0:
+		size = known.size
+	case known.size != 0 && size != known.size:
+		return blob.Descriptor{}, 0, fmt.Errorf("%w: an %v key has %d bits", ErrSimple, s.Blob.Algorithm, known.size*8)
+	}
+	if s.CheckValue != nil && len(s.CheckValue) != 3 {
+		return blob.Descriptor{}, 0, fmt.Errorf("%w: a check value has 3 bytes", ErrSimple)
+	}
+	d := blob.Descriptor{Purpose: s.Purpose, Imported: true}
+	if known.algorithm.IsLegacy() {
+		if d.Purpose != 0 && d.Purpose != blob.Decrypt {
+			return d, 0, fmt.Errorf("%w: with %v nothing new is encrypted", ErrSimple, known.algorithm)
+		}
+		d.Purpose = blob.Decrypt
+		d.Legacy = &blob.Legacy{KeySize: size, EffectiveBits: s.EffectiveBits, Salt: s.Salt}
+		if err := d.Legacy.Check(known.algorithm); err != nil {
+			return d, 0, fmt.Errorf("%w: %w", ErrSimple, err)
+		}
+		return d, known.algorithm, nil
+	}
+	d.Purpose = usualPurpose(d.Purpose, known.algorithm)
+	if d.Purpose != blob.WrapKeys && d.Purpose != blob.Encrypt || s.EffectiveBits != 0 || s.Salt != nil {
+		return d, 0, fmt.Errorf("%w: an AES key has the purpose wrap or encrypt, and neither effective bits nor a salt", ErrSimple)
+	}
+	return d, known.algorithm, nil
+}
+
+// ImportSimple makes a key of the keyring of a session key in a SIMPLEBLOB that is
+// encrypted to a pair on the token: decrypted by the token, wrapped to every member,
+// signed and stored like a key that was born there. It refuses with [blob.ErrExists] when
+// there is a key of that name.
+//
+// Nothing signs a SIMPLEBLOB: it may be from anybody who has the pair's public key. And
+// with PKCS #1 v1.5 whoever may try many BLOBs, and sees which are imported, can open what
+// was ever encrypted to the pair. So all that can be wrong with what is encrypted gives
+// one error, a [token.ErrWrapped], after whole seconds; and with a CheckValue the answer
+// is the same for a BLOB that does not hold and for one that holds another key, so that
+// only who knows the key sees one be imported.
+func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entry, error) {
+	d, algorithm, err := s.describe()
+	if err != nil {
+		return Entry{}, err
+	}
+	d.Name = name
+	return k.create(ctx, d, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
+		key, err := k.unwrapSimple(ctx, s, specFor(algorithm, d))
+		if err != nil {
+			return nil, err
+		}
+		defer key.Close()
+		return k.sealNew(ctx, d, algorithm, key)
+	})
+}
+
+// unwrapSimple answers at whole seconds, so that what went wrong on the way is not told by
+// how long it took.
+func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec token.Spec) (token.Transit, error) {
+	pair := s.Pair
+	if pair == nil {
+		pair = k.pair
+	}
+	began := time.Now()
+	key, err := pair.UnwrapRSAES(ctx, spec, s.Blob.EncryptedKey, s.How)
+	if err == nil && s.CheckValue != nil {
+		var got []byte
+		if got, err = key.CheckValue(ctx); err == nil && subtle.ConstantTimeCompare(got, s.CheckValue) != 1 {
+			err = token.ErrWrapped
+		}
+		if err != nil {
+			_ = key.Close()
+		}
+	}
+	select {
+	case <-time.After(answerEvery - time.Since(began)%answerEvery):
+	case <-ctx.Done():
+	}
+	if errors.Is(err, token.ErrWrapped) {
+		return nil, hint(fmt.Errorf("the SIMPLEBLOB: %w", token.ErrWrapped),
+			"it is for another pair, or with another padding (--oaep), or holds a key of another length or check value, or is damaged; which of these is not told, as that would help to open others")
+	}
+	return key, err
+}
+
+// answerEvery is much longer than any token takes to find out what is wrong with a padding.
+const answerEvery = time.Second
