@@ -5,7 +5,7 @@ GO       ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test matrix bench fuzz lint install clean
+.PHONY: help build demo test matrix bench fuzz lint install dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,7 +50,7 @@ lint: ## gofmt, go vet, staticcheck, and shellcheck where it is installed
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	@if command -v shellcheck >/dev/null; then \
-		echo shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run; shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run; \
+		echo shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/completion/*.bash; shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/completion/*.bash; \
 	else echo "shellcheck is not installed: scripts were not checked"; fi
 
 install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
@@ -58,5 +58,8 @@ install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 bin/hsmkeys "$(DESTDIR)$(PREFIX)/bin/hsmkeys"
 	ln -sf hsmkeys "$(DESTDIR)$(PREFIX)/bin/age-plugin-hsmkeys"
 
-clean: ## remove what build made
-	rm -rf bin
+dist: ## make packages of the commit in dist/: .deb, .rpm, .tar.gz, SBOM and sums
+	scripts/dist.sh
+
+clean: ## remove what build and dist made
+	rm -rf bin dist

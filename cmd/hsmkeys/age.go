@@ -29,7 +29,7 @@ func ageCommand() *cli.Command {
 
 func ageRecipientCommand() *cli.Command {
 	return &cli.Command{
-		Name: "recipient", Usage: "what age -r takes, to encrypt under a key or to the key exchange pair", ArgsUsage: "NAME",
+		Name: "recipient", Usage: "what age -r takes, to encrypt under a key or to the key exchange pair", ArgsUsage: "[NAME]",
 		Description: "To a key of the keyring, age encrypts with the token: the recipient only names the key, and module,\n" +
 			"token, store and PIN come from the environment and the configuration file, in absolute paths.\n" +
 			"With --pair it is the public key alone: who encrypts to it needs no token and no keyring. For a P-256\n" +

@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
+	"slices"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -19,8 +19,13 @@ func newApp() *cli.App {
 		Name:    "hsmkeys",
 		Usage:   "session keys, wrapped and signed by a PKCS #11 token, stored anywhere",
 		Version: version(),
-		Flags:   flags,
-		Before:  func(c *cli.Context) error { return readConfig(c, flags) },
+		Flags:   append(flags, cli.HelpFlag),
+		Before: func(c *cli.Context) error {
+			if slices.Contains([]string{"help", "h", "completion", "man"}, c.Args().First()) {
+				return nil // they are there also when the configuration is wrong
+			}
+			return readConfig(c, flags)
+		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usage("no command %q; hsmkeys help lists them", c.Args().First())
@@ -32,13 +37,16 @@ func newApp() *cli.App {
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
-			ageCommand(), doctorCommand(),
+			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},
 		Suggest:        true,
 		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
 	tame(app.Commands)
+	addHelp(app.Name, app.Commands)
+	app.CustomAppHelpTemplate = cli.AppHelpTemplate + examplesHelp(app.Name)
+	cli.VersionPrinter = func(c *cli.Context) { _ = printVersion(c) }
 	return app
 }
 
@@ -113,11 +121,4 @@ func xdg(variable, below string) string {
 		return below
 	}
 	return filepath.Join(home, below)
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

@@ -9,7 +9,8 @@ import (
 
 // arrange lets options stand anywhere, as people write them: after the name of a
 // key, and global ones after the command. The cli package wants global options,
-// command, the command's options and then the rest, in this order.
+// command, the command's options and then the rest, in this order. --help, wherever
+// it stands, asks for help with the command.
 func arrange(app *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return args
@@ -17,6 +18,7 @@ func arrange(app *cli.App, args []string) []string {
 	var global, path, local, rest []string
 	commands, flags := app.Commands, []cli.Flag{}
 	inCommand := true // the next word may be a command
+	help := false
 	for i := 1; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {
@@ -39,6 +41,10 @@ func arrange(app *cli.App, args []string) []string {
 				target = &global
 			}
 		}
+		if flag == cli.HelpFlag {
+			help = true
+			continue
+		}
 		if len(path) == 0 {
 			target = &global
 		}
@@ -52,6 +58,12 @@ func arrange(app *cli.App, args []string) []string {
 			}
 			*target = append(*target, args[i])
 		}
+	}
+	if help && len(path) == 0 {
+		path = rest
+	}
+	if help {
+		return slices.Concat(args[:1], []string{"help"}, path)
 	}
 	out := slices.Concat(args[:1], global, path, local)
 	if len(rest) > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,8 @@ const (
 	isWarn = "warn"
 	isFail = "fail"
 )
+
+var statusColors = map[string]string{isOK: green, isWarn: yellow, isFail: red}
 
 // doctor collects findings. A check that fails ends none but those that need what it
 // has not found.
@@ -226,7 +229,7 @@ func (d *doctor) report() error {
 		printed = printJSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
 	} else {
 		for _, f := range d.findings {
-			printed = errors.Join(printed, printLine("%-4s  %-11s  %s", f.Status, f.Check, f.What))
+			printed = errors.Join(printed, printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, f.What))
 			if f.Mend != "" {
 				printed = errors.Join(printed, printLine("%19s%s", "", "mend: "+f.Mend))
 			}

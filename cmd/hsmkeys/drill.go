@@ -161,6 +161,7 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 		}
 		out.row(heading...)
 	}
+	out.painted = map[string]string{wouldBeLost: paint(os.Stdout, red, wouldBeLost), doesNotVerify: paint(os.Stdout, red, doesNotVerify)}
 	for _, key := range coverage.Keys {
 		row := []string{hsmkeys.Ref{Name: key.Name, Version: key.Version}.String()}
 		for _, cell := range key.Cells {
@@ -182,17 +183,22 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	return proof.print(c, "\nproven", "proven before")
 }
 
+const (
+	wouldBeLost   = "would be lost"
+	doesNotVerify = "does not verify"
+)
+
 // cellText is one key against one holder.
 func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	switch {
 	case key.Error != "":
-		return "does not verify"
+		return doesNotVerify
 	case key.PasswordOnly:
 		return "password only"
 	case !cell.Opens:
 		return "-"
 	case key.Lost:
-		return "would be lost"
+		return wouldBeLost
 	case cell.Proven.IsZero():
 		return "covered"
 	default:

@@ -33,6 +33,10 @@ func run() int {
 	if isPlugin(os.Args) {
 		return runPlugin(ctx, os.Args[1:])
 	}
+	if len(os.Args) > 1 && os.Args[1] == completeWord {
+		complete(os.Args[2:])
+		return 0
+	}
 	app := newApp()
 	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
 		return report(ctx, err)

@@ -64,7 +64,7 @@ func report(ctx context.Context, err error) int {
 
 // say prints an error and its hint.
 func say(err error) {
-	fmt.Fprintln(os.Stderr, "hsmkeys: "+oneLine(err.Error()))
+	fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "hsmkeys:")+" "+oneLine(err.Error()))
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintln(os.Stderr, "hint: "+oneLine(hint))
 	}
@@ -72,7 +72,12 @@ func say(err error) {
 
 // talk is where notes and warnings go: to stderr, and from the plugin of age to age,
 // which shows no stderr.
-var talk = func(line string) { fmt.Fprintln(os.Stderr, "hsmkeys: "+line) }
+var talk = func(line string) {
+	if rest, ok := strings.CutPrefix(line, "warning:"); ok {
+		line = paint(os.Stderr, yellow, "warning:") + rest
+	}
+	fmt.Fprintln(os.Stderr, "hsmkeys: "+line)
+}
 
 // note tells something that is no failure.
 func note(format string, args ...any) {

@@ -25,6 +25,8 @@ type stream struct {
 	widths []int      // table: of the columns
 	rows   [][]string // table: not yet written
 
+	painted map[string]string // table: how cells look that have a colour
+
 	inArray bool   // JSON
 	indent  string // JSON: of the array
 }
@@ -59,7 +61,11 @@ func (s *stream) writeRows() {
 	}
 	for _, row := range s.rows {
 		for i, cell := range row {
-			s.write(cell)
+			if painted, ok := s.painted[cell]; ok {
+				s.write(painted)
+			} else {
+				s.write(cell)
+			}
 			if i < len(row)-1 {
 				s.write(strings.Repeat(" ", s.widths[i]-utf8.RuneCountInString(cell)+2))
 			}

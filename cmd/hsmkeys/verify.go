@@ -66,6 +66,7 @@ func parseSample(text string) (s hsmkeys.Sample, err error) {
 // verify prints a line for each key, as they come.
 func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	out, asJSON := newStream(os.Stdout), c.Bool("json")
+	ok := paint(os.Stdout, green, "ok")
 	results := k.Verify(c.Context, c.Args().Slice()...)
 	if sample != (hsmkeys.Sample{}) {
 		results = k.VerifySample(c.Context, sample)
@@ -80,7 +81,7 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 		case asJSON:
 			out.element(v)
 		case err == nil:
-			out.line("ok  " + name)
+			out.line(ok + "  " + name)
 		}
 	}
 	if asJSON {

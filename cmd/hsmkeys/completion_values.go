@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// choices are the values of options that take one of a few, by command and option. A
+// test holds them against what help says of the option.
+var choices = map[string][]string{
+	"init --key-type":    {"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"},
+	"create --algorithm": {"aes128", "aes192", "aes256", "hmac-sha256", "hmac-sha384", "hmac-sha512"},
+	"create --kdf":       {"scrypt", "pbkdf2"},
+	"create --purpose":   {"wrap", "encrypt", "mac"},
+	"import --purpose":   {"wrap", "encrypt"},
+	"derive --hash":      {"md5", "sha1", "sha256"},
+	"derive --algorithm": {"rc2", "rc4", "des", "3des", "3des-112", "aes128", "aes192", "aes256"},
+	"derive --encoding":  {"utf8", "utf16le"},
+}
+
+func words(all ...string) answer {
+	a := answer{kind: kindWords}
+	for _, word := range all {
+		a.candidates = append(a.candidates, candidate{word: word})
+	}
+	return a
+}
+
+// value is what an option may have: one of a few, or what its placeholder in help says.
+func (l *commandLine) value(ctx context.Context) answer {
+	name := l.flag.Names()[0]
+	switch path := strings.Join(l.path, " "); {
+	case choices[path+" --"+name] != nil:
+		return words(choices[path+" --"+name]...)
+	case name == "token":
+		return l.tokens(ctx)
+	case strings.HasSuffix(name, "-source"):
+		return secretSources(l.word)
+	}
+	if d, ok := l.flag.(cli.DocGenerationFlag); ok {
+		if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 {
+			return l.named(ctx, parts[1])
+		}
+	}
+	return words()
+}
+
+// takes is what help calls the next argument of the command, or nothing where there is
+// none.
+func (l *commandLine) takes() string {
+	all, n := strings.Fields(l.command.ArgsUsage), len(l.args)
+	switch {
+	case n < len(all):
+		return all[n]
+	case len(all) > 0 && strings.Contains(all[len(all)-1], "…"):
+		return all[len(all)-1]
+	}
+	return ""
+}
+
+// helped are the commands that may follow those that help was asked for.
+func (l *commandLine) helped() answer {
+	command := &cli.Command{Subcommands: l.app.Commands}
+	for _, word := range l.args {
+		if command = find(command.Subcommands, word); command == nil {
+			return words()
+		}
+	}
+	return subcommands(command.Subcommands)
+}
+
+// named is what goes by a name in help, such as FILE or [NAME…].
+func (l *commandLine) named(ctx context.Context, placeholder string) answer {
+	name := strings.TrimLeft(placeholder, "[")
+	if end := strings.IndexFunc(name, func(r rune) bool { return r < 'A' || r > 'Z' }); end >= 0 {
+		name = name[:end]
+	}
+	switch name {
+	case "FILE", "IN", "CERTIFICATE", "LIBRARY":
+		return answer{kind: kindFiles}
+	case "DIRECTORY":
+		return answer{kind: kindDirectories}
+	case "COMMAND":
+		return l.helped()
+	case "SHELL":
+		return words("bash", "zsh", "fish")
+	case "NAME":
+		return l.keys(ctx, strings.Contains(placeholder, "@VERSION"))
+	}
+	return words()
+}
+
+// secretSources are the forms of --pin-source.
+func secretSources(word string) answer {
+	switch kind, _, _ := strings.Cut(word, ":"); {
+	case kind == word:
+		return words("prompt", "env:", "file:", "exec:")
+	case kind == "file":
+		return answer{kind: kindFiles, prefix: "file:"}
+	case kind == "env":
+		a := answer{kind: kindWords}
+		for _, variable := range os.Environ() { // the name, never what it holds
+			name, _, _ := strings.Cut(variable, "=")
+			a.candidates = append(a.candidates, candidate{word: "env:" + name})
+		}
+		return a
+	}
+	return words()
+}
+
+// keys are the names of keys in the store up to the next /, or the versions of one. What
+// is in the store may be anybody's: Names gives only what can be the name of a key.
+func (l *commandLine) keys(ctx context.Context, versions bool) answer {
+	a := words()
+	c := l.context()
+	if c == nil {
+		return a
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return a
+	}
+	defer store.Close()
+	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	defer cancel()
+	if name, _, ok := strings.Cut(l.word, "@"); ok {
+		if versions && blob.ValidName(name) == nil {
+			return versionsIn(ctx, store, name)
+		}
+		return a
+	}
+	isNew := slices.Equal(l.path, []string{"create"})
+	for name := range store.Names(ctx, l.word) {
+		if isNew && !strings.HasSuffix(name, "/") {
+			continue // it is taken
+		}
+		if a.candidates = append(a.candidates, candidate{word: name}); len(a.candidates) == mostCandidates {
+			break
+		}
+	}
+	return a
+}
+
+func versionsIn(ctx context.Context, store *blob.Dir, name string) answer {
+	a := words()
+	for path, err := range store.List(ctx, "keys/"+name+"/") {
+		if err != nil || len(a.candidates) == mostCandidates {
+			break
+		}
+		if n, version, _, ok := blob.ParseKeyPath(path); ok && n == name {
+			a.candidates = append(a.candidates, candidate{word: hsmkeys.Ref{Name: name, Version: version}.String()})
+		}
+	}
+	return a
+}
+
+// tokens are the labels of the tokens that the module shows, or all modules that p11-kit
+// knows. No PIN is needed for that. A label that the program would take for something
+// else, or that is on two tokens, is left out for the token's serial number.
+func (l *commandLine) tokens(ctx context.Context) answer {
+	a := words()
+	c := l.context()
+	if c == nil {
+		return a
+	}
+	modules := []token.ModuleConfig{{Path: c.String("module")}}
+	if modules[0].Path == "" {
+		var err error
+		if modules, err = token.Modules(); err != nil {
+			return a
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	defer cancel()
+	count := map[string]int{}
+	all := token.Seen(ctx, modules)
+	for _, t := range all {
+		count[t.Label]++
+	}
+	for _, t := range all {
+		about := strings.TrimSpace(printable(t.Model) + " " + printable(t.Serial))
+		switch {
+		case !t.Initialized:
+		case t.Label == "" || count[t.Label] > 1 || printable(t.Label) != t.Label || strings.HasPrefix(t.Label, "pkcs11:"):
+			a.candidates = append(a.candidates, candidate{"pkcs11:serial=" + t.Serial, printable(t.Label)})
+		default:
+			a.candidates = append(a.candidates, candidate{t.Label, about})
+		}
+	}
+	return a
+}
+
+// context has the global options as the command will see them: from the line, the
+// environment and the configuration file. It is nil when they are wrong.
+func (l *commandLine) context() *cli.Context {
+	var c *cli.Context
+	app := newApp()
+	app.Commands = nil
+	app.Writer, app.ErrWriter = io.Discard, io.Discard
+	app.Action = func(found *cli.Context) error {
+		c = found
+		return nil
+	}
+	if err := app.Run(append([]string{app.Name}, l.global...)); err != nil {
+		return nil
+	}
+	return c
+}

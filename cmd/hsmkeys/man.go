@@ -1,0 +1,298 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"github.com/urfave/cli/v2/altsrc"
+
+	"github.com/hsmkeys/hsmkeys/docs"
+)
+
+// This file writes the manual pages from what --help shows, and from docs/format.md.
+
+// manCommand is for who makes packages.
+func manCommand() *cli.Command {
+	return &cli.Command{
+		Name: "man", Usage: "write the manual pages below a directory", ArgsUsage: "DIRECTORY", Hidden: true,
+		Action: func(c *cli.Context) error {
+			dir, err := oneArgument(c, "the DIRECTORY")
+			if err != nil {
+				return err
+			}
+			for name, text := range manual(newApp()) {
+				path := filepath.Join(dir, "man"+name[len(name)-1:], name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// manual gives the pages by their file names.
+func manual(app *cli.App) map[string]string {
+	pages := map[string]string{
+		"hsmkeys.1":        programPage(app),
+		"hsmkeys-config.5": configPage(),
+		"hsmkeys-format.5": formatPage(docs.Format),
+	}
+	var add func(path string, commands []*cli.Command)
+	add = func(path string, commands []*cli.Command) {
+		for _, c := range commands {
+			if c.Hidden {
+				continue
+			}
+			full := path + " " + c.Name
+			pages[pageName(full)+".1"] = commandPage(full, c)
+			add(full, c.Subcommands)
+		}
+	}
+	add(app.Name, app.Commands)
+	return pages
+}
+
+func pageName(path string) string { return strings.ReplaceAll(path, " ", "-") }
+
+var exitStatuses = []struct {
+	status int
+	means  string
+}{
+	{0, "done"},
+	{statusFailed, "failed; of doctor and drill also: they have found something"},
+	{statusUsage, "the command line or the configuration cannot be carried out"},
+	{statusIntegrity, "integrity: a signature, a digest or a name did not hold"},
+	{statusNotFound, "not found: a key, a version, a store"},
+	{statusToken, "the token, its PIN, or a password"},
+}
+
+// heading starts a page. The date is that of the commit, so that whoever builds it again
+// gets the same.
+func (p *page) heading(name, section, about string) {
+	b := built()
+	date, _, _ := strings.Cut(b.Date, "T")
+	if date == "" {
+		date = time.Now().UTC().Format(time.DateOnly)
+	}
+	p.line(`.TH %s %s %s "hsmkeys %s" "hsmkeys manual"`, strings.ToUpper(roffCode(name)), section, date, roffCode(b.Version))
+	p.section("NAME")
+	p.line(`%s \- %s`, roffCode(name), roffText(about))
+	p.section("SYNOPSIS")
+}
+
+func (p *page) description(usage, text string) {
+	p.section("DESCRIPTION")
+	p.text(sentence(usage))
+	if text != "" {
+		p.text(text)
+	}
+}
+
+// sentence makes one of what help says in a line.
+func sentence(s string) string {
+	return strings.ToUpper(s[:1]) + strings.TrimRight(s[1:], ".") + "."
+}
+
+// options describes each with its default.
+func (p *page) options(flags []cli.Flag) {
+	for _, f := range flags {
+		d, ok := f.(cli.DocGenerationFlag)
+		if !ok || !f.(cli.VisibleFlag).IsVisible() {
+			continue
+		}
+		var names []string
+		for _, name := range f.Names() {
+			if len(name) == 1 {
+				names = append(names, bold("-"+name))
+			} else {
+				names = append(names, bold("--"+name))
+			}
+		}
+		tag := strings.Join(names, ", ")
+		if d.TakesValue() {
+			tag += " " + italic(placeholder(d))
+		}
+		p.entry(tag, described(d))
+	}
+}
+
+func placeholder(d cli.DocGenerationFlag) string {
+	if strings.HasSuffix(d.(cli.Flag).Names()[0], "-source") {
+		return "SOURCE"
+	}
+	if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 && d.TakesValue() {
+		return parts[1]
+	}
+	return "VALUE"
+}
+
+// described is as help has it.
+func described(d cli.DocGenerationFlag) string {
+	s := strings.ReplaceAll(d.GetUsage(), "`", "")
+	if text := strings.Trim(d.GetDefaultText(), `"`); text != "" && d.TakesValue() {
+		s += " (default: " + text + ")"
+	}
+	return s
+}
+
+func (p *page) examples(all []example) {
+	p.section("EXAMPLES")
+	for _, e := range all {
+		if e.what != "" {
+			p.text(strings.TrimRight(e.what, ".?") + ending(e.what))
+		}
+		p.code(e.line)
+	}
+}
+
+func ending(what string) string {
+	if strings.HasSuffix(what, "?") {
+		return "?"
+	}
+	return ":"
+}
+
+func (p *page) exitStatus() {
+	p.section("EXIT STATUS")
+	for _, s := range exitStatuses {
+		p.entry(bold(strconv.Itoa(s.status)), sentence(s.means))
+	}
+}
+
+func (p *page) seeAlso(pages ...string) {
+	p.section("SEE ALSO")
+	for i, name := range pages {
+		base, section, _ := strings.Cut(name, ".")
+		comma := ","
+		if i == len(pages)-1 {
+			comma = ""
+		}
+		p.line(".BR %s (%s)%s", roffCode(base), section, comma)
+	}
+}
+
+func programPage(app *cli.App) string {
+	p := &page{}
+	p.heading(app.Name, "1", app.Usage)
+	p.line(`%s [%s] %s [%s]`, bold(app.Name), italic("OPTION…"), italic("COMMAND"), italic("ARGUMENT…"))
+	p.description("A key exchange pair lives on a PKCS #11 token and never leaves it. A session key is made on the token, wrapped to the pair's public key and signed by the pair. The signed key blob may lie on storage that nobody needs to trust",
+		"Reading it back means: verify the signature first, then unwrap in the token, then use the key for files. Options may stand anywhere on the command line, and a -- ends them. Data goes to the standard output, and talk to the standard error.")
+	p.section("COMMANDS")
+	also := []string{"hsmkeys-config.5", "hsmkeys-format.5"}
+	for _, c := range app.Commands {
+		if c.Hidden {
+			continue
+		}
+		full := app.Name + " " + c.Name
+		p.entry(bold(c.Name), sentence(c.Usage))
+		also = append(also, pageName(full)+".1")
+	}
+	p.section("OPTIONS")
+	p.text("Most of them can also be given in the environment and in a file, see hsmkeys-config(5).")
+	p.options(app.Flags)
+	p.section("ENVIRONMENT")
+	for _, f := range app.Flags {
+		d, ok := f.(cli.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		for _, variable := range d.GetEnvVars() {
+			p.entry(bold(variable), "As --"+f.Names()[0]+".")
+		}
+	}
+	p.entry(bold("NO_COLOR"), "When it is set and not empty, there are no colours on the terminal either.")
+	p.section("FILES")
+	p.entry(italic("$XDG_CONFIG_HOME/hsmkeys/config.toml"), "The configuration file.")
+	p.entry(italic("$XDG_DATA_HOME/hsmkeys"), "The store, where no other is named.")
+	p.entry(italic("$XDG_STATE_HOME/hsmkeys/pins"), "Which list of members was accepted last, where the token keeps no data objects.")
+	p.examples(examplesOf(app.Name))
+	p.exitStatus()
+	p.seeAlso(also...)
+	return p.String()
+}
+
+func commandPage(full string, c *cli.Command) string {
+	p := &page{}
+	p.heading(pageName(full), "1", c.Usage)
+	synopsis := bold(full)
+	if len(c.Subcommands) > 0 {
+		synopsis += " " + italic("COMMAND")
+	}
+	p.line("%s", strings.TrimSpace(synopsis+" ["+italic("OPTION…")+"] "+roffCode(c.ArgsUsage)))
+	p.description(c.Usage, c.Description)
+	also := []string{"hsmkeys.1", "hsmkeys-config.5"}
+	if len(c.Subcommands) > 0 {
+		p.section("COMMANDS")
+		for _, sub := range c.Subcommands {
+			p.entry(bold(sub.Name), sentence(sub.Usage))
+			also = append(also, pageName(full+" "+sub.Name)+".1")
+		}
+	}
+	p.section("OPTIONS")
+	p.options(append(slices.Clone(c.Flags), cli.HelpFlag))
+	p.text("And those of all commands, such as --token, --store and --json, see hsmkeys(1).")
+	p.examples(examplesOf(full))
+	p.exitStatus()
+	p.seeAlso(also...)
+	return p.String()
+}
+
+// configPage tells of each global option how it is called where.
+func configPage() string {
+	p := &page{}
+	p.heading("hsmkeys-config", "5", "options of hsmkeys in a file and in the environment")
+	p.line("%s", italic("$XDG_CONFIG_HOME/hsmkeys/config.toml"))
+	p.description("An option on the command line goes before the environment, and that before the file. The file is TOML, with a key for each option. A key that is no option is refused: with a word misspelt the keys would go to another store than the one that was meant",
+		"The file need not be there, unless --config or HSMKEYS_CONFIG names it. A variable that is set to nothing is taken for one that is not set.")
+	p.section("OPTIONS")
+	flags := globalFlags()
+	for _, f := range flags {
+		d := f.(cli.DocGenerationFlag)
+		if _, ok := f.(altsrc.FlagInputSourceExtension); !ok && len(d.GetEnvVars()) == 0 {
+			continue
+		}
+		value := "true"
+		if d.TakesValue() {
+			value = `"` + placeholder(d) + `"`
+		}
+		p.entry(bold("--"+f.Names()[0]), described(d))
+		p.line(".RS")
+		for _, variable := range d.GetEnvVars() {
+			p.line(".PP\nEnvironment: %s", bold(variable))
+		}
+		if _, ok := f.(altsrc.FlagInputSourceExtension); ok {
+			p.line(".br\nFile: %s = %s", bold(f.Names()[0]), italic(value))
+		}
+		p.line(".RE")
+	}
+	p.examples([]example{
+		{"A configuration file", `module = "/usr/lib/softhsm/libsofthsm2.so"`},
+		{"", `token = "office"`},
+		{"", `pin-source = "file:/run/secrets/pin"`},
+		{"For one command another store", "HSMKEYS_STORE=/mnt/share/keys hsmkeys verify --certificate owner.pem"},
+	})
+	p.exitStatus()
+	p.seeAlso("hsmkeys.1", "hsmkeys-format.5")
+	return p.String()
+}
+
+// formatPage makes a manual page of docs/format.md. Its first line has man put the
+// tables through tbl.
+func formatPage(markdown string) string {
+	p := &page{}
+	p.line(`'\" t`)
+	p.heading("hsmkeys-format", "5", "the format of what hsmkeys stores")
+	p.line("%s", italic("keyring/1.cms"))
+	p.line(".br\n%s", italic("keys/NAME/VERSION.REVISION.cms"))
+	p.section("DESCRIPTION")
+	p.markdown(markdown)
+	p.seeAlso("hsmkeys.1", "hsmkeys-config.5", "openssl-cms.1ssl", "sha256sum.1")
+	return p.String()
+}

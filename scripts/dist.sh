@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Makes what is handed out: a .deb, an .rpm, a .tar.gz, what is in the program (SBOM) and
+# the sums of them all.
+#
+#     scripts/dist.sh [DIRECTORY]      default: dist, which is made anew; another has to be empty
+#
+# It is made from the commit that is checked out, in a clone of it, so that nothing gets
+# in which is in no commit, and the program knows its commit. The same commit gives the
+# same bytes, in any directory, at any time, with the same Go and C compiler.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+say() { printf 'dist: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+if [ $# -eq 0 ]; then rm -rf dist; fi
+out=${1:-dist}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+[ -z "$(ls -A "$out")" ] || die "$out is not empty"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+umask 022
+export LC_ALL=C TZ=UTC
+
+commit=$(git rev-parse HEAD)
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
+export SOURCE_DATE_EPOCH
+[ -z "$(git status --porcelain)" ] || say "there are changes that are in no commit: they are left out"
+git clone -q --no-checkout . "$work/source"
+git -C "$work/source" checkout -q --detach "$commit"
+cd "$work/source"
+
+# As static as it can be: what Go has in itself is not taken from the C library. But
+# PKCS #11 modules are shared libraries that the vendor has linked to the system's C
+# library; dlopen(3) gives them that one only in a program which uses it too.
+root=$work/root
+mkdir -p "$root/usr/bin"
+CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo -ldflags '-s -w -buildid=' -o "$root/usr/bin/hsmkeys" ./cmd/hsmkeys
+hsmkeys=$root/usr/bin/hsmkeys
+ln -s hsmkeys "$root/usr/bin/age-plugin-hsmkeys"
+
+# v1.2.3, or between versions v1.2.4-0.20060102150405-abcdef123456, as a package has it.
+PACKAGE_VERSION=$("$hsmkeys" --json version | sed -n 's/.*"version": "v\(.*\)".*/\1/p' | sed 's/-/~/; s/-/./g')
+PACKAGE_ARCH=$(go env GOARCH)
+GLIBC=$(objdump -T "$hsmkeys" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
+[ -n "$PACKAGE_VERSION" ] || die "the program knows no version: is git there?"
+[ -n "$GLIBC" ] || die "the program asks for no version of glibc"
+export PACKAGE_VERSION PACKAGE_ARCH GLIBC
+name=hsmkeys_${PACKAGE_VERSION}_linux_$PACKAGE_ARCH
+
+HSMKEYS_CONFIG=/dev/null "$hsmkeys" man "$root/usr/share/man"
+find "$root/usr/share/man" -type f -exec gzip -9n {} +
+mkdir "$work/completion"
+for shell in bash zsh fish; do
+	HSMKEYS_CONFIG=/dev/null "$hsmkeys" completion "$shell" >"$work/completion/hsmkeys.$shell"
+done
+doc=$root/usr/share/doc/hsmkeys
+mkdir -p "$doc"
+cp README.md CHANGELOG.md LICENSE docs/*.md "$doc"
+
+# The licences of what is linked in ask to be handed on.
+go version -m "$hsmkeys" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do
+	dir=$(go list -m -f '{{.Dir}}' "${module%@*}")
+	for licence in "$dir"/LICEN[CS]E* "$dir"/COPYING*; do
+		[ -f "$licence" ] || continue
+		printf '==== %s\n\n' "$module"
+		cat "$licence"
+		printf '\n'
+	done
+done >"$doc/THIRD-PARTY-LICENSES"
+
+# Every time of a file is that of the commit.
+find "$work/root" "$work/completion" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+cd "$work"
+for packager in deb rpm; do
+	go run "$NFPM" package --config source/scripts/nfpm.yaml --packager "$packager" --target "$out" >&2
+done
+
+# The same files for other systems; completions are where most of them look.
+mkdir -p root/usr/share/bash-completion/completions root/usr/share/zsh/site-functions root/usr/share/fish/vendor_completions.d
+cp completion/hsmkeys.bash root/usr/share/bash-completion/completions/hsmkeys
+cp completion/hsmkeys.zsh root/usr/share/zsh/site-functions/_hsmkeys
+cp completion/hsmkeys.fish root/usr/share/fish/vendor_completions.d/hsmkeys.fish
+tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C root/usr -cf - bin share |
+	gzip -9n >"$out/$name.tar.gz"
+
+# What is in the program: modules with their versions and sums, and how it was built.
+(cd root/usr/bin && go version -m hsmkeys) >"$out/$name.sbom.txt"
+(cd "$out" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
+say "hsmkeys $PACKAGE_VERSION of commit $commit is in $out"
