@@ -28,9 +28,8 @@ test: ## run every test, on real SoftHSM tokens
 matrix: ## try every PKCS #11 module that can be had, and write docs/tokens.md
 	scripts/token-matrix.sh
 
-bench: ## run the benchmarks
-	scripts/install-softhsm.sh
-	$(GO) test -run='^$$' -bench=. ./...
+bench: ## measure side by side, and write docs/performance.md
+	scripts/bench.sh
 
 # `go test -fuzz` takes one target of one package at a time. Without a bound its
 # minimiser spends all of the time on the seeds, which are whole blobs.

@@ -81,7 +81,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		e.Holders = append(e.Holders, h)
 	}
 	for _, m := range k.chain.newest.Members {
-		if e.Password == "" && !specOf(b).WrapsTo(m.Certificate.PublicKey) {
+		if d.Legacy != nil && !specOf(b).WrapsTo(m.Certificate.PublicKey) {
 			e.Unable = append(e.Unable, k.holder([]byte(keyID(m))))
 		}
 	}
@@ -93,18 +93,25 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 }
 
 // holder names the member with a key exchange key, or who was one.
-func (k *Keyring) holder(ski []byte) Holder { return k.named(ski, k.chain.known[string(ski)]) }
+func (k *Keyring) holder(ski []byte) Holder { return k.named(ski, ski, k.chain.known[string(ski)]) }
 
 // signedBy names the member who signs with a key, or who did.
-func (k *Keyring) signedBy(ski []byte) Holder { return k.named(ski, k.chain.signed[string(ski)]) }
+func (k *Keyring) signedBy(ski []byte) Holder {
+	m, exchange := k.chain.signed[string(ski)], ski
+	if m.Signing != nil {
+		exchange = []byte(keyID(m))
+	}
+	return k.named(ski, exchange, m)
+}
 
-func (k *Keyring) named(ski []byte, m blob.Member) Holder {
+// named names a member by one of its keys; exchange is its key exchange key.
+func (k *Keyring) named(ski, exchange []byte, m blob.Member) Holder {
 	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski)}
 	if m.Certificate == nil {
 		return h
 	}
 	h.Label, h.Role = m.Label, "former "+m.Role.String()
-	if now, ok := k.chain.members[keyID(m)]; ok {
+	if now, ok := k.chain.members[string(exchange)]; ok {
 		h.Label, h.Role = now.Label, now.Role.String()
 	}
 	return h

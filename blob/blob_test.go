@@ -9,6 +9,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"slices"
@@ -434,4 +437,24 @@ func drawBytes(t *rapid.T, label string, n int) []byte {
 func drawTime(t *rapid.T, label string) time.Time {
 	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
 	return time.Unix(rapid.Int64Range(0, last).Draw(t, label), 0).UTC()
+}
+
+// The identifier is computed from an encoding of our own, which has to be that of
+// SubjectPublicKeyInfo.
+func TestTheSubjectKeyIDIsThatOfTheBitString(t *testing.T) {
+	t.Parallel()
+	for _, s := range signers {
+		pub := s.key().Public()
+		var info struct {
+			Algorithm pkix.AlgorithmIdentifier
+			Key       asn1.BitString
+		}
+		if rest, err := asn1.Unmarshal(must(x509.MarshalPKIXPublicKey(pub)), &info); err != nil || len(rest) > 0 {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(info.Key.Bytes)
+		if id := must(SubjectKeyID(pub)); !bytes.Equal(id, sum[:20]) {
+			t.Errorf("%s: %x, not %x", s.name, id, sum[:20])
+		}
+	}
 }
