@@ -24,7 +24,7 @@ type Result struct {
 
 // workers is how many keys are worked on at a time: enough to keep the token busy
 // while the disk syncs.
-const workers = 16
+const workers = 32
 
 // lostTries is how often a key is begun when the token goes away under it.
 const lostTries = 3

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		os.Exit(statusFailed)
 	})
+	tuneGC()
 	unsetEmpty()
 	if isPlugin(os.Args) {
 		return runPlugin(ctx, os.Args[1:])
@@ -42,6 +44,16 @@ func run() int {
 		return report(ctx, err)
 	}
 	return 0
+}
+
+// tuneGC has memory collected less often than Go does by itself, as long as there is
+// little of it: a command holds a few megabytes, whatever the size of the store. Who sets
+// GOGC or GOMEMLIMIT knows better.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(400)
+		debug.SetMemoryLimit(192 << 20)
+	}
 }
 
 // unsetEmpty takes a variable of ours that is set to nothing for one that is not

@@ -96,6 +96,7 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 // openInput opens a file, or stdin for "-" or nothing.
 func openInput(path string) (io.ReadCloser, error) {
 	if path == "" || path == "-" {
+		widenPipe(os.Stdin)
 		return io.NopCloser(os.Stdin), nil
 	}
 	f, err := os.Open(path)
@@ -118,12 +119,16 @@ func inputSize(in io.Reader) int64 {
 	return -1
 }
 
+// outBuffer gathers what is written in small pieces. It is smaller than age's chunks of 64
+// KiB, which then are not copied once more.
+const outBuffer = 32 << 10
+
 // writeOutput lets f write to a file, or to stdout for "-" or nothing. A file gets
 // its name only when f has succeeded and everything is on the disk; until then it
 // has another, and after a failure it is gone.
 func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err error) {
 	if path == "" || path == "-" {
-		w := bufio.NewWriterSize(os.Stdout, 64<<10)
+		w := bufio.NewWriterSize(os.Stdout, outBuffer)
 		return errors.Join(f(w), w.Flush()) // what was written before a failure is authentic
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
@@ -147,7 +152,7 @@ func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err
 			_ = os.Remove(temporary.Name())
 		}
 	}()
-	w := bufio.NewWriterSize(temporary, 256<<10)
+	w := bufio.NewWriterSize(temporary, outBuffer)
 	if err := errors.Join(f(w), w.Flush()); err != nil {
 		_ = temporary.Close()
 		return err
@@ -171,7 +176,7 @@ func syncDirectory(path string) error {
 
 // copyAll copies until the end or until ctx is done.
 func copyAll(ctx context.Context, dst io.Writer, src io.Reader) error {
-	buffer := make([]byte, 256<<10)
+	buffer := make([]byte, 64<<10) // a chunk of age's
 	defer clear(buffer)
 	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, &interruptible{ctx, src}, buffer)
 	return err

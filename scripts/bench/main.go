@@ -70,9 +70,12 @@ func (b *bench) run(only *regexp.Regexp) error {
 	if err := os.WriteFile(pin, []byte(b.token.PIN), 0o600); err != nil {
 		return err
 	}
+	if err := os.Setenv("PATH", b.bin+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil { // where commands are looked for
+		return err
+	}
 	b.env = append(os.Environ(), env.Environ()...)
 	b.env = append(b.env, "HSMKEYS_MODULE="+env.Module(), "PKCS11_MODULE_PATH="+env.Module(), "HSMKEYS_TOKEN=bench",
-		"HSMKEYS_PIN_SOURCE=file:"+pin, "HOME="+dir, "PATH="+b.bin+":"+os.Getenv("PATH"))
+		"HSMKEYS_PIN_SOURCE=file:"+pin, "HOME="+dir)
 	for name, pkg := range map[string]string{"hsmkeys": "./cmd/hsmkeys", "age": "filippo.io/age/cmd/age", "age-keygen": "filippo.io/age/cmd/age-keygen"} {
 		if _, err := b.output(nil, "go", "build", "-trimpath", "-o", filepath.Join(b.bin, name), pkg); err != nil {
 			return err

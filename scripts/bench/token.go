@@ -122,7 +122,7 @@ openssl pkeyutl -decrypt -engine pkcs11 -keyform engine -inkey 'pkcs11:token=ben
 	}
 	tool := fmt.Sprintf("pkcs11-tool --module %s --token-label bench --login --pin %s --decrypt -m RSA-PKCS-OAEP --hash-algorithm SHA-1 --mgf MGF1-SHA1 --label hsmkeys -i %s -o %s",
 		variable(b.env, "HSMKEYS_MODULE"), b.token.PIN, at("wrapped"), at("key")) // the PIN of a token that is about to go
-	times, err := b.inTurns(2*b.rounds, env, "hsmkeys decrypt -o "+at("out")+" "+at("file.age"), at("openssl.sh"), tool)
+	times, err := b.inTurns(2*b.rounds, env, "hsmkeys decrypt "+at("file.age"), at("openssl.sh"), tool)
 	if err != nil {
 		return err
 	}
