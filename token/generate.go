@@ -151,7 +151,7 @@ func (t *Token) generate(ctx context.Context, made PairName, kind KeyType) (*Key
 // generatePair has crypto11 make the pair, or where its sessions are not logged in with
 // ours makes it in one of ours.
 func (t *Token) generatePair(ctx context.Context, public, private crypto11.AttributeSet, kind KeyType) error {
-	if !t.lib.initialized {
+	if t.c11 != nil && !t.lib.initialized {
 		return t.crypto11(func() (err error) {
 			if kind.isEC() {
 				_, err = t.c11.GenerateECDSAKeyPairWithAttributes(public, private, kind.curve())

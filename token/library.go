@@ -20,6 +20,7 @@ type library struct {
 	ctx *pkcs11.Ctx
 	// initialized: ctx has had to call C_Initialize itself, and must finalise.
 	initialized bool
+	alone       bool                   // crypto11 has no part in it
 	users       int                    // open Tokens
 	logins      map[uint]int           // logged-in Tokens by slot; the last one logs out
 	doors       map[uint]chan struct{} // by slot: held by who is logging in
@@ -187,9 +188,16 @@ func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 // A token that is not there is looked for a few times: SoftHSM writes a token's
 // flags at every login and shows no such token to a process that reads them at
 // that moment.
-func attach(path string, sel Selector) (lib *library, c11 *crypto11.Context, info Info, err error) {
+//
+// Only who makes pairs needs crypto11: for others the module is initialised once and not
+// twice, which reads all objects of a SoftHSM token.
+func attach(path string, cfg Config, sel Selector) (lib *library, c11 *crypto11.Context, info Info, err error) {
+	once := attachOnce
+	if !cfg.MakePairs && libraries[path] == nil {
+		once = attachAlone
+	}
 	for try := 1; ; try++ {
-		lib, c11, info, err = attachOnce(path, sel)
+		lib, c11, info, err = once(path, sel)
 		if try == attachTries || !errors.Is(err, ErrNotFound) {
 			return lib, c11, info, err
 		}
@@ -202,6 +210,37 @@ const (
 	attachPause = 20 * time.Millisecond
 )
 
+// attachAlone opens the module for the first Token of this process, without crypto11.
+func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
+	ctx, err := load(path)
+	if err != nil {
+		return nil, nil, Info{}, err
+	}
+	lib := &library{ctx: ctx, alone: true, logins: map[uint]int{}, doors: map[uint]chan struct{}{}, users: 1}
+	switch err := ctx.Initialize(); {
+	case err == nil:
+		lib.initialized = true
+	case !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
+		ctx.Destroy()
+		return nil, nil, Info{}, &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
+	}
+	libraries[path] = lib
+	info, err := find(ctx, path, sel)
+	if err == nil && poolSize(info.maxSessions) == 0 {
+		err = tooFewSessions(info)
+	}
+	if err != nil {
+		_ = detach(path, nil)
+		return nil, nil, Info{}, err
+	}
+	return lib, nil, info, nil
+}
+
+func tooFewSessions(info Info) error {
+	return &Error{Op: "open the token", Token: info.Label, Kind: ErrUnsupported,
+		Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
+}
+
 func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
 	var info Info
 	err := visit(path, func(ctx *pkcs11.Ctx) (err error) {
@@ -212,10 +251,9 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 		return nil, nil, Info{}, err
 	}
 	if poolSize(info.maxSessions) == 0 {
-		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrUnsupported,
-			Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
+		return nil, nil, Info{}, tooFewSessions(info)
 	}
-	if lib := libraries[path]; lib != nil && lib.initialized {
+	if lib := libraries[path]; lib != nil && (lib.initialized || lib.alone) {
 		lib.users++ // crypto11 would take its second context for initialised
 		return lib, nil, info, nil
 	}

@@ -64,7 +64,7 @@ func pin(text string) func(context.Context, Info) ([]byte, error) {
 }
 
 func config(st softhsm.Token) Config {
-	return Config{Module: env.Module(), Token: Selector{Serial: st.Serial}, PIN: pin(st.PIN)}
+	return Config{Module: env.Module(), Token: Selector{Serial: st.Serial}, PIN: pin(st.PIN), MakePairs: true}
 }
 
 // open logs in to a token until the test ends.

@@ -137,7 +137,7 @@ func (t *Token) reattach(ctx context.Context) error {
 		_ = detach(path, t.c11) // of what is broken anyway
 		t.detached = true
 	}
-	lib, c11, info, err := attach(path, Selector{Label: t.info.Label, Serial: t.info.Serial, Model: t.info.Model})
+	lib, c11, info, err := attach(path, t.cfg, Selector{Label: t.info.Label, Serial: t.info.Serial, Model: t.info.Model})
 	if err != nil {
 		return err
 	}

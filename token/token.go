@@ -39,6 +39,11 @@ type Config struct {
 	// found out from its mechanisms and from how many sessions it allows, up to 16.
 	Sessions int
 
+	// MakePairs says that the Token is going to be asked for pairs: crypto11 makes them,
+	// and insists on initialising the module itself. Without it they are made all the
+	// same, through the module's own interface.
+	MakePairs bool
+
 	// Unattended says that PIN asks no person: then a Token whose token went away and
 	// came back logs in again by itself.
 	Unattended bool
@@ -93,7 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
-	lib, c11, info, err := attach(path, cfg.Token)
+	lib, c11, info, err := attach(path, cfg, cfg.Token)
 	if err != nil {
 		return nil, err
 	}

@@ -725,3 +725,49 @@ func TestList(t *testing.T) {
 		})
 	}
 }
+
+// A Token that is not going to make pairs opens the module without crypto11, and makes
+// them all the same; Tokens of both kinds get on in one process, in any order.
+func TestWithoutCrypto11(t *testing.T) {
+	st, other := newToken(t), newToken(t)
+	with := config(st)
+	without := with
+	without.MakePairs = false
+	elsewhere := config(other)
+	elsewhere.MakePairs = false
+	for i, order := range [][]Config{{without, with, elsewhere}, {with, without, elsewhere}, {elsewhere, elsewhere, with}, {without}} {
+		var open []*Token
+		for _, cfg := range order {
+			tok, err := Open(background, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, tok)
+		}
+		for j := range open { // the first goes first: what it has initialised stays for the others
+			for _, tok := range open[j:] {
+				if _, err := tok.findObjects(background, nil); err != nil {
+					t.Errorf("order %d: %v", i, err)
+				}
+			}
+			if j == 0 {
+				p := makePair(t, open[0], fmt.Sprintf("pair %d", i), 2048)
+				if ok, err := p.signs(sha256.Sum256(nil)); err != nil || !ok {
+					t.Errorf("order %d: %v", i, err)
+				}
+			}
+			if err := open[j].Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(libraries) != 0 {
+			t.Fatalf("order %d: the module is still open", i)
+		}
+	}
+	without.Token = Selector{Label: "nobody"}
+	_, err := Open(background, without)
+	want(t, err, ErrNotFound, "nobody")
+	without.Module = "/etc/hostname"
+	_, err = Open(background, without)
+	want(t, err, ErrModule)
+}
