@@ -7,14 +7,15 @@ import (
 	"syscall"
 )
 
-// commits make files and directories durable, those of many writers at once: while one
-// sync is under way, who comes waits for the next, and that one is for all of them. On a
-// file system with a journal this makes a few syncs of hundreds. Who writes alone has a
-// sync of its own, at once.
+// commits make files and directories durable, those of many writers at once: while a few
+// syncs are under way, who comes waits for the next, and that one is for all who wait. On a
+// file system with a journal this makes a few syncs of hundreds. Who writes alone, or with
+// one or two others, has a sync of its own, at once.
 type commits struct {
-	mu   sync.Mutex
-	busy bool // a round is being synced
-	next *round
+	mu      sync.Mutex
+	alone   int  // syncs of single writers that are under way
+	leading bool // a round is being synced
+	next    *round
 }
 
 // A round is what is synced together.
@@ -25,40 +26,50 @@ type round struct {
 	err     error
 }
 
+// maxAlone is how many writers have syncs of their own at a time.
+const maxAlone = 3
+
 // commit returns when the files are durable, or with the error of some that were synced
 // together with them.
 func (d *Dir) commit(files ...*os.File) error {
 	c := &d.commits
 	c.mu.Lock()
+	if c.alone < maxAlone {
+		c.alone++
+		c.mu.Unlock()
+		err := d.syncAll(&round{files: files, writers: 1})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.alone--
+		if c.next != nil && !c.leading {
+			c.leading = true
+			go d.lead()
+		}
+		return err
+	}
 	if c.next == nil {
 		c.next = &round{done: make(chan struct{})}
 	}
 	r := c.next
 	r.files, r.writers = append(r.files, files...), r.writers+1
-	lead := !c.busy
-	c.busy = true
 	c.mu.Unlock()
-	if lead {
-		d.lead()
-	}
 	<-r.done
 	return r.err
 }
 
-// lead syncs the round that has come together, and leaves the next one, which has come
-// meanwhile, to a goroutine: nobody waits for others longer than for its own.
+// lead syncs the rounds that come together, one after the other, until nobody waits.
 func (d *Dir) lead() {
 	c := &d.commits
-	c.mu.Lock()
-	r := c.next
-	c.next = nil
-	c.mu.Unlock()
-	r.err = d.syncAll(r)
-	close(r.done)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.busy = c.next != nil; c.busy {
-		go d.lead()
+	for {
+		c.mu.Lock()
+		r := c.next
+		c.next, c.leading = nil, r != nil
+		c.mu.Unlock()
+		if r == nil {
+			return
+		}
+		r.err = d.syncAll(r)
+		close(r.done)
 	}
 }
 
