@@ -27,11 +27,14 @@ type home struct {
 	mu    sync.Mutex
 	known Residence
 	why   error // it is memory
+
+	recalled bool // it was not tried by this process
 }
 
 // Residence finds out where the session keys of this pair live: on the token where
 // the token can generate, wrap and unwrap them and wrap data keys under them, as its
-// mechanisms, the private key's attributes and, for EC, one try say; else in memory.
+// mechanisms, the private key's attributes and, for EC, one try say, which is remembered
+// in [Config.Cache]; else in memory.
 // With [Config.RequireToken] memory is an [ErrResidence].
 func (p *KeyPair) Residence(ctx context.Context) (Residence, error) {
 	p.home.mu.Lock()
@@ -73,6 +76,7 @@ func (p *KeyPair) settle(why error) error {
 	p.home.mu.Lock()
 	defer p.home.mu.Unlock()
 	p.home.known, p.home.why = InMemory, why
+	p.forgetTried()
 	if p.token.cfg.RequireToken {
 		return p.refuseMemory(why)
 	}
@@ -96,6 +100,23 @@ func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 	case !can.DeriveECDH:
 		return errors.New("the token does not agree on keys (CKM_ECDH1_DERIVE)"), nil
 	}
+	was, ok := p.recall()
+	p.home.recalled = ok
+	switch {
+	case ok && was.inToken:
+		return nil, nil
+	case ok:
+		return errors.New(was.why), nil
+	}
+	if why, err = p.tryDerive(ctx); err == nil {
+		p.remember(why)
+	}
+	return why, err
+}
+
+// tryDerive finds out whether the token derives keys that session keys can be unwrapped
+// with, which no list of mechanisms tells.
+func (p *KeyPair) tryDerive(ctx context.Context) (why, err error) {
 	ephemeral, secret, err := agreeWith(p.public.(*ecdsa.PublicKey))
 	if err != nil {
 		return nil, err

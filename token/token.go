@@ -39,6 +39,10 @@ type Config struct {
 	// found out from its mechanisms and from how many sessions it allows, up to 16.
 	Sessions int
 
+	// Cache is a directory of the user's in which is remembered what was found out about
+	// tokens by trying; empty to try each time.
+	Cache string
+
 	// MakePairs says that the Token is going to be asked for pairs: crypto11 makes them,
 	// and insists on initialising the module itself. Without it they are made all the
 	// same, through the module's own interface.

@@ -159,9 +159,12 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 }
 
 // cannotHold says whether a token does not unwrap at all, against what its list of
-// mechanisms says. What refuses parameters may refuse this wrapping alone.
+// mechanisms says, or what was remembered. What refuses parameters may refuse this wrapping
+// alone.
 func (p *KeyPair) cannotHold(err error) bool {
-	return is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
+	p.home.mu.Lock()
+	defer p.home.mu.Unlock()
+	return p.home.recalled && refuses(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
 }
 
 // checkWrapped looks at what the module, which is C code, is going to be handed.

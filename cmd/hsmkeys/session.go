@@ -71,7 +71,8 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		return usage("--sessions is a number from 1")
 	}
 	t, err := token.Open(c.Context, token.Config{
-		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init", FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
+		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
+		Cache: filepath.Join(xdg("XDG_CACHE_HOME", ".cache"), "hsmkeys"), FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)

@@ -1,0 +1,93 @@
+package token
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// What was found out by trying is remembered in files of the user's, so that not every
+// command tries again: on a card a try takes as long as the work. A file is for one pair
+// on one token with one firmware. It is a hint: where the token turns out to do less, see
+// settle; and under [Config.RequireToken] only a try counts.
+
+// recalled is what a file says.
+type recalled struct {
+	inToken bool
+	why     string // in memory
+}
+
+const (
+	rememberedToken  = "hsmkeys residence 1: token"
+	rememberedMemory = "hsmkeys residence 1: memory: "
+	maxRemembered    = 1024 // bytes
+)
+
+// rememberIn is the file for a pair; empty where nothing is remembered.
+func (p *KeyPair) rememberIn() string {
+	i := p.token.info
+	if p.token.cfg.Cache == "" || i.Serial == "" {
+		return ""
+	}
+	name := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %x", i.Module, i.Manufacturer, i.Model, i.Serial, i.Firmware, SubjectKeyID(p.public)))
+	return filepath.Join(p.token.cfg.Cache, hex.EncodeToString(name[:16]))
+}
+
+// recall reads what was found out before.
+func (p *KeyPair) recall() (recalled, bool) {
+	path := p.rememberIn()
+	if path == "" || p.token.cfg.RequireToken {
+		return recalled{}, false
+	}
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxRemembered {
+		return recalled{}, false
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return recalled{}, false
+	}
+	line := strings.TrimSuffix(string(text), "\n")
+	if line == rememberedToken {
+		return recalled{inToken: true}, true
+	}
+	why, ok := strings.CutPrefix(line, rememberedMemory)
+	return recalled{why: why}, ok && why != "" && !strings.ContainsFunc(why, func(r rune) bool { return r < ' ' })
+}
+
+// remember writes it down. That it cannot be is no failure: it is found out again.
+func (p *KeyPair) remember(why error) {
+	path := p.rememberIn()
+	if path == "" {
+		return
+	}
+	line := rememberedToken
+	if why != nil {
+		line = rememberedMemory + why.Error()
+	}
+	if len(line) >= maxRemembered || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
+		return
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return
+	}
+	_, err = f.WriteString(line + "\n")
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+}
+
+// forgetTried forgets what turned out not to hold.
+func (p *KeyPair) forgetTried() {
+	if path := p.rememberIn(); path != "" {
+		_ = os.Remove(path)
+	}
+}

@@ -1,0 +1,103 @@
+package token
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// openRemembering opens the token with a cache, and its EC pair.
+func openRemembering(t *testing.T, cfg Config, cache string) (*Token, *KeyPair) {
+	t.Helper()
+	cfg.Cache = cache
+	tok, err := Open(background, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := tok.KeyPair(background, PairName{Label: "ec"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok, p
+}
+
+func TestWhatWasTriedIsRemembered(t *testing.T) {
+	st := newToken(t)
+	makePair(t, open(t, st), "ec", P256)
+	cache := filepath.Join(t.TempDir(), "cache")
+	tok, p := openRemembering(t, config(st), cache)
+	where, err := p.Residence(background)
+	why := p.WhyMemory()
+	if err != nil || where != InMemory || !strings.Contains(why, "CKM_ECDH1_DERIVE") {
+		t.Fatalf("%s, %q, %v", where, why, err)
+	}
+	path := p.rememberIn()
+	written, err := os.ReadFile(path)
+	if err != nil || !bytes.Contains(written, []byte("memory: "+why)) {
+		t.Fatalf("%q, %v", written, err)
+	}
+	tok.Close()
+
+	// Another process believes it.
+	if err := os.WriteFile(path, []byte(rememberedMemory+"so it was said\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tok, p = openRemembering(t, config(st), cache)
+	if where, err := p.Residence(background); err != nil || where != InMemory || p.WhyMemory() != "so it was said" {
+		t.Errorf("%s, %q, %v", where, p.WhyMemory(), err)
+	}
+	tok.Close()
+
+	// What is said wrongly of a token that does less is found out when it is used.
+	if err := os.WriteFile(path, []byte(rememberedToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tok, p = openRemembering(t, config(st), cache)
+	spec := Spec{WrapKeys, 32}
+	key, err := tok.Generate(background, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := key.Wrap(background, p.public, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, err := p.Unwrap(background, spec, wrapped)
+	if err != nil || used.Residence() != InMemory {
+		t.Fatalf("it was remembered to live on the token: %v", err)
+	}
+	used.Close()
+	if where, err := p.Residence(background); err != nil || where != InMemory {
+		t.Errorf("%s, %v", where, err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("what does not hold is still remembered")
+	}
+	tok.Close()
+
+	// Who insists on the token has it tried, and what is no word of ours says nothing.
+	for _, text := range []string{rememberedToken, rememberedToken + " ", "", rememberedMemory, rememberedMemory + "a\x1bb", strings.Repeat("x", maxRemembered+1)} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := config(st)
+		cfg.RequireToken = text == rememberedToken
+		tok, p := openRemembering(t, cfg, cache)
+		if _, err := p.Residence(background); cfg.RequireToken != (err != nil) || p.WhyMemory() != why {
+			t.Errorf("%q: %v, %q", text, err, p.WhyMemory())
+		}
+		tok.Close()
+	}
+
+	// A pair whose session keys can live on the token needs no try.
+	rsaPair := makePair(t, open(t, st), "rsa", 2048)
+	rsaPair.token.cfg.Cache = cache
+	if where, err := rsaPair.Residence(background); err != nil || where != InToken {
+		t.Errorf("%s, %v", where, err)
+	}
+	if _, err := os.Stat(rsaPair.rememberIn()); err == nil {
+		t.Error("something was remembered of a pair that nothing was tried with")
+	}
+}
