@@ -37,7 +37,7 @@ func run() int {
 	}
 	if len(os.Args) > 1 && os.Args[1] == completeWord {
 		complete(os.Args[2:])
-		return 0
+		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
 	}
 	app := newApp()
 	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
