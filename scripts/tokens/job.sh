@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 export HSMKEYS_STORE=$work/store HSMKEYS_PIN_SOURCE=env:MATRIX_PIN XDG_STATE_HOME=$work/state
-export XDG_CONFIG_HOME=$work/config
+export XDG_CONFIG_HOME=$work/config XDG_CACHE_HOME=$work/cache
 printf 'for the board\n' >letter
 
 say() { printf -- '-- %s\n' "$*"; }
@@ -92,6 +92,35 @@ refused() { # STATUS COMMAND...
 	sed 's/^/   /' refused.err
 	[ "$got" -eq "$want" ] || die "exit status $got and not $want: $*"
 }
+if on_token certificate --capi -o owner.blob 2>capi.err; then
+	say "session keys from CryptoAPI"
+	openssl rsa -pubin -inform MSBLOB -in owner.blob -pubout -out owner.rsa 2>/dev/null
+	simple() { # ALG_ID PADDED: PUBLICKEYSTRUC, the other ALG_ID, and the ciphertext turned round
+		openssl pkeyutl -encrypt -pubin -inkey owner.rsa -in session.key -out session.enc -pkeyopt "rsa_padding_mode:$2"
+		# shellcheck disable=SC2059 # octal escapes
+		printf "\\001\\002\\000\\000$1\\000\\000\\000\\244\\000\\000" >session.simple
+		# shellcheck disable=SC2059 # the same
+		od -An -v -tx1 -w1 session.enc | tac | while read -r byte; do printf "\\$(printf %03o "0x$byte")"; done >>session.simple
+	}
+	openssl rand -out session.key 32
+	simple '\020\146' pkcs1
+	on_token import aes --capi session.simple
+	on_token reveal aes | cmp - session.key
+	openssl rand -out session.key 24
+	simple '\003\146' oaep
+	on_token import 3des --capi session.simple --oaep
+	on_token reveal 3des | cmp - session.key
+	# Another padding, and another length: the same answer.
+	refused 3 on_token import no --capi session.simple
+	cp refused.err no.err
+	openssl rand -out session.key 23
+	simple '\003\146' pkcs1
+	refused 3 on_token import no --capi session.simple
+	cmp refused.err no.err
+else
+	grep -q RSA capi.err
+fi
+
 cp store/keys/payroll/2.1.cms swap
 chmod u+w store/keys/payroll/2.1.cms
 byte=$(od -An -tu1 -j700 -N1 swap)
