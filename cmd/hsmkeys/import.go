@@ -101,7 +101,11 @@ func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 }
 
 func importSimple(c *cli.Context, k *hsmkeys.Keyring, name string, s hsmkeys.Simple) error {
-	e, err := k.ImportSimple(c.Context, name, s)
+	var e hsmkeys.Entry
+	err := muteModule(func() (err error) {
+		e, err = k.ImportSimple(c.Context, name, s)
+		return err
+	})
 	if err != nil {
 		return err
 	}

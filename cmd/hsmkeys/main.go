@@ -51,7 +51,7 @@ func run() int {
 // GOGC or GOMEMLIMIT knows better.
 func tuneGC() {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 		debug.SetMemoryLimit(192 << 20)
 	}
 }

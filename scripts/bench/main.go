@@ -168,6 +168,9 @@ func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float
 	report := filepath.Join(b.dir, "hyperfine.json")
 	for round := range rounds + 1 {
 		for i, command := range commands {
+			for _, name := range []string{"ours.new", "age.new"} { // a new file each time: an old one has to be freed
+				os.Remove(filepath.Join(b.dir, name))
+			}
 			if _, err := b.output(env, "hyperfine", "-N", "-r", "1", "--export-json", report, command); err != nil {
 				return nil, err
 			}
