@@ -86,7 +86,14 @@ func (b *bench) otherTokens() error {
 			return err
 		}
 		b.heading("%s", t.title)
-		b.table(metrics(out, map[string]string{}))
+		fmt.Fprintln(&b.out, "RSA-2048 or 3072, what the token makes. Session keys live in memory with it: the bare loop decrypts.")
+		fmt.Fprintln(&b.out)
+		rows := metrics(out, map[string]string{})
+		for _, row := range rows {
+			row[0] = strings.TrimSuffix(row[0], " of 2,000 keys")
+			row[1] = strings.ReplaceAll(row[1], "C_UnwrapKey, C_DestroyObject", "C_Decrypt")
+		}
+		b.table(rows)
 	}
 	return nil
 }
