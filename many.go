@@ -66,13 +66,13 @@ func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) 
 // ctx ends nothing more is begun, and its error is the last thing that is done.
 func inOrder[T, R any](ctx context.Context, things iter.Seq2[T, error], do func(T, error) R) iter.Seq[R] {
 	return func(yield func(R) bool) {
-		workers := runtime.GOMAXPROCS(0)
+		workers := 2 * runtime.GOMAXPROCS(0) // while one reads, another computes
 		type job struct {
 			thing  T
 			err    error
 			result chan R
 		}
-		todo, results := make(chan job), make(chan chan R, 4*workers)
+		todo, results := make(chan job, 4*workers), make(chan chan R, 8*workers)
 		enough := make(chan struct{})
 		var all sync.WaitGroup
 		defer all.Wait() // what is under way is about a store that its caller may close next
@@ -108,7 +108,12 @@ func inOrder[T, R any](ctx context.Context, things iter.Seq2[T, error], do func(
 		for range workers {
 			all.Go(func() {
 				for j := range todo {
-					j.result <- do(j.thing, j.err)
+					select {
+					case <-enough:
+						return
+					default:
+						j.result <- do(j.thing, j.err)
+					}
 				}
 			})
 		}
