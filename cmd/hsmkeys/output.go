@@ -152,7 +152,7 @@ func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err
 			_ = os.Remove(temporary.Name())
 		}
 	}()
-	w := bufio.NewWriterSize(temporary, outBuffer)
+	w := bufio.NewWriterSize(&early{file: temporary}, outBuffer)
 	if err := errors.Join(f(w), w.Flush()); err != nil {
 		_ = temporary.Close()
 		return err

@@ -171,6 +171,7 @@ func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float
 			for _, name := range []string{"ours.new", "age.new"} { // a new file each time: an old one has to be freed
 				os.Remove(filepath.Join(b.dir, name))
 			}
+			syscall.Sync() // what others left to write is not this one's
 			if _, err := b.output(env, "hyperfine", "-N", "-r", "1", "--export-json", report, command); err != nil {
 				return nil, err
 			}
