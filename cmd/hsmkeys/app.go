@@ -44,8 +44,7 @@ func newApp() *cli.App {
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
 	tame(app.Commands)
-	addHelp(app.Name, app.Commands)
-	app.CustomAppHelpTemplate = cli.AppHelpTemplate + examplesHelp(app.Name)
+	cli.HelpPrinter = helpPrinter(app)
 	cli.VersionPrinter = func(c *cli.Context) { _ = printVersion(c) }
 	return app
 }

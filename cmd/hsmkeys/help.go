@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,9 +25,24 @@ func helpCommand() *cli.Command {
 			if c.NArg() == 0 {
 				return cli.ShowAppHelp(c)
 			}
-			cli.HelpPrinter(c.App.Writer, command.CustomHelpTemplate, command)
+			cli.HelpPrinter(c.App.Writer, cli.CommandHelpTemplate, command)
 			return nil
 		},
+	}
+}
+
+// helpPrinter prints a page of help with its examples, which are put together only now:
+// most who start the program do not ask for help.
+func helpPrinter(app *cli.App) func(w io.Writer, template string, page any) {
+	return func(w io.Writer, template string, page any) {
+		addHelp(app.Name, app.Commands)
+		switch page := page.(type) {
+		case *cli.App:
+			template = cli.AppHelpTemplate + examplesHelp(app.Name)
+		case *cli.Command:
+			template = page.CustomHelpTemplate
+		}
+		cli.HelpPrinterCustom(w, template, page, nil)
 	}
 }
 
