@@ -150,15 +150,20 @@ func (k *Keyring) verify(ctx context.Context, name string, at revision) (*blob.B
 
 // loadRef loads the newest revision of a key.
 func (k *Keyring) loadRef(ctx context.Context, ref Ref) (*blob.Blob, error) {
-	all, err := k.find(ctx, ref.Name)
-	if err != nil {
-		return nil, err
-	}
-	at, err := all.of(ref)
+	at, err := k.newest(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	return k.load(ctx, ref.Name, at)
+}
+
+// newest finds the newest revision of what a Ref names.
+func (k *Keyring) newest(ctx context.Context, ref Ref) (revision, error) {
+	all, err := k.find(ctx, ref.Name)
+	if err != nil {
+		return revision{}, err
+	}
+	return all.of(ref)
 }
 
 // of is the newest revision of what a Ref names.

@@ -110,11 +110,7 @@ func (k *Keyring) verified(ctx context.Context, ref Ref) (*blob.Blob, error) {
 	if k.token == nil {
 		return nil, errNoToken
 	}
-	all, err := k.find(ctx, ref.Name)
-	if err != nil {
-		return nil, err
-	}
-	at, err := all.of(ref)
+	at, err := k.newest(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
 // forbid takes a use from the pair's private key, as many cards have it.
@@ -153,21 +155,28 @@ func TestSecretIsOverwritten(t *testing.T) {
 	}
 }
 
-func TestRequireToken(t *testing.T) {
-	st, p := newPair(t)
-	forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP)
-	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
+// strictPair is a pair of a token that is to hold every session key itself.
+func strictPair(t *testing.T, st softhsm.Token, label string) *KeyPair {
+	t.Helper()
 	cfg := config(st)
 	cfg.RequireToken = true
 	tok, err := Open(background, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tok.Close()
-	strict, err := tok.KeyPair(background, PairName{Label: p.label})
+	t.Cleanup(func() { tok.Close() })
+	p, err := tok.KeyPair(background, PairName{Label: label})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+func TestRequireToken(t *testing.T) {
+	st, p := newPair(t)
+	forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP)
+	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
+	strict := strictPair(t, st, p.label)
 	for name, f := range map[string]func() error{
 		"Generate":      func() error { _, err := strict.Generate(background, Spec{WrapKeys, 32}); return err },
 		"Unwrap":        func() error { _, err := strict.Unwrap(background, Spec{WrapKeys, 32}, wrapped); return err },
@@ -181,9 +190,9 @@ func TestRequireToken(t *testing.T) {
 		}
 		want(t, err, ErrResidence, "CKA_UNWRAP")
 	}
-	if _, err := tok.GenerateKeyPair(background, "good", RSA2048); err != nil {
+	if _, err := strict.token.GenerateKeyPair(background, "good", RSA2048); err != nil {
 		t.Errorf("a pair that keeps keys on the token: %v", err)
 	}
-	_, err = tok.GenerateKeyPair(background, "ec", P256)
+	_, err := strict.token.GenerateKeyPair(background, "ec", P256)
 	want(t, err, ErrResidence)
 }

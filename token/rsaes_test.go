@@ -195,17 +195,7 @@ func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 	want(t, err, context.Canceled)
 
 	// Keys of legacy ciphers pass through memory, which one may refuse.
-	cfg := config(st)
-	cfg.RequireToken = true
-	tok, err := Open(background, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tok.Close()
-	strict, err := tok.KeyPair(background, PairName{Label: p.label})
-	if err != nil {
-		t.Fatal(err)
-	}
+	strict := strictPair(t, st, p.label)
 	_, err = strict.UnwrapRSAES(background, Spec{DecryptDES, 8}, encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(8)), RSAESPKCS1v15)
 	want(t, err, ErrResidence, "legacy")
 	aes := Spec{EncryptData, 32}

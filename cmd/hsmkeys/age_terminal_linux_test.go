@@ -34,7 +34,6 @@ func TestPINAtThePromptOfAge(t *testing.T) {
 	o.run(t, "encrypt", "-k", "archive", "-o", "archive.age", "letter")
 	write("recipient", "age", "recipient", "payroll")
 	const pin = "PIN of token office"
-	type exchange struct{ prompt, typed string }
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -52,16 +51,7 @@ func TestPINAtThePromptOfAge(t *testing.T) {
 			p := newTerminal(t)
 			cmd := exec.Command(filepath.Join(dir, "age"), tt.args...)
 			cmd.Dir, cmd.Env = o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=prompt", "HSMKEYS_PASSWORD_SOURCE=")
-			p.attach(cmd)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			for _, x := range tt.typed {
-				p.answer(t, x.prompt, x.typed)
-			}
-			if got := wait(t, cmd); got != tt.status {
-				t.Errorf("exit status %d, want %d: %q", got, tt.status, p.shows())
-			}
+			p.converse(t, cmd, tt.typed, tt.status)
 			until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
 			for _, secret := range []string{testPIN, password} {
 				if strings.Contains(p.shows(), secret) {

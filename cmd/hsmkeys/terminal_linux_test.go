@@ -92,9 +92,26 @@ func (p *terminal) answer(t *testing.T, prompt, typed string) {
 	}
 }
 
+// An exchange is what a program asks at the terminal, and what is typed then.
+type exchange struct{ prompt, typed string }
+
+// converse runs a command at the terminal until it ends.
+func (p *terminal) converse(t *testing.T, cmd *exec.Cmd, exchanges []exchange, status int) {
+	t.Helper()
+	p.attach(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range exchanges {
+		p.answer(t, x.prompt, x.typed)
+	}
+	if got := wait(t, cmd); got != status {
+		t.Errorf("exit status %d, want %d: %q", got, status, p.shows())
+	}
+}
+
 func TestPINAtAPrompt(t *testing.T) {
 	o := newOffice(t)
-	type exchange struct{ prompt, typed string }
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -117,17 +134,7 @@ func TestPINAtAPrompt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTerminal(t)
-			cmd := o.command(append(tt.args, "--pin-source", "prompt")...)
-			p.attach(cmd)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			for _, x := range tt.typed {
-				p.answer(t, x.prompt, x.typed)
-			}
-			if got := wait(t, cmd); got != tt.status {
-				t.Errorf("exit status %d, want %d", got, tt.status)
-			}
+			p.converse(t, o.command(append(tt.args, "--pin-source", "prompt")...), tt.typed, tt.status)
 			if !p.echoes(t) {
 				t.Error("the terminal is left without echo")
 			}
