@@ -360,3 +360,60 @@ func TestEightProcessesRotateOneKey(t *testing.T) {
 		t.Errorf("%d key ids for %d versions", len(ids), len(history))
 	}
 }
+
+// What somebody puts where the next object belongs keeps nobody busy for ever.
+func TestSomethingIsInTheWay(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // no test of speed: it would never end
+	defer cancel()
+	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
+	k, store, dir := office.found(t)
+	create(t, k, "payroll")
+	plant := func(path string) func() {
+		t.Helper()
+		at := filepath.Join(dir, path)
+		if err := os.Symlink("elsewhere", at); err != nil {
+			t.Fatal(err)
+		}
+		return func() { os.Remove(at) }
+	}
+	wantOccupied := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, blob.ErrOccupied) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+
+	free := plant(blob.KeyPath("payroll", 2, 1))
+	_, err := k.Rotate(ctx, "payroll")
+	wantOccupied("rotate", err)
+	free()
+	free = plant(blob.MembersPath(2))
+	_, err = k.AddMember(ctx, vault.member(blob.BackupAuthority, "vault"))
+	wantOccupied("add a member", err)
+	free()
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	free = plant(blob.KeyPath("payroll", 1, 2))
+	for r := range k.Rewrap(ctx, versions(t, k)) {
+		wantOccupied("rewrap", r.Err)
+	}
+	free()
+	for r := range k.Rewrap(ctx, versions(t, k)) {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}
+
+	v := vault.join(t, store, office)
+	free = plant(blob.MembersPath(3))
+	_, err = v.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", nil)
+	wantOccupied("begin the recovery", err)
+	free()
+	r, err := v.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	plant(blob.KeyPath("payroll", 1, 3))
+	for r := range r.Keys(ctx, versions(t, r.Keyring)) {
+		wantOccupied("recover", r.Err)
+	}
+}

@@ -142,6 +142,11 @@ func (d *Dir) put(name string, data []byte) (err error) {
 	if linked != nil && !errors.Is(linked, fs.ErrExist) {
 		return linked
 	}
+	// Who is told that an object exists looks for it, and tries again where it does not
+	// find one: somebody's symbolic link would keep it busy for ever.
+	if info, err := d.root.Lstat(name); linked != nil && err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s", ErrOccupied, kind(info))
+	}
 	// When the object was there already its writer may have died, or the
 	// machine be about to, before its name was on disk. The caller will build
 	// on it, so this writer makes it durable.
@@ -164,10 +169,31 @@ func (d *Dir) makeDirs(dir string) (made []string, err error) {
 	case err == nil:
 		return append([]string{dir}, made...), nil
 	case errors.Is(err, fs.ErrExist):
-		return made, nil
+		return made, d.isDirectory(dir)
 	default:
 		return made, err
 	}
+}
+
+// isDirectory says what else is at this path. Also a symbolic link to a directory of the
+// store is something else: List does not follow it, so there would be keys of which list
+// and rewrap know nothing.
+func (d *Dir) isDirectory(at string) error {
+	info, err := d.root.Lstat(at)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%w: %s is %s", ErrOccupied, at, kind(info))
+	}
+	return err
+}
+
+// areDirectories says what else is at this path or above.
+func (d *Dir) areDirectories(at string) error {
+	for ; at != "."; at = path.Dir(at) {
+		if err := d.isDirectory(at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeFile makes a new file, whole and on disk. What it leaves on failure is
@@ -225,8 +251,8 @@ func (d *Dir) syncPath(dir string) error {
 	return errors.Join(d.syncOne(f), f.Close())
 }
 
-// Get implements [Store]. What is at this path and not a regular file is an
-// [ErrNotFound]: Put did not make it.
+// Get implements [Store]. What is at this path and not a regular file, or below what is no
+// directory, is an [ErrNotFound]: Put did not make it.
 func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 	if err := validPath(name); err != nil {
 		return nil, err
@@ -236,6 +262,9 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 	}
 	if data, ok := readBeneath(d.open, name, MaxSize); ok {
 		return data, nil
+	}
+	if err := d.areDirectories(path.Dir(name)); errors.Is(err, ErrOccupied) {
+		return nil, fmt.Errorf("%w: read %s: %w", ErrNotFound, name, err)
 	}
 	// To open a device can act on it, so look first. Nothing holds still
 	// between the look and the opening: O_NONBLOCK, as to open a FIFO without
@@ -273,11 +302,28 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 func readable(name string, info fs.FileInfo) error {
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%w: read %s: not a regular file but %v", ErrNotFound, name, info.Mode().Type())
+		return fmt.Errorf("%w: read %s: it is %s", ErrNotFound, name, kind(info))
 	case info.Size() > MaxSize:
 		return fmt.Errorf("%w: read %s: %d bytes, at most %d are allowed", ErrTooLarge, name, info.Size(), MaxSize)
 	}
 	return nil
+}
+
+// kind says what is in the way.
+func kind(info fs.FileInfo) string {
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return "a regular file"
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // List implements [Store]. Of a directory with up to listChunk entries all comes in order;
@@ -291,7 +337,7 @@ func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] 
 		}
 		// Nothing that Put stores is elsewhere, and fs.ValidPath refuses what
 		// would be a way out.
-		if !fs.ValidPath(dir) {
+		if !fs.ValidPath(dir) || errors.Is(d.areDirectories(dir), ErrOccupied) {
 			return
 		}
 		l := &listing{d, ctx, prefix, yield}

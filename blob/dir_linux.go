@@ -29,7 +29,7 @@ func readBeneath(dir *os.File, name string, most int64) ([]byte, bool) {
 	err := ignoringEINTR(func() (err error) {
 		fd, err = unix.Openat2(at, name, &unix.OpenHow{
 			Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 		})
 		return err
 	})

@@ -459,6 +459,7 @@ func TestPlantedFilesHarmNobody(t *testing.T) {
 		return errors.Join(os.WriteFile(p, nil, 0o600), os.Truncate(p, 100<<30)) // sparse
 	})
 	plant("keys/loop", link("."))
+	plant("keys/other", link("payroll"))
 	plant("keys/out", link(outside))
 	plant("keys/fifo", func(p string) error { return syscall.Mkfifo(p, 0o600) })
 
@@ -470,8 +471,8 @@ func TestPlantedFilesHarmNobody(t *testing.T) {
 			if data, err := d.Get(ctx, path); err == nil || errors.Is(err, ErrIntegrity) {
 				t.Errorf("get %s: %.20q, %v", path, data, err)
 			}
-			if err := d.Put(ctx, path, []byte("x")); err == nil {
-				t.Errorf("put %s went somewhere", path)
+			if err := d.Put(ctx, path, []byte("x")); !errors.Is(err, ErrOccupied) || errors.Is(err, ErrExists) {
+				t.Errorf("put %s: %v", path, err)
 			}
 		}
 		if _, err := d.Get(ctx, KeyPath("payroll", 1, 9)); !errors.Is(err, ErrTooLarge) {
@@ -480,9 +481,17 @@ func TestPlantedFilesHarmNobody(t *testing.T) {
 		if data, err := d.Get(ctx, KeyPath("out", 1, 1)); err == nil {
 			t.Errorf("get outside: %q", data)
 		}
-		if err := d.Put(ctx, KeyPath("out", 2, 1), []byte("x")); err == nil {
-			t.Error("put outside")
+		if err := d.Put(ctx, KeyPath("out", 2, 1), []byte("x")); !errors.Is(err, ErrOccupied) {
+			t.Errorf("put outside: %v", err)
 		}
+		// Nor to another place in the store.
+		if data, err := d.Get(ctx, KeyPath("other", 1, 1)); !errors.Is(err, ErrNotFound) {
+			t.Errorf("get elsewhere: %q, %v", data, err)
+		}
+		if err := d.Put(ctx, KeyPath("other", 2, 1), []byte("x")); !errors.Is(err, ErrOccupied) {
+			t.Errorf("put elsewhere: %v", err)
+		}
+		wantListed(t, d, "keys/other/")
 		if err := d.Put(ctx, KeyPath("fifo", 1, 1), []byte("x")); err == nil {
 			t.Error("put into a FIFO")
 		}

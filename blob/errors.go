@@ -40,6 +40,10 @@ var (
 	// the caller stores next may rely on it.
 	ErrExists = errors.New("already exists")
 
+	// ErrOccupied: what is at this path is no object, and nothing can be stored there
+	// until it is taken away.
+	ErrOccupied = errors.New("something that is no object is in the way")
+
 	// ErrNotFound: there is no object at this path.
 	ErrNotFound = errors.New("not found")
 

@@ -20,9 +20,9 @@ type Store interface {
 	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
 	// yet, whole or not at all. When it returns nil the object is durable.
 	// When there is an object already, the error is an [ErrExists], and that
-	// object is durable; of several writers exactly one gets nil. After any
-	// other error the object may be there, whole, as when a disk fails in the
-	// end.
+	// object is durable; of several writers exactly one gets nil. What Get and
+	// List do not know as an object is an [ErrOccupied]. After any other error
+	// the object may be there, whole, as when a disk fails in the end.
 	Put(ctx context.Context, path string, data []byte) error
 
 	// Get gives an object, or an [ErrNotFound] or [ErrTooLarge].
