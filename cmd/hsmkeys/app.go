@@ -44,7 +44,8 @@ func newApp() *cli.App {
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
 	tame(app.Commands)
-	cli.HelpPrinter = helpPrinter(app)
+	nameInFull(app.Name, app.Commands)
+	cli.HelpPrinter = helpPrinter
 	cli.VersionPrinter = func(c *cli.Context) { _ = printVersion(c) }
 	return app
 }

@@ -33,42 +33,41 @@ func helpCommand() *cli.Command {
 
 // helpPrinter prints a page of help with its examples, which are put together only now:
 // most who start the program do not ask for help.
-func helpPrinter(app *cli.App) func(w io.Writer, template string, page any) {
-	return func(w io.Writer, template string, page any) {
-		addHelp(app.Name, app.Commands)
-		switch page := page.(type) {
-		case *cli.App:
-			template = cli.AppHelpTemplate + examplesHelp(app.Name)
-		case *cli.Command:
-			template = page.CustomHelpTemplate
+func helpPrinter(w io.Writer, template string, page any) {
+	switch page := page.(type) {
+	case *cli.App:
+		template = cli.AppHelpTemplate + examplesHelp(page.Name)
+	case *cli.Command:
+		template = cli.CommandHelpTemplate
+		if len(page.Subcommands) > 0 {
+			// Categories, which we have none of, are known only of commands that run.
+			template = strings.Replace(cli.SubcommandHelpTemplate, "visibleCommandCategoryTemplate", "visibleCommandTemplate", 1)
 		}
-		cli.HelpPrinterCustom(w, template, page, nil)
+		template += examplesHelp(page.HelpName)
 	}
+	cli.HelpPrinterCustom(w, template, page, nil)
 }
 
-// addHelp gives every command a page of help with its examples. What a subcommand is
-// called in full the cli package sets only on the way to the one that runs.
-func addHelp(path string, commands []*cli.Command) {
+// nameInFull tells subcommands what they are called in full, which the cli package does
+// only on the way to the one that runs.
+func nameInFull(path string, commands []*cli.Command) {
 	for _, c := range commands {
-		full := path + " " + c.Name
-		c.CustomHelpTemplate = cli.CommandHelpTemplate
-		if len(c.Subcommands) > 0 {
-			// Categories, which we have none of, are known only of commands that run.
-			c.CustomHelpTemplate = strings.Replace(cli.SubcommandHelpTemplate, "visibleCommandCategoryTemplate", "visibleCommandTemplate", 1)
-		}
-		c.CustomHelpTemplate += examplesHelp(full)
 		for _, sub := range c.Subcommands {
-			sub.HelpName = full + " " + sub.Name
+			sub.HelpName = path + " " + c.Name + " " + sub.Name
 		}
-		addHelp(full, c.Subcommands)
+		nameInFull(path+" "+c.Name, c.Subcommands)
 	}
 }
 
 // examplesHelp is the part of a page of help, as a template.
 func examplesHelp(path string) string {
+	examples := examplesOf(path)
+	if len(examples) == 0 {
+		return "" // a subcommand "help", which the cli package adds
+	}
 	var b strings.Builder
 	b.WriteString("\nEXAMPLES:\n")
-	for _, e := range examplesOf(path) {
+	for _, e := range examples {
 		if e.what != "" {
 			fmt.Fprintf(&b, "   # %s\n", e.what)
 		}
