@@ -155,8 +155,11 @@ func (p *Pins) keep(ctx context.Context, pin Pin) (where string, err error) {
 		if err == nil {
 			return fmt.Sprintf("token %s", p.token.Info().Label), nil
 		}
-		if !errors.Is(err, token.ErrUnsupported) || p.dir == "" {
+		if !errors.Is(err, token.ErrUnsupported) {
 			return "", fmt.Errorf("pin the list of members: %w", err)
+		}
+		if p.dir == "" {
+			return "", hint(fmt.Errorf("pin the list of members: %w, and there is no directory for it", err), "set HOME or XDG_STATE_HOME to an absolute path")
 		}
 	}
 	if where, err = p.keepInFile(pin); err != nil {

@@ -64,6 +64,9 @@ func here() p11Kit {
 		} else if home, err := os.UserHomeDir(); err == nil {
 			k.user = filepath.Join(home, ".config", "pkcs11")
 		}
+		if !filepath.IsAbs(k.user) {
+			k.user = "" // the current directory may be anybody's
+		}
 	}
 	return k
 }

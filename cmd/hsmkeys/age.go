@@ -178,7 +178,11 @@ func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
 			return i, err
 		}
 	}
-	i.Store, err = filepath.Abs(storePath(c))
+	path, err := namedStore(c)
+	if err != nil {
+		return i, err
+	}
+	i.Store, err = filepath.Abs(path)
 	return i, err
 }
 

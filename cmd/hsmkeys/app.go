@@ -89,8 +89,8 @@ func globalFlags() []cli.Flag {
 func readConfig(c *cli.Context, flags []cli.Flag) error {
 	path := c.String("config")
 	if path == "" {
-		path = filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "hsmkeys", "config.toml")
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		path = xdg("XDG_CONFIG_HOME", ".config", "config.toml")
+		if _, err := os.Stat(path); path == "" || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 	}
@@ -103,6 +103,9 @@ func readConfig(c *cli.Context, flags []cli.Flag) error {
 		if _, ok := lookup(flags, name).(altsrc.FlagInputSourceExtension); !ok {
 			return usage("configuration file %q: %q is not an option that it can set", path, name)
 		}
+		if n, ok := value.(int64); ok { // as TOML has them, and options do not
+			value = int(n)
+		}
 		values[name] = value
 	}
 	if err := altsrc.ApplyInputSourceValues(c, altsrc.NewMapInputSource(path, values), flags); err != nil {
@@ -111,14 +114,17 @@ func readConfig(c *cli.Context, flags []cli.Flag) error {
 	return nil
 }
 
-// xdg is a directory of the XDG Base Directory Specification.
-func xdg(variable, below string) string {
-	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
-		return dir
+// xdg is a directory or file of this program below one of the XDG Base Directory
+// Specification, or empty where the environment names none. Then there is none: the current
+// directory may be anybody's, and for a plugin of age it is the one for temporary files.
+func xdg(variable, below string, names ...string) string {
+	dir := os.Getenv(variable)
+	if !filepath.IsAbs(dir) {
+		home, err := os.UserHomeDir()
+		if err != nil || !filepath.IsAbs(home) {
+			return ""
+		}
+		dir = filepath.Join(home, below)
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return below
-	}
-	return filepath.Join(home, below)
+	return filepath.Join(append([]string{dir, "hsmkeys"}, names...)...)
 }

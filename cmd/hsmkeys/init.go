@@ -40,7 +40,11 @@ func initCommand() *cli.Command {
 			if c.Bool("pair-only") {
 				return makePair(c, kind)
 			}
-			store, err := blob.CreateDir(storePath(c)) // before the token makes a pair for nothing
+			path, err := namedStore(c)
+			if err != nil {
+				return err
+			}
+			store, err := blob.CreateDir(path) // before the token makes a pair for nothing
 			if err != nil {
 				return err
 			}

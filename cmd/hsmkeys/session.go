@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -72,7 +71,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
-		Cache: filepath.Join(xdg("XDG_CACHE_HOME", ".cache"), "hsmkeys"), FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
+		Cache: xdg("XDG_CACHE_HOME", ".cache"), FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)
@@ -197,7 +196,7 @@ func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blo
 
 // pins are on the token, or under $XDG_STATE_HOME where the token keeps none.
 func pins(t *token.Token) *hsmkeys.Pins {
-	return hsmkeys.PinsOn(t, filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "hsmkeys", "pins"))
+	return hsmkeys.PinsOn(t, xdg("XDG_STATE_HOME", ".local/state", "pins"))
 }
 
 // notePin tells when another list of members counts from now on.
@@ -243,11 +242,23 @@ func storePath(c *cli.Context) string {
 	if path := c.String("store"); path != "" {
 		return path
 	}
-	return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "hsmkeys")
+	return xdg("XDG_DATA_HOME", ".local/share")
+}
+
+// namedStore is storePath, which has to be known.
+func namedStore(c *cli.Context) (string, error) {
+	path := storePath(c)
+	if path == "" {
+		return "", usage("no --store, and neither $XDG_DATA_HOME nor $HOME is an absolute path")
+	}
+	return path, nil
 }
 
 func openStore(c *cli.Context) (*blob.Dir, error) {
-	path := storePath(c)
+	path, err := namedStore(c)
+	if err != nil {
+		return nil, err
+	}
 	store, err := blob.OpenDir(path)
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %w", errNoStore, err)
