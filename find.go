@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/xrash/smetrics"
 
@@ -35,11 +36,11 @@ func (k *Keyring) list(ctx context.Context, name string) (revisions, error) {
 	}
 	var all revisions
 	for path, err := range k.store.List(ctx, "keys/"+name+"/") {
-		if err != nil {
+		if err != nil && (path == "" || path == "keys/"+name) {
 			return nil, fmt.Errorf("key %q: %w", name, err)
 		}
 		n, v, r, ok := blob.ParseKeyPath(path)
-		if ok && n != name {
+		if err != nil || ok && n != name {
 			break // names below it come last, and there may be a million
 		}
 		if ok {
@@ -72,8 +73,11 @@ func (k *Keyring) notFound(ctx context.Context, name string) error {
 	err := fmt.Errorf("key %q: %w", name, blob.ErrNotFound)
 	best, likeness, looked := "", 0.0, 0
 	for other, listErr := range k.keys(ctx) {
-		if looked++; listErr != nil || looked > lookAt {
+		if looked++; looked > lookAt {
 			break
+		}
+		if listErr != nil {
+			continue
 		}
 		if l := smetrics.JaroWinkler(name, other.name, 0.7, 4); l > likeness || l == likeness && other.name < best {
 			best, likeness = other.name, l
@@ -99,14 +103,22 @@ type stored struct {
 }
 
 // keys lists the keys of the store as the store gives them: a store may have more of them
-// than fit into memory, and who looks at them need not wait for the last.
+// than fit into memory, and who looks at them need not wait for the last. A key that cannot
+// be listed gives an error with its name, and the others come; an error without a name is
+// about all that would come.
 func (k *Keyring) keys(ctx context.Context) iter.Seq2[stored, error] {
 	return func(yield func(stored, error) bool) {
 		var key stored
 		for path, err := range k.store.List(ctx, "keys/") {
 			if err != nil {
-				yield(stored{}, fmt.Errorf("list keys: %w", err))
-				return
+				name := ""
+				if below, ok := strings.CutPrefix(path, "keys/"); ok {
+					name = below
+				}
+				if !yield(stored{name: name}, fmt.Errorf("list keys: %w", err)) || name == "" {
+					return
+				}
+				continue
 			}
 			name, v, r, ok := blob.ParseKeyPath(path)
 			if !ok {

@@ -152,6 +152,9 @@ func (k *Keyring) takeInventory(ctx context.Context, wanted func(*blob.Blob) boo
 	var entries []blob.Inventoried
 	for v := range inOrder(ctx, k.keys(ctx), func(key stored, err error) verified {
 		v := verified{err: err}
+		if err != nil && key.name != "" {
+			v = verified{failed: []error{err}}
+		}
 		for _, at := range key.all {
 			b, err := k.load(ctx, key.name, at)
 			switch {

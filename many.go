@@ -30,7 +30,8 @@ const workers = 32
 const lostTries = 3
 
 // Versions names every version of the keys, or of all keys of the keyring. Files
-// are under old versions too, so what is done to all keys is done to all versions.
+// are under old versions too, so what is done to all keys is done to all versions. A key
+// that cannot be listed is named without a version, so that who comes to it meets the error.
 func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) {
 	var refs []Ref
 	add := func(name string, all revisions) {
@@ -53,10 +54,14 @@ func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) 
 		return refs, nil
 	}
 	for key, err := range k.keys(ctx) {
-		if err != nil {
+		switch {
+		case err == nil:
+			add(key.name, key.all)
+		case key.name != "":
+			refs = append(refs, Ref{Name: key.name})
+		default:
 			return nil, err
 		}
-		add(key.name, key.all)
 	}
 	return refs, nil
 }

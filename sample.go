@@ -51,8 +51,10 @@ func reservoir(keys iter.Seq2[stored, error], n int) iter.Seq2[stored, error] {
 		seen := int64(0)
 		for key, err := range keys {
 			if err != nil {
-				yield(key, err)
-				return
+				if !yield(key, err) {
+					return
+				}
+				continue
 			}
 			seen++
 			if len(chosen) < n {

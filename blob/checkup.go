@@ -53,6 +53,11 @@ func (d *Dir) Checkup(ctx context.Context) (Checkup, error) {
 		}
 		switch {
 		case name == ".":
+		case validPath(name) == nil: // List gives it, and Get says what it is
+			if c.Objects++; e.IsDir() {
+				return fs.SkipDir
+			}
+		case e.Type()&fs.ModeSymlink != 0 && leadsToObjects(name): // List says so
 		case e.IsDir():
 			if !leadsToObjects(name) {
 				c.Stray = append(c.Stray, name)
@@ -64,8 +69,6 @@ func (d *Dir) Checkup(ctx context.Context) (Checkup, error) {
 			if time.Since(info.ModTime()) >= abandoned {
 				c.Unfinished = append(c.Unfinished, name)
 			}
-		case validPath(name) == nil:
-			c.Objects++
 		default:
 			c.Stray = append(c.Stray, name)
 		}

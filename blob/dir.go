@@ -252,7 +252,7 @@ func (d *Dir) syncPath(dir string) error {
 }
 
 // Get implements [Store]. What is at this path and not a regular file, or below what is no
-// directory, is an [ErrNotFound]: Put did not make it.
+// directory, is an [ErrOccupied]: Put did not make it.
 func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 	if err := validPath(name); err != nil {
 		return nil, err
@@ -264,7 +264,7 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 		return data, nil
 	}
 	if err := d.areDirectories(path.Dir(name)); errors.Is(err, ErrOccupied) {
-		return nil, fmt.Errorf("%w: read %s: %w", ErrNotFound, name, err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	// To open a device can act on it, so look first. Nothing holds still
 	// between the look and the opening: O_NONBLOCK, as to open a FIFO without
@@ -302,7 +302,7 @@ func (d *Dir) Get(ctx context.Context, name string) ([]byte, error) {
 func readable(name string, info fs.FileInfo) error {
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%w: read %s: it is %s", ErrNotFound, name, kind(info))
+		return fmt.Errorf("read %s: %w: %s", name, ErrOccupied, kind(info))
 	case info.Size() > MaxSize:
 		return fmt.Errorf("%w: read %s: %d bytes, at most %d are allowed", ErrTooLarge, name, info.Size(), MaxSize)
 	}
@@ -337,10 +337,14 @@ func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] 
 		}
 		// Nothing that Put stores is elsewhere, and fs.ValidPath refuses what
 		// would be a way out.
-		if !fs.ValidPath(dir) || errors.Is(d.areDirectories(dir), ErrOccupied) {
+		if !fs.ValidPath(dir) || dir != "." && !leadsToObjects(dir) {
 			return
 		}
-		l := &listing{d, ctx, prefix, yield}
+		if err := d.areDirectories(dir); errors.Is(err, ErrOccupied) {
+			yield(dir, fmt.Errorf("list %s: %w", dir, err))
+			return
+		}
+		l := &listing{d, ctx, prefix, yield, nil}
 		l.list(dir)
 	}
 }
@@ -352,17 +356,20 @@ type listing struct {
 	ctx    context.Context
 	prefix string
 	yield  func(string, error) bool
+	links  map[string]bool // where a directory belongs
 }
 
 // list reports whether the caller wants more.
 func (l *listing) list(dir string) bool {
+	if l.links[dir] { // not followed, lest it go round in circles
+		return l.yield(dir, fmt.Errorf("list %s: %w: a symbolic link", dir, ErrOccupied))
+	}
 	f, err := l.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return true
 	}
 	if err != nil {
-		l.yield("", storeError("list", dir, err))
-		return false
+		return l.yield(dir, storeError("list", dir, err))
 	}
 	defer f.Close()
 	objects, deeper, whole, ok := l.chunk(f, dir)
@@ -399,7 +406,7 @@ func (l *listing) objectsFirst(f *os.File, dir string, objects []string) bool {
 		if whole {
 			_, err := f.Seek(0, io.SeekStart)
 			if err != nil {
-				l.yield("", storeError("list", dir, err))
+				l.yield(dir, storeError("list", dir, err))
 			}
 			return err == nil
 		}
@@ -422,17 +429,25 @@ func (l *listing) chunk(f *os.File, dir string) (objects, deeper []string, whole
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
 			switch {
-			case e.IsDir() && leadsToObjects(name) && strings.HasPrefix(name+"/", l.prefix):
+			case validPath(name) == nil: // also what is no file: Get says so
+				if strings.HasPrefix(name, l.prefix) {
+					objects = append(objects, name)
+				}
+			case !leadsToObjects(name) || !strings.HasPrefix(name+"/", l.prefix):
+			case e.IsDir():
 				deeper = append(deeper, name)
-			case e.Type().IsRegular() && strings.HasPrefix(name, l.prefix) && validPath(name) == nil:
-				objects = append(objects, name)
+			case e.Type()&fs.ModeSymlink != 0:
+				if l.links == nil {
+					l.links = map[string]bool{}
+				}
+				l.links[name] = true
+				deeper = append(deeper, name)
 			}
 		}
-		if err != nil && err != io.EOF {
-			l.yield("", storeError("list", dir, err))
+		if err != nil && err != io.EOF && !l.yield(dir, storeError("list", dir, err)) {
 			return nil, nil, false, false
 		}
-		whole = err == io.EOF
+		whole = err != nil
 		read += len(entries)
 	}
 	slices.Sort(objects)

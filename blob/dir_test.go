@@ -427,6 +427,23 @@ func TestForeignFilesAreIgnored(t *testing.T) {
 	mustPut(t, d, KeyPath("payroll", 1, 2), "two")
 }
 
+// wantOccupied lists what is no directory and not passed over.
+func wantOccupied(t *testing.T, d *Dir, prefix string, want ...string) {
+	t.Helper()
+	var got []string
+	for path, err := range d.List(context.Background(), prefix) {
+		if err == nil {
+			continue
+		}
+		if got = append(got, path); !errors.Is(err, ErrOccupied) {
+			t.Errorf("list of %q: %v", prefix, err)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("list of %q tells of %q, want %q", prefix, got, want)
+	}
+}
+
 // planted are what somebody with access to the storage can put where an object
 // belongs.
 func TestPlantedFilesHarmNobody(t *testing.T) {
@@ -468,7 +485,7 @@ func TestPlantedFilesHarmNobody(t *testing.T) {
 		defer close(done)
 		for revision := 2; revision <= 8; revision++ {
 			path := KeyPath("payroll", 1, revision)
-			if data, err := d.Get(ctx, path); err == nil || errors.Is(err, ErrIntegrity) {
+			if data, err := d.Get(ctx, path); !errors.Is(err, ErrOccupied) || !errors.Is(err, ErrIntegrity) {
 				t.Errorf("get %s: %.20q, %v", path, data, err)
 			}
 			if err := d.Put(ctx, path, []byte("x")); !errors.Is(err, ErrOccupied) || errors.Is(err, ErrExists) {
@@ -485,18 +502,21 @@ func TestPlantedFilesHarmNobody(t *testing.T) {
 			t.Errorf("put outside: %v", err)
 		}
 		// Nor to another place in the store.
-		if data, err := d.Get(ctx, KeyPath("other", 1, 1)); !errors.Is(err, ErrNotFound) {
+		if data, err := d.Get(ctx, KeyPath("other", 1, 1)); !errors.Is(err, ErrOccupied) {
 			t.Errorf("get elsewhere: %q, %v", data, err)
 		}
 		if err := d.Put(ctx, KeyPath("other", 2, 1), []byte("x")); !errors.Is(err, ErrOccupied) {
 			t.Errorf("put elsewhere: %v", err)
 		}
-		wantListed(t, d, "keys/other/")
+		wantOccupied(t, d, "keys/other/", "keys/other")
 		if err := d.Put(ctx, KeyPath("fifo", 1, 1), []byte("x")); err == nil {
 			t.Error("put into a FIFO")
 		}
-		wantListed(t, d, "", "keys/payroll/1.1.cms", "keys/payroll/1.9.cms")
-		wantListed(t, d, "keys/fifo/")
+		// None is passed over, but for what could be no directory of ours.
+		wantOccupied(t, d, "", "keys/loop", "keys/other", "keys/out")
+		wantListed(t, d, "keys/payroll/", "keys/payroll/1.1.cms", "keys/payroll/1.2.cms", "keys/payroll/1.3.cms", "keys/payroll/1.4.cms",
+			"keys/payroll/1.5.cms", "keys/payroll/1.6.cms", "keys/payroll/1.7.cms", "keys/payroll/1.8.cms", "keys/payroll/1.9.cms")
+		wantOccupied(t, d, "keys/fifo/", "keys/fifo")
 	}()
 	select {
 	case <-done:

@@ -48,7 +48,7 @@
 // # Errors
 //
 // Everything that is wrong with bytes from the storage is an [ErrIntegrity].
-// A [Store] has [ErrExists], [ErrOccupied], [ErrNotFound] and [ErrName] beside it; all other
+// A [Store] has [ErrExists], [ErrNotFound] and [ErrName] beside it; all other
 // errors keep the cause that the operating system gave.
 //
 // # Signing

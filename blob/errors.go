@@ -28,6 +28,10 @@ var (
 	// ErrSignature: the signature, or the digest it covers, does not hold.
 	ErrSignature error = &integrityError{"signature does not verify", ErrIntegrity}
 
+	// ErrOccupied: what is at this path is no object, such as a symbolic link, and
+	// nothing can be stored there until it is taken away.
+	ErrOccupied error = &integrityError{"something that is no object is in the way", ErrIntegrity}
+
 	// ErrMisplaced: signed by a trusted key, but for another keyring, name,
 	// version, revision or number than where it was found; or another object
 	// than the one whose digest is known.
@@ -39,10 +43,6 @@ var (
 	// ErrExists: there is an object at this path already. It is durable: what
 	// the caller stores next may rely on it.
 	ErrExists = errors.New("already exists")
-
-	// ErrOccupied: what is at this path is no object, and nothing can be stored there
-	// until it is taken away.
-	ErrOccupied = errors.New("something that is no object is in the way")
 
 	// ErrNotFound: there is no object at this path.
 	ErrNotFound = errors.New("not found")

@@ -20,18 +20,20 @@ type Store interface {
 	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
 	// yet, whole or not at all. When it returns nil the object is durable.
 	// When there is an object already, the error is an [ErrExists], and that
-	// object is durable; of several writers exactly one gets nil. What Get and
-	// List do not know as an object is an [ErrOccupied]. After any other error
-	// the object may be there, whole, as when a disk fails in the end.
+	// object is durable; of several writers exactly one gets nil. Where something
+	// is that no Put has made, it is an [ErrOccupied]. After any other error the
+	// object may be there, whole, as when a disk fails in the end.
 	Put(ctx context.Context, path string, data []byte) error
 
-	// Get gives an object, or an [ErrNotFound] or [ErrTooLarge].
+	// Get gives an object, or an [ErrNotFound], [ErrTooLarge] or [ErrOccupied].
 	Get(ctx context.Context, path string) ([]byte, error)
 
 	// List gives the paths that start with prefix. The blobs of one name come
 	// together, before those of names below it; there is no other order. It
-	// gives whole objects only, and nothing that Put did not store. An error
-	// is given once, with an empty path, and ends the list. What is stored
+	// gives whole objects, and the paths of objects at which Get gives another
+	// error than ErrNotFound: what is there must not be passed over. An error
+	// with a path is about the directory there, of which all or a part is missing
+	// in the list, which goes on; one with an empty path ends it. What is stored
 	// meanwhile may be in it or not.
 	//
 	// "keys/" lists all key blobs, "keyring/" all lists of members,

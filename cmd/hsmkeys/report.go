@@ -103,7 +103,7 @@ func hintFor(err error) string {
 	case errors.Is(err, errNoStore):
 		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
 	case errors.Is(err, blob.ErrOccupied):
-		return "hsmkeys has not made it: look at it, and take it away; hsmkeys doctor lists all such things"
+		return "hsmkeys has not made it: look at it, and take it away"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the disk is full; what was stored before is not touched"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
