@@ -115,7 +115,7 @@ func (k *Keyring) keys(ctx context.Context) iter.Seq2[stored, error] {
 				if below, ok := strings.CutPrefix(path, "keys/"); ok {
 					name = below
 				}
-				if !yield(stored{name: name}, fmt.Errorf("list keys: %w", err)) || name == "" {
+				if !yield(stored{name: name}, err) || name == "" {
 					return
 				}
 				continue

@@ -60,7 +60,7 @@ func ParsePluginRecipient(data []byte) (PluginRecipient, error) {
 		return malformed("it is empty")
 	case data[0] == formatKey:
 		var r KeyRecipient
-		if len(data) < 1+len(r.Keyring) || blob.ValidName(string(data[1+len(r.Keyring):])) != nil {
+		if len(data) < 1+len(r.Keyring) || blob.ID(data[1:1+len(r.Keyring)]) == (blob.ID{}) || blob.ValidName(string(data[1+len(r.Keyring):])) != nil {
 			return malformed("it does not name a key of a keyring")
 		}
 		r.Keyring, r.Name = blob.ID(data[1:1+len(r.Keyring)]), string(data[1+len(r.Keyring):])

@@ -60,6 +60,7 @@ done
 doc=$root/usr/share/doc/hsmkeys
 mkdir -p "$doc"
 cp README.md CHANGELOG.md LICENSE docs/*.md "$doc"
+cp -R docs/performance "$doc"
 
 # The licences of what is linked in ask to be handed on.
 go version -m "$hsmkeys" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do

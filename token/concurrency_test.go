@@ -100,7 +100,7 @@ func TestConcurrentUse(t *testing.T) {
 	if got := r.find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_TOKEN, false)); len(got) != 2 {
 		t.Errorf("%d public keys are imported, want 2", len(got))
 	}
-	if n := len(p.token.pool.idle); n == 0 || n > maxSessions {
+	if n := len(p.token.pool.idle); n == 0 || n > MaxSessions {
 		t.Errorf("%d sessions are open", n)
 	}
 }
@@ -109,8 +109,8 @@ func TestConcurrentUse(t *testing.T) {
 func TestWaitingForASession(t *testing.T) {
 	tok := open(t, newToken(t))
 	var wg sync.WaitGroup
-	release, taken := make(chan struct{}), make(chan struct{}, maxSessions)
-	for range maxSessions {
+	release, taken := make(chan struct{}), make(chan struct{}, MaxSessions)
+	for range MaxSessions {
 		wg.Go(func() {
 			err := tok.with(background, func(pkcs11.SessionHandle) error {
 				taken <- struct{}{}
@@ -122,7 +122,7 @@ func TestWaitingForASession(t *testing.T) {
 			}
 		})
 	}
-	for range maxSessions {
+	for range MaxSessions {
 		<-taken
 	}
 	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
@@ -185,7 +185,7 @@ func TestCloseKeyInUse(t *testing.T) {
 // A Token that is given so many sessions makes no more calls at a time.
 func TestSessionsAreAsManyAsSaid(t *testing.T) {
 	st, p := newPair(t)
-	for _, test := range []struct{ said, want int }{{0, maxSessions}, {1, 1}, {3, 3}, {1000, maxSessions}} {
+	for _, test := range []struct{ said, want int }{{0, MaxSessions}, {1, 1}, {3, 3}, {1000, MaxSessions}} {
 		cfg := config(st)
 		cfg.Sessions = test.said
 		tok, err := Open(background, cfg)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 )
 
 // What was found out by trying is remembered in files of the user's, so that not every
@@ -56,7 +57,7 @@ func (p *KeyPair) recall() (recalled, bool) {
 		return recalled{inToken: true}, true
 	}
 	why, ok := strings.CutPrefix(line, rememberedMemory)
-	return recalled{why: why}, ok && why != "" && !strings.ContainsFunc(why, func(r rune) bool { return r < ' ' })
+	return recalled{why: why}, ok && why != "" && !strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // remember writes it down. That it cannot be is no failure: it is found out again.

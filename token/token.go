@@ -13,9 +13,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// maxSessions is how many sessions a Token opens at the most for its own calls,
+// MaxSessions is how many sessions a Token opens at the most for its own calls,
 // and crypto11 as many again. Sessions are opened when they are needed.
-const maxSessions = 16
+const MaxSessions = 16
 
 // Config says which token to open and how.
 type Config struct {
@@ -121,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	_, err = t.ctx.GenerateRandom(t.anchor, 1)
 	t.noRandom = err != nil
-	t.pool = newPool(t, t.atOnce(info.maxSessions))
+	t.pool = newPool(t, t.atOnce(info.MaxSessions))
 	return t, nil
 }
 
@@ -147,8 +147,8 @@ const leastSessions = 4
 // ours. It is 0 when the token allows too few.
 func poolSize(most uint) int {
 	switch {
-	case most == pkcs11.CK_EFFECTIVELY_INFINITE, most == pkcs11.CK_UNAVAILABLE_INFORMATION, most > 2*maxSessions+2:
-		return maxSessions
+	case most == pkcs11.CK_EFFECTIVELY_INFINITE, most == pkcs11.CK_UNAVAILABLE_INFORMATION, most > 2*MaxSessions+2:
+		return MaxSessions
 	case most < leastSessions:
 		return 0
 	default:

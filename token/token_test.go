@@ -401,8 +401,8 @@ func TestPINFlags(t *testing.T) {
 
 func TestPoolSize(t *testing.T) {
 	for most, want := range map[uint]int{
-		pkcs11.CK_EFFECTIVELY_INFINITE: maxSessions, pkcs11.CK_UNAVAILABLE_INFORMATION: maxSessions,
-		1: 0, 3: 0, 4: 1, 5: 1, 6: 2, 8: 3, 1000: maxSessions,
+		pkcs11.CK_EFFECTIVELY_INFINITE: MaxSessions, pkcs11.CK_UNAVAILABLE_INFORMATION: MaxSessions,
+		1: 0, 3: 0, 4: 1, 5: 1, 6: 2, 8: 3, 1000: MaxSessions,
 	} {
 		got := poolSize(most)
 		if got != want {

@@ -10,6 +10,8 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
+
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // newApp is the whole command line. Each command is in the file of its name.
@@ -24,7 +26,13 @@ func newApp() *cli.App {
 			if slices.Contains([]string{"help", "h", "completion", "man"}, c.Args().First()) {
 				return nil // they are there also when the configuration is wrong
 			}
-			return readConfig(c, flags)
+			if err := readConfig(c, flags); err != nil {
+				return err
+			}
+			if n := c.Int("sessions"); c.IsSet("sessions") && (n < 1 || n > token.MaxSessions) {
+				return usage("--sessions is a number from 1 to %d", token.MaxSessions)
+			}
+			return nil
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

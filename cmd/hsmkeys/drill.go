@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 		proof, failed = &t, err
 	}
 	coverage, err := k.Coverage(c.Context, refs, func(err error) {
-		if !prove { // or it was told of already
+		if !prove && !errors.Is(err, context.Canceled) { // or it was told of already
 			say(err)
 		}
 		failed = errors.Join(failed, errReported, err)

@@ -2,17 +2,21 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -111,6 +115,7 @@ func TestInterrupted(t *testing.T) {
 		{"decrypt", []string{"decrypt"}, sealed, syscall.SIGINT, ""},
 		{"decrypt over a file that is there", []string{"decrypt"}, sealed, syscall.SIGINT, "the old one"},
 		{"decrypt, terminated", []string{"decrypt"}, sealed, syscall.SIGTERM, ""},
+		{"decrypt, hung up", []string{"decrypt"}, sealed, syscall.SIGHUP, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out := filepath.Join(o.dir, "out")
@@ -213,5 +218,19 @@ func TestDecryptStreams(t *testing.T) {
 	go io.Copy(io.Discard, out)
 	if got := wait(t, cmd); got != statusIntegrity {
 		t.Errorf("exit status %d for half a file", got)
+	}
+}
+
+// Keys that were not come to are not keys that failed.
+func TestAnInterruptIsNoVerdict(t *testing.T) {
+	cut := fmt.Errorf("key %q: %w", "payroll", context.Canceled)
+	results := []hsmkeys.Result{{Done: true}, {Ref: hsmkeys.Ref{Name: "payroll", Version: 1}, Err: cut}, {Err: context.Canceled}}
+	got, err := runMany(slices.Values(results), 3, "rewrap")
+	if got.Done != 1 || len(got.Failed) != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errReported) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	s := newStream(io.Discard)
+	if s.cut(errors.New("another")) || s.cut(nil) || s.end() != nil || !s.cut(cut) || !errors.Is(s.end(), context.Canceled) {
+		t.Error("an interrupt is not told from a failure")
 	}
 }

@@ -31,6 +31,9 @@ func list(c *cli.Context, k *hsmkeys.Keyring) error {
 		out.row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
 	}
 	for e, err := range k.List(c.Context) {
+		if out.cut(err) {
+			break
+		}
 		switch {
 		case err != nil:
 			out.fail(err)

@@ -21,7 +21,11 @@ func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
 	// session keys. Where the system refuses, nothing is lost but this.
 	_ = memcall.DisableCoreDumps()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as by nohup(1)
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	// What waits for the token, a pipe or a person cannot be interrupted; it is
 	// given a moment to clean up, and then left.

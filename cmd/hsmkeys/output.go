@@ -128,8 +128,7 @@ const outBuffer = 32 << 10
 // has another, and after a failure it is gone.
 func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err error) {
 	if path == "" || path == "-" {
-		w := bufio.NewWriterSize(os.Stdout, outBuffer)
-		return errors.Join(f(w), w.Flush()) // what was written before a failure is authentic
+		return writeBuffered(os.Stdout, f)
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		out, err := os.OpenFile(path, os.O_WRONLY, 0) // a device or a pipe keeps its name
@@ -142,6 +141,9 @@ func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(path), ".hsmkeys-*") // mode 0600
 	if err != nil {
+		if at := (*fs.PathError)(nil); errors.As(err, &at) {
+			at.Path = path // as the user knows it
+		}
 		return err
 	}
 	// Also when the program is interrupted while it waits for its input.
@@ -151,9 +153,11 @@ func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err
 		if err != nil {
 			_ = os.Remove(temporary.Name())
 		}
+		if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Path == temporary.Name() {
+			at.Path = path
+		}
 	}()
-	w := bufio.NewWriterSize(&early{file: temporary}, outBuffer)
-	if err := errors.Join(f(w), w.Flush()); err != nil {
+	if err := writeBuffered(&early{file: temporary}, f); err != nil {
 		_ = temporary.Close()
 		return err
 	}
@@ -164,6 +168,17 @@ func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err
 		return err
 	}
 	return syncDirectory(filepath.Dir(path))
+}
+
+// writeBuffered lets f write. What it has written before a failure is authentic, and
+// written too.
+func writeBuffered(out io.Writer, f func(io.Writer) error) error {
+	w := bufio.NewWriterSize(out, outBuffer)
+	err := f(w)
+	if flushed := w.Flush(); err == nil { // or else it is the same error
+		err = flushed
+	}
+	return err
 }
 
 func syncDirectory(path string) error {

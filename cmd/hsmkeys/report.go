@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -120,7 +121,7 @@ func oneLine(s string) string {
 		if r == '\n' || r == '\t' {
 			return ' '
 		}
-		if r < 0x20 || r == 0x7f {
+		if !unicode.IsPrint(r) { // also what turns the direction of text
 			return '?'
 		}
 		return r

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -63,6 +64,8 @@ func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, 
 	for r := range results {
 		count.one()
 		switch {
+		case errors.Is(r.Err, context.Canceled): // which is no verdict on the key
+			failed = errors.Join(failed, r.Err)
 		case r.Err != nil:
 			count.clear()
 			say(r.Err)

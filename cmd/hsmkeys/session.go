@@ -66,12 +66,13 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		}
 		module = info.Module
 	}
-	if c.Int("sessions") < 0 {
-		return usage("--sessions is a number from 1")
+	cache := xdg("XDG_CACHE_HOME", ".cache")
+	if c.Command.Name == "doctor" {
+		cache = "" // which tries everything itself
 	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
-		Cache: xdg("XDG_CACHE_HOME", ".cache"), FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
+		Cache: cache, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)

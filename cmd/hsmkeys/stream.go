@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -146,6 +147,16 @@ func (s *stream) fail(err error) {
 	if s.failed == nil || status(err) == statusIntegrity {
 		s.failed = errors.Join(errReported, err)
 	}
+}
+
+// cut says whether an error is that the user has interrupted the program, which is no
+// verdict on anything, and remembers it for the end.
+func (s *stream) cut(err error) bool {
+	if !errors.Is(err, context.Canceled) {
+		return false
+	}
+	s.failed = errors.Join(s.failed, err)
+	return true
 }
 
 func (s *stream) write(text string) {

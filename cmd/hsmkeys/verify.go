@@ -71,7 +71,12 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	if sample != (hsmkeys.Sample{}) {
 		results = k.VerifySample(c.Context, sample)
 	}
+	none := true
 	for name, err := range results {
+		if out.cut(err) {
+			break
+		}
+		none = false
 		v := verdict{Name: name, OK: err == nil}
 		if err != nil {
 			v.Error = oneLine(err.Error())
@@ -86,6 +91,9 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	}
 	if asJSON {
 		out.endArray()
+	}
+	if none && sample != (hsmkeys.Sample{}) && out.failed == nil {
+		note("no key was chosen: nothing is verified")
 	}
 	return out.end()
 }
