@@ -260,13 +260,19 @@ func TestPluginRecipients(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		r := hsmkeys.KeyRecipient{
-			Keyring: blob.ID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "keyring")),
+			Keyring: blob.ID(rapid.SliceOfN(rapid.Byte(), 16, 16).Filter(func(id []byte) bool { return blob.ID(id) != blob.ID{} }).Draw(t, "keyring")),
 			Name:    rapid.StringMatching(`[a-z0-9_-]{1,40}(/[a-z0-9_-]{1,40}){0,2}`).Draw(t, "name"),
 		}
 		if got := parse(t, r.String()); got != r {
 			t.Errorf("%v comes back as %v", r, got)
 		}
 	})
+	// Of no keyring would be of any: that is for identities.
+	if _, data, err := plugin.ParseRecipient(hsmkeys.KeyRecipient{Name: "payroll"}.String()); err != nil {
+		t.Fatal(err)
+	} else if r, err := hsmkeys.ParsePluginRecipient(data); !errors.Is(err, blob.ErrMalformed) {
+		t.Errorf("a recipient of no keyring: %v, %v", r, err)
+	}
 	to := toPair(t, pair.Public())
 	again, ok := parse(t, to.String()).(*hsmkeys.RSARecipient)
 	if !ok || again.String() != to.String() {
