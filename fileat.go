@@ -26,8 +26,8 @@ func DecryptFileWithPair(ctx context.Context, pair *token.KeyPair, dst io.Writer
 	return decryptFile(ctx, dst, src, size, onlyPair{PairIdentity(ctx, pair)})
 }
 
-// segmentSize is how much is decrypted at a time: 8 chunks of age's.
-const segmentSize = 8 * 64 << 10
+// segmentSize is how much is decrypted at a time: 4 chunks of age's.
+const segmentSize = 4 * 64 << 10
 
 func decryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64, identity age.Identity) error {
 	source := &sourceReaderAt{src: src}
