@@ -46,7 +46,14 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "make stores and files in this `DIRECTORY`, on the disk to be measured")
 	flag.IntVar(&b.largest, "keys", 1_000_000, "keys in the largest store")
 	flag.Int64Var(&b.file, "file", 1<<30, "bytes of the large file")
+	touch := flag.Int64("touch", 0, "use so many bytes of memory for a moment, and do nothing else")
 	flag.Parse()
+	if *touch > 0 {
+		if err := touchMemory(*touch); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	if err := b.run(regexp.MustCompile(*only)); err != nil {
 		log.Fatal(err)
 	}
@@ -167,14 +174,20 @@ func (b *bench) output(env []string, args ...string) (string, error) {
 func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float64, error) {
 	times := make([][]float64, len(commands))
 	report := filepath.Join(b.dir, "hyperfine.json")
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	for round := range rounds + 1 {
 		for i, command := range commands {
 			for _, name := range []string{"ours.new", "age.new"} { // a new file each time: an old one has to be freed
 				os.Remove(filepath.Join(b.dir, name))
 			}
 			syscall.Sync() // what others left to write is not this one's
-			if err := touchMemory(b.touch); err != nil {
-				return nil, err
+			if b.touch > 0 {
+				if _, err := b.output(nil, self, "-touch", strconv.FormatInt(b.touch, 10)); err != nil {
+					return nil, err
+				}
 			}
 			if _, err := b.output(env, "hyperfine", "-N", "-r", "1", "--export-json", report, command); err != nil {
 				return nil, err
@@ -201,11 +214,9 @@ func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float
 
 // touchMemory has so much of the free memory used for a moment. The host of a virtual
 // machine takes free memory back, and whoever uses it next waits for it: that can be as
-// long as the disk takes, and is no matter of the program that it happens to.
+// long as the disk takes, and is no matter of the program that it happens to. It is done in
+// a process of its own: what one has used counts as the peak of its children (getrusage(2)).
 func touchMemory(size int64) error {
-	if size == 0 {
-		return nil
-	}
 	memory, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
 	if err != nil {
 		return err
