@@ -25,7 +25,7 @@ type Info struct {
 
 	PINPad bool `json:"pin_pad"` // CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed there
 
-	MaxSessions    uint
+	maxSessions    uint
 	minPIN, maxPIN uint // bytes
 }
 
@@ -94,7 +94,7 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 			ToBeChanged: flag(pkcs11.CKF_USER_PIN_TO_BE_CHANGED),
 		},
 		PINPad:      flag(pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH),
-		MaxSessions: ti.MaxRwSessionCount,
+		maxSessions: ti.MaxRwSessionCount,
 		minPIN:      ti.MinPinLen, maxPIN: ti.MaxPinLen,
 	}, nil
 }

@@ -226,7 +226,7 @@ func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, 
 	}
 	libraries[path] = lib
 	info, err := find(ctx, path, sel)
-	if err == nil && poolSize(info.MaxSessions) == 0 {
+	if err == nil && poolSize(info.maxSessions) == 0 {
 		err = tooFewSessions(info)
 	}
 	if err != nil {
@@ -238,7 +238,7 @@ func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, 
 
 func tooFewSessions(info Info) error {
 	return &Error{Op: "open the token", Token: info.Label, Kind: ErrUnsupported,
-		Err: fmt.Errorf("it allows %d sessions, %d are needed", info.MaxSessions, leastSessions)}
+		Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
 }
 
 func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
@@ -250,7 +250,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	if err != nil {
 		return nil, nil, Info{}, err
 	}
-	if poolSize(info.MaxSessions) == 0 {
+	if poolSize(info.maxSessions) == 0 {
 		return nil, nil, Info{}, tooFewSessions(info)
 	}
 	if lib := libraries[path]; lib != nil && (lib.initialized || lib.alone) {
@@ -259,7 +259,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	}
 	slot := int(info.Slot)
 	c11, err := crypto11.Configure(&crypto11.Config{
-		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.MaxSessions) + 1, // one it keeps for itself
+		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.maxSessions) + 1, // one it keeps for itself
 		LoginNotSupported: true, // we log in: its way of failing would finalise the module
 	})
 	if err != nil {

@@ -121,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	_, err = t.ctx.GenerateRandom(t.anchor, 1)
 	t.noRandom = err != nil
-	t.pool = newPool(t, t.atOnce(info.MaxSessions))
+	t.pool = newPool(t, t.atOnce(info.maxSessions))
 	return t, nil
 }
 
