@@ -1,13 +1,9 @@
 package token
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/url"
@@ -18,9 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
-
-	"github.com/miekg/pkcs11"
 )
 
 // This file finds modules that nobody has named, as p11-kit does: pkcs11.conf(5).
@@ -221,64 +214,6 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// Configuration files are small; what is larger is none.
-const (
-	maxSettingsFile = 64 << 10 // bytes
-	maxSettings     = 200
-)
-
-func readSettings(path string) (map[string]string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not wait
-	if err != nil {
-		return nil, errors.Unwrap(err) // the caller names the path
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.New("not a file")
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSettingsFile+1))
-	if err != nil {
-		return nil, err
-	}
-	return parseSettings(data)
-}
-
-// parseSettings reads the format of pkcs11.conf(5): lines of "name: value", blank
-// ones, and comments behind #. A name that is set twice is refused: which module
-// it means must not depend on who reads it.
-func parseSettings(data []byte) (map[string]string, error) {
-	if len(data) > maxSettingsFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxSettingsFile)
-	}
-	set := map[string]string{}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxSettingsFile+1)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.Trim(lines.Text(), " \t\r\v\f")
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		name, value, ok := strings.Cut(line, ":")
-		name, value = strings.Trim(name, " \t"), strings.Trim(value, " \t")
-		switch _, twice := set[name]; {
-		case !ok || name == "" || strings.ContainsFunc(name, notInName):
-			return nil, fmt.Errorf("line %d is not of the form name: value", n)
-		case strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }):
-			return nil, fmt.Errorf("line %d has a control character", n)
-		case twice:
-			return nil, fmt.Errorf("line %d sets %q a second time", n, name)
-		case len(set) == maxSettings:
-			return nil, fmt.Errorf("more than %d settings", maxSettings)
-		}
-		set[name] = value
-	}
-	return set, lines.Err()
-}
-
-func notInName(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
-}
-
 // bare is a module's name as RFC 7512 §2.3 has it: without a directory, "lib" and
 // the suffix.
 func bare(path string) string {
@@ -334,163 +269,6 @@ func (k p11Kit) named(name string) (string, error) {
 		return fail(fs.ErrNotExist, "known are: "+known+"; any other is named by its path, with module-path or --module")
 	default:
 		return fail(errors.New("there is more than one"), "name one by its path: "+strings.Join(match, ", "))
-	}
-}
-
-// answerWithin is how long a module may take to show its tokens. Some wait for a
-// daemon or a network that is not there. List also tries what the tokens can do.
-var answerWithin, listWithin = 10 * time.Second, time.Minute
-
-// ListAll is [List] for every module. Those that fail do not stop the others: failed
-// has an error for each, whose Token is the module's path. No module is asked twice,
-// whatever its names.
-//
-// One that does not answer within a minute does stop the others: calls into a
-// module cannot be taken back, and only one is made at a time. From then on the
-// process can open no token, and should end.
-func ListAll(ctx context.Context, modules []ModuleConfig) (all []Info, failed []error) {
-	s := survey(ctx, modules, listWithin, List)
-	return s.tokens, s.failed
-}
-
-// Find picks the one token, of all that the modules show, that the selector names.
-// Its Info has the module. A token that two modules show is ambiguous too: which one
-// is meant, only the caller can say. As with ListAll, a module that does not answer
-// stops it, here within 10 seconds. Its errors are [ErrNotFound], [ErrAmbiguous] and
-// [ErrModule].
-func Find(ctx context.Context, modules []ModuleConfig, sel Selector) (Info, error) {
-	began := time.Now()
-	for try := 1; ; try++ {
-		info, err := survey(ctx, modules, answerWithin, seen).pick(ctx, sel)
-		// As in attach: SoftHSM hides a token that another process is logging in to.
-		if try == attachTries || !errors.Is(err, ErrNotFound) || time.Since(began) > time.Second {
-			return info, err
-		}
-		time.Sleep(attachPause)
-	}
-}
-
-// surveyed is what was seen in the modules.
-type surveyed struct {
-	tokens []Info
-	failed []error
-	looked []string // modules that answered
-	hung   error
-}
-
-// seen is what a module shows, as [find] looks at it: no token is tried that is only
-// passed by.
-func seen(module string) (all []Info, err error) {
-	librariesMu.Lock()
-	defer librariesMu.Unlock()
-	err = visit(module, func(ctx *pkcs11.Ctx) error {
-		all, err = tokens(ctx, module)
-		return err
-	})
-	return all, err
-}
-
-func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, list func(module string) ([]Info, error)) surveyed {
-	var s surveyed
-	done := map[string]bool{}
-	for _, m := range modules {
-		path := resolve(m.Path)
-		if m.Err != nil {
-			s.failed = append(s.failed, m.Err)
-			continue
-		}
-		if done[path] || ctx.Err() != nil {
-			continue
-		}
-		done[path] = true
-		found, err, answered := ask(ctx, path, within, list)
-		switch {
-		case !answered:
-			s.hung = err
-			s.failed = append(s.failed, err)
-			return s
-		case err != nil:
-			s.failed = append(s.failed, err)
-		default:
-			s.looked = append(s.looked, path)
-			s.tokens = append(s.tokens, found...)
-		}
-	}
-	return s
-}
-
-// ask leaves a module alone that does not answer.
-func ask(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ []Info, _ error, answered bool) {
-	type answer struct {
-		tokens []Info
-		err    error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		found, err := list(path)
-		done <- answer{found, err}
-	}()
-	timer := time.NewTimer(within)
-	defer timer.Stop()
-	select {
-	case a := <-done:
-		return a.tokens, a.err, true
-	case <-ctx.Done():
-		return nil, ctx.Err(), false
-	case <-timer.C:
-		return nil, &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("no answer within %v", within),
-			hint: "name the module you want with --module, or write disable-in: " + program + " into this one's configuration for p11-kit"}, false
-	}
-}
-
-// pick is [find] over all modules.
-func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
-	if err := ctx.Err(); err != nil {
-		return Info{}, err
-	}
-	if s.hung != nil {
-		return Info{}, s.hung
-	}
-	var match []Info
-	have := map[string][]string{}
-	for _, info := range s.tokens {
-		if !info.Initialized {
-			continue
-		}
-		have[info.Module] = append(have[info.Module], fmt.Sprintf("%q", info.Label))
-		if sel.matches(info) {
-			match = append(match, info)
-		}
-	}
-	const op = "find the token in the modules that p11-kit knows"
-	switch len(match) {
-	case 1:
-		return match[0], nil
-	case 0:
-		var looked []string
-		for _, path := range s.looked {
-			tokens := strings.Join(have[path], ", ")
-			if tokens == "" {
-				tokens = "no token"
-			}
-			looked = append(looked, fmt.Sprintf("%s (%s)", path, tokens))
-		}
-		for _, err := range s.failed {
-			looked = append(looked, err.Error())
-		}
-		if looked == nil {
-			looked = []string{"p11-kit knows no module"}
-		}
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNotFound,
-			hint: "looked at: " + strings.Join(looked, "; ") + "; another module is named with --module"}
-	default:
-		var serials []string
-		for _, info := range match {
-			serials = append(serials, fmt.Sprintf("pkcs11:serial=%s?module-path=%s (%q, slot %d)",
-				url.PathEscape(info.Serial), escapePath(info.Module), info.Label, info.Slot))
-		}
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous,
-			hint: "name one by its serial and module: " + strings.Join(serials, ", ")}
 	}
 }
 

@@ -1,0 +1,72 @@
+package token
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// This file reads the files of p11-kit: pkcs11.conf(5).
+
+// Configuration files are small; what is larger is none.
+const (
+	maxSettingsFile = 64 << 10 // bytes
+	maxSettings     = 200
+)
+
+func readSettings(path string) (map[string]string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not wait
+	if err != nil {
+		return nil, errors.Unwrap(err) // the caller names the path
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.New("not a file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSettingsFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return parseSettings(data)
+}
+
+// parseSettings reads the format of pkcs11.conf(5): lines of "name: value", blank
+// ones, and comments behind #. A name that is set twice is refused: which module
+// it means must not depend on who reads it.
+func parseSettings(data []byte) (map[string]string, error) {
+	if len(data) > maxSettingsFile {
+		return nil, fmt.Errorf("longer than %d bytes", maxSettingsFile)
+	}
+	set := map[string]string{}
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, maxSettingsFile+1)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.Trim(lines.Text(), " \t\r\v\f")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		name, value = strings.Trim(name, " \t"), strings.Trim(value, " \t")
+		switch _, twice := set[name]; {
+		case !ok || name == "" || strings.ContainsFunc(name, notInName):
+			return nil, fmt.Errorf("line %d is not of the form name: value", n)
+		case strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }):
+			return nil, fmt.Errorf("line %d has a control character", n)
+		case twice:
+			return nil, fmt.Errorf("line %d sets %q a second time", n, name)
+		case len(set) == maxSettings:
+			return nil, fmt.Errorf("more than %d settings", maxSettings)
+		}
+		set[name] = value
+	}
+	return set, lines.Err()
+}
+
+func notInName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+}
