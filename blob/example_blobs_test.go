@@ -192,7 +192,9 @@ func updateExamples() error {
 		{"derived", "FuzzParse", func() ([]byte, error) {
 			return signDER(derivedDescriptor(), derivedContent(Scrypt), key, ECDSA, signed)
 		}},
-		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(recoveredMembers(), Signer{Key: key, Scheme: ECDSA}, signed) }},
+		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) {
+			return SignMembers(recoveredMembers(), Signer{Key: key, Scheme: ECDSA}, signed)
+		}},
 		{"proof", "FuzzParseProof", func() ([]byte, error) { return SignProof(threeProven(), Signer{Key: key, Scheme: ECDSA}, signed) }},
 	} {
 		if err := makeExample(e.name, key, e.target, e.sign); err != nil {
