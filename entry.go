@@ -71,7 +71,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		e.Password, e.Salt = how.String(), hex.EncodeToString(how.Salt[:])
 	}
 	for _, r := range b.Recipients() {
-		h := k.holder(r.SubjectKeyID)
+		h := k.holder(k.chain.names.key(r.SubjectKeyID))
 		switch {
 		case r.Transport != nil:
 			h.Wrapping = "RSA-OAEP " + r.Transport.OAEPHash.String()

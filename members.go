@@ -69,6 +69,9 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 	default:
 		return refuse("%w: a %v key, and only RSA and EC can %s", token.ErrUnsupported, c.PublicKeyAlgorithm, can)
 	}
+	if _, err := blob.Identifier(c); err != nil {
+		return refuse("%w", err)
+	}
 	switch {
 	case c.KeyUsage != 0 && c.KeyUsage&usage == 0:
 		return refuse("its key usage does not allow %s", name)
@@ -93,8 +96,8 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error
 	if err := checkMember(m); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	return k.change(ctx, op, func(_ *Keyring, l *blob.MemberList) error {
-		if err := refuseKnown(l.Members, m); err != nil {
+	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
+		if err := k.refuseKnown(l.Members, m); err != nil {
 			return err
 		}
 		l.Members = append(l.Members, m)
@@ -102,8 +105,9 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error
 	})
 }
 
-// refuseKnown refuses a key or a label that is a member's already.
-func refuseKnown(members []blob.Member, m blob.Member) error {
+// refuseKnown refuses a key or a label that is a member's already, and an identifier that
+// any list of members has given to another key.
+func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
 	for _, other := range members {
 		for _, id := range []string{keyID(other), signerID(other)} {
 			switch id {
@@ -117,7 +121,7 @@ func refuseKnown(members []blob.Member, m blob.Member) error {
 			return hint(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), "choose another with --label")
 		}
 	}
-	return nil
+	return k.chain.names.refuseTaken(m)
 }
 
 // RemoveMember writes the next list of members, without a member. What the member
@@ -140,7 +144,7 @@ func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string
 			return hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
 		}
 		id, signer := keyID(l.Members[i]), signerID(l.Members[i])
-		if role == blob.Owner && len(publicKeys(l.Members, blob.Owner)) == 1 {
+		if role == blob.Owner && len(parties(l.Members, blob.Owner)) == 1 {
 			return hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
 		}
 		if id == string(k.self) {
@@ -188,7 +192,7 @@ func (k *Keyring) nextList() blob.MemberList {
 
 // putList signs and stores a list, and opens the keyring under it, which pins it.
 func (k *Keyring) putList(ctx context.Context, l blob.MemberList) (*Keyring, error) {
-	der, err := blob.SignMembers(l, k.pair.Signing(), scheme(k.pair), time.Now())
+	der, err := blob.SignMembers(l, k.signs(), time.Now())
 	if err != nil {
 		return nil, err
 	}

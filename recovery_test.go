@@ -571,7 +571,7 @@ func signAs(t *testing.T, signer *site, k *hsmkeys.Keyring, name string, edit fu
 	if edit != nil {
 		edit(&d, &c)
 	}
-	return blob.Sign(d, c, signer.pair, blob.RSAPSS, time.Now())
+	return blob.Sign(d, c, blob.Signer{Key: signer.pair, Scheme: blob.RSAPSS}, time.Now())
 }
 
 func digestOf(t *testing.T, store blob.Store, name string, version, revision int) [32]byte {
