@@ -128,8 +128,8 @@ func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
 // has signed so far stays valid, by an inventory that the list names; blobs that do
 // not verify are left out of it and told of through skipped.
 //
-// The member can still open the revisions that are wrapped to it: a key that it
-// should not know any more must be rotated.
+// The member can still open every version that was ever wrapped to it, also after a
+// [Keyring.Rewrap]: see [Keyring.FormerHolders] and [Keyring.RotateFormer].
 //
 // It refuses with [blob.ErrNotFound] when nobody of that role has the label, or
 // subject key identifier in hexadecimal, and with [ErrRole] when it is the pair's
@@ -137,24 +137,31 @@ func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
 func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string, skipped func(error)) (*Keyring, error) {
 	op := fmt.Sprintf("remove the %s %q", role, label)
 	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
-		i := slices.IndexFunc(l.Members, func(m blob.Member) bool {
-			return m.Role == role && (m.Label == label || hex.EncodeToString([]byte(keyID(m))) == label)
-		})
-		if i < 0 {
-			return hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
+		i, err := k.removable(l.Members, role, label)
+		if err != nil {
+			return err
 		}
-		id, signer := keyID(l.Members[i]), signerID(l.Members[i])
-		if role == blob.Owner && len(parties(l.Members, blob.Owner)) == 1 {
-			return hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
-		}
-		if id == string(k.self) {
-			return hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
-		}
+		signer := signerID(l.Members[i])
 		l.Members = slices.Delete(l.Members, i, i+1)
-		var err error
 		l.Inventory, err = k.takeInventory(ctx, func(b *blob.Blob) bool { return string(b.SignerKeyID()) == signer }, skipped)
 		return err
 	})
+}
+
+// removable returns the index of the member that may be removed.
+func (k *Keyring) removable(members []blob.Member, role blob.Role, label string) (int, error) {
+	i := slices.IndexFunc(members, func(m blob.Member) bool {
+		return m.Role == role && (m.Label == label || hex.EncodeToString([]byte(keyID(m))) == label)
+	})
+	switch {
+	case i < 0:
+		return 0, hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
+	case role == blob.Owner && len(parties(members, blob.Owner)) == 1:
+		return 0, hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
+	case keyID(members[i]) == string(k.self):
+		return 0, hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
+	}
+	return i, nil
 }
 
 // change writes the next list of members. When somebody else has written one
