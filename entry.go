@@ -30,10 +30,10 @@ type Entry struct {
 	Why        string    `json:"why,omitempty"` // this revision was made
 	Holders    []Holder  `json:"holders,omitempty"`
 	Earlier    []Holder  `json:"earlier_holders,omitempty"` // former members to whom only an earlier revision was wrapped; Show looks for them
-	Unable     []Holder  `json:"unable,omitempty"`    // members who cannot hold a key that is so short
-	Imported   bool      `json:"imported,omitempty"`  // it was not born here: whoever made it has it too
-	Password   string    `json:"password,omitempty"`  // how the key is made from one, in place of Holders
-	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
+	Unable     []Holder  `json:"unable,omitempty"`          // members who cannot hold a key that is so short
+	Imported   bool      `json:"imported,omitempty"`        // it was not born here: whoever made it has it too
+	Password   string    `json:"password,omitempty"`        // how the key is made from one, in place of Holders
+	Residence  string    `json:"residence,omitempty"`       // where the key lives in use; known with a token
 	Keyring    string    `json:"keyring,omitempty"`
 	Digest     string    `json:"sha256,omitempty"` // of the blob
 }
