@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -51,6 +53,7 @@ type KeyPair struct {
 
 	private privateKey
 	public  publicKey
+	strays  []candidate
 	modulus []byte // RSA: CKA_MODULUS as the token gives it
 
 	handleMu   sync.Mutex
@@ -78,8 +81,8 @@ type privateKey struct {
 // So the private key is only looked for among objects that are CKA_PRIVATE,
 // which the token shows and makes for nobody but who is logged in. The public
 // key is what that private key itself says, or what it proves to be its own
-// (RSA: its modulus; EC: see [Token.provePublic]); and a public key or
-// certificate with the same id that says otherwise is refused with [ErrPlanted].
+// (RSA: its modulus; EC: see [Token.provePublic]). A public key or certificate with the
+// same id that says otherwise is skipped: see [KeyPair.Strays].
 //
 // Pairs that others have provisioned may have a label on the public half or the
 // certificate alone, none at all, or no public half: a name finds the private key
@@ -191,7 +194,11 @@ func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string
 			for _, b := range id {
 				fmt.Fprintf(&escaped, "%%%02x", b)
 			}
-			all = append(all, fmt.Sprintf("pkcs11:id=%s (%q)", &escaped, label))
+			uri := "pkcs11:id=" + escaped.String()
+			if len(label) > 0 { // two pairs may have one id
+				uri += ";object=" + url.PathEscape(string(label))
+			}
+			all = append(all, fmt.Sprintf("%s (%q)", uri, label))
 		}
 		return nil
 	})
@@ -285,10 +292,33 @@ func (p *KeyPair) Destroy(ctx context.Context) error {
 	var others error
 	if len(p.id) > 0 { // a TPM's public half goes with the private one
 		others = also(
-			t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)),
+			p.destroyCertificates(ctx),
 			t.destroyObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.id))...))
 	}
 	return t.fail("destroy the key exchange pair", nil, also(private, others))
+}
+
+// destroyCertificates deletes the certificates of the pair's key.
+func (p *KeyPair) destroyCertificates(ctx context.Context) error {
+	t := p.token
+	found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)})
+	if err != nil {
+		return err
+	}
+	return t.with(ctx, func(s pkcs11.SessionHandle) error {
+		var failed error
+		for _, handle := range found {
+			der, err := t.readValue(s, handle)
+			if err != nil {
+				failed = also(failed, err)
+				continue
+			}
+			if c, err := x509.ParseCertificate(der); err == nil && p.public.Equal(c.PublicKey) {
+				failed = also(failed, t.destroyQuietly(s, handle))
+			}
+		}
+		return failed
+	})
 }
 
 // findObjects gives the handles of all objects that match.
