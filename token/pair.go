@@ -91,7 +91,7 @@ type privateKey struct {
 // A pair that [Token.GenerateKeyPair] has not finished is not found. Its other
 // errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
 func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
-	return t.keyPair(ctx, name, func(label string) bool { return !strings.HasSuffix(label, unfinished) })
+	return t.keyPair(ctx, name, finished)
 }
 
 // keyPair finds a pair among those whose label is wanted.
@@ -110,15 +110,77 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
 			hint: "name one by its id: " + t.choices(ctx, found)}
 	}
-	p := &KeyPair{token: t, private: privateKey{handle: found[0]}, generation: t.generation.Load()}
-	if err := p.read(ctx); err != nil {
-		return nil, t.fail(op, nil, err)
-	}
-	if err := p.findPublic(ctx); err != nil {
+	p, err := t.pairOf(ctx, found[0])
+	if err != nil {
 		return nil, t.fail(op, nil, err)
 	}
 	return p, nil
 }
+
+// SeveralPairs reports whether there is more than one private key to choose from.
+func (t *Token) SeveralPairs(ctx context.Context) (bool, error) {
+	found, err := t.findPrivate(ctx, PairName{}, finished)
+	return len(found) > 1, t.fail("find the key exchange pairs", nil, err)
+}
+
+// KeyPairs finds the key exchange pairs on the token whose public key is wanted, as
+// [Token.KeyPair] would. Those that cannot be used here are left out, and those with other
+// public keys are not even tried: a card has keys for other purposes, for some of which it
+// asks for the PIN each time.
+func (t *Token) KeyPairs(ctx context.Context, wanted func(crypto.PublicKey) bool) ([]*KeyPair, error) {
+	const op = "find the key exchange pairs"
+	found, err := t.findPrivate(ctx, PairName{}, finished)
+	if err != nil {
+		return nil, t.fail(op, nil, err)
+	}
+	var all []*KeyPair
+	for _, handle := range found {
+		p, err := t.pairIfWanted(ctx, handle, wanted)
+		switch {
+		case errors.Is(err, ErrUnsafe), errors.Is(err, ErrUnsupported):
+		case err != nil:
+			return nil, t.fail(op, nil, err)
+		case p != nil:
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+func (t *Token) pairIfWanted(ctx context.Context, private pkcs11.ObjectHandle, wanted func(crypto.PublicKey) bool) (*KeyPair, error) {
+	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
+	if err := p.read(ctx); err != nil {
+		return nil, err
+	}
+	stated, err := p.publicOfPrivate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	claims := []candidate{{key: stated}}
+	if stated == nil {
+		if claims, err = p.candidates(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if len(claims) > 0 && !slices.ContainsFunc(claims, func(c candidate) bool { return c.key != nil && wanted(c.key) }) {
+		return nil, nil
+	}
+	if err := p.findPublic(ctx); err != nil || !wanted(p.public) {
+		return nil, err
+	}
+	return p, nil
+}
+
+// pairOf is the pair of a private key.
+func (t *Token) pairOf(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPair, error) {
+	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
+	if err := p.read(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.findPublic(ctx)
+}
+
+func finished(label string) bool { return !strings.HasSuffix(label, unfinished) }
 
 // findPrivate looks for private keys that nobody can have planted.
 func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
