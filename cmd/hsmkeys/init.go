@@ -102,7 +102,7 @@ func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyT
 		if err != nil {
 			return nil, err
 		}
-		return findPair(c, t, name)
+		return pairOn(c, t, name)
 	}
 	if label == "" {
 		label = defaultLabel

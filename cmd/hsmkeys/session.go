@@ -108,13 +108,31 @@ func withPair(c *cli.Context, f func(*token.Token, *token.KeyPair) error) error 
 		if err != nil {
 			return err
 		}
+		if err := warnStrays(c, pair); err != nil {
+			return err
+		}
 		return f(t, pair)
 	})
 }
 
-// findPair finds the pair that is named, or else ours, or else the only one there is, and
-// the one that signs for it.
+// findPair finds the pair that is named, or else the one that the keyring in the store
+// knows, or else as [pairOn] does; and the one that signs for it.
 func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPair, error) {
+	if name.Label == "" && len(name.ID) == 0 {
+		pair, err := pairOfStore(c, t)
+		if err != nil {
+			return nil, err
+		}
+		if pair != nil {
+			return pair, signWith(c, t, pair)
+		}
+	}
+	return pairOn(c, t, name)
+}
+
+// pairOn finds the pair that is named, or else ours, or else the only one there is, and
+// the one that signs for it.
+func pairOn(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPair, error) {
 	unnamed := name.Label == "" && len(name.ID) == 0
 	if unnamed {
 		name.Label = defaultLabel
@@ -127,6 +145,30 @@ func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPa
 		return nil, err
 	}
 	return pair, signWith(c, t, pair)
+}
+
+// pairOfStore is the pair that the keyring in the store knows; nil where it settles
+// nothing, or there is none.
+func pairOfStore(c *cli.Context, t *token.Token) (*token.KeyPair, error) {
+	path := storePath(c)
+	if path == "" {
+		return nil, nil
+	}
+	store, err := blob.OpenDir(path)
+	if err != nil {
+		return nil, nil // commands that need the store say so
+	}
+	defer store.Close()
+	return hsmkeys.PairOf(c.Context, t, store, pins(t))
+}
+
+// warnStrays tells what on the token has the pair's id and is not its own.
+func warnStrays(c *cli.Context, pair *token.KeyPair) error {
+	strays, err := pair.Strays(c.Context)
+	for _, s := range strays {
+		warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
+	}
+	return err
 }
 
 // signWith has the pair that --signing-key names sign for another.
