@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,6 +38,8 @@ var statusColors = map[string]string{isOK: green, isWarn: yellow, isFail: red}
 type doctor struct {
 	c        *cli.Context
 	findings []finding
+
+	trials sync.Map // of triedModule, by path
 
 	signed  time.Time // the latest time that a verified signature names
 	founded bool      // there is a list of members in the store
