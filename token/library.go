@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -168,6 +169,10 @@ func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return pick(all, module, sel)
+}
+
+func pick(all []Info, module string, sel Selector) (Info, error) {
 	var match []Info
 	var have []string
 	var broken error
@@ -266,13 +271,20 @@ func tooFewSessions(info Info) error {
 }
 
 func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
-	var info Info
+	var all []Info
 	err := visit(path, func(ctx *pkcs11.Ctx) (err error) {
-		info, err = find(ctx, path, sel)
+		all, err = tokens(ctx, path)
 		return err
 	})
 	if err != nil {
 		return nil, nil, Info{}, err
+	}
+	info, err := pick(all, path, sel)
+	if err != nil {
+		return nil, nil, Info{}, err
+	}
+	if libraries[path] == nil && slices.ContainsFunc(all, func(i Info) bool { return i.Problem != "" }) {
+		return attachAlone(path, sel) // crypto11 gives up at a token that cannot be read
 	}
 	if poolSize(info.maxSessions) == 0 {
 		return nil, nil, Info{}, tooFewSessions(info)

@@ -164,6 +164,12 @@ func (d *doctor) examine() {
 func (d *doctor) withLogin(store *blob.Dir) {
 	d.pinSource()
 	loggedIn := false
+	hung := func(err error) { // what was found out until then is worth telling
+		d.failure("login", "", err)
+		_ = d.report()
+	}
+	beforeEnd.Store(&hung)
+	defer beforeEnd.Store(nil)
 	err := withToken(d.c, func(t *token.Token, sel token.Selector) error {
 		loggedIn = true
 		d.ok("login", "the PIN opens token %s", printable(t.Info().Label))

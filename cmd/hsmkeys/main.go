@@ -23,6 +23,10 @@ func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
 	// session keys. Where the system refuses, nothing is lost but this.
 	_ = memcall.DisableCoreDumps()
+	if err := enoughFiles(); err != nil {
+		say(err)
+		return statusFailed
+	}
 	if err := ownStdout(); err != nil {
 		say(fmt.Errorf("keep what modules print out of stdout: %w", err))
 		return statusFailed

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,29 @@ import (
 // This file keeps what modules print apart from what this program prints. A module is in our
 // process and writes to descriptors 1 and 2 as it likes; so these are the modules', and the
 // program's own stdout is another one.
+
+// enoughFiles reports it when so few files may be open that modules do not load, stores do
+// not open, and the Go runtime may give up: none of them could say why.
+func enoughFiles() error {
+	const needed = 24
+	var open []int
+	defer func() {
+		for _, fd := range open {
+			_ = unix.Close(fd)
+		}
+	}()
+	for range needed {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // not through Go's poller, which wants some too
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			return fmt.Errorf("too few files may be open, raise ulimit -n: %w", err)
+		}
+		if err != nil {
+			return nil // there may be no /dev
+		}
+		open = append(open, fd)
+	}
+	return nil
+}
 
 // ownStdout moves the program's stdout to a descriptor that neither modules nor children
 // know. What modules print on theirs goes to stderr.

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,8 +38,9 @@ const (
 	searchWithin = 10 * time.Second
 	// trialGrace is for a process to start and to tell that its module was late.
 	trialGrace = 10 * time.Second
-	// trialMemory bounds the data of the process: what it needs itself is about a tenth.
-	trialMemory = 1 << 30
+	// trialMemory bounds the data of the process, beside the stacks of its threads. It needs
+	// some 70 MB itself.
+	trialMemory = 384 << 20
 	// trialAnswer bounds what it prints, in bytes.
 	trialAnswer = 16 << 20
 )
@@ -132,9 +134,7 @@ func runTrial(args []string) int {
 	if err != nil {
 		return statusUsage
 	}
-	if runtime.GOOS == "linux" { // elsewhere Go may not start within a limit, or none counts
-		_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: trialMemory, Max: trialMemory})
-	}
+	limitMemory()
 	go guard.Watch(within, endLate)
 	var t trial
 	if args[0] == tryAll {
@@ -153,11 +153,35 @@ func runTrial(args []string) int {
 	return 0
 }
 
+// limitMemory bounds the memory of a trial. What Go reserves and does not use counts under
+// RLIMIT_AS, so that is no measure; stacks of threads count in full.
+func limitMemory() {
+	if runtime.GOOS != "linux" { // elsewhere RLIMIT_DATA says nothing of mmap(2)
+		return
+	}
+	runtime.GOMAXPROCS(2) // or there are as many threads as processors
+	const threads = 16
+	stack := unix.Rlimit{}
+	if unix.Getrlimit(unix.RLIMIT_STACK, &stack) != nil || stack.Cur > 1<<30 {
+		stack.Cur = 8 << 20
+	}
+	limit := trialMemory + threads*stack.Cur
+	_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: limit, Max: limit})
+}
+
 // endLate ends the program: a call into a module cannot be taken back.
 func endLate(late guard.Late) {
-	say(&moduleError{late.Error(), "hsmkeys doctor looks at modules; --module-timeout lets them take longer"})
+	err := &moduleError{late.Error(), "hsmkeys doctor looks at modules; --module-timeout lets them take longer"}
+	if f := beforeEnd.Load(); f != nil {
+		(*f)(err)
+	}
+	say(err)
 	os.Exit(statusToken)
 }
+
+// beforeEnd is called with what ended the program, where a command has something to tell
+// that it has found out until then.
+var beforeEnd atomic.Pointer[func(error)]
 
 var watching sync.Once
 
