@@ -91,7 +91,7 @@ func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
 		if slot != nil && info.Slot == *slot && info.Initialized {
 			return refuse(ErrExists, fmt.Sprintf("the token in slot %d is %q; it is not initialised a second time", info.Slot, info.Label))
 		}
-		if !info.Initialized && blank == nil && (slot == nil || info.Slot == *slot) {
+		if !info.Initialized && info.Problem == "" && blank == nil && (slot == nil || info.Slot == *slot) {
 			blank = &all[i]
 		}
 	}

@@ -383,7 +383,11 @@ func (p *KeyPair) destroyCertificates(ctx context.Context) error {
 	})
 }
 
-// findObjects gives the handles of all objects that match.
+// maxObjects is how many objects that match are taken. A module can find objects without
+// end.
+const maxObjects = 1 << 16
+
+// findObjects returns the handles of all objects that match.
 func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	var all []pkcs11.ObjectHandle
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
@@ -395,7 +399,11 @@ func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) (
 			if err != nil || len(some) == 0 {
 				return also(err, t.ctx.FindObjectsFinal(s))
 			}
-			all = append(all, some...)
+			if all = append(all, some...); len(all) > maxObjects {
+				err := &Error{Op: "find objects", Token: t.info.Module, Kind: ErrModule,
+					Err: fmt.Errorf("C_FindObjects returned more than %d of them", maxObjects)}
+				return also(err, t.ctx.FindObjectsFinal(s))
+			}
 		}
 	})
 	return all, t.fail("find objects", nil, err)

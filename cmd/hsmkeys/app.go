@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -32,6 +33,10 @@ func newApp() *cli.App {
 			if n := c.Int("sessions"); c.IsSet("sessions") && (n < 1 || n > token.MaxSessions) {
 				return usage("--sessions is a number from 1 to %d", token.MaxSessions)
 			}
+			if moduleTimeout(c) < time.Second {
+				return usage("--module-timeout is a second at least, such as 90s or 5m")
+			}
+			watchModules(moduleTimeout(c))
 			return nil
 		},
 		Action: func(c *cli.Context) error {
@@ -87,6 +92,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "signing-key", Usage: "the pair that signs, where the key exchange pair must not: a label, or an RFC 7512 `URI` with object or id", EnvVars: []string{"HSMKEYS_SIGNING_KEY"}}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
+		altsrc.NewDurationFlag(&cli.DurationFlag{Name: "module-timeout", Value: time.Minute, Usage: "give up a module that does not return from a call within this `TIME`", EnvVars: []string{"HSMKEYS_MODULE_TIMEOUT"}, DefaultText: "1m"}),
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},
 	}

@@ -43,7 +43,7 @@ func status(err error) int {
 		return statusUsage
 	case errors.Is(err, blob.ErrNotFound):
 		return statusNotFound
-	case errors.As(err, new(*token.Error)), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
+	case errors.As(err, new(*token.Error)), errors.Is(err, token.ErrModule), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
 		return statusToken
 	default:
 		return statusFailed
@@ -55,6 +55,9 @@ func report(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		return statusFailed
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		endOnBrokenPipe()
 	}
 	if errors.Is(err, errReported) {
 		return status(err)

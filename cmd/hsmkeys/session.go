@@ -60,15 +60,15 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		if err != nil {
 			return err
 		}
-		info, err := token.Find(c.Context, known, sel)
+		info, err := token.Find(c.Context, known, sel, search(c))
 		if err != nil {
 			return err
 		}
 		module = info.Module
 	}
 	cache := xdg("XDG_CACHE_HOME", ".cache")
-	if c.Command.Name == "doctor" {
-		cache = "" // which tries everything itself
+	if c.Command.Name == "doctor" || c.Command.Name == "show" {
+		cache = "" // they tell what is so, and what is in a file may be anybody's
 	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",

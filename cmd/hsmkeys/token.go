@@ -37,7 +37,7 @@ func tokenListCommand() *cli.Command {
 			clear(sel.PINValue)
 			var all []token.Info
 			if module != "" {
-				all, err = token.List(module)
+				all, err = listed(c)(c.Context, module)
 			} else {
 				all, err = listEverywhere(c)
 			}
@@ -53,7 +53,10 @@ func tokenListCommand() *cli.Command {
 			}
 			for _, t := range all {
 				label := printable(t.Label)
-				if !t.Initialized {
+				switch {
+				case t.Problem != "":
+					label = "(unusable)"
+				case !t.Initialized:
 					label = "(blank)"
 				}
 				row := []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)}
@@ -63,6 +66,9 @@ func tokenListCommand() *cli.Command {
 				rows = append(rows, row)
 			}
 			for _, t := range all {
+				if t.Problem != "" {
+					warn(fmt.Errorf("the token in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem))
+				}
 				if t.Tried.Leaks {
 					warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
 				}
@@ -79,7 +85,7 @@ func listEverywhere(c *cli.Context) ([]token.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, failed := token.ListAll(c.Context, known)
+	all, failed := token.ListAll(c.Context, known, listed(c))
 	if err := c.Context.Err(); err != nil {
 		return nil, err
 	}
