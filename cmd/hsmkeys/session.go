@@ -123,6 +123,9 @@ func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPa
 	if unnamed && errors.Is(err, token.ErrNoPair) {
 		pair, err = t.KeyPair(c.Context, token.PairName{})
 	}
+	if err == nil {
+		err = pair.RefuseLegacy()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +136,9 @@ func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPa
 func signWith(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
 	signing, err := pairNamed(c, t, "signing-key")
 	if err != nil || signing == nil {
+		return err
+	}
+	if err := signing.RefuseLegacy(); err != nil {
 		return err
 	}
 	return pair.SignWith(signing)
