@@ -50,6 +50,9 @@ func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 // with [ErrExists] when the pair has one.
 func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
 	const op = "certify the key exchange pair"
+	if p.Legacy() {
+		return nil, p.refuseLegacy(op)
+	}
 	if have, err := p.Certificate(ctx); err != nil {
 		return nil, err
 	} else if have != nil {

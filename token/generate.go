@@ -214,9 +214,13 @@ func (p *KeyPair) prove(ctx context.Context, kind KeyType) error {
 	return nil
 }
 
+// keyTypeOf returns 0 for what none of them is.
 func keyTypeOf(key publicKey) KeyType {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
+		if legacyRSA(key.N) {
+			return 0 // with 256, 384 or 521 bits it would look like EC
+		}
 		return KeyType(key.N.BitLen())
 	case *ecdsa.PublicKey:
 		return KeyType(key.Curve.Params().BitSize)

@@ -23,6 +23,8 @@ type Info struct {
 	Can          Can    `json:"can"`
 	Tried        Tried  `json:"tried,omitzero"` // by [List]
 
+	Legacy []LegacyKey `json:"legacy,omitempty"` // by [List]
+
 	PINPad bool `json:"pin_pad"` // CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed there
 
 	// Problem says why the token cannot be used: what failed, with the CKR_ name. It is

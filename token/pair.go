@@ -101,6 +101,9 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 	if err == nil && len(found) == 0 && name.Label != "" {
 		found, err = t.findByPublicLabel(ctx, name, wanted)
 	}
+	if err == nil && len(found) > 1 && name.Label == "" && len(name.ID) == 0 {
+		found, err = t.dropLegacy(ctx, found)
+	}
 	switch {
 	case err != nil:
 		return nil, t.fail(op, nil, err)

@@ -240,6 +240,7 @@ func (d *doctor) tokens() []token.Info {
 		initialised = append(initialised, t)
 		d.flags(t, sel.Matches(t))
 		d.abilities(t, sel.Matches(t))
+		d.legacy(t)
 	}
 	if len(initialised) == 0 {
 		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", plural(len(all), "slot with a token", "slots with a token"))
@@ -302,5 +303,12 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		d.warn("abilities", "hsmkeys token list", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
 	default:
 		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Can), tried(t.Tried))
+	}
+}
+
+// legacy names the pairs that are too weak for anything new.
+func (d *doctor) legacy(t token.Info) {
+	for _, key := range t.Legacy {
+		d.ok("legacy", "token %s: %s", printable(t.Label), describeLegacy(key))
 	}
 }

@@ -141,6 +141,9 @@ func pairOn(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPair
 	if unnamed && errors.Is(err, token.ErrNoPair) {
 		pair, err = t.KeyPair(c.Context, token.PairName{})
 	}
+	if err == nil {
+		err = pair.RefuseLegacy()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +178,9 @@ func warnStrays(c *cli.Context, pair *token.KeyPair) error {
 func signWith(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
 	signing, err := pairNamed(c, t, "signing-key")
 	if err != nil || signing == nil {
+		return err
+	}
+	if err := signing.RefuseLegacy(); err != nil {
 		return err
 	}
 	return pair.SignWith(signing)

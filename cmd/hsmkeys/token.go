@@ -73,9 +73,20 @@ func tokenListCommand() *cli.Command {
 					warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
 				}
 			}
+			for _, t := range all {
+				for _, key := range t.Legacy {
+					note("token %s: %s", printable(t.Label), describeLegacy(key))
+				}
+			}
 			return table(rows)
 		},
 	}
+}
+
+// describeLegacy describes a key as its public half has it, which needs no PIN to be read
+// or written.
+func describeLegacy(key token.LegacyKey) string {
+	return fmt.Sprintf("the pair %s is legacy, RSA with %d bits: it opens SIMPLEBLOBs (hsmkeys import --pair) and does nothing else", printable(key.Label), key.Bits)
 }
 
 // listEverywhere lists the tokens of every module that p11-kit knows, with a warning
