@@ -38,7 +38,7 @@ func (d *doctor) modules() (paths []string, usable bool) {
 	if path != "" {
 		return []string{path}, d.module(d.fail, path)
 	}
-	known, err := modules()
+	known, err := modules(d.c)
 	if err != nil {
 		d.failure("module", findModules, err)
 		return nil, false
@@ -189,7 +189,7 @@ func (d *doctor) tokens() []token.Info {
 	var all []token.Info
 	if module != "" {
 		all, err = token.List(module)
-	} else if known, e := modules(); e != nil {
+	} else if known, e := modules(d.c); e != nil {
 		err = e
 	} else {
 		all, _ = token.ListAll(d.c.Context, known) // of those that fail the check of the modules tells
