@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -43,6 +44,12 @@ func runPlugin(ctx context.Context, args []string) int {
 	err = flags.Parse(args)
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
 		return report(ctx, usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
+	}
+	// What relative path is left, in a command or a module's own configuration, leads to
+	// nothing of others' there; see absolute.
+	underAge = true
+	if err := os.Chdir("/"); err != nil {
+		return report(ctx, err)
 	}
 	client := &ageClient{Plugin: p}
 	askSecret, talk = client.ask, client.tell

@@ -133,6 +133,7 @@ func doctorCommand() *cli.Command {
 
 // examine makes all checks.
 func (d *doctor) examine() {
+	_ = bind(d.c) // a token that is not found fails the check of the login
 	modules, known := d.modules()
 	d.p11kit()
 	d.pcscd(modules)

@@ -39,7 +39,7 @@ func (d *doctor) modules() (paths []string, usable bool) {
 	if path != "" {
 		return []string{path}, d.module(d.fail, path)
 	}
-	known, err := modules()
+	known, err := modules(d.c)
 	if err != nil {
 		d.failure("module", findModules, err)
 		return nil, false
@@ -220,7 +220,7 @@ func (d *doctor) tokens() []token.Info {
 	var all []token.Info
 	if module != "" {
 		all, err = d.try(d.c.Context, module)
-	} else if known, e := modules(); e != nil {
+	} else if known, e := modules(d.c); e != nil {
 		err = e
 	} else {
 		all, _ = token.ListAll(d.c.Context, known, d.try) // of those that fail the check of the modules tells

@@ -20,11 +20,11 @@ func (d *doctor) pinSource() {
 		return // the check of the token has said so
 	}
 	defer clear(sel.PINValue)
-	if sel.PINValue != nil && d.c.String("pin-source") == "" {
+	source, value := userPINSource(d.c, sel)
+	if value != nil {
 		d.warn("pin-source", "hsmkeys --pin-source prompt doctor", "%v", errPINValue)
 		return
 	}
-	source := pinSource(d.c.String("pin-source"), sel)
 	kind, name, _ := strings.Cut(source, ":")
 	switch kind {
 	case "", "prompt":

@@ -40,6 +40,9 @@ func initCommand() *cli.Command {
 			if c.Bool("pair-only") {
 				return makePair(c, kind)
 			}
+			if err := bind(c); err != nil {
+				return err // before the store is known
+			}
 			path, err := namedStore(c)
 			if err != nil {
 				return err

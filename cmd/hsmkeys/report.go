@@ -26,11 +26,21 @@ const (
 )
 
 // usageError is a command line that cannot be carried out.
-type usageError struct{ text string }
+type usageError struct{ err error }
 
-func (e *usageError) Error() string { return e.text }
+func (e *usageError) Error() string { return e.err.Error() }
 
-func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func (e *usageError) Unwrap() error { return errors.Unwrap(e.err) }
+
+// usage makes a usageError; %w stands for its cause.
+func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// secretError is for a PIN or a password that could not be had, for whatever reason.
+type secretError struct{ err error }
+
+func (e *secretError) Error() string { return e.err.Error() }
+
+func (e *secretError) Unwrap() error { return e.err }
 
 // status is the exit status for an error. Integrity goes first: whatever else is
 // wrong, this is what a script must not overlook.
@@ -38,6 +48,8 @@ func status(err error) int {
 	switch {
 	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, token.ErrPlanted), errors.Is(err, token.ErrWrapped):
 		return statusIntegrity
+	case errors.As(err, new(*secretError)): // also where the command line could have named a source
+		return statusToken
 	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI),
 		errors.As(err, new(cli.ExitCoder)): // of the cli package's own: help for a command that is not there
 		return statusUsage

@@ -36,9 +36,11 @@ func selector(c *cli.Context) (token.Selector, string, error) {
 	return sel, module, err
 }
 
-// modules are those that p11-kit knows, for who has named none.
-func modules() ([]token.ModuleConfig, error) {
+// modules are those that the configuration file's sections name and p11-kit knows, where no
+// module is named.
+func modules(c *cli.Context) ([]token.ModuleConfig, error) {
 	known, err := token.Modules()
+	known = append(settingsOf(c).modules(), known...)
 	if err == nil && len(known) == 0 {
 		err = usage("no PKCS #11 module named, and p11-kit knows none; use --module, HSMKEYS_MODULE or a URI's module-path")
 	}
@@ -47,6 +49,9 @@ func modules() ([]token.ModuleConfig, error) {
 
 // withToken logs in, runs f and closes the token.
 func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error {
+	if err := bind(c); err != nil {
+		return err
+	}
 	sel, module, err := selector(c)
 	if err != nil {
 		return err
@@ -56,7 +61,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		warn(errPINValue)
 	}
 	if module == "" {
-		known, err := modules()
+		known, err := modules(c)
 		if err != nil {
 			return err
 		}
@@ -76,7 +81,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)
-			return readUserPIN(ctx, c.String("pin-source"), sel, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
+			return readUserPIN(ctx, c, sel, info, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
 		},
 	})
 	if err != nil {
@@ -95,10 +100,10 @@ func warnPIN(info token.Info) {
 	}
 }
 
-// unattended says whether the PIN comes from where no person is asked.
+// unattended reports whether the PIN comes from where no person is asked.
 func unattended(c *cli.Context, sel token.Selector) bool {
-	source := c.String("pin-source")
-	return source != "" && source != "prompt" || source == "" && (sel.PINSource != "" || sel.PINValue != nil)
+	source, value := userPINSource(c, sel)
+	return value != nil || source != "" && source != "prompt"
 }
 
 // withPair is withToken for commands that work with the key exchange pair.
@@ -213,6 +218,9 @@ func pairNamed(c *cli.Context, t *token.Token, option string) (*token.KeyPair, e
 func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Dir) error) error {
 	if _, _, err := selector(c); err != nil {
 		return err // before the disk is touched
+	}
+	if err := bind(c); err != nil {
+		return err // before the store is known
 	}
 	store, err := openStore(c)
 	if err != nil {

@@ -92,7 +92,7 @@ func describeLegacy(key token.LegacyKey) string {
 // listEverywhere lists the tokens of every module that p11-kit knows, with a warning
 // for each module that fails.
 func listEverywhere(c *cli.Context) ([]token.Info, error) {
-	known, err := modules()
+	known, err := modules(c)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +169,10 @@ func tokenInitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			made := token.Info{Label: label, Initialized: true} // whose section counts
+			if err := settingsOf(c).bindTo(c, token.Selector{Label: label}); err != nil {
+				return err
+			}
 			sel, module, err := selector(c)
 			if err != nil {
 				return err
@@ -180,11 +184,14 @@ func tokenInitCommand() *cli.Command {
 			if sel.PINValue != nil {
 				warn(errPINValue)
 			}
-			so, err := readPIN(c.Context, c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
+			if err := settingsOf(c).checkSource(c.String("so-pin-source"), made); err != nil {
+				return err
+			}
+			so, err := readSecret(c.Context, "so-pin-source", c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
 			if err != nil {
 				return err
 			}
-			user, err := readUserPIN(c.Context, c.String("pin-source"), sel, "New PIN of the user", askNewSecret)
+			user, err := readUserPIN(c.Context, c, sel, made, "New PIN of the user", askNewSecret)
 			if err != nil {
 				clear(so)
 				return err
