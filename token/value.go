@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha1"
 	"errors"
 	"strconv"
@@ -22,13 +23,15 @@ func CheckValue(spec Spec, value []byte) ([]byte, error) {
 		sum := sha1.Sum(value)
 		return sum[:checkValueSize], nil
 	}
-	block, err := aes.NewCipher(value)
+	block := make([]byte, aes.BlockSize)
+	err := withAES(value, func(aes cipher.Block) error {
+		aes.Encrypt(block, block)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, aes.BlockSize)
-	block.Encrypt(zeros, zeros)
-	return zeros[:checkValueSize], nil
+	return block[:checkValueSize], nil
 }
 
 // Use takes a session key's value into use: as a session object where the token holds

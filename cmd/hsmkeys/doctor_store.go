@@ -29,7 +29,7 @@ func (d *doctor) store() *blob.Dir {
 	if err := store.TryWrite(d.c.Context); err != nil {
 		d.failure("store", "ls -ld "+shellQuote(path), fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
 	} else {
-		d.ok("store", "%s: a file was written, synced, linked and removed", printable(path))
+		d.ok("store", "%s: a file was written, synced, put in its place and removed", printable(path))
 	}
 	look, err := store.Checkup(d.c.Context)
 	if err != nil {

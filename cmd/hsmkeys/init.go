@@ -55,6 +55,9 @@ func initCommand() *cli.Command {
 			if err := refuseKeyring(c, store); err != nil {
 				return err
 			}
+			if err := store.TryWrite(c.Context); err != nil { // and whether it takes what is to be founded
+				return err
+			}
 			return withToken(c, func(t *token.Token, sel token.Selector) error {
 				pair, err := pairFor(c, t, sel, kind)
 				if err != nil {

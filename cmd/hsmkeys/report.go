@@ -120,6 +120,8 @@ func hintFor(err error) string {
 		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
 	case errors.Is(err, blob.ErrOccupied):
 		return "hsmkeys has not made it: look at it, and take it away"
+	case errors.Is(err, blob.ErrNotExclusive):
+		return "keep the store on another file system, such as ext4, XFS, Btrfs or NFS; copies of it may lie anywhere"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the disk is full; what was stored before is not touched"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
