@@ -50,6 +50,9 @@ func encryptCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				for _, ref := range refs {
+					warnFormer(c, k, ref)
+				}
 				if err := copyAll(c.Context, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished
 				}

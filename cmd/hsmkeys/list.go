@@ -55,7 +55,11 @@ func holdersOf(e hsmkeys.Entry) string {
 	}
 	var holders []string
 	for _, h := range e.Holders {
-		holders = append(holders, printable(h.Label))
+		label := printable(h.Label)
+		if h.Former {
+			label += " (former)"
+		}
+		holders = append(holders, label)
 	}
 	return strings.Join(holders, ", ")
 }

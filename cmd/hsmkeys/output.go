@@ -78,6 +78,12 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		}
 		rows = append(rows, []string{title, fmt.Sprintf("%s (%s), %s, key %s", printable(h.Label), h.Role, h.Wrapping, h.SubjectKeyID)})
 	}
+	for _, h := range e.Earlier {
+		rows = append(rows, []string{"former holder", fmt.Sprintf("%s (%s), of an earlier revision, which holds the same key, key %s", printable(h.Label), h.Role, h.SubjectKeyID)})
+	}
+	if len(e.Former()) > 0 {
+		rows = append(rows, []string{"", "hsmkeys rotate " + e.Name + " makes a version that no former member can open"})
+	}
 	for _, h := range e.Unable {
 		rows = append(rows, []string{"not for", fmt.Sprintf("%s (%s): a key that is so short cannot be wrapped to its EC pair", printable(h.Label), h.Role)})
 	}
