@@ -30,8 +30,11 @@ func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Sig
 	switch {
 	case !ok || !kind.valid():
 		return nil, t.fail(op, ErrUnsupported, errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521"))
-	case label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished):
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	case strings.HasSuffix(label, unfinished):
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+	}
+	if err := ValidLabel(label); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	if err := t.refuseExisting(ctx, op, label); err != nil {
 		return nil, err

@@ -22,6 +22,9 @@ func importPairCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := validLabel(c); err != nil {
+				return err
+			}
 			data, err := readKeyFile(path)
 			if err != nil {
 				return err

@@ -37,6 +37,11 @@ func initCommand() *cli.Command {
 					return err
 				}
 			}
+			if !c.Bool("adopt") { // or else the label is somebody else's choice
+				if err := validLabel(c); err != nil {
+					return err
+				}
+			}
 			if c.Bool("pair-only") {
 				return makePair(c, kind)
 			}

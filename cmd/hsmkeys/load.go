@@ -22,6 +22,9 @@ func loadCommand() *cli.Command {
 			if label == "" {
 				return usage("load needs --label LABEL")
 			}
+			if err := validLabel(c); err != nil {
+				return err
+			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				e, err := k.Load(c.Context, ref, label)
 				if err != nil {

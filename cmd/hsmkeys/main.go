@@ -34,6 +34,9 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		os.Exit(statusFailed)
 	})
+	if err := refuseClosed(); err != nil {
+		return report(ctx, err)
+	}
 	tuneGC()
 	unsetEmpty()
 	if isPlugin(os.Args) {

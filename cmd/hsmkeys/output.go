@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +14,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 )
-
-// printJSON prints one document.
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
 
 // printLine prints a line for people. That stdout cannot be written is a failure,
 // on a pipe or a full disk as well.
