@@ -122,6 +122,8 @@ func TestPINAtAPrompt(t *testing.T) {
 		{"the PIN", []string{"list"}, []exchange{{"PIN of token office", testPIN + "\n"}}, 0, "payroll"},
 		{"a wrong PIN is asked for once", []string{"list"}, []exchange{{"PIN of token office", "000000\n"}}, statusToken, "CKR_PIN_INCORRECT"},
 		{"nothing is typed", []string{"list"}, []exchange{{"PIN of token office", "\n"}}, statusFailed, "nothing was typed"},
+		{"^D", []string{"list"}, []exchange{{"PIN of token office", "\x04"}}, statusFailed, "nothing was typed: the input ended (^D)"},
+		{"^D in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x04\x04"}}, statusFailed, "the input ended (^D)"},
 		{"^C", []string{"list"}, []exchange{{"PIN of token office", "\x03"}}, statusFailed, "hsmkeys: interrupted"},
 		{"^C in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x03"}}, statusFailed, "hsmkeys: interrupted"},
 		{"a new token", []string{"token", "init", "second", "--so-pin-source", "prompt"}, []exchange{
