@@ -99,10 +99,10 @@ func noteAlone(k *hsmkeys.Keyring) {
 
 func rotateCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "NAME",
-		Description: "A key from a password gets a new salt; with --new-password a new password too. With --former\n" +
-			"every key is rotated, or the named ones, whose newest version was ever wrapped to somebody who is\n" +
-			"no longer a member; it can be interrupted and started again.",
+		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "[NAME…]",
+		Description: "Takes one NAME. A key from a password gets a new salt; with --new-password a new password too.\n" +
+			"With --former it rotates each key, of all or of the named ones, whose newest version was ever\n" +
+			"wrapped to a former member; it can be interrupted and started again.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"},
 			&cli.BoolFlag{Name: "former", Usage: "rotate each key that a former member can open; NAME may be left out, or several"},

@@ -55,6 +55,7 @@ var examples = map[string][]example{
 	"rotate": {
 		{"From now on encrypt uses a new key; what is encrypted stays readable", "hsmkeys rotate payroll"},
 		{"A key from a password gets a new one", "hsmkeys rotate archive --new-password"},
+		{"Every key that a former member can open", "hsmkeys rotate --former"},
 	},
 	"list": {
 		{"What is there, verified", "hsmkeys list"},
@@ -109,7 +110,7 @@ var examples = map[string][]example{
 		{"Who could recover the keys?", "hsmkeys authority list"},
 	},
 	"authority remove": {
-		{"No new key is for it", "hsmkeys authority remove vault"},
+		{"No new key is for it; those that there are get versions that it cannot open", "hsmkeys authority remove vault --rotate"},
 	},
 	"owner": {
 		{"Who opens the keys, and signs?", "hsmkeys owner list"},
@@ -122,7 +123,7 @@ var examples = map[string][]example{
 		{"Without a token", "hsmkeys owner list --certificate owner.pem"},
 	},
 	"owner remove": {
-		{"No new key is for it, and nothing that it signs from now on is believed", "hsmkeys owner remove second"},
+		{"Nothing that it signs from now on is believed; keys that it could open get new versions", "hsmkeys owner remove second --rotate"},
 	},
 	"rewrap": {
 		{"All keys, to today's members", "hsmkeys rewrap"},
@@ -134,6 +135,7 @@ var examples = map[string][]example{
 	},
 	"recover": {
 		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},
+		{"In a script, which has compared the fingerprints", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes"},
 	},
 	"age": {
 		{"A file to the key exchange pair, by age itself", "hsmkeys age recipient --pair"},
