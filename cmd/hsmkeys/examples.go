@@ -59,6 +59,7 @@ var examples = map[string][]example{
 	},
 	"list": {
 		{"What is there, verified", "hsmkeys list"},
+		{"Every version of the keys of a group", "hsmkeys list site-b/ --all-versions"},
 		{"Without a token", "hsmkeys list --certificate owner.pem"},
 	},
 	"show": {
@@ -82,11 +83,19 @@ var examples = map[string][]example{
 		{"A file; it names its key", "hsmkeys decrypt -o march.ods march.age"},
 		{"A pipe", "hsmkeys decrypt archive.tar.age | tar x"},
 	},
+	"file": {
+		{"Which key does a file need?", "hsmkeys file info march.age"},
+	},
+	"file info": {
+		{"Which key does a file need?", "hsmkeys file info march.age"},
+		{"And who holds it, as the store has it?", "hsmkeys file info march.age --certificate owner.pem"},
+	},
 	"load": {
 		{"As a token object for another PKCS #11 application", "hsmkeys load site-b/audit --label audit-mac"},
 	},
 	"reveal": {
 		{"A key for a LUKS volume", "hsmkeys reveal volumes/home | cryptsetup open --key-file - /dev/sdb1 home"},
+		{"In a file for nobody else to read, as openssl wants it", "hsmkeys reveal payroll --hex -o payroll.hex"},
 	},
 	"export": {
 		{"The key blob, for tools that read CMS", "hsmkeys export payroll --cms -o payroll.cms"},
