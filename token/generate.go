@@ -75,8 +75,11 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 	if err := t.mustGenerate(kind); err != nil {
 		return nil, t.fail(op, ErrUnsupported, err)
 	}
-	if label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished) {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	if strings.HasSuffix(label, unfinished) {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+	}
+	if err := ValidLabel(label); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	select {
 	case generating <- struct{}{}:

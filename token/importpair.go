@@ -56,8 +56,11 @@ type importing struct {
 // that fails.
 func (t *Token) importChecked(ctx context.Context, label string, private crypto.Signer, as importing) (*KeyPair, error) {
 	op := importOp(label)
-	if label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished) {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	if strings.HasSuffix(label, unfinished) {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+	}
+	if err := ValidLabel(label); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	if err := t.refuseExisting(ctx, op, label); err != nil {
 		return nil, err

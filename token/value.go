@@ -101,8 +101,11 @@ const opLoad = "load the session key"
 
 // free refuses the label and the id of a secret key that is on the token.
 func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
-	if label == "" || len(id) == 0 {
-		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	if len(id) == 0 {
+		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs an id to be found by"))
+	}
+	if err := ValidLabel(label); err != nil {
+		return p.token.fail(opLoad, ErrUnsupported, err)
 	}
 	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
 		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))

@@ -123,6 +123,7 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 					return err
 				}
 				defer key.Close()
+				warnFormer(c, k, hsmkeys.Ref{Name: r.to.Name})
 				stanzas, err = key.Recipient(r.ctx).Wrap(fileKey)
 				return err
 			})

@@ -30,6 +30,9 @@ func importPairCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := validLabel(c); err != nil {
+				return err
+			}
 			data, err := readKeyFile(path)
 			if err != nil {
 				return err

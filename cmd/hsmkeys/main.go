@@ -45,6 +45,9 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		os.Exit(statusFailed)
 	})
+	if err := refuseClosed(); err != nil {
+		return report(ctx, err)
+	}
 	tuneGC()
 	unsetEmpty()
 	if len(os.Args) > 1 && os.Args[1] == trialWord {

@@ -22,15 +22,22 @@ func rewrapCommand() *cli.Command {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				refs, err := k.Versions(c.Context, c.Args().Slice()...)
-				if err != nil {
-					return err
+				t, err := rewrap(c, k, c.Args().Slice()...)
+				if t.Done > 0 && len(k.FormerMembers()) > 0 {
+					note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
 				}
-				t, err := runMany(k.Rewrap(c.Context, refs), len(refs), "rewrap")
 				return errors.Join(t.print(c, "rewrapped", "up to date"), err)
 			})
 		},
 	}
+}
+
+func rewrap(c *cli.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
+	refs, err := k.Versions(c.Context, names...)
+	if err != nil {
+		return tally{Failed: []failure{}}, err
+	}
+	return runMany(k.Rewrap(c.Context, refs), len(refs), "rewrap")
 }
 
 // validNames looks at the arguments of commands that take keys by name.

@@ -379,3 +379,12 @@ func noArgument(c *cli.Context) error {
 	}
 	return nil
 }
+
+// validLabel looks at --label, of an object that is to be made on the token, before
+// anything else is done.
+func validLabel(c *cli.Context) error {
+	if label := c.String("label"); label != "" && token.ValidLabel(label) != nil {
+		return usage("--label %q: %v", label, token.ValidLabel(label))
+	}
+	return nil
+}
