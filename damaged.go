@@ -97,7 +97,7 @@ func (k *Keyring) Opens(ctx context.Context, ref Ref) error {
 	if err != nil {
 		return err
 	}
-	if _, held := b.Recipient(k.self); !held || k.token == nil {
+	if _, held := k.recipient(b, string(k.self)); !held || k.token == nil {
 		return nil
 	}
 	opens, err := k.opens(ctx, b)

@@ -134,7 +134,7 @@ func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(token.Wra
 
 // ours gives what in a blob is wrapped to the token's pair.
 func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
-	if r, ok := b.Recipient(k.self); ok {
+	if r, ok := k.recipient(b, string(k.self)); ok {
 		return wrappedTo(r, b.Descriptor()), nil
 	}
 	return token.Wrapped{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),

@@ -1,0 +1,271 @@
+package softhsm
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// A Fault is one thing that a faulty module does wrong: the Call-th time that
+// Function is called, it takes Action.
+//
+// Only the calls in which the action has something to do are counted. C_WrapKey, for
+// instance, is usually called twice, first for the length alone: the first [Flip] of
+// C_WrapKey spoils the second of these calls.
+type Fault struct {
+	Function string // such as "C_WrapKey"; "*" for every function, "load" for the loading of the library
+	Call     int    // which call, from 1; 0 for every one
+	Action   Action
+	// Arg is the result to return for Fail and FailAfter (CKR_...), the type of the
+	// attribute (CKA_..., or AnyAttribute) for actions on templates and attributes, the
+	// exit status for Exit, and the number for Huge and Hog, 0 for 2³⁰.
+	Arg uint
+}
+
+// AnyAttribute as the Arg of a [Fault] stands for every attribute.
+const AnyAttribute = ^uint(0)
+
+// An Action is a way to do something wrong.
+type Action string
+
+// Actions in place of the call, for every function.
+const (
+	Fail  Action = "fail"  // return Arg without calling SoftHSM
+	Skip  Action = "skip"  // return CKR_OK without calling SoftHSM
+	Hang  Action = "hang"  // never return
+	Crash Action = "crash" // access invalid memory: SIGSEGV
+	Abort Action = "abort" // SIGABRT
+	Exit  Action = "exit"  // call exit(3)
+)
+
+// Actions around the call, for every function.
+const (
+	FailAfter Action = "fail-after" // have SoftHSM do it, and return Arg all the same
+	Print     Action = "print"      // print [Printed] on standard output
+	Hog       Action = "hog"        // take memory, and keep it
+)
+
+// Actions on what a function returned: bytes, structures, lists and handles, and the
+// attributes that C_GetAttributeValue returns.
+const (
+	Flip     Action = "flip"     // flip one bit; in a template, of an attribute before the call
+	Zeros    Action = "zeros"    // overwrite with zeros
+	Ones     Action = "ones"     // overwrite with bytes of 0xff
+	Repeat   Action = "repeat"   // return what the function returned before
+	Shorten  Action = "shorten"  // return one byte, or one of a list, less
+	Lengthen Action = "lengthen" // say that there is one more
+	Empty    Action = "empty"    // say that there is none
+	Huge     Action = "huge"     // say that there are very many, or that it is very long
+	Missing  Action = "missing"  // say that there is no such attribute
+	Endless  Action = "endless"  // let C_FindObjects always find more
+	Double   Action = "double"   // let C_FindObjects find an object twice
+	Invalid  Action = "invalid"  // return a handle that is none
+)
+
+// Actions on keys and on the templates that they are made with.
+const (
+	Drop     Action = "drop"      // leave an attribute out of the template
+	Foreign  Action = "foreign"   // return another secret key of the same kind and size
+	ShortKey Action = "short-key" // return another secret key, which is shorter
+)
+
+// Printed is the line that [Print] prints.
+const Printed = "faulty module: this is not for stdout\n"
+
+// A Call is one call of a function of a faulty module.
+type Call struct {
+	Function string
+	Result   uint   // CKR_...
+	Fault    Action // what was done wrong; "" for nothing
+	// Attributes has the types of the attributes in the templates.
+	Attributes []uint
+}
+
+// FaultyModule returns the path of a PKCS #11 module for e that forwards every call to
+// SoftHSM, except for what [Env.SetFaults] asks of it. It compiles the module when it
+// is first called, with the C compiler that the variable CC names, or else cc.
+//
+// The module takes its orders from beside the file that SOFTHSM2_CONF names: it serves
+// the environment of the process that loads it, and that of a child process with
+// [Env.Environ]. Its state is SoftHSM's: a process that loads both works with one.
+func (e *Env) FaultyModule() (string, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	if e.closed {
+		return "", fmt.Errorf("softhsm: faulty module: environment is closed: %w", os.ErrClosed)
+	}
+	path := filepath.Join(e.dir, "faulty-softhsm.so")
+	if isFile(path) {
+		return path, nil
+	}
+	library, err := compileFaulty()
+	if err == nil {
+		err = os.WriteFile(path, library, 0o700)
+	}
+	if err != nil {
+		return "", fmt.Errorf("softhsm: faulty module: %w", err)
+	}
+	return path, nil
+}
+
+//go:embed fault/module.c
+var faultySource []byte
+
+//go:embed fault/functions.h
+var faultyFunctions []byte
+
+// compileFaulty compiles the module once in a process and keeps it in memory, so that
+// nothing outlives the process and environments do not wait for a compiler.
+var compileFaulty = sync.OnceValues(func() (library []byte, err error) {
+	module, err := FindModule()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "softhsm-fault-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for name, data := range map[string][]byte{"module.c": faultySource, "functions.h": faultyFunctions} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "cc"
+	}
+	cmd := exec.Command(cc, "-shared", "-fPIC", "-O1", "-DSOFTHSM="+strconv.Quote(module),
+		"-o", "faulty.so", "module.c", "-ldl", "-lpthread")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", cc, err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "faulty.so"))
+})
+
+// SetFaults has the faulty module of e, in whatever process, do these things wrong from
+// its next call on, and nothing else. Every process counts calls for itself, and
+// counts from now on. Without arguments the module is honest again.
+func (e *Env) SetFaults(faults ...Fault) error {
+	var lines bytes.Buffer
+	for _, f := range faults {
+		if f.Function == "" || f.Action == "" || f.Call < 0 {
+			return fmt.Errorf("softhsm: fault %+v: needs a function and an action", f)
+		}
+		fmt.Fprintf(&lines, "%s %d %s %#x\n", f.Function, f.Call, f.Action, f.Arg)
+	}
+	// By way of a new file: the module tells by the inode that it is another one, and
+	// never reads half of it.
+	path := filepath.Join(e.dir, "faults")
+	err := os.WriteFile(path+".new", lines.Bytes(), 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("softhsm: set faults: %w", err)
+	}
+	return nil
+}
+
+// RecordCalls has the faulty module of e record its calls, beginning with none.
+func (e *Env) RecordCalls() error {
+	if err := os.WriteFile(filepath.Join(e.dir, "calls"), nil, 0o600); err != nil {
+		return fmt.Errorf("softhsm: record calls: %w", err)
+	}
+	return nil
+}
+
+// Calls returns the calls of the faulty module since [Env.RecordCalls], of all
+// processes, in their order. The loading of the library is one, as "load".
+func (e *Env) Calls() ([]Call, error) {
+	data, err := os.ReadFile(filepath.Join(e.dir, "calls"))
+	if err != nil {
+		return nil, fmt.Errorf("softhsm: calls: %w", err)
+	}
+	var calls []Call
+	for line := range strings.Lines(string(data)) {
+		call, err := parseCall(line)
+		if err != nil {
+			return nil, fmt.Errorf("softhsm: calls: %q: %w", line, err)
+		}
+		calls = append(calls, call)
+	}
+	return calls, nil
+}
+
+func parseCall(line string) (Call, error) {
+	var c Call
+	fields := strings.Fields(line)
+	if len(fields) < 3 || len(fields) > 4 {
+		return c, io.ErrUnexpectedEOF
+	}
+	c.Function = fields[0]
+	result, err := strconv.ParseUint(fields[1], 0, 64)
+	if err != nil {
+		return c, err
+	}
+	c.Result = uint(result)
+	if fields[2] != "-" {
+		c.Fault = Action(fields[2])
+	}
+	if len(fields) < 4 {
+		return c, nil
+	}
+	for field := range strings.SplitSeq(fields[3], ",") {
+		attribute, err := strconv.ParseUint(field, 0, 64)
+		if err != nil {
+			return c, err
+		}
+		c.Attributes = append(c.Attributes, uint(attribute))
+	}
+	return c, nil
+}
+
+// Clone makes another environment with a copy of everything in e: its tokens, with
+// their serials and PINs, and its faulty module. What happens to the tokens of one does
+// not happen to those of the other. The caller must [Env.Close] it.
+func (e *Env) Clone() (*Env, error) {
+	c, err := New()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.copyFrom(e); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("softhsm: clone: %w", err)
+	}
+	return c, nil
+}
+
+func (e *Env) copyFrom(from *Env) error {
+	if err := os.CopyFS(e.TokenDir(), os.DirFS(from.TokenDir())); err != nil {
+		return err
+	}
+	// CopyFS keeps the permission bits, and adds those to read.
+	err := filepath.WalkDir(e.TokenDir(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return os.Chmod(path, 0o600)
+	})
+	if err != nil {
+		return err
+	}
+	library := filepath.Join(from.dir, "faulty-softhsm.so")
+	if !isFile(library) {
+		return nil
+	}
+	return os.Link(library, filepath.Join(e.dir, filepath.Base(library)))
+}
