@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -20,8 +21,13 @@ import (
 // each key. It is on by default, and called before the Keyring is used.
 func (k *Keyring) ReadBack(on bool) { k.settings.believes = !on }
 
-// ReadsBack reports whether what the token wraps to its own pair is read back.
-func (k *Keyring) ReadsBack() bool { return !k.settings.believes }
+// Unproven returns the holders of a key, just made, that this token cannot open it for:
+// only their own tokens can find out whether what was wrapped to them opens, see
+// [Keyring.Prove]. Without reading back this token's holder is one of them.
+func (k *Keyring) Unproven(e Entry) []Holder {
+	self := k.holder(k.self).SubjectKeyID
+	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return h.SubjectKeyID == self && !k.settings.believes })
+}
 
 // Warnings sets who is told of what is wrong and does not stop the work: a revision of a
 // key that does not open, in whose place the one before it is used. It is called before the
@@ -53,7 +59,7 @@ func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(token.Wra
 			errBefore = open(wrapped)
 		}
 		if errBefore == nil {
-			k.warn(doesNotOpen(b, fmt.Errorf("%w; revision %d, which holds the same key, is used", err, at.Descriptor().Revision)))
+			k.warn(doesNotOpen(b, fmt.Errorf("%w; revision %d, which holds the same key, is used (hsmkeys rewrap --damaged makes it anew)", err, at.Descriptor().Revision)))
 			return at, nil
 		}
 		if !errors.Is(errBefore, token.ErrWrapped) && !errors.Is(errBefore, blob.ErrNotFound) { // it is not about this key
@@ -89,25 +95,30 @@ func (k *Keyring) before(ctx context.Context, b *blob.Blob) (*blob.Blob, error) 
 	return source, nil
 }
 
-// Opens has the token open the newest revision of a key, and returns an error that is a
-// [blob.ErrIntegrity] if it does not. A key that the token does not hold, or that comes
-// from a password, is not tried.
-func (k *Keyring) Opens(ctx context.Context, ref Ref) error {
-	b, err := k.loadRef(ctx, ref)
-	if err != nil {
-		return err
-	}
-	if _, held := k.recipient(b, string(k.self)); !held || k.token == nil {
+// CheckOpens has the token open a key, as [Keyring.Open] does, and warns, or returns an
+// error that is a [blob.ErrIntegrity], where the newest revision does not hold. A key that
+// the token does not hold, or that comes from a password, is not tried, and what else keeps
+// the token from opening it is no verdict on the key.
+func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
+	if k.token == nil {
 		return nil
 	}
-	opens, err := k.opens(ctx, b)
-	if err == nil && !opens {
-		err = hint(fmt.Errorf("key %q: %w: %w", ref, errNewestDamaged, blob.ErrIntegrity), "hsmkeys rewrap --damaged makes it anew from the revision before it")
+	b, err := k.loadRef(ctx, ref)
+	if err != nil || isDerived(b) {
+		return err
 	}
-	return err
+	_, err = k.opening(ctx, b, func(wrapped token.Wrapped) error {
+		key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+		if err != nil {
+			return err
+		}
+		return key.Close()
+	})
+	if errors.Is(err, blob.ErrIntegrity) {
+		return err
+	}
+	return nil
 }
-
-var errNewestDamaged = errors.New("the newest revision does not open with this token")
 
 // opens reports whether the key in a blob opens, and is the one that was signed for. A key
 // from a password is not wrapped to anybody.

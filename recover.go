@@ -178,7 +178,7 @@ func (r *Recovery) one(ctx context.Context, ref Ref, opened proven) (Result, err
 		if err != nil {
 			return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
 		}
-		return Result{Entry: k.entry(next), Done: true}, nil
+		return k.made(next), nil
 	}
 }
 

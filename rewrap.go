@@ -58,8 +58,14 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, damaged bool) (Result, er
 		if err != nil {
 			return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
 		}
-		return Result{Entry: k.entry(next), Done: true}, nil
+		return k.made(next), nil
 	}
+}
+
+// made is the result of a blob that was made and stored.
+func (k *Keyring) made(b *blob.Blob) Result {
+	e := k.entry(b)
+	return Result{Entry: e, Done: true, Unproven: k.Unproven(e)}
 }
 
 // isToday says whether a blob is signed by an owner and wrapped to the members of

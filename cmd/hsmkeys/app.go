@@ -32,6 +32,9 @@ func newApp() *cli.App {
 			if n := c.Int("sessions"); c.IsSet("sessions") && (n < 1 || n > token.MaxSessions) {
 				return usage("--sessions is a number from 1 to %d", token.MaxSessions)
 			}
+			if how := c.String("read-back"); how != "all" && how != "none" {
+				return usage("--read-back is all or none, not %q", how)
+			}
 			return nil
 		},
 		Action: func(c *cli.Context) error {
@@ -87,6 +90,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "signing-key", Usage: "the pair that signs, where the key exchange pair must not: a label, or an RFC 7512 `URI` with object or id", EnvVars: []string{"HSMKEYS_SIGNING_KEY"}}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "read-back", Value: "all", Usage: "open again what the token has wrapped to its own pair, before it is stored: all or none", EnvVars: []string{"HSMKEYS_READ_BACK"}}),
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},
 	}
