@@ -23,6 +23,7 @@ type Entry struct {
 	Effective  int       `json:"effective_bits,omitempty"` // of a legacy RC2 key
 	Salt       string    `json:"salt,omitempty"`           // in hex: of a legacy RC2 or RC4 key, behind which it stands for the cipher; or of a key from a password
 	CheckValue string    `json:"check_value,omitempty"`    // CKA_CHECK_VALUE, in hex
+	Confirms   string    `json:"confirmation,omitempty"`   // what the key is recognized by, in hex
 	Created    time.Time `json:"created,omitzero"`         // the session key
 	Signed     time.Time `json:"signed,omitzero"`          // this revision
 	Signature  string    `json:"signature,omitempty"`
@@ -74,8 +75,8 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		Name: d.Name, Version: d.Version, Revision: d.Revision, KeyID: d.KeyID.String(),
 		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
 		Bits: 8 * b.KeySize(), Legacy: d.Legacy != nil, Imported: d.Imported,
-		CheckValue: hex.EncodeToString(d.CheckValue),
-		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
+		CheckValue: hex.EncodeToString(d.CheckValue), Confirms: hex.EncodeToString(d.Confirmation),
+		Created: d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
 		Signer: k.signedBy(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
 	}

@@ -157,11 +157,16 @@ func (k *Keyring) load(ctx context.Context, name string, at revision) (*blob.Blo
 }
 
 func (k *Keyring) verify(ctx context.Context, name string, at revision) (*blob.Blob, error) {
+	return k.read(ctx, name, at, k.check)
+}
+
+// read reads one blob and has it checked for its place.
+func (k *Keyring) read(ctx context.Context, name string, at revision, check func(context.Context, []byte, blob.Place) (*blob.Blob, error)) (*blob.Blob, error) {
 	der, err := k.store.Get(ctx, blob.KeyPath(name, at.version, at.revision))
 	if err != nil {
 		return nil, err
 	}
-	return k.check(ctx, der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
+	return check(ctx, der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
 }
 
 // loadRef loads the newest revision of a key.

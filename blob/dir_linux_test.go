@@ -243,7 +243,9 @@ func TestAWriteCutShortLeavesNothing(t *testing.T) {
 }
 
 func withoutLinks(d *Dir) {
-	d.link = func(from, to string) error { return &os.LinkError{Op: "linkat", Old: from, New: to, Err: syscall.EPERM} }
+	d.link = func(from, to string) error {
+		return &os.LinkError{Op: "linkat", Old: from, New: to, Err: syscall.EPERM}
+	}
 }
 
 // A file system without hard links renames, and does not replace.

@@ -53,8 +53,8 @@ func TestECPair(t *testing.T) {
 				if err != nil || len(check) != 3 {
 					t.Errorf("check value %x, %v", check, err)
 				}
-				if got, err := p.Rehearse(background, spec, wrapped); err != nil || !bytes.Equal(got, check) {
-					t.Errorf("rehearsed: %x, %v, want %x", got, err, check)
+				if err := p.Rehearse(background, spec, wrapped); err != nil {
+					t.Errorf("rehearsed: %v", err)
 				}
 				wrapped.Key[3] ^= 1
 				_, err = p.Unwrap(background, spec, wrapped)

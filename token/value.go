@@ -47,10 +47,17 @@ func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey,
 	}
 	if where == InToken {
 		key := &tokenKey{spec: spec}
-		err := p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		confirmation, err := p.token.confirmValue(ctx, spec, value)
+		if err != nil {
+			return nil, err
+		}
+		err = p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			p.token.objects.Store(true)
 			key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-			return p.token.checkProtected(s, handle, spec)
+			if err := p.token.checkProtected(s, handle, spec); err != nil {
+				return err
+			}
+			return p.token.mustConfirm(s, handle, spec, confirmation)
 		})
 		if err == nil {
 			return key, nil
@@ -121,8 +128,16 @@ func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
 
 // store makes a token object of a value.
 func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {
-	err := p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		return p.token.checkProtected(s, handle, spec)
+	confirmation, err := p.token.confirmValue(ctx, spec, value)
+	if err != nil {
+		return err
+	}
+	err = p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		err := p.token.checkProtected(s, handle, spec)
+		if err == nil && !spec.Use.IsLegacy() { // which may decrypt and nothing else
+			err = p.token.mustConfirm(s, handle, spec, confirmation)
+		}
+		return err
 	})
 	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
 		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}

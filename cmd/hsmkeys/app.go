@@ -32,6 +32,9 @@ func newApp() *cli.App {
 				return usage("--module-timeout is a second at least, such as 90s or 5m")
 			}
 			watchModules(moduleTimeout(c))
+			if how := c.String("read-back"); how != "all" && how != "none" {
+				return usage("--read-back is all or none, not %q", how)
+			}
 			return nil
 		},
 		Action: func(c *cli.Context) error {
@@ -88,6 +91,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
 		altsrc.NewDurationFlag(&cli.DurationFlag{Name: "module-timeout", Value: time.Minute, Usage: "give up a module that does not return from a call within this `TIME`", EnvVars: []string{"HSMKEYS_MODULE_TIMEOUT"}, DefaultText: "1m"}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "read-back", Value: "all", Usage: "open again what the token has wrapped to its own pair, before it is stored: all or none", EnvVars: []string{"HSMKEYS_READ_BACK"}}),
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},
 	}

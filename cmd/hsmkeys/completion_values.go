@@ -41,6 +41,8 @@ func (l *commandLine) value(ctx context.Context) answer {
 	switch path := strings.Join(l.path, " "); {
 	case choices[path+" --"+name] != nil:
 		return words(choices[path+" --"+name]...)
+	case name == "read-back":
+		return words("all", "none")
 	case name == "token":
 		return l.tokens(ctx)
 	case strings.HasSuffix(name, "-source"):

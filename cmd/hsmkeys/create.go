@@ -52,7 +52,7 @@ func createCommand() *cli.Command {
 					return err
 				}
 				noteAlone(k)
-				return printMade(c, e)
+				return printMade(c, k, e)
 			})
 		},
 	}
@@ -73,7 +73,7 @@ func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorit
 		return err
 	}
 	notePassword()
-	return printMade(c, e)
+	return printMade(c, k, e)
 }
 
 // notePassword says what it means that nothing is stored.
@@ -125,7 +125,7 @@ func rotateCommand() *cli.Command {
 				} else {
 					noteAlone(k)
 				}
-				return printMade(c, e)
+				return printMade(c, k, e)
 			})
 		},
 	}
@@ -171,9 +171,16 @@ func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, err
 	return k.RotatePassword(c.Context, name, password)
 }
 
-func printMade(c *cli.Context, e hsmkeys.Entry) error {
+func printMade(c *cli.Context, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
+	until := labels(k.Unproven(e))
 	if c.Bool("json") {
-		return printJSON(e)
+		return printJSON(made{e, until})
 	}
-	return printLine("%s created: %s, key id %s", versionOf(e), e.Algorithm, e.KeyID)
+	return printLine("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))
+}
+
+// made is a new key.
+type made struct {
+	hsmkeys.Entry
+	Until []string `json:"not_proven_until,omitempty"` // their tokens have opened it
 }

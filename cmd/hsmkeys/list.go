@@ -86,7 +86,7 @@ func showCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return printEntry(c, e)
+				return errors.Join(printEntry(c, e), k.CheckOpens(c.Context, ref))
 			})
 		},
 	}

@@ -68,7 +68,7 @@ func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
 		run                  func(*cli.Context, *hsmkeys.Keyring) (tally, error)
 	}{
 		{"rotate", "rotated", "not needed", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rotateFormer(c, k) }},
-		{"rewrap", "rewrapped", "up to date", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rewrap(c, k) }},
+		{"rewrap", "rewrapped", "up to date", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rewrap(c, k, k.Rewrap) }},
 	} {
 		if !c.Bool(step.name) {
 			continue

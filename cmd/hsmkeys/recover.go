@@ -24,6 +24,7 @@ func recoverCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "`CERTIFICATE` of the owner whose token was lost, from outside the storage; or the owner's label, when this token has joined the keyring"},
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
 			&cli.StringFlag{Name: "reason", Usage: "why, in a few `WORDS`; it is signed with every key"},
+			&cli.BoolFlag{Name: "damaged", Usage: "recover again what this recovery has made and the new owner has not proven to open (drill --prove)"},
 			voucherFlag(), memberLabelFlag(), signingFlag(), yesFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -54,6 +55,7 @@ func recoverCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				settle(c, k)
 				return recoverKeys(c, k, from, to)
 			})
 		},
@@ -114,7 +116,11 @@ func recoverKeys(c *cli.Context, k *hsmkeys.Keyring, from *x509.Certificate, to 
 			return err
 		}
 	}
-	t, err := runMany(r.Keys(c.Context, refs), len(refs), "recover")
+	recoverThem := r.Keys
+	if c.Bool("damaged") {
+		recoverThem = r.DamagedKeys
+	}
+	t, err := runMany(recoverThem(c.Context, refs), len(refs), "recover")
 	return errors.Join(t.print(c, "recovered", "done before"), err)
 }
 

@@ -247,8 +247,15 @@ func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blo
 		return nil, err
 	}
 	notePin(k)
-	k.Passwords(password(c))
+	settle(c, k)
 	return k, nil
+}
+
+// settle sets what the options have to say about the work with a keyring.
+func settle(c *cli.Context, k *hsmkeys.Keyring) {
+	k.Passwords(password(c))
+	k.Warnings(warn)
+	k.ReadBack(c.String("read-back") != "none")
 }
 
 // pins are on the token, or under $XDG_STATE_HOME where the token keeps none.
