@@ -24,6 +24,7 @@ type chain struct {
 	// these are the same where it has no signing key.
 	members, known  map[string]blob.Member // by the key exchange key
 	signers, signed map[string]blob.Member // by the key that signs
+	names           names
 	kept            *inventories
 }
 
@@ -81,10 +82,11 @@ func firstFrom(lists []storedList, key crypto.PublicKey) (first [sha256.Size]byt
 		return first, err
 	}
 	for i, l := range lists {
-		if !bytes.Equal(l.SignerKeyID(), id) {
-			continue
+		// The key is what vouches, under whatever name its certificate gave it then.
+		v, err := l.Verify([]blob.Party{{Key: key, ID: l.SignerIdentifier()}}, i+1)
+		if err != nil && !bytes.Equal(l.SignerIdentifier(), id) && (errors.Is(err, blob.ErrSignature) || errors.Is(err, blob.ErrUnsupported)) {
+			continue // somebody else's
 		}
-		v, err := l.Verify([]crypto.PublicKey{key}, i+1)
 		if err != nil {
 			return first, inList(i+1, err)
 		}
@@ -121,7 +123,7 @@ func signsWithAnother(lists []storedList, key crypto.PublicKey) bool {
 func verifyChain(store blob.Store, lists []storedList, first [sha256.Size]byte) (*chain, error) {
 	c := &chain{
 		members: map[string]blob.Member{}, known: map[string]blob.Member{},
-		signers: map[string]blob.Member{}, signed: map[string]blob.Member{},
+		signers: map[string]blob.Member{}, signed: map[string]blob.Member{}, names: names{},
 	}
 	for i, l := range lists {
 		v, err := c.verifyNext(l, i+1, first)
@@ -130,6 +132,9 @@ func verifyChain(store blob.Store, lists []storedList, first [sha256.Size]byte) 
 		}
 		c.lists = append(c.lists, v)
 		c.newest = v.List()
+		if err := c.names.add(c.newest.Members); err != nil {
+			return nil, inList(i+1, err)
+		}
 		clear(c.members)
 		clear(c.signers)
 		for _, m := range c.newest.Members {
@@ -149,12 +154,12 @@ func (c *chain) verifyNext(l storedList, number int, first [sha256.Size]byte) (*
 		if err != nil {
 			return nil, err
 		}
-		return l.Verify(publicKeys(v.List().Members, blob.Owner), 1)
+		return l.Verify(parties(v.List().Members, blob.Owner), 1)
 	}
 	before := c.lists[number-2]
-	v, err := l.Verify(publicKeys(before.List().Members, blob.Owner, blob.BackupAuthority), number)
+	v, err := l.Verify(parties(before.List().Members, blob.Owner, blob.BackupAuthority), number)
 	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, hint(c.former(err, l.SignerKeyID()), "only an owner of the list before it may sign a list of members, or in a recovery a backup authority")
+		return nil, hint(c.former(err, l.SignerIdentifier()), "only an owner of the list before it may sign a list of members, or in a recovery a backup authority")
 	}
 	if err != nil {
 		return nil, err
@@ -164,7 +169,8 @@ func (c *chain) verifyNext(l storedList, number int, first [sha256.Size]byte) (*
 
 // former says of a signer who is not trusted that it once was, or that the key is one
 // which decrypts for a member.
-func (c *chain) former(err error, signer []byte) error {
+func (c *chain) former(err error, identifier []byte) error {
+	signer := c.names.key(identifier)
 	was, signed := c.signed[string(signer)]
 	switch now, stays := c.members[string(signer)]; {
 	case stays: // and it is not trusted, so another key signs
@@ -292,15 +298,13 @@ func signerID(m blob.Member) string {
 	return string(id)
 }
 
-// publicKeys are the keys with which the members with one of the roles sign.
-func publicKeys(members []blob.Member, roles ...blob.Role) []crypto.PublicKey {
-	var keys []crypto.PublicKey
+// parties are the keys with which the members with one of the roles sign.
+func parties(members []blob.Member, roles ...blob.Role) []blob.Party {
+	var all []blob.Party
 	for _, m := range members {
-		for _, role := range roles {
-			if m.Role == role {
-				keys = append(keys, m.Signer())
-			}
+		if slices.Contains(roles, m.Role) {
+			all = append(all, blob.Party{Key: m.Signer(), ID: []byte(identifier(signingCertificate(m)))})
 		}
 	}
-	return keys
+	return all
 }

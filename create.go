@@ -160,7 +160,7 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 
 // put signs a blob and stores it.
 func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Content) (*blob.Blob, error) {
-	b, err := blob.Sign(d, content, k.pair.Signing(), scheme(k.pair), time.Now())
+	b, err := blob.Sign(d, content, k.signs(), time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Conte
 }
 
 func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipient, error) {
-	id, err := blob.SubjectKeyID(m.Certificate.PublicKey)
+	id, err := blob.Identifier(m.Certificate)
 	if err != nil {
 		return blob.Recipient{}, err
 	}

@@ -82,7 +82,7 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 		if err != nil {
 			return keyOrError{KeyCoverage{Name: ref.Name, Version: ref.Version, Cells: make([]Cell, len(members)), Lost: true, Error: err.Error()}, err}
 		}
-		return keyOrError{coverageOf(ref, b, members, proofs), nil}
+		return keyOrError{k.coverageOf(ref, b, members, proofs), nil}
 	}) {
 		if r.err != nil {
 			failed(r.err)
@@ -132,7 +132,7 @@ func (p patterns) once(cells []Cell) []Cell {
 	return cells
 }
 
-func coverageOf(ref Ref, b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
+func (k *Keyring) coverageOf(ref Ref, b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
 	key := KeyCoverage{Name: ref.Name, Version: b.Descriptor().Version, Revision: b.Descriptor().Revision}
 	if isDerived(b) {
 		key.Cells, key.PasswordOnly = make([]Cell, len(members)), true
@@ -141,7 +141,7 @@ func coverageOf(ref Ref, b *blob.Blob, members []blob.Member, proofs []proven) K
 	opens := 0
 	for i, m := range members {
 		var cell Cell
-		if _, cell.Opens = b.Recipient([]byte(keyID(m))); cell.Opens {
+		if _, cell.Opens = k.recipient(b, keyID(m)); cell.Opens {
 			opens++
 			cell.Proven = proofs[i].when(b.Digest())
 		}
@@ -221,7 +221,7 @@ func (k *Keyring) proof(ctx context.Context, path string, m blob.Member) (blob.P
 	if err != nil {
 		return blob.Proof{}, err
 	}
-	v, err := unverified.Verify(publicKeys([]blob.Member{m}, m.Role), k.ID())
+	v, err := unverified.Verify(k.chain.names.of(signerID(m)), k.ID())
 	if err != nil {
 		return blob.Proof{}, err
 	}
@@ -338,7 +338,7 @@ func (k *Keyring) putProof(ctx context.Context, held []Result) error {
 	for _, r := range held {
 		p.Blobs = append(p.Blobs, r.blob.Digest())
 	}
-	der, err := blob.SignProof(p, k.pair.Signing(), scheme(k.pair), now)
+	der, err := blob.SignProof(p, k.signs(), now)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func TestProofsOfOthers(t *testing.T) {
 		keyring blob.ID
 		want    error
 	}{{stranger, k.ID(), blob.ErrUntrusted}, {office, k.ID(), blob.ErrUntrusted}, {vault, blob.ID{1}, blob.ErrMisplaced}} {
-		der, err := blob.SignProof(blob.Proof{KeyringID: attack.keyring, Created: time.Now(), Blobs: [][32]byte{digest}}, attack.signer.pair, blob.RSAPSS, time.Now())
+		der, err := blob.SignProof(blob.Proof{KeyringID: attack.keyring, Created: time.Now(), Blobs: [][32]byte{digest}}, blob.Signer{Key: attack.signer.pair, Scheme: blob.RSAPSS}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -28,6 +29,7 @@ type Entry struct {
 	Signer     Holder    `json:"signer,omitzero"`
 	Why        string    `json:"why,omitempty"` // this revision was made
 	Holders    []Holder  `json:"holders,omitempty"`
+	Earlier    []Holder  `json:"earlier_holders,omitempty"` // former members to whom only an earlier revision was wrapped; Show looks for them
 	Unable     []Holder  `json:"unable,omitempty"`    // members who cannot hold a key that is so short
 	Imported   bool      `json:"imported,omitempty"`  // it was not born here: whoever made it has it too
 	Password   string    `json:"password,omitempty"`  // how the key is made from one, in place of Holders
@@ -50,6 +52,19 @@ type Holder struct {
 	Role         string `json:"role"`
 	SubjectKeyID string `json:"subject_key_id"`     // of the key that opens, or that has signed
 	Wrapping     string `json:"wrapping,omitempty"` // how the key is wrapped to the holder
+	Former       bool   `json:"former,omitempty"`   // no longer a member, or never one that the lists know
+}
+
+// Former returns the former members that can open the key: holders of this revision,
+// and of earlier ones where the entry comes from [Keyring.Show].
+func (e Entry) Former() []Holder {
+	former := slices.Clone(e.Earlier)
+	for _, h := range e.Holders {
+		if h.Former {
+			former = append(former, h)
+		}
+	}
+	return former
 }
 
 func (k *Keyring) entry(b *blob.Blob) Entry {
@@ -71,7 +86,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		e.Password, e.Salt = how.String(), hex.EncodeToString(how.Salt[:])
 	}
 	for _, r := range b.Recipients() {
-		h := k.holder(r.SubjectKeyID)
+		h := k.holder(k.chain.names.key(r.SubjectKeyID))
 		switch {
 		case r.Transport != nil:
 			h.Wrapping = "RSA-OAEP " + r.Transport.OAEPHash.String()
@@ -106,13 +121,13 @@ func (k *Keyring) signedBy(ski []byte) Holder {
 
 // named names a member by one of its keys; exchange is its key exchange key.
 func (k *Keyring) named(ski, exchange []byte, m blob.Member) Holder {
-	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski)}
+	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski), Former: true}
 	if m.Certificate == nil {
 		return h
 	}
 	h.Label, h.Role = m.Label, "former "+m.Role.String()
 	if now, ok := k.chain.members[string(exchange)]; ok {
-		h.Label, h.Role = now.Label, now.Role.String()
+		h.Label, h.Role, h.Former = now.Label, now.Role.String(), false
 	}
 	return h
 }

@@ -60,13 +60,6 @@ func (k *Keyring) ExportCMS(ctx context.Context, ref Ref) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, ok := k.chain.signed[string(b.SignerKeyID())]
-	if !ok {
-		return nil, fmt.Errorf("export key %q: no list of members has its signer: %w", ref, blob.ErrNotFound)
-	}
-	certificate := signer.Certificate
-	if signer.Signing != nil {
-		certificate = signer.Signing
-	}
-	return b.WithCertificate(certificate)
+	// That it verified says that a list of members has its signer.
+	return b.WithCertificate(k.chain.names[string(b.SignerIdentifier())].certificate)
 }

@@ -53,7 +53,7 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 // the reader gives is authentic, in chunks of 64 KiB; that the file is complete
 // is known when it gives io.EOF. Its errors are [blob.ErrIntegrity] for a file
 // that is damaged, and [blob.ErrNotFound] for one that is under no key of this
-// keyring.
+// keyring. It reads the binary format; use [Dearmor] for files that may be in ASCII armor.
 func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
 	return decrypt(src, k.Identity(ctx))
 }
@@ -235,14 +235,17 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 func (s *sourceReader) classify(err error) error {
 	var own *ourError
 	switch {
-	case s.err != nil:
+	case s.err != nil && !errors.Is(s.err, blob.ErrIntegrity): // or else it is of Dearmor
 		return fmt.Errorf("read the file: %w", s.err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &own):
 		return own.error
 	default:
-		return fmt.Errorf("not an intact age file: %w: %w", err, blob.ErrIntegrity)
+		if !errors.Is(err, blob.ErrIntegrity) {
+			err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
+		}
+		return fmt.Errorf("not an intact age file: %w", err)
 	}
 }
 

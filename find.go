@@ -215,13 +215,20 @@ func (k *Keyring) List(ctx context.Context) iter.Seq2[Entry, error] {
 	}
 }
 
-// Show verifies and describes one key.
+// Show verifies and describes one key. Unlike [Keyring.List] it also reads the earlier
+// revisions of that version, and tells which former members could open them.
 func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
 	b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
-	return k.entry(b), nil
+	former, err := k.formerHolders(ctx, b)
+	if err != nil {
+		return Entry{}, err
+	}
+	e := k.entry(b)
+	e.Earlier = slices.DeleteFunc(former, func(h Holder) bool { return holds(e.Holders, h) })
+	return e, nil
 }
 
 // History verifies and describes every revision of every version of a key that

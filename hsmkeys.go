@@ -85,7 +85,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	list, err := blob.SignMembers(blob.MemberList{
 		KeyringID: id, Number: 1, Created: now,
 		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
-	}, pair.Signing(), scheme(pair), now)
+	}, signerAs(pair, signing, certificate), now)
 	if err != nil {
 		return nil, fmt.Errorf("sign the first list of members: %w", err)
 	}
@@ -218,6 +218,22 @@ var ErrSigningKey = errors.New("the keyring knows another signing key for this t
 
 // errNoToken is for a keyring that was opened with a certificate.
 var errNoToken = errors.New("the keyring was opened without a token")
+
+// signs is how the token's pair signs, under the name by which the newest list knows it.
+func (k *Keyring) signs() blob.Signer { return signerAs(k.pair, signingCertificate(k.Self())) }
+
+// signerAs is how a pair signs, under the name that the first certificate there is gives
+// its signing key.
+func signerAs(pair *token.KeyPair, certificates ...*x509.Certificate) blob.Signer {
+	s := blob.Signer{Key: pair.Signing(), Scheme: scheme(pair)}
+	for _, c := range certificates {
+		if c != nil {
+			s.ID = []byte(identifier(c))
+			break
+		}
+	}
+	return s
+}
 
 // scheme is the signature that the pair can make.
 func scheme(pair *token.KeyPair) blob.SignatureScheme {

@@ -267,7 +267,7 @@ func forge(t *testing.T, k *hsmkeys.Keyring, name string) []byte {
 	}
 	forged, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys},
 		blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
-		soft(), blob.RSAPSS, time.Now())
+		blob.Signer{Key: soft(), Scheme: blob.RSAPSS}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,14 +394,14 @@ func TestTheListOfMembersIsNotTrusted(t *testing.T) {
 		want error
 	}{
 		"a list of a stranger's": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
-			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 1, Created: time.Now(), Members: k.Members()}, stranger, blob.RSAPSS, time.Now())
+			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 1, Created: time.Now(), Members: k.Members()}, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
 			os.WriteFile(filepath.Join(dir, "keyring/1.cms"), der, 0o600)
 		}, blob.ErrUntrusted},
 		"a second list of a stranger's": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
-			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 2, Previous: make([]byte, 32), Created: time.Now(), Members: k.Members()}, stranger, blob.RSAPSS, time.Now())
+			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 2, Previous: make([]byte, 32), Created: time.Now(), Members: k.Members()}, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

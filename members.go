@@ -69,6 +69,9 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 	default:
 		return refuse("%w: a %v key, and only RSA and EC can %s", token.ErrUnsupported, c.PublicKeyAlgorithm, can)
 	}
+	if _, err := blob.Identifier(c); err != nil {
+		return refuse("%w", err)
+	}
 	switch {
 	case c.KeyUsage != 0 && c.KeyUsage&usage == 0:
 		return refuse("its key usage does not allow %s", name)
@@ -93,8 +96,8 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error
 	if err := checkMember(m); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	return k.change(ctx, op, func(_ *Keyring, l *blob.MemberList) error {
-		if err := refuseKnown(l.Members, m); err != nil {
+	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
+		if err := k.refuseKnown(l.Members, m); err != nil {
 			return err
 		}
 		l.Members = append(l.Members, m)
@@ -102,8 +105,9 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error
 	})
 }
 
-// refuseKnown refuses a key or a label that is a member's already.
-func refuseKnown(members []blob.Member, m blob.Member) error {
+// refuseKnown refuses a key or a label that is a member's already, and an identifier that
+// any list of members has given to another key.
+func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
 	for _, other := range members {
 		for _, id := range []string{keyID(other), signerID(other)} {
 			switch id {
@@ -117,15 +121,15 @@ func refuseKnown(members []blob.Member, m blob.Member) error {
 			return hint(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), "choose another with --label")
 		}
 	}
-	return nil
+	return k.chain.names.refuseTaken(m)
 }
 
 // RemoveMember writes the next list of members, without a member. What the member
 // has signed so far stays valid, by an inventory that the list names; blobs that do
 // not verify are left out of it and told of through skipped.
 //
-// The member can still open the revisions that are wrapped to it: a key that it
-// should not know any more must be rotated.
+// The member can still open every version that was ever wrapped to it, also after a
+// [Keyring.Rewrap]: see [Keyring.FormerHolders] and [Keyring.RotateFormer].
 //
 // It refuses with [blob.ErrNotFound] when nobody of that role has the label, or
 // subject key identifier in hexadecimal, and with [ErrRole] when it is the pair's
@@ -133,24 +137,31 @@ func refuseKnown(members []blob.Member, m blob.Member) error {
 func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string, skipped func(error)) (*Keyring, error) {
 	op := fmt.Sprintf("remove the %s %q", role, label)
 	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
-		i := slices.IndexFunc(l.Members, func(m blob.Member) bool {
-			return m.Role == role && (m.Label == label || hex.EncodeToString([]byte(keyID(m))) == label)
-		})
-		if i < 0 {
-			return hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
+		i, err := k.removable(l.Members, role, label)
+		if err != nil {
+			return err
 		}
-		id, signer := keyID(l.Members[i]), signerID(l.Members[i])
-		if role == blob.Owner && len(publicKeys(l.Members, blob.Owner)) == 1 {
-			return hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
-		}
-		if id == string(k.self) {
-			return hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
-		}
+		signer := signerID(l.Members[i])
 		l.Members = slices.Delete(l.Members, i, i+1)
-		var err error
 		l.Inventory, err = k.takeInventory(ctx, func(b *blob.Blob) bool { return string(b.SignerKeyID()) == signer }, skipped)
 		return err
 	})
+}
+
+// removable returns the index of the member that may be removed.
+func (k *Keyring) removable(members []blob.Member, role blob.Role, label string) (int, error) {
+	i := slices.IndexFunc(members, func(m blob.Member) bool {
+		return m.Role == role && (m.Label == label || hex.EncodeToString([]byte(keyID(m))) == label)
+	})
+	switch {
+	case i < 0:
+		return 0, hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
+	case role == blob.Owner && len(parties(members, blob.Owner)) == 1:
+		return 0, hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
+	case keyID(members[i]) == string(k.self):
+		return 0, hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
+	}
+	return i, nil
 }
 
 // change writes the next list of members. When somebody else has written one
@@ -188,7 +199,7 @@ func (k *Keyring) nextList() blob.MemberList {
 
 // putList signs and stores a list, and opens the keyring under it, which pins it.
 func (k *Keyring) putList(ctx context.Context, l blob.MemberList) (*Keyring, error) {
-	der, err := blob.SignMembers(l, k.pair.Signing(), scheme(k.pair), time.Now())
+	der, err := blob.SignMembers(l, k.signs(), time.Now())
 	if err != nil {
 		return nil, err
 	}

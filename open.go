@@ -151,7 +151,7 @@ func (k *Keyring) checkKey(ctx context.Context, b *blob.Blob, wrapped token.Wrap
 
 // ours gives what in a blob is wrapped to the token's pair.
 func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
-	r, ok := b.Recipient(k.self)
+	r, ok := k.recipient(b, string(k.self))
 	switch {
 	case ok && r.Transport != nil:
 		return token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil

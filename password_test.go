@@ -114,7 +114,7 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 		KeyringID: k.ID(), Name: "archive", Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys,
 		KeyID: blob.ID(unhex(t, e.KeyID)), CheckValue: unhex(t, e.CheckValue),
 	}, blob.Content{Algorithm: blob.AES256, Derivation: &blob.Derivation{KDF: blob.PBKDF2, Cost: blob.DefaultPBKDF2Cost, Salt: [32]byte{1}}},
-		mallory.pair, blob.RSAPSS, time.Now())
+		blob.Signer{Key: mallory.pair, Scheme: blob.RSAPSS}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

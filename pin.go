@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -116,6 +116,11 @@ func (p *Pins) load(ctx context.Context, pair string) ([]Pin, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read pins: %w", err)
 	}
+	if err == nil { // where others could have removed pins, none is no news
+		if err := ownfile.CheckPlace(filepath.Join(p.dir, pair, "pin")); err != nil {
+			return nil, fmt.Errorf("read pins: %w", err)
+		}
+	}
 	for _, f := range files {
 		if strings.HasPrefix(f.Name(), ".") {
 			continue // one that was not finished
@@ -135,13 +140,9 @@ func (p *Pins) load(ctx context.Context, pair string) ([]Pin, error) {
 	return pins, nil
 }
 
+// readPin reads a pin that nobody but this user and root can have written.
 func readPin(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	value, err := io.ReadAll(io.LimitReader(f, maxPin))
+	value, err := ownfile.Read(path, maxPin)
 	return strings.TrimSuffix(string(value), "\n"), err
 }
 
@@ -205,6 +206,9 @@ func (p Pin) outdated(newest Pin, all []Pin) bool {
 func (p *Pins) keepInFile(pin Pin) (string, error) {
 	dir := filepath.Join(p.dir, pin.Pair)
 	path := filepath.Join(dir, fmt.Sprintf("%s.%d", pin.Keyring, pin.Number))
+	if err := ownfile.CheckPlace(path); err != nil {
+		return "", err
+	}
 	if err := writePin(path, pin); err != nil {
 		return "", err
 	}

@@ -110,7 +110,7 @@ func (k *Keyring) recoveryList(ctx context.Context, old []byte, to blob.Member, 
 		return l, hint(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), "--from is the certificate of the owner whose token was lost")
 	}
 	l.Members = slices.Delete(l.Members, i, i+1)
-	if err := refuseKnown(l.Members, to); err != nil {
+	if err := k.refuseKnown(l.Members, to); err != nil {
 		return l, err
 	}
 	l.Members = slices.Insert(l.Members, i, to)

@@ -15,12 +15,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 )
 
 // TestTheHardwareIsLostTwice is what all of this is for. It runs in a process of its
@@ -523,6 +525,43 @@ func TestPinsInADirectory(t *testing.T) {
 	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, hsmkeys.ErrRollback) {
 		t.Errorf("%v", err)
 	}
+	// What others can write to is not believed: a file, the directory of one, one above it.
+	files, err := filepath.Glob(filepath.Join(state, "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, path := range []string{files[0], filepath.Dir(files[0]), state} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, info.Mode().Perm()|0o002); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, ownfile.ErrForeign) {
+			t.Errorf("others can write to %s: %v", path, err)
+		}
+		if err := os.Chmod(path, info.Mode().Perm()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nor is one made where others could remove it.
+	if err := os.Mkdir(filepath.Join(state, "open"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(state, "open"), 0o777); err != nil { // after the umask
+		t.Fatal(err)
+	}
+	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(nil, filepath.Join(state, "open"))); !errors.Is(err, ownfile.ErrForeign) {
+		t.Errorf("a pin in a directory that anybody can write to: %v", err)
+	}
+	// A pipe in the place of a pin keeps nobody waiting.
+	if err := errors.Join(os.Remove(files[0]), syscall.Mkfifo(files[0], 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, ownfile.ErrKind) {
+		t.Errorf("a named pipe in the place of a pin: %v", err)
+	}
 }
 
 // TestPinsOnTheToken changes the list of members many times, and counts what is kept.
@@ -571,7 +610,7 @@ func signAs(t *testing.T, signer *site, k *hsmkeys.Keyring, name string, edit fu
 	if edit != nil {
 		edit(&d, &c)
 	}
-	return blob.Sign(d, c, signer.pair, blob.RSAPSS, time.Now())
+	return blob.Sign(d, c, blob.Signer{Key: signer.pair, Scheme: blob.RSAPSS}, time.Now())
 }
 
 func digestOf(t *testing.T, store blob.Store, name string, version, revision int) [32]byte {

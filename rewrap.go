@@ -56,7 +56,8 @@ func (k *Keyring) isToday(b *blob.Blob) bool {
 	}
 	recipients, able := b.Recipients(), 0
 	for _, r := range recipients {
-		if _, ok := k.chain.members[string(r.SubjectKeyID)]; !ok {
+		m, ok := k.chain.members[string(k.chain.names.key(r.SubjectKeyID))]
+		if !ok || identifier(m.Certificate) != string(r.SubjectKeyID) { // or its certificate was another one
 			return false
 		}
 	}

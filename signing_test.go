@@ -102,7 +102,7 @@ func next(t *testing.T, store blob.Store, k *hsmkeys.Keyring, edit func(*blob.Me
 
 func putListBy(t *testing.T, store blob.Store, l blob.MemberList, s signer) {
 	t.Helper()
-	der, err := blob.SignMembers(l, s.key, s.scheme, time.Now())
+	der, err := blob.SignMembers(l, blob.Signer{Key: s.key, Scheme: s.scheme}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func putListBy(t *testing.T, store blob.Store, l blob.MemberList, s signer) {
 func putKeyBy(t *testing.T, store blob.Store, k *hsmkeys.Keyring, name string, to *site, s signer) {
 	t.Helper()
 	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
-	b, err := blob.Sign(d, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, to, make([]byte, 32))}}, s.key, s.scheme, time.Now())
+	b, err := blob.Sign(d, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, to, make([]byte, 32))}}, blob.Signer{Key: s.key, Scheme: s.scheme}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestRecoveriesWithSigningKeys(t *testing.T) {
 		b, err := blob.Sign(blob.Descriptor{
 			KeyringID: k.ID(), Name: "payroll", Version: 1, Revision: 2, Created: source.Created, Purpose: blob.WrapKeys, Replaces: digest[:],
 			Recovery: &blob.Recovery{List: 4, From: office.id(), Reason: "a test"},
-		}, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, spare, make([]byte, 32))}}, test.by.key, test.by.scheme, time.Now())
+		}, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, spare, make([]byte, 32))}}, blob.Signer{Key: test.by.key, Scheme: test.by.scheme}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -470,7 +470,7 @@ func TestProofsOfASigningKey(t *testing.T) {
 	put := func(at []byte, number int, s signer) {
 		t.Helper()
 		p := blob.Proof{KeyringID: k.ID(), Created: time.Now(), Blobs: [][32]byte{digestOf(t, store, "payroll", 1, 1)}}
-		der, err := blob.SignProof(p, s.key, s.scheme, time.Now())
+		der, err := blob.SignProof(p, blob.Signer{Key: s.key, Scheme: s.scheme}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package hsmkeys_test
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"fmt"
 	"path/filepath"
@@ -218,7 +217,7 @@ func opens(t *testing.T, k *hsmkeys.Keyring, keys int, files map[string][]byte) 
 // putList signs a list as nobody should, and stores it.
 func putList(t *testing.T, store blob.Store, l blob.MemberList, signer *site) {
 	t.Helper()
-	der, err := blob.SignMembers(l, signer.pair, blob.RSAPSS, time.Now())
+	der, err := blob.SignMembers(l, blob.Signer{Key: signer.pair, Scheme: blob.RSAPSS}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +237,7 @@ func lastList(t *testing.T, store blob.Store, number int, signer *site) *blob.Ve
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := u.Verify([]crypto.PublicKey{signer.pair.Public()}, number)
+	v, err := u.Verify([]blob.Party{{Key: signer.pair.Public()}}, number)
 	if err != nil {
 		t.Fatal(err)
 	}

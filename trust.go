@@ -3,7 +3,6 @@ package hsmkeys
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,13 +17,13 @@ func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.B
 	if err != nil {
 		return nil, err
 	}
-	trusted := publicKeys(k.chain.newest.Members, blob.Owner)
-	if m, ok := k.chain.signed[string(unverified.SignerKeyID())]; ok {
-		trusted = []crypto.PublicKey{m.Signer()} // what it may sign is looked at next
+	trusted, name := parties(k.chain.newest.Members, blob.Owner), unverified.SignerIdentifier()
+	if m, ok := k.chain.signed[string(k.chain.names.key(name))]; ok {
+		trusted = []blob.Party{{Key: m.Signer(), ID: name}} // what it may sign is looked at next
 	}
 	b, err := unverified.Verify(trusted, at)
 	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, hint(k.chain.former(err, unverified.SignerKeyID()), "somebody put a blob into the storage that no member of this keyring has signed")
+		return nil, hint(k.chain.former(err, name), "somebody put a blob into the storage that no member of this keyring has signed")
 	}
 	if err != nil {
 		return nil, err
@@ -81,7 +80,7 @@ func (k *Keyring) checkRecovered(ctx context.Context, b *blob.Blob) error {
 		return refuse("list of members %d recovers from another owner", r.List)
 	}
 	for _, holder := range b.Recipients() {
-		if !k.chain.since(r.List, holder.SubjectKeyID) {
+		if !k.chain.since(r.List, k.chain.names.key(holder.SubjectKeyID)) {
 			return refuse("it is wrapped to %x, whom no list of members names since", holder.SubjectKeyID)
 		}
 	}

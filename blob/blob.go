@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
@@ -15,14 +14,13 @@ var keyBlob = profile{
 	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime, oidKeyDescriptor},
 }
 
-// Sign makes a key blob: DER, at most [MaxSize] bytes. signer is a key exchange
-// key, RSA of at least 2048 bits or ECDSA on P-256, P-384 or P-521, and scheme
-// one that fits it. Times are cut to whole seconds, recipients are sorted.
+// Sign makes a key blob: DER, at most [MaxSize] bytes. The signer's scheme must fit its
+// key. Times are cut to whole seconds, recipients are sorted.
 //
 // What the signer returns is verified before Sign returns it; if it does not
 // hold, the error is an [ErrSignature]. A signature may take a token seconds,
 // and crypto.Signer knows no context: cancel before, or after.
-func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) (*Blob, error) {
+func Sign(d Descriptor, c Content, signer Signer, signingTime time.Time) (*Blob, error) {
 	if err := d.validate(); err != nil {
 		return nil, err
 	}
@@ -40,7 +38,7 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(profile, content, []attribute{newAttribute(oidKeyDescriptor, descriptor)}, signer, scheme, signingTime)
+	der, err := signContent(profile, content, []attribute{newAttribute(oidKeyDescriptor, descriptor)}, signer, signingTime)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +46,7 @@ func Sign(d Descriptor, c Content, signer crypto.Signer, scheme SignatureScheme,
 	if err != nil {
 		return nil, err
 	}
-	b, err := u.Verify([]crypto.PublicKey{signer.Public()}, d.Place())
+	b, err := u.Verify([]Party{signer.party()}, d.Place())
 	if err != nil {
 		return nil, fmt.Errorf("new %w", err)
 	}
@@ -100,7 +98,7 @@ func Parse(der []byte) (*Unverified, error) {
 //
 // The error is an [ErrUntrusted], [ErrSignature] or [ErrMisplaced], or one of
 // those of [Parse] where the signer itself made what we cannot accept.
-func (u *Unverified) Verify(trusted []crypto.PublicKey, at Place) (*Blob, error) {
+func (u *Unverified) Verify(trusted []Party, at Place) (*Blob, error) {
 	v, err := u.verify(u.profile, trusted)
 	if err != nil {
 		return nil, err
@@ -170,8 +168,12 @@ func (b *Blob) WithCertificate(signer *x509.Certificate) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(id, b.signerKeyID) {
-		return nil, fmt.Errorf("%w: the certificate is that of %x, the signer is %x", ErrUntrusted, id, b.signerKeyID)
+	name, err := Identifier(signer)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(id, b.signerKeyID) || !bytes.Equal(name, b.signerID) {
+		return nil, fmt.Errorf("%w: the certificate is that of %x (key %x), the signer is %x (key %x)", ErrUntrusted, name, id, b.signerID, b.signerKeyID)
 	}
 	p := keyBlob
 	if b.content.Derivation != nil {
@@ -193,7 +195,7 @@ func (b *Blob) Recipients() []Recipient {
 	return out
 }
 
-// Recipient gives the holder with this subject key identifier.
+// Recipient returns the holder with this [Identifier].
 func (b *Blob) Recipient(subjectKeyID []byte) (Recipient, bool) {
 	for _, r := range b.content.Recipients {
 		if bytes.Equal(r.SubjectKeyID, subjectKeyID) {

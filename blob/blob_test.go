@@ -35,8 +35,8 @@ func TestBlobSaysWhatWasSigned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(u.SignerKeyID(), keyID(key)) {
-				t.Errorf("claimed signer is %x", u.SignerKeyID())
+			if !bytes.Equal(u.SignerIdentifier(), keyID(key)) {
+				t.Errorf("claimed signer is %x", u.SignerIdentifier())
 			}
 			b, err := u.Verify(trust(strangerP256(), key), d.Place())
 			if err != nil {
@@ -150,7 +150,8 @@ func TestSignRefuses(t *testing.T) {
 		{"no recipients", func(d *Descriptor, c *Content) { c.Recipients = nil }, "0 recipients"},
 		{"65 recipients", func(d *Descriptor, c *Content) { c.Recipients = manyRecipients(65) }, "65 recipients"},
 		{"a recipient twice", func(d *Descriptor, c *Content) { c.Recipients[1].SubjectKeyID = c.Recipients[0].SubjectKeyID }, "is there twice"},
-		{"a key identifier of 19 bytes", func(d *Descriptor, c *Content) { c.Recipients[0].SubjectKeyID = make([]byte, 19) }, "has 19 bytes"},
+		{"no key identifier", func(d *Descriptor, c *Content) { c.Recipients[0].SubjectKeyID = nil }, "has 0 bytes"},
+		{"a key identifier of 65 bytes", func(d *Descriptor, c *Content) { c.Recipients[0].SubjectKeyID = make([]byte, 65) }, "has 65 bytes"},
 		{"neither transport nor agreement", func(d *Descriptor, c *Content) { c.Recipients[0].Transport = nil }, "exactly one"},
 		{"both transport and agreement", func(d *Descriptor, c *Content) { c.Recipients[0].Agreement = c.Recipients[1].Agreement }, "exactly one"},
 		{"an OAEP hash we do not use", func(d *Descriptor, c *Content) { c.Recipients[0].Transport.OAEPHash = crypto.MD5 }, "OAEP with MD5"},
@@ -297,7 +298,7 @@ func TestTooManyBytesAreNotSigned(t *testing.T) {
 	}
 	// 64 of the longest encrypted keys still fit, so only the shared layer can
 	// be asked for more.
-	_, err := signContent(keyBlob, make([]byte, MaxSize), nil, ownerP256(), ECDSA, signed)
+	_, err := signContent(keyBlob, make([]byte, MaxSize), nil, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 	wantError(t, err, ErrTooLarge, "at most 262144")
 }
 

@@ -95,6 +95,15 @@ func (d *decoder) octetsOf(what string, tag cryptobyte_asn1.Tag, size int) []byt
 	return out
 }
 
+// identifier takes a SubjectKeyIdentifier (RFC 5652 §10.2.4) of a size that is accepted.
+func (d *decoder) identifier(tag cryptobyte_asn1.Tag) []byte {
+	out := d.octets("subjectKeyIdentifier", tag)
+	if n := len(out); *d.err == nil && (n < 1 || n > maxIdentifier) {
+		d.malformed("subjectKeyIdentifier", fmt.Sprintf("has %d bytes, not 1 to %d", n, maxIdentifier))
+	}
+	return out
+}
+
 func (d *decoder) integer(what string) int { return d.number(what, cryptobyte_asn1.INTEGER) }
 
 func (d *decoder) enumerated(what string) int { return d.number(what, cryptobyte_asn1.ENUM) }

@@ -151,7 +151,7 @@ func TestWellSignedDerivationRecordsThatAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := derivedDescriptor()
-			der := must(signContent(derived, test.content, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, ownerP256(), ECDSA, time.Now()))
+			der := must(signContent(derived, test.content, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: ECDSA}, time.Now()))
 			began := time.Now()
 			_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 			wantError(t, err, test.sentinel, "")
@@ -165,17 +165,17 @@ func TestWellSignedDerivationRecordsThatAreRefused(t *testing.T) {
 	}
 	t.Run("a record that is signed as a key blob", func(t *testing.T) {
 		d := derivedDescriptor()
-		der := must(signContent(keyBlob, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, ownerP256(), ECDSA, time.Now()))
+		der := must(signContent(keyBlob, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: ECDSA}, time.Now()))
 		_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 		wantError(t, err, ErrIntegrity, "")
 	})
 	t.Run("a record without a check value", func(t *testing.T) {
 		d := payroll()
 		d.CheckValue = nil
-		der := must(signContent(derived, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, ownerP256(), ECDSA, time.Now()))
+		der := must(signContent(derived, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: ECDSA}, time.Now()))
 		_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 		wantError(t, err, ErrMalformed, "check value")
-		if _, err := Sign(d, derivedContent(Scrypt), ownerP256(), ECDSA, time.Now()); err == nil {
+		if _, err := Sign(d, derivedContent(Scrypt), Signer{Key: ownerP256(), Scheme: ECDSA}, time.Now()); err == nil {
 			t.Error("signed")
 		}
 	})
@@ -191,7 +191,7 @@ func TestWhatIsNoDerivationIsNotSigned(t *testing.T) {
 	} {
 		c := derivedContent(Scrypt)
 		change(&c)
-		if _, err := Sign(derivedDescriptor(), c, ownerP256(), ECDSA, time.Now()); err == nil {
+		if _, err := Sign(derivedDescriptor(), c, Signer{Key: ownerP256(), Scheme: ECDSA}, time.Now()); err == nil {
 			t.Errorf("%s: signed", name)
 		}
 	}

@@ -77,7 +77,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	t.Parallel()
 	for _, s := range signers {
 		der, signer := readExample(t, s.name)
-		b, err := parseAndVerify(der, []crypto.PublicKey{signer}, payroll().Place())
+		b, err := parseAndVerify(der, []Party{{Key: signer}}, payroll().Place())
 		if err != nil {
 			t.Errorf("%s: %v", s.name, err)
 			continue
@@ -94,7 +94,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 		}
 	}
 	der, signer := readExample(t, "members")
-	v, err := parseAndVerifyMembers(der, []crypto.PublicKey{signer}, 2)
+	v, err := parseAndVerifyMembers(der, []Party{{Key: signer}}, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	}
 
 	der, signer = readExample(t, "signing-members")
-	if v, err = parseAndVerifyMembers(der, []crypto.PublicKey{signer}, 2); err != nil {
+	if v, err = parseAndVerifyMembers(der, []Party{{Key: signer}}, 2); err != nil {
 		t.Fatal(err)
 	}
 	l, want = v.List(), signingMembers()
@@ -122,7 +122,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	}
 
 	der, signer = readExample(t, "recovered")
-	b, err := parseAndVerify(der, []crypto.PublicKey{signer}, payroll().Place())
+	b, err := parseAndVerify(der, []Party{{Key: signer}}, payroll().Place())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	}
 
 	der, signer = readExample(t, "legacy")
-	if b, err = parseAndVerify(der, []crypto.PublicKey{signer}, payroll().Place()); err != nil {
+	if b, err = parseAndVerify(der, []Party{{Key: signer}}, payroll().Place()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(exampleLegacy(), b.Descriptor()); diff != "" || b.Algorithm() != RC2 {
@@ -139,7 +139,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	}
 
 	der, signer = readExample(t, "derived")
-	if b, err = parseAndVerify(der, []crypto.PublicKey{signer}, derivedDescriptor().Place()); err != nil {
+	if b, err = parseAndVerify(der, []Party{{Key: signer}}, derivedDescriptor().Place()); err != nil {
 		t.Fatal(err)
 	}
 	if got, ok := b.Derivation(); !ok || got != *derivedContent(Scrypt).Derivation {
@@ -147,7 +147,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	}
 
 	der, signer = readExample(t, "recovered-members")
-	if v, err = parseAndVerifyMembers(der, []crypto.PublicKey{signer}, 2); err != nil {
+	if v, err = parseAndVerifyMembers(der, []Party{{Key: signer}}, 2); err != nil {
 		t.Fatal(err)
 	}
 	l, want = v.List(), recoveredMembers()
@@ -159,7 +159,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	}
 
 	der, signer = readExample(t, "proof")
-	p, err := parseAndVerifyProof(der, []crypto.PublicKey{signer}, threeProven().KeyringID)
+	p, err := parseAndVerifyProof(der, []Party{{Key: signer}}, threeProven().KeyringID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func updateExamples() error {
 		name, target string
 		sign         func() ([]byte, error)
 	}{
-		{"members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(twoMembers(), key, ECDSA, signed) }},
+		{"members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(twoMembers(), Signer{Key: key, Scheme: ECDSA}, signed) }},
 		{"recovered", "FuzzParse", func() ([]byte, error) {
 			return signDER(recovered(), exampleContent(keyID(key)), key, ECDSA, signed)
 		}},
@@ -192,15 +192,17 @@ func updateExamples() error {
 		{"derived", "FuzzParse", func() ([]byte, error) {
 			return signDER(derivedDescriptor(), derivedContent(Scrypt), key, ECDSA, signed)
 		}},
-		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(recoveredMembers(), key, ECDSA, signed) }},
-		{"proof", "FuzzParseProof", func() ([]byte, error) { return SignProof(threeProven(), key, ECDSA, signed) }},
+		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) {
+			return SignMembers(recoveredMembers(), Signer{Key: key, Scheme: ECDSA}, signed)
+		}},
+		{"proof", "FuzzParseProof", func() ([]byte, error) { return SignProof(threeProven(), Signer{Key: key, Scheme: ECDSA}, signed) }},
 	} {
 		if err := makeExample(e.name, key, e.target, e.sign); err != nil {
 			return err
 		}
 	}
 	if err := makeExample("signing-members", ownerP384(), "FuzzParseMembers", func() ([]byte, error) {
-		return SignMembers(signingMembers(), ownerP384(), ECDSA, signed)
+		return SignMembers(signingMembers(), Signer{Key: ownerP384(), Scheme: ECDSA}, signed)
 	}); err != nil {
 		return err
 	}

@@ -88,9 +88,9 @@ func holders(owner crypto.Signer) Content {
 	}}
 }
 
-func trust(keys ...crypto.Signer) (out []crypto.PublicKey) {
+func trust(keys ...crypto.Signer) (out []Party) {
 	for _, k := range keys {
-		out = append(out, k.Public())
+		out = append(out, Party{Key: k.Public()})
 	}
 	return out
 }
@@ -105,7 +105,7 @@ func mustSign(t testing.TB, d Descriptor, c Content, key crypto.Signer, scheme S
 }
 
 // parseAndVerify is what every reader of a store does.
-func parseAndVerify(der []byte, trusted []crypto.PublicKey, at Place) (*Blob, error) {
+func parseAndVerify(der []byte, trusted []Party, at Place) (*Blob, error) {
 	u, err := Parse(der)
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func parseAndVerify(der []byte, trusted []crypto.PublicKey, at Place) (*Blob, er
 	return u.Verify(trusted, at)
 }
 
-func parseAndVerifyMembers(der []byte, trusted []crypto.PublicKey, number int) (*VerifiedMembers, error) {
+func parseAndVerifyMembers(der []byte, trusted []Party, number int) (*VerifiedMembers, error) {
 	u, err := ParseMembers(der)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func selfSigned(key crypto.Signer, subjectKeyID []byte) *x509.Certificate {
 
 // signDER is Sign for tests that work on the bytes.
 func signDER(d Descriptor, c Content, key crypto.Signer, scheme SignatureScheme, at time.Time) ([]byte, error) {
-	b, err := Sign(d, c, key, scheme, at)
+	b, err := Sign(d, c, Signer{Key: key, Scheme: scheme}, at)
 	if err != nil {
 		return nil, err
 	}

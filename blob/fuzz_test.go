@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
 	"io/fs"
 	"path"
 	"strings"
@@ -13,7 +12,7 @@ import (
 // ErrIntegrity; what is parsed has no second encoding; and under the examples'
 // keys nothing verifies but the examples.
 func FuzzParse(f *testing.F) {
-	var trusted []crypto.PublicKey
+	var trusted []Party
 	known := make(map[string]bool)
 	names := []string{"recovered", "legacy", "derived"}
 	for _, s := range signers {
@@ -21,7 +20,7 @@ func FuzzParse(f *testing.F) {
 	}
 	for _, name := range names {
 		der, signer := readExample(f, name)
-		trusted = append(trusted, signer)
+		trusted = append(trusted, Party{Key: signer})
 		known[string(der)] = true
 		f.Add(der)
 	}
@@ -64,11 +63,11 @@ func FuzzParse(f *testing.F) {
 
 // FuzzParseMembers is FuzzParse for lists of members.
 func FuzzParseMembers(f *testing.F) {
-	var trusted []crypto.PublicKey
+	var trusted []Party
 	known := make(map[string]bool)
 	for _, name := range []string{"members", "recovered-members", "signing-members"} {
 		der, signer := readExample(f, name)
-		trusted = append(trusted, signer)
+		trusted = append(trusted, Party{Key: signer})
 		known[string(der)] = true
 		f.Add(der)
 	}
@@ -122,7 +121,7 @@ func FuzzParseProof(f *testing.F) {
 			return
 		}
 		sameBytes(t, data, u.signed.marshal)
-		_, err = u.Verify([]crypto.PublicKey{signer}, threeProven().KeyringID)
+		_, err = u.Verify([]Party{{Key: signer}}, threeProven().KeyringID)
 		switch {
 		case err == nil && !bytes.Equal(data, example):
 			t.Errorf("a forgery verifies: %x", data)

@@ -60,11 +60,11 @@ func TestOpenSSLAndGnuTLSVerifyOurSignatures(t *testing.T) {
 			t.Parallel()
 			dir, key := t.TempDir(), s.key()
 			blob := mustSign(t, payroll(), holders(key), key, s.scheme)
-			list, err := SignMembers(recoveredMembers(), key, s.scheme, signed)
+			list, err := SignMembers(recoveredMembers(), Signer{Key: key, Scheme: s.scheme}, signed)
 			if err != nil {
 				t.Fatal(err)
 			}
-			proof, err := SignProof(threeProven(), key, s.scheme, signed)
+			proof, err := SignProof(threeProven(), Signer{Key: key, Scheme: s.scheme}, signed)
 			if err != nil {
 				t.Fatal(err)
 			}

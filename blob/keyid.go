@@ -11,16 +11,22 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// keyIDSize is the size of a subject key identifier in bytes.
+// keyIDSize is the size of a key's own identifier in bytes.
 const keyIDSize = 20
+
+// maxIdentifier is the length of the longest identifier in a certificate that is
+// accepted. RFC 5280 §4.2.1.2 makes them of 8 or 20 bytes, others use whole SHA-512
+// sums; every blob and every signature carries them.
+const maxIdentifier = 64
 
 // minRSABits is the shortest RSA modulus of a key that signs or that belongs
 // to a member (NIST SP 800-131A rev. 2 §3: shorter is disallowed).
 const minRSABits = 2048
 
-// SubjectKeyID gives the 20 bytes that name a public key: the leftmost 160
-// bits of the SHA-256 of its BIT STRING subjectPublicKey, without tag, length
-// and unused bits (RFC 7093 §2, method 1).
+// SubjectKeyID returns the 20 bytes that name a public key in this program: the
+// leftmost 160 bits of the SHA-256 of its BIT STRING subjectPublicKey, without tag,
+// length and unused bits (RFC 7093 §2, method 1). Trust, pins and paths go by it.
+// Inside CMS a key goes by its [Identifier].
 //
 // pub must be an RSA key of at least 2048 bits or an ECDSA key on P-256, P-384
 // or P-521; all else is an [ErrUnsupported].

@@ -57,6 +57,24 @@ func (m Member) Signer() crypto.PublicKey {
 	return m.Certificate.PublicKey
 }
 
+// Parties are the member's keys as CMS names them: first the one to which session keys
+// are wrapped, last the one that signs. These are the same one where the member has no
+// signing key.
+func (m Member) Parties() ([]Party, error) {
+	var all []Party
+	for _, c := range []*x509.Certificate{m.Certificate, m.Signing} {
+		if c == nil {
+			continue
+		}
+		p, err := PartyOf(c)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
 // MaxMembers is the highest number of members of a keyring, as each of them is
 // a recipient.
 const MaxMembers = MaxRecipients
@@ -91,7 +109,7 @@ var memberList = profile{
 
 // SignMembers makes a signed list of members. It is to a list what [Sign] is to
 // a key blob.
-func SignMembers(l MemberList, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) ([]byte, error) {
+func SignMembers(l MemberList, signer Signer, signingTime time.Time) ([]byte, error) {
 	if err := l.validate(); err != nil {
 		return nil, fmt.Errorf("member list %d: %w", l.Number, err)
 	}
@@ -99,7 +117,7 @@ func SignMembers(l MemberList, signer crypto.Signer, scheme SignatureScheme, sig
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(memberList, content, nil, signer, scheme, signingTime)
+	der, err := signContent(memberList, content, nil, signer, signingTime)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +125,7 @@ func SignMembers(l MemberList, signer crypto.Signer, scheme SignatureScheme, sig
 	if err != nil {
 		return nil, err
 	}
-	if _, err := u.Verify([]crypto.PublicKey{signer.Public()}, l.Number); err != nil {
+	if _, err := u.Verify([]Party{signer.party()}, l.Number); err != nil {
 		return nil, fmt.Errorf("new %w", err)
 	}
 	return der, nil
@@ -129,7 +147,7 @@ func ParseMembers(der []byte) (*UnverifiedMembers, error) {
 // Verify is to a list what [Unverified.Verify] is to a key blob; number is the
 // one under which it was found. The caller compares the keyring: the first list
 // that is read is what tells it.
-func (u *UnverifiedMembers) Verify(trusted []crypto.PublicKey, number int) (*VerifiedMembers, error) {
+func (u *UnverifiedMembers) Verify(trusted []Party, number int) (*VerifiedMembers, error) {
 	v, err := u.verify(memberList, trusted)
 	if err != nil {
 		return nil, err
@@ -152,7 +170,7 @@ func (u *UnverifiedMembers) VerifyDigest(digest [32]byte, number int) (*Verified
 	if err != nil {
 		return nil, err
 	}
-	return u.read(u.signedAt(signingTime), number)
+	return u.read(u.signedBy(nil, signingTime), number)
 }
 
 // read reads what was signed, once the list was found genuine.
@@ -218,6 +236,9 @@ func (l MemberList) validate() error {
 	if owners == 0 {
 		return fmt.Errorf("no member is an owner: nobody could sign the next list")
 	}
+	if err := distinct(l.Members); err != nil {
+		return err
+	}
 	if len(l.Inventory) > MaxInventoryParts {
 		return fmt.Errorf("inventory has %d parts, at most %d are allowed", len(l.Inventory), MaxInventoryParts)
 	}
@@ -230,6 +251,25 @@ func (l MemberList) validate() error {
 		return fmt.Errorf("recovery from %x, who stays a member", l.Recovery.From)
 	}
 	return l.Recovery.validate()
+}
+
+// distinct refuses two keys under one identifier: it would be left open whose a signature
+// or a wrapped key is. The issuers of certificates choose these, and promise nothing.
+func distinct(members []Member) error {
+	named := make(map[string]bool)
+	for _, m := range members {
+		parties, err := m.Parties()
+		if err != nil {
+			return fmt.Errorf("member %q: %w", m.Label, err)
+		}
+		for _, p := range parties {
+			if named[string(p.ID)] {
+				return fmt.Errorf("member %q: the certificate's subjectKeyIdentifier %x names another key as well", m.Label, p.ID)
+			}
+			named[string(p.ID)] = true
+		}
+	}
+	return nil
 }
 
 // validate gives the subject key identifiers of the member's keys as well.

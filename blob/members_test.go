@@ -45,7 +45,7 @@ func signingMembers() MemberList {
 
 func mustSignMembers(t testing.TB, l MemberList) []byte {
 	t.Helper()
-	der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+	der, err := SignMembers(l, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestMemberListSaysWhatWasSigned(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			l := twoMembers()
-			der, err := SignMembers(l, s.key(), s.scheme, signed)
+			der, err := SignMembers(l, Signer{Key: s.key(), Scheme: s.scheme}, signed)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,8 +69,8 @@ func TestMemberListSaysWhatWasSigned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(u.SignerKeyID(), keyID(s.key())) {
-				t.Errorf("claimed signer is %x", u.SignerKeyID())
+			if !bytes.Equal(u.SignerIdentifier(), keyID(s.key())) {
+				t.Errorf("claimed signer is %x", u.SignerIdentifier())
 			}
 			v, err := u.Verify(trust(strangerP256(), s.key()), 2)
 			if err != nil {
@@ -123,11 +123,11 @@ func TestAMemberSignsWithOneKey(t *testing.T) {
 		t.Errorf("without a signing key: %v", m.Signer())
 	}
 	l := signingMembers()
-	der, err := SignMembers(l, ownerP384(), ECDSA, signed)
+	der, err := SignMembers(l, Signer{Key: ownerP384(), Scheme: ECDSA}, signed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := parseAndVerifyMembers(der, []crypto.PublicKey{l.Members[0].Signer()}, 2)
+	v, err := parseAndVerifyMembers(der, []Party{{Key: l.Members[0].Signer()}}, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestAMemberSignsWithOneKey(t *testing.T) {
 		}
 	}
 	// A list that the key exchange key has signed is not the member's.
-	_, err = parseAndVerifyMembers(mustSignMembers(t, l), []crypto.PublicKey{l.Members[0].Signer()}, 2)
+	_, err = parseAndVerifyMembers(mustSignMembers(t, l), []Party{{Key: l.Members[0].Signer()}}, 2)
 	wantError(t, err, ErrUntrusted, "none of the 1 trusted keys")
 }
 
@@ -200,7 +200,7 @@ func TestSignMembersRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			l := twoMembers()
 			test.edit(&l)
-			der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+			der, err := SignMembers(l, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 			if der != nil || err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
 			}
@@ -210,7 +210,7 @@ func TestSignMembersRefuses(t *testing.T) {
 	broken.sign = func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 		return strangerP256().Sign(rand.Reader, digest, nil)
 	}
-	if _, err := SignMembers(twoMembers(), broken, ECDSA, signed); !errors.Is(err, ErrSignature) {
+	if _, err := SignMembers(twoMembers(), Signer{Key: broken, Scheme: ECDSA}, signed); !errors.Is(err, ErrSignature) {
 		t.Errorf("a token that signs wrongly: %v", err)
 	}
 }
@@ -353,7 +353,7 @@ func TestRoundTripsOfMemberLists(t *testing.T) {
 			}
 			l.Members = append(l.Members, m)
 		}
-		der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+		der, err := SignMembers(l, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 		if err != nil {
 			t.Fatal(err)
 		}

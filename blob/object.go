@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
 	"time"
 )
@@ -21,33 +20,39 @@ func parseObject(p profile, der []byte) (unverified, error) {
 	return unverified{raw, s}, err
 }
 
-// SignerKeyID gives the subject key identifier, 20 bytes, of the key that
-// claims to have signed. It serves to choose a key to trust, not to trust one.
-func (u *unverified) SignerKeyID() []byte { return bytes.Clone(u.signed.keyID) }
+// SignerIdentifier returns the [Identifier], 1 to 64 bytes, of whoever is claimed to have
+// signed. It serves to choose a key to trust, not to trust one.
+func (u *unverified) SignerIdentifier() []byte { return bytes.Clone(u.signed.signerID) }
 
 // verify checks the signature, and not yet what was signed.
-func (u *unverified) verify(p profile, trusted []crypto.PublicKey) (verified, error) {
-	signingTime, err := u.signed.verify(p, trusted)
+func (u *unverified) verify(p profile, trusted []Party) (verified, error) {
+	key, signingTime, err := u.signed.verify(p, trusted)
 	if err != nil {
 		return verified{}, err
 	}
-	return u.signedAt(signingTime), nil
+	keyID, err := SubjectKeyID(key)
+	return u.signedBy(keyID, signingTime), err
 }
 
-func (u *unverified) signedAt(signingTime time.Time) verified {
-	return verified{u.raw, u.signed.keyID, u.signed.suite.scheme, signingTime}
+func (u *unverified) signedBy(keyID []byte, signingTime time.Time) verified {
+	return verified{u.raw, keyID, u.signed.signerID, u.signed.suite.scheme, signingTime}
 }
 
 // verified is what every kind of verified object says of its signature.
 type verified struct {
 	raw         []byte
 	signerKeyID []byte
+	signerID    []byte
 	scheme      SignatureScheme
 	signingTime time.Time
 }
 
-// SignerKeyID gives the subject key identifier of the signer, 20 bytes.
+// SignerKeyID returns the [SubjectKeyID] of the key by which the signature holds, 20
+// bytes; nil for a list of members that was verified by its digest alone.
 func (v *verified) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
+
+// SignerIdentifier returns the [Identifier] by which the object names its signer.
+func (v *verified) SignerIdentifier() []byte { return bytes.Clone(v.signerID) }
 
 // SignatureScheme gives how the object was signed.
 func (v *verified) SignatureScheme() SignatureScheme { return v.scheme }

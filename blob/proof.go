@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
 	"encoding/asn1"
 	"fmt"
 	"slices"
@@ -36,7 +35,7 @@ var proof = profile{
 // SignProof makes a signed proof: DER, at most [MaxSize] bytes. It is to a
 // proof what [Sign] is to a key blob. Blobs are sorted; none, or one twice, is
 // an error.
-func SignProof(p Proof, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) ([]byte, error) {
+func SignProof(p Proof, signer Signer, signingTime time.Time) ([]byte, error) {
 	p = p.clone()
 	slices.SortFunc(p.Blobs, compareDigests)
 	if err := p.validate(); err != nil {
@@ -46,7 +45,7 @@ func SignProof(p Proof, signer crypto.Signer, scheme SignatureScheme, signingTim
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(proof, content, nil, signer, scheme, signingTime)
+	der, err := signContent(proof, content, nil, signer, signingTime)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +53,7 @@ func SignProof(p Proof, signer crypto.Signer, scheme SignatureScheme, signingTim
 	if err != nil {
 		return nil, err
 	}
-	if _, err := u.Verify([]crypto.PublicKey{signer.Public()}, p.KeyringID); err != nil {
+	if _, err := u.Verify([]Party{signer.party()}, p.KeyringID); err != nil {
 		return nil, fmt.Errorf("new %w", err)
 	}
 	return der, nil
@@ -76,7 +75,7 @@ func ParseProof(der []byte) (*UnverifiedProof, error) {
 // Verify is to a proof what [Unverified.Verify] is to a key blob. A proof for
 // another keyring is an [ErrMisplaced]. The caller compares the signer with the
 // path under which the proof was found: a holder speaks for its own token only.
-func (u *UnverifiedProof) Verify(trusted []crypto.PublicKey, keyring ID) (*VerifiedProof, error) {
+func (u *UnverifiedProof) Verify(trusted []Party, keyring ID) (*VerifiedProof, error) {
 	v, err := u.verify(proof, trusted)
 	if err != nil {
 		return nil, err

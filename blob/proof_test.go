@@ -21,14 +21,14 @@ func threeProven() Proof {
 
 func mustSignProof(t testing.TB, p Proof) []byte {
 	t.Helper()
-	der, err := SignProof(p, ownerP256(), ECDSA, signed)
+	der, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return der
 }
 
-func parseAndVerifyProof(der []byte, trusted []crypto.PublicKey, keyring ID) (*VerifiedProof, error) {
+func parseAndVerifyProof(der []byte, trusted []Party, keyring ID) (*VerifiedProof, error) {
 	u, err := ParseProof(der)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func TestProofSaysWhatWasSigned(t *testing.T) {
 			p := threeProven()
 			slices.Reverse(p.Blobs)
 			given := slices.Clone(p.Blobs)
-			der, err := SignProof(p, s.key(), s.scheme, signed)
+			der, err := SignProof(p, Signer{Key: s.key(), Scheme: s.scheme}, signed)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,8 +55,8 @@ func TestProofSaysWhatWasSigned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(u.SignerKeyID(), keyID(s.key())) {
-				t.Errorf("claimed signer is %x", u.SignerKeyID())
+			if !bytes.Equal(u.SignerIdentifier(), keyID(s.key())) {
+				t.Errorf("claimed signer is %x", u.SignerIdentifier())
 			}
 			v, err := u.Verify(trust(strangerP256(), s.key()), p.KeyringID)
 			if err != nil {
@@ -155,22 +155,22 @@ func TestSignProofRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := threeProven()
 			test.edit(&p)
-			der, err := SignProof(p, ownerP256(), ECDSA, signed)
+			der, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 			if der != nil || err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
 			}
 		})
 	}
-	if der, err := SignProof(threeProven(), ownerP256(), RSAPSS, signed); der != nil || !errors.Is(err, ErrUnsupported) {
+	if der, err := SignProof(threeProven(), Signer{Key: ownerP256(), Scheme: RSAPSS}, signed); der != nil || !errors.Is(err, ErrUnsupported) {
 		t.Errorf("a scheme that does not fit: %v", err)
 	}
-	if der, err := SignProof(threeProven(), ownerP256(), ECDSA, time.Time{}); der != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
+	if der, err := SignProof(threeProven(), Signer{Key: ownerP256(), Scheme: ECDSA}, time.Time{}); der != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
 		t.Errorf("no signing time: %v", err)
 	}
 	broken := brokenSigner{ownerP256(), func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 		return strangerP256().Sign(rand.Reader, digest, nil)
 	}}
-	if der, err := SignProof(threeProven(), broken, ECDSA, signed); der != nil || !errors.Is(err, ErrSignature) {
+	if der, err := SignProof(threeProven(), Signer{Key: broken, Scheme: ECDSA}, signed); der != nil || !errors.Is(err, ErrSignature) {
 		t.Errorf("a token that signs wrongly: %v", err)
 	}
 }
@@ -269,7 +269,7 @@ func TestRoundTripsOfProofs(t *testing.T) {
 		digest := rapid.Map(rapid.SliceOfN(rapid.Byte(), 32, 32), func(b []byte) [32]byte { return [32]byte(b) })
 		p.Blobs = rapid.SliceOfNDistinct(digest, 1, 20, rapid.ID).Draw(t, "blobs")
 		at := drawTime(t, "signing time")
-		der, err := SignProof(p, ownerP256(), ECDSA, at)
+		der, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, at)
 		if err != nil {
 			t.Fatal(err)
 		}

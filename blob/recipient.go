@@ -13,7 +13,7 @@ import (
 // A Recipient is a holder of the session key: its key exchange key, and the
 // session key wrapped to that. Exactly one of Transport and Agreement is set.
 type Recipient struct {
-	SubjectKeyID []byte // 20 bytes, see [SubjectKeyID]
+	SubjectKeyID []byte // 1..64 bytes, the [Identifier] of the holder's certificate
 	Transport    *KeyTransport
 	Agreement    *KeyAgreement
 }
@@ -82,8 +82,8 @@ var aes256WrapIdentifier = algorithmIdentifier(oidAES256Wrap)
 var ecPublicKeyIdentifier = algorithmIdentifier(oidECPublicKey)
 
 func (r Recipient) validate(a Algorithm) error {
-	if len(r.SubjectKeyID) != keyIDSize {
-		return fmt.Errorf("recipient's subject key identifier has %d bytes, not %d", len(r.SubjectKeyID), keyIDSize)
+	if n := len(r.SubjectKeyID); n < 1 || n > maxIdentifier {
+		return fmt.Errorf("recipient's subject key identifier has %d bytes, not 1 to %d", n, maxIdentifier)
 	}
 	switch {
 	case (r.Transport == nil) == (r.Agreement == nil):
@@ -185,7 +185,7 @@ func (d *decoder) recipient() Recipient {
 func (d *decoder) keyTransport() Recipient {
 	ktri := d.sequence("ktri")
 	ktri.version(2)
-	keyID := ktri.octetsOf("subjectKeyIdentifier", tagged(0), keyIDSize)
+	keyID := ktri.identifier(tagged(0))
 	suite := oaepSuites[ktri.algorithm("keyEncryptionAlgorithm", oaepSuites[0].identifier, oaepSuites[1].identifier)]
 	key := ktri.octets("encryptedKey", cryptobyte_asn1.OCTET_STRING)
 	ktri.end()
@@ -206,7 +206,7 @@ func (d *decoder) keyAgreement() Recipient {
 	keys := kari.sequence("recipientEncryptedKeys")
 	encrypted := keys.sequence("recipientEncryptedKey")
 	rKeyID := encrypted.part("rKeyId", tagged(0).Constructed())
-	keyID := rKeyID.octetsOf("subjectKeyIdentifier", cryptobyte_asn1.OCTET_STRING, keyIDSize)
+	keyID := rKeyID.identifier(cryptobyte_asn1.OCTET_STRING)
 	rKeyID.end()
 	key := encrypted.octets("encryptedKey", cryptobyte_asn1.OCTET_STRING)
 	encrypted.end()

@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -104,7 +103,7 @@ func TestSignRefusesRecoveries(t *testing.T) {
 		t.Helper()
 		l := recoveredMembers()
 		edit(&l)
-		der, err := SignMembers(l, ownerP256(), ECDSA, signed)
+		der, err := SignMembers(l, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 		wantRefused(t, der, err, want)
 	}
 	for _, test := range badRecoveries {
@@ -319,7 +318,7 @@ func TestAListOfMembersIsKnownByItsDigest(t *testing.T) {
 	if diff := cmp.Diff(want.List(), got.List(), sameMembers); diff != "" {
 		t.Error(diff)
 	}
-	if got.Digest() != want.Digest() || !bytes.Equal(got.Bytes(), der) || !bytes.Equal(got.SignerKeyID(), keyID(ownerP256())) ||
+	if got.Digest() != want.Digest() || !bytes.Equal(got.Bytes(), der) || got.SignerKeyID() != nil || !bytes.Equal(got.SignerIdentifier(), keyID(ownerP256())) ||
 		got.SignatureScheme() != ECDSA || !got.SigningTime().Equal(signed) {
 		t.Error("digest, bytes, signer, scheme or time differ")
 	}
@@ -362,6 +361,6 @@ func TestAListOfMembersKnownByItsDigestIsReadAsStrictly(t *testing.T) {
 	}
 	_, err := parseAndVerifyMembers(broken, trust(ownerP256()), 2)
 	wantError(t, err, ErrSignature, "member list")
-	_, err = parseAndVerifyMembers(der, []crypto.PublicKey{strangerP256().Public()}, 2)
+	_, err = parseAndVerifyMembers(der, []Party{{Key: strangerP256().Public()}}, 2)
 	wantError(t, err, ErrUntrusted, "none of the 1")
 }

@@ -130,7 +130,8 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		// SignerInfo
 		{"signer version 1", func(f *forgery) { f.signerVersion = tlv(2, []byte{1}) }, ErrUnsupported, "signerInfo.version is 1"},
 		{"a signer named by issuer and serial number", func(f *forgery) { f.sid = seq(seq(), tlv(2, []byte{1})) }, ErrMalformed, "subjectKeyIdentifier"},
-		{"a key identifier of 19 bytes", func(f *forgery) { f.sid = tlv(0x80, keyID(f.key)[:19]) }, ErrMalformed, "subjectKeyIdentifier has 19 bytes"},
+		{"an empty key identifier", func(f *forgery) { f.sid = tlv(0x80, nil) }, ErrMalformed, "subjectKeyIdentifier has 0 bytes"},
+		{"a key identifier of 65 bytes", func(f *forgery) { f.sid = tlv(0x80, make([]byte, 65)) }, ErrMalformed, "subjectKeyIdentifier has 65 bytes"},
 		{"another digest algorithm used", func(f *forgery) { f.digestAlgorithm = sha384 }, ErrUnsupported, "does not fit the signature algorithm"},
 		{"no signed attributes", func(f *forgery) { f.withoutAttributes = true }, ErrMalformed, "signedAttrs"},
 		{"an empty set of attributes", func(f *forgery) { f.attributes = func([][]byte) [][]byte { return nil } }, ErrMalformed, "is there 0 times"},
@@ -248,7 +249,8 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		// KeyTransRecipientInfo
 		{"ktri version 0", setRecipients(ktri(someone).with(0, tlv(2, []byte{0})).der()), ErrUnsupported, "ktri.version is 0"},
 		{"ktri by issuer and serial number", setRecipients(ktri(someone).with(1, seq(seq(), tlv(2, []byte{1}))).der()), ErrMalformed, "ktri.subjectKeyIdentifier"},
-		{"a recipient's key identifier of 21 bytes", setRecipients(ktri(make([]byte, 21)).der()), ErrMalformed, "ktri.subjectKeyIdentifier has 21 bytes"},
+		{"a recipient's empty key identifier", setRecipients(ktri(nil).der()), ErrMalformed, "ktri.subjectKeyIdentifier has 0 bytes"},
+		{"a recipient's key identifier of 65 bytes", setRecipients(ktri(make([]byte, 65)).der()), ErrMalformed, "ktri.subjectKeyIdentifier has 65 bytes"},
 		{"PKCS #1 v1.5 encryption", setRecipients(ktri(someone).with(2, seq(oid(1, 2, 840, 113549, 1, 1, 1), null)).der()), ErrUnsupported, "keyEncryptionAlgorithm is not one of"},
 		{"OAEP without parameters", setRecipients(ktri(someone).with(2, seq(oid(1, 2, 840, 113549, 1, 1, 7))).der()), ErrUnsupported, "keyEncryptionAlgorithm is not one of"},
 		{"OAEP with the default SHA-1 spelled out", setRecipients(ktri(someone).with(2, seq(oid(1, 2, 840, 113549, 1, 1, 7), seq(
@@ -405,7 +407,7 @@ func TestRefusesToTrustWhatIsNoKey(t *testing.T) {
 	t.Parallel()
 	der := forge(ownerP256(), ECDSA).der(t)
 	for _, key := range []crypto.PublicKey{nil, "key", (*rsa.PublicKey)(nil), (*ecdsa.PublicKey)(nil), &rsa.PublicKey{}, &ecdsa.PublicKey{}, ownerP256()} {
-		_, err := parseAndVerify(der, []crypto.PublicKey{key}, payroll().Place())
+		_, err := parseAndVerify(der, []Party{{Key: key}}, payroll().Place())
 		wantError(t, err, ErrUnsupported, "trusted key")
 	}
 }

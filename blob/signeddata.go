@@ -30,7 +30,7 @@ type signedData struct {
 	contentType asn1.ObjectIdentifier
 	content     []byte
 	suite       *suite
-	keyID       []byte
+	signerID    []byte // as CMS names the signer, see [Identifier]
 	attributes  []attribute
 	signature   []byte
 }
@@ -63,20 +63,19 @@ func newAttribute(oid asn1.ObjectIdentifier, value []byte) attribute {
 
 // signContent signs content, which is of p's type, with extra attributes beside
 // contentType, messageDigest and signingTime.
-func signContent(p profile, content []byte, extra []attribute, signer crypto.Signer, scheme SignatureScheme, signingTime time.Time) ([]byte, error) {
+func signContent(p profile, content []byte, extra []attribute, signer Signer, signingTime time.Time) ([]byte, error) {
 	if !validTime(signingTime) {
 		return nil, fmt.Errorf("signing time %v cannot be encoded", signingTime)
 	}
-	pub := signer.Public()
-	keyID, err := SubjectKeyID(pub)
+	signerID, err := signer.party().identifier()
 	if err != nil {
 		return nil, err
 	}
-	suite, err := suiteFor(scheme, pub)
+	suite, err := suiteFor(signer.Scheme, signer.Key.Public())
 	if err != nil {
 		return nil, err
 	}
-	s := &signedData{contentType: p.contentType, content: content, suite: suite, keyID: keyID}
+	s := &signedData{contentType: p.contentType, content: content, suite: suite, signerID: signerID}
 	s.attributes = append([]attribute{
 		newAttribute(oidContentType, mustEncode(func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(p.contentType) })),
 		newAttribute(oidMessageDigest, mustEncode(func(b *cryptobyte.Builder) { b.AddASN1OctetString(suite.sum(content)) })),
@@ -86,7 +85,7 @@ func signContent(p profile, content []byte, extra []attribute, signer crypto.Sig
 	if err != nil {
 		return nil, err
 	}
-	if s.signature, err = suite.sign(signer, signed); err != nil {
+	if s.signature, err = suite.sign(signer.Key, signed); err != nil {
 		return nil, fmt.Errorf("signing a %s: %w", p.what, err)
 	}
 	der, err := s.marshal()
@@ -150,7 +149,7 @@ func parseSignedData(p profile, der []byte) (*signedData, error) {
 // digest algorithm that the SignedData announced.
 func (s *signedData) parseSignerInfo(d *decoder, p profile, digest []byte) {
 	d.version(3)
-	s.keyID = d.octetsOf("subjectKeyIdentifier", tagged(0), keyIDSize)
+	s.signerID = d.identifier(tagged(0))
 	signerDigest := d.element("digestAlgorithm", cryptobyte_asn1.SEQUENCE)
 	// Without signed attributes the signature would cover the content alone,
 	// and one over attributes could pass for one over content that looks like
@@ -233,12 +232,19 @@ func (s *signedData) attribute(oid asn1.ObjectIdentifier) []byte {
 }
 
 // verify checks the signer, the message digest and the signature (RFC 5652
-// §5.6), in this order. It gives the time that the signer claims.
-func (s *signedData) verify(p profile, trusted []crypto.PublicKey) (time.Time, error) {
+// §5.6), in this order. It returns the signer's key, and the time that the signer
+// claims.
+func (s *signedData) verify(p profile, trusted []Party) (crypto.PublicKey, time.Time, error) {
 	pub, err := s.signer(trusted)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%s: %w", p.what, err)
+		return nil, time.Time{}, fmt.Errorf("%s: %w", p.what, err)
 	}
+	signingTime, err := s.verifyKey(p, pub)
+	return pub, signingTime, err
+}
+
+// verifyKey is verify once the key is known.
+func (s *signedData) verifyKey(p profile, pub crypto.PublicKey) (time.Time, error) {
 	if !s.suite.fits(pub) {
 		return time.Time{}, fmt.Errorf("%w: %s: scheme %v with %v does not fit the signer's key of type %T", ErrUnsupported, p.what, s.suite.scheme, s.suite.hash, pub)
 	}
@@ -260,24 +266,24 @@ func (s *signedData) verify(p profile, trusted []crypto.PublicKey) (time.Time, e
 		return time.Time{}, fmt.Errorf("%w: %s: %w", ErrMalformed, p.what, err)
 	}
 	if err := s.suite.verify(pub, signed, s.signature); err != nil {
-		return time.Time{}, fmt.Errorf("%w: %s, signer %x: %w", ErrSignature, p.what, s.keyID, err)
+		return time.Time{}, fmt.Errorf("%w: %s, signer %x: %w", ErrSignature, p.what, s.signerID, err)
 	}
 	return parseSigningTime(p, s.attribute(oidSigningTime))
 }
 
-// signer finds the claimed signer among the trusted keys. The identifier is
-// computed from the keys themselves, never taken from a certificate.
-func (s *signedData) signer(trusted []crypto.PublicKey) (crypto.PublicKey, error) {
-	for _, pub := range trusted {
-		id, err := SubjectKeyID(pub)
+// signer finds the claimed signer among the trusted. The identifier only chooses whose
+// key the signature has to hold against.
+func (s *signedData) signer(trusted []Party) (crypto.PublicKey, error) {
+	for _, p := range trusted {
+		id, err := p.identifier()
 		if err != nil {
 			return nil, fmt.Errorf("trusted key: %w", err)
 		}
-		if bytes.Equal(id, s.keyID) {
-			return pub, nil
+		if bytes.Equal(id, s.signerID) {
+			return p.Key, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: signed by %x, which is none of the %d trusted keys", ErrUntrusted, s.keyID, len(trusted))
+	return nil, fmt.Errorf("%w: signed by %x, which is none of the %d trusted keys", ErrUntrusted, s.signerID, len(trusted))
 }
 
 func (s *signedData) marshal() ([]byte, error) { return s.marshalWith(nil) }
@@ -306,7 +312,7 @@ func (s *signedData) marshalWith(certificate []byte) ([]byte, error) {
 					b.AddASN1(cryptobyte_asn1.SET, func(b *cryptobyte.Builder) {
 						addSequence(b, func(b *cryptobyte.Builder) {
 							b.AddASN1Int64(3)
-							addOctets(b, tagged(0), s.keyID)
+							addOctets(b, tagged(0), s.signerID)
 							b.AddBytes(s.suite.digest)
 							b.AddBytes(attributes)
 							b.AddBytes(s.suite.signature)

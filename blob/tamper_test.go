@@ -37,7 +37,7 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	})
 	t.Run("member list with signing keys", func(t *testing.T) {
 		t.Parallel()
-		everyFlip(t, must(SignMembers(signingMembers(), ownerP384(), ECDSA, signed)), func(der []byte) error {
+		everyFlip(t, must(SignMembers(signingMembers(), Signer{Key: ownerP384(), Scheme: ECDSA}, signed)), func(der []byte) error {
 			_, err := parseAndVerifyMembers(der, trust(ownerP384()), 2)
 			return err
 		})

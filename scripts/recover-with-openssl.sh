@@ -1,5 +1,5 @@
 #!/bin/sh
-# recover-with-openssl.sh BLOB SIGNER-CERT KEY
+# recover-with-openssl.sh BLOB SIGNER-CERT KEY [HOLDER-CERT]
 #
 # Prints the session key of a key blob in hex, with nothing but openssl: for the day
 # when hsmkeys is gone. Each step can be followed by hand. docs/recovery.md says when
@@ -11,6 +11,9 @@
 #   KEY          the private key of a holder, a file or a pkcs11: URI. For a URI the
 #                PKCS#11 engine is used, with the module in PKCS11_MODULE_PATH; it asks
 #                for the PIN, or takes it from the URI's pin-source.
+#   HOLDER-CERT  the certificate (PEM) of KEY, as the keyring knows it: needed where
+#                somebody else issued it, as its subjectKeyIdentifier is its issuer's
+#                choice then, and the blob names the holder by it
 #
 # Exit status: 0 done, 1 failed, 2 usage, 3 not genuine, 4 KEY is no holder's.
 #
@@ -26,9 +29,9 @@ die() { # STATUS MESSAGE
 	exit "$1"
 }
 
-[ $# -eq 3 ] || die 2 "usage: recover-with-openssl.sh BLOB SIGNER-CERT KEY"
-blob=$1 cert=$2 key=$3
-for file in "$blob" "$cert"; do
+[ $# -eq 3 ] || [ $# -eq 4 ] || die 2 "usage: recover-with-openssl.sh BLOB SIGNER-CERT KEY [HOLDER-CERT]"
+blob=$1 cert=$2 key=$3 holder=${4:-$2}
+for file in "$blob" "$cert" "$holder"; do
 	[ -r "$file" ] || die 2 "cannot read $file"
 done
 work=$(mktemp -d /dev/shm/recover.XXXXXX 2>/dev/null) || work=$(mktemp -d) # in memory
@@ -45,8 +48,32 @@ elements() {
 		while read -r offset header length name; do echo "$((offset + header)) $length $name"; done
 }
 
+# A key's own identifier: the first 20 bytes of the SHA-256 of its public key's bits.
+keyid() { # PUBLIC-KEY (DER)
+	# shellcheck disable=SC2046 # offset and length
+	set -- "$1" $(elements "$1" | grep 'BIT STRING')
+	slice "$1" "$(($2 + 1))" "$(($3 - 1))" | openssl dgst -sha256 -binary | head -c 20 | hex
+}
+# The identifier in a certificate, if it has one.
+certid() { # CERT
+	openssl x509 -in "$1" -noout -ext subjectKeyIdentifier 2>/dev/null |
+		sed -n 's/^ *\([0-9A-F:]*\) *$/\1/p' | tr -d ':\n' | tr A-F a-f
+}
+pubkey() { openssl x509 -in "$1" -noout -pubkey | openssl pkey -pubin -outform DER; } # CERT
+
 # 1. The signature, before anything else. Only SIGNER-CERT counts (-nointern: none that
 #    comes with the blob), and it is trusted as it is (-noverify is about its issuers).
+#    openssl finds a certificate by its identifier. For one that has none a certificate
+#    is made that says the same key and the key's own identifier.
+if [ -z "$(certid "$cert")" ]; then
+	pubkey "$cert" >"$work/signer" || die 2 "$cert: no certificate could be read"
+	echo "subjectKeyIdentifier=$(keyid "$work/signer")" >"$work/extensions"
+	openssl pkey -pubin -inform DER -in "$work/signer" -out "$work/signer.pub"
+	openssl ecparam -name prime256v1 -genkey -noout -out "$work/anybody"
+	openssl x509 -new -subj /CN=signer -key "$work/anybody" -force_pubkey "$work/signer.pub" \
+		-extfile "$work/extensions" -out "$work/signer.pem" || die 1 "openssl makes no certificate for the key in $cert"
+	cert=$work/signer.pem
+fi
 openssl cms -verify -inform DER -in "$blob" -certfile "$cert" -nointern -noverify -binary \
 	-out "$work/signed" 2>"$work/why" || die 3 "$blob: the signature does not verify: $(tail -n 1 "$work/why")"
 elements "$blob" >"$work/blob"
@@ -64,15 +91,18 @@ sed -n "1,/$descriptor/d; p" "$work/blob" | sed -n 's/^.* UTF8STRING *:/key /p; 
 read -r name version revision <"$work/name" || true
 echo "genuine: key $name, version $((0x$version)), revision $((0x$revision))" >&2
 
-# 3. Which holder KEY is: the first 20 bytes of the SHA-256 of its public key's bits.
+# 3. Which holder KEY is: the identifier in its certificate, else its own.
 engine=
 case $key in pkcs11:*) engine=1 ;; *) [ -r "$key" ] || die 2 "cannot read $key" ;; esac
 openssl pkey ${engine:+-engine pkcs11 -inform engine} -in "$key" -pubout -outform DER -out "$work/public" ||
 	die 1 "$key: no key could be read"
 # shellcheck disable=SC2046 # offset and length
 set -- $(elements "$work/public" | grep 'BIT STRING')
-bits=$(($1 + 1)) size=$(($2 - 1)) # behind the number of unused bits
-id=$(slice "$work/public" "$bits" "$size" | openssl dgst -sha256 -binary | head -c 20 | hex)
+bits=$(($1 + 1)) # behind the number of unused bits
+pubkey "$holder" >"$work/holder" || die 2 "$holder: no certificate could be read"
+id=
+if cmp -s "$work/public" "$work/holder"; then id=$(certid "$holder"); fi
+[ -n "$id" ] || id=$(keyid "$work/public")
 
 # 4. Its entry: behind its identifier stand the algorithm (RSA) and the wrapped key,
 #    before it (EC) the sender's point and the algorithm.
@@ -90,10 +120,10 @@ while read -r offset length type; do
 			wrapped=$offset wrappedlen=$length
 			break
 		fi
-		if [ "$length" = 20 ] && [ "$(slice "$work/signed" "$offset" 20 | hex)" = "$id" ]; then found=1; fi ;;
+		if [ "$length" = $((${#id} / 2)) ] && [ "$(slice "$work/signed" "$offset" "$length" | hex)" = "$id" ]; then found=1; fi ;;
 	esac
 done <"$work/content"
-[ -n "$found" ] || die 4 "$key: the blob is not wrapped to this key ($id)"
+[ -n "$found" ] || die 4 "$key: the blob is not wrapped to this key under the identifier $id; if it has a certificate of an issuer, name that as HOLDER-CERT"
 slice "$work/signed" "$wrapped" "$wrappedlen" >"$work/wrapped"
 
 # 5. The session key.

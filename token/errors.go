@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/internal/guard"
 )
 
 // The kinds of failure a caller may want to tell apart with [errors.Is]. The
@@ -50,8 +52,14 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Is makes [errors.Is] see the kind.
-func (e *Error) Is(target error) bool { return e.Kind != nil && target == e.Kind }
+// Is makes [errors.Is] see the kind. An answer out of all bounds is [ErrModule], whatever
+// was asked.
+func (e *Error) Is(target error) bool {
+	if _, ok := guard.OutOfBounds(e.Err); ok && target == ErrModule {
+		return true
+	}
+	return e.Kind != nil && target == e.Kind
+}
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
@@ -64,6 +72,9 @@ func describe(err error) string {
 	var code pkcs11.Error
 	if !errors.As(err, &code) {
 		return err.Error()
+	}
+	if text, ok := guard.OutOfBounds(code); ok {
+		return strings.ReplaceAll(err.Error(), code.Error(), text)
 	}
 	// pkcs11.Error prints as "pkcs11: 0xA0: CKR_PIN_INCORRECT", with no name
 	// for a vendor's own value.

@@ -11,13 +11,24 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Initialize makes a token of a blank one: C_InitToken with a label of 1 to 32
-// bytes and the security officer's PIN, then C_InitPIN with the user's. It takes
-// the first slot with a blank token, or the given one, and never touches a token
-// that is initialised: that would destroy what is on it. It overwrites the PINs.
-func Initialize(module string, slot *uint, label string, soPIN, userPIN []byte) (Info, error) {
-	defer clear(soPIN)
-	defer clear(userPIN)
+// NewToken is what Initialize makes of a blank token.
+type NewToken struct {
+	Slot    *uint  // with the blank token; nil: the first slot that has one
+	Label   string // 1 to 32 bytes of printable UTF-8
+	SOPIN   []byte // the security officer's; overwritten
+	UserPIN []byte // overwritten
+
+	// AnyPINLength allows PINs of other lengths than the token announces.
+	AnyPINLength bool
+}
+
+// Initialize makes a token of a blank one: C_InitToken with the label and the security
+// officer's PIN, then C_InitPIN with the user's. It never touches a token that is
+// initialised: that would destroy what is on it. It overwrites the PINs.
+func Initialize(module string, n NewToken) (Info, error) {
+	defer clear(n.SOPIN)
+	defer clear(n.UserPIN)
+	label := n.Label
 	refuse := func(kind, err error, hint string) (Info, error) {
 		return Info{}, &Error{Op: "initialise a token", Token: label, Kind: kind, Err: err, hint: hint}
 	}
@@ -34,25 +45,25 @@ func Initialize(module string, slot *uint, label string, soPIN, userPIN []byte) 
 		if err != nil {
 			return err
 		}
-		blank, err := chooseBlank(all, slot, label)
+		blank, err := chooseBlank(all, n.Slot, label)
 		if err != nil {
 			return err
 		}
 		// Before C_InitToken, because a token without a user PIN is half made.
-		for _, pin := range [][]byte{soPIN, userPIN} {
-			if n := uint(len(pin)); n < blank.minPIN || blank.maxPIN > 0 && n > blank.maxPIN {
-				_, err := refuse(ErrPIN, fmt.Errorf("a PIN of %d bytes, the token takes %d to %d", n, blank.minPIN, blank.maxPIN), "")
-				return err
+		for _, pin := range [][]byte{n.SOPIN, n.UserPIN} {
+			if e := checkPIN(pin, blank, n.AnyPINLength); e != nil {
+				e.Op, e.Token = "initialise a token", label
+				return e
 			}
 		}
-		if err := ctx.InitToken(blank.Slot, text(soPIN), label); err != nil {
+		if err := ctx.InitToken(blank.Slot, text(n.SOPIN), label); err != nil {
 			return &Error{Op: fmt.Sprintf("initialise the token in slot %d", blank.Slot), Token: label, Err: err}
 		}
 		// SoftHSM moves a new token to another slot.
 		if made, err = find(ctx, module, Selector{Label: label}); err != nil {
 			return err
 		}
-		if err := initPIN(ctx, made.Slot, text(soPIN), text(userPIN)); err != nil {
+		if err := initPIN(ctx, made.Slot, text(n.SOPIN), text(n.UserPIN)); err != nil {
 			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err,
 				hint: "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"}
 		}

@@ -12,7 +12,7 @@ import (
 
 func TestInitialize(t *testing.T) {
 	soPIN, userPIN := []byte("so pin 1"), []byte("user pin 1")
-	info, err := Initialize(env.Module(), nil, "brand new", soPIN, userPIN)
+	info, err := Initialize(env.Module(), NewToken{Label: "brand new", SOPIN: soPIN, UserPIN: userPIN})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestInitialize(t *testing.T) {
 func TestInitializeInAGivenSlot(t *testing.T) {
 	open(t, newToken(t)) // another token in use is not in the way
 	slot := blankSlot(t)
-	info, err := Initialize(env.Module(), &slot, "in its slot", []byte("1234"), []byte("5678"))
+	info, err := Initialize(env.Module(), NewToken{Slot: &slot, Label: "in its slot", SOPIN: []byte("1234"), UserPIN: []byte("5678")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,10 +98,12 @@ func TestInitializeRefuses(t *testing.T) {
 		{"a user PIN too short", "fresh", nil, "1234", "567", ErrPIN},
 		{"a user PIN too long", "fresh", nil, "1234", strings.Repeat("5", 256), ErrPIN},
 		{"no user PIN", "fresh", nil, "1234", "", ErrPIN},
+		{"a security officer's PIN in UTF-16", "fresh", nil, "1\x002\x003\x004\x00", "5678", ErrPIN},
+		{"a user PIN with a byte order mark", "fresh", nil, "1234", "\ufeff5678", ErrPIN},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			so, user := []byte(tt.so), []byte(tt.user)
-			_, err := Initialize(env.Module(), tt.slot, tt.label, so, user)
+			_, err := Initialize(env.Module(), NewToken{Slot: tt.slot, Label: tt.label, SOPIN: so, UserPIN: user})
 			want(t, err, tt.kind)
 			if !bytes.Equal(append(so, user...), make([]byte, len(so)+len(user))) {
 				t.Error("the PINs are still in memory")

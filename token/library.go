@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/internal/guard"
 )
 
 // A library is one module loaded into this process. PKCS #11 has one
@@ -74,10 +78,18 @@ func load(path string) (*pkcs11.Ctx, error) {
 		if !info.Mode().IsRegular() {
 			return nil, bad(errors.New("not a file"), "name the module's .so file itself")
 		}
+		f, err := os.Open(path)
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) { // nothing is wrong with the module
+			return nil, &Error{Op: "load the module", Token: path, Err: errors.Unwrap(err), hint: "allow more open files, with ulimit -n"}
+		}
+		if err != nil {
+			return nil, bad(errors.Unwrap(err), "this user must be allowed to read the module")
+		}
+		_ = f.Close()
 	}
-	ctx := pkcs11.New(path)
-	if ctx == nil {
-		return nil, bad(nil, "the file does not load, or has no C_GetFunctionList: is it the vendor's PKCS #11 library, for this processor?")
+	ctx, err := guard.New(path)
+	if err != nil {
+		return nil, bad(err, "is it the vendor's PKCS #11 library, for this processor?")
 	}
 	return ctx, nil
 }
@@ -92,7 +104,7 @@ func visit(path string, f func(*pkcs11.Ctx) error) error {
 	if err != nil {
 		return err
 	}
-	defer ctx.Destroy()
+	defer guard.Destroy(ctx, path)
 	switch err := ctx.Initialize(); {
 	case is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
 	case err != nil:
@@ -221,7 +233,7 @@ func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, 
 	case err == nil:
 		lib.initialized = true
 	case !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
-		ctx.Destroy()
+		guard.Destroy(ctx, path)
 		return nil, nil, Info{}, &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
 	}
 	libraries[path] = lib
@@ -258,7 +270,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 		return lib, nil, info, nil
 	}
 	slot := int(info.Slot)
-	c11, err := crypto11.Configure(&crypto11.Config{
+	c11, err := configure(&crypto11.Config{
 		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.maxSessions) + 1, // one it keeps for itself
 		LoginNotSupported: true, // we log in: its way of failing would finalise the module
 	})
@@ -269,13 +281,19 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	}
 	lib := libraries[path]
 	if lib == nil {
-		lib = &library{ctx: pkcs11.New(path), logins: map[uint]int{}, doors: map[uint]chan struct{}{}}
+		ctx, err := load(path)
+		if err != nil {
+			_ = deconfigure(c11, path)
+			return nil, nil, Info{}, err
+		}
+		lib = &library{ctx: ctx, logins: map[uint]int{}, doors: map[uint]chan struct{}{}}
 		// crypto11 has initialised the module already, and most say so. p11-kit's proxy
 		// counts each list of functions that it hands out as an application of its own.
-		err := lib.ctx.Initialize()
+		err = lib.ctx.Initialize()
 		lib.initialized = err == nil
 		if err != nil && !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
-			_ = c11.Close()
+			guard.Destroy(ctx, path)
+			_ = deconfigure(c11, path)
 			return nil, nil, Info{}, &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
 		}
 		libraries[path] = lib
@@ -296,14 +314,39 @@ func detach(path string, c11 *crypto11.Context) error {
 	lib := libraries[path]
 	var err error
 	if c11 != nil {
-		err = c11.Close() // finalises the module when it is the last
+		err = deconfigure(c11, path)
 	}
 	if lib.users--; lib.users == 0 {
 		if lib.initialized {
 			err = also(err, lib.ctx.Finalize())
 		}
-		lib.ctx.Destroy()
+		guard.Destroy(lib.ctx, path)
 		delete(libraries, path)
 	}
 	return err
+}
+
+// configure has crypto11 load and initialise the module, and guards what it has loaded.
+func configure(cfg *crypto11.Config) (c11 *crypto11.Context, err error) {
+	guard.During(cfg.Path, "C_Initialize or C_OpenSession", func() { c11, err = crypto11.Configure(cfg) })
+	if err != nil {
+		return nil, err
+	}
+	if err := guard.Attach(contextOf(c11), cfg.Path); err != nil {
+		return nil, also(err, c11.Close())
+	}
+	return c11, nil
+}
+
+// deconfigure undoes configure, and finalises the module when c11 is the last.
+func deconfigure(c11 *crypto11.Context, path string) (err error) {
+	ctx := contextOf(c11)
+	guard.During(path, "C_Finalize", func() { err = c11.Close() })
+	guard.Forget(ctx)
+	return err
+}
+
+// contextOf returns the context that crypto11 v1.2.5 keeps to itself.
+func contextOf(c11 *crypto11.Context) *pkcs11.Ctx {
+	return *(**pkcs11.Ctx)(reflect.ValueOf(c11).Elem().FieldByName("ctx").Addr().UnsafePointer())
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 )
 
 // kit is a p11-kit with a configuration of its own: files by their path below it.
@@ -320,4 +322,31 @@ func FuzzParseSettings(f *testing.F) {
 			t.Errorf("path %q", m.Path)
 		}
 	})
+}
+
+// A module's file names a library that is loaded: what others can have written is told and
+// not followed.
+func TestModulesOfOthersAreNotFollowed(t *testing.T) {
+	k := kit(t, map[string]string{"package/a.module": "module: /a.so", "user/modules/b.module": "module: /b.so", "user/modules/c.module": "module: /c.so"})
+	writable := filepath.Join(k.user, "modules", "b.module")
+	if err := os.Chmod(writable, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	got, err := k.known()
+	if err != nil || names(got) != "a c (b)" || !errors.Is(got[2].Err, ownfile.ErrForeign) {
+		t.Errorf("%s, %v", names(got), err)
+	}
+	if err := os.Chmod(filepath.Join(k.user, "modules"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = k.known(); err != nil || names(got) != "a (b) (c)" {
+		t.Errorf("in a directory that anybody can write to: %s, %v", names(got), err)
+	}
+	k = kit(t, map[string]string{"user/modules/b.module": "module: /b.so", "user/pkcs11.conf": "user-config: only"})
+	if err := os.Chmod(filepath.Join(k.user, "pkcs11.conf"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := k.known(); !errors.Is(err, ownfile.ErrForeign) || !errors.Is(err, ErrModule) {
+		t.Errorf("a configuration that anybody can write to: %s, %v", names(got), err)
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode"
+
+	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 )
 
 // What was found out by trying is remembered in files of the user's, so that not every
@@ -44,11 +46,7 @@ func (p *KeyPair) recall() (recalled, bool) {
 	if path == "" || p.token.cfg.RequireToken {
 		return recalled{}, false
 	}
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxRemembered {
-		return recalled{}, false
-	}
-	text, err := os.ReadFile(path)
+	text, err := ownfile.Read(path, maxRemembered)
 	if err != nil {
 		return recalled{}, false
 	}
@@ -70,7 +68,7 @@ func (p *KeyPair) remember(why error) {
 	if why != nil {
 		line = rememberedMemory + why.Error()
 	}
-	if len(line) >= maxRemembered || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
+	if len(line) >= maxRemembered || ownfile.CheckPlace(path) != nil || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600

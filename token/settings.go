@@ -5,13 +5,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
 	"strings"
-	"syscall"
+
+	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 )
 
-// This file reads the files of p11-kit: pkcs11.conf(5).
+// This file reads the files of p11-kit, pkcs11.conf(5): those alone that this user or root
+// can have written, because they name libraries that are loaded.
 
 // Configuration files are small; what is larger is none.
 const (
@@ -20,15 +21,10 @@ const (
 )
 
 func readSettings(path string) (map[string]string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not wait
-	if err != nil {
-		return nil, errors.Unwrap(err) // the caller names the path
+	data, err := ownfile.Read(path, maxSettingsFile)
+	if missing := (*fs.PathError)(nil); errors.As(err, &missing) {
+		err = missing.Err // the caller names the path
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.New("not a file")
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSettingsFile+1))
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,10 @@ type Config struct {
 
 	// FinalTry allows a login when one more wrong PIN would lock the token.
 	FinalTry bool
+
+	// AnyPINLength allows a login with a PIN that is shorter or longer than the token
+	// announces.
+	AnyPINLength bool
 }
 
 // Token is a token that is logged in. It is safe for concurrent use.
@@ -198,6 +202,9 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		if err != nil {
 			return err
 		}
+		if e := checkPIN(pin, now, cfg.AnyPINLength); e != nil {
+			return e
+		}
 	}
 	err = t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin))
 	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
@@ -234,6 +241,9 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 		defer clear(pin)
 		if err != nil {
 			return err
+		}
+		if e := checkPIN(pin, t.info, t.cfg.AnyPINLength); e != nil {
+			return e
 		}
 	}
 	err := t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, text(pin))

@@ -156,7 +156,7 @@ func TestOpenRefusesWhatIsNoModule(t *testing.T) {
 			want(t, err, ErrModule)
 			_, err = List(tt.path)
 			want(t, err, ErrModule)
-			_, err = Initialize(tt.path, nil, "x", []byte("1234"), []byte("1234"))
+			_, err = Initialize(tt.path, NewToken{Label: "x", SOPIN: []byte("1234"), UserPIN: []byte("1234")})
 			want(t, err, ErrModule)
 		})
 	}
@@ -174,6 +174,7 @@ func TestOpenTriesAWrongPINOnce(t *testing.T) {
 			var asked int
 			given := []byte(tt.pin)
 			cfg := config(st)
+			cfg.AnyPINLength = true // for the token to refuse it
 			cfg.PIN = func(_ context.Context, info Info) ([]byte, error) {
 				if asked++; info.Serial != st.Serial {
 					t.Errorf("asked for the PIN of %+v", info)

@@ -34,9 +34,12 @@ type AlgID uint32
 
 // The ALG_IDs that are known here, with their names in wincrypt.h.
 const (
+	MD4          AlgID = 0x8002 // CALG_MD4
 	MD5          AlgID = 0x8003 // CALG_MD5
 	SHA1         AlgID = 0x8004 // CALG_SHA1
 	SHA256       AlgID = 0x800c // CALG_SHA_256
+	SHA384       AlgID = 0x800d // CALG_SHA_384
+	SHA512       AlgID = 0x800e // CALG_SHA_512
 	RSASign      AlgID = 0x2400 // CALG_RSA_SIGN
 	RSAKeyX      AlgID = 0xa400 // CALG_RSA_KEYX
 	DES          AlgID = 0x6601 // CALG_DES
@@ -56,7 +59,9 @@ var algorithms = []struct {
 }{
 	{RC2, "rc2", 5, 16}, {RC4, "rc4", 5, 16}, {DES, "des", 8, 8}, {TripleDES, "3des", 24, 24}, {TripleDES112, "3des-112", 16, 16},
 	{AES128, "aes128", 16, 16}, {AES192, "aes192", 24, 24}, {AES256, "aes256", 32, 32},
-	{MD5, "md5", 0, 0}, {SHA1, "sha1", 0, 0}, {SHA256, "sha256", 0, 0}, {RSASign, "rsa-sign", 0, 0}, {RSAKeyX, "rsa-keyx", 0, 0},
+	{MD4, "md4", 0, 0}, {MD5, "md5", 0, 0}, {SHA1, "sha1", 0, 0},
+	{SHA256, "sha256", 0, 0}, {SHA384, "sha384", 0, 0}, {SHA512, "sha512", 0, 0},
+	{RSASign, "rsa-sign", 0, 0}, {RSAKeyX, "rsa-keyx", 0, 0},
 }
 
 // ParseAlgID reads the name of a session key's algorithm or of a hash, the inverse of
@@ -67,7 +72,7 @@ func ParseAlgID(s string) (AlgID, error) {
 			return a.id, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown algorithm %q: use rc2, rc4, des, 3des, 3des-112, aes128, aes192 or aes256; md5, sha1 or sha256", s)
+	return 0, fmt.Errorf("unknown algorithm %q: use rc2, rc4, des, 3des, 3des-112, aes128, aes192 or aes256; md4, md5, sha1, sha256, sha384 or sha512", s)
 }
 
 // String gives a name such as "rc2", or the number.

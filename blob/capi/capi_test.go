@@ -2,6 +2,9 @@ package capi
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/des"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
@@ -10,9 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"math/bits"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -106,16 +112,85 @@ func TestASimpleBlob(t *testing.T) {
 	}
 }
 
-// The rule of CryptDeriveKey, worked out with openssl dgst.
+// What the provider of Windows derives from a hash, known by what it encrypts.
+func TestDerivedKeysAreThoseOfWindows(t *testing.T) {
+	names := map[string]AlgID{
+		"CALG_MD4": MD4, "CALG_MD5": MD5, "CALG_SHA1": SHA1, "CALG_SHA_256": SHA256,
+		"CALG_DES": DES, "CALG_3DES_112": TripleDES112, "CALG_3DES": TripleDES, "CALG_AES_128": AES128,
+	}
+	tried := 0
+	for line := range strings.Lines(string(read(t, "cryptderivekey.tsv"))) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		fields := strings.Split(strings.TrimSpace(line), "\t")
+		i, err := strconv.Atoi(fields[0])
+		algorithm, hashed := names[fields[1]], names[fields[2]]
+		if err != nil || algorithm == 0 || hashed == 0 {
+			t.Fatalf("line %q", line)
+		}
+		password := make([]byte, 512)
+		for j := range password {
+			password[j] = byte(i + j)
+		}
+		h := derivations[hashed].new()
+		h.Write(password)
+		if got := hex.EncodeToString(h.Sum(nil)); got != fields[3] {
+			t.Errorf("%s: the hash is %s", line, got)
+		}
+		key, err := DeriveKey(hashed, algorithm, 0, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // with and without parity
+			if got := hex.EncodeToString(encryptCBC(t, algorithm, key, password[:4])); got != fields[4] {
+				t.Errorf("%sencrypts to %s", line, got)
+			}
+			SetParity(algorithm, key)
+		}
+		tried++
+	}
+	if tried != 9 {
+		t.Errorf("%d vectors", tried)
+	}
+}
+
+// encryptCBC encrypts less than a block: PKCS #7 padding, an IV of zeros.
+func encryptCBC(t *testing.T, algorithm AlgID, key, plain []byte) []byte {
+	t.Helper()
+	var block cipher.Block
+	var err error
+	switch algorithm {
+	case DES:
+		block, err = des.NewCipher(key)
+	case TripleDES112:
+		block, err = des.NewTripleDESCipher(slices.Concat(key, key[:8]))
+	case TripleDES:
+		block, err = des.NewTripleDESCipher(key)
+	default:
+		block, err = aes.NewCipher(key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := block.BlockSize()
+	out := append(bytes.Clone(plain), bytes.Repeat([]byte{byte(n - len(plain))}, n-len(plain))...)
+	cipher.NewCBCEncrypter(block, make([]byte, n)).CryptBlocks(out, out)
+	return out
+}
+
+// The rule of CryptDeriveKey for all algorithms, worked out with openssl dgst.
 func TestDerivedKeysAreThoseOfOpenSSL(t *testing.T) {
 	password := []byte("password")
-	for _, hashed := range []AlgID{MD5, SHA1, SHA256} {
-		dgst := func(in []byte) []byte { return openssl(t, in, "dgst", "-"+hashed.String(), "-binary") }
+	for hashed, derivation := range derivations {
+		dgst := func(in []byte) []byte {
+			return openssl(t, in, "dgst", "-provider", "default", "-provider", "legacy", "-"+hashed.String(), "-binary")
+		}
 		base := dgst(password)
 		var both []byte
 		for _, pad := range []byte{0x36, 0x5c} {
 			block := bytes.Repeat([]byte{pad}, 64)
-			for i, b := range base {
+			for i, b := range base[:min(len(base), 64)] {
 				block[i] ^= b
 			}
 			both = append(both, dgst(block)...)
@@ -124,9 +199,9 @@ func TestDerivedKeysAreThoseOfOpenSSL(t *testing.T) {
 			algorithm AlgID
 			size      int
 			padded    bool
-		}{{RC2, 5, false}, {RC2, 16, false}, {RC4, 7, false}, {DES, 8, false}, {TripleDES, 24, true}, {TripleDES112, 16, true}, {AES128, 16, true}, {AES192, 24, true}, {AES256, 32, true}} {
+		}{{RC2, 5, false}, {RC2, 16, false}, {RC4, 7, false}, {DES, 8, false}, {TripleDES, 24, true}, {TripleDES112, 16, false}, {AES128, 16, true}, {AES192, 24, true}, {AES256, 32, true}} {
 			want := base
-			if test.padded && hashed != SHA256 {
+			if test.padded && derivation.expands {
 				want = both
 			}
 			got, err := DeriveKey(hashed, test.algorithm, test.size, password)
@@ -146,6 +221,22 @@ func TestDerivedKeysAreThoseOfOpenSSL(t *testing.T) {
 		if key, err := DeriveKey(wrong.hashed, wrong.algorithm, wrong.size, password); !errors.Is(err, ErrUnsupported) || key != nil {
 			t.Errorf("%+v: %v", wrong, err)
 		}
+	}
+}
+
+func TestParityIsThatOfDES(t *testing.T) {
+	for _, algorithm := range []AlgID{DES, TripleDES, TripleDES112} {
+		for b := range 256 {
+			key := []byte{byte(b)}
+			SetParity(algorithm, key)
+			if bits.OnesCount8(key[0])%2 != 1 || key[0]&^1 != byte(b)&^1 {
+				t.Errorf("%v: %02x becomes %02x", algorithm, b, key[0])
+			}
+		}
+	}
+	key := []byte{0}
+	if SetParity(AES128, key); key[0] != 0 {
+		t.Error("an AES key has been changed")
 	}
 }
 

@@ -37,7 +37,7 @@ func TestTheExamplesWithAge(t *testing.T) {
 	environ := append(os.Environ(), env.Environ()...)
 	environ = append(environ, "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
 		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(dir, "pin"), "HSMKEYS_CONFIG=/dev/null", "HOME="+dir,
-		"PATH="+os.Getenv("PATH")+":"+ageDir+":/usr/sbin:/sbin")
+		"PATH="+ageDir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	run := func(t *testing.T, script string) {
 		t.Helper()
 		cmd := exec.Command("sh", "-eu", "-c", script)

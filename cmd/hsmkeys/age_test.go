@@ -35,14 +35,14 @@ var theAge = sync.OnceValues(func() (string, error) {
 	return filepath.Dir(strings.TrimSpace(string(out))), nil
 })
 
-// addAge puts it on a script's path.
+// addAge puts it first on a script's path: an older age of the system may be there too.
 func addAge(e *testscript.Env) error {
 	dir, err := theAge()
 	if err != nil {
 		return err
 	}
 	e.Setenv("AGE", dir)
-	e.Setenv("PATH", e.Getenv("PATH")+string(os.PathListSeparator)+dir)
+	e.Setenv("PATH", dir+string(os.PathListSeparator)+e.Getenv("PATH"))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"filippo.io/age/armor"
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -18,9 +19,10 @@ func outputFlag() cli.Flag {
 func encryptCommand() *cli.Command {
 	return &cli.Command{
 		Name: "encrypt", Usage: "encrypt a file under a session key", ArgsUsage: "[IN]",
-		Description: "The result is an age file. - or nothing is stdin or stdout.",
+		Description: "The result is an age file, binary or with --armor as text. - or nothing is stdin or stdout.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "key", Aliases: []string{"k"}, Usage: "`NAME[@VERSION]` of the session key; several may be given, each opens the file", Required: false},
+			&cli.BoolFlag{Name: "armor", Aliases: []string{"a"}, Usage: "write age's ASCII armor, which is text"},
 			outputFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -35,10 +37,15 @@ func encryptCommand() *cli.Command {
 			if len(refs) == 0 {
 				return usage("encrypt needs --key NAME")
 			}
-			if toTerminal(c) {
-				return usage("an encrypted file is binary; it does not go to a terminal, use -o FILE")
+			if toTerminal(c) && !c.Bool("armor") {
+				return usage("an encrypted file is binary; it does not go to a terminal, use -o FILE or --armor")
 			}
 			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+				closeArmor := func() error { return nil }
+				if c.Bool("armor") {
+					text := armor.NewWriter(out)
+					out, closeArmor = text, text.Close
+				}
 				w, err := k.Encrypt(c.Context, out, refs)
 				if err != nil {
 					return err
@@ -46,7 +53,10 @@ func encryptCommand() *cli.Command {
 				if err := copyAll(c.Context, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished
 				}
-				return w.Close()
+				if err := w.Close(); err != nil {
+					return err
+				}
+				return closeArmor()
 			})
 		},
 	}
@@ -55,9 +65,9 @@ func encryptCommand() *cli.Command {
 func decryptCommand() *cli.Command {
 	return &cli.Command{
 		Name: "decrypt", Usage: "decrypt a file", ArgsUsage: "[IN]",
-		Description: "The file names its key. A FILE of -o appears when all of the input has proved authentic;\n" +
+		Description: "The file, an age file in binary or in ASCII armor, names its key. A FILE of -o appears when all of the input has proved authentic;\n" +
 			"to stdout goes what is authentic so far, and a failure after that is in the exit status.\n" +
-			"A file is decrypted on every processor, a pipe on one.",
+			"A binary file is decrypted on every processor, armor and a pipe on one.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "pair", Usage: "a file to the key exchange pair itself (age recipient --pair), which anybody can have made"},
 			outputFlag(),
@@ -68,7 +78,7 @@ func decryptCommand() *cli.Command {
 					if f, size := wholeFile(in); f != nil {
 						return hsmkeys.DecryptFileWithPair(c.Context, pair, out, f, size)
 					}
-					plain, err := hsmkeys.DecryptWithPair(c.Context, pair, in)
+					plain, err := hsmkeys.DecryptWithPair(c.Context, pair, hsmkeys.Dearmor(in))
 					if err != nil {
 						return err
 					}
@@ -79,7 +89,7 @@ func decryptCommand() *cli.Command {
 				if f, size := wholeFile(in); f != nil {
 					return k.DecryptFile(c.Context, out, f, size)
 				}
-				plain, err := k.Decrypt(c.Context, in)
+				plain, err := k.Decrypt(c.Context, hsmkeys.Dearmor(in))
 				if err != nil {
 					return err
 				}
@@ -89,7 +99,7 @@ func decryptCommand() *cli.Command {
 	}
 }
 
-// wholeFile is an input that can be read at any place, and its size.
+// wholeFile is a binary input that can be read at any place, and its size.
 func wholeFile(in io.Reader) (io.ReaderAt, int64) {
 	if p, ok := in.(*progressReader); ok {
 		if f, size := wholeFile(p.in); f != nil {
@@ -97,11 +107,17 @@ func wholeFile(in io.Reader) (io.ReaderAt, int64) {
 		}
 	}
 	if f, ok := in.(*os.File); ok && f != os.Stdin { // of which something may have been read
-		if size := inputSize(f); size >= 0 {
+		if size := inputSize(f); size >= 0 && !startsArmored(f) {
 			return f, size
 		}
 	}
 	return nil, 0
+}
+
+func startsArmored(f io.ReaderAt) bool {
+	var start [2 << 10]byte
+	n, _ := f.ReadAt(start[:], 0) // an error comes again when the file is read
+	return hsmkeys.Armored(start[:n])
 }
 
 func withPairAlone(c *cli.Context, f func(*token.KeyPair) error) error {

@@ -74,6 +74,7 @@ var examples = map[string][]example{
 	"encrypt": {
 		{"A file", "hsmkeys encrypt --key payroll -o march.age march.ods"},
 		{"A pipe", "tar c archive | hsmkeys encrypt --key payroll >archive.tar.age"},
+		{"As text, for a mail", "hsmkeys encrypt -a -k payroll march.ods >march.asc"},
 		{"Either of two keys opens it", "hsmkeys encrypt -k payroll -k audit -o march.age march.ods"},
 	},
 	"decrypt": {

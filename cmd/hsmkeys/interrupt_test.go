@@ -145,12 +145,13 @@ func TestInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			until(t, "something is written", func() bool {
-				for _, name := range o.hidden() {
+				for _, name := range o.hidden() { // on a file system without O_TMPFILE
 					if info, err := os.Stat(name); err == nil && info.Size() > 0 {
 						return true
 					}
 				}
-				return false
+				sizes := unnamed(cmd.Process.Pid)
+				return len(sizes) == 1 && sizes[0] > 0
 			})
 			if err := cmd.Process.Signal(tt.signal); err != nil {
 				t.Fatal(err)

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -123,53 +121,6 @@ func inputSize(in io.Reader) int64 {
 // KiB, which then are not copied once more.
 const outBuffer = 32 << 10
 
-// writeOutput lets f write to a file, or to stdout for "-" or nothing. A file gets
-// its name only when f has succeeded and everything is on the disk; until then it
-// has another, and after a failure it is gone.
-func writeOutput(ctx context.Context, path string, f func(io.Writer) error) (err error) {
-	if path == "" || path == "-" {
-		return writeBuffered(os.Stdout, f)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		out, err := os.OpenFile(path, os.O_WRONLY, 0) // a device or a pipe keeps its name
-		if err != nil {
-			return err
-		}
-		return errors.Join(f(out), out.Close())
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".hsmkeys-*") // mode 0600
-	if err != nil {
-		if at := (*fs.PathError)(nil); errors.As(err, &at) {
-			at.Path = path // as the user knows it
-		}
-		return err
-	}
-	// Also when the program is interrupted while it waits for its input.
-	stop := context.AfterFunc(ctx, func() { _ = os.Remove(temporary.Name()) })
-	defer stop()
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temporary.Name())
-		}
-		if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Path == temporary.Name() {
-			at.Path = path
-		}
-	}()
-	if err := writeBuffered(&early{file: temporary}, f); err != nil {
-		_ = temporary.Close()
-		return err
-	}
-	if err := errors.Join(temporary.Sync(), temporary.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary.Name(), path); err != nil {
-		return err
-	}
-	return syncDirectory(filepath.Dir(path))
-}
-
 // writeBuffered lets f write. What it has written before a failure is authentic, and
 // written too.
 func writeBuffered(out io.Writer, f func(io.Writer) error) error {
@@ -179,14 +130,6 @@ func writeBuffered(out io.Writer, f func(io.Writer) error) error {
 		err = flushed
 	}
 	return err
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // copyAll copies until the end or until ctx is done.

@@ -72,7 +72,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
-		Cache: cache, FinalTry: c.Bool("final-try"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
+		Cache: cache, FinalTry: c.Bool("final-try"), AnyPINLength: c.Bool("any-pin-length"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)

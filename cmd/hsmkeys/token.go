@@ -177,7 +177,7 @@ func tokenInitCommand() *cli.Command {
 				n := c.Uint("slot")
 				slot = &n
 			}
-			info, err := token.Initialize(module, slot, label, so, user)
+			info, err := token.Initialize(module, token.NewToken{Slot: slot, Label: label, SOPIN: so, UserPIN: user, AnyPINLength: c.Bool("any-pin-length")})
 			if err != nil {
 				return err
 			}

@@ -62,7 +62,7 @@ func substitute(certificate, directory, name string) error {
 		SubjectKeyID: genuine.Recipients()[0].SubjectKeyID,
 		Transport:    &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped},
 	}}}
-	forged, err := blob.Sign(genuine.Descriptor(), content, stranger, blob.RSAPSS, time.Now())
+	forged, err := blob.Sign(genuine.Descriptor(), content, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now())
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func read(directory, name string, owner *rsa.PublicKey) (*blob.Blob, error) {
 		return nil, err
 	}
 	defer store.Close()
-	trusted := []crypto.PublicKey{owner}
+	trusted := []blob.Party{{Key: owner}}
 	der, err := store.Get(context.Background(), blob.MembersPath(1))
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func Make(dir string, o Options) error {
 		label := fmt.Sprintf("authority-%d", i)
 		list.Members = append(list.Members, blob.Member{Role: blob.BackupAuthority, Label: label, Certificate: Certificate(key, label)})
 	}
-	der, err := blob.SignMembers(list, o.Owner, scheme, time.Now())
+	der, err := blob.SignMembers(list, blob.Signer{Key: o.Owner, Scheme: scheme}, time.Now())
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func makeKey(dir string, o Options, list blob.MemberList, scheme blob.SignatureS
 			}
 			c.Recipients = append(c.Recipients, r)
 		}
-		b, err := blob.Sign(d, c, o.Owner, scheme, time.Now())
+		b, err := blob.Sign(d, c, blob.Signer{Key: o.Owner, Scheme: scheme}, time.Now())
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func write(text string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	}
+}
+
+func TestAnOutputGoesWhereALinkLeads(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"a", "a/b", "other"} {
+		if err := os.Mkdir(at(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{
+		"relative": "other/file", "absolute": at("other/file"), "chain": "relative", "a/b/up": "../../other/file",
+		"directory": "a/b", "dangling": "other/none", "loop": "loop", "to-directory": "other",
+	} {
+		if err := os.Symlink(to, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"relative", "absolute", "chain", "a/b/up", "directory/up", "directory/../b/up"} {
+		if err := os.WriteFile(at("other/file"), []byte("before"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeOutput(context.Background(), dir+"/"+path, write(path)); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		info, err := os.Lstat(at("other/file"))
+		if err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+		if got, err := os.ReadFile(at("other/file")); err != nil || string(got) != path {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+		if info, err := os.Lstat(dir + "/" + path); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			t.Errorf("%s: the link is gone: %v, %v", path, info, err)
+		}
+	}
+	for path, want := range map[string]error{"dangling": fs.ErrNotExist, "loop": syscall.ELOOP, "to-directory": syscall.EISDIR, "other/": syscall.EISDIR, "none/file": fs.ErrNotExist} {
+		if err := writeOutput(context.Background(), dir+"/"+path, write("x")); !errors.Is(err, want) || !strings.Contains(err.Error(), path) && want != fs.ErrNotExist {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if names := allNames(t, at("other")); names != "file" {
+		t.Errorf("left in the directory: %s", names)
+	}
+}
+
+func TestOutputsOfOtherUsersAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of another user")
+	}
+	dir := t.TempDir()
+	const nobody = 65534
+	at := func(name string) string { return filepath.Join(dir, name) }
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"sticky", "plain"} {
+		check(os.Mkdir(at(name), 0o700))
+		check(os.WriteFile(at(name+"/own"), []byte("before"), 0o666))
+		check(os.WriteFile(at(name+"/file"), []byte("before"), 0o666))
+		check(syscall.Mkfifo(at(name+"/fifo"), 0o666))
+		check(syscall.Mknod(at(name+"/socket"), syscall.S_IFSOCK|0o666, 0))
+		check(syscall.Mknod(at(name+"/null"), syscall.S_IFCHR|0o666, 1<<8|3))
+		check(os.Symlink("own", at(name+"/link")))
+		check(os.Symlink("own", at(name+"/our-link")))
+		check(os.Symlink("fifo", at(name+"/link-to-fifo")))
+		for _, other := range []string{"file", "fifo", "socket", "null", "link"} {
+			check(os.Lchown(at(name+"/"+other), nobody, nobody))
+		}
+	}
+	check(os.Chmod(at("sticky"), 0o777|fs.ModeSticky))
+	// A reader, so that nobody waits to write.
+	for _, name := range []string{"sticky/fifo", "plain/fifo"} {
+		reader, err := os.OpenFile(at(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		check(err)
+		defer reader.Close()
+		defer func() {
+			if n, _ := reader.Read(make([]byte, 1)); n > 0 {
+				t.Errorf("%s: something came out", name)
+			}
+		}()
+	}
+	for _, name := range []string{"sticky/file", "plain/file", "sticky/fifo", "plain/fifo", "plain/socket", "plain/null", "plain/link-to-fifo", "sticky/link"} {
+		err := writeOutput(context.Background(), at(name), func(io.Writer) error { t.Errorf("%s: it is written", name); return nil })
+		if err == nil || !strings.Contains(err.Error(), "belongs to another user (uid 65534)") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"plain/link", "plain/our-link", "sticky/our-link", "sticky/own"} {
+		if err := writeOutput(context.Background(), at(name), write("x")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOutputsThatAreNoRegularFiles(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string)
+	go func() {
+		data, err := os.ReadFile(fifo)
+		got <- fmt.Sprint(string(data), err)
+	}()
+	if err := writeOutput(context.Background(), fifo, write("hello")); err != nil {
+		t.Error(err)
+	}
+	if got := <-got; got != "hello<nil>" {
+		t.Error(got)
+	}
+	if info, err := os.Lstat(fifo); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := writeOutput(context.Background(), os.DevNull, write("x")); err != nil {
+		t.Error(err)
+	}
+	if err := writeOutput(context.Background(), "/dev/full", write("x")); !errors.Is(err, syscall.ENOSPC) {
+		t.Error(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for path, want := range map[string]error{
+		fmt.Sprintf("/dev/fd/%d", w.Fd()): nil, fmt.Sprintf("/proc/self/fd/%d", w.Fd()): nil,
+		fmt.Sprintf("/dev/fd/%d", r.Fd()): syscall.EBADF, "/dev/fd/99999": syscall.EBADF, "/dev/fd/x": fs.ErrNotExist,
+	} {
+		out, err := inherited(path)
+		if !errors.Is(err, want) || (err == nil) != (out != nil) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// Where a file cannot be without a name it has a temporary one, which is removed.
+func TestAFileSystemWithoutUnnamedFiles(t *testing.T) {
+	newUnnamed = func(*os.File, string) (*os.File, error) { return nil, errors.ErrUnsupported }
+	defer func() { newUnnamed = createUnnamed }()
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	for _, text := range []string{"first", "second"} {
+		err := writeOutput(context.Background(), out, func(w io.Writer) error {
+			if names := allNames(t, dir); !strings.HasPrefix(names, ".hsmkeys-") {
+				t.Errorf("in the directory: %q", names)
+			}
+			return write(text)(w)
+		})
+		if got, read := os.ReadFile(out); err != nil || read != nil || string(got) != text {
+			t.Errorf("%v, %q, %v", err, got, read)
+		}
+	}
+	failed := errors.New("failed")
+	if err := writeOutput(context.Background(), out, func(io.Writer) error { return failed }); !errors.Is(err, failed) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	_ = writeOutput(ctx, out, func(io.Writer) error {
+		cancel()
+		until(t, "the temporary file is gone", func() bool { return allNames(t, dir) == "out" })
+		return ctx.Err()
+	})
+	if names := allNames(t, dir); names != "out" {
+		t.Errorf("left in the directory: %s", names)
+	}
+}
+
+// unnamedHere returns a directory on a file system that has unnamed files: that of the
+// other temporary files, or else a tmpfs.
+func unnamedHere(t *testing.T) string {
+	t.Helper()
+	for _, above := range []string{t.TempDir(), "/dev/shm"} {
+		dir, err := os.MkdirTemp(above, "hsmkeys-test-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		if open, err := os.Open(dir); err == nil {
+			file, err := createUnnamed(open, dir)
+			open.Close()
+			if err == nil {
+				file.Close()
+				return dir
+			}
+		}
+	}
+	t.Fatal("neither the directory for temporary files nor /dev/shm has O_TMPFILE")
+	return ""
+}
+
+// What appears while a file is written is replaced, as what was there before would be.
+func TestAnOutputThatAppearsMeanwhile(t *testing.T) {
+	dir := unnamedHere(t)
+	out := filepath.Join(dir, "out")
+	err := writeOutput(context.Background(), out, func(w io.Writer) error {
+		if names := allNames(t, dir); names != "" {
+			t.Errorf("the file has a name before it is complete: %s", names)
+		}
+		if err := os.WriteFile(out, []byte("another"), 0o600); err != nil {
+			return err
+		}
+		return write("ours")(w)
+	})
+	if got, read := os.ReadFile(out); err != nil || read != nil || string(got) != "ours" {
+		t.Errorf("%v, %q, %v", err, got, read)
+	}
+	failed := errors.New("failed")
+	err = writeOutput(context.Background(), out, func(w io.Writer) error { return errors.Join(write("part")(w), failed) })
+	if got, _ := os.ReadFile(out); !errors.Is(err, failed) || string(got) != "ours" {
+		t.Errorf("%v, %q", err, got)
+	}
+	if names := allNames(t, dir); names != "out" {
+		t.Errorf("left in the directory: %s", names)
+	}
+}
+
+func allNames(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+// unnamed returns the sizes of the regular files without a name that a process has open.
+func unnamed(pid int) (sizes []int64) {
+	found, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range found {
+		if info, err := os.Stat(fd); err == nil && info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 0 {
+			sizes = append(sizes, info.Size())
+		}
+	}
+	return sizes
+}
+
+// A program that is killed in the middle of a file leaves nothing of it.
+func TestKilled(t *testing.T) {
+	o := newOffice(t)
+	data := make([]byte, 1<<20)
+	rand.Read(data)
+	if err := os.WriteFile(filepath.Join(o.dir, "plain"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.run(t, "encrypt", "--key", "payroll", "-o", "sealed", "plain")
+	sealed, err := os.ReadFile(filepath.Join(o.dir, "sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []string{"", "the old one"} {
+		dir := unnamedHere(t)
+		out, left := filepath.Join(dir, "out"), ""
+		if before != "" {
+			left = "out"
+			if err := os.WriteFile(out, []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for round := range 5 {
+			cmd := o.command("decrypt", "-o", out)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			// It waits for the rest, with more or less of the file on the disk.
+			if _, err := in.Write(sealed[:len(sealed)-1-round*200<<10]); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "plaintext is on the disk", func() bool {
+				sizes := unnamed(cmd.Process.Pid)
+				return len(sizes) == 1 && sizes[0] > 0
+			})
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, cmd)
+			in.Close()
+			if names := allNames(t, dir); names != left {
+				t.Errorf("round %d: left in the directory: %q", round, names)
+			}
+		}
+		if got, err := os.ReadFile(out); before != "" && !bytes.Equal(got, []byte(before)) {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}

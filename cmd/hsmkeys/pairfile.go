@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob/capi"
+)
+
+// How the private key in a file is read, whichever of its formats the file is in.
+
+// keyFormat is what the outermost values of a file say that it is.
+type keyFormat string
+
+const (
+	unknownFormat    keyFormat = "of no format that is known here"
+	plainPKCS8       keyFormat = "PKCS #8"
+	encryptedPKCS8   keyFormat = "encrypted PKCS #8"
+	formatPKCS12     keyFormat = "PKCS #12"
+	formatBER        keyFormat = "in BER with indefinite lengths, not in DER"
+	formatPKCS1      keyFormat = "a traditional RSA or DSA private key"
+	formatSEC1       keyFormat = "a traditional EC private key"
+	formatPublicKey  keyFormat = "a public key"
+	formatSigned     keyFormat = "a certificate or another signed structure, without a private key"
+	convertTradition           = "openssl pkcs8 -topk8 -in FILE -out pair.pem"
+	convertPKCS12              = "openssl pkcs12 -in FILE -nocerts -out pair.pem writes the key alone, as encrypted PKCS #8"
+)
+
+// formatOf looks at the tags of a file and not into its values.
+func formatOf(der []byte) keyFormat {
+	if bytes.HasPrefix(der, []byte{0x30, 0x80}) {
+		return formatBER
+	}
+	in, outer := cryptobyte.String(der), cryptobyte.String(nil)
+	if !in.ReadASN1(&outer, cryptobyte_asn1.SEQUENCE) || !in.Empty() {
+		return unknownFormat
+	}
+	version := -1
+	if outer.PeekASN1Tag(cryptobyte_asn1.INTEGER) && !outer.ReadASN1Integer(&version) {
+		return unknownFormat
+	}
+	second, tag := cryptobyte.String(nil), cryptobyte_asn1.Tag(0)
+	if !outer.ReadAnyASN1(&second, &tag) {
+		return unknownFormat
+	}
+	third := func(want cryptobyte_asn1.Tag) bool { return outer.PeekASN1Tag(want) }
+	switch sequence := tag == cryptobyte_asn1.SEQUENCE; {
+	case version == 3 && sequence:
+		return formatPKCS12
+	case version >= 0 && sequence && third(cryptobyte_asn1.OCTET_STRING):
+		return plainPKCS8
+	case version == 0 && tag == cryptobyte_asn1.INTEGER:
+		return formatPKCS1
+	case version == 1 && tag == cryptobyte_asn1.OCTET_STRING:
+		return formatSEC1
+	case version < 0 && sequence && third(cryptobyte_asn1.OCTET_STRING):
+		return encryptedPKCS8
+	case version < 0 && sequence && third(cryptobyte_asn1.BIT_STRING):
+		return formatPublicKey
+	case version < 0 && sequence && third(cryptobyte_asn1.SEQUENCE):
+		return formatSigned
+	}
+	return unknownFormat
+}
+
+// parsePrivateKey reads the one private key in a file. No error has anything of the key
+// in it. The password is asked for only when the file is encrypted, and not with the empty
+// password.
+func parsePrivateKey(path string, data []byte, ask askPassword) (crypto.Signer, error) {
+	if capi.IsPrivateKeyBlob(data) {
+		key, err := capi.ParsePrivateKeyBlob(data)
+		if err != nil {
+			return nil, usage("%q: %v", path, err)
+		}
+		return key, nil
+	}
+	data, err := derOf(path, data)
+	if err != nil {
+		return nil, err
+	}
+	switch format := formatOf(data); format {
+	case plainPKCS8:
+		return parsePKCS8(path, data)
+	case encryptedPKCS8:
+		return withFilePassword(ask, func(password []byte) (crypto.Signer, error) { return readEncryptedPKCS8(path, data, password) })
+	case formatPKCS12:
+		return withFilePassword(ask, func(password []byte) (crypto.Signer, error) { return readPKCS12(path, data, password) })
+	case formatBER:
+		return nil, hintedUsage(convertPKCS12, "%q is %s", path, format)
+	case formatPKCS1, formatSEC1:
+		return nil, hintedUsage(convertTradition, "%q is %s, not PKCS #8", path, format)
+	case formatPublicKey, formatSigned:
+		return nil, usage("%q is %s", path, format)
+	default:
+		return nil, usage("%q is neither PKCS #8 nor PKCS #12 nor a PRIVATEKEYBLOB", path)
+	}
+}
+
+// derOf returns the private key's block where the file is PEM, and the whole file where it
+// is not. Certificates, parameters and text around the block are passed over, as openssl
+// writes them.
+func derOf(path string, data []byte) ([]byte, error) {
+	begin := []byte("-----BEGIN ")
+	if !bytes.Contains(data, begin) {
+		return data, nil
+	}
+	var others []string
+	var keys []*pem.Block
+	for rest := bytes.TrimPrefix(data, []byte("\ufeff")); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			keys = append(keys, block)
+		} else if !slices.Contains(others, block.Type) {
+			others = append(others, block.Type)
+		}
+	}
+	switch {
+	case len(keys) > 1:
+		return nil, usage("%q holds %d private keys; one is imported at a time", path, len(keys))
+	case len(keys) == 0 && len(others) == 0 && data[0] == 0x30:
+		return data, nil // DER that happens to have these bytes
+	case len(keys) == 0 && len(others) == 0:
+		return nil, usage("%q holds a PEM block that cannot be read: it is cut, or its lines are damaged", path)
+	case len(keys) == 0:
+		return nil, usage("%q holds PEM blocks of type %q, and no PRIVATE KEY", path, others)
+	case keys[0].Type != "PRIVATE KEY" && keys[0].Type != "ENCRYPTED PRIVATE KEY":
+		return nil, hintedUsage(convertTradition, "%q holds a PEM block of type %q, not PRIVATE KEY or ENCRYPTED PRIVATE KEY", path, keys[0].Type)
+	}
+	return keys[0].Bytes, nil
+}
+
+// askPassword returns the password of a file, which the caller overwrites.
+type askPassword func() ([]byte, error)
+
+// withFilePassword reads an encrypted file. The empty password needs no asking for, and
+// cannot be told to every source: it is tried first.
+func withFilePassword(ask askPassword, read func(password []byte) (crypto.Signer, error)) (crypto.Signer, error) {
+	key, err := read(nil)
+	if !errors.Is(err, hsmkeys.ErrPassword) {
+		return key, err
+	}
+	password, err := ask()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(password)
+	return read(password)
+}
+
+func readEncryptedPKCS8(path string, data, password []byte) (crypto.Signer, error) {
+	plain, err := decryptPKCS8(data, password)
+	switch {
+	case errors.Is(err, errKeyPassword):
+		return nil, fmt.Errorf("%q: %w", path, hsmkeys.ErrPassword)
+	case errors.Is(err, errKeyUnsupported):
+		return nil, hintedUsage("openssl pkcs8 -topk8 -v2 aes256 -in FILE -out pair.pem", "encrypted PKCS #8 %q: %v", path, err)
+	case err != nil:
+		return nil, usage("encrypted PKCS #8 %q: %v", path, err)
+	}
+	defer clear(plain)
+	return parsePKCS8(path, plain)
+}
+
+func readPKCS12(path string, data, password []byte) (crypto.Signer, error) {
+	key, _, _, err := pkcs12.DecodeChain(data, string(password))
+	switch {
+	case err == nil:
+		return signer(path, key)
+	case errors.Is(err, pkcs12.ErrIncorrectPassword):
+		return nil, fmt.Errorf("%q: %w", path, hsmkeys.ErrPassword)
+	}
+	what := strings.TrimPrefix(err.Error(), "pkcs12: ")
+	switch {
+	case strings.Contains(what, "private key missing"):
+		return nil, usage("PKCS #12 %q holds no private key", path)
+	case len(password) == 0 && strings.Contains(what, "decryption error"):
+		what = "it is encrypted and has no MAC" // which would have refused the empty password before
+	}
+	return nil, hintedUsage(convertPKCS12, "PKCS #12 %q: %s", path, what) // OpenSSL reads more of it
+}
+
+func parsePKCS8(path string, der []byte) (crypto.Signer, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, usage("PKCS #8 %q: %v", path, strings.TrimPrefix(err.Error(), "x509: "))
+	}
+	return signer(path, key)
+}
+
+func signer(path string, key any) (crypto.Signer, error) {
+	s, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, usage("%q holds a key of type %T, which does not sign", path, key)
+	}
+	return s, nil
+}
+
+// hintedUsage is [usage] with a hint.
+func hintedUsage(hint, format string, args ...any) error {
+	return &hintedError{usage(format, args...), hint}
+}
+
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+func (e *hintedError) Hint() string  { return e.hint }

@@ -1,0 +1,115 @@
+package hsmkeys_test
+
+import (
+	"context"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// TestAFormerMemberIsNamedUntilTheKeyIsRotated removes an authority. Rewrapping takes it
+// out of the newest revision, but it holds the key from the one before: only a new
+// version is a key that it has never seen.
+func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
+	ctx := context.Background()
+	_, vault, _, k, store, dir := threesome(t)
+	create(t, k, "billing")
+	payroll := hsmkeys.Ref{Name: "payroll"}
+	former := func(k *hsmkeys.Keyring, ref hsmkeys.Ref) (labels []string) {
+		t.Helper()
+		holders, err := k.FormerHolders(ctx, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range holders {
+			if !h.Former || h.Role != "former authority" || h.SubjectKeyID != hex.EncodeToString(vault.id()) {
+				t.Errorf("%+v", h)
+			}
+			labels = append(labels, h.Label)
+		}
+		return labels
+	}
+	if got := former(k, payroll); got != nil {
+		t.Errorf("before the removal: %q", got)
+	}
+	k = remove(t, k, blob.BackupAuthority, "vault")
+	if got := k.FormerMembers(); len(got) != 1 || got[0].Label != "vault" {
+		t.Errorf("%+v", got)
+	}
+	e, err := k.Show(ctx, payroll)
+	if err != nil || len(e.Former()) != 1 || len(e.Earlier) != 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for e, err := range k.List(ctx) {
+		if err != nil || len(e.Former()) != 1 {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
+
+	rewrap(t, k)
+	if got := former(k, payroll); !slices.Equal(got, []string{"vault"}) {
+		t.Errorf("after rewrap: %q", got)
+	}
+	if e, err = k.Show(ctx, payroll); err != nil || len(e.Earlier) != 1 || len(e.Holders) != 1 || e.Holders[0].Former {
+		t.Errorf("%+v, %v", e, err)
+	}
+	// What stands in the place of an earlier revision names nobody.
+	if err := store.Put(ctx, blob.KeyPath("payroll", 2, 1), []byte("junk")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.FormerHolders(ctx, payroll); err == nil {
+		t.Error("a newest version that does not verify has no holders")
+	}
+	if got := former(k, hsmkeys.Ref{Name: "payroll", Version: 1}); !slices.Equal(got, []string{"vault"}) {
+		t.Errorf("%q", got)
+	}
+	if err := os.Remove(filepath.Join(dir, blob.KeyPath("payroll", 2, 1))); err != nil {
+		t.Fatal(err)
+	}
+
+	rotated, unchanged := 0, 0
+	for range 2 { // the second time nothing is left to do
+		results, total, err := k.RotateFormer(ctx)
+		if err != nil || total != 2 {
+			t.Fatalf("%d keys, %v", total, err)
+		}
+		for r := range results {
+			switch {
+			case r.Err != nil:
+				t.Error(r.Err)
+			case r.Done && r.Entry.Version == 2:
+				rotated++
+			default:
+				unchanged++
+			}
+		}
+	}
+	if rotated != 2 || unchanged != 2 {
+		t.Errorf("%d rotated, %d left alone", rotated, unchanged)
+	}
+	if got := former(k, payroll); got != nil {
+		t.Errorf("of the new version: %q", got)
+	}
+	if got := former(k, hsmkeys.Ref{Name: "payroll", Version: 1}); !slices.Equal(got, []string{"vault"}) {
+		t.Errorf("of the old version: %q", got)
+	}
+}
+
+// TestWhoComesBackIsNoFormerMember removes an authority and adds it again.
+func TestWhoComesBackIsNoFormerMember(t *testing.T) {
+	ctx := context.Background()
+	_, vault, _, k, _, _ := threesome(t)
+	k = remove(t, k, blob.BackupAuthority, "vault")
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault again"))
+	if got, err := k.FormerHolders(ctx, hsmkeys.Ref{Name: "payroll"}); err != nil || got != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got := k.FormerMembers(); got != nil {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,108 @@
+//go:build unix
+
+package ownfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const nonBlocking = syscall.O_NONBLOCK
+
+// thisUser is who the files have to belong to: with a setuid program the user whose rights
+// it has, which the files could misuse.
+func thisUser() int { return os.Geteuid() }
+
+// checkFile checks the file itself.
+func checkFile(path string, info fs.FileInfo, user int) error {
+	owner, ok := ownerOf(info)
+	if !ok || owner != 0 && owner != user {
+		return foreign(path, owner, user)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return writable(path, info)
+	}
+	return nil
+}
+
+// checkWay checks the directories through which the name of a file leads, and those in
+// which it really is: whoever owns one of them could put another of this user's files in
+// its place, such as one that they have sent to the user before.
+func checkWay(path string, user int) error {
+	name, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	ways := []string{name}
+	switch real, err := filepath.EvalSymlinks(name); {
+	case err == nil:
+		ways = append(ways, real)
+	case !errors.Is(err, fs.ErrNotExist): // as /dev/fd/63 is for a pipe, which is in no directory
+		return err
+	}
+	// Whoever owns the root directory can do anything; in a user namespace that maps this
+	// user alone, root shows up as another user there.
+	root := 0
+	if info, err := os.Stat("/"); err == nil {
+		root, _ = ownerOf(info)
+	}
+	for _, way := range ways {
+		for dir, below := filepath.Dir(way), ""; dir != below; below, dir = dir, filepath.Dir(dir) {
+			info, err := os.Stat(dir)
+			if errors.Is(err, fs.ErrNotExist) { // it is still to be made, below one that is looked at next
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if owner, ok := ownerOf(info); !ok || owner != 0 && owner != user && owner != root {
+				return foreign(dir, owner, user)
+			}
+			if info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
+				return writable(dir, info)
+			}
+		}
+	}
+	return nil
+}
+
+func ownerOf(info fs.FileInfo) (int, bool) {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1, false
+	}
+	return int(s.Uid), true
+}
+
+func foreign(path string, owner, user int) error {
+	return &Error{Path: path, Reason: fmt.Sprintf("belongs to user %d, and this program runs as user %d", owner, user)}
+}
+
+func writable(path string, info fs.FileInfo) error {
+	return &Error{Path: path, Reason: fmt.Sprintf("can be written by its group or by others (mode %04o)", info.Mode().Perm()), hint: "chmod go-w " + shellWord(path)}
+}
+
+// awaitWriter waits until a pipe that was opened without waiting has a writer or something
+// to read: a read would take it for closed before its writer has opened it.
+func awaitWriter(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var polled error
+	err = conn.Control(func(fd uintptr) {
+		for {
+			_, polled = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if !errors.Is(polled, syscall.EINTR) {
+				return
+			}
+		}
+	})
+	return errors.Join(err, polled)
+}

@@ -1,0 +1,118 @@
+package hsmkeys
+
+import (
+	"crypto/x509"
+	"fmt"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// names are the identifiers by which CMS objects of a keyring name keys (see
+// [blob.Identifier]). A key may have several, as it may have had several certificates; a
+// name has one key for ever, or it would be left open whose an older signature is.
+//
+// A name leads from what an object says to a key that the lists of members know. Whether
+// the object is to be believed is a matter of that key.
+type names map[string]named
+
+type named struct {
+	certificate *x509.Certificate
+	key         string // its subject key identifier
+}
+
+// add takes in the names that a list of members gives.
+func (n names) add(members []blob.Member) error {
+	for _, m := range members {
+		for _, c := range certificates(m) {
+			if other := n.clash(c); other != nil {
+				return fmt.Errorf("it gives %q the identifier %x, which named another key before: %w", m.Label, identifier(c), blob.ErrMalformed)
+			}
+			n[identifier(c)] = named{c, certifiedKey(c)}
+		}
+	}
+	return nil
+}
+
+// clash returns the certificate of another key that has the identifier of this one.
+func (n names) clash(c *x509.Certificate) *x509.Certificate {
+	if other, ok := n[identifier(c)]; ok && other.key != certifiedKey(c) {
+		return other.certificate
+	}
+	return nil
+}
+
+// refuseTaken refuses a new member one of whose identifiers names another key already, be
+// it that of a former member.
+func (n names) refuseTaken(m blob.Member) error {
+	for _, c := range certificates(m) {
+		if other := n.clash(c); other != nil {
+			return hint(fmt.Errorf("the subjectKeyIdentifier of its certificate, %x, is that of another key of the keyring (%s): %w", identifier(c), other.Subject, blob.ErrExists),
+				"have a certificate issued with the identifier of its own key")
+		}
+	}
+	return nil
+}
+
+// key returns the subject key identifier of the key that an identifier names. One that
+// no list knows is returned as it is: it names nobody.
+func (n names) key(identifier []byte) []byte {
+	if known, ok := n[string(identifier)]; ok {
+		return []byte(known.key)
+	}
+	return identifier
+}
+
+// of returns one key under each of its names.
+func (n names) of(key string) []blob.Party {
+	var all []blob.Party
+	for name, known := range n {
+		if known.key == key {
+			all = append(all, blob.Party{Key: known.certificate.PublicKey, ID: []byte(name)})
+		}
+	}
+	return all
+}
+
+// recipient returns what in a blob is wrapped to a key, under the name that its
+// certificate of today gives it, or a former one.
+func (k *Keyring) recipient(b *blob.Blob, key string) (blob.Recipient, bool) {
+	if m, ok := k.chain.members[key]; ok {
+		if r, ok := b.Recipient([]byte(identifier(m.Certificate))); ok {
+			return r, true
+		}
+	}
+	all := b.Recipients()
+	i := slices.IndexFunc(all, func(r blob.Recipient) bool { return string(k.chain.names.key(r.SubjectKeyID)) == key })
+	if i < 0 {
+		return blob.Recipient{}, false
+	}
+	return all[i], true
+}
+
+// certificates are those of a member's keys: the one to which session keys are wrapped,
+// and where there is another that signs, its.
+func certificates(m blob.Member) []*x509.Certificate {
+	if m.Signing == nil {
+		return []*x509.Certificate{m.Certificate}
+	}
+	return []*x509.Certificate{m.Certificate, m.Signing}
+}
+
+// signingCertificate is the certificate of the key with which a member signs.
+func signingCertificate(m blob.Member) *x509.Certificate {
+	all := certificates(m)
+	return all[len(all)-1]
+}
+
+// identifier is that of a certificate in a list that was verified, so it has one.
+func identifier(c *x509.Certificate) string {
+	id, _ := blob.Identifier(c)
+	return string(id)
+}
+
+// certifiedKey is the subject key identifier of the key in such a certificate.
+func certifiedKey(c *x509.Certificate) string {
+	id, _ := blob.SubjectKeyID(c.PublicKey)
+	return string(id)
+}
