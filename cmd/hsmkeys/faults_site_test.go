@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ type faultRun struct {
 }
 
 func (r faultRun) String() string {
-	return fmt.Sprintf("hsmkeys %s: exit status %d\n%.1000sstdout %.200q", strings.Join(r.args, " "), r.status, r.stderr, r.stdout)
+	return fmt.Sprintf("hsmkeys %s: exit status %d\n%.500sstdout %.100q", strings.Join(r.args, " "), r.status, r.stderr, r.stdout)
 }
 
 const faultPlaintext = "The salaries of March.\n"
@@ -224,71 +225,65 @@ func (s *faultSite) try(t *testing.T, scenario faultScenario, f softhsm.Fault) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fired := false
-	for _, call := range calls {
-		fired = fired || call.Fault == f.Action
-	}
-	if !fired {
+	if !slices.ContainsFunc(calls, func(call softhsm.Call) bool { return call.Fault == f.Action }) {
 		return // it has fewer calls that could be spoilt: another case has had the last
 	}
-	if r.timeout {
-		t.Fatalf("does not end: %v", r)
-	}
-	if strings.Contains(r.stdout+r.stderr, testPIN) {
-		t.Errorf("shows the PIN: %v", r)
-	}
-	if f.Action != softhsm.Print && strings.Contains(r.stdout, softhsm.Printed) {
-		t.Errorf("lets the module print on stdout: %v", r)
-	}
-	if r.status != 0 {
-		checkFaultError(t, f, r, module)
-		for _, token := range scenario.holders {
-			if err := c.opens(token, "a1.age", "a2.age", "b.age"); err != nil {
-				t.Errorf("after %v\nwhat opened before does not: %v", r, err)
-			}
-		}
-		if t.Failed() {
-			return
-		}
-		again := c.honest(scenario.token, scenario.args...)
-		if err := scenario.done(c, again); err != nil {
-			t.Errorf("after %v\nit does not go on: %v\n%v", r, again, err)
-		}
-		return
-	}
-	if err := scenario.done(c, r); err != nil {
-		t.Errorf("reported as done: %v\nand it is not: %v", r, err)
-	}
-	for _, token := range scenario.holders {
-		if err := c.opens(token, "a1.age", "a2.age", "b.age"); err != nil {
-			t.Errorf("reported as done: %v\nwhat opened before does not: %v", r, err)
-		}
+	if err := c.check(scenario, f, r, module); err != nil {
+		t.Errorf("%v\n%v", err, r)
 	}
 }
 
+// check checks what a command has reported, and then what is there.
+func (s *faultSite) check(scenario faultScenario, f softhsm.Fault, r faultRun, module string) error {
+	if r.timeout {
+		return errors.New("it does not end")
+	}
+	if strings.Contains(r.stdout+r.stderr, testPIN) {
+		return errors.New("it shows the PIN")
+	}
+	if strings.Contains(r.stdout, softhsm.Printed) {
+		return errors.New("what the module prints gets into stdout")
+	}
+	for _, token := range scenario.holders {
+		if err := s.opens(token, "a1.age", "a2.age", "b.age"); err != nil {
+			return fmt.Errorf("what opened before does not: %w", err)
+		}
+	}
+	if r.status == 0 {
+		if err := scenario.done(s, r); err != nil {
+			return fmt.Errorf("it is reported as done, and is not: %w", err)
+		}
+		return nil
+	}
+	again := s.honest(scenario.token, scenario.args...)
+	if err := scenario.done(s, again); err != nil {
+		return fmt.Errorf("it does not go on: %w\nafter %v\nafter", err, again)
+	}
+	return checkFaultError(f, r, module)
+}
+
 // checkFaultError checks how a failure is reported.
-func checkFaultError(t *testing.T, f softhsm.Fault, r faultRun, module string) {
-	t.Helper()
+func checkFaultError(f softhsm.Fault, r faultRun, module string) error {
 	if r.status != statusFailed && r.status != statusIntegrity && r.status != statusToken {
-		t.Errorf("exit status %d: %v", r.status, r)
+		return errors.New("the exit status is another than 1, 3 or 5")
+	}
+	if !strings.HasPrefix(r.stderr, "hsmkeys: ") {
+		return errors.New("there is no error message")
 	}
 	for line := range strings.Lines(r.stderr) {
 		if !strings.HasPrefix(line, "hsmkeys: ") && !strings.HasPrefix(line, "hint: ") {
-			t.Errorf("a line that is no message, %q: %v", line, r)
-			break
+			return fmt.Errorf("a line is no message: %q", line)
 		}
-	}
-	if !strings.HasPrefix(r.stderr, "hsmkeys: ") {
-		t.Errorf("no error: %v", r)
 	}
 	switch f.Action {
 	case softhsm.Fail, softhsm.FailAfter:
 		if !strings.Contains(r.stderr, "CKR_") && !strings.Contains(r.stderr, module) {
-			t.Errorf("the error names neither the result nor the module: %v", r)
+			return errors.New("the error names neither the result nor the module")
 		}
 	case softhsm.Hang, softhsm.Crash, softhsm.Abort, softhsm.Exit:
 		if r.status != statusToken || !strings.Contains(r.stderr, module) {
-			t.Errorf("not exit status %d with the module's name: %v", statusToken, r)
+			return fmt.Errorf("not exit status %d with the module's name", statusToken)
 		}
 	}
+	return nil
 }

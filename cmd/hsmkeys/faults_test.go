@@ -24,16 +24,32 @@ import (
 // tried, in which each of them has its turn; `make faults` tries all.
 func TestFaults(t *testing.T) {
 	all := os.Getenv("HSMKEYS_TEST_FAULTS") == "all"
-	seen := map[string]bool{} // the functions that a sample has had
-	for _, keyType := range []string{"rsa2048", "p256"} {
+	seen := map[string]bool{}
+	for _, keyType := range []string{"p256", "rsa2048"} {
 		base := newFaultSite(t, keyType)
 		for _, s := range faultScenarios(keyType) {
 			site := base.clone(t)
 			site.prepare(t, s)
-			calls := site.record(t, s)
-			cases := faultCases(calls)
-			if !all {
-				cases = sampleOf(cases, seen)
+			var cases []softhsm.Fault
+			for _, f := range summary(site.record(t, s)) {
+				// What is called alike for both types of pairs is tried with one, and
+				// what every command begins with, with one command.
+				this := fmt.Sprint(s.name, f)
+				if slices.Contains(opening, f.function) {
+					this = fmt.Sprint(f)
+				}
+				if !all {
+					this = f.function
+				}
+				if seen[this] {
+					continue
+				}
+				seen[this] = true
+				of := faultCases(keyType+s.name, f)
+				if !all {
+					of = sampleOf(of)
+				}
+				cases = append(cases, of...)
 			}
 			for _, f := range cases {
 				t.Run(keyType+"/"+s.name+"/"+faultName(f), func(t *testing.T) {
@@ -88,69 +104,84 @@ var (
 		"C_GetAttributeValue": lieAttributes,
 	}
 
+	// opening are the functions that open a token.
+	opening = []string{"load", "C_GetFunctionList", "C_Initialize", "C_GetInfo", "C_GetSlotList", "C_GetSlotInfo", "C_GetTokenInfo",
+		"C_GetMechanismList", "C_GetMechanismInfo", "C_OpenSession", "C_CloseSession", "C_GetSessionInfo", "C_Login", "C_Logout", "C_Finalize"}
+
 	// failures are results that the standard allows to every function.
 	failures = []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_DEVICE_REMOVED}
 )
 
-// faultCases are the faults for the functions that were called: each on the first call
-// and the last, and on every one.
-func faultCases(calls []softhsm.Call) []softhsm.Fault {
-	var functions []string
-	count := map[string]int{}
-	attributes := map[string][]uint{}
+// A called is what there is to spoil in a function: how often it was called, and the
+// attributes in its templates.
+type called struct {
+	function   string
+	times      int
+	attributes []uint
+}
+
+// summary returns the functions in the order of their first calls.
+func summary(calls []softhsm.Call) []called {
+	var functions []called
 	for _, c := range calls {
-		if count[c.Function] == 0 {
-			functions = append(functions, c.Function)
+		i := slices.IndexFunc(functions, func(f called) bool { return f.function == c.Function })
+		if i < 0 {
+			i = len(functions)
+			functions = append(functions, called{function: c.Function})
 		}
-		count[c.Function]++
+		f := &functions[i]
+		f.times++
 		for _, a := range c.Attributes {
-			if !slices.Contains(attributes[c.Function], a) {
-				attributes[c.Function] = append(attributes[c.Function], a)
+			if !slices.Contains(f.attributes, a) {
+				f.attributes = append(f.attributes, a)
 			}
 		}
 	}
+	return functions
+}
+
+// faultCases are the faults for a function that the scenario calls. Every action has its
+// turn; the result that is returned, and whether it is the first call, the last or every
+// one, alternate between scenarios where trying all would take hours.
+func faultCases(scenario string, f called) []softhsm.Fault {
 	var cases []softhsm.Fault
-	add := func(function string, action softhsm.Action, arg uint, calls ...int) {
+	turn := sum(scenario + f.function)
+	add := func(action softhsm.Action, arg uint, calls ...int) {
 		slices.Sort(calls)
 		for _, call := range slices.Compact(calls) {
-			cases = append(cases, softhsm.Fault{Function: function, Call: call, Action: action, Arg: arg})
+			cases = append(cases, softhsm.Fault{Function: f.function, Call: call, Action: action, Arg: arg})
 		}
 	}
-	for _, f := range functions {
-		n := count[f]
-		for i, ckr := range failures {
-			add(f, softhsm.Fail, ckr, 1)
-			if i == int(sum(f))%len(failures) {
-				add(f, softhsm.Fail, ckr, 0, n, (n+1)/2)
-				add(f, softhsm.FailAfter, ckr, 0, 1, n)
-			}
-		}
-		add(f, softhsm.Skip, 0, 0, 1, n)
-		for _, action := range []softhsm.Action{softhsm.Crash, softhsm.Exit} {
-			add(f, action, 0, 1, n)
-		}
-		add(f, softhsm.Abort, 0, 1)
-		add(f, softhsm.Hang, 0, 1, n)
-		add(f, softhsm.Print, 0, 0)
-		if f == "C_GetAttributeValue" {
-			for _, attribute := range attributes[f] {
-				for _, lie := range lies[f] {
-					add(f, lie, attribute, 0, 1)
+	one := func(action softhsm.Action, arg uint, calls ...int) {
+		add(action, arg, calls[sum(fmt.Sprint(turn, action, arg))%uint32(len(calls))])
+	}
+
+	add(softhsm.Fail, failures[turn%5], 1, (f.times+1)/2, f.times)
+	one(softhsm.Fail, failures[(turn+1)%5], 0, 1)
+	add(softhsm.FailAfter, failures[(turn+2)%5], 1, f.times)
+	add(softhsm.Skip, 0, 0, 1)
+	add([]softhsm.Action{softhsm.Crash, softhsm.Exit, softhsm.Abort}[turn%3], 0, 1, f.times)
+	one(softhsm.Hang, 0, 1, f.times)
+	one(softhsm.Print, 0, 0)
+	switch {
+	case f.function == "C_GetAttributeValue":
+		for i, attribute := range f.attributes {
+			for j, lie := range lies[f.function] {
+				if (i+j+int(turn))%3 == 0 {
+					one(lie, attribute, 0, 1)
 				}
 			}
-			continue
 		}
-		for _, attribute := range attributes[f] { // of a template
+		return cases
+	case len(f.attributes) > 0:
+		for _, attribute := range f.attributes {
 			for _, lie := range lieTemplate {
-				add(f, lie, attribute, 0)
+				add(lie, attribute, 0)
 			}
 		}
-		for _, lie := range lies[f] {
-			if slices.Contains(lieTemplate, lie) && len(attributes[f]) > 0 {
-				continue
-			}
-			add(f, lie, 0, 0, 1, 2)
-		}
+	}
+	for _, lie := range lies[f.function] {
+		one(lie, 0, 0, 1, 2)
 	}
 	return cases
 }
@@ -162,33 +193,20 @@ func sum(s string) uint32 {
 	return h.Sum32()
 }
 
-// sampleOf chooses two cases for every function that has had none: a lie where it can
-// lie, and another fault.
-func sampleOf(cases []softhsm.Fault, seen map[string]bool) []softhsm.Fault {
-	byFunction := map[string][][]softhsm.Fault{}
-	var order []string
+// sampleOf chooses two cases of a function: a lie where it can lie, and another fault.
+func sampleOf(cases []softhsm.Fault) []softhsm.Fault {
+	var lying, others []softhsm.Fault
 	for _, f := range cases {
-		if seen[f.Function] {
-			continue
-		}
-		if byFunction[f.Function] == nil {
-			byFunction[f.Function] = make([][]softhsm.Fault, 2)
-			order = append(order, f.Function)
-		}
-		kind := 0
 		if slices.Contains(lies[f.Function], f.Action) || slices.Contains(lieTemplate, f.Action) {
-			kind = 1
+			lying = append(lying, f)
+		} else {
+			others = append(others, f)
 		}
-		byFunction[f.Function][kind] = append(byFunction[f.Function][kind], f)
 	}
-	var chosen []softhsm.Fault
-	for _, function := range order {
-		seen[function] = true
-		for _, of := range byFunction[function] {
-			if len(of) > 0 {
-				chosen = append(chosen, of[int(sum(function))%len(of)])
-			}
-		}
+	turn := sum(cases[0].Function)
+	chosen := []softhsm.Fault{others[turn%uint32(len(others))]}
+	if len(lying) > 0 {
+		chosen = append(chosen, lying[turn%uint32(len(lying))])
 	}
 	return chosen
 }
