@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
-	testscript.Main(m, map[string]func(){"hsmkeys": main, pluginProgram: main})
+	testscript.Main(m, map[string]func(){"hsmkeys": main, pluginProgram: main, wrapProgram: wrapWithLoaded})
 }
 
 // TestScripts runs the sessions under testdata, each with a SoftHSM environment,
