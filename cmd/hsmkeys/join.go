@@ -28,7 +28,7 @@ func joinCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := confirm(c, describe(blob.Member{Label: voucher.Subject.CommonName, Certificate: voucher}),
+			if err := confirm(c, describe(blob.Member{Label: nameIn(voucher), Certificate: voucher}),
 				"Did the holder of this certificate tell you this fingerprint?"); err != nil {
 				return err
 			}
