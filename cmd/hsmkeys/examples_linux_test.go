@@ -24,6 +24,7 @@ var staged = []struct{ before, line string }{
 	{`mkdir archive; cp march.ods archive`, `tar c archive | hsmkeys encrypt --key payroll >archive.tar.age`},
 	{`rm -r archive`, `hsmkeys decrypt archive.tar.age | tar x`},
 	{`ls archive/march.ods; hsmkeys create audit`, `hsmkeys encrypt -k payroll -k audit -o march.age march.ods`},
+	{``, `hsmkeys encrypt -a -k payroll march.ods >march.asc`},
 	{``, `hsmkeys certificate -o owner.pem`},
 	{``, `hsmkeys certificate --capi -o owner.blob`},
 	{``, `hsmkeys create site-b/audit --algorithm hmac-sha256`},
