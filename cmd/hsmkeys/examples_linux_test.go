@@ -34,9 +34,13 @@ var staged = []struct{ before, line string }{
 	{``, `hsmkeys rotate payroll`},
 	{``, `hsmkeys list`},
 	{``, `hsmkeys list --certificate owner.pem`},
+	{``, `hsmkeys list site-b/ --all-versions`},
 	{``, `hsmkeys show payroll`},
 	{``, `hsmkeys show payroll@1 --json`},
 	{``, `hsmkeys history payroll`},
+	{``, `hsmkeys file info march.age`},
+	{``, `hsmkeys file info march.age --certificate owner.pem`},
+	{``, `hsmkeys reveal payroll --hex -o payroll.hex`},
 	{``, `hsmkeys verify`},
 	{``, `hsmkeys verify payroll --certificate owner.pem`},
 	// There is no such disk: what would open it gets the key.
@@ -61,14 +65,16 @@ var staged = []struct{ before, line string }{
 		`hsmkeys owner add card.pem --signing-certificate card-signing.pem`},
 	{``, `hsmkeys owner list`},
 	{``, `hsmkeys owner list --certificate owner.pem`},
-	{``, `hsmkeys owner remove second`},
+	{``, `hsmkeys owner remove second --rotate`},
+	{``, `hsmkeys rotate --former`},
 	{``, `hsmkeys rewrap payroll site-b/audit`},
 	{``, `hsmkeys doctor`},
 	{``, `hsmkeys doctor --json --pin-source file:/run/secrets/pin`},
 	{`hsmkeys token init spare --so-pin-source file:so-pin; hsmkeys --token spare init --pair-only; hsmkeys --token spare certificate -o spare.pem
 		cp -a store copy; export HSMKEYS_STORE=$PWD/copy`,
 		`hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'`},
-	{``, `hsmkeys authority remove vault`},
+	{`export HSMKEYS_STORE=$PWD/copy`, `hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes`},
+	{``, `hsmkeys authority remove vault --rotate`},
 
 	// age.
 	{``, `hsmkeys age recipient payroll`},
