@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -42,7 +41,7 @@ func run() int {
 	// given a moment to clean up, and then left.
 	context.AfterFunc(ctx, func() {
 		time.Sleep(2 * time.Second)
-		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
+		say(errInterrupted)
 		os.Exit(statusFailed)
 	})
 	if err := refuseClosed(); err != nil {
@@ -60,8 +59,15 @@ func run() int {
 		complete(os.Args[2:])
 		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
 	}
+	asJSONLines = asksForJSON(os.Args[1:]) // until the options are read
 	app := newApp()
-	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
+	out := &checkedWriter{w: os.Stdout}
+	app.Writer = out
+	err := app.RunContext(ctx, arrange(app, os.Args))
+	if err == nil {
+		err = out.err
+	}
+	if err != nil {
 		return report(ctx, err)
 	}
 	return 0
