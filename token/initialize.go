@@ -66,7 +66,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 				hint: "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"}
 		}
 		if made, err = readInfo(ctx, module, made.Slot); err == nil {
-			made.Can = readCan(ctx, made.Slot)
+			made.Can, err = readCan(ctx, made.Slot)
 		}
 		return err
 	})
