@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -22,6 +23,7 @@ func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
 	// session keys. Where the system refuses, nothing is lost but this.
 	_ = memcall.DisableCoreDumps()
+	asJSONLines = asksForJSON(os.Args) // until the options are read
 	if err := enoughFiles(); err != nil {
 		say(err)
 		return statusFailed
@@ -59,7 +61,6 @@ func run() int {
 		complete(os.Args[2:])
 		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
 	}
-	asJSONLines = asksForJSON(os.Args[1:]) // until the options are read
 	app := newApp()
 	out := &checkedWriter{w: os.Stdout}
 	app.Writer = out
