@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -23,8 +24,14 @@ func (e *usageError) Error() string { return e.err.Error() }
 // Unwrap returns the cause.
 func (e *usageError) Unwrap() error { return e.err }
 
-// Hint returns what to type instead, or nothing.
-func (e *usageError) Hint() string { return e.hint }
+// Hint returns what to type instead, or what the cause says to do, or nothing.
+func (e *usageError) Hint() string {
+	var cause interface{ Hint() string }
+	if e.hint == "" && errors.As(e.err, &cause) {
+		return cause.Hint()
+	}
+	return e.hint
+}
 
 // usage makes a usageError; %w stands for its cause.
 func usage(format string, args ...any) error { return &usageError{err: fmt.Errorf(format, args...)} }
