@@ -147,6 +147,17 @@ func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
 	if got == 0 {
 		return
 	}
+	if strings.HasPrefix(stderr, "{") { // under --json
+		for line := range strings.Lines(stderr) {
+			var m messageJSON
+			d := json.NewDecoder(strings.NewReader(line))
+			d.DisallowUnknownFields()
+			if err := d.Decode(&m); err != nil || m.Error == "" && m.Warning == "" && m.Note == "" {
+				ts.Fatalf("not a line of JSON: %q, %v", line, err)
+			}
+		}
+		return
+	}
 	if !strings.HasPrefix(stderr, "hsmkeys: ") {
 		ts.Fatalf("no word about the failure")
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -367,6 +368,9 @@ func nameArgument(c *cli.Context) (string, error) {
 	name, err := oneArgument(c, "the NAME of the key")
 	if err != nil {
 		return "", err
+	}
+	if key, _, versioned := strings.Cut(name, "@"); versioned && blob.ValidName(key) == nil {
+		return "", usageHint(fmt.Sprintf("hsmkeys %s %s", c.Command.FullName(), key), "%s takes the NAME of a key, without a version", c.Command.FullName())
 	}
 	return name, blob.ValidName(name)
 }
