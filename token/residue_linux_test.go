@@ -92,6 +92,9 @@ func residue(arg []byte, next func(string)) error {
 	if _, err := transit.CheckValue(ctx); err != nil {
 		return err
 	}
+	if _, err := transit.Confirmation(ctx); err != nil {
+		return err
+	}
 	if _, err := transit.Wrap(ctx, p.Public(), crypto.SHA1); err != nil {
 		return err
 	}
