@@ -20,8 +20,10 @@ import (
 // SHA-1 of a key that encrypts nothing.
 func CheckValue(spec Spec, value []byte) ([]byte, error) {
 	if spec.keyType() == pkcs11.CKK_GENERIC_SECRET {
-		sum := sha1.Sum(value)
-		return sum[:checkValueSize], nil
+		h := sha1.New()
+		defer wipe(h) // it still holds a key that is shorter than its block
+		h.Write(value)
+		return h.Sum(nil)[:checkValueSize], nil
 	}
 	block := make([]byte, aes.BlockSize)
 	err := withAES(value, func(aes cipher.Block) error {

@@ -238,10 +238,16 @@ func (d *doctor) report() error {
 	if d.c.Bool("json") {
 		printed = printJSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
 	} else {
+		const indent = 4 + 2 + 11 + 2
+		width := terminalWidth(os.Stdout)
 		for _, f := range d.findings {
-			printed = errors.Join(printed, printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, f.What))
+			what := f.What
+			if width > indent+minColumn {
+				what = strings.Join(wrapText(what, width-indent), "\n"+strings.Repeat(" ", indent))
+			}
+			printed = errors.Join(printed, printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, what))
 			if f.Mend != "" {
-				printed = errors.Join(printed, printLine("%19s%s", "", "mend: "+f.Mend))
+				printed = errors.Join(printed, printLine("%*s%s", indent, "", "mend: "+f.Mend))
 			}
 		}
 		printed = errors.Join(printed, printLine("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail]))
