@@ -122,11 +122,11 @@ func asTransit(key *memoryKey, err error) (Transit, error) {
 }
 
 // Load unwraps a session key into a token object that other applications can
-// use by its label. It refuses with [ErrExists] when a secret key with that
-// label or id is there. Where session keys pass through memory the token is given the
-// value (C_CreateObject), if it takes any.
-func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte) error {
-	if err := p.free(ctx, label, id); err != nil {
+// use by its label. It refuses with [ErrExists] when a secret key with that id is there,
+// or one with that label whose id is none of those in beside. Where session keys pass
+// through memory the token is given the value (C_CreateObject), if it takes any.
+func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte, beside ...[]byte) error {
+	if err := p.free(ctx, label, id, beside); err != nil {
 		return err
 	}
 	if spec.Use.IsLegacy() { // it may decrypt and nothing else, so it is looked at before

@@ -47,7 +47,7 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
-			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
+			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
 			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},

@@ -375,6 +375,15 @@ func nameArgument(c *cli.Context) (string, error) {
 	return name, blob.ValidName(name)
 }
 
+// newNameArgument is nameArgument for a key that is to be made.
+func newNameArgument(c *cli.Context) (string, error) {
+	name, err := oneArgument(c, "the NAME of the key")
+	if err != nil {
+		return "", err
+	}
+	return name, blob.ValidNewName(name)
+}
+
 // keyArgument is the NAME[@VERSION] of commands that take one key.
 func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
 	arg, err := oneArgument(c, "NAME or NAME@VERSION")
