@@ -170,6 +170,7 @@ func TestNothingWrongIsStored(t *testing.T) {
 					})
 				}
 			}
+			t.Logf("%d wrong answers, %d refused", acted, caught)
 			if acted < len(wrongAnswers) || caught == 0 {
 				t.Errorf("%d wrong answers were given and %d refused: too few to prove anything", acted, caught)
 			}
