@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if script := os.Getenv(attackVariable); script != "" {
 		os.Exit(attackMain(script))
 	}
+	if job := os.Getenv(residueVariable); job != "" {
+		os.Exit(residueMain(job))
+	}
 	var err error
 	if env, err = softhsm.New(); err == nil {
 		err = env.Use()

@@ -114,7 +114,10 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	t := &Token{info: info, slot: info.Slot, lib: lib, ctx: lib.ctx, c11: c11, cfg: cfg}
-	t.info.Can = readCan(t.ctx, info.Slot)
+	if t.info.Can, err = readCan(t.ctx, info.Slot); err != nil {
+		_ = detach(path, c11)
+		return nil, t.fail("list its mechanisms", nil, err)
+	}
 	if t.anchor, err = t.openSession(); err != nil {
 		_ = detach(path, c11)
 		return nil, t.fail("open a session", nil, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha1"
 	"errors"
 	"strconv"
@@ -22,13 +23,15 @@ func CheckValue(spec Spec, value []byte) ([]byte, error) {
 		sum := sha1.Sum(value)
 		return sum[:checkValueSize], nil
 	}
-	block, err := aes.NewCipher(value)
+	block := make([]byte, aes.BlockSize)
+	err := withAES(value, func(aes cipher.Block) error {
+		aes.Encrypt(block, block)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, aes.BlockSize)
-	block.Encrypt(zeros, zeros)
-	return zeros[:checkValueSize], nil
+	return block[:checkValueSize], nil
 }
 
 // Use takes a session key's value into use: as a session object where the token holds
@@ -105,8 +108,11 @@ const opLoad = "load the session key"
 
 // free refuses the label and the id of a secret key that is on the token.
 func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
-	if label == "" || len(id) == 0 {
-		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	if len(id) == 0 {
+		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs an id to be found by"))
+	}
+	if err := ValidLabel(label); err != nil {
+		return p.token.fail(opLoad, ErrUnsupported, err)
 	}
 	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
 		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))

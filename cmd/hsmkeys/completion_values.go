@@ -22,7 +22,7 @@ var choices = map[string][]string{
 	"create --kdf":       {"scrypt", "pbkdf2"},
 	"create --purpose":   {"wrap", "encrypt", "mac"},
 	"import --purpose":   {"wrap", "encrypt"},
-	"derive --hash":      {"md5", "sha1", "sha256"},
+	"derive --hash":      {"md4", "md5", "sha1", "sha256", "sha384", "sha512"},
 	"derive --algorithm": {"rc2", "rc4", "des", "3des", "3des-112", "aes128", "aes192", "aes256"},
 	"derive --encoding":  {"utf8", "utf16le"},
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -97,10 +99,18 @@ func noteAlone(k *hsmkeys.Keyring) {
 
 func rotateCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "NAME",
-		Description: "A key from a password gets a new salt; with --new-password a new password too.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"}},
+		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "[NAME…]",
+		Description: "Takes one NAME. A key from a password gets a new salt; with --new-password a new password too.\n" +
+			"With --former it rotates each key, of all or of the named ones, whose newest version was ever\n" +
+			"wrapped to a former member; it can be interrupted and started again.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"},
+			&cli.BoolFlag{Name: "former", Usage: "rotate each key that a former member can open; NAME may be left out, or several"},
+		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("former") {
+				return rotateAllFormer(c)
+			}
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
@@ -119,6 +129,27 @@ func rotateCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+func rotateAllFormer(c *cli.Context) error {
+	if c.Bool("new-password") {
+		return usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
+	}
+	if err := validNames(c); err != nil {
+		return err
+	}
+	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+		t, err := rotateFormer(c, k, c.Args().Slice()...)
+		return errors.Join(t.print(c, "rotated", "not needed"), err)
+	})
+}
+
+func rotateFormer(c *cli.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
+	results, total, err := k.RotateFormer(c.Context, names...)
+	if err != nil {
+		return tally{Failed: []failure{}}, err
+	}
+	return runMany(results, total, "rotate")
 }
 
 func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, error) {

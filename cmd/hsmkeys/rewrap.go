@@ -27,19 +27,28 @@ func rewrapCommand() *cli.Command {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				refs, err := k.Versions(c.Context, c.Args().Slice()...)
-				if err != nil {
-					return err
-				}
-				rewrap := k.Rewrap
+				do := k.Rewrap
 				if c.Bool("damaged") {
-					rewrap = k.RewrapDamaged
+					do = k.RewrapDamaged
 				}
-				t, err := runMany(rewrap(c.Context, refs), len(refs), "rewrap")
+				t, err := rewrap(c, k, do, c.Args().Slice()...)
+				if t.Done > 0 && len(k.FormerMembers()) > 0 {
+					note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
+				}
 				return errors.Join(t.print(c, "rewrapped", "up to date"), err)
 			})
 		},
 	}
+}
+
+// rewrap has [hsmkeys.Keyring.Rewrap], or another function of its kind, work on every
+// version of the named keys, or of all keys.
+func rewrap(c *cli.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally, error) {
+	refs, err := k.Versions(c.Context, names...)
+	if err != nil {
+		return tally{Failed: []failure{}}, err
+	}
+	return runMany(do(c.Context, refs), len(refs), "rewrap")
 }
 
 // validNames looks at the arguments of commands that take keys by name.
