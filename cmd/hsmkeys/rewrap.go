@@ -29,7 +29,9 @@ func rewrapCommand() *cli.Command {
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				do := k.Rewrap
 				if c.Bool("damaged") {
-					do = k.RewrapDamaged
+					do = func(ctx context.Context, refs []hsmkeys.Ref) iter.Seq[hsmkeys.Result] {
+						return k.RewrapDamaged(ctx, refs, c.Args().Present())
+					}
 				}
 				t, err := rewrap(c, k, do, c.Args().Slice()...)
 				if t.Done > 0 && len(k.FormerMembers()) > 0 {
