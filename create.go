@@ -128,6 +128,11 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob
 	if d.CheckValue, err = key.CheckValue(ctx); err != nil {
 		return nil, err
 	}
+	if d.Legacy == nil {
+		if d.Confirmation, err = key.Confirmation(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if d.KeyID, err = randomID(k.token); err != nil {
 		return nil, err
 	}
@@ -135,9 +140,10 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob
 	return k.seal(ctx, d, algorithm, key)
 }
 
-// seal wraps a session key to today's members, signs the blob and stores it. Who cannot
-// hold it, as a member with an EC pair cannot hold a short key, is left out; an owner who
-// is to get it in a recovery is not.
+// seal wraps a session key to today's members, signs the blob and stores it. Members that
+// cannot hold the key are skipped, as those with an EC pair cannot hold a short key; the
+// owner that a recovery is for is not. What is wrapped to the token's own pair is read back
+// before anything is signed; the rest only its holders can open.
 func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
 	spec := specFor(algorithm, d)
@@ -152,6 +158,11 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 		r, err := wrapTo(ctx, key, m)
 		if err != nil {
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)
+		}
+		if keyID(m) == string(k.self) && !k.settings.believes {
+			if err := k.pair.ReadBack(ctx, key, wrappedTo(r, d)); err != nil {
+				return nil, err
+			}
 		}
 		content.Recipients = append(content.Recipients, r)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Coverage tells, for each version of each key, who can open it and who has proven
@@ -244,7 +245,7 @@ func (k *Keyring) proofNumbers(ctx context.Context, id []byte) ([]int, error) {
 }
 
 // Prove rehearses the recovery of keys with this token: each is unwrapped, wrapped
-// again and unwrapped, and compared with itself and with its check value. Nothing
+// again and unwrapped, and compared with itself and with its confirmation. Nothing
 // is written but the proof, signed records of the blobs that held. A result
 // is given when its record is stored.
 //
@@ -303,10 +304,11 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time
 	}
 	wrapped, err := k.ours(b)
 	if err == nil {
-		var value []byte
-		if value, err = k.pair.Rehearse(ctx, specOf(b), wrapped); err == nil {
-			err = sameCheckValue(value, b.Descriptor().CheckValue)
-		}
+		err = k.pair.Rehearse(ctx, specOf(b), wrapped)
+	}
+	if errors.Is(err, token.ErrWrapped) {
+		err = hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
+			"an owner's hsmkeys rewrap --damaged, or a backup authority's hsmkeys recover --damaged, makes it anew from a revision that opens")
 	}
 	if err != nil {
 		return Result{Ref: ref, Err: fmt.Errorf("rehearse key %q: %w", ref, err)}

@@ -23,6 +23,7 @@ type Entry struct {
 	Effective  int       `json:"effective_bits,omitempty"` // of a legacy RC2 key
 	Salt       string    `json:"salt,omitempty"`           // in hex: of a legacy RC2 or RC4 key, behind which it stands for the cipher; or of a key from a password
 	CheckValue string    `json:"check_value,omitempty"`    // CKA_CHECK_VALUE, in hex
+	Confirms   string    `json:"confirmation,omitempty"`   // what the key is recognized by, in hex
 	Created    time.Time `json:"created,omitzero"`         // the session key
 	Signed     time.Time `json:"signed,omitzero"`          // this revision
 	Signature  string    `json:"signature,omitempty"`
@@ -30,10 +31,10 @@ type Entry struct {
 	Why        string    `json:"why,omitempty"` // this revision was made
 	Holders    []Holder  `json:"holders,omitempty"`
 	Earlier    []Holder  `json:"earlier_holders,omitempty"` // former members to whom only an earlier revision was wrapped; Show looks for them
-	Unable     []Holder  `json:"unable,omitempty"`    // members who cannot hold a key that is so short
-	Imported   bool      `json:"imported,omitempty"`  // it was not born here: whoever made it has it too
-	Password   string    `json:"password,omitempty"`  // how the key is made from one, in place of Holders
-	Residence  string    `json:"residence,omitempty"` // where the key lives in use; known with a token
+	Unable     []Holder  `json:"unable,omitempty"`          // members who cannot hold a key that is so short
+	Imported   bool      `json:"imported,omitempty"`        // it was not born here: whoever made it has it too
+	Password   string    `json:"password,omitempty"`        // how the key is made from one, in place of Holders
+	Residence  string    `json:"residence,omitempty"`       // where the key lives in use; known with a token
 	Keyring    string    `json:"keyring,omitempty"`
 	Digest     string    `json:"sha256,omitempty"` // of the blob
 }
@@ -74,8 +75,8 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		Name: d.Name, Version: d.Version, Revision: d.Revision, KeyID: d.KeyID.String(),
 		Algorithm: b.Algorithm().String(), Purpose: d.Purpose.String(),
 		Bits: 8 * b.KeySize(), Legacy: d.Legacy != nil, Imported: d.Imported,
-		CheckValue: hex.EncodeToString(d.CheckValue),
-		Created:    d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
+		CheckValue: hex.EncodeToString(d.CheckValue), Confirms: hex.EncodeToString(d.Confirmation),
+		Created: d.Created, Signed: b.SigningTime(), Signature: b.SignatureScheme().String(),
 		Signer: k.signedBy(b.SignerKeyID()), Why: k.why(d),
 		Keyring: d.KeyringID.String(), Digest: hex.EncodeToString(digest[:]),
 	}

@@ -23,18 +23,14 @@ func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, 
 	if !ok || isDerived(b) {
 		return nil, hint(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), "stored AES and legacy keys can be exported; hsmkeys show tells what the key is")
 	}
-	wrapped, err := k.ours(b)
-	if err != nil {
-		return nil, fmt.Errorf("export key %q: %w", ref, err)
-	}
-	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
-	if err != nil {
+	var key token.Transit
+	if _, err = k.opening(ctx, b, func(wrapped token.Wrapped) (err error) {
+		key, err = k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("export key %q: %w", ref, err)
 	}
 	defer key.Close()
-	if err := checkValue(ctx, key, b); err != nil {
-		return nil, fmt.Errorf("export key %q: %w", ref, err)
-	}
 	encrypted, err := key.WrapFor(ctx, to, how)
 	if err != nil {
 		return nil, fmt.Errorf("export key %q: %w", ref, err)

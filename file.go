@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	if err := r.key.wrapsKeys(); err != nil {
 		return nil, err
 	}
-	wrapped, err := r.key.WrapData(r.ctx, fileKey)
+	wrapped, err := r.key.wrap(r.ctx, fileKey)
 	if err != nil {
 		return nil, fmt.Errorf("key %q: %w", e.Name, err)
 	}
@@ -120,6 +121,24 @@ func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 		Args: []string{e.Name, strconv.Itoa(e.Version), base64.RawStdEncoding.EncodeToString(r.key.id[:])},
 		Body: wrapped,
 	}}, nil
+}
+
+// wrap wraps a file key, and unwraps it again: a file whose key does not come out again is
+// lost, and nobody would notice before it is needed.
+func (key *Key) wrap(ctx context.Context, fileKey []byte) ([]byte, error) {
+	wrapped, err := key.WrapData(ctx, fileKey)
+	if err != nil {
+		return nil, err
+	}
+	again, err := key.UnwrapData(ctx, wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("read back the wrapped file key: %w", err)
+	}
+	defer clear(again)
+	if subtle.ConstantTimeCompare(again, fileKey) != 1 {
+		return nil, fmt.Errorf("read back the wrapped file key: another one came out: %w", token.ErrWrapped)
+	}
+	return wrapped, nil
 }
 
 // Identity lets age decrypt with the keys of the keyring: it opens the key that a

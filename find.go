@@ -106,10 +106,14 @@ type stored struct {
 // than fit into memory, and who looks at them need not wait for the last. A key that cannot
 // be listed gives an error with its name, and the others come; an error without a name is
 // about all that would come.
-func (k *Keyring) keys(ctx context.Context) iter.Seq2[stored, error] {
+func (k *Keyring) keys(ctx context.Context) iter.Seq2[stored, error] { return k.keysBelow(ctx, "") }
+
+// keysBelow is keys for those whose names are below a directory, which is empty or ends
+// in '/'.
+func (k *Keyring) keysBelow(ctx context.Context, directory string) iter.Seq2[stored, error] {
 	return func(yield func(stored, error) bool) {
 		var key stored
-		for path, err := range k.store.List(ctx, "keys/") {
+		for path, err := range k.store.List(ctx, "keys/"+directory) {
 			if err != nil {
 				name := ""
 				if below, ok := strings.CutPrefix(path, "keys/"); ok {
@@ -153,11 +157,16 @@ func (k *Keyring) load(ctx context.Context, name string, at revision) (*blob.Blo
 }
 
 func (k *Keyring) verify(ctx context.Context, name string, at revision) (*blob.Blob, error) {
+	return k.read(ctx, name, at, k.check)
+}
+
+// read reads one blob and has it checked for its place.
+func (k *Keyring) read(ctx context.Context, name string, at revision, check func(context.Context, []byte, blob.Place) (*blob.Blob, error)) (*blob.Blob, error) {
 	der, err := k.store.Get(ctx, blob.KeyPath(name, at.version, at.revision))
 	if err != nil {
 		return nil, err
 	}
-	return k.check(ctx, der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
+	return check(ctx, der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
 }
 
 // loadRef loads the newest revision of a key.
@@ -186,33 +195,6 @@ func (r revisions) of(ref Ref) (revision, error) {
 			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
 	}
 	return at, nil
-}
-
-// List verifies and describes the newest revision of the newest version of every
-// key, in the order of names; in a large store in that of the store. A key that does not
-// verify gives an error, and the list goes on.
-func (k *Keyring) List(ctx context.Context) iter.Seq2[Entry, error] {
-	type listed struct {
-		entry Entry
-		err   error
-	}
-	return func(yield func(Entry, error) bool) {
-		for l := range inOrder(ctx, k.keys(ctx), func(key stored, err error) listed {
-			if err != nil {
-				return listed{Entry{}, err}
-			}
-			at, _ := key.all.newest(0)
-			b, err := k.load(ctx, key.name, at)
-			if err != nil {
-				return listed{Entry{Name: key.name, Version: at.version, Revision: at.revision}, err}
-			}
-			return listed{k.entry(b), nil}
-		}) {
-			if !yield(l.entry, l.err) {
-				return
-			}
-		}
-	}
 }
 
 // Show verifies and describes one key. Unlike [Keyring.List] it also reads the earlier

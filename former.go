@@ -137,7 +137,7 @@ func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
 			return m, nil
 		}
 	}
-	return blob.Member{}, fmt.Errorf("key %x is no member's: %w", id, blob.ErrNotFound)
+	return blob.Member{}, hint(fmt.Errorf("key %x is no member's, and never was: %w", id, blob.ErrNotFound), "hsmkeys owner list and hsmkeys authority list show the members")
 }
 
 // MayRemove returns the member that [Keyring.RemoveMember] would remove, or the reason

@@ -56,9 +56,16 @@ type Keyring struct {
 	self   []byte // the pair's subject key identifier, nil without a token
 	signer []byte // that of the key that signs for the pair
 
-	ask PasswordFunc // nil where nobody can be asked
+	settings settings
 
 	opened opened
+}
+
+// settings are what the user of a Keyring has chosen.
+type settings struct {
+	ask      PasswordFunc // nil where nobody can be asked
+	warn     func(error)  // nil where nobody is told
+	believes bool         // what the token makes is not read back, see ReadBack
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's

@@ -19,6 +19,10 @@ type Result struct {
 	Done  bool  // something was done; false when nothing had to be
 	Err   error
 
+	// Unproven are the holders of what was done who alone can tell whether it opens, see
+	// [Keyring.Unproven].
+	Unproven []Holder
+
 	blob *blob.Blob
 }
 

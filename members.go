@@ -211,5 +211,10 @@ func (k *Keyring) putList(ctx context.Context, l blob.MemberList) (*Keyring, err
 
 // reopen opens the keyring again, under the list that is the newest by now.
 func (k *Keyring) reopen(ctx context.Context) (*Keyring, error) {
-	return OpenKeyring(ctx, k.token, k.pair, k.store, k.pins)
+	next, err := OpenKeyring(ctx, k.token, k.pair, k.store, k.pins)
+	if err != nil {
+		return nil, err
+	}
+	next.settings = k.settings
+	return next, nil
 }

@@ -30,7 +30,7 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 			"a legacy key only opens data of its time, elsewhere: hsmkeys load puts it on the token, hsmkeys reveal gives it to a program")
 	}
 	var session token.SessionKey
-	err = k.with(ctx, b,
+	used, err := k.with(ctx, b,
 		func(wrapped token.Wrapped) (err error) {
 			session, err = k.pair.Unwrap(ctx, specOf(b), wrapped)
 			return err
@@ -42,7 +42,7 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open key %q: %w", ref, err)
 	}
-	return &Key{Entry: k.entry(b), SessionKey: session, id: b.Descriptor().KeyID}, nil
+	return &Key{Entry: k.entry(used), SessionKey: session, id: b.Descriptor().KeyID}, nil
 }
 
 // Load verifies and unwraps a key into a token object with a label, for other
@@ -54,7 +54,7 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 		return Entry{}, err
 	}
 	id := b.Descriptor().KeyID
-	err = k.with(ctx, b,
+	used, err := k.with(ctx, b,
 		func(wrapped token.Wrapped) error {
 			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
 				return k.loadSalted(ctx, specOf(b), wrapped, d.Legacy.Salt, label, id[:])
@@ -65,7 +65,7 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 	if err != nil {
 		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
 	}
-	return k.entry(b), nil
+	return k.entry(used), nil
 }
 
 // loadSalted loads a key with its salt behind it, which is the key that the cipher is
@@ -90,7 +90,7 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 		return nil, err
 	}
 	var value []byte
-	err = k.with(ctx, b,
+	_, err = k.with(ctx, b,
 		func(wrapped token.Wrapped) (err error) {
 			value, err = k.pair.Reveal(ctx, specOf(b), wrapped)
 			return err
@@ -118,48 +118,41 @@ func (k *Keyring) verified(ctx context.Context, ref Ref) (*blob.Blob, error) {
 }
 
 // with gives a verified key to one of two functions: as it is wrapped to the token's
-// pair, or where it comes from a password its value, which is overwritten then.
-func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(token.Wrapped) error, value func([]byte) error) error {
+// pair, see opening, or where it comes from a password its value, which is overwritten
+// then. It returns the revision that was used.
+func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(token.Wrapped) error, value func([]byte) error) (*blob.Blob, error) {
 	if isDerived(b) {
 		computed, err := k.value(ctx, b)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer clear(computed)
-		return value(computed)
+		return b, value(computed)
 	}
-	w, err := k.ours(b)
-	if err == nil && b.Descriptor().Recovery != nil {
-		err = k.checkKey(ctx, b, w)
-	}
-	if err != nil {
-		return err
-	}
-	return wrapped(w)
-}
-
-// checkKey finds out whether the key in a blob has the check value that the blob
-// says. An authority has wrapped it, and no owner has looked at it since.
-func (k *Keyring) checkKey(ctx context.Context, b *blob.Blob, wrapped token.Wrapped) error {
-	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
-	if err != nil {
-		return err
-	}
-	defer key.Close()
-	return checkValue(ctx, key, b)
+	return k.opening(ctx, b, wrapped)
 }
 
 // ours gives what in a blob is wrapped to the token's pair.
 func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
-	r, ok := k.recipient(b, string(k.self))
-	switch {
-	case ok && r.Transport != nil:
-		return token.Wrapped{Hash: r.Transport.OAEPHash, Key: r.Transport.EncryptedKey}, nil
-	case ok && r.Agreement != nil:
-		return token.Wrapped{Ephemeral: r.Agreement.Ephemeral, Key: r.Agreement.EncryptedKey}, nil
+	if r, ok := k.recipient(b, string(k.self)); ok {
+		return wrappedTo(r, b.Descriptor()), nil
 	}
 	return token.Wrapped{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
 		"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
+}
+
+// wrappedTo is what a blob has for one holder, in the token's terms.
+func wrappedTo(r blob.Recipient, d blob.Descriptor) token.Wrapped {
+	w := token.Wrapped{Confirmation: d.Confirmation}
+	if d.Legacy != nil {
+		w.Confirmation = d.CheckValue
+	}
+	if r.Agreement != nil {
+		w.Ephemeral, w.Key = r.Agreement.Ephemeral, r.Agreement.EncryptedKey
+	} else {
+		w.Hash, w.Key = r.Transport.OAEPHash, r.Transport.EncryptedKey
+	}
+	return w
 }
 
 func specOf(b *blob.Blob) token.Spec { return specFor(b.Algorithm(), b.Descriptor()) }

@@ -39,7 +39,7 @@ type PasswordFunc func(ctx context.Context, key Entry) ([]byte, error)
 
 // Passwords sets where the passwords of derived keys come from. It is called before
 // the Keyring is used; without it such keys cannot be opened.
-func (k *Keyring) Passwords(ask PasswordFunc) { k.ask = ask }
+func (k *Keyring) Passwords(ask PasswordFunc) { k.settings.ask = ask }
 
 // CreateFromPassword makes a session key from a password: it stores how, with a new
 // salt from the token, and nothing secret. Purpose 0 is as in [Keyring.Create]. The
@@ -133,10 +133,10 @@ func isDerived(b *blob.Blob) bool {
 
 // password asks for the password of a key.
 func (k *Keyring) password(ctx context.Context, b *blob.Blob) ([]byte, error) {
-	if k.ask == nil {
+	if k.settings.ask == nil {
 		return nil, fmt.Errorf("the key comes from a password, and there is nobody to ask for it: %w", ErrPassword)
 	}
-	return k.ask(ctx, k.entry(b))
+	return k.settings.ask(ctx, k.entry(b))
 }
 
 // value computes the key that a verified derivation record describes. The caller

@@ -125,14 +125,32 @@ func (k *Keyring) recoveryList(ctx context.Context, old []byte, to blob.Member, 
 // that it is a recovery, from whom and why. A key that is recovered already is
 // left alone, so Keys can be killed and started again.
 func (r *Recovery) Keys(ctx context.Context, refs []Ref) iter.Seq[Result] {
-	return each(ctx, refs, func(ctx context.Context, ref Ref) Result {
-		result, err := r.one(ctx, ref)
-		result.Ref, result.Err = ref, err
-		return result
-	})
+	return each(ctx, refs, func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, nil) })
 }
 
-func (r *Recovery) one(ctx context.Context, ref Ref) (Result, error) {
+// DamagedKeys is Keys that makes anew what this recovery has made before, unless it opens
+// with this token and the new owner has proven that its token opens it, see
+// [Keyring.Prove]: what is wrapped to the new owner only the new owner can open.
+func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		opened, err := r.Keyring.proofs(ctx, r.Keyring.chain.recoveredTo(r.note.List), func(error) {})
+		if err != nil {
+			yield(Result{Err: err})
+			return
+		}
+		each(ctx, refs, func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, opened) })(yield)
+	}
+}
+
+func (r *Recovery) result(ctx context.Context, ref Ref, opened proven) Result {
+	result, err := r.one(ctx, ref, opened)
+	result.Ref, result.Err = ref, err
+	return result
+}
+
+// one recovers a key. Where opened is not nil, it has what the new owner has proven to
+// open, and the rest is recovered again.
+func (r *Recovery) one(ctx context.Context, ref Ref, opened proven) (Result, error) {
 	k := r.Keyring
 	there, err := k.chain.kept.of(ctx, r.note.List)
 	if err != nil {
@@ -143,16 +161,36 @@ func (r *Recovery) one(ctx context.Context, ref Ref) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if !there.digests[b.Digest()] || k.isToday(b) { // made since, by this recovery or an owner
+		done := !there.digests[b.Digest()] || k.isToday(b) // made since, by this recovery or an owner
+		if done && opened != nil {
+			done, err = r.holds(ctx, b, opened)
+		}
+		if err == nil && done {
 			return Result{Entry: k.entry(b)}, nil
 		}
-		next, err := k.wrapAgain(ctx, b, &r.note)
+		var next *blob.Blob
+		if err == nil {
+			next, err = k.wrapAgain(ctx, b, &r.note)
+		}
 		if errors.Is(err, blob.ErrExists) {
 			continue
 		}
 		if err != nil {
 			return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
 		}
-		return Result{Entry: k.entry(next), Done: true}, nil
+		return k.made(next), nil
 	}
+}
+
+// holds reports whether a blob needs not be recovered again: an owner has made it, it is
+// not wrapped to anybody, or it is known to open for this token and the new owner's.
+func (r *Recovery) holds(ctx context.Context, b *blob.Blob, opened proven) (bool, error) {
+	note := b.Descriptor().Recovery
+	if note == nil || note.List != r.note.List || isDerived(b) {
+		return true, nil
+	}
+	if opened.when(b.Digest()).IsZero() {
+		return false, nil
+	}
+	return r.Keyring.opens(ctx, b)
 }

@@ -14,7 +14,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -262,8 +264,11 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 		"of a key that was made later": {"late", vault, nil, blob.ErrUntrusted, "was not there when the recovery began"},
 		"another key id":               {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.KeyID[0]++ }, blob.ErrUntrusted, "another key than revision 1"},
 		"another check value":          {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = []byte{1, 2, 3} }, blob.ErrUntrusted, "another key than revision 1"},
+		"another confirmation":         {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Confirmation = make([]byte, 16) }, blob.ErrUntrusted, "another key than revision 1"},
+		"no confirmation":              {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Confirmation = nil }, blob.ErrUntrusted, "another key than revision 1"},
 		"no check value":               {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = nil }, blob.ErrUntrusted, "another key than revision 1"},
 		"another salt of a legacy key": {"legacy", vault, func(d *blob.Descriptor, c *blob.Content) {
+			d.Confirmation = nil
 			d.Purpose, d.Legacy, c.Algorithm = blob.Decrypt, &blob.Legacy{KeySize: 5}, blob.RC4
 		}, blob.ErrUntrusted, "another key than revision 1"},
 		"from another owner":            {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.From = spare.id() }, blob.ErrUntrusted, "recovers from another owner"},
@@ -278,7 +283,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 			c.Recipients = append(c.Recipients, c.Recipients[0])
 			c.Recipients[1].SubjectKeyID = stranger.id()
 		}, blob.ErrUntrusted, "whom no list of members names"},
-		"another key, all else the same": {"payroll", vault, func(*blob.Descriptor, *blob.Content) {}, blob.ErrIntegrity, "another key is wrapped in it"},
+		"another key, all else the same": {"payroll", vault, func(*blob.Descriptor, *blob.Content) {}, blob.ErrIntegrity, "another key came out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			digest := digestOf(t, store, attack.of, 1, 1)
@@ -320,11 +325,18 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 	key.Close()
 }
 
-// TestAKeyThatIsAnotherIsNotCarriedOn has an authority wrap another key, which
-// the check value tells, and expects the new owner not to put its name to it.
+// TestAKeyThatIsAnotherIsNotCarriedOn has the newest revision hold another key than it
+// says, which the confirmation tells, and expects nobody to use it or put their name to it.
 func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 	ctx := context.Background()
 	office, _, _, k, store, _ := threesome(t)
+	payroll := hsmkeys.Ref{Name: "payroll"}
+	value, err := k.Reveal(ctx, payroll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var warnings warned
+	k.Warnings(warnings.add)
 	// The owner itself has signed a blob that holds another key than it says.
 	digest := digestOf(t, store, "payroll", 1, 1)
 	wrong, err := signAs(t, office, k, "payroll", func(d *blob.Descriptor, c *blob.Content) {
@@ -337,16 +349,64 @@ func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 	if err := store.Put(ctx, blob.KeyPath("payroll", 1, 2), wrong.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	for r := range k.Rewrap(ctx, versions(t, k)) {
-		if !errors.Is(r.Err, blob.ErrIntegrity) || !strings.Contains(r.Err.Error(), "another key is wrapped in it") {
-			t.Errorf("rewrap: %+v", r)
-		}
-	}
 	for r := range k.Prove(ctx, versions(t, k), time.Now()) {
 		if !errors.Is(r.Err, blob.ErrIntegrity) {
 			t.Errorf("prove: %+v", r)
 		}
 	}
+	for name, open := range map[string]func() error{
+		"open": func() error {
+			key, err := k.Open(ctx, payroll)
+			if err != nil {
+				return err
+			}
+			if key.Entry.Revision != 1 {
+				t.Errorf("revision %d is used", key.Entry.Revision)
+			}
+			return key.Close()
+		},
+		"reveal": func() error {
+			got, err := k.Reveal(ctx, payroll)
+			if !bytes.Equal(got, value) {
+				t.Error("another value")
+			}
+			return err
+		},
+		"load": func() error { _, err := k.Load(ctx, payroll, "payroll loaded"); return err },
+	} {
+		if err := open(); err != nil || !warnings.say("another key came out than the one that was wrapped; revision 1, which holds the same key, is used") {
+			t.Errorf("%s: %v, %v", name, err, warnings.all)
+		}
+	}
+	for r := range k.Rewrap(ctx, versions(t, k)) {
+		if r.Err != nil || !r.Done || !warnings.say("revision 1, which holds the same key, is used") {
+			t.Errorf("rewrap: %+v, %v", r, warnings.all)
+		}
+	}
+	if got, err := k.Reveal(ctx, payroll); err != nil || !bytes.Equal(got, value) || warnings.say("") {
+		t.Errorf("after rewrap: %v, %v", err, warnings.all)
+	}
+}
+
+// warned collects warnings.
+type warned struct {
+	mu  sync.Mutex
+	all []error
+}
+
+func (w *warned) add(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, err)
+}
+
+// say reports whether there was a warning with these words, and forgets all.
+func (w *warned) say(words string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := slices.ContainsFunc(w.all, func(err error) bool { return strings.Contains(err.Error(), words) })
+	w.all = nil
+	return said
 }
 
 func TestTwoOwners(t *testing.T) {
@@ -605,6 +665,9 @@ func signAs(t *testing.T, signer *site, k *hsmkeys.Keyring, name string, edit fu
 	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
 	if e, err := k.Show(context.Background(), hsmkeys.Ref{Name: name, Version: 1}); err == nil {
 		d.KeyID, d.CheckValue, d.Created = blob.ID(unhex(t, e.KeyID)), unhex(t, e.CheckValue), e.Created
+		if e.Confirms != "" {
+			d.Confirmation = unhex(t, e.Confirms)
+		}
 	}
 	c := blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, signer, make([]byte, 32))}}
 	if edit != nil {

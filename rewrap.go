@@ -2,7 +2,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"iter"
@@ -15,14 +14,25 @@ import (
 // members of the newest list and signed by the pair, as the next revision. A key
 // that is so already is left alone, so Rewrap can be killed and started again.
 func (k *Keyring) Rewrap(ctx context.Context, refs []Ref) iter.Seq[Result] {
+	return k.rewrapEach(ctx, refs, false)
+}
+
+// RewrapDamaged is Rewrap that opens every key, at the cost of one operation of the token
+// each: a newest revision that does not open for the token is made anew from the one
+// before it.
+func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref) iter.Seq[Result] {
+	return k.rewrapEach(ctx, refs, true)
+}
+
+func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, damaged bool) iter.Seq[Result] {
 	return each(ctx, refs, func(ctx context.Context, ref Ref) Result {
-		r, err := k.rewrap(ctx, ref)
+		r, err := k.rewrap(ctx, ref, damaged)
 		r.Ref, r.Err = ref, err
 		return r
 	})
 }
 
-func (k *Keyring) rewrap(ctx context.Context, ref Ref) (Result, error) {
+func (k *Keyring) rewrap(ctx context.Context, ref Ref, damaged bool) (Result, error) {
 	if err := k.mustOwn("rewrap keys"); err != nil {
 		return Result{}, err
 	}
@@ -31,18 +41,31 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if k.isToday(b) {
+		done := k.isToday(b)
+		if done && damaged {
+			done, err = k.opens(ctx, b)
+		}
+		if err == nil && done {
 			return Result{Entry: k.entry(b)}, nil
 		}
-		next, err := k.wrapAgain(ctx, b, nil)
+		var next *blob.Blob
+		if err == nil {
+			next, err = k.wrapAgain(ctx, b, nil)
+		}
 		if errors.Is(err, blob.ErrExists) {
 			continue // somebody was faster; see what it made
 		}
 		if err != nil {
 			return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
 		}
-		return Result{Entry: k.entry(next), Done: true}, nil
+		return k.made(next), nil
 	}
+}
+
+// made is the result of a blob that was made and stored.
+func (k *Keyring) made(b *blob.Blob) Result {
+	e := k.entry(b)
+	return Result{Entry: e, Done: true, Unproven: k.Unproven(e)}
 }
 
 // isToday says whether a blob is signed by an owner and wrapped to the members of
@@ -70,8 +93,7 @@ func (k *Keyring) isToday(b *blob.Blob) bool {
 }
 
 // wrapAgain makes the next revision of a blob: the same key, out of the token's
-// hands and into today's members'. The new key was checked to be the old one where
-// the token can tell.
+// hands and into today's members'.
 func (k *Keyring) wrapAgain(ctx context.Context, b *blob.Blob, recovery *blob.Recovery) (*blob.Blob, error) {
 	digest := b.Digest()
 	d := b.Descriptor()
@@ -79,39 +101,14 @@ func (k *Keyring) wrapAgain(ctx context.Context, b *blob.Blob, recovery *blob.Re
 	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
 		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
 	}
-	wrapped, err := k.ours(b)
-	if err != nil {
-		return nil, err
-	}
-	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	var key token.Transit
+	_, err := k.opening(ctx, b, func(wrapped token.Wrapped) (err error) {
+		key, err = k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer key.Close()
-	if err := checkValue(ctx, key, b); err != nil {
-		return nil, err
-	}
 	return k.seal(ctx, d, b.Algorithm(), key)
-}
-
-// checkValue holds a key that was unwrapped against the check value in its blob,
-// where the blob has one and the token can tell.
-func checkValue(ctx context.Context, key token.Transit, b *blob.Blob) error {
-	want := b.Descriptor().CheckValue
-	if want == nil {
-		return nil
-	}
-	got, err := key.CheckValue(ctx)
-	if err != nil {
-		return err
-	}
-	return sameCheckValue(got, want)
-}
-
-func sameCheckValue(got, want []byte) error {
-	if got != nil && want != nil && subtle.ConstantTimeCompare(got, want) != 1 {
-		return hint(fmt.Errorf("another key is wrapped in it: its check value is %x, the blob says %x: %w", got, want, blob.ErrIntegrity),
-			"whoever signed this revision has wrapped another key; look for the revision before it (hsmkeys history)")
-	}
-	return nil
 }

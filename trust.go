@@ -13,6 +13,19 @@ import (
 // check is the way from bytes to a blob that can be believed: signed by somebody
 // who is or was a member, for the place where it was found, and allowed to.
 func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.Blob, error) {
+	b, err := k.signed(ctx, der, at)
+	if err != nil {
+		return nil, err
+	}
+	if b.Descriptor().Recovery != nil {
+		return b, k.checkRecovered(ctx, b)
+	}
+	return b, k.checkSigner(ctx, b)
+}
+
+// signed is the first half of check: a blob that somebody who is or was a member has
+// signed for the place where it was found.
+func (k *Keyring) signed(_ context.Context, der []byte, at blob.Place) (*blob.Blob, error) {
 	unverified, err := blob.Parse(der)
 	if err != nil {
 		return nil, err
@@ -25,13 +38,7 @@ func (k *Keyring) check(ctx context.Context, der []byte, at blob.Place) (*blob.B
 	if errors.Is(err, blob.ErrUntrusted) {
 		return nil, hint(k.chain.former(err, name), "somebody put a blob into the storage that no member of this keyring has signed")
 	}
-	if err != nil {
-		return nil, err
-	}
-	if b.Descriptor().Recovery != nil {
-		return b, k.checkRecovered(ctx, b)
-	}
-	return b, k.checkSigner(ctx, b)
+	return b, err
 }
 
 // checkSigner says whether a blob that is no recovery is signed by an owner, or with
@@ -96,20 +103,41 @@ func (k *Keyring) checkRecovered(ctx context.Context, b *blob.Blob) error {
 	return k.checkSource(ctx, b, refuse)
 }
 
-// checkSource holds a recovered blob against the one that it replaces.
+// checkSource holds a recovered blob against the one that it replaces: what was there when
+// the recovery began, or what the same recovery has made before, see
+// [Recovery.DamagedKeys], and that replaces what was there.
 func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(string, ...any) error) error {
-	d := b.Descriptor()
-	there, err := k.chain.kept.of(ctx, d.Recovery.List)
+	there, err := k.chain.kept.of(ctx, b.Descriptor().Recovery.List)
 	if err != nil {
 		return err
 	}
-	if !there.digests[[32]byte(d.Replaces)] {
-		return refuse("what it replaces was not there when the recovery began")
+	for at, steps := b, 1; ; steps++ {
+		d := at.Descriptor()
+		before := revision{d.Version, d.Revision - 1}
+		if there.digests[[32]byte(d.Replaces)] {
+			source, err := k.load(ctx, d.Name, before)
+			if err != nil {
+				return fmt.Errorf("what it was recovered from: %w", err)
+			}
+			return isSource(at, source, refuse)
+		}
+		source, err := k.read(ctx, d.Name, before, k.signed)
+		if err != nil && !errors.Is(err, blob.ErrIntegrity) && !errors.Is(err, blob.ErrNotFound) {
+			return fmt.Errorf("what it was recovered from: %w", err)
+		}
+		if err != nil || !sameRecovery(b, source) || steps > maxSteps {
+			return refuse("what it replaces was not there when the recovery began")
+		}
+		if err := isSource(at, source, refuse); err != nil {
+			return err
+		}
+		at = source
 	}
-	source, err := k.load(ctx, d.Name, revision{d.Version, d.Revision - 1})
-	if err != nil {
-		return fmt.Errorf("what it was recovered from: %w", err)
-	}
+}
+
+// isSource says whether a recovered blob is the same key as the one that it replaces.
+func isSource(b, source *blob.Blob, refuse func(string, ...any) error) error {
+	d := b.Descriptor()
 	if digest := source.Digest(); !bytes.Equal(digest[:], d.Replaces) {
 		return refuse("it replaces another blob than revision %d", d.Revision-1)
 	}
@@ -119,11 +147,19 @@ func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(str
 	return nil
 }
 
+// sameRecovery says whether a blob makes anew what the same recovery has made before, see
+// [Recovery.DamagedKeys]. That was verified, so it came from what was there when it began.
+func sameRecovery(b, source *blob.Blob) bool {
+	r, was := b.Descriptor().Recovery, source.Descriptor().Recovery
+	return was != nil && was.List == r.List && bytes.Equal(source.SignerKeyID(), b.SignerKeyID())
+}
+
 // sameKey says whether two blobs say that they hold the same key.
 func sameKey(a, b *blob.Blob) bool {
 	d, e := a.Descriptor(), b.Descriptor()
 	madeA, _ := a.Derivation()
 	madeB, _ := b.Derivation()
 	return d.KeyID == e.KeyID && d.Created.Equal(e.Created) && d.Purpose == e.Purpose &&
-		a.Algorithm() == b.Algorithm() && isDerived(a) == isDerived(b) && madeA == madeB && d.Legacy.Equal(e.Legacy) && d.Imported == e.Imported && slices.Equal(d.CheckValue, e.CheckValue)
+		a.Algorithm() == b.Algorithm() && isDerived(a) == isDerived(b) && madeA == madeB && d.Legacy.Equal(e.Legacy) && d.Imported == e.Imported &&
+		slices.Equal(d.CheckValue, e.CheckValue) && slices.Equal(d.Confirmation, e.Confirmation)
 }

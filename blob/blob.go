@@ -135,7 +135,8 @@ type Blob struct {
 // Descriptor gives what the blob says about the key.
 func (b *Blob) Descriptor() Descriptor {
 	d := b.descriptor
-	d.CheckValue, d.Replaces, d.Recovery, d.Legacy = bytes.Clone(d.CheckValue), bytes.Clone(d.Replaces), d.Recovery.clone(), d.Legacy.clone()
+	d.CheckValue, d.Confirmation, d.Replaces = bytes.Clone(d.CheckValue), bytes.Clone(d.Confirmation), bytes.Clone(d.Replaces)
+	d.Recovery, d.Legacy = d.Recovery.clone(), d.Legacy.clone()
 	return d
 }
 

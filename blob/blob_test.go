@@ -143,6 +143,7 @@ func TestSignRefuses(t *testing.T) {
 		{"an AES key to authenticate", func(d *Descriptor, c *Content) { d.Purpose = Authenticate }, `an aes256 key cannot have the purpose "mac"`},
 		{"an HMAC key to wrap", func(d *Descriptor, c *Content) { c.Algorithm, c.Recipients = HMACSHA256, c.Recipients[:1] }, `an hmac-sha256 key cannot have the purpose "wrap"`},
 		{"a check value of 4 bytes", func(d *Descriptor, c *Content) { d.CheckValue = make([]byte, 4) }, "check value has 4 bytes"},
+		{"a key confirmation of 3 bytes", func(d *Descriptor, c *Content) { d.Confirmation = make([]byte, 3) }, "key confirmation has 3 bytes"},
 		{"an empty check value", func(d *Descriptor, c *Content) { d.CheckValue = []byte{} }, "check value has 0 bytes"},
 		{"a digest of 31 bytes", func(d *Descriptor, c *Content) { d.Replaces = make([]byte, 31) }, "has 31 bytes"},
 		{"no algorithm", func(d *Descriptor, c *Content) { c.Algorithm = 0 }, "unknown algorithm 0"},
@@ -312,6 +313,7 @@ func TestRoundTrips(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "legacy") {
 			d.Purpose, d.Legacy, c = Decrypt, drawLegacy(t), Content{Recipients: c.Recipients}
+			d.Confirmation = nil
 			c.Algorithm, c.Recipients = legacyContent(d.Legacy, c.Recipients)
 		}
 		key := rapid.SampledFrom(keys).Draw(t, "key")
@@ -399,6 +401,9 @@ func drawDescriptor(t *rapid.T) Descriptor {
 	}
 	if rapid.Bool().Draw(t, "has check value") {
 		d.CheckValue = drawBytes(t, "check value", 3)
+	}
+	if rapid.Bool().Draw(t, "has a confirmation") {
+		d.Confirmation = drawBytes(t, "confirmation", 16)
 	}
 	if rapid.Bool().Draw(t, "replaces another") {
 		d.Replaces = drawBytes(t, "replaces", 32)

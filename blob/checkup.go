@@ -78,8 +78,8 @@ func (d *Dir) Checkup(ctx context.Context) (Checkup, error) {
 }
 
 // TryWrite does what Put does, in each directory that Put writes to and that is
-// there, and leaves nothing: a file is written, synced and linked to another name,
-// and the directory is synced.
+// there, and leaves nothing: a file is written, synced and given another name,
+// which must fail the second time, and the directory is synced.
 func (d *Dir) TryWrite(ctx context.Context) error {
 	for _, dir := range []string{".", path.Clean(keysPrefix), path.Clean(membersPrefix), path.Clean(inventoryPrefix), path.Clean(proofsPrefix)} {
 		if err := ctx.Err(); err != nil {
@@ -97,14 +97,21 @@ func (d *Dir) TryWrite(ctx context.Context) error {
 
 func (d *Dir) tryWrite(dir string) error {
 	temporary := path.Join(dir, temporaryPrefix+rand.Text())
-	linked := path.Join(dir, temporaryPrefix+rand.Text()) // what a crash leaves is known for what it is
+	placed := path.Join(dir, temporaryPrefix+rand.Text()) // what a crash leaves is known for what it is
 	defer d.root.Remove(temporary)
-	defer d.root.Remove(linked)
-	if err := d.writeFile(temporary, []byte("hsmkeys looks whether the store can be written\n")); err != nil {
-		return err
-	}
-	if err := d.root.Link(temporary, linked); err != nil {
-		return fmt.Errorf("the file system must have hard links: %w", err)
+	defer d.root.Remove(placed)
+	for _, again := range []bool{false, true} {
+		d.root.Remove(temporary) // which is there still where it was linked
+		if err := d.writeFile(temporary, []byte("hsmkeys looks whether the store can be written\n")); err != nil {
+			return err
+		}
+		switch err := d.place(temporary, placed); {
+		case again && err == nil:
+			return fmt.Errorf("%w: a file that was there was replaced", ErrNotExclusive)
+		case again && errors.Is(err, fs.ErrExist):
+		case err != nil:
+			return err
+		}
 	}
 	f, err := d.root.Open(dir)
 	if err != nil {

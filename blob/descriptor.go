@@ -33,6 +33,12 @@ type Descriptor struct {
 	// 3 bytes, or nil where the token gives none.
 	CheckValue []byte
 
+	// Confirmation is what the key is recognized by whenever it is unwrapped, 16 bytes:
+	// docs/format.md has how it is computed. It is nil where the token does not compute
+	// it, for a key of a legacy algorithm, which would be too short for that, and for one
+	// that comes from a password, which would be easier to try.
+	Confirmation []byte
+
 	// Replaces is the SHA-256 of the blob that this one takes the place of,
 	// 32 bytes, or nil.
 	Replaces []byte
@@ -68,6 +74,8 @@ const (
 	formatVersion  = 1
 	checkValueSize = 3
 	digestSize     = 32
+
+	confirmationSize = 16
 )
 
 func (d Descriptor) validate() error {
@@ -85,6 +93,10 @@ func (d Descriptor) validate() error {
 		return fmt.Errorf("unknown purpose %d", int(d.Purpose))
 	case d.CheckValue != nil && len(d.CheckValue) != checkValueSize:
 		return fmt.Errorf("key check value has %d bytes, not %d", len(d.CheckValue), checkValueSize)
+	case d.Confirmation != nil && len(d.Confirmation) != confirmationSize:
+		return fmt.Errorf("key confirmation has %d bytes, not %d", len(d.Confirmation), confirmationSize)
+	case d.Confirmation != nil && d.Legacy != nil:
+		return fmt.Errorf("a key of a legacy algorithm has a key confirmation")
 	case d.Replaces != nil && len(d.Replaces) != digestSize:
 		return fmt.Errorf("digest of the replaced blob has %d bytes, not %d", len(d.Replaces), digestSize)
 	case (d.Legacy != nil) != (d.Purpose == Decrypt):
@@ -104,6 +116,9 @@ func (d Descriptor) fits(c Content) error {
 	}
 	if c.Derivation != nil && d.CheckValue == nil {
 		return fmt.Errorf("a derived key needs a check value, or no wrong password is noticed")
+	}
+	if c.Derivation != nil && d.Confirmation != nil {
+		return fmt.Errorf("a derived key has a key confirmation")
 	}
 	if d.Legacy == nil {
 		return nil
@@ -145,6 +160,9 @@ func (d Descriptor) marshal() ([]byte, error) {
 			if d.Imported {
 				addOctets(b, tagged(4), nil)
 			}
+			if d.Confirmation != nil {
+				addOctets(b, tagged(5), d.Confirmation)
+			}
 		})
 	})
 }
@@ -175,7 +193,10 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 		out.Imported = true
 		d.octetsOf("imported", tagged(4), 0)
 	}
-	d.refuseLaterFields(5)
+	if d.next(tagged(5)) {
+		out.Confirmation = d.octetsOf("keyConfirmation", tagged(5), confirmationSize)
+	}
+	d.refuseLaterFields(6)
 	d.end()
 	if err := top.end(); err != nil {
 		return Descriptor{}, err

@@ -15,12 +15,13 @@ import (
 )
 
 // A Dir is a [Store] in a directory of the file system, which must have hard
-// links.
+// links or renameat2(2) with RENAME_NOREPLACE; if it has neither, Put returns an
+// [ErrNotExclusive].
 //
 // An object is written to a temporary file beside its final place, synced, and
-// linked to its final name; link(2) fails if that exists. A crash can leave a
-// temporary file, named .tmp-*, which is ignored ever after and may be deleted
-// when no writer runs; it cannot leave half an object.
+// linked, or else renamed, to its final name, which fails if that exists. A crash
+// can leave a temporary file, named .tmp-*, which is ignored ever after and may be
+// deleted when no writer runs; it cannot leave half an object.
 //
 // What others have put into the directory cannot lead a read or a write out of
 // it ([os.Root]), nor make one block: only regular files are read.
@@ -33,8 +34,9 @@ type Dir struct {
 	durable sync.Map // directories that are durable in the ones above them
 	commits commits
 
-	sync   func(*os.File) error // fsync(2); tests have disks that fail
-	syncFS func(*os.File) error // of all that is on the file's file system
+	link   func(from, to string) error // link(2); tests have file systems without hard links
+	sync   func(*os.File) error        // fsync(2); tests have disks that fail
+	syncFS func(*os.File) error        // of all that is on the file's file system
 }
 
 const (
@@ -55,7 +57,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, storeError("open store", path, errors.Join(err, root.Close()))
 	}
-	return &Dir{root: root, open: open, sync: (*os.File).Sync, syncFS: syncFileSystem}, nil
+	return &Dir{root: root, open: open, link: root.Link, sync: (*os.File).Sync, syncFS: syncFileSystem}, nil
 }
 
 // CreateDir makes the directory, and those above it, where they are missing,
@@ -135,13 +137,13 @@ func (d *Dir) put(name string, data []byte) (err error) {
 	if err := d.writeFile(temporary, data); err != nil {
 		return err
 	}
-	linked := d.root.Link(temporary, name)
-	if linked != nil && !errors.Is(linked, fs.ErrExist) {
-		return linked
+	placed := d.place(temporary, name)
+	if placed != nil && !errors.Is(placed, fs.ErrExist) {
+		return placed
 	}
 	// Who is told that an object exists looks for it, and tries again where it does not
 	// find one: somebody's symbolic link would keep it busy for ever.
-	if linked != nil {
+	if placed != nil {
 		if info, err := d.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
 			return fmt.Errorf("%w: %s", ErrOccupied, kind(info))
 		}
@@ -152,7 +154,44 @@ func (d *Dir) put(name string, data []byte) (err error) {
 	if err := d.syncDirs(dir); err != nil {
 		return err
 	}
-	return linked
+	return placed
+}
+
+// place gives a temporary file its final name, unless something has that already, which is
+// an fs.ErrExist. The temporary name may or may not be there afterwards.
+func (d *Dir) place(temporary, name string) error {
+	linked := d.link(temporary, name)
+	if !lacksLinks(linked) {
+		return linked
+	}
+	dir, err := d.root.Open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	renamed := renameToNew(dir, path.Base(temporary), path.Base(name))
+	if errors.Is(renamed, errors.ErrUnsupported) {
+		renamed = fmt.Errorf("%w (%v)", ErrNotExclusive, cause(linked))
+	}
+	return errors.Join(renamed, dir.Close())
+}
+
+// lacksLinks reports whether an error of link(2) can mean that the file system has no hard
+// links: they have different ones for it.
+func lacksLinks(err error) bool {
+	for _, code := range []error{syscall.EPERM, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EMLINK, syscall.EINVAL} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// cause returns the error of a system call without the paths of our temporary files.
+func cause(err error) error {
+	if at := (*os.LinkError)(nil); errors.As(err, &at) {
+		return fmt.Errorf("link: %v", at.Err)
+	}
+	return err
 }
 
 // makeDirs makes dir and those above it, and gives the new ones, deepest

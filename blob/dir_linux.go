@@ -2,6 +2,7 @@ package blob
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,20 @@ import (
 // opened.
 func syncFileSystem(f *os.File) error {
 	return ignoringEINTR(func() error { return unix.Syncfs(int(f.Fd())) })
+}
+
+// renameToNew is renameat2(2) with RENAME_NOREPLACE, within a directory. Where the kernel or
+// the file system has none the error is an [errors.ErrUnsupported].
+func renameToNew(dir *os.File, from, to string) error {
+	at := int(dir.Fd())
+	err := ignoringEINTR(func() error { return unix.Renameat2(at, from, at, to, unix.RENAME_NOREPLACE) })
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("renameat2 with RENAME_NOREPLACE: %w", errors.ErrUnsupported)
+	case err != nil:
+		return fmt.Errorf("renameat2 with RENAME_NOREPLACE: %w", err)
+	}
+	return nil
 }
 
 // readBeneath reads a regular file of at most most bytes below a directory that is open,

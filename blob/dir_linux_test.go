@@ -241,3 +241,48 @@ func TestAWriteCutShortLeavesNothing(t *testing.T) {
 		wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
 	})
 }
+
+func withoutLinks(d *Dir) {
+	d.link = func(from, to string) error {
+		return &os.LinkError{Op: "linkat", Old: from, New: to, Err: syscall.EPERM}
+	}
+}
+
+// A file system without hard links renames, and does not replace.
+func TestAStoreWithoutHardLinks(t *testing.T) {
+	ofManyWritersOneWins(t, withoutLinks)
+	d, at := newDir(t)
+	withoutLinks(d)
+	if err := d.TryWrite(context.Background()); err != nil {
+		t.Error(err)
+	}
+	mustPut(t, d, MembersPath(1), "one")
+	if err := d.Put(context.Background(), MembersPath(1), []byte("another")); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	wantObject(t, d, MembersPath(1), "one")
+	wantFiles(t, at, "keyring", MembersPath(1))
+}
+
+// A link that fails for a reason of its own is not tried as a rename.
+func TestALinkThatFails(t *testing.T) {
+	d, at := newDir(t)
+	d.link = func(string, string) error { return &os.LinkError{Op: "linkat", Err: syscall.EIO} }
+	if err := d.Put(context.Background(), MembersPath(1), []byte("x")); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+	if err := d.TryWrite(context.Background()); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+	wantFiles(t, at)
+}
+
+// TryWrite finds a file system that replaces what must not be replaced.
+func TestAFileSystemThatReplaces(t *testing.T) {
+	d, at := newDir(t)
+	d.link = func(from, to string) error { return d.root.Rename(from, to) }
+	if err := d.TryWrite(context.Background()); !errors.Is(err, ErrNotExclusive) {
+		t.Error(err)
+	}
+	wantFiles(t, at)
+}

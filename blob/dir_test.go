@@ -213,6 +213,11 @@ func TestPathsAreCheckedBeforeTheDiskIsTouched(t *testing.T) {
 
 func TestOfManyWritersOneWins(t *testing.T) {
 	t.Parallel()
+	ofManyWritersOneWins(t, func(*Dir) {})
+}
+
+func ofManyWritersOneWins(t *testing.T, change func(*Dir)) {
+	t.Helper()
 	ctx := context.Background()
 	at := filepath.Join(t.TempDir(), "new", "store")
 	const writers, objects = 16, 20
@@ -226,6 +231,7 @@ func TestOfManyWritersOneWins(t *testing.T) {
 				return
 			}
 			defer d.Close()
+			change(d)
 			for o := range objects {
 				data := strings.Repeat(fmt.Sprintf("writer %d ", w), 1000)
 				path := KeyPath(fmt.Sprintf("a/b/%d", o), 1, 1)

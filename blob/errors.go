@@ -47,6 +47,10 @@ var (
 	// ErrNotFound: there is no object at this path.
 	ErrNotFound = errors.New("not found")
 
+	// ErrNotExclusive: the file system cannot store an object only where there is
+	// none, so that one writer could replace what another has stored.
+	ErrNotExclusive = errors.New("the file system has neither hard links nor renameat2(2) with RENAME_NOREPLACE")
+
 	// ErrName: a key name or an object path that breaks a rule.
 	ErrName = errors.New("invalid name")
 )

@@ -182,7 +182,7 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		// keyDescriptor
 		{"a descriptor that is a SET", func(f *forgery) { f.descTag = 0x31 }, ErrMalformed, "keyDescriptor.value"},
 		{"a descriptor of version 2", field(fieldVersion, tlv(2, []byte{2})), ErrNewer, "format version 2"},
-		{"a descriptor with a field of a later version", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x85, []byte{1})) }, ErrNewer, "field [5]"},
+		{"a descriptor with a field of a later version", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x86, []byte{1})) }, ErrNewer, "field [6]"},
 		{"imported, with something in it", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x84, []byte{0})) }, ErrMalformed, "imported"},
 		{"a descriptor with a constructed field of a later version", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0xa7, null)) }, ErrNewer, "field [7]"},
 		{"a descriptor with a field that no version has", func(f *forgery) { f.descriptor = append(f.descriptor, null) }, ErrMalformed, "value has 2 bytes that do not belong there"},
@@ -208,6 +208,7 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		{"purpose 5", field(fieldPurpose, tlv(0x0a, []byte{5})), ErrMalformed, "unknown purpose 5"},
 		{"a padded purpose", field(fieldPurpose, tlv(0x0a, []byte{0, 1})), ErrMalformed, "purpose is a padded integer"},
 		{"a purpose that does not fit the algorithm", field(fieldPurpose, tlv(0x0a, []byte{3})), ErrMalformed, `cannot have the purpose "mac"`},
+		{"a key confirmation of 15 bytes", func(f *forgery) { f.descriptor = append(f.descriptor, tlv(0x85, make([]byte, 15))) }, ErrMalformed, "keyConfirmation has 15 bytes"},
 		{"a check value of 4 bytes", field(fieldCheckValue, tlv(0x80, make([]byte, 4))), ErrMalformed, "keyCheckValue has 4 bytes"},
 		{"a digest of 20 bytes", field(fieldReplaces, tlv(0x81, make([]byte, 20))), ErrMalformed, "replaces has 20 bytes"},
 		{"optional fields in the wrong order", func(f *forgery) {

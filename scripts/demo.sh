@@ -109,7 +109,7 @@ say '10. The recovery, to a new token'
 run token init spare --so-pin-source "file:$dir/so-pin"
 run --token spare init --pair-only
 "$program" --token spare certificate >"$dir/spare.pem"
-run --token vault recover --from "$dir/owner.pem" --to "$dir/spare.pem" --reason 'the token is lost'
+run --token vault recover --from "$dir/owner.pem" --to "$dir/spare.pem" --reason 'the token is lost' --yes
 export HSMKEYS_TOKEN=spare
 run join --vouched-by "$dir/vault.pem" --yes
 run rewrap

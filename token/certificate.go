@@ -50,6 +50,9 @@ func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 // with [ErrExists] when the pair has one.
 func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
 	const op = "certify the key exchange pair"
+	if p.Legacy() {
+		return nil, p.refuseLegacy(op)
+	}
 	if have, err := p.Certificate(ctx); err != nil {
 		return nil, err
 	} else if have != nil {
@@ -180,11 +183,8 @@ func (p *KeyPair) latest(ctx context.Context, own bool) (*x509.Certificate, erro
 	var latest *x509.Certificate
 	for _, der := range all {
 		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, p.token.fail("read the certificate", ErrPlanted, err)
-		}
-		if !p.public.Equal(c.PublicKey) {
-			return nil, p.token.fail("read the certificate", ErrPlanted, nil)
+		if err != nil || !p.public.Equal(c.PublicKey) {
+			continue // a stray
 		}
 		signed := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 		if signed == own && (latest == nil || c.NotBefore.After(latest.NotBefore)) {

@@ -91,10 +91,15 @@ func TestConcurrentUse(t *testing.T) {
 	if finished.Load() < 96 || cancelled.Load() == 0 {
 		t.Errorf("%d rounds finished, %d were cancelled", finished.Load(), cancelled.Load())
 	}
-	for name, class := range map[string]uint{"secret": pkcs11.CKO_SECRET_KEY, "private": pkcs11.CKO_PRIVATE_KEY} {
-		if got := r.find(t, attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_TOKEN, false)); len(got) != 0 {
-			t.Errorf("%d %s keys are left", len(got), name)
-		}
+	if got := r.secretKeys(t, attr(pkcs11.CKA_TOKEN, false)); len(got) != 0 {
+		t.Errorf("%d secret keys are left", len(got))
+	}
+	if got := r.find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_TOKEN, false)); len(got) != 0 {
+		t.Errorf("%d private keys are left", len(got))
+	}
+	// Of what keys are recognized with there is one of each.
+	if got := r.find(t, attr(pkcs11.CKA_LABEL, aidLabel)); len(got) != 2 {
+		t.Errorf("%d objects to recognize keys with, want 2", len(got))
 	}
 	// Two imported public keys serve everybody until the Token is closed.
 	if got := r.find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_TOKEN, false)); len(got) != 2 {

@@ -3,14 +3,12 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/aes"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"errors"
 	"fmt"
 
-	josecipher "github.com/go-jose/go-jose/v4/cipher"
 	"github.com/miekg/pkcs11"
 )
 
@@ -75,11 +73,7 @@ func wrapECInMemory(to *ecdsa.PublicKey, value []byte) (Wrapped, error) {
 		return Wrapped{}, err
 	}
 	defer clear(kek)
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		return Wrapped{}, err
-	}
-	wrapped, err := josecipher.KeyWrap(block, value)
+	wrapped, err := keyWrap(kek, value)
 	return Wrapped{Ephemeral: ephemeral, Key: wrapped}, err
 }
 
@@ -97,11 +91,7 @@ func (p *KeyPair) openEC(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 		return nil, p.token.fail(op, ErrUnsupported, err)
 	}
 	defer clear(kek)
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		return nil, p.token.fail(op, nil, err)
-	}
-	value, err := josecipher.KeyUnwrap(block, wrapped.Key)
+	value, err := keyUnwrap(kek, wrapped.Key)
 	if err != nil {
 		return nil, p.token.fail(op, ErrWrapped, err)
 	}

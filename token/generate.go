@@ -75,8 +75,11 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 	if err := t.mustGenerate(kind); err != nil {
 		return nil, t.fail(op, ErrUnsupported, err)
 	}
-	if label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished) {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	if strings.HasSuffix(label, unfinished) {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+	}
+	if err := ValidLabel(label); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	select {
 	case generating <- struct{}{}:
@@ -214,9 +217,13 @@ func (p *KeyPair) prove(ctx context.Context, kind KeyType) error {
 	return nil
 }
 
+// keyTypeOf returns 0 for what none of them is.
 func keyTypeOf(key publicKey) KeyType {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
+		if legacyRSA(key.N) {
+			return 0 // with 256, 384 or 521 bits it would look like EC
+		}
 		return KeyType(key.N.BitLen())
 	case *ecdsa.PublicKey:
 		return KeyType(key.Curve.Params().BitSize)

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"strings"
 
+	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
@@ -24,33 +25,61 @@ import (
 // back, compared, and a signature and a session key go through it before it counts; one
 // that fails is destroyed. A token that takes no private keys is an [ErrUnsupported].
 func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
-	op := fmt.Sprintf("import the pair %q", label)
 	public, ok := private.Public().(publicKey)
 	kind := keyTypeOf(public)
-	switch {
-	case !ok || !kind.valid():
-		return nil, t.fail(op, ErrUnsupported, errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521"))
-	case label == "" || len(label) > 64 || strings.HasSuffix(label, unfinished):
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label has 1 to 64 bytes and does not end in %q", unfinished))
+	if !ok || !kind.valid() {
+		err := &Error{Op: importOp(label), Token: t.info.Label, Kind: ErrUnsupported, Err: errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521")}
+		if key, ok := public.(*rsa.PublicKey); ok && legacyRSA(key.N) {
+			err.hint = "hsmkeys token import-pair --legacy takes RSA from 512 bits, to open SIMPLEBLOBs and for nothing else"
+		}
+		return nil, err
+	}
+	return t.importChecked(ctx, label, private, importing{
+		templates: func(id []byte, label string) (public, private crypto11.AttributeSet) {
+			return pairTemplates(id, label, kind)
+		},
+		checks: []func(*KeyPair, context.Context) error{(*KeyPair).checkSigns, (*KeyPair).checkUnwraps},
+		hint:   "hsmkeys init --adopt uses it",
+	})
+}
+
+func importOp(label string) string { return fmt.Sprintf("import the pair %q", label) }
+
+// importing is what becomes of a pair from outside.
+type importing struct {
+	templates func(id []byte, label string) (public, private crypto11.AttributeSet)
+	checks    []func(*KeyPair, context.Context) error // what it has to do before it counts
+	hint      string                                  // where it is on the token already
+}
+
+// importChecked imports a pair under a label that is free, and leaves nothing behind where
+// that fails.
+func (t *Token) importChecked(ctx context.Context, label string, private crypto.Signer, as importing) (*KeyPair, error) {
+	op := importOp(label)
+	if strings.HasSuffix(label, unfinished) {
+		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+	}
+	if err := ValidLabel(label); err != nil {
+		return nil, t.fail(op, ErrUnsupported, err)
 	}
 	if err := t.refuseExisting(ctx, op, label); err != nil {
 		return nil, err
 	}
-	taken, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_ID, SubjectKeyID(public))})
+	taken, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_ID, SubjectKeyID(private.Public()))})
 	if err != nil {
 		return nil, err
 	}
 	if len(taken) > 0 {
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrExists, Err: errors.New("this key is on the token already"), hint: "hsmkeys init --adopt uses it"}
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrExists, Err: errors.New("this key is on the token already"), hint: as.hint}
 	}
 	if err := t.removeUnfinished(ctx, label); err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	p, err := t.importPair(ctx, label, private, kind)
+	p, err := t.importPair(ctx, label, private, as)
 	if err != nil {
 		err = also(err, t.removeUnfinished(context.Background(), label))
 		if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_DEVICE_MEMORY) {
-			return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token does not take a private key from outside; make a pair on it with hsmkeys init"}
+			return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token does not take such a private key from outside; make a pair on it with hsmkeys init"}
 		}
 		return nil, t.fail(op, nil, err)
 	}
@@ -58,10 +87,10 @@ func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Sig
 }
 
 // importPair makes the objects under a preliminary name, proves the pair, and names it.
-func (t *Token) importPair(ctx context.Context, label string, private crypto.Signer, kind KeyType) (*KeyPair, error) {
+func (t *Token) importPair(ctx context.Context, label string, private crypto.Signer, as importing) (*KeyPair, error) {
 	made := PairName{Label: label + unfinished, ID: make([]byte, 20)}
 	_, _ = rand.Read(made.ID)
-	publicSet, privateSet := pairTemplates(made.ID, made.Label, kind)
+	publicSet, privateSet := as.templates(made.ID, made.Label)
 	publicValues, privateValues, err := importedValues(private)
 	if err != nil {
 		return nil, err
@@ -92,8 +121,8 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 	if !p.public.Equal(private.Public()) {
 		return nil, t.fail("read back the imported pair", ErrUnsafe, errors.New("it is another key"))
 	}
-	for _, check := range []func(context.Context) error{p.checkSigns, p.checkUnwraps} {
-		if err := check(ctx); err != nil {
+	for _, check := range as.checks {
+		if err := check(p, ctx); err != nil {
 			return nil, err
 		}
 	}

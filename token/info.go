@@ -23,8 +23,15 @@ type Info struct {
 	Can          Can    `json:"can"`
 	Tried        Tried  `json:"tried,omitzero"` // by [List]
 
+	Legacy []LegacyKey `json:"legacy,omitempty"` // by [List]
+
 	PINPad bool `json:"pin_pad"` // CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed there
 
+	// Problem says why the token cannot be used: what failed, with the CKR_ name. It is
+	// empty for one that can; else only Module and Slot are sure to be there.
+	Problem string `json:"problem,omitempty"`
+
+	problem        error // the same
 	maxSessions    uint
 	minPIN, maxPIN uint // bytes
 }
@@ -69,6 +76,11 @@ type Can struct {
 	WrapAES     bool `json:"wrap_aes"`     // CKM_AES_KEY_WRAP with CKF_WRAP and CKF_UNWRAP
 }
 
+// unreadable makes it a token that cannot be used.
+func (i *Info) unreadable(op string, err error) {
+	i.Problem, i.problem = op+": "+describe(err), err
+}
+
 // readInfo asks for everything about the token in one slot.
 func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	ti, err := ctx.GetTokenInfo(slot)
@@ -99,21 +111,24 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	}, nil
 }
 
-// readCan asks the mechanism list. An error means that the token lists nothing.
-func readCan(ctx *pkcs11.Ctx, slot uint) Can {
+// readCan asks the mechanism list.
+func readCan(ctx *pkcs11.Ctx, slot uint) (Can, error) {
 	list, err := ctx.GetMechanismList(slot)
 	if err != nil {
-		return Can{}
+		return Can{}, err
 	}
 	has := func(mechanism, flags uint) bool {
 		i := slices.IndexFunc(list, func(m *pkcs11.Mechanism) bool { return m.Mechanism == mechanism })
 		if i < 0 {
 			return false
 		}
-		info, err := ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{list[i]})
-		return err == nil && info.Flags&flags == flags
+		info, e := ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{list[i]})
+		if e != nil && !is(e, pkcs11.CKR_MECHANISM_INVALID) { // listed and not known after all
+			err = also(err, e)
+		}
+		return e == nil && info.Flags&flags == flags
 	}
-	return Can{
+	can := Can{
 		GenerateRSA: has(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKF_GENERATE_KEY_PAIR),
 		WrapRSA:     has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
 		DecryptRSA:  has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_DECRYPT),
@@ -124,4 +139,5 @@ func readCan(ctx *pkcs11.Ctx, slot uint) Can {
 		GenerateAES: has(pkcs11.CKM_AES_KEY_GEN, pkcs11.CKF_GENERATE),
 		WrapAES:     has(pkcs11.CKM_AES_KEY_WRAP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
 	}
+	return can, err
 }

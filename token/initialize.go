@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -33,7 +31,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 		return Info{}, &Error{Op: "initialise a token", Token: label, Kind: kind, Err: err, hint: hint}
 	}
 	// CK_TOKEN_INFO.label: UTF-8, padded with blanks, so those at the end are lost.
-	if label == "" || len(label) > 32 || strings.TrimSpace(label) != label || !utf8.ValidString(label) || strings.ContainsFunc(label, unicode.IsControl) {
+	if label == "" || len(label) > 32 || strings.TrimSpace(label) != label || !printable(label) {
 		return refuse(ErrUnsupported, errors.New("a label has 1 to 32 bytes of printable UTF-8, and no blanks at its ends"), "")
 	}
 	module = resolve(module)
@@ -91,7 +89,7 @@ func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
 		if slot != nil && info.Slot == *slot && info.Initialized {
 			return refuse(ErrExists, fmt.Sprintf("the token in slot %d is %q; it is not initialised a second time", info.Slot, info.Label))
 		}
-		if !info.Initialized && blank == nil && (slot == nil || info.Slot == *slot) {
+		if !info.Initialized && info.Problem == "" && blank == nil && (slot == nil || info.Slot == *slot) {
 			blank = &all[i]
 		}
 	}

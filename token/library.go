@@ -1,11 +1,13 @@
 package token
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -116,7 +118,7 @@ func visit(path string, f func(*pkcs11.Ctx) error) error {
 }
 
 // List tells what tokens a module shows, blank ones too, and tries what they do. It
-// needs no PIN.
+// needs no PIN. A token that cannot be read is in the list with its Problem.
 func List(module string) ([]Info, error) {
 	module = resolve(module)
 	librariesMu.Lock()
@@ -128,14 +130,19 @@ func List(module string) ([]Info, error) {
 			return err
 		}
 		for i := range all {
-			all[i].Can = readCan(ctx, all[i].Slot)
+			if all[i].Problem == "" {
+				if all[i].Can, err = readCan(ctx, all[i].Slot); err != nil {
+					all[i].unreadable("list its mechanisms", err)
+				}
+			}
 		}
 		return tryAll(ctx, all)
 	})
 	return all, err
 }
 
-// tokens reads the tokens that are in their slots.
+// tokens reads the tokens that are in their slots. One that is broken, which has a Problem,
+// must not keep the others from being used.
 func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
 	slots, err := ctx.GetSlotList(true)
 	if err != nil {
@@ -148,7 +155,8 @@ func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
 			continue // pulled since the list was made, or not ours to read
 		}
 		if err != nil {
-			return nil, &Error{Op: fmt.Sprintf("read the token in slot %d", slot), Token: module, Err: err}
+			info = Info{Module: module, Slot: slot}
+			info.unreadable("read the token", err)
 		}
 		all = append(all, info)
 	}
@@ -161,10 +169,19 @@ func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return pick(all, module, sel)
+}
+
+func pick(all []Info, module string, sel Selector) (Info, error) {
 	var match []Info
 	var have []string
+	var broken error
 	for _, info := range all {
-		if !info.Initialized {
+		if info.Problem != "" {
+			have = append(have, fmt.Sprintf("in slot %d one that cannot be used: %s", info.Slot, info.Problem))
+			broken = cmp.Or(broken, info.problem)
+		}
+		if !info.Initialized || info.Problem != "" {
 			continue
 		}
 		have = append(have, fmt.Sprintf("%q", info.Label))
@@ -180,7 +197,7 @@ func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 		if len(have) > 0 {
 			hint = "the module shows: " + strings.Join(have, ", ")
 		}
-		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNotFound, hint: hint}
+		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNotFound, Err: broken, hint: hint}
 	default:
 		var serials []string
 		for _, info := range match {
@@ -254,13 +271,20 @@ func tooFewSessions(info Info) error {
 }
 
 func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
-	var info Info
+	var all []Info
 	err := visit(path, func(ctx *pkcs11.Ctx) (err error) {
-		info, err = find(ctx, path, sel)
+		all, err = tokens(ctx, path)
 		return err
 	})
 	if err != nil {
 		return nil, nil, Info{}, err
+	}
+	info, err := pick(all, path, sel)
+	if err != nil {
+		return nil, nil, Info{}, err
+	}
+	if libraries[path] == nil && slices.ContainsFunc(all, func(i Info) bool { return i.Problem != "" }) {
+		return attachAlone(path, sel) // crypto11 gives up at a token that cannot be read
 	}
 	if poolSize(info.maxSessions) == 0 {
 		return nil, nil, Info{}, tooFewSessions(info)

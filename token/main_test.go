@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,9 @@ var env *softhsm.Env
 func TestMain(m *testing.M) {
 	if script := os.Getenv(attackVariable); script != "" {
 		os.Exit(attackMain(script))
+	}
+	if job := os.Getenv(residueVariable); job != "" {
+		os.Exit(residueMain(job))
 	}
 	var err error
 	if env, err = softhsm.New(); err == nil {
@@ -186,6 +190,14 @@ func (r raw) one(t testing.TB, template ...*pkcs11.Attribute) pkcs11.ObjectHandl
 		t.Fatalf("%d objects match, want 1", len(found))
 	}
 	return found[0]
+}
+
+// secretKeys finds the secret keys, but for those that others are recognized with.
+func (r raw) secretKeys(t testing.TB, template ...*pkcs11.Attribute) []pkcs11.ObjectHandle {
+	t.Helper()
+	aids := r.find(t, attr(pkcs11.CKA_LABEL, aidLabel))
+	found := r.find(t, append(template, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY))...)
+	return slices.DeleteFunc(found, func(o pkcs11.ObjectHandle) bool { return slices.Contains(aids, o) })
 }
 
 func (r raw) attribute(t testing.TB, object pkcs11.ObjectHandle, kind uint) []byte {

@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/aes"
 	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/rand"
@@ -12,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/awnumar/memcall"
-	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
 // Session keys that live in the memory of this process, because the token can hold
@@ -94,11 +92,8 @@ func (k *memoryKey) WrapData(ctx context.Context, data []byte) (wrapped []byte, 
 	if err := checkData(len(data)); err != nil {
 		return nil, k.token.fail(op, ErrUnsupported, err)
 	}
-	err = k.use(ctx, op, func(value []byte) error {
-		block, err := aes.NewCipher(value)
-		if err == nil {
-			wrapped, err = josecipher.KeyWrap(block, data)
-		}
+	err = k.use(ctx, op, func(value []byte) (err error) {
+		wrapped, err = keyWrap(value, data)
 		return err
 	})
 	return wrapped, err
@@ -112,12 +107,8 @@ func (k *memoryKey) UnwrapData(ctx context.Context, wrapped []byte) (data []byte
 	if err := checkData(len(wrapped) - 8); err != nil {
 		return nil, k.token.fail(op, ErrWrapped, err)
 	}
-	err = k.use(ctx, op, func(value []byte) error {
-		block, err := aes.NewCipher(value)
-		if err != nil {
-			return err
-		}
-		if data, err = josecipher.KeyUnwrap(block, wrapped); err != nil {
+	err = k.use(ctx, op, func(value []byte) (err error) {
+		if data, err = keyUnwrap(value, wrapped); err != nil {
 			return k.token.fail(op, ErrWrapped, err)
 		}
 		return nil

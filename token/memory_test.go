@@ -60,7 +60,7 @@ func TestSessionKeysInMemory(t *testing.T) {
 		if errA != nil || errB != nil || !bytes.Equal(a, b) || len(b) != 3 {
 			t.Errorf("%v: check values %x and %x, %v, %v", spec, a, b, errA, errB)
 		}
-		if _, err := p.Rehearse(background, spec, wrapped); err != nil {
+		if err := p.Rehearse(background, spec, wrapped); err != nil {
 			t.Errorf("%v: rehearsed: %v", spec, err)
 		}
 		key, err := p.Unwrap(background, spec, wrapped)

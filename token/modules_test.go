@@ -178,7 +178,7 @@ func TestFind(t *testing.T) {
 	}
 	again := ModuleConfig{Name: "again", Path: link}
 
-	info, err := Find(ctx, []ModuleConfig{gone, broken, soft, soft, again}, Selector{Serial: st.Serial})
+	info, err := Find(ctx, []ModuleConfig{gone, broken, soft, soft, again}, Selector{Serial: st.Serial}, nil)
 	if err != nil || info.Serial != st.Serial || info.Module != resolve(env.Module()) {
 		t.Errorf("found %+v, %v", info, err)
 	}
@@ -187,32 +187,32 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err = Find(ctx, []ModuleConfig{soft}, Selector{Serial: st.Serial}); err != nil || info.Serial != st.Serial {
+	if info, err = Find(ctx, []ModuleConfig{soft}, Selector{Serial: st.Serial}, nil); err != nil || info.Serial != st.Serial {
 		t.Errorf("beside an open token: %+v, %v", info, err)
 	}
 	if err := tok.Close(); err != nil {
 		t.Error(err)
 	}
 
-	_, err = Find(ctx, []ModuleConfig{gone, broken, soft}, Selector{Label: "nope"})
+	_, err = Find(ctx, []ModuleConfig{gone, broken, soft}, Selector{Label: "nope"}, nil)
 	want(t, err, ErrNotFound, `"nope"`)
 	for _, text := range []string{env.Module()[strings.LastIndex(env.Module(), "/"):], st.Label, gone.Path, "/b.module"} {
 		if h := hint(t, err); !strings.Contains(h, text) {
 			t.Errorf("hint %q does not say %q", h, text)
 		}
 	}
-	_, err = Find(ctx, nil, Selector{})
+	_, err = Find(ctx, nil, Selector{}, nil)
 	want(t, err, ErrNotFound)
-	_, err = Find(ctx, []ModuleConfig{soft}, Selector{})
+	_, err = Find(ctx, []ModuleConfig{soft}, Selector{}, nil)
 	want(t, err, ErrAmbiguous)
 
 	second := ModuleConfig{Name: "second", Path: secondModule(t)}
-	_, err = Find(ctx, []ModuleConfig{soft, second}, Selector{Serial: st.Serial})
+	_, err = Find(ctx, []ModuleConfig{soft, second}, Selector{Serial: st.Serial}, nil)
 	want(t, err, ErrAmbiguous)
 	if h := hint(t, err); strings.Count(h, st.Serial) != 2 || !strings.Contains(h, "?module-path="+second.Path) {
 		t.Errorf("hint %q", h)
 	}
-	all, failed := ListAll(ctx, []ModuleConfig{gone, soft, second, broken, again})
+	all, failed := ListAll(ctx, []ModuleConfig{gone, soft, second, broken, again}, nil)
 	if len(failed) != 2 || !errors.Is(failed[0], ErrModule) || !errors.Is(failed[1], ErrModule) {
 		t.Errorf("failed are %v", failed)
 	}
@@ -228,7 +228,7 @@ func TestFind(t *testing.T) {
 
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = Find(cancelled, []ModuleConfig{soft}, Selector{Serial: st.Serial})
+	_, err = Find(cancelled, []ModuleConfig{soft}, Selector{Serial: st.Serial}, nil)
 	want(t, err, context.Canceled)
 }
 
@@ -248,14 +248,14 @@ func TestFindDoesNotWait(t *testing.T) {
 	answerWithin = 100 * time.Millisecond
 	defer func() { answerWithin = before }()
 	began := time.Now()
-	_, err := Find(context.Background(), []ModuleConfig{{Path: slow}, {Path: env.Module()}}, Selector{Label: "x"})
+	_, err := Find(context.Background(), []ModuleConfig{{Path: slow}, {Path: env.Module()}}, Selector{Label: "x"}, nil)
 	want(t, err, ErrModule, slow, "no answer within 100ms")
 	if !strings.Contains(hint(t, err), "--module") {
 		t.Errorf("hint %q", hint(t, err))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err = Find(ctx, []ModuleConfig{{Path: env.Module()}}, Selector{Label: "x"})
+	_, err = Find(ctx, []ModuleConfig{{Path: env.Module()}}, Selector{Label: "x"}, nil)
 	want(t, err, context.DeadlineExceeded)
 	if took := time.Since(began); took > 1500*time.Millisecond {
 		t.Errorf("that took %v", took)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -51,6 +53,7 @@ type KeyPair struct {
 
 	private privateKey
 	public  publicKey
+	strays  []candidate
 	modulus []byte // RSA: CKA_MODULUS as the token gives it
 
 	handleMu   sync.Mutex
@@ -78,8 +81,8 @@ type privateKey struct {
 // So the private key is only looked for among objects that are CKA_PRIVATE,
 // which the token shows and makes for nobody but who is logged in. The public
 // key is what that private key itself says, or what it proves to be its own
-// (RSA: its modulus; EC: see [Token.provePublic]); and a public key or
-// certificate with the same id that says otherwise is refused with [ErrPlanted].
+// (RSA: its modulus; EC: see [Token.provePublic]). A public key or certificate with the
+// same id that says otherwise is skipped: see [KeyPair.Strays].
 //
 // Pairs that others have provisioned may have a label on the public half or the
 // certificate alone, none at all, or no public half: a name finds the private key
@@ -88,7 +91,7 @@ type privateKey struct {
 // A pair that [Token.GenerateKeyPair] has not finished is not found. Its other
 // errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
 func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
-	return t.keyPair(ctx, name, func(label string) bool { return !strings.HasSuffix(label, unfinished) })
+	return t.keyPair(ctx, name, finished)
 }
 
 // keyPair finds a pair among those whose label is wanted.
@@ -97,6 +100,9 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 	found, err := t.findPrivate(ctx, name, wanted)
 	if err == nil && len(found) == 0 && name.Label != "" {
 		found, err = t.findByPublicLabel(ctx, name, wanted)
+	}
+	if err == nil && len(found) > 1 && name.Label == "" && len(name.ID) == 0 {
+		found, err = t.dropLegacy(ctx, found)
 	}
 	switch {
 	case err != nil:
@@ -107,15 +113,77 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
 			hint: "name one by its id: " + t.choices(ctx, found)}
 	}
-	p := &KeyPair{token: t, private: privateKey{handle: found[0]}, generation: t.generation.Load()}
-	if err := p.read(ctx); err != nil {
-		return nil, t.fail(op, nil, err)
-	}
-	if err := p.findPublic(ctx); err != nil {
+	p, err := t.pairOf(ctx, found[0])
+	if err != nil {
 		return nil, t.fail(op, nil, err)
 	}
 	return p, nil
 }
+
+// SeveralPairs reports whether there is more than one private key to choose from.
+func (t *Token) SeveralPairs(ctx context.Context) (bool, error) {
+	found, err := t.findPrivate(ctx, PairName{}, finished)
+	return len(found) > 1, t.fail("find the key exchange pairs", nil, err)
+}
+
+// KeyPairs finds the key exchange pairs on the token whose public key is wanted, as
+// [Token.KeyPair] would. Those that cannot be used here are left out, and those with other
+// public keys are not even tried: a card has keys for other purposes, for some of which it
+// asks for the PIN each time.
+func (t *Token) KeyPairs(ctx context.Context, wanted func(crypto.PublicKey) bool) ([]*KeyPair, error) {
+	const op = "find the key exchange pairs"
+	found, err := t.findPrivate(ctx, PairName{}, finished)
+	if err != nil {
+		return nil, t.fail(op, nil, err)
+	}
+	var all []*KeyPair
+	for _, handle := range found {
+		p, err := t.pairIfWanted(ctx, handle, wanted)
+		switch {
+		case errors.Is(err, ErrUnsafe), errors.Is(err, ErrUnsupported):
+		case err != nil:
+			return nil, t.fail(op, nil, err)
+		case p != nil:
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+func (t *Token) pairIfWanted(ctx context.Context, private pkcs11.ObjectHandle, wanted func(crypto.PublicKey) bool) (*KeyPair, error) {
+	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
+	if err := p.read(ctx); err != nil {
+		return nil, err
+	}
+	stated, err := p.publicOfPrivate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	claims := []candidate{{key: stated}}
+	if stated == nil {
+		if claims, err = p.candidates(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if len(claims) > 0 && !slices.ContainsFunc(claims, func(c candidate) bool { return c.key != nil && wanted(c.key) }) {
+		return nil, nil
+	}
+	if err := p.findPublic(ctx); err != nil || !wanted(p.public) {
+		return nil, err
+	}
+	return p, nil
+}
+
+// pairOf is the pair of a private key.
+func (t *Token) pairOf(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPair, error) {
+	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
+	if err := p.read(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.findPublic(ctx)
+}
+
+func finished(label string) bool { return !strings.HasSuffix(label, unfinished) }
 
 // findPrivate looks for private keys that nobody can have planted.
 func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
@@ -191,7 +259,11 @@ func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string
 			for _, b := range id {
 				fmt.Fprintf(&escaped, "%%%02x", b)
 			}
-			all = append(all, fmt.Sprintf("pkcs11:id=%s (%q)", &escaped, label))
+			uri := "pkcs11:id=" + escaped.String()
+			if len(label) > 0 { // two pairs may have one id
+				uri += ";object=" + url.PathEscape(string(label))
+			}
+			all = append(all, fmt.Sprintf("%s (%q)", uri, label))
 		}
 		return nil
 	})
@@ -285,13 +357,40 @@ func (p *KeyPair) Destroy(ctx context.Context) error {
 	var others error
 	if len(p.id) > 0 { // a TPM's public half goes with the private one
 		others = also(
-			t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)),
+			p.destroyCertificates(ctx),
 			t.destroyObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.id))...))
 	}
 	return t.fail("destroy the key exchange pair", nil, also(private, others))
 }
 
-// findObjects gives the handles of all objects that match.
+// destroyCertificates deletes the certificates of the pair's key.
+func (p *KeyPair) destroyCertificates(ctx context.Context) error {
+	t := p.token
+	found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)})
+	if err != nil {
+		return err
+	}
+	return t.with(ctx, func(s pkcs11.SessionHandle) error {
+		var failed error
+		for _, handle := range found {
+			der, err := t.readValue(s, handle)
+			if err != nil {
+				failed = also(failed, err)
+				continue
+			}
+			if c, err := x509.ParseCertificate(der); err == nil && p.public.Equal(c.PublicKey) {
+				failed = also(failed, t.destroyQuietly(s, handle))
+			}
+		}
+		return failed
+	})
+}
+
+// maxObjects is how many objects that match are taken. A module can find objects without
+// end.
+const maxObjects = 1 << 16
+
+// findObjects returns the handles of all objects that match.
 func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	var all []pkcs11.ObjectHandle
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
@@ -303,7 +402,11 @@ func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) (
 			if err != nil || len(some) == 0 {
 				return also(err, t.ctx.FindObjectsFinal(s))
 			}
-			all = append(all, some...)
+			if all = append(all, some...); len(all) > maxObjects {
+				err := &Error{Op: "find objects", Token: t.info.Module, Kind: ErrModule,
+					Err: fmt.Errorf("C_FindObjects returned more than %d of them", maxObjects)}
+				return also(err, t.ctx.FindObjectsFinal(s))
+			}
 		}
 	})
 	return all, t.fail("find objects", nil, err)

@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdh"
@@ -26,7 +27,8 @@ import (
 // How the public key of a pair is found out, without believing anybody who can write
 // public objects to the token.
 
-// findPublic settles the pair's public key, and refuses what contradicts it.
+// findPublic settles the pair's public key: as the private key states it, else the one of
+// the objects with its id that it proves to be its own, else what its signatures tell.
 func (p *KeyPair) findPublic(ctx context.Context) error {
 	fromPrivate, err := p.publicOfPrivate(ctx)
 	if err != nil {
@@ -43,8 +45,7 @@ func (p *KeyPair) findPublic(ctx context.Context) error {
 	}
 	for _, c := range candidates {
 		if c.key == nil || !p.public.Equal(c.key) {
-			return &Error{Op: "look at " + c.what + " with the pair's id", Token: p.token.info.Label, Kind: ErrPlanted,
-				hint: "somebody wrote it to the token, for which no PIN is needed; find out who, and delete it (pkcs11-tool --delete-object)"}
+			p.strays = append(p.strays, c)
 		}
 	}
 	return nil
@@ -53,8 +54,9 @@ func (p *KeyPair) findPublic(ctx context.Context) error {
 // candidate is an object with the pair's id, and the key that it says it has: nil
 // where it makes no sense.
 type candidate struct {
-	what string
-	key  crypto.PublicKey
+	key         crypto.PublicKey
+	certificate *x509.Certificate // nil for a public key
+	unreadable  error             // why a certificate is not read
 }
 
 // candidates reads the public keys and certificates that carry the pair's id.
@@ -77,18 +79,19 @@ func (p *KeyPair) candidates(ctx context.Context) ([]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, candidate{"a public key", key})
+		all = append(all, candidate{key: key})
 	}
 	certificates, err := t.certificates(ctx, p.id)
 	if err != nil {
 		return nil, err
 	}
 	for _, der := range certificates {
-		one := candidate{what: "a certificate"}
-		if c, err := x509.ParseCertificate(der); err == nil {
-			one.key = c.PublicKey
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			all = append(all, candidate{unreadable: err})
+			continue
 		}
-		all = append(all, one)
+		all = append(all, candidate{key: c.PublicKey, certificate: c})
 	}
 	return all, nil
 }
@@ -209,26 +212,32 @@ func (t *Token) checkPublic(key publicKey) error {
 
 // chooseProven takes the first public key that the private key proves to be its own.
 func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) error {
-	const op = "find the public key of the pair"
-	hint := "store its certificate or public key on the token, with the private key's id (pkcs11-tool --write-object)"
+	var failed error
 	for _, c := range candidates {
 		key, ok := c.key.(publicKey)
 		if !ok || p.token.checkPublic(key) != nil || (p.private.kind == pkcs11.CKK_RSA) != isRSA(key) {
 			continue
 		}
-		switch proven, err := p.provePublic(ctx, key); {
-		case err != nil:
-			return err
-		case proven:
+		proven, err := p.provePublic(ctx, key)
+		if proven {
 			p.public = key
 			return nil
 		}
+		failed = cmp.Or(failed, err) // the token may choke on a key that is not its own; the next may be
 	}
+	if key, err := p.publicOfSignatures(ctx); err == nil {
+		p.public = key
+		return nil
+	}
+	if failed != nil {
+		return failed
+	}
+	err := errors.New("the private key does not say it, and no public key or certificate has its id")
 	if len(candidates) > 0 {
-		return &Error{Op: op, Token: p.token.info.Label, Kind: ErrPlanted, Err: errors.New("none of those with its id belongs to the private key"), hint: hint}
+		err = errors.New("the private key does not say it, and none of the public keys and certificates with its id belongs to it")
 	}
-	return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported,
-		Err: errors.New("the private key does not say it, and no public key or certificate has its id"), hint: hint}
+	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: err,
+		hint: "store its certificate or public key on the token, with the private key's id (pkcs11-tool --write-object)"}
 }
 
 func isRSA(key publicKey) bool {

@@ -89,6 +89,7 @@ func (p *pool) get() (pkcs11.SessionHandle, error) {
 // session objects that were made in it. Only one that is of no more use goes.
 func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	if gone(err) {
+		p.token.aids.forget() // they may have been made in it
 		_ = p.token.ctx.CloseSession(s)
 		return
 	}

@@ -113,6 +113,10 @@ type Wrapped struct {
 	Ephemeral *ecdh.PublicKey // EC: the sender's; nil for RSA
 	Key       []byte          // RSA: as long as the modulus; EC: 8 bytes longer than the session key
 
+	// Confirmation is that of the key that was wrapped, see [Transit], or nil where it
+	// is not known. Whatever unwraps the key compares: another key is an [ErrWrapped].
+	Confirmation []byte
+
 	pkcs1v15 bool // RSA: from software that knows no OAEP, see [KeyPair.UnwrapRSAES]
 }
 
@@ -147,6 +151,12 @@ type Transit interface {
 	// CheckValue is the key's check value, 3 bytes, as CKA_CHECK_VALUE (PKCS #11
 	// §4.10.2), or nil where the token has none for this key.
 	CheckValue(ctx context.Context) ([]byte, error)
+	// Confirmation is what the key is recognized by when it is unwrapped: the first 16
+	// bytes of the SHA-256 of what it makes of one fixed block, by its use: AES key wrap
+	// (RFC 3394), AES in ECB mode, or HMAC. It is nil where the token does not compute it,
+	// and for a legacy cipher the CheckValue: many such keys are so short that more than
+	// 3 bytes would tell the key to whoever tries them all.
+	Confirmation(ctx context.Context) ([]byte, error)
 	// Wrap wraps the key to an *rsa.PublicKey of 2048 bits or more, with the given
 	// OAEP hash, SHA-256 or SHA-1, or with SHA-1 where the token does not take
 	// SHA-256; or to an *ecdsa.PublicKey on P-256, P-384 or P-521.

@@ -39,9 +39,9 @@ func (p *KeyPair) Scheme() Scheme {
 	}
 }
 
-// CanSign says whether the private key may sign (CKA_SIGN). The decryption key of
-// many cards must not.
-func (p *KeyPair) CanSign() bool { return p.private.sign }
+// CanSign reports whether the private key may sign (CKA_SIGN). The decryption key of
+// many cards must not, and no legacy pair does, whatever its attributes are.
+func (p *KeyPair) CanSign() bool { return p.private.sign && !p.Legacy() }
 
 // Sign makes the token sign the SHA-256, SHA-384 or SHA-512 of a message: for RSA
 // with [rsa.PSSOptions] and an explicit salt length, or with a plain [crypto.Hash]
@@ -65,6 +65,9 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 	}
 	if len(digest) != hash.Size() {
 		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a digest of %d bytes, %v has %d", len(digest), hash, hash.Size()))
+	}
+	if p.Legacy() {
+		return nil, p.refuseLegacy(op)
 	}
 	if !p.private.sign {
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrUnsupported, Err: errors.New("the pair must not sign (CKA_SIGN)"),

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/miekg/pkcs11"
 )
 
 // This file looks for a token in many modules.
@@ -17,27 +16,31 @@ import (
 // daemon or a network that is not there. List also tries what the tokens can do.
 var answerWithin, listWithin = 10 * time.Second, time.Minute
 
-// ListAll is [List] for every module. Those that fail do not stop the others: failed
-// has an error for each, whose Token is the module's path. No module is asked twice,
+// A Lister returns what tokens a module shows, before ctx is done.
+type Lister func(ctx context.Context, module string) ([]Info, error)
+
+// ListAll returns the tokens of every module. Modules that fail do not stop the others:
+// failed has an error for each, whose Token is the module's path. No module is asked twice,
 // whatever its names.
 //
-// One that does not answer within a minute does stop the others: calls into a
-// module cannot be taken back, and only one is made at a time. From then on the
+// They are asked by list, all at a time, or where it is nil by [List], one after the other
+// in this process. Then one that does not answer within a minute does stop the others: calls
+// into a module cannot be taken back, and only one is made at a time. From then on the
 // process can open no token, and should end.
-func ListAll(ctx context.Context, modules []ModuleConfig) (all []Info, failed []error) {
-	s := survey(ctx, modules, listWithin, List)
+func ListAll(ctx context.Context, modules []ModuleConfig, list Lister) (all []Info, failed []error) {
+	s := survey(ctx, modules, listWithin, List, list)
 	return s.tokens, s.failed
 }
 
 // Find picks the one token, of all that the modules show, that the selector names.
 // Its Info has the module. A token that two modules show is ambiguous too: which one
-// is meant, only the caller can say. As with ListAll, a module that does not answer
-// stops it, here within 10 seconds. Its errors are [ErrNotFound], [ErrAmbiguous] and
-// [ErrModule].
-func Find(ctx context.Context, modules []ModuleConfig, sel Selector) (Info, error) {
+// is meant, only the caller can say. The modules are asked by list, as in [ListAll], or
+// where it is nil in this process, and then one that does not answer within 10 seconds
+// stops it. Its errors are [ErrNotFound], [ErrAmbiguous] and [ErrModule].
+func Find(ctx context.Context, modules []ModuleConfig, sel Selector, list Lister) (Info, error) {
 	began := time.Now()
 	for try := 1; ; try++ {
-		info, err := survey(ctx, modules, answerWithin, seen).pick(ctx, sel)
+		info, err := survey(ctx, modules, answerWithin, Look, list).pick(ctx, sel)
 		// As in attach: SoftHSM hides a token that another process is logging in to.
 		if try == attachTries || !errors.Is(err, ErrNotFound) || time.Since(began) > time.Second {
 			return info, err
@@ -54,53 +57,63 @@ type surveyed struct {
 	hung   error
 }
 
-// seen is what a module shows, as [find] looks at it: no token is tried that is only
-// passed by.
-func seen(module string) (all []Info, err error) {
-	librariesMu.Lock()
-	defer librariesMu.Unlock()
-	err = visit(module, func(ctx *pkcs11.Ctx) error {
-		all, err = tokens(ctx, module)
-		return err
-	})
-	return all, err
-}
-
-func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, list func(module string) ([]Info, error)) surveyed {
+// survey asks every module once, by others or else by here.
+func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, here func(module string) ([]Info, error), others Lister) surveyed {
 	var s surveyed
 	done := map[string]bool{}
+	var paths []string
 	for _, m := range modules {
 		path := resolve(m.Path)
-		if m.Err != nil {
-			s.failed = append(s.failed, m.Err)
-			continue
-		}
-		if done[path] || ctx.Err() != nil {
-			continue
-		}
-		done[path] = true
-		found, err, answered := ask(ctx, path, within, list)
 		switch {
-		case !answered:
-			s.hung = err
-			s.failed = append(s.failed, err)
-			return s
-		case err != nil:
-			s.failed = append(s.failed, err)
-		default:
-			s.looked = append(s.looked, path)
-			s.tokens = append(s.tokens, found...)
+		case m.Err != nil:
+			s.failed = append(s.failed, m.Err)
+		case !done[path]:
+			done[path] = true
+			paths = append(paths, path)
 		}
+	}
+	answers := make([]answer, len(paths))
+	if others != nil {
+		var wait sync.WaitGroup
+		for i, path := range paths {
+			wait.Go(func() {
+				found, err := others(ctx, path)
+				answers[i] = answer{found, err}
+			})
+		}
+		wait.Wait()
+	}
+	for i, path := range paths {
+		if ctx.Err() != nil {
+			break
+		}
+		a := answers[i]
+		if others == nil {
+			var answered bool
+			if a, answered = ask(ctx, path, within, here); !answered {
+				s.hung = a.err
+				s.failed = append(s.failed, a.err)
+				return s
+			}
+		}
+		if a.err != nil {
+			s.failed = append(s.failed, a.err)
+			continue
+		}
+		s.looked = append(s.looked, path)
+		s.tokens = append(s.tokens, a.tokens...)
 	}
 	return s
 }
 
+// answer is what a module answered.
+type answer struct {
+	tokens []Info
+	err    error
+}
+
 // ask leaves a module alone that does not answer.
-func ask(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ []Info, _ error, answered bool) {
-	type answer struct {
-		tokens []Info
-		err    error
-	}
+func ask(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ answer, answered bool) {
 	done := make(chan answer, 1)
 	go func() {
 		found, err := list(path)
@@ -110,14 +123,16 @@ func ask(ctx context.Context, path string, within time.Duration, list func(strin
 	defer timer.Stop()
 	select {
 	case a := <-done:
-		return a.tokens, a.err, true
+		return a, true
 	case <-ctx.Done():
-		return nil, ctx.Err(), false
+		return answer{err: ctx.Err()}, false
 	case <-timer.C:
-		return nil, &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("no answer within %v", within),
-			hint: "name the module you want with --module, or write disable-in: " + program + " into this one's configuration for p11-kit"}, false
+		return answer{err: &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("no answer within %v", within), hint: passOver}}, false
 	}
 }
+
+// passOver is a hint for a module that p11-kit knows and that cannot be used.
+const passOver = "name the module you want with --module, or write disable-in: " + program + " into this one's configuration for p11-kit"
 
 // pick is [find] over all modules.
 func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
@@ -130,7 +145,10 @@ func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
 	var match []Info
 	have := map[string][]string{}
 	for _, info := range s.tokens {
-		if !info.Initialized {
+		if info.Problem != "" {
+			have[info.Module] = append(have[info.Module], fmt.Sprintf("in slot %d one that cannot be used: %s", info.Slot, info.Problem))
+		}
+		if !info.Initialized || info.Problem != "" {
 			continue
 		}
 		have[info.Module] = append(have[info.Module], fmt.Sprintf("%q", info.Label))

@@ -139,13 +139,24 @@ func uses(use Use) []*pkcs11.Attribute {
 	}
 }
 
-// inTransit is for a key that will be wrapped to public keys and nothing else.
+// inTransit is for a key that will be wrapped to public keys.
 func (s Spec) inTransit() []*pkcs11.Attribute {
-	return append(append(s.secret(), uses(0)...),
+	template := append(append(s.secret(), uses(0)...),
 		attr(pkcs11.CKA_TOKEN, false),      // gone with the session
 		attr(pkcs11.CKA_SENSITIVE, true),   // leaves wrapped, never in the clear
 		attr(pkcs11.CKA_EXTRACTABLE, true), // it is here to be wrapped
 	)
+	// For its confirmation it may do the half of its use that gives nothing away: what is
+	// wrapped or encrypted under a key opens with the other half alone.
+	switch s.Use {
+	case WrapKeys:
+		set(template, attr(pkcs11.CKA_WRAP, true))
+	case EncryptData:
+		set(template, attr(pkcs11.CKA_ENCRYPT, true))
+	case Authenticate:
+		set(template, attr(pkcs11.CKA_SIGN, true))
+	}
+	return template
 }
 
 // inTransitAgain is inTransit for a key that was unwrapped.
@@ -275,14 +286,23 @@ func set(template []*pkcs11.Attribute, a *pkcs11.Attribute) {
 	template[slices.IndexFunc(template, func(b *pkcs11.Attribute) bool { return b.Type == a.Type })] = a
 }
 
-// measuringKey is an AES key that lives for one C_WrapKey, whose result tells how long a
-// session key is and is thrown away.
+// measuringKey is an AES key that session keys in transit are wrapped under, to see how
+// long they are and whether two are the same. The results are thrown away.
 func measuringKey() []*pkcs11.Attribute {
 	return append(uses(WrapKeys),
-		attr(pkcs11.CKA_TOKEN, false),       // gone in a moment
+		attr(pkcs11.CKA_TOKEN, false),       // gone with the session
 		attr(pkcs11.CKA_PRIVATE, true),      // not for other users of the token
 		attr(pkcs11.CKA_SENSITIVE, true),    // what is wrapped under it is a session key
 		attr(pkcs11.CKA_EXTRACTABLE, false), // the same
+		attr(pkcs11.CKA_LABEL, aidLabel),
 		attr(pkcs11.CKA_VALUE_LEN, 32),
 	)
 }
+
+// confirmedBlock is what keys on the token make their confirmation of, which is no secret.
+func confirmedBlock() []*pkcs11.Attribute {
+	return append(dataKey(), attr(pkcs11.CKA_LABEL, aidLabel), attr(pkcs11.CKA_VALUE, []byte(confirmed)))
+}
+
+// aidLabel is for who looks at the token with other tools.
+const aidLabel = "hsmkeys, to recognize session keys"

@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -85,6 +86,8 @@ type Token struct {
 
 	leaks    atomic.Int32 // whether the token gives away sensitive values, see checkKept
 	sha1Only atomic.Bool  // the token was seen to refuse OAEP with SHA-256
+	aids     aids
+	lastMade atomic.Pointer[[]byte] // what checkMade has seen last
 	closed   sync.Once
 }
 
@@ -111,7 +114,10 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	t := &Token{info: info, slot: info.Slot, lib: lib, ctx: lib.ctx, c11: c11, cfg: cfg}
-	t.info.Can = readCan(t.ctx, info.Slot)
+	if t.info.Can, err = readCan(t.ctx, info.Slot); err != nil {
+		_ = detach(path, c11)
+		return nil, t.fail("list its mechanisms", nil, err)
+	}
 	if t.anchor, err = t.openSession(); err != nil {
 		_ = detach(path, c11)
 		return nil, t.fail("open a session", nil, err)
@@ -332,8 +338,9 @@ func (p PIN) tries() string {
 // Info tells what the token told without a PIN when it was opened.
 func (t *Token) Info() Info { return t.info }
 
-// Random reads from the token's random number generator (C_GenerateRandom), or where
-// the token has none that works, as many cards, from the system's.
+// Random reads from the token's random number generator (C_GenerateRandom) and the
+// system's, joined so that what comes out is as good as the better of the two; or where the
+// token has none that works, as many cards, from the system's alone.
 func (t *Token) Random() (io.Reader, error) {
 	err := t.crypto11(func() error { return nil })
 	return random{t}, err
@@ -348,6 +355,10 @@ func (r random) Read(b []byte) (int, error) {
 	if r.token.noRandom {
 		return rand.Read(b)
 	}
+	// A generator that is stuck looks like any other: keys are made of this, ids and salts.
+	own := make([]byte, len(b))
+	defer clear(own)
+	_, _ = rand.Read(own)
 	var got []byte
 	err := r.token.with(context.Background(), func(s pkcs11.SessionHandle) (err error) {
 		got, err = r.token.ctx.GenerateRandom(s, len(b))
@@ -360,7 +371,7 @@ func (r random) Read(b []byte) (int, error) {
 	if err != nil {
 		return 0, r.token.fail("get random bytes", nil, err)
 	}
-	return copy(b, got), nil
+	return subtle.XORBytes(b, got, own), nil
 }
 
 // crypto11 runs f between enter and leave.

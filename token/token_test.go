@@ -446,7 +446,7 @@ func TestTokensSideBySide(t *testing.T) {
 			}
 			_, err = first.Generate(background, Spec{WrapKeys, 32})
 			want(t, err, ErrClosed)
-			if got := openRaw(t, tt.second).find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)); len(got) != 1 {
+			if got := openRaw(t, tt.second).secretKeys(t); len(got) != 1 {
 				t.Errorf("%d secret keys are there, want the one that is open", len(got))
 			}
 		})
@@ -469,7 +469,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := openRaw(t, st).find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)); len(got) != 8 {
+		if got := openRaw(t, st).secretKeys(t); len(got) != 8 {
 			t.Fatalf("%d session keys, want 8", len(got))
 		}
 		for range 2 {

@@ -14,13 +14,15 @@ import (
 // comes out.
 type tokenTransit struct {
 	object
-	spec Spec
+	spec         Spec
+	confirmation []byte // nil until it is known, see checkMade
 }
 
 func (k *tokenTransit) Residence() Residence { return InToken }
 
 // Generate makes a session key on the token (C_GenerateKey), whatever pairs there
-// are; see [KeyPair.Generate].
+// are; see [KeyPair.Generate]. A key of another size, the same key as before, and one of
+// zeros are an [ErrUnsafe].
 func (t *Token) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	const op = "generate session key"
 	if err := spec.check(); err != nil {
@@ -38,7 +40,11 @@ func (t *Token) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	if err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	return &tokenTransit{object: object{token: t, handle: handle, generation: generation}, spec: spec}, nil
+	key := &tokenTransit{object: object{token: t, handle: handle, generation: generation}, spec: spec}
+	if err := key.checkMade(ctx); err != nil {
+		return nil, also(err, key.Close())
+	}
+	return key, nil
 }
 
 // CheckValue is the key's CKA_CHECK_VALUE, 3 bytes (PKCS #11 §4.10.2), or nil where

@@ -92,6 +92,9 @@ func tryAll(ctx *pkcs11.Ctx, all []Info) error {
 		return fmt.Errorf("make a key to try tokens with: %w", err)
 	}
 	for i := range all {
+		if all[i].Initialized {
+			all[i].Legacy = legacyKeys(ctx, all[i].Slot)
+		}
 		if all[i].Can.WrapRSA && all[i].Initialized {
 			all[i].Tried = try(ctx, all[i].Slot, key)
 		} else if all[i].Initialized {

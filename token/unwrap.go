@@ -47,7 +47,10 @@ func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (Sessi
 	key := &tokenKey{spec: spec}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-		return p.token.checkProtected(s, handle, spec)
+		if err := p.token.checkProtected(s, handle, spec); err != nil {
+			return err
+		}
+		return p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
 	})
 	if err != nil {
 		return nil, err
@@ -58,13 +61,28 @@ func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (Sessi
 	return key, nil
 }
 
-// UnwrapTransit unwraps a session key so that it can be wrapped to others.
+// UnwrapTransit unwraps a session key so that it can be wrapped to others. The key of a
+// legacy cipher comes into memory where it may: no token tells how long it is, and many
+// do not tell one from another.
 func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped) (Transit, error) {
+	if spec.Use.IsLegacy() && !p.token.cfg.RequireToken {
+		value, err := p.Reveal(ctx, spec, wrapped)
+		if err != nil {
+			return nil, err
+		}
+		return asTransit(p.token.keepKey(spec, value))
+	}
 	key := &tokenTransit{spec: spec}
-	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inTransitAgain(), func(_ pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inTransitAgain(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-		return nil
+		if spec.Use.IsLegacy() {
+			return nil
+		}
+		return p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
 	})
+	if err == nil && inMemory == nil && spec.Use.IsLegacy() {
+		err = p.mustConfirmTransit(ctx, key, wrapped)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +90,18 @@ func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped)
 		return inMemory, nil
 	}
 	return key, nil
+}
+
+// mustConfirmTransit is mustConfirm for the key of a legacy cipher.
+func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, wrapped Wrapped) error {
+	got, err := key.Confirmation(ctx)
+	if err == nil {
+		err = p.token.sameKey(got, wrapped.Confirmation)
+	}
+	if err != nil {
+		return also(err, key.Close())
+	}
+	return nil
 }
 
 // asTransit keeps a nil key from becoming a Transit that is not nil.
@@ -90,8 +120,21 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 	if err := p.free(ctx, label, id); err != nil {
 		return err
 	}
+	if spec.Use.IsLegacy() { // it may decrypt and nothing else, so it is looked at before
+		key, err := p.UnwrapTransit(ctx, spec, wrapped)
+		if err != nil {
+			return err
+		}
+		if err := key.Close(); err != nil {
+			return err
+		}
+	}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		return p.token.checkProtected(s, handle, spec)
+		err := p.token.checkProtected(s, handle, spec)
+		if err == nil && !spec.Use.IsLegacy() {
+			err = p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
+		}
+		return err
 	})
 	if spec.Use.IsLegacy() && refuses(err) {
 		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "the token does not know this cipher; hsmkeys reveal gives the key to a program that does"}
@@ -121,6 +164,9 @@ func (p *KeyPair) Reveal(ctx context.Context, spec Spec, wrapped Wrapped) ([]byt
 	}
 	if err == nil && len(value) != spec.Size {
 		err = p.token.fail("reveal session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
+	}
+	if err == nil {
+		err = p.token.mustConfirmValue(ctx, spec, value, wrapped.Confirmation)
 	}
 	if err != nil {
 		clear(value)
@@ -155,7 +201,14 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 	if err != nil {
 		return nil, err
 	}
-	return p.token.keepKey(spec, value)
+	key, err := p.token.keepKey(spec, value)
+	if err != nil {
+		return nil, err
+	}
+	if err := key.mustConfirm(ctx, wrapped.Confirmation); err != nil {
+		return nil, also(err, key.Close())
+	}
+	return key, nil
 }
 
 // cannotHold says whether a token does not unwrap at all, against what its list of

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha1"
 	"errors"
 	"strconv"
@@ -22,13 +23,15 @@ func CheckValue(spec Spec, value []byte) ([]byte, error) {
 		sum := sha1.Sum(value)
 		return sum[:checkValueSize], nil
 	}
-	block, err := aes.NewCipher(value)
+	block := make([]byte, aes.BlockSize)
+	err := withAES(value, func(aes cipher.Block) error {
+		aes.Encrypt(block, block)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, aes.BlockSize)
-	block.Encrypt(zeros, zeros)
-	return zeros[:checkValueSize], nil
+	return block[:checkValueSize], nil
 }
 
 // Use takes a session key's value into use: as a session object where the token holds
@@ -44,10 +47,17 @@ func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey,
 	}
 	if where == InToken {
 		key := &tokenKey{spec: spec}
-		err := p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		confirmation, err := p.token.confirmValue(ctx, spec, value)
+		if err != nil {
+			return nil, err
+		}
+		err = p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			p.token.objects.Store(true)
 			key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-			return p.token.checkProtected(s, handle, spec)
+			if err := p.token.checkProtected(s, handle, spec); err != nil {
+				return err
+			}
+			return p.token.mustConfirm(s, handle, spec, confirmation)
 		})
 		if err == nil {
 			return key, nil
@@ -98,8 +108,11 @@ const opLoad = "load the session key"
 
 // free refuses the label and the id of a secret key that is on the token.
 func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
-	if label == "" || len(id) == 0 {
-		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs a label and an id to be found by"))
+	if len(id) == 0 {
+		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs an id to be found by"))
+	}
+	if err := ValidLabel(label); err != nil {
+		return p.token.fail(opLoad, ErrUnsupported, err)
 	}
 	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
 		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))
@@ -115,8 +128,16 @@ func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
 
 // store makes a token object of a value.
 func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {
-	err := p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		return p.token.checkProtected(s, handle, spec)
+	confirmation, err := p.token.confirmValue(ctx, spec, value)
+	if err != nil {
+		return err
+	}
+	err = p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		err := p.token.checkProtected(s, handle, spec)
+		if err == nil && !spec.Use.IsLegacy() { // which may decrypt and nothing else
+			err = p.token.mustConfirm(s, handle, spec, confirmation)
+		}
+		return err
 	})
 	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
 		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}

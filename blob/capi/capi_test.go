@@ -56,7 +56,7 @@ func openssl(t *testing.T, stdin []byte, args ...string) []byte {
 }
 
 func TestWhatOpenSSLWroteIsReadAndWrittenAgain(t *testing.T) {
-	for _, bits := range []string{"2048", "1024"} {
+	for _, bits := range []string{"2048", "1024", "512"} {
 		want := privateKey(t, "key"+bits+".pem")
 		blob := read(t, "private"+bits+".blob")
 		private, err := ParsePrivateKeyBlob(blob)
@@ -73,6 +73,31 @@ func TestWhatOpenSSLWroteIsReadAndWrittenAgain(t *testing.T) {
 		}
 		if again, err := MarshalPublicKeyBlob(public); err != nil || !bytes.Equal(again, blob) {
 			t.Errorf("%s: the public key is written otherwise, or %v", bits, err)
+		}
+	}
+}
+
+// The exponent may be left out, in two ways; the numbers before it are checked all the
+// same.
+func TestAPrivateExponentIsComputedFromThePrimes(t *testing.T) {
+	for _, bits := range []int{2048, 1024, 512} {
+		want := privateKey(t, fmt.Sprintf("key%d.pem", bits))
+		whole := read(t, fmt.Sprintf("private%d.blob", bits))
+		ended := whole[:len(whole)-bits/8]
+		for name, data := range map[string][]byte{"ended": ended, "zeros": append(bytes.Clone(ended), make([]byte, bits/8)...)} {
+			key, err := ParsePrivateKeyBlob(data)
+			if err != nil || key.Validate() != nil || !key.PublicKey.Equal(&want.PublicKey) {
+				t.Fatalf("%d, %s: %v", bits, name, err)
+			}
+			opened, err := rsa.DecryptPKCS1v15(nil, key, openssl(t, []byte("0123456789abcdef"), "pkeyutl", "-encrypt", "-inkey", fmt.Sprintf("testdata/key%d.pem", bits)))
+			if bits >= 1024 && (err != nil || string(opened) != "0123456789abcdef") { // Go opens nothing with less
+				t.Errorf("%d, %s: %q, %v", bits, name, opened, err)
+			}
+			data = bytes.Clone(data)
+			data[20+bits/8+1] ^= 1
+			if _, err := ParsePrivateKeyBlob(data); !errors.Is(err, ErrMalformed) {
+				t.Errorf("%d, %s: with another prime: %v", bits, name, err)
+			}
 		}
 	}
 }
@@ -290,6 +315,7 @@ func TestBlobsThatAreRefused(t *testing.T) {
 		"an even modulus":                   {parsePublic, flip(public, 20), ErrMalformed, "odd"},
 		"a byte behind":                     {parsePublic, append(bytes.Clone(public), 0), ErrMalformed, "1 bytes stand behind"},
 		"a private key cut":                 {parsePrivate, private[:len(private)-1], ErrMalformed, "privateExponent"},
+		"a private key cut sooner":          {parsePrivate, private[:len(private)-257], ErrMalformed, "coefficient"},
 		"a prime that is no factor":         {parsePrivate, flip(private, 20+256+1), ErrMalformed, "product of the primes"},
 		"exponent1 of another key":          {parsePrivate, flip(private, 20+256+2*half), ErrMalformed, "do not fit"},
 		"a coefficient of another key":      {parsePrivate, flip(private, 20+256+4*half), ErrMalformed, "do not fit"},
@@ -383,7 +409,12 @@ func FuzzParsePublicKeyBlob(f *testing.F) {
 	})
 }
 
+func isZero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
+
 func FuzzParsePrivateKeyBlob(f *testing.F) {
+	short := read(f, "private512.blob")
+	f.Add(short)
+	f.Add(short[:len(short)-64])
 	fuzz(f, "private1024.blob", func(data []byte) ([]byte, error) {
 		key, err := ParsePrivateKeyBlob(data)
 		if err != nil {
@@ -392,6 +423,12 @@ func FuzzParsePrivateKeyBlob(f *testing.F) {
 		out, err := MarshalPrivateKeyBlob(key)
 		if err == nil {
 			copy(out[4:8], data[4:8])
+			// Where the exponent is left out, it is written all the same.
+			if before := len(out) - key.N.BitLen()/8; len(data) == before {
+				out = out[:before]
+			} else if isZero(data[before:]) {
+				clear(out[before:])
+			}
 		}
 		return out, err
 	})

@@ -32,10 +32,11 @@ func MarshalPublicKeyBlob(key *rsa.PublicKey) ([]byte, error) {
 	return append(rsaHeader(publicKeyBlob, magicPublic, key), little(key.N, size)...), nil
 }
 
-// ParsePrivateKeyBlob reads a PRIVATEKEYBLOB that is not encrypted, and checks all its
-// numbers against each other. RSA keys have 1024 to 16384 bits here, less is refused by
-// the arithmetic. The error is an [ErrMalformed] or an [ErrUnsupported], and has nothing
-// of the key in it.
+// ParsePrivateKeyBlob reads a PRIVATEKEYBLOB that is not encrypted, with an RSA key of 512
+// to 16384 bits, and checks all its numbers against each other. Some programs leave out
+// the private exponent, as zeros or by ending the BLOB before it: it is computed from the
+// primes then. The error is an [ErrMalformed] or an [ErrUnsupported], and has nothing of
+// the key in it.
 func ParsePrivateKeyBlob(data []byte) (*rsa.PrivateKey, error) {
 	r, public, size := parseRSA(data, privateKeyBlob, magicPrivate)
 	half := size / 2
@@ -45,16 +46,22 @@ func ParsePrivateKeyBlob(data []byte) (*rsa.PrivateKey, error) {
 	number := func(field string, n int) *big.Int { return new(big.Int).SetBytes(reversed(r.take(field, n))) }
 	p, q := number("prime1", half), number("prime2", half)
 	dp, dq, inverse := number("exponent1", half), number("exponent2", half), number("coefficient", half)
-	key := &rsa.PrivateKey{PublicKey: *public, D: number("privateExponent", size), Primes: []*big.Int{p, q}}
+	key := &rsa.PrivateKey{PublicKey: *public, D: new(big.Int), Primes: []*big.Int{p, q}}
+	if r.err == nil && len(r.in) > 0 {
+		key.D = number("privateExponent", size)
+	}
 	if err := r.end(); err != nil {
 		return nil, err
-	}
-	if size < 1024/8 {
-		return nil, fmt.Errorf("%w: a private RSA key of %d bits", ErrUnsupported, size*8)
 	}
 	one := big.NewInt(1)
 	if p.Cmp(one) <= 0 || q.Cmp(one) <= 0 || new(big.Int).Mul(p, q).Cmp(public.N) != 0 {
 		return nil, fmt.Errorf("%w: the modulus is not the product of the primes", ErrMalformed)
+	}
+	if key.D.Sign() == 0 {
+		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		if key.D.ModInverse(big.NewInt(int64(public.E)), phi) == nil {
+			return nil, fmt.Errorf("%w: the public exponent has no inverse", ErrMalformed)
+		}
 	}
 	if err := key.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: the numbers of the private key do not fit each other", ErrMalformed)

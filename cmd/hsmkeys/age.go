@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -173,10 +172,8 @@ func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
 		i.Token = t.Info().Label
 	}
 	var err error
-	if strings.ContainsRune(i.Module, filepath.Separator) { // a bare name is the loader's to find
-		if i.Module, err = filepath.Abs(i.Module); err != nil {
-			return i, err
-		}
+	if !filepath.IsAbs(i.Module) { // a bare name, which the loader looks for wherever it is told to
+		return i, usage("an identity names its module by an absolute path; use --module /path/to/%s", i.Module)
 	}
 	path, err := namedStore(c)
 	if err != nil {

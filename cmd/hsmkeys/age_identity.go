@@ -23,7 +23,7 @@ import (
 // It is written as one byte, the version, and then the fields in this order, each with
 // its length in two bytes before it. So there is one encoding of each.
 type ageIdentity struct {
-	Module string          // the PKCS #11 library
+	Module string          // the PKCS #11 library, absolute
 	Token  string          // a label, or an RFC 7512 URI with no PIN and no source of one
 	Store  string          // the directory of the key blobs, absolute
 	Key    string          // opens what is under this key alone; else everything
@@ -100,6 +100,8 @@ func (i ageIdentity) check() error {
 		return fmt.Errorf("%w: %w", errIdentity, err)
 	case sel.PINValue != nil || sel.PINSource != "":
 		return fmt.Errorf("%w: its token's URI says what the PIN is or where it comes from", errIdentity)
+	case i.Module != "" && !filepath.IsAbs(i.Module):
+		return fmt.Errorf("%w: its module is not an absolute path", errIdentity)
 	case i.Store != "" && (!filepath.IsAbs(i.Store) || filepath.Clean(i.Store) != i.Store):
 		return fmt.Errorf("%w: its store %q is not an absolute path", errIdentity, i.Store)
 	case i.Key != "" && blob.ValidName(i.Key) != nil:

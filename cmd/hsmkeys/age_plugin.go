@@ -11,7 +11,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +46,12 @@ func runPlugin(ctx context.Context, args []string) int {
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
 		return report(ctx, usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
 	}
+	// What relative path is left, in a command or a module's own configuration, leads to
+	// nothing of others' there; see absolute.
+	underAge = true
+	if err := os.Chdir("/"); err != nil {
+		return report(ctx, err)
+	}
 	client := &ageClient{Plugin: p}
 	askSecret, talk = client.ask, client.tell
 	p.HandleRecipient(func(data []byte) (age.Recipient, error) {
@@ -63,12 +71,13 @@ func runPlugin(ctx context.Context, args []string) int {
 		}
 		return &pluginRecipient{ctx: ctx, client: client, from: i, to: hsmkeys.KeyRecipient{Name: i.Key}}, nil
 	})
+	identities := &pluginIdentities{client: client}
 	p.HandleIdentity(func(data []byte) (age.Identity, error) {
 		i, err := decodeIdentity(data)
 		if err != nil {
 			return nil, inOneLine(err)
 		}
-		return &pluginIdentity{ctx, client, i}, nil
+		return identities.add(&pluginIdentity{ctx, client, i}), nil
 	})
 	return p.Main()
 }
@@ -114,6 +123,7 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 					return err
 				}
 				defer key.Close()
+				warnFormer(c, k, hsmkeys.Ref{Name: r.to.Name})
 				stanzas, err = key.Recipient(r.ctx).Wrap(fileKey)
 				return err
 			})
@@ -123,6 +133,65 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 		return nil, inOneLine(err)
 	}
 	return stanzas, nil
+}
+
+// pluginIdentities are the identities of one run, which are tried in turn. One that fails
+// must not keep a later one from being tried, but for the protocol an error is the end.
+//
+// age runs the plugin once for each identity: then the reason is a message, and age goes on
+// to the next. Other clients give all identities at once: then the last one that fails
+// reports why each did. A refused PIN ends it in both cases, since what comes next might
+// send it again.
+type pluginIdentities struct {
+	client  *ageClient
+	all     []*pluginIdentity
+	failed  []error // for the file that is being tried
+	refused error   // a PIN
+}
+
+func (ids *pluginIdentities) add(id *pluginIdentity) age.Identity {
+	ids.all = append(ids.all, id)
+	return &oneOfIdentities{ids, id}
+}
+
+type oneOfIdentities struct {
+	ids *pluginIdentities
+	id  *pluginIdentity
+}
+
+func (o *oneOfIdentities) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	ids := o.ids
+	if o.id == ids.all[0] {
+		ids.failed = nil
+	}
+	if ids.refused != nil {
+		return nil, ids.refused
+	}
+	fileKey, err := o.id.Unwrap(stanzas)
+	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
+		ids.failed = append(ids.failed, inOneLine(err))
+	}
+	switch {
+	case err == nil:
+		return fileKey, nil
+	case errors.Is(err, token.ErrPIN), errors.Is(err, context.Canceled):
+		ids.refused = ids.reasons()
+		return nil, ids.refused
+	case len(ids.failed) > 0 && len(ids.all) == 1:
+		ids.client.tell(ids.failed[0].Error())
+	case len(ids.failed) > 0 && o.id == ids.all[len(ids.all)-1]:
+		return nil, ids.reasons()
+	}
+	return nil, age.ErrIncorrectIdentity
+}
+
+// reasons is one error, in one line.
+func (ids *pluginIdentities) reasons() error {
+	var reasons []string
+	for _, err := range ids.failed {
+		reasons = append(reasons, err.Error())
+	}
+	return errors.New(strings.Join(reasons, "; "))
 }
 
 // pluginIdentity decrypts with the token, and asks for a PIN only for what can be its own.
@@ -149,13 +218,7 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 			})
 		})
 	})
-	if errors.Is(err, age.ErrIncorrectIdentity) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, inOneLine(err)
-	}
-	return fileKey, nil
+	return fileKey, err
 }
 
 // unwrap looks for what is to the pair first: that is told by its tag, and needs no store.
@@ -166,13 +229,7 @@ func (i *pluginIdentity) unwrap(c *cli.Context, t *token.Token, pair *token.KeyP
 			return fileKey, err
 		}
 	}
-	fileKey, err := i.unwrapKey(c, t, pair, keys)
-	if errors.Is(err, blob.ErrNotFound) {
-		// Another identity may open it: it is told, and fails nothing.
-		i.client.tell(inOneLine(err).Error())
-		err = age.ErrIncorrectIdentity
-	}
-	return fileKey, err
+	return i.unwrapKey(c, t, pair, keys)
 }
 
 func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas []*age.Stanza) ([]byte, error) {

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
+	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
@@ -26,11 +22,18 @@ func newApp() *cli.App {
 			if slices.Contains([]string{"help", "h", "completion", "man"}, c.Args().First()) {
 				return nil // they are there also when the configuration is wrong
 			}
-			if err := readConfig(c, flags); err != nil {
+			if err := configure(c, flags); err != nil {
 				return err
 			}
 			if n := c.Int("sessions"); c.IsSet("sessions") && (n < 1 || n > token.MaxSessions) {
 				return usage("--sessions is a number from 1 to %d", token.MaxSessions)
+			}
+			if moduleTimeout(c) < time.Second {
+				return usage("--module-timeout is a second at least, such as 90s or 5m")
+			}
+			watchModules(moduleTimeout(c))
+			if how := c.String("read-back"); how != "all" && how != "none" {
+				return usage("--read-back is all or none, not %q", how)
 			}
 			return nil
 		},
@@ -43,7 +46,7 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
-			encryptCommand(), decryptCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
+			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
 			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},
@@ -60,7 +63,7 @@ func newApp() *cli.App {
 
 // onUsageError keeps the cli package from printing a page of help for one wrong
 // option.
-func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
 
 // tame does to every command what the cli package wants done to each. One
 // without subcommands must not have the subcommand "help" either, or keys and
@@ -77,7 +80,7 @@ func tame(commands []*cli.Command) {
 // configuration file, and are taken in that order.
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "config", Usage: "read options from this TOML `FILE`", EnvVars: []string{"HSMKEYS_CONFIG"}, DefaultText: "$XDG_CONFIG_HOME/hsmkeys/config.toml"},
+		&configFlag{StringFlag: &cli.StringFlag{Name: "config", Usage: "read options from this TOML `FILE`", EnvVars: []string{"HSMKEYS_CONFIG"}, DefaultText: "$XDG_CONFIG_HOME/hsmkeys/config.toml"}},
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "module", Usage: "the PKCS #11 `LIBRARY` of the token", EnvVars: []string{"HSMKEYS_MODULE"}, DefaultText: "those that p11-kit knows"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "token", Usage: "the token, a label or an RFC 7512 `URI`", EnvVars: []string{"HSMKEYS_TOKEN"}, DefaultText: "the only one"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "store", Usage: "the `DIRECTORY` of the key blobs", EnvVars: []string{"HSMKEYS_STORE"}, DefaultText: "$XDG_DATA_HOME/hsmkeys"}),
@@ -87,53 +90,9 @@ func globalFlags() []cli.Flag {
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "signing-key", Usage: "the pair that signs, where the key exchange pair must not: a label, or an RFC 7512 `URI` with object or id", EnvVars: []string{"HSMKEYS_SIGNING_KEY"}}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
+		altsrc.NewDurationFlag(&cli.DurationFlag{Name: "module-timeout", Value: time.Minute, Usage: "give up a module that does not return from a call within this `TIME`", EnvVars: []string{"HSMKEYS_MODULE_TIMEOUT"}, DefaultText: "1m"}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "read-back", Value: "all", Usage: "open again what the token has wrapped to its own pair, before it is stored: all or none", EnvVars: []string{"HSMKEYS_READ_BACK"}}),
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},
 	}
-}
-
-// readConfig reads the configuration file. One that was named must be there. A key
-// that is no option is refused: with a word misspelt the keys would go to another
-// store than the one that was meant.
-func readConfig(c *cli.Context, flags []cli.Flag) error {
-	path := c.String("config")
-	if path == "" {
-		path = xdg("XDG_CONFIG_HOME", ".config", "config.toml")
-		if _, err := os.Stat(path); path == "" || errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-	}
-	var file map[string]any
-	if _, err := toml.DecodeFile(path, &file); err != nil {
-		return usage("configuration file %q: %v", path, err)
-	}
-	values := map[any]any{}
-	for name, value := range file {
-		if _, ok := lookup(flags, name).(altsrc.FlagInputSourceExtension); !ok {
-			return usage("configuration file %q: %q is not an option that it can set", path, name)
-		}
-		if n, ok := value.(int64); ok { // as TOML has them, and options do not
-			value = int(n)
-		}
-		values[name] = value
-	}
-	if err := altsrc.ApplyInputSourceValues(c, altsrc.NewMapInputSource(path, values), flags); err != nil {
-		return usage("configuration file %q: %v", path, err)
-	}
-	return nil
-}
-
-// xdg is a directory or file of this program below one of the XDG Base Directory
-// Specification, or empty where the environment names none. Then there is none: the current
-// directory may be anybody's, and for a plugin of age it is the one for temporary files.
-func xdg(variable, below string, names ...string) string {
-	dir := os.Getenv(variable)
-	if !filepath.IsAbs(dir) {
-		home, err := os.UserHomeDir()
-		if err != nil || !filepath.IsAbs(home) {
-			return ""
-		}
-		dir = filepath.Join(home, below)
-	}
-	return filepath.Join(append([]string{dir, "hsmkeys"}, names...)...)
 }

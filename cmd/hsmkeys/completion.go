@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +12,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
+
+	"github.com/hsmkeys/hsmkeys/internal/guard"
 )
 
 // This file is what shells call when somebody presses Tab. It must be fast, it never
@@ -82,17 +82,20 @@ type candidate struct{ word, about string }
 // candidate with what it is about after a tab. args are the shell and the words of the
 // command line, of which the last is not finished.
 func complete(args []string) {
-	out, err := stdoutAlone()
-	if err != nil {
+	// Nothing of what a module prints, or this program when one crashes it, belongs into a
+	// command line.
+	if _, err := mute(); err != nil {
 		return
 	}
+	os.Stderr = os.NewFile(2, "stderr")
+	guard.NoticeEnds(2, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
 	defer cancel()
 	done := make(chan answer, 1)
 	go func() { done <- answerTo(ctx, args) }()
 	select {
 	case a := <-done:
-		w := bufio.NewWriter(out)
+		w := bufio.NewWriter(os.Stdout)
 		defer w.Flush()
 		fmt.Fprintf(w, "%s\t%s\n", a.kind, a.prefix)
 		for _, c := range a.candidates {
@@ -100,22 +103,6 @@ func complete(args []string) {
 		}
 	case <-ctx.Done(): // it may be in a module or in the kernel, from where nothing calls it back
 	}
-}
-
-// stdoutAlone gives stdout to us alone. Modules write to it too, and to stderr, and so
-// does this program when one of them crashes it: nothing that belongs into a command
-// line.
-func stdoutAlone() (*os.File, error) {
-	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, err
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer null.Close()
-	return os.NewFile(uintptr(fd), "stdout"), errors.Join(unix.Dup2(int(null.Fd()), 1), unix.Dup2(int(null.Fd()), 2))
 }
 
 func answerTo(ctx context.Context, args []string) answer {

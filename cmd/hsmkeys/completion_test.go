@@ -148,7 +148,7 @@ func visibleCommands() []string {
 	return all
 }
 
-// A store or a configuration that hangs must not hang the shell.
+// A configuration that would hang must not hang the shell.
 func TestCompleteEnds(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
@@ -156,7 +156,7 @@ func TestCompleteEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := &office{dir, append(os.Environ(), "HSMKEYS_CONFIG="+fifo, "HOME="+dir)}
-	if kind, got := completed(t, o, "fish", "show", ""); kind != "" || got != nil {
+	if kind, got := completed(t, o, "fish", "show", ""); kind != "words" || len(got) > 0 {
 		t.Errorf("%s %q", kind, got)
 	}
 }

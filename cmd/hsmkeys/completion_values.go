@@ -22,7 +22,7 @@ var choices = map[string][]string{
 	"create --kdf":       {"scrypt", "pbkdf2"},
 	"create --purpose":   {"wrap", "encrypt", "mac"},
 	"import --purpose":   {"wrap", "encrypt"},
-	"derive --hash":      {"md5", "sha1", "sha256"},
+	"derive --hash":      {"md4", "md5", "sha1", "sha256", "sha384", "sha512"},
 	"derive --algorithm": {"rc2", "rc4", "des", "3des", "3des-112", "aes128", "aes192", "aes256"},
 	"derive --encoding":  {"utf8", "utf16le"},
 }
@@ -41,6 +41,8 @@ func (l *commandLine) value(ctx context.Context) answer {
 	switch path := strings.Join(l.path, " "); {
 	case choices[path+" --"+name] != nil:
 		return words(choices[path+" --"+name]...)
+	case name == "read-back":
+		return words("all", "none")
 	case name == "token":
 		return l.tokens(ctx)
 	case strings.HasSuffix(name, "-source"):

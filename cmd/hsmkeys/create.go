@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -50,7 +52,7 @@ func createCommand() *cli.Command {
 					return err
 				}
 				noteAlone(k)
-				return printMade(c, e)
+				return printMade(c, k, e)
 			})
 		},
 	}
@@ -71,7 +73,7 @@ func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorit
 		return err
 	}
 	notePassword()
-	return printMade(c, e)
+	return printMade(c, k, e)
 }
 
 // notePassword says what it means that nothing is stored.
@@ -97,10 +99,18 @@ func noteAlone(k *hsmkeys.Keyring) {
 
 func rotateCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "NAME",
-		Description: "A key from a password gets a new salt; with --new-password a new password too.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"}},
+		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "[NAME…]",
+		Description: "Takes one NAME. A key from a password gets a new salt; with --new-password a new password too.\n" +
+			"With --former it rotates each key, of all or of the named ones, whose newest version was ever\n" +
+			"wrapped to a former member; it can be interrupted and started again.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"},
+			&cli.BoolFlag{Name: "former", Usage: "rotate each key that a former member can open; NAME may be left out, or several"},
+		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("former") {
+				return rotateAllFormer(c)
+			}
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
@@ -115,10 +125,31 @@ func rotateCommand() *cli.Command {
 				} else {
 					noteAlone(k)
 				}
-				return printMade(c, e)
+				return printMade(c, k, e)
 			})
 		},
 	}
+}
+
+func rotateAllFormer(c *cli.Context) error {
+	if c.Bool("new-password") {
+		return usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
+	}
+	if err := validNames(c); err != nil {
+		return err
+	}
+	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+		t, err := rotateFormer(c, k, c.Args().Slice()...)
+		return errors.Join(t.print(c, "rotated", "not needed"), err)
+	})
+}
+
+func rotateFormer(c *cli.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
+	results, total, err := k.RotateFormer(c.Context, names...)
+	if err != nil {
+		return tally{Failed: []failure{}}, err
+	}
+	return runMany(results, total, "rotate")
 }
 
 func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, error) {
@@ -140,9 +171,16 @@ func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, err
 	return k.RotatePassword(c.Context, name, password)
 }
 
-func printMade(c *cli.Context, e hsmkeys.Entry) error {
+func printMade(c *cli.Context, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
+	until := labels(k.Unproven(e))
 	if c.Bool("json") {
-		return printJSON(e)
+		return printJSON(made{e, until})
 	}
-	return printLine("%s created: %s, key id %s", versionOf(e), e.Algorithm, e.KeyID)
+	return printLine("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))
+}
+
+// made is a new key.
+type made struct {
+	hsmkeys.Entry
+	Until []string `json:"not_proven_until,omitempty"` // their tokens have opened it
 }

@@ -15,13 +15,18 @@ func deriveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "derive", Usage: "the key that CryptoAPI's CryptDeriveKey makes from a password, to open old data",
 		Description: "Legacy: such a key has no salt and is cheap to guess, so it is never one for new data; for that,\n" +
-			"hsmkeys create --from-password. No token is needed. The raw key goes to stdout.",
+			"hsmkeys create --from-password. No token is needed. The raw key goes to stdout.\n" +
+			"The password is one line, typed or from --password-source, or with --password-file every byte of a file: a\n" +
+			"program may have hashed a final zero or the end of a line too. Many programs hashed UTF-16: --encoding utf16le.\n" +
+			"The parity bits of DES and 3DES keys are as they come out of the hash; with --blob they are set, as Windows\n" +
+			"exports them.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "capi", Usage: "as CryptoAPI does"},
-			&cli.StringFlag{Name: "hash", Usage: "md5, sha1 or sha256"},
+			&cli.StringFlag{Name: "hash", Usage: "md4, md5, sha1, sha256, sha384 or sha512"},
 			&cli.StringFlag{Name: "algorithm", Usage: "rc2, rc4, des, 3des, 3des-112, aes128, aes192 or aes256"},
 			&cli.IntFlag{Name: "bits", Usage: "the `LENGTH` of an rc2 or rc4 key: 40 to 128"},
 			&cli.StringFlag{Name: "encoding", Value: "utf8", Usage: "how the program hashed the password: utf8, or utf16le as Unicode programs did"},
+			&cli.StringFlag{Name: "password-file", Usage: "the password is every byte of this `FILE`, the end of its last line too; goes before --password-source"},
 			&cli.BoolFlag{Name: "blob", Usage: "print a PLAINTEXTKEYBLOB in place of the raw key"},
 			&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"},
 		},
@@ -68,7 +73,7 @@ func deriveCommand() *cli.Command {
 }
 
 func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
-	secret, err := readSecret(c.Context, passwordOption, c.String(passwordOption), "password", askSecret)
+	secret, err := derivePassword(c)
 	if err != nil {
 		return err
 	}
@@ -88,6 +93,7 @@ func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
 	}
 	defer clear(key)
 	if c.Bool("blob") {
+		capi.SetParity(algorithm, key)
 		blob, err := capi.PlaintextKey{Algorithm: algorithm, Key: key}.Marshal()
 		if err != nil {
 			return err
@@ -100,13 +106,25 @@ func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
 	return err
 }
 
-// utf16LE gives a password as programs for Unicode on Windows held it, without a final
+// derivePassword reads what was hashed, before it is encoded.
+func derivePassword(c *cli.Context) ([]byte, error) {
+	path := c.String("password-file")
+	if path == "" {
+		return readSecret(c.Context, passwordOption, c.String(passwordOption), "password", askSecret)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		warn(fmt.Errorf("others can read the password in %q; chmod 600 it", path))
+	}
+	return readKeyFile(path)
+}
+
+// utf16LE returns a password as programs for Unicode on Windows held it, without a final
 // zero.
 func utf16LE(secret []byte) ([]byte, error) {
 	if !utf8.Valid(secret) {
-		return nil, fmt.Errorf("the password is not UTF-8")
+		return nil, usage("the password is not UTF-8: without --encoding its bytes are taken as they are")
 	}
-	var out []byte
+	out := make([]byte, 0, 2*len(secret)) // of which no copy is made
 	for len(secret) > 0 {
 		r, n := utf8.DecodeRune(secret)
 		secret = secret[n:]

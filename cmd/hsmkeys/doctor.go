@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,6 +38,8 @@ var statusColors = map[string]string{isOK: green, isWarn: yellow, isFail: red}
 type doctor struct {
 	c        *cli.Context
 	findings []finding
+
+	trials sync.Map // of triedModule, by path
 
 	signed  time.Time // the latest time that a verified signature names
 	founded bool      // there is a list of members in the store
@@ -130,6 +133,7 @@ func doctorCommand() *cli.Command {
 
 // examine makes all checks.
 func (d *doctor) examine() {
+	_ = bind(d.c) // a token that is not found fails the check of the login
 	modules, known := d.modules()
 	d.p11kit()
 	d.pcscd(modules)
@@ -161,6 +165,12 @@ func (d *doctor) examine() {
 func (d *doctor) withLogin(store *blob.Dir) {
 	d.pinSource()
 	loggedIn := false
+	hung := func(err error) { // what was found out until then is worth telling
+		d.failure("login", "", err)
+		_ = d.report()
+	}
+	beforeEnd.Store(&hung)
+	defer beforeEnd.Store(nil)
 	err := withToken(d.c, func(t *token.Token, sel token.Selector) error {
 		loggedIn = true
 		d.ok("login", "the PIN opens token %s", printable(t.Info().Label))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -38,11 +39,12 @@ func (d *doctor) modules() (paths []string, usable bool) {
 	if path != "" {
 		return []string{path}, d.module(d.fail, path)
 	}
-	known, err := modules()
+	known, err := modules(d.c)
 	if err != nil {
 		d.failure("module", findModules, err)
 		return nil, false
 	}
+	token.ListAll(d.c.Context, known, d.try) // all at a time
 	for _, m := range known {
 		if m.Err != nil {
 			continue // the check of p11-kit says so
@@ -58,11 +60,40 @@ func (d *doctor) modules() (paths []string, usable bool) {
 	return paths, usable
 }
 
-// module loads one module.
+// triedModule is a trial and what was wrong.
+type triedModule struct {
+	trial
+	err error
+}
+
+// try tries a module, once. It is a [token.Lister].
+func (d *doctor) try(ctx context.Context, path string) ([]token.Info, error) {
+	t := d.tried(ctx, path)
+	return t.Tokens, t.err
+}
+
+func (d *doctor) tried(ctx context.Context, path string) triedModule {
+	if real, err := filepath.EvalSymlinks(path); err == nil && strings.ContainsRune(path, filepath.Separator) {
+		path = real
+	}
+	if t, ok := d.trials.Load(path); ok {
+		return t.(triedModule)
+	}
+	var t triedModule
+	t.trial, t.err = tryModule(ctx, tryAll, path, moduleTimeout(d.c))
+	d.trials.Store(path, t)
+	return t
+}
+
+// module tries one module.
 func (d *doctor) module(bad func(check, mend, what string, args ...any), path string) bool {
-	info, err := token.ReadModule(path)
+	tried := d.tried(d.c.Context, path)
+	info, err := tried.Module, tried.err
 	if err != nil {
-		what, mend := err.Error(), "ldd "+shellQuote(path) // a library that it needs may be missing
+		what, mend := err.Error(), ""
+		if strings.Contains(what, "load the module") {
+			mend = "ldd " + shellQuote(path) // a library that it needs may be missing
+		}
 		if reason := notLoadable(path); reason != nil {
 			what, mend = fmt.Sprintf("module %q does not load: %v", path, reason), findModules
 		}
@@ -188,11 +219,11 @@ func (d *doctor) tokens() []token.Info {
 	clear(sel.PINValue)
 	var all []token.Info
 	if module != "" {
-		all, err = token.List(module)
-	} else if known, e := modules(); e != nil {
+		all, err = d.try(d.c.Context, module)
+	} else if known, e := modules(d.c); e != nil {
 		err = e
 	} else {
-		all, _ = token.ListAll(d.c.Context, known) // of those that fail the check of the modules tells
+		all, _ = token.ListAll(d.c.Context, known, d.try) // of those that fail the check of the modules tells
 	}
 	if err != nil {
 		d.failure("token", "hsmkeys token list", err)
@@ -200,12 +231,16 @@ func (d *doctor) tokens() []token.Info {
 	}
 	var initialised []token.Info
 	for _, t := range all {
-		if !t.Initialized {
+		if t.Problem != "" {
+			d.warn("token", "hsmkeys token list", "the one in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem)
+		}
+		if !t.Initialized || t.Problem != "" {
 			continue
 		}
 		initialised = append(initialised, t)
 		d.flags(t, sel.Matches(t))
 		d.abilities(t, sel.Matches(t))
+		d.legacy(t)
 	}
 	if len(initialised) == 0 {
 		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", plural(len(all), "slot with a token", "slots with a token"))
@@ -268,5 +303,12 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		d.warn("abilities", "hsmkeys token list", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
 	default:
 		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Can), tried(t.Tried))
+	}
+}
+
+// legacy names the pairs that are too weak for anything new.
+func (d *doctor) legacy(t token.Info) {
+	for _, key := range t.Legacy {
+		d.ok("legacy", "token %s: %s", printable(t.Label), describeLegacy(key))
 	}
 }

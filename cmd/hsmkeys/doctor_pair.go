@@ -20,11 +20,11 @@ func (d *doctor) pinSource() {
 		return // the check of the token has said so
 	}
 	defer clear(sel.PINValue)
-	if sel.PINValue != nil && d.c.String("pin-source") == "" {
+	source, value := userPINSource(d.c, sel)
+	if value != nil {
 		d.warn("pin-source", "hsmkeys --pin-source prompt doctor", "%v", errPINValue)
 		return
 	}
-	source := pinSource(d.c.String("pin-source"), sel)
 	kind, name, _ := strings.Cut(source, ":")
 	switch kind {
 	case "", "prompt":
@@ -66,8 +66,24 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 		a.Sign = true // with that one
 	}
 	d.attributes(printable(pair.Label()), isRSA, a)
+	d.strays(pair)
 	d.residence(pair)
 	return pair
+}
+
+// strays tells what has the pair's id and is not its own. Most of it does no harm.
+func (d *doctor) strays(pair *token.KeyPair) {
+	all, err := pair.Strays(d.c.Context)
+	if err != nil {
+		d.failure("pair", "hsmkeys token list", err)
+	}
+	for _, s := range all {
+		mend := ""
+		if s.Unexplained {
+			mend = d.pkcs11Tool("--login --list-objects")
+		}
+		d.warn("pair", mend, "skipped, as it has the id of pair %s and not its key: %s", printable(pair.Label()), s.What)
+	}
 }
 
 // attributes judges what the private key says of itself.

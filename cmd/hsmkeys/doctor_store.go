@@ -29,7 +29,7 @@ func (d *doctor) store() *blob.Dir {
 	if err := store.TryWrite(d.c.Context); err != nil {
 		d.failure("store", "ls -ld "+shellQuote(path), fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
 	} else {
-		d.ok("store", "%s: a file was written, synced, linked and removed", printable(path))
+		d.ok("store", "%s: a file was written, synced, put in its place and removed", printable(path))
 	}
 	look, err := store.Checkup(d.c.Context)
 	if err != nil {
@@ -131,7 +131,7 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 // verify tells.
 func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
-	var missing []string
+	var missing, open []string
 	var first error
 	for e, err := range k.List(d.c.Context) {
 		if err != nil {
@@ -145,17 +145,36 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		if who := withoutKey(k, e); who != "" {
 			missing = append(missing, fmt.Sprintf("%s: %s", versionOf(e), who))
 		}
+		former, err := k.FormerHolders(d.c.Context, hsmkeys.Ref{Name: e.Name, Version: e.Version})
+		if err != nil {
+			d.failure("holders", "hsmkeys verify "+e.Name, err)
+		} else if len(former) > 0 {
+			open = append(open, fmt.Sprintf("%s: %s", versionOf(e), former[0].Label))
+		}
 	}
 	if len(missing) > 0 {
-		d.warn("holders", "hsmkeys rewrap", "%s not wrapped to every member, such as %q: whoever is left out cannot open it", plural(len(missing), "key is", "keys are"), missing[0])
-	} else {
-		d.ok("holders", "the newest version of each key that is verified is wrapped to every member")
+		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: whoever is left out cannot open it", plural(len(missing), "key is", "keys are"), missing[0])
+	}
+	if len(open) > 0 {
+		d.warn("holders", d.ownersCommand(k, "rotate --former"), "%s open to a former member, such as %q, who can read what is encrypted under it from now on; a rewrapped key is still the same key",
+			plural(len(open), "key is", "keys are"), open[0])
+	}
+	if len(missing)+len(open) == 0 && good > 0 {
+		d.ok("holders", "the newest version of each stored key that is verified is wrapped to every member that can hold it, and to nobody else")
 	}
 	if bad > 0 {
 		d.fail("signatures", "hsmkeys verify", "the newest version of %s not hold, of %d: %v", plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}
 	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", plural(good, "key", "keys"))
+}
+
+// ownersCommand is a command for an owner. An authority's token cannot carry it out.
+func (d *doctor) ownersCommand(k *hsmkeys.Keyring, command string) string {
+	if k.Self().Role != blob.Owner {
+		return "hsmkeys --token OWNER " + command
+	}
+	return "hsmkeys " + command
 }
 
 // withoutKey names a member to whom a key is not wrapped.

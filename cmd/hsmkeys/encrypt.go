@@ -7,6 +7,7 @@ import (
 
 	"filippo.io/age/armor"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -49,6 +50,9 @@ func encryptCommand() *cli.Command {
 				w, err := k.Encrypt(c.Context, out, refs)
 				if err != nil {
 					return err
+				}
+				for _, ref := range refs {
+					warnFormer(c, k, ref)
 				}
 				if err := copyAll(c.Context, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished
@@ -142,5 +146,16 @@ func filter[K any](c *cli.Context, with func(*cli.Context, func(K) error) error,
 
 func toTerminal(c *cli.Context) bool {
 	out := c.String("output")
-	return (out == "" || out == "-") && isTerminal(os.Stdout)
+	if out == "" || out == "-" {
+		return isTerminal(os.Stdout)
+	}
+	if info, err := os.Stat(out); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	f, err := os.OpenFile(out, os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false // and writing to it fails as well
+	}
+	defer f.Close()
+	return isTerminal(f)
 }

@@ -55,9 +55,11 @@ var examples = map[string][]example{
 	"rotate": {
 		{"From now on encrypt uses a new key; what is encrypted stays readable", "hsmkeys rotate payroll"},
 		{"A key from a password gets a new one", "hsmkeys rotate archive --new-password"},
+		{"Every key that a former member can open", "hsmkeys rotate --former"},
 	},
 	"list": {
 		{"What is there, verified", "hsmkeys list"},
+		{"Every version of the keys of a group", "hsmkeys list site-b/ --all-versions"},
 		{"Without a token", "hsmkeys list --certificate owner.pem"},
 	},
 	"show": {
@@ -81,11 +83,19 @@ var examples = map[string][]example{
 		{"A file; it names its key", "hsmkeys decrypt -o march.ods march.age"},
 		{"A pipe", "hsmkeys decrypt archive.tar.age | tar x"},
 	},
+	"file": {
+		{"Which key does a file need?", "hsmkeys file info march.age"},
+	},
+	"file info": {
+		{"Which key does a file need?", "hsmkeys file info march.age"},
+		{"And who holds it, as the store has it?", "hsmkeys file info march.age --certificate owner.pem"},
+	},
 	"load": {
 		{"As a token object for another PKCS #11 application", "hsmkeys load site-b/audit --label audit-mac"},
 	},
 	"reveal": {
 		{"A key for a LUKS volume", "hsmkeys reveal volumes/home | cryptsetup open --key-file - /dev/sdb1 home"},
+		{"In a file for nobody else to read, as openssl wants it", "hsmkeys reveal payroll --hex -o payroll.hex"},
 	},
 	"export": {
 		{"The key blob, for tools that read CMS", "hsmkeys export payroll --cms -o payroll.cms"},
@@ -109,7 +119,7 @@ var examples = map[string][]example{
 		{"Who could recover the keys?", "hsmkeys authority list"},
 	},
 	"authority remove": {
-		{"No new key is for it", "hsmkeys authority remove vault"},
+		{"No new key is for it; those that there are get versions that it cannot open", "hsmkeys authority remove vault --rotate"},
 	},
 	"owner": {
 		{"Who opens the keys, and signs?", "hsmkeys owner list"},
@@ -122,7 +132,7 @@ var examples = map[string][]example{
 		{"Without a token", "hsmkeys owner list --certificate owner.pem"},
 	},
 	"owner remove": {
-		{"No new key is for it, and nothing that it signs from now on is believed", "hsmkeys owner remove second"},
+		{"Nothing that it signs from now on is believed; keys that it could open get new versions", "hsmkeys owner remove second --rotate"},
 	},
 	"rewrap": {
 		{"All keys, to today's members", "hsmkeys rewrap"},
@@ -134,6 +144,7 @@ var examples = map[string][]example{
 	},
 	"recover": {
 		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},
+		{"In a script, which has compared the fingerprints", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes"},
 	},
 	"age": {
 		{"A file to the key exchange pair, by age itself", "hsmkeys age recipient --pair"},

@@ -120,8 +120,9 @@ func importSimple(c *cli.Context, k *hsmkeys.Keyring, name string, s hsmkeys.Sim
 		note("%s does not get the key: one that is so short cannot be wrapped to its EC pair", printable(h.Label))
 	}
 	noteAlone(k)
+	until := labels(k.Unproven(e))
 	if c.Bool("json") {
-		return printJSON(e)
+		return printJSON(made{e, until})
 	}
-	return printLine("%s imported: %s, check value %s, key id %s", versionOf(e), e.Kind(), e.CheckValue, e.KeyID)
+	return printLine("%s imported: %s, check value %s, key id %s%s", versionOf(e), e.Kind(), e.CheckValue, e.KeyID, notProven(until))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -15,11 +16,21 @@ func importPairCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import-pair", Usage: "put a pair from a file on the token", ArgsUsage: "FILE",
 		Description: "FILE is PKCS #8 (PEM or DER, encrypted or not), PKCS #12 or a PRIVATEKEYBLOB of CryptoAPI, with an RSA\n" +
-			"or EC key. A key that has been in a file is not as good as one that was born on the token.",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "label", Value: defaultLabel, Usage: "`LABEL` of the pair"}},
+			"or EC key. PEM may have certificates beside the key. The password of a file is asked for, or comes from\n" +
+			"--password-source; a file with an empty password needs none.\n" +
+			"A key that has been in a file is not as good as one that was born on the token.\n" +
+			"With --legacy it is an RSA key with 512 to 2047 bits, as they were usual once: hsmkeys import --pair opens\n" +
+			"SIMPLEBLOBs with it, and nothing else does anything with it.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair", DefaultText: defaultLabel + ", or legacy with --legacy"},
+			&cli.BoolFlag{Name: "legacy", Usage: "import RSA with 512 to 2047 bits, to open SIMPLEBLOBs and for nothing else"},
+		},
 		Action: func(c *cli.Context) error {
 			path, err := oneArgument(c, "the FILE of the pair")
 			if err != nil {
+				return err
+			}
+			if err := validLabel(c); err != nil {
 				return err
 			}
 			data, err := readKeyFile(path)
@@ -34,21 +45,48 @@ func importPairCommand() *cli.Command {
 				return err
 			}
 			return withToken(c, func(t *token.Token, _ token.Selector) error {
-				pair, err := t.ImportPair(c.Context, c.String("label"), key)
+				pair, err := importPair(c, t, key)
 				if err != nil {
 					return err
 				}
-				note("this key has been in a file, so it is not as good as one that was born on the token: whoever has a copy opens and signs as the token does. Destroy the copies")
-				id := hex.EncodeToString(pair.ID())
-				if c.Bool("json") {
-					return printJSON(struct {
-						Label string `json:"label"`
-						ID    string `json:"id"`
-					}{pair.Label(), id})
-				}
-				return printLine("pair %s imported, id %s; hsmkeys init --adopt %s founds a keyring with it", printable(pair.Label()), id, printable(pair.Label()))
+				return printImported(c, pair)
 			})
 		},
+	}
+}
+
+func importPair(c *cli.Context, t *token.Token, key crypto.Signer) (*token.KeyPair, error) {
+	label := c.String("label")
+	if c.Bool("legacy") {
+		if label == "" {
+			label = "legacy"
+		}
+		return t.ImportLegacyPair(c.Context, label, key)
+	}
+	if label == "" {
+		label = defaultLabel
+	}
+	return t.ImportPair(c.Context, label, key)
+}
+
+func printImported(c *cli.Context, pair *token.KeyPair) error {
+	if pair.Legacy() {
+		note("whoever has a copy of the file opens what the token opens, and RSA that is so short can be broken: destroy the copies, and import what is to be kept")
+	} else {
+		note("this key has been in a file, so it is not as good as one that was born on the token: whoever has a copy opens and signs as the token does. Destroy the copies")
+	}
+	id, label := hex.EncodeToString(pair.ID()), printable(pair.Label())
+	switch {
+	case c.Bool("json"):
+		return printJSON(struct {
+			Label  string `json:"label"`
+			ID     string `json:"id"`
+			Legacy bool   `json:"legacy"`
+		}{pair.Label(), id, pair.Legacy()})
+	case pair.Legacy():
+		return printLine("legacy pair %s imported, id %s; hsmkeys import NAME --capi FILE --pair %s opens a SIMPLEBLOB with it", label, id, label)
+	default:
+		return printLine("pair %s imported, id %s; hsmkeys init --adopt %s founds a keyring with it", label, id, label)
 	}
 }
 

@@ -37,8 +37,16 @@ func initCommand() *cli.Command {
 					return err
 				}
 			}
+			if !c.Bool("adopt") { // or else the label is somebody else's choice
+				if err := validLabel(c); err != nil {
+					return err
+				}
+			}
 			if c.Bool("pair-only") {
 				return makePair(c, kind)
+			}
+			if err := bind(c); err != nil {
+				return err // before the store is known
 			}
 			path, err := namedStore(c)
 			if err != nil {
@@ -50,6 +58,9 @@ func initCommand() *cli.Command {
 			}
 			defer store.Close()
 			if err := refuseKeyring(c, store); err != nil {
+				return err
+			}
+			if err := store.TryWrite(c.Context); err != nil { // and whether it takes what is to be founded
 				return err
 			}
 			return withToken(c, func(t *token.Token, sel token.Selector) error {
@@ -102,7 +113,7 @@ func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyT
 		if err != nil {
 			return nil, err
 		}
-		return findPair(c, t, name)
+		return pairOn(c, t, name)
 	}
 	if label == "" {
 		label = defaultLabel
@@ -146,15 +157,19 @@ func refuseKeyring(c *cli.Context, store blob.Store) error {
 }
 
 func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *blob.Dir) error {
+	self := k.Self()
 	if c.Bool("json") {
 		return printJSON(map[string]string{
+			"role": self.Role.String(), "label": self.Label, "fingerprint": fingerprint(self.Certificate),
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "pinned": k.State().Where,
 		})
 	}
 	return printLine("key exchange pair %s, id %x%s\n"+
 		"keyring %s founded in %s, list of members 1 pinned on %s\n"+
+		"%s %s, fingerprint SHA-256 %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
-		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store, k.State().Where)
+		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store, k.State().Where,
+		self.Role, printable(self.Label), fingerprint(self.Certificate))
 }
 
 // labelOf is the label of a pair, which one that somebody else has made may not have.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/x509"
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,8 +30,7 @@ func joinCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := confirm(c, describe(blob.Member{Label: voucher.Subject.CommonName, Certificate: voucher}),
-				"Did the holder of this certificate tell you this fingerprint?"); err != nil {
+			if err := confirmJoin(c, voucher); err != nil {
 				return err
 			}
 			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
@@ -41,6 +42,38 @@ func joinCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// confirmJoin shows who vouches for the keyring, and who is in it.
+func confirmJoin(c *cli.Context, voucher *x509.Certificate) error {
+	if c.Bool("yes") {
+		return nil
+	}
+	if err := mayConfirm(c); err != nil {
+		return err
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	k, err := hsmkeys.OpenWithCertificate(c.Context, voucher, store)
+	if err != nil {
+		return err
+	}
+	by, err := k.MemberWith(voucher.PublicKey)
+	if err != nil {
+		return err
+	}
+	shown := party("vouched for by", by)
+	if !by.Certificate.Equal(voucher) { // that of the key that signs, or one that was made anew
+		shown = append(shown, []string{"  in the file", "SHA-256 " + fingerprint(voucher)})
+	}
+	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), k.State().Number)})
+	for _, m := range membersOf(k) {
+		shown = append(shown, []string{"  " + m.Role, printable(m.Label) + ", SHA-256 " + m.Fingerprint})
+	}
+	return confirm(c, shown, "Did the holder of the voucher's certificate tell you its fingerprint?")
 }
 
 // voucherFlag names a certificate from outside the storage.

@@ -13,24 +13,32 @@ import (
 
 func listCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "the newest version of every key, verified",
-		Flags: []cli.Flag{certificateFlag()},
+		Name: "list", Usage: "the newest version of every key, verified", ArgsUsage: "[PREFIX]",
+		Description: "With PREFIX only keys whose names start so: site-b/ are those of a group.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all-versions", Usage: "every version, not only the newest"},
+			certificateFlag(),
+		},
 		Action: func(c *cli.Context) error {
-			if err := noArgument(c); err != nil {
+			if c.NArg() > 1 {
+				return usage("list takes one PREFIX, not %d", c.NArg())
+			}
+			o := hsmkeys.ListOptions{Prefix: c.Args().First(), AllVersions: c.Bool("all-versions")}
+			if err := hsmkeys.ValidPrefix(o.Prefix); err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error { return list(c, k) })
+			return withReading(c, func(k *hsmkeys.Keyring) error { return list(c, k, o) })
 		},
 	}
 }
 
 // list prints a line for each key, as they come.
-func list(c *cli.Context, k *hsmkeys.Keyring) error {
+func list(c *cli.Context, k *hsmkeys.Keyring, o hsmkeys.ListOptions) error {
 	out, asJSON := newStream(os.Stdout), c.Bool("json")
 	if !asJSON {
 		out.row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
 	}
-	for e, err := range k.List(c.Context) {
+	for e, err := range k.ListWith(c.Context, o) {
 		if out.cut(err) {
 			break
 		}
@@ -55,7 +63,11 @@ func holdersOf(e hsmkeys.Entry) string {
 	}
 	var holders []string
 	for _, h := range e.Holders {
-		holders = append(holders, printable(h.Label))
+		label := printable(h.Label)
+		if h.Former {
+			label += " (former)"
+		}
+		holders = append(holders, label)
 	}
 	return strings.Join(holders, ", ")
 }
@@ -74,7 +86,7 @@ func showCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return printEntry(c, e)
+				return errors.Join(printEntry(c, e), k.CheckOpens(c.Context, ref))
 			})
 		},
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/awnumar/memcall"
+
+	"github.com/hsmkeys/hsmkeys/internal/guard"
 )
 
 func main() { os.Exit(run()) }
@@ -21,6 +23,15 @@ func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
 	// session keys. Where the system refuses, nothing is lost but this.
 	_ = memcall.DisableCoreDumps()
+	if err := enoughFiles(); err != nil {
+		say(err)
+		return statusFailed
+	}
+	if err := ownStdout(); err != nil {
+		say(fmt.Errorf("keep what modules print out of stdout: %w", err))
+		return statusFailed
+	}
+	guard.NoticeEnds(2, statusToken)
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as by nohup(1)
 		signals = append(signals, syscall.SIGHUP)
@@ -34,8 +45,14 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		os.Exit(statusFailed)
 	})
+	if err := refuseClosed(); err != nil {
+		return report(ctx, err)
+	}
 	tuneGC()
 	unsetEmpty()
+	if len(os.Args) > 1 && os.Args[1] == trialWord {
+		return runTrial(os.Args[2:])
+	}
 	if isPlugin(os.Args) {
 		return runPlugin(ctx, os.Args[1:])
 	}

@@ -70,7 +70,7 @@ var exitStatuses = []struct {
 	{statusUsage, "the command line or the configuration cannot be carried out"},
 	{statusIntegrity, "integrity: a signature, a digest or a name did not hold"},
 	{statusNotFound, "not found: a key, a version, a store"},
-	{statusToken, "the token, its PIN, or a password"},
+	{statusToken, "the token failed, or its PIN or a password could not be had or was wrong"},
 }
 
 // heading starts a page. The date is that of the commit, so that whoever builds it again
@@ -249,8 +249,14 @@ func configPage() string {
 	p := &page{}
 	p.heading("hsmkeys-config", "5", "options of hsmkeys in a file and in the environment")
 	p.line("%s", italic("$XDG_CONFIG_HOME/hsmkeys/config.toml"))
-	p.description("An option on the command line goes before the environment, and that before the file. The file is TOML, with a key for each option. A key that is no option is refused: with a word misspelt the keys would go to another store than the one that was meant",
-		"The file need not be there, unless --config or HSMKEYS_CONFIG names it. A variable that is set to nothing is taken for one that is not set.")
+	p.description("The command line takes precedence over the environment, that over the section of the token in the file, and that over the top of the file; the PIN source is an exception, see below. The file is TOML, with a key for each option. A key that is no option is refused: with a word misspelt the keys would go to another store than the one that was meant",
+		"The file need not be there, unless --config or HSMKEYS_CONFIG names it; /dev/null is none. A variable that is set to nothing is taken for one that is not set.")
+	p.section("SECTIONS FOR TOKENS")
+	p.text("A section [token.LABEL] sets options for one token, whether --token names it by its label, by a URI or not at all. In place of the label there may be an RFC 7512 URI, in quotes, with token, serial, manufacturer or model. Beside sections the option token is called default-token in the file, because TOML has one key for one thing. A section can set " +
+		strings.Join(ofTokens[:len(ofTokens)-1], ", ") + " and " + ofTokens[len(ofTokens)-1] + ". Where no token is used, as by verify --certificate, a section counts only when --token names it.")
+	p.text("A PIN source that a section names is bound to its token: no other token is sent what comes from there, unless its own section names it too; the command ends with status 5 before the login. It also takes precedence over HSMKEYS_PIN_SOURCE, which does not say whose PIN it is. In all, the PIN comes from --pin-source on the command line, the token's URI, its section, HSMKEYS_PIN_SOURCE, or the top of the file, in this order. Files are compared by where their names lead, variables and commands as text.")
+	p.section("WHOSE FILES ARE READ")
+	p.text("The configuration file, p11-kit's module files, files with a PIN or a password, and the pins and the cache of this program have to belong to this user or to root, and so do the directories on the way to them; neither group nor others may be able to write to them, except in sticky directories such as /tmp. They are regular files; a PIN or password may also come from a pipe of this user's. Under age, which runs its plugins in the directory for temporary files, every path has to be absolute.")
 	p.section("OPTIONS")
 	flags := globalFlags()
 	for _, f := range flags {
@@ -276,6 +282,12 @@ func configPage() string {
 		{"A configuration file", `module = "/usr/lib/softhsm/libsofthsm2.so"`},
 		{"", `token = "office"`},
 		{"", `pin-source = "file:/run/secrets/pin"`},
+		{"A section for each of two tokens", `default-token = "office"`},
+		{"", `[token.office]`},
+		{"", `store = "/srv/keys"`},
+		{"", `pin-source = "exec:pass show hsm/office"`},
+		{"", `[token."pkcs11:serial=1f2e3d4c"]`},
+		{"", `module = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"`},
 		{"For one command another store", "HSMKEYS_STORE=/mnt/share/keys hsmkeys verify --certificate owner.pem"},
 	})
 	p.exitStatus()

@@ -38,10 +38,7 @@ func memberCommand(role blob.Role, name, what string) *cli.Command {
 				Flags:  []cli.Flag{certificateFlag()},
 				Action: func(c *cli.Context) error { return listMembers(c, role) },
 			},
-			{
-				Name: "remove", Usage: "wrap no key to it any more, and believe nothing that it signs from now on", ArgsUsage: "LABEL",
-				Action: func(c *cli.Context) error { return removeMember(c, role) },
-			},
+			removeMemberCommand(role),
 		},
 	}
 }
@@ -74,7 +71,7 @@ func addMember(c *cli.Context, role blob.Role) error {
 		if err != nil {
 			return err
 		}
-		return printChange(c, next, fmt.Sprintf("%s %s added", role, printable(m.Label)), describe(m), "hsmkeys rewrap wraps them to it")
+		return printChange(c, next, fmt.Sprintf("%s %s added", role, printable(m.Label)), m)
 	})
 }
 
@@ -105,41 +102,35 @@ func signingFlag() cli.Flag {
 	return &cli.StringFlag{Name: "signing-certificate", Usage: "`CERTIFICATE` of the key that signs for the member, where its key exchange key does not"}
 }
 
-func removeMember(c *cli.Context, role blob.Role) error {
-	label, err := oneArgument(c, "the LABEL of a member")
-	if err != nil {
-		return err
-	}
-	return withKeyring(c, func(k *hsmkeys.Keyring) error {
-		next, err := k.RemoveMember(c.Context, role, label, warn)
-		if err != nil {
-			return err
-		}
-		return printChange(c, next, fmt.Sprintf("%s %s removed", role, printable(label)), nil,
-			"hsmkeys rewrap leaves it out of them; what it has opened so far it knows, and only hsmkeys rotate makes keys that it does not")
-	})
-}
-
 // printChange tells what has become of the list of members, and what is left to do.
-func printChange(c *cli.Context, k *hsmkeys.Keyring, done string, details [][]string, then string) error {
+func printChange(c *cli.Context, k *hsmkeys.Keyring, done string, m blob.Member) error {
 	refs, err := k.Versions(c.Context)
 	if err != nil {
 		return err
 	}
-	s := k.State()
 	if c.Bool("json") {
-		return printJSON(map[string]any{"keyring": k.ID().String(), "list": s.Number, "pinned": s.Where, "members": membersOf(k), "keys": len(refs)})
+		return printJSON(changeJSON(k, len(refs)))
 	}
-	if err := printLine("%s: list of members %d, pinned on %s", done, s.Number, s.Where); err != nil {
+	if err := printChanged(k, done); err != nil {
 		return err
 	}
-	if err := table(details); err != nil {
+	if err := table(describe(m)); err != nil {
 		return err
 	}
 	if len(refs) == 0 {
 		return nil
 	}
-	return printLine("%s there already: %s", plural(len(refs), "version of a key is", "versions of keys are"), then)
+	return printLine("%s there already: hsmkeys rewrap wraps them to it", plural(len(refs), "version of a key is", "versions of keys are"))
+}
+
+func printChanged(k *hsmkeys.Keyring, done string) error {
+	s := k.State()
+	return printLine("%s: list of members %d, pinned on %s", done, s.Number, s.Where)
+}
+
+func changeJSON(k *hsmkeys.Keyring, versions int) map[string]any {
+	s := k.State()
+	return map[string]any{"keyring": k.ID().String(), "list": s.Number, "pinned": s.Where, "members": membersOf(k), "keys": versions}
 }
 
 // memberJSON is a member for programs.
@@ -202,17 +193,25 @@ func listMembers(c *cli.Context, role blob.Role) error {
 // describe shows what somebody compares before they say yes.
 func describe(m blob.Member) [][]string {
 	j := asJSON(m)
-	rows := [][]string{
-		{"  label", printable(j.Label)},
-		{"  subject", printable(j.Subject)},
-		{"  key", j.Key + ", id " + j.SubjectKeyID},
-		{"  fingerprint", "SHA-256 " + j.Fingerprint},
-		{"  valid until", when(j.NotAfter)},
+	var rows [][]string
+	if m.Role != 0 { // or else it is not known yet
+		rows = append(rows, []string{"  role", j.Role})
 	}
+	rows = append(rows,
+		[]string{"  label", printable(j.Label)},
+		[]string{"  subject", printable(j.Subject)},
+		[]string{"  key", j.Key + ", id " + j.SubjectKeyID},
+		[]string{"  fingerprint", "SHA-256 " + j.Fingerprint},
+		[]string{"  valid until", when(j.NotAfter)})
 	if m.Signing != nil {
 		rows = append(rows, []string{"  signs with", keyType(m.Signing) + ", SHA-256 " + fingerprint(m.Signing)})
 	}
 	return rows
+}
+
+// party is describe under a title, for a decision about several.
+func party(title string, m blob.Member) [][]string {
+	return append([][]string{{title}}, describe(m)...)
 }
 
 // fingerprint is the SHA-256 of a certificate, as openssl x509 -fingerprint shows it.

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +14,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 )
-
-// printJSON prints one document.
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
 
 // printLine prints a line for people. That stdout cannot be written is a failure,
 // on a pipe or a full disk as well.
@@ -77,6 +68,12 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 			title = ""
 		}
 		rows = append(rows, []string{title, fmt.Sprintf("%s (%s), %s, key %s", printable(h.Label), h.Role, h.Wrapping, h.SubjectKeyID)})
+	}
+	for _, h := range e.Earlier {
+		rows = append(rows, []string{"former holder", fmt.Sprintf("%s (%s), of an earlier revision, which holds the same key, key %s", printable(h.Label), h.Role, h.SubjectKeyID)})
+	}
+	if len(e.Former()) > 0 {
+		rows = append(rows, []string{"", "hsmkeys rotate " + e.Name + " makes a version that no former member can open"})
 	}
 	for _, h := range e.Unable {
 		rows = append(rows, []string{"not for", fmt.Sprintf("%s (%s): a key that is so short cannot be wrapped to its EC pair", printable(h.Label), h.Role)})

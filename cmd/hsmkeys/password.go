@@ -24,7 +24,7 @@ func newPassword(c *cli.Context, name string) ([]byte, error) {
 	}
 	if err := hsmkeys.CheckPassword(secret); err != nil {
 		clear(secret)
-		return nil, usage("%v", err)
+		return nil, &secretError{err}
 	}
 	return secret, nil
 }

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -22,22 +25,49 @@ const maxPIN = 1024
 // errPINValue is a warning.
 var errPINValue = errors.New("the token's URI has the PIN in it (pin-value), where the list of processes, the shell's history and logs show it; use --pin-source, or pin-source in the URI")
 
-// readUserPIN takes the PIN from --pin-source, or where that says nothing from where
-// the token's URI says. The caller overwrites what it returns.
-func readUserPIN(ctx context.Context, option string, sel token.Selector, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
-	if option == "" && sel.PINValue != nil {
-		return bytes.Clone(sel.PINValue), nil
+// userPINSource is where the PIN of the token's user comes from. What is said of this very
+// token goes before what is said of any: --pin-source, the token's URI, the section of the
+// configuration file; then HSMKEYS_PIN_SOURCE, and the top of the file.
+func userPINSource(c *cli.Context, sel token.Selector) (source string, value []byte) {
+	option := c.String("pin-source") // the section's is in it, see settings.use
+	if option != "" && settingsOf(c).onLine["pin-source"] {
+		return option, nil
 	}
-	return readPIN(ctx, pinSource(option, sel), what, ask)
+	if sel.PINValue != nil {
+		return "", sel.PINValue
+	}
+	return pinSource(option, sel), nil
 }
 
-func readPIN(ctx context.Context, source, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
+// readUserPIN takes the PIN of the user of a token. The caller overwrites what it returns.
+func readUserPIN(ctx context.Context, c *cli.Context, sel token.Selector, info token.Info, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
+	source, value := userPINSource(c, sel)
+	if value != nil {
+		return bytes.Clone(value), nil
+	}
+	if err := settingsOf(c).checkSource(source, info); err != nil {
+		return nil, err
+	}
 	return readSecret(ctx, "pin-source", source, what, ask)
 }
 
 // readSecret takes a PIN or a password from where the user said, with which option:
-// prompt, env:NAME, file:PATH or exec:COMMAND.
+// prompt, env:NAME, file:PATH or exec:COMMAND. Where it cannot be had, the error is a
+// secretError, but for a command line that is wrong.
 func readSecret(ctx context.Context, option, source, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
+	secret, err := secretFrom(ctx, option, source, what, ask)
+	switch {
+	case errors.Is(err, errSource):
+		return nil, usage("--%s is prompt, env:NAME, file:PATH or exec:COMMAND", option)
+	case err != nil:
+		return nil, &secretError{err}
+	}
+	return secret, nil
+}
+
+var errSource = errors.New("not a source of secrets")
+
+func secretFrom(ctx context.Context, option, source, what string, ask func(context.Context, string) ([]byte, error)) ([]byte, error) {
 	kind, name, _ := strings.Cut(source, ":")
 	switch {
 	case source == "" || source == "prompt":
@@ -45,11 +75,11 @@ func readSecret(ctx context.Context, option, source, what string, ask func(conte
 	case kind == "env" && name != "":
 		pin, ok := os.LookupEnv(name)
 		if !ok || pin == "" {
-			return nil, usage("%s: the environment has no %s", what, name)
+			return nil, fmt.Errorf("%s: the environment has no %s", what, name)
 		}
 		return oneSecret(fmt.Sprintf("the variable %s", name), []byte(pin))
 	case kind == "file" && name != "":
-		return readSecretFile(name)
+		return readSecretFile(what, name)
 	case kind == "exec" && strings.TrimSpace(name) != "":
 		pin, err := runPINCommand(ctx, name)
 		if err != nil {
@@ -58,14 +88,16 @@ func readSecret(ctx context.Context, option, source, what string, ask func(conte
 		}
 		return pin, nil
 	default:
-		return nil, usage("--%s is prompt, env:NAME, file:PATH or exec:COMMAND", option)
+		return nil, errSource
 	}
 }
 
-func readSecretFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// readSecretFile reads a file or a pipe of this user's. Others' are refused: a wrong PIN of
+// theirs would use up a try.
+func readSecretFile(what, path string) ([]byte, error) {
+	f, err := ownfile.Open(path, true)
 	if err != nil {
-		return nil, fmt.Errorf("read the secret: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
@@ -73,7 +105,8 @@ func readSecretFile(path string) ([]byte, error) {
 	}
 	all, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the secret: %w", err)
+		clear(all)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return oneSecret(strconv.Quote(path), all)
 }
@@ -84,7 +117,7 @@ func oneSecret(where string, all []byte) ([]byte, error) {
 	secret := bytes.TrimRight(all, "\r\n")
 	if len(secret) == 0 || len(all) > maxPIN || bytes.ContainsAny(secret, "\r\n") {
 		clear(all)
-		return nil, usage("%s holds no PIN or password: it has one line, of at most %d bytes", where, maxPIN)
+		return nil, fmt.Errorf("%s holds no PIN or password: it has one line, of at most %d bytes", where, maxPIN)
 	}
 	return secret, nil
 }
@@ -179,9 +212,9 @@ func firstLine(r io.Reader) ([]byte, error) {
 	return line, nil
 }
 
-// pinSource is --pin-source, or what the token's URI says.
+// pinSource is the source that the token's URI names, or else the one given.
 func pinSource(option string, sel token.Selector) string {
-	if option != "" || sel.PINSource == "" {
+	if sel.PINSource == "" {
 		return option
 	}
 	// RFC 7512 §2.4: a command, a path, or a URI of the scheme file.

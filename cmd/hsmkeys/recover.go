@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +24,8 @@ func recoverCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "`CERTIFICATE` of the owner whose token was lost, from outside the storage; or the owner's label, when this token has joined the keyring"},
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
 			&cli.StringFlag{Name: "reason", Usage: "why, in a few `WORDS`; it is signed with every key"},
-			voucherFlag(), memberLabelFlag(), signingFlag(),
+			&cli.BoolFlag{Name: "damaged", Usage: "recover again what this recovery has made and the new owner has not proven to open (drill --prove)"},
+			voucherFlag(), memberLabelFlag(), signingFlag(), yesFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			for _, name := range []string{"from", "to", "reason"} {
@@ -45,11 +47,15 @@ func recoverCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := mayConfirm(c); err != nil {
+				return err
+			}
 			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
 				k, err := openForRecovery(c, t, pair, store, from)
 				if err != nil {
 					return err
 				}
+				settle(c, k)
 				return recoverKeys(c, k, from, to)
 			})
 		},
@@ -98,6 +104,9 @@ func recoverKeys(c *cli.Context, k *hsmkeys.Keyring, from *x509.Certificate, to 
 	if err != nil {
 		return err
 	}
+	if err := confirmRecovery(c, k, from, to, len(refs)); err != nil {
+		return err
+	}
 	r, err := k.BeginRecovery(c.Context, from, to, c.String("reason"), warn)
 	if err != nil {
 		return err
@@ -107,6 +116,26 @@ func recoverKeys(c *cli.Context, k *hsmkeys.Keyring, from *x509.Certificate, to 
 			return err
 		}
 	}
-	t, err := runMany(r.Keys(c.Context, refs), len(refs), "recover")
+	recoverThem := r.Keys
+	if c.Bool("damaged") {
+		recoverThem = r.DamagedKeys
+	}
+	t, err := runMany(recoverThem(c.Context, refs), len(refs), "recover")
 	return errors.Join(t.print(c, "recovered", "done before"), err)
+}
+
+// confirmRecovery shows whose keys go to whom. The new owner's certificate decides who
+// opens everything from now on.
+func confirmRecovery(c *cli.Context, k *hsmkeys.Keyring, from *x509.Certificate, to blob.Member, versions int) error {
+	old, err := k.MemberWith(from.PublicKey)
+	if err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
+	shown := slices.Concat(party("from", old), party("to", to), [][]string{
+		{"keyring", fmt.Sprintf("%s, list of members %d", k.ID(), k.State().Number)},
+		{"by", fmt.Sprintf("%s %s", k.Self().Role, printable(k.Self().Label))},
+		{"keys", plural(versions, "version", "versions")},
+		{"reason", printable(c.String("reason"))},
+	})
+	return confirm(c, shown, "Put the new owner in the place of the old one, and bring it these keys?")
 }

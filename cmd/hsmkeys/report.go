@@ -26,11 +26,21 @@ const (
 )
 
 // usageError is a command line that cannot be carried out.
-type usageError struct{ text string }
+type usageError struct{ err error }
 
-func (e *usageError) Error() string { return e.text }
+func (e *usageError) Error() string { return e.err.Error() }
 
-func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func (e *usageError) Unwrap() error { return errors.Unwrap(e.err) }
+
+// usage makes a usageError; %w stands for its cause.
+func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// secretError is for a PIN or a password that could not be had, for whatever reason.
+type secretError struct{ err error }
+
+func (e *secretError) Error() string { return e.err.Error() }
+
+func (e *secretError) Unwrap() error { return e.err }
 
 // status is the exit status for an error. Integrity goes first: whatever else is
 // wrong, this is what a script must not overlook.
@@ -38,12 +48,14 @@ func status(err error) int {
 	switch {
 	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, token.ErrPlanted), errors.Is(err, token.ErrWrapped):
 		return statusIntegrity
+	case errors.As(err, new(*secretError)): // also where the command line could have named a source
+		return statusToken
 	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI),
 		errors.As(err, new(cli.ExitCoder)): // of the cli package's own: help for a command that is not there
 		return statusUsage
 	case errors.Is(err, blob.ErrNotFound):
 		return statusNotFound
-	case errors.As(err, new(*token.Error)), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
+	case errors.As(err, new(*token.Error)), errors.Is(err, token.ErrModule), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
 		return statusToken
 	default:
 		return statusFailed
@@ -55,6 +67,9 @@ func report(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
 		return statusFailed
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		endOnBrokenPipe()
 	}
 	if errors.Is(err, errReported) {
 		return status(err)
@@ -105,6 +120,8 @@ func hintFor(err error) string {
 		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
 	case errors.Is(err, blob.ErrOccupied):
 		return "hsmkeys has not made it: look at it, and take it away"
+	case errors.Is(err, blob.ErrNotExclusive):
+		return "keep the store on another file system, such as ext4, XFS, Btrfs or NFS; copies of it may lie anywhere"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the disk is full; what was stored before is not touched"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,21 +18,37 @@ func rewrapCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rewrap", Usage: "wrap keys to today's list of members: same key, next revision", ArgsUsage: "[NAME…]",
 		Description: "Does so for all versions of the named keys, or of all keys. What is up to date is left alone; it\n" +
-			"can be interrupted and started again.",
+			"can be interrupted and started again. With --damaged the token opens each of them.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "damaged", Usage: "make anew also what is up to date and does not open with this token, from the revision before it"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := validNames(c); err != nil {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				refs, err := k.Versions(c.Context, c.Args().Slice()...)
-				if err != nil {
-					return err
+				do := k.Rewrap
+				if c.Bool("damaged") {
+					do = k.RewrapDamaged
 				}
-				t, err := runMany(k.Rewrap(c.Context, refs), len(refs), "rewrap")
+				t, err := rewrap(c, k, do, c.Args().Slice()...)
+				if t.Done > 0 && len(k.FormerMembers()) > 0 {
+					note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
+				}
 				return errors.Join(t.print(c, "rewrapped", "up to date"), err)
 			})
 		},
 	}
+}
+
+// rewrap has [hsmkeys.Keyring.Rewrap], or another function of its kind, work on every
+// version of the named keys, or of all keys.
+func rewrap(c *cli.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally, error) {
+	refs, err := k.Versions(c.Context, names...)
+	if err != nil {
+		return tally{Failed: []failure{}}, err
+	}
+	return runMany(do(c.Context, refs), len(refs), "rewrap")
 }
 
 // validNames looks at the arguments of commands that take keys by name.
@@ -48,6 +66,11 @@ type tally struct {
 	Done      int       `json:"done"`
 	Unchanged int       `json:"unchanged"`
 	Failed    []failure `json:"failed"`
+
+	// NotProven is how many of those done have holders who alone can tell whether what was
+	// wrapped to them opens, and Until their labels.
+	NotProven int      `json:"not_proven,omitempty"`
+	Until     []string `json:"not_proven_until,omitempty"`
 }
 
 type failure struct {
@@ -75,6 +98,7 @@ func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, 
 			failed = errors.Join(failed, r.Err)
 		case r.Done:
 			t.Done++
+			t.notProven(r.Unproven)
 		default:
 			t.Unchanged++
 		}
@@ -90,7 +114,40 @@ func (t tally) print(c *cli.Context, done, unchanged string) error {
 	if c.Bool("json") {
 		return printJSON(t)
 	}
-	return printLine("%s %d, %s %d, failed %d", done, t.Done, unchanged, t.Unchanged, len(t.Failed))
+	return printLine("%s %d, %s %d, failed %d%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), notProven(t.Until))
+}
+
+func (t *tally) notProven(holders []hsmkeys.Holder) {
+	if len(holders) > 0 {
+		t.NotProven++
+	}
+	for _, label := range labels(holders) {
+		if !slices.Contains(t.Until, label) {
+			t.Until = append(t.Until, label)
+		}
+	}
+	slices.Sort(t.Until)
+}
+
+func labels(holders []hsmkeys.Holder) []string {
+	var all []string
+	for _, h := range holders {
+		all = append(all, h.Label)
+	}
+	return all
+}
+
+// notProven is the end of a line about what was wrapped to holders whose tokens have not
+// opened it yet.
+func notProven(until []string) string {
+	if len(until) == 0 {
+		return ""
+	}
+	have := "has"
+	if len(until) > 1 {
+		have = "have"
+	}
+	return fmt.Sprintf("; not proven until %s %s run hsmkeys drill --prove", printable(strings.Join(until, ", ")), have)
 }
 
 func plural(n int, one, many string) string {

@@ -83,10 +83,10 @@ func TestTheRunbook(t *testing.T) {
 	run("with OpenSSL alone", commands(t, string(doc), "With OpenSSL alone"), 0)
 	run("looking at that", `test "$(hsmkeys --token office reveal payroll | od -An -v -tx1 | tr -d ' \n')" = "$(cat "$MEDIUM/payroll.hex")"`, 0)
 	lose("office")
-	run("the loss", commands(t, string(doc), "The token is lost"), 1)
+	run("the loss", commands(t, string(doc), "The token is lost"), 2)
 	run("looking at it", `cmp "$MEDIUM/plain.txt" "$MEDIUM/letter.txt"; grep -q 'proven</span>' "$MEDIUM/drill.html"`, 0)
 	lose("vault")
-	run("the authority's loss", commands(t, string(doc), "The authority is lost"), 1)
+	run("the authority's loss", commands(t, string(doc), "The authority is lost"), 2)
 }
 
 // commands are the shell commands of a chapter.

@@ -27,6 +27,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // or nobody but root would trust the files that scripts make
 	// Under -race a process sleeps for a second before it ends, and we start many.
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
@@ -42,6 +43,12 @@ func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
 		Dir:   dir,
 		Setup: setup,
+		Condition: func(condition string) (bool, error) {
+			if condition != "root" { // who can make files of other users
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			return os.Getuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status":     exitStatus,
 			"json":       oneJSON,

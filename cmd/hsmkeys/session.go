@@ -36,9 +36,11 @@ func selector(c *cli.Context) (token.Selector, string, error) {
 	return sel, module, err
 }
 
-// modules are those that p11-kit knows, for who has named none.
-func modules() ([]token.ModuleConfig, error) {
+// modules are those that the configuration file's sections name and p11-kit knows, where no
+// module is named.
+func modules(c *cli.Context) ([]token.ModuleConfig, error) {
 	known, err := token.Modules()
+	known = append(settingsOf(c).modules(), known...)
 	if err == nil && len(known) == 0 {
 		err = usage("no PKCS #11 module named, and p11-kit knows none; use --module, HSMKEYS_MODULE or a URI's module-path")
 	}
@@ -47,6 +49,9 @@ func modules() ([]token.ModuleConfig, error) {
 
 // withToken logs in, runs f and closes the token.
 func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error {
+	if err := bind(c); err != nil {
+		return err
+	}
 	sel, module, err := selector(c)
 	if err != nil {
 		return err
@@ -56,19 +61,19 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		warn(errPINValue)
 	}
 	if module == "" {
-		known, err := modules()
+		known, err := modules(c)
 		if err != nil {
 			return err
 		}
-		info, err := token.Find(c.Context, known, sel)
+		info, err := token.Find(c.Context, known, sel, search(c))
 		if err != nil {
 			return err
 		}
 		module = info.Module
 	}
 	cache := xdg("XDG_CACHE_HOME", ".cache")
-	if c.Command.Name == "doctor" {
-		cache = "" // which tries everything itself
+	if c.Command.Name == "doctor" || c.Command.Name == "show" {
+		cache = "" // they tell what is so, and what is in a file may be anybody's
 	}
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
@@ -76,7 +81,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)
-			return readUserPIN(ctx, c.String("pin-source"), sel, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
+			return readUserPIN(ctx, c, sel, info, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
 		},
 	})
 	if err != nil {
@@ -95,10 +100,10 @@ func warnPIN(info token.Info) {
 	}
 }
 
-// unattended says whether the PIN comes from where no person is asked.
+// unattended reports whether the PIN comes from where no person is asked.
 func unattended(c *cli.Context, sel token.Selector) bool {
-	source := c.String("pin-source")
-	return source != "" && source != "prompt" || source == "" && (sel.PINSource != "" || sel.PINValue != nil)
+	source, value := userPINSource(c, sel)
+	return value != nil || source != "" && source != "prompt"
 }
 
 // withPair is withToken for commands that work with the key exchange pair.
@@ -108,13 +113,31 @@ func withPair(c *cli.Context, f func(*token.Token, *token.KeyPair) error) error 
 		if err != nil {
 			return err
 		}
+		if err := warnStrays(c, pair); err != nil {
+			return err
+		}
 		return f(t, pair)
 	})
 }
 
-// findPair finds the pair that is named, or else ours, or else the only one there is, and
-// the one that signs for it.
+// findPair finds the pair that is named, or else the one that the keyring in the store
+// knows, or else as [pairOn] does; and the one that signs for it.
 func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPair, error) {
+	if name.Label == "" && len(name.ID) == 0 {
+		pair, err := pairOfStore(c, t)
+		if err != nil {
+			return nil, err
+		}
+		if pair != nil {
+			return pair, signWith(c, t, pair)
+		}
+	}
+	return pairOn(c, t, name)
+}
+
+// pairOn finds the pair that is named, or else ours, or else the only one there is, and
+// the one that signs for it.
+func pairOn(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPair, error) {
 	unnamed := name.Label == "" && len(name.ID) == 0
 	if unnamed {
 		name.Label = defaultLabel
@@ -123,16 +146,46 @@ func findPair(c *cli.Context, t *token.Token, name token.PairName) (*token.KeyPa
 	if unnamed && errors.Is(err, token.ErrNoPair) {
 		pair, err = t.KeyPair(c.Context, token.PairName{})
 	}
+	if err == nil {
+		err = pair.RefuseLegacy()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return pair, signWith(c, t, pair)
 }
 
+// pairOfStore is the pair that the keyring in the store knows; nil where it settles
+// nothing, or there is none.
+func pairOfStore(c *cli.Context, t *token.Token) (*token.KeyPair, error) {
+	path := storePath(c)
+	if path == "" {
+		return nil, nil
+	}
+	store, err := blob.OpenDir(path)
+	if err != nil {
+		return nil, nil // commands that need the store say so
+	}
+	defer store.Close()
+	return hsmkeys.PairOf(c.Context, t, store, pins(t))
+}
+
+// warnStrays tells what on the token has the pair's id and is not its own.
+func warnStrays(c *cli.Context, pair *token.KeyPair) error {
+	strays, err := pair.Strays(c.Context)
+	for _, s := range strays {
+		warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
+	}
+	return err
+}
+
 // signWith has the pair that --signing-key names sign for another.
 func signWith(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
 	signing, err := pairNamed(c, t, "signing-key")
 	if err != nil || signing == nil {
+		return err
+	}
+	if err := signing.RefuseLegacy(); err != nil {
 		return err
 	}
 	return pair.SignWith(signing)
@@ -166,6 +219,9 @@ func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Di
 	if _, _, err := selector(c); err != nil {
 		return err // before the disk is touched
 	}
+	if err := bind(c); err != nil {
+		return err // before the store is known
+	}
 	store, err := openStore(c)
 	if err != nil {
 		return err // before anybody is asked for a PIN
@@ -191,8 +247,15 @@ func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blo
 		return nil, err
 	}
 	notePin(k)
-	k.Passwords(password(c))
+	settle(c, k)
 	return k, nil
+}
+
+// settle sets what the options have to say about the work with a keyring.
+func settle(c *cli.Context, k *hsmkeys.Keyring) {
+	k.Passwords(password(c))
+	k.Warnings(warn)
+	k.ReadBack(c.String("read-back") != "none")
 }
 
 // pins are on the token, or under $XDG_STATE_HOME where the token keeps none.
@@ -320,6 +383,15 @@ func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
 func noArgument(c *cli.Context) error {
 	if c.NArg() != 0 {
 		return usage("%s takes no argument, but there is %q", c.Command.FullName(), c.Args().First())
+	}
+	return nil
+}
+
+// validLabel looks at --label, of an object that is to be made on the token, before
+// anything else is done.
+func validLabel(c *cli.Context) error {
+	if label := c.String("label"); label != "" && token.ValidLabel(label) != nil {
+		return usage("--label %q: %v", label, token.ValidLabel(label))
 	}
 	return nil
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -86,7 +84,7 @@ func (s *stream) line(text string) {
 // element adds an element to the JSON array, which looks as if the whole document had been
 // printed in one piece.
 func (s *stream) element(v any) {
-	text, err := s.json(v, s.indent+"  ")
+	text, err := jsonText(v, s.indent+"  ")
 	if err != nil {
 		s.err = errors.Join(s.err, err)
 		return
@@ -113,19 +111,10 @@ func (s *stream) endArray() {
 	}
 }
 
-func (s *stream) json(v any, indent string) (string, error) {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetIndent(indent, "  ")
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return strings.TrimSuffix(text.String(), "\n"), err
-}
-
 // document prints a JSON document around an array that is too large to be printed in one
 // piece: v has it under this name, and has it empty.
 func (s *stream) document(v any, name string, array func()) {
-	text, err := s.json(v, "")
+	text, err := jsonText(v, "")
 	empty := fmt.Sprintf("%q: []", name) // in no string of the document, where quotes are escaped
 	before, after, found := strings.Cut(text, empty)
 	if err != nil || !found {

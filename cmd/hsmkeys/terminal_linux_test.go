@@ -121,7 +121,10 @@ func TestPINAtAPrompt(t *testing.T) {
 	}{
 		{"the PIN", []string{"list"}, []exchange{{"PIN of token office", testPIN + "\n"}}, 0, "payroll"},
 		{"a wrong PIN is asked for once", []string{"list"}, []exchange{{"PIN of token office", "000000\n"}}, statusToken, "CKR_PIN_INCORRECT"},
-		{"nothing is typed", []string{"list"}, []exchange{{"PIN of token office", "\n"}}, statusFailed, "nothing was typed"},
+		{"nothing is typed", []string{"list"}, []exchange{{"PIN of token office", "\n"}}, statusToken, "nothing was typed"},
+		{"a byte order mark", []string{"list"}, []exchange{{"PIN of token office", "\ufeff" + testPIN + "\n"}}, statusToken, "byte order mark"},
+		{"^D", []string{"list"}, []exchange{{"PIN of token office", "\x04"}}, statusToken, "nothing was typed: the input ended (^D)"},
+		{"^D in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x04\x04"}}, statusToken, "the input ended (^D)"},
 		{"^C", []string{"list"}, []exchange{{"PIN of token office", "\x03"}}, statusFailed, "hsmkeys: interrupted"},
 		{"^C in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x03"}}, statusFailed, "hsmkeys: interrupted"},
 		{"a new token", []string{"token", "init", "second", "--so-pin-source", "prompt"}, []exchange{
@@ -130,7 +133,7 @@ func TestPINAtAPrompt(t *testing.T) {
 		}, 0, "token second initialised"},
 		{"a new token, mistyped", []string{"token", "init", "third", "--so-pin-source", "env:SO_PIN_FOR_TEST"}, []exchange{
 			{"New PIN of the user", testPIN + "\n"}, {"New PIN of the user, again", testPIN + "1\n"},
-		}, statusFailed, "the two are not the same"},
+		}, statusToken, "the two are not the same"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTerminal(t)
@@ -161,6 +164,8 @@ func TestTerminalIsSparedSecrets(t *testing.T) {
 		shows  string
 	}{
 		{"reveal", []string{"reveal", "payroll"}, statusUsage, "a raw key does not go to a terminal"},
+		{"reveal --hex", []string{"reveal", "--hex", "payroll"}, statusUsage, "a raw key does not go to a terminal"},
+		{"reveal to /dev/tty", []string{"reveal", "payroll", "-o", "/dev/tty"}, statusUsage, "a raw key does not go to a terminal"},
 		{"encrypt", []string{"encrypt", "--key", "payroll", "store/keyring/1.cms"}, statusUsage, "use -o FILE"},
 		{"encrypt to -", []string{"encrypt", "--key", "payroll", "-o", "-", "store/keyring/1.cms"}, statusUsage, "use -o FILE"},
 	} {

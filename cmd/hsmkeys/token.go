@@ -37,7 +37,7 @@ func tokenListCommand() *cli.Command {
 			clear(sel.PINValue)
 			var all []token.Info
 			if module != "" {
-				all, err = token.List(module)
+				all, err = listed(c)(c.Context, module)
 			} else {
 				all, err = listEverywhere(c)
 			}
@@ -53,7 +53,10 @@ func tokenListCommand() *cli.Command {
 			}
 			for _, t := range all {
 				label := printable(t.Label)
-				if !t.Initialized {
+				switch {
+				case t.Problem != "":
+					label = "(unusable)"
+				case !t.Initialized:
 					label = "(blank)"
 				}
 				row := []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)}
@@ -63,8 +66,16 @@ func tokenListCommand() *cli.Command {
 				rows = append(rows, row)
 			}
 			for _, t := range all {
+				if t.Problem != "" {
+					warn(fmt.Errorf("the token in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem))
+				}
 				if t.Tried.Leaks {
 					warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
+				}
+			}
+			for _, t := range all {
+				for _, key := range t.Legacy {
+					note("token %s: %s", printable(t.Label), describeLegacy(key))
 				}
 			}
 			return table(rows)
@@ -72,14 +83,20 @@ func tokenListCommand() *cli.Command {
 	}
 }
 
+// describeLegacy describes a key as its public half has it, which needs no PIN to be read
+// or written.
+func describeLegacy(key token.LegacyKey) string {
+	return fmt.Sprintf("the pair %s is legacy, RSA with %d bits: it opens SIMPLEBLOBs (hsmkeys import --pair) and does nothing else", printable(key.Label), key.Bits)
+}
+
 // listEverywhere lists the tokens of every module that p11-kit knows, with a warning
 // for each module that fails.
 func listEverywhere(c *cli.Context) ([]token.Info, error) {
-	known, err := modules()
+	known, err := modules(c)
 	if err != nil {
 		return nil, err
 	}
-	all, failed := token.ListAll(c.Context, known)
+	all, failed := token.ListAll(c.Context, known, listed(c))
 	if err := c.Context.Err(); err != nil {
 		return nil, err
 	}
@@ -152,6 +169,10 @@ func tokenInitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			made := token.Info{Label: label, Initialized: true} // whose section counts
+			if err := settingsOf(c).bindTo(c, token.Selector{Label: label}); err != nil {
+				return err
+			}
 			sel, module, err := selector(c)
 			if err != nil {
 				return err
@@ -163,11 +184,14 @@ func tokenInitCommand() *cli.Command {
 			if sel.PINValue != nil {
 				warn(errPINValue)
 			}
-			so, err := readPIN(c.Context, c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
+			if err := settingsOf(c).checkSource(c.String("so-pin-source"), made); err != nil {
+				return err
+			}
+			so, err := readSecret(c.Context, "so-pin-source", c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
 			if err != nil {
 				return err
 			}
-			user, err := readUserPIN(c.Context, c.String("pin-source"), sel, "New PIN of the user", askNewSecret)
+			user, err := readUserPIN(c.Context, c, sel, made, "New PIN of the user", askNewSecret)
 			if err != nil {
 				clear(so)
 				return err

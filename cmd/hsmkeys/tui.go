@@ -17,6 +17,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -30,20 +31,61 @@ func askAtTerminal(ctx context.Context, prompt string) ([]byte, error) {
 		return nil, usage("there is no terminal to ask for the %s; use --pin-source, or for a password --password-source: env:NAME, file:PATH or exec:COMMAND", prompt)
 	}
 	defer tty.Close()
-	fd := int(tty.Fd())
-	state, err := term.GetState(fd)
+	restore, err := withoutEcho(int(tty.Fd()))
 	if err != nil {
 		return nil, err
 	}
+	defer restore()
 	// ^C while somebody types must not leave a terminal without echo.
-	defer context.AfterFunc(ctx, func() { _ = term.Restore(fd, state) })()
-	fmt.Fprint(tty, prompt+": ")
-	secret, err := term.ReadPassword(fd)
+	defer context.AfterFunc(ctx, restore)()
+	fmt.Fprint(tty, prompt+": ") // only now: what is typed at a prompt must never be seen
+	secret, err := readTyped(tty)
 	fmt.Fprintln(tty)
-	if err == nil && len(secret) == 0 {
-		err = errors.New("nothing was typed")
-	}
 	return secret, err
+}
+
+// withoutEcho turns the echo of a terminal off, and drops what was typed before. Lines
+// can still be edited and ^C still interrupts.
+func withoutEcho(fd int) (restore func(), err error) {
+	before, err := unix.IoctlGetTermios(fd, getTermios)
+	if err != nil {
+		return nil, fmt.Errorf("look at the terminal: %w", err)
+	}
+	quiet := *before
+	quiet.Lflag &^= unix.ECHO
+	quiet.Lflag |= unix.ICANON | unix.ISIG
+	quiet.Iflag |= unix.ICRNL
+	if err := unix.IoctlSetTermios(fd, setTermiosFlush, &quiet); err != nil {
+		return nil, fmt.Errorf("turn off the terminal's echo: %w", err)
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, setTermios, before) }, nil
+}
+
+// errNothingTyped is for a prompt that was left without an answer.
+var errNothingTyped = errors.New("nothing was typed")
+
+// readTyped reads one line. An end of file (^D) takes back what was typed of it: half a
+// PIN would use up a try.
+func readTyped(tty io.Reader) ([]byte, error) {
+	line := make([]byte, maxPIN+1) // one read gets a whole line
+	for n := 0; ; {
+		got, err := tty.Read(line[n:])
+		n += got
+		switch end := bytes.IndexByte(line[:n], '\n'); {
+		case end == 0:
+			return nil, errNothingTyped
+		case end > 0:
+			return line[:end], nil
+		case n == len(line):
+			err = fmt.Errorf("more than %d bytes were typed", maxPIN)
+		case errors.Is(err, io.EOF):
+			err = fmt.Errorf("%w: the input ended (^D)", errNothingTyped)
+		case err == nil:
+			continue
+		}
+		clear(line)
+		return nil, err
+	}
 }
 
 // askNewSecret asks twice.
@@ -68,14 +110,29 @@ func yesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
 }
 
-// confirm shows what a decision is about and asks for it, unless --yes has made it.
-func confirm(c *cli.Context, details [][]string, question string) error {
+// mayConfirm refuses early, before anybody is asked for a PIN, what confirm would refuse.
+func mayConfirm(c *cli.Context) error {
 	if c.Bool("yes") {
 		return nil
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return usage("there is no terminal to ask; look at the certificate, and add --yes")
+		return usage("there is no terminal to ask; compare the fingerprints, and add --yes")
+	}
+	return tty.Close()
+}
+
+// confirm shows what a decision is about and asks for it, unless --yes has made it.
+func confirm(c *cli.Context, details [][]string, question string) error {
+	if c.Bool("yes") {
+		return nil
+	}
+	if err := mayConfirm(c); err != nil {
+		return err
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return err
 	}
 	defer tty.Close()
 	if err := writeTable(tty, details); err != nil {
@@ -83,10 +140,10 @@ func confirm(c *cli.Context, details [][]string, question string) error {
 	}
 	fmt.Fprintf(tty, "%s [y/N] ", question)
 	line, err := bufio.NewReader(tty).ReadString('\n')
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
 		return errors.New("nothing was done: the answer was not yes")
 	}
 	return nil

@@ -138,7 +138,7 @@ say "load"
 on_token load mac --label "app $$" || [ $? -eq 5 ]
 
 say "the token is lost: recovery to SoftHSM"
-on_softhsm vault recover --from "$signs" --to spare.pem --label spare --reason "the token is lost"
+on_softhsm vault recover --from "$signs" --to spare.pem --label spare --reason "the token is lost" --yes
 on_softhsm spare join --vouched-by vault.pem --yes
 on_softhsm spare rewrap
 on_softhsm spare decrypt letter.age | cmp - letter
@@ -146,7 +146,7 @@ on_softhsm spare verify
 
 say "and back"
 rm -rf state
-on_softhsm vault recover --from spare.pem --to owner.pem ${HSMKEYS_SIGNING_KEY:+--signing-certificate "$signs"} --label again --reason "the token is found"
+on_softhsm vault recover --from spare.pem --to owner.pem ${HSMKEYS_SIGNING_KEY:+--signing-certificate "$signs"} --label again --reason "the token is found" --yes
 on_token join --vouched-by vault.pem --yes
 on_token rewrap
 on_token decrypt letter.age | cmp - letter

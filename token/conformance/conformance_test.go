@@ -259,7 +259,7 @@ func opens(t *testing.T, p *token.KeyPair, spec token.Spec, hash crypto.Hash) {
 		t.Errorf("%v: wrapped: %v", spec, err)
 		return
 	}
-	if _, err := p.Rehearse(ctx, spec, wrapped); err != nil {
+	if err := p.Rehearse(ctx, spec, wrapped); err != nil {
 		t.Errorf("%v: rehearsed: %v", spec, err)
 	}
 	value, err := p.Reveal(ctx, spec, wrapped)

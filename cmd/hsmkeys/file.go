@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func fileCommand() *cli.Command {
+	return &cli.Command{
+		Name: "file", Usage: "look at encrypted files",
+		Subcommands: []*cli.Command{fileInfoCommand()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage("no command file %q; there is info", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+func fileInfoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "info", Usage: "which key a file needs, and who holds it; needs no token", ArgsUsage: "[IN]",
+		Description: "Reads the header of an age file. Nothing in it is proven before the file is decrypted. With\n" +
+			"--certificate the keys are looked up in the store, and their holders shown as verified there.",
+		Flags: []cli.Flag{certificateFlag()},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return usage("file info takes one file, not %d", c.NArg())
+			}
+			in, err := openInput(c.Args().First())
+			if err != nil {
+				return err
+			}
+			needs, err := readNeeds(in)
+			if err = errors.Join(err, in.Close()); err != nil {
+				return err
+			}
+			if c.String("certificate") != "" {
+				if err := withReading(c, func(k *hsmkeys.Keyring) error { return lookUp(c, k, needs) }); err != nil {
+					return err
+				}
+			}
+			if c.Bool("json") {
+				return printJSON(needs)
+			}
+			return printNeeds(needs)
+		},
+	}
+}
+
+// need is one way to open a file: a key, a key exchange pair, or something of age's. Its
+// JSON form is stable.
+type need struct {
+	Type    string           `json:"type"` // of the age stanza
+	Name    string           `json:"name,omitempty"`
+	Version int              `json:"version,omitempty"`
+	KeyID   string           `json:"key_id,omitempty"`
+	Pair    bool             `json:"pair,omitempty"`    // to a key exchange pair itself
+	Holders []hsmkeys.Holder `json:"holders,omitempty"` // verified; with a certificate
+	Problem string           `json:"problem,omitempty"` // why the holders are not known
+
+	recipient hsmkeys.FileRecipient
+}
+
+func readNeeds(in io.Reader) ([]need, error) {
+	recipients, err := hsmkeys.FileRecipients(hsmkeys.Dearmor(in))
+	if err != nil {
+		return nil, err
+	}
+	needs := make([]need, len(recipients))
+	for i, r := range recipients {
+		needs[i] = need{Type: r.Stanza.Type, Pair: hsmkeys.IsPairStanza(r.Stanza), recipient: r}
+		if r.Key != (hsmkeys.Ref{}) {
+			needs[i].Name, needs[i].Version, needs[i].KeyID = r.Key.Name, r.Key.Version, r.KeyID.String()
+		}
+	}
+	return needs, nil
+}
+
+// lookUp finds the holders in the keyring. That it does not have a key is told with it: the
+// file may be another keyring's.
+func lookUp(c *cli.Context, k *hsmkeys.Keyring, needs []need) error {
+	for i := range needs {
+		n := &needs[i]
+		switch {
+		case n.Name != "":
+			e, err := k.Show(c.Context, n.recipient.Key)
+			switch {
+			case errors.Is(err, blob.ErrNotFound):
+				n.Problem = "the keyring has no such key"
+			case err != nil:
+				return err
+			case e.KeyID != n.KeyID:
+				n.Problem = "the keyring has another key of that name, with id " + e.KeyID
+			default:
+				n.Holders = append(e.Holders, e.Earlier...)
+			}
+		case n.Pair:
+			for _, m := range k.Members() {
+				tag, err := hsmkeys.PairTagOf(m.Certificate.PublicKey)
+				if err != nil {
+					return err
+				}
+				if tag.Matches(n.recipient.Stanza) {
+					n.Holders = append(n.Holders, hsmkeys.Holder{Label: m.Label, Role: m.Role.String(), SubjectKeyID: asJSON(m).SubjectKeyID})
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func printNeeds(needs []need) error {
+	var rows [][]string
+	for _, n := range needs {
+		switch {
+		case n.Name != "":
+			rows = append(rows, []string{"key", fmt.Sprintf("%s, id %s", n.recipient.Key, n.KeyID)})
+		case n.Pair:
+			rows = append(rows, []string{"pair", "a key exchange pair itself (hsmkeys decrypt --pair)"})
+		default:
+			rows = append(rows, []string{"other", printable(n.Type) + ", which age or another plugin opens"})
+		}
+		for _, h := range n.Holders {
+			rows = append(rows, []string{"  holder", fmt.Sprintf("%s (%s), key %s", printable(h.Label), h.Role, h.SubjectKeyID)})
+		}
+		if n.Problem != "" {
+			rows = append(rows, []string{"  unknown", n.Problem})
+		}
+	}
+	return table(rows)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+func removeMemberCommand(role blob.Role) *cli.Command {
+	return &cli.Command{
+		Name: "remove", Usage: "wrap no key to it any more, and believe nothing that it signs from now on", ArgsUsage: "LABEL",
+		Description: "What was wrapped to a member it can open for ever: it may have kept the blobs, or the keys. So\n" +
+			"encrypt would go on encrypting for it. --rotate makes new versions, which it has never had.\n" +
+			"--rewrap takes it out of the versions that are there, for order's sake: they hold the same keys.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "rotate", Usage: "then make a new version of every key that it can open, as rotate --former does"},
+			&cli.BoolFlag{Name: "rewrap", Usage: "then wrap all versions of all keys to today's members alone, as rewrap does"},
+			yesFlag(),
+		},
+		Action: func(c *cli.Context) error { return removeMember(c, role) },
+	}
+}
+
+func removeMember(c *cli.Context, role blob.Role) error {
+	label, err := oneArgument(c, "the LABEL of a member")
+	if err != nil {
+		return err
+	}
+	if err := mayConfirm(c); err != nil {
+		return err
+	}
+	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+		m, err := k.MayRemove(role, label)
+		if err != nil {
+			return err
+		}
+		question := fmt.Sprintf("Remove this %s from the keyring?", role)
+		if role == blob.Owner {
+			question = "Remove this owner from the keyring, and believe nothing that it signs from now on?"
+		}
+		if err := confirm(c, describe(m), question); err != nil {
+			return err
+		}
+		next, err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, warn) // the one that was shown, whatever is called so by now
+		if err != nil {
+			return err
+		}
+		return afterRemoval(c, next, m)
+	})
+}
+
+// afterRemoval does with the keys what was asked for, and tells what stays open.
+func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
+	asJSON := c.Bool("json")
+	if !asJSON {
+		if err := printChanged(k, fmt.Sprintf("%s %s removed", m.Role, printable(m.Label))); err != nil {
+			return err
+		}
+	}
+	var failed error
+	done := map[string]any{}
+	for _, step := range []struct {
+		name, did, unchanged string
+		run                  func(*cli.Context, *hsmkeys.Keyring) (tally, error)
+	}{
+		{"rotate", "rotated", "not needed", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rotateFormer(c, k) }},
+		{"rewrap", "rewrapped", "up to date", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rewrap(c, k, k.Rewrap) }},
+	} {
+		if !c.Bool(step.name) {
+			continue
+		}
+		t, err := step.run(c, k)
+		failed = errors.Join(failed, err)
+		if done[step.did] = t; !asJSON {
+			failed = errors.Join(failed, t.print(c, step.did, step.unchanged))
+		}
+	}
+	versions, err := k.Versions(c.Context)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	if asJSON {
+		document := changeJSON(k, len(versions))
+		for name, t := range done {
+			document[name] = t
+		}
+		return errors.Join(failed, printJSON(document))
+	}
+	return errors.Join(failed, printRemains(c, m, len(versions)))
+}
+
+// printRemains tells what a former member can still open.
+func printRemains(c *cli.Context, m blob.Member, versions int) error {
+	if versions == 0 {
+		return nil
+	}
+	who := printable(m.Label)
+	var lines []string
+	if c.Bool("rotate") {
+		lines = []string{fmt.Sprintf("%s can still open the versions from before, and the files under them; encrypt again what it must not read", who)}
+	} else {
+		lines = []string{
+			fmt.Sprintf("%s can still open the keys that were wrapped to it, and what is encrypted under them from now on", who),
+			"hsmkeys rotate --former makes new versions, which it cannot open",
+		}
+	}
+	if !c.Bool("rewrap") {
+		lines = append(lines, "hsmkeys rewrap takes it out of the versions that are there; what it has copied it keeps")
+	}
+	for _, line := range lines {
+		if err := printLine("%s", line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// warnFormer warns of former members who can read what is encrypted under a key.
+func warnFormer(c *cli.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
+	former, err := k.FormerHolders(c.Context, ref)
+	if err != nil {
+		warn(err)
+	}
+	for _, h := range former {
+		warn(fmt.Errorf("the %s %q can open key %q, and read what is encrypted under it now; hsmkeys rotate %s makes a version that it cannot open (its certificate: SHA-256 %s)",
+			h.Role, h.Label, ref, ref.Name, formerFingerprint(k, h)))
+	}
+}
+
+// formerFingerprint is that of a former member's certificate, as the lists knew it last.
+func formerFingerprint(k *hsmkeys.Keyring, h hsmkeys.Holder) string {
+	for _, m := range k.FormerMembers() {
+		if asJSON(m).SubjectKeyID == h.SubjectKeyID {
+			return fingerprint(m.Certificate)
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/hex"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+)
+
+func revealCommand() *cli.Command {
+	return &cli.Command{
+		Name: "reveal", Usage: "print the raw value of a session key", ArgsUsage: "NAME[@VERSION]",
+		Description: "For a program that must have the key itself, through a pipe or in a file of mode 0600. After\n" +
+			"this the key is only as safe as whoever has read it. The salt of a legacy key is not in it; hsmkeys\n" +
+			"show tells it.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "hex", Usage: "in hexadecimal, one line"},
+			&cli.BoolFlag{Name: "base64", Usage: "in base64 (RFC 4648, section 4), one line"},
+			outputFlag(),
+			&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"},
+		},
+		Action: func(c *cli.Context) error {
+			ref, err := keyArgument(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("hex") && c.Bool("base64") {
+				return usage("--hex and --base64 do not go together")
+			}
+			if toTerminal(c) && !c.Bool("force") {
+				return usage("a raw key does not go to a terminal; pipe it into the program that needs it, use -o FILE, or --force")
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				key, err := k.Reveal(c.Context, ref)
+				if err != nil {
+					return err
+				}
+				defer clear(key)
+				return writeKey(c, key)
+			})
+		},
+	}
+}
+
+// writeKey writes a key as the options say, and overwrites every copy that it makes.
+func writeKey(c *cli.Context, key []byte) error {
+	text := key
+	switch {
+	case c.Bool("hex"):
+		text = append(hex.AppendEncode(make([]byte, 0, hex.EncodedLen(len(key))+1), key), '\n')
+	case c.Bool("base64"):
+		text = append(base64.StdEncoding.AppendEncode(make([]byte, 0, base64.StdEncoding.EncodedLen(len(key))+1), key), '\n')
+	}
+	defer clear(text)
+	if out := c.String("output"); out == "" || out == "-" {
+		_, err := os.Stdout.Write(text)
+		return err
+	}
+	return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
+		_, err := out.Write(text)
+		if w, ok := out.(*bufio.Writer); ok && err == nil {
+			err = w.Flush()
+			buffer := w.AvailableBuffer()
+			clear(buffer[:cap(buffer)])
+		}
+		return err
+	})
+}

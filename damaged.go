@@ -1,0 +1,141 @@
+package hsmkeys
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// A token can have made something wrong when it wrapped a key. The blob is genuine then,
+// its signature verifies, and the key in it does not open, or is another one than the blob
+// was signed for. Only a holder's token can find that out. The key is not lost as long as
+// an earlier revision holds it.
+
+// ReadBack sets whether what the token wraps to its own pair is unwrapped again and
+// compared before it is stored and reported, which costs one operation of the token for
+// each key. It is on by default, and called before the Keyring is used.
+func (k *Keyring) ReadBack(on bool) { k.settings.believes = !on }
+
+// Unproven returns the holders of a key, just made, that this token cannot open it for:
+// only their own tokens can find out whether what was wrapped to them opens, see
+// [Keyring.Prove]. Without reading back this token's holder is one of them.
+func (k *Keyring) Unproven(e Entry) []Holder {
+	self := k.holder(k.self).SubjectKeyID
+	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return h.SubjectKeyID == self && !k.settings.believes })
+}
+
+// Warnings sets who is told of what is wrong and does not stop the work: a revision of a
+// key that does not open, in whose place the one before it is used. It is called before the
+// Keyring is used, and tell by many goroutines.
+func (k *Keyring) Warnings(tell func(error)) { k.settings.warn = tell }
+
+// maxSteps is how many revisions of a key are tried: each costs an operation of the token.
+const maxSteps = 8
+
+// opening has a verified blob's key opened, as it is wrapped to the token's pair. Where
+// that does not hold, it goes back to the revision before, which the blob names by its
+// digest and which says that it is the same key, and warns. It returns the blob that was
+// opened.
+func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(token.Wrapped) error) (*blob.Blob, error) {
+	wrapped, err := k.ours(b)
+	if err == nil {
+		err = open(wrapped)
+	}
+	if !errors.Is(err, token.ErrWrapped) {
+		return b, err
+	}
+	for at := b; at.Descriptor().Revision > 1 && b.Descriptor().Revision-at.Descriptor().Revision < maxSteps; {
+		before, errBefore := k.before(ctx, at)
+		if errBefore != nil {
+			break
+		}
+		at = before
+		if wrapped, errBefore = k.ours(at); errBefore == nil {
+			errBefore = open(wrapped)
+		}
+		if errBefore == nil {
+			k.warn(doesNotOpen(b, fmt.Errorf("%w; revision %d, which holds the same key, is used (hsmkeys rewrap --damaged makes it anew)", err, at.Descriptor().Revision)))
+			return at, nil
+		}
+		if !errors.Is(errBefore, token.ErrWrapped) && !errors.Is(errBefore, blob.ErrNotFound) { // it is not about this key
+			return nil, errBefore
+		}
+	}
+	return nil, hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
+		"another holder's token may open it: an owner makes it anew with hsmkeys rewrap --damaged, a backup authority with hsmkeys recover --damaged")
+}
+
+// doesNotOpen names a revision.
+func doesNotOpen(b *blob.Blob, err error) error {
+	d := b.Descriptor()
+	return inKey(d.Name, revision{d.Version, d.Revision}, fmt.Errorf("it does not open with this token: %w", err))
+}
+
+func (k *Keyring) warn(err error) {
+	if k.settings.warn != nil {
+		k.settings.warn(err)
+	}
+}
+
+// before loads the revision that a blob replaces.
+func (k *Keyring) before(ctx context.Context, b *blob.Blob) (*blob.Blob, error) {
+	d := b.Descriptor()
+	source, err := k.load(ctx, d.Name, revision{d.Version, d.Revision - 1})
+	if err != nil {
+		return nil, err
+	}
+	if digest := source.Digest(); !bytes.Equal(digest[:], d.Replaces) || !sameKey(b, source) {
+		return nil, inKey(d.Name, revision{d.Version, d.Revision}, fmt.Errorf("it does not replace revision %d: %w", d.Revision-1, blob.ErrMisplaced))
+	}
+	return source, nil
+}
+
+// CheckOpens has the token open a key, as [Keyring.Open] does, and warns, or returns an
+// error that is a [blob.ErrIntegrity], where the newest revision does not hold. A key that
+// the token does not hold, or that comes from a password, is not tried, and what else keeps
+// the token from opening it is no verdict on the key.
+func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
+	if k.token == nil {
+		return nil
+	}
+	b, err := k.loadRef(ctx, ref)
+	if err != nil || isDerived(b) {
+		return err
+	}
+	_, err = k.opening(ctx, b, func(wrapped token.Wrapped) error {
+		key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+		if err != nil {
+			return err
+		}
+		return key.Close()
+	})
+	if errors.Is(err, blob.ErrIntegrity) {
+		return err
+	}
+	return nil
+}
+
+// opens reports whether the key in a blob opens, and is the one that was signed for. A key
+// from a password is not wrapped to anybody.
+func (k *Keyring) opens(ctx context.Context, b *blob.Blob) (bool, error) {
+	if isDerived(b) {
+		return true, nil
+	}
+	wrapped, err := k.ours(b)
+	if err != nil {
+		return false, err
+	}
+	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	if errors.Is(err, token.ErrWrapped) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, key.Close()
+}

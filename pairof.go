@@ -1,0 +1,71 @@
+package hsmkeys
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// PairOf returns the one of several pairs on a token that the keyring in a store knows: the
+// one that has pinned it, or else the one that its newest list of members names. It is nil
+// where that is none of them or several, where the store has no keyring, and where the
+// token has only one pair to choose from.
+//
+// Nothing is believed here. The list may be anybody's, and it only chooses with which of
+// the caller's own pairs the keyring is tried; [OpenKeyring] verifies it.
+func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (*token.KeyPair, error) {
+	if several, err := t.SeveralPairs(ctx); err != nil || !several {
+		return nil, err
+	}
+	lists, err := readLists(ctx, store)
+	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
+		return nil, nil // opening the keyring says so
+	}
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	pinned, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
+		has, err := pins.has(ctx, key, lists[0].digest)
+		failed = errors.Join(failed, err)
+		return has
+	})
+	if err = errors.Join(err, failed); err != nil || len(pinned) > 0 {
+		return onlyOf(pinned), err
+	}
+	newest := lists[len(lists)-1]
+	v, err := newest.VerifyDigest(newest.digest, len(lists)) // its own: as it lies there
+	if err != nil {
+		return nil, nil
+	}
+	named, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
+		id, err := blob.SubjectKeyID(key)
+		_, ok := find(v.List().Members, id)
+		return err == nil && ok
+	})
+	return onlyOf(named), err
+}
+
+func onlyOf(pairs []*token.KeyPair) *token.KeyPair {
+	if len(pairs) == 1 {
+		return pairs[0]
+	}
+	return nil
+}
+
+// has reports whether the pair with a public key has pinned the keyring whose first list
+// has a digest.
+func (p *Pins) has(ctx context.Context, key crypto.PublicKey, first [sha256.Size]byte) (bool, error) {
+	id, err := blob.SubjectKeyID(key)
+	if err != nil {
+		return false, nil // a kind of key that no list names
+	}
+	all, err := p.load(ctx, hex.EncodeToString(id))
+	return slices.ContainsFunc(all, func(pin Pin) bool { return pin.First == first }), err
+}

@@ -1,0 +1,166 @@
+package token
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/ThalesIgnite/crypto11"
+	"github.com/miekg/pkcs11"
+)
+
+// Legacy pairs: RSA of a time when 512 and 1024 bits were usual. They open the session
+// keys that were encrypted to them then, and do nothing else.
+
+// What RSA needs to protect anything new (NIST SP 800-131A §6), and the least that
+// CryptoAPI made; in bits.
+const (
+	minNewRSA    = 2048
+	minLegacyRSA = 512
+)
+
+func legacyRSA(n *big.Int) bool { return n.BitLen() < minNewRSA }
+
+// Legacy reports whether the pair is RSA of less than 2048 bits, whoever has put it on the
+// token. Such a pair opens what was encrypted to it ([KeyPair.UnwrapRSAES]); it does not
+// sign and cannot be certified.
+func (p *KeyPair) Legacy() bool {
+	key, ok := p.public.(*rsa.PublicKey)
+	return ok && legacyRSA(key.N)
+}
+
+// RefuseLegacy returns an [ErrUnsupported] for a legacy pair, and nil for any other.
+func (p *KeyPair) RefuseLegacy() error {
+	if !p.Legacy() {
+		return nil
+	}
+	return p.refuseLegacy("use the pair " + fmt.Sprintf("%q", p.label))
+}
+
+func (p *KeyPair) refuseLegacy(op string) error {
+	return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported,
+		Err:  fmt.Errorf("it is a legacy pair, RSA with %d bits: it opens SIMPLEBLOBs and does nothing else", p.public.(*rsa.PublicKey).N.BitLen()),
+		hint: "hsmkeys import NAME --capi FILE --pair LABEL opens a SIMPLEBLOB with it; all else needs RSA with 2048 bits, or EC"}
+}
+
+// ImportLegacyPair is [Token.ImportPair] for RSA with 512 to 2047 bits. The pair gets
+// attributes that allow to decrypt and unwrap and nothing else, and opens a key of 16
+// bytes before it counts.
+func (t *Token) ImportLegacyPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
+	key, ok := private.(*rsa.PrivateKey)
+	if !ok || key.N.BitLen() < minLegacyRSA || !legacyRSA(key.N) {
+		return nil, t.fail(importOp(label), ErrUnsupported, fmt.Errorf("a legacy pair is RSA with %d to %d bits", minLegacyRSA, minNewRSA-1))
+	}
+	return t.importChecked(ctx, label, private, importing{
+		templates: legacyTemplates,
+		checks:    []func(*KeyPair, context.Context) error{(*KeyPair).checkOpens},
+		hint:      "hsmkeys import NAME --capi FILE --pair LABEL opens a SIMPLEBLOB with it",
+	})
+}
+
+// checkOpens has the pair open what is encrypted to it here.
+func (p *KeyPair) checkOpens(ctx context.Context) error {
+	want := make([]byte, 16)
+	_, _ = rand.Read(want)
+	encrypted, err := encryptPKCS1v15(p.public.(*rsa.PublicKey), want)
+	if err != nil {
+		return err
+	}
+	got, err := p.open(ctx, Wrapped{Key: encrypted, pkcs1v15: true})
+	defer clear(got)
+	if err == nil && subtle.ConstantTimeCompare(got, want) != 1 {
+		err = p.token.fail("try the new pair", ErrUnsafe, errors.New("it opens another key than was encrypted to it"))
+	}
+	return err
+}
+
+// encryptPKCS1v15 is RSAES-PKCS1-v1_5 (RFC 8017 §7.2.1) for keys that are too short for
+// crypto/rsa. What it encrypts protects nothing.
+func encryptPKCS1v15(key *rsa.PublicKey, message []byte) ([]byte, error) {
+	size := key.Size()
+	if len(message) > size-11 {
+		return nil, fmt.Errorf("%d bytes for a key of %d", len(message), size)
+	}
+	block := make([]byte, size) // 0, 2, padding without zeros, 0, message
+	block[1] = 2
+	padding := block[2 : size-len(message)-1]
+	_, _ = rand.Read(padding)
+	for i := range padding {
+		padding[i] |= 1
+	}
+	copy(block[size-len(message):], message)
+	return new(big.Int).Exp(new(big.Int).SetBytes(block), big.NewInt(int64(key.E)), key.N).FillBytes(make([]byte, size)), nil
+}
+
+// legacyTemplates are for a pair that opens what there is.
+func legacyTemplates(id []byte, label string) (public, private crypto11.AttributeSet) {
+	public, private = pairTemplates(id, label, RSA2048)
+	for _, kind := range []uint{pkcs11.CKA_WRAP, pkcs11.CKA_ENCRYPT, pkcs11.CKA_VERIFY} {
+		public[kind] = attr(kind, false) // nothing new is encrypted to it, and it has signed nothing
+	}
+	delete(public, pkcs11.CKA_PUBLIC_EXPONENT)              // the key's own
+	private[pkcs11.CKA_SIGN] = attr(pkcs11.CKA_SIGN, false) // its signatures are worth nothing
+	return public, private
+}
+
+// dropLegacy drops the private keys of legacy pairs, for who has named none.
+func (t *Token) dropLegacy(ctx context.Context, found []pkcs11.ObjectHandle) (keep []pkcs11.ObjectHandle, err error) {
+	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, handle := range found {
+			modulus, err := t.optional(s, handle, pkcs11.CKA_MODULUS)
+			if err != nil {
+				return err
+			}
+			if len(modulus) == 0 || !legacyRSA(new(big.Int).SetBytes(modulus)) {
+				keep = append(keep, handle)
+			}
+		}
+		return nil
+	})
+	return keep, err
+}
+
+// LegacyKey is an RSA public key of less than 2048 bits on a token.
+type LegacyKey struct {
+	Label string `json:"label"`
+	ID    []byte `json:"id"`
+	Bits  int    `json:"bits"`
+}
+
+// maxLegacyKeys bounds how many are listed.
+const maxLegacyKeys = 64
+
+// legacyKeys lists what a token shows without a PIN, and what anybody can have written
+// there. A token that shows nothing lists nothing.
+func legacyKeys(ctx *pkcs11.Ctx, slot uint) []LegacyKey {
+	s, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = ctx.CloseSession(s) }()
+	if err := ctx.FindObjectsInit(s, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA), attr(pkcs11.CKA_TOKEN, true),
+	}); err != nil {
+		return nil
+	}
+	found, _, err := ctx.FindObjects(s, maxLegacyKeys)
+	if final := ctx.FindObjectsFinal(s); err != nil || final != nil {
+		return nil
+	}
+	var all []LegacyKey
+	for _, handle := range found {
+		a, err := ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil), attr(pkcs11.CKA_MODULUS, nil)})
+		if err != nil || len(a) != 3 {
+			continue
+		}
+		if n := new(big.Int).SetBytes(a[2].Value); n.Sign() > 0 && legacyRSA(n) {
+			all = append(all, LegacyKey{string(a[0].Value), a[1].Value, n.BitLen()})
+		}
+	}
+	return all
+}

@@ -1,0 +1,126 @@
+package token
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// ReadBack unwraps what was wrapped to the pair and compares it with the key in transit
+// that was wrapped: what a token has made is not known to be right before it has been
+// opened. It costs one operation with the private key. The error is an [ErrWrapped] where
+// it does not open, or another key comes out.
+//
+// On the token both keys are wrapped under a third one, which never leaves it: AES key
+// wrap is deterministic (RFC 3394), so that the results are the same if and only if the
+// keys are. In memory their values are compared.
+func (p *KeyPair) ReadBack(ctx context.Context, key Transit, wrapped Wrapped) error {
+	switch key := key.(type) {
+	case *memoryKey:
+		value, err := p.Reveal(ctx, key.spec, wrapped)
+		if err != nil {
+			return p.readBackFails(err)
+		}
+		defer clear(value)
+		return p.readBackFails(key.use(ctx, opReadBack, func(original []byte) error {
+			if subtle.ConstantTimeCompare(original, value) != 1 {
+				return p.token.fail(opReadBack, ErrWrapped, errAnother)
+			}
+			return nil
+		}))
+	case *tokenTransit:
+		again, err := p.UnwrapTransit(ctx, key.spec, wrapped)
+		if err != nil {
+			return p.readBackFails(err)
+		}
+		return p.readBackFails(also(p.sameInTransit(ctx, key, again), again.Close()))
+	}
+	return p.token.fail(opReadBack, ErrUnsupported, fmt.Errorf("a key of type %T", key))
+}
+
+const opReadBack = "read back the wrapped session key"
+
+// readBackFails names what was attempted.
+func (p *KeyPair) readBackFails(err error) error {
+	if err == nil || !errors.Is(err, ErrWrapped) {
+		return err
+	}
+	return &Error{Op: opReadBack, Token: p.token.info.Label, Kind: ErrWrapped, Err: cause(err),
+		hint: "the token has made something wrong; nothing was stored: try again, and if it happens again the token or its module is broken"}
+}
+
+// cause is what an Error was made of.
+func cause(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) && e.Err != nil {
+		return e.Err
+	}
+	return err
+}
+
+// sameInTransit compares two keys in transit.
+func (p *KeyPair) sameInTransit(ctx context.Context, a *tokenTransit, b Transit) error {
+	again, ok := b.(*tokenTransit)
+	// The second may have come into memory meanwhile, or both be too short for key wrap.
+	before, after := a.Confirmation, b.Confirmation
+	if ok && a.spec.wrapsInAES() {
+		before, after = a.measured, again.measured
+	}
+	want, err := before(ctx)
+	if err != nil {
+		return err
+	}
+	got, err := after(ctx)
+	if err != nil {
+		return err
+	}
+	return p.token.sameKey(got, want)
+}
+
+// measured wraps the key under one that never leaves the token, which tells how long the
+// key is, and whether it is the same as another.
+func (k *tokenTransit) measured(ctx context.Context) ([]byte, error) {
+	t := k.token
+	var wrapped []byte
+	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+		measure, err := t.aids.measure(t, s)
+		if err == nil {
+			wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), measure, key)
+		}
+		return err
+	})
+	if err == nil && len(wrapped) != k.spec.Size+8 {
+		err = t.fail("measure the session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(wrapped)-8, k.spec.Size))
+	}
+	return wrapped, t.fail("measure the session key", nil, err)
+}
+
+// checkMade looks at a key that the token says it has generated: it has the size that was
+// asked for, it is another key than the one before, and not one of zeros.
+func (k *tokenTransit) checkMade(ctx context.Context) error {
+	const op = "look at the new session key"
+	t := k.token
+	if !t.info.Can.WrapAES { // no session key of a pair lives here
+		return nil
+	}
+	measured, err := k.measured(ctx)
+	if errors.Is(err, ErrWrapped) {
+		return t.fail(op, ErrUnsafe, cause(err))
+	}
+	if err != nil {
+		return err
+	}
+	if before := t.lastMade.Swap(&measured); before != nil && subtle.ConstantTimeCompare(*before, measured) == 1 {
+		return t.fail(op, ErrUnsafe, errors.New("the token has made the same key twice"))
+	}
+	if k.confirmation, err = k.Confirmation(ctx); err != nil {
+		return err
+	}
+	zeros, err := t.confirmValue(ctx, k.spec, make([]byte, k.spec.Size))
+	if err == nil && k.confirmation != nil && subtle.ConstantTimeCompare(k.confirmation, zeros) == 1 {
+		err = t.fail(op, ErrUnsafe, errors.New("the token has made a key of zeros"))
+	}
+	return err
+}

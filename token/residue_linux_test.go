@@ -1,0 +1,276 @@
+package token
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	josecipher "github.com/go-jose/go-jose/v4/cipher"
+)
+
+// What is left of a session key in the memory of a process that has used it, looked for
+// from outside: a child opens a key that it has never seen before, and the test reads
+// /proc/PID/mem.
+
+const residueVariable = "HSMKEYS_TEST_RESIDUE"
+
+type residueJob struct {
+	Config    string // the module
+	Serial    string
+	PIN       string
+	Spec      Spec
+	Hash      crypto.Hash
+	Ephemeral []byte // on P-256; nil for RSA
+	Key       []byte
+}
+
+// residueMain is the child: it opens the key, uses it, and closes it, when it is told to.
+func residueMain(arg string) int {
+	steps := bufio.NewReader(os.Stdin)
+	next := func(done string) {
+		fmt.Println(done)
+		steps.ReadString('\n')
+	}
+	if err := residue([]byte(arg), next); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func residue(arg []byte, next func(string)) error {
+	var job residueJob
+	if err := json.Unmarshal(arg, &job); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	t, err := Open(ctx, Config{Module: job.Config, Token: Selector{Serial: job.Serial}, PIN: pin(job.PIN)})
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	p, err := t.KeyPair(ctx, PairName{Label: "pair"})
+	if err != nil {
+		return err
+	}
+	wrapped := Wrapped{Hash: job.Hash, Key: job.Key}
+	if job.Ephemeral != nil {
+		if wrapped.Ephemeral, err = ecdh.P256().NewPublicKey(job.Ephemeral); err != nil {
+			return err
+		}
+	}
+	// As create, rotate and rewrap use a key.
+	transit, err := p.UnwrapTransit(ctx, job.Spec, wrapped)
+	if err != nil {
+		return err
+	}
+	if _, err := transit.CheckValue(ctx); err != nil {
+		return err
+	}
+	if _, err := transit.Wrap(ctx, p.Public(), crypto.SHA1); err != nil {
+		return err
+	}
+	if err := transit.Close(); err != nil {
+		return err
+	}
+	// As encrypt and decrypt do.
+	key, err := p.Unwrap(ctx, job.Spec, wrapped)
+	if err != nil {
+		return err
+	}
+	if key.Residence() != InMemory {
+		return fmt.Errorf("the key lives in %s", key.Residence())
+	}
+	if job.Spec.Use == Authenticate {
+		if _, err := key.MAC(ctx, []byte("message")); err != nil {
+			return err
+		}
+	} else {
+		data, err := key.WrapData(ctx, []byte("a file key of 16"))
+		if err != nil {
+			return err
+		}
+		if _, err := key.UnwrapData(ctx, data); err != nil {
+			return err
+		}
+	}
+	next("open")
+	if err := key.Close(); err != nil {
+		return err
+	}
+	next("closed")
+	return nil
+}
+
+// startResidue starts the child. The function that it returns waits until it has come so
+// far, and returns how often each needle is in its memory.
+func startResidue(t *testing.T, job residueJob) (at func(step string, needles ...[]byte) []int) {
+	t.Helper()
+	arg, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), residueVariable+"="+string(arg))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the child: %v", err)
+		}
+	})
+	lines := bufio.NewReader(out)
+	first := true
+	return func(step string, needles ...[]byte) []int {
+		t.Helper()
+		if !first {
+			if _, err := io.WriteString(in, "\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first = false
+		if line, err := lines.ReadString('\n'); strings.TrimSpace(line) != step {
+			t.Fatalf("%q, %v, want %q", line, err, step)
+		}
+		return countInMemory(t, cmd.Process.Pid, needles)
+	}
+}
+
+// countInMemory reads what a process can write to: heap, stacks, data, of Go and of C.
+func countInMemory(t *testing.T, pid int, needles [][]byte) []int {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	counts := make([]int, len(needles))
+	read := 0
+	for line := range strings.Lines(string(maps)) {
+		var from, to uint64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(mode, "rw") || to-from > 4<<30 { // the race detector's shadow has no data
+			continue
+		}
+		region := make([]byte, to-from)
+		n, err := mem.ReadAt(region, int64(from))
+		if err != nil && n == 0 {
+			continue // [vvar] and such
+		}
+		read += n
+		for i, needle := range needles {
+			found := bytes.Count(region[:n], needle)
+			if counts[i] += found; found > 0 && os.Getenv("RESIDUE_DEBUG") != "" {
+				t.Logf("needle %d: %d in %s", i, found, strings.TrimSpace(line))
+			}
+		}
+	}
+	if read < 1<<20 {
+		t.Fatalf("%d bytes of memory read", read)
+	}
+	return counts
+}
+
+// eighths cuts a secret into pieces of 8 bytes, which is how AES key wrap handles it.
+func eighths(secret []byte) (pieces [][]byte) {
+	for ; len(secret) >= 8; secret = secret[8:] {
+		pieces = append(pieces, secret[:8])
+	}
+	return pieces
+}
+
+func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
+	st := newToken(t)
+	tok := open(t, st)
+	ec, err := tok.GenerateKeyPair(background, "pair", P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := func(spec Spec, wrapped Wrapped) residueJob {
+		j := residueJob{Config: env.Module(), Serial: st.Serial, PIN: st.PIN, Spec: spec, Hash: wrapped.Hash, Key: wrapped.Key}
+		if wrapped.Ephemeral != nil {
+			j.Ephemeral = wrapped.Ephemeral.Bytes()
+		}
+		return j
+	}
+	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 32}, {Authenticate, 32}} {
+		t.Run(fmt.Sprint("P-256", spec), func(t *testing.T) {
+			value := make([]byte, spec.Size)
+			rand.Read(value)
+			ephemeral, secret, err := agreeWith(ec.Public().(*ecdsa.PublicKey))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kek, err := deriveX963(ecdh.P256(), secret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			block, err := aes.NewCipher(kek)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrapped, err := josecipher.KeyWrap(block, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := startResidue(t, job(spec, Wrapped{Ephemeral: ephemeral, Key: wrapped}))
+			needles := append(append(eighths(value), eighths(kek)...), eighths(secret)...)
+			for i, n := range at("open", needles...) {
+				if n != 1 && i < spec.Size/8 {
+					t.Errorf("in use, piece %d of the session key is there %d times, want once, in its locked page", i, n)
+				}
+			}
+			for i, n := range at("closed", needles...) {
+				if n != 0 {
+					t.Errorf("closed, piece %d is there %d times; the first %d are the session key's, the others the key-encryption key's", i, n, spec.Size/8)
+				}
+			}
+		})
+	}
+	rsaToken, inToken := newPair(t)
+	p := forbid(t, openRaw(t, rsaToken), inToken, 0x107)
+	st = rsaToken
+	t.Run("RSA", func(t *testing.T) {
+		spec := Spec{WrapKeys, 32}
+		value := make([]byte, spec.Size)
+		rand.Read(value)
+		wrapped, err := wrapRSA(p.Public().(*rsa.PublicKey), crypto.SHA1, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := startResidue(t, job(spec, wrapped))
+		t.Log(at("open", eighths(value)...))
+		t.Log(at("closed", eighths(value)...))
+	})
+}
