@@ -93,7 +93,7 @@ func faultScenarios(keyType string) []faultScenario {
 			},
 		},
 		{
-			name: "recover", token: "vault", args: []string{"recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}, holders: []string{"vault"},
+			name: "recover", token: "vault", args: []string{"recover", "--yes", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}, holders: []string{"vault"},
 			done: func(s *faultSite, _ faultRun) error {
 				return errors.Join(
 					s.does("spare", "join", "--yes", "--vouched-by", "vault.pem"),
