@@ -166,6 +166,20 @@ func (s *faultSite) opens(token string, files ...string) error {
 	return nil
 }
 
+// proves checks that another token than the one that has run a command decrypts files. Only
+// that token can find out whether what was wrapped to it opens: where it does not, the
+// command has said that this was not proven, and the rehearsal finds it.
+func (s *faultSite) proves(r faultRun, token string, files ...string) error {
+	err := s.opens(token, files...)
+	if err == nil || !strings.Contains(r.stdout+r.stderr, "not proven") {
+		return err
+	}
+	if s.honest(token, "drill", "--prove").status == 0 {
+		return fmt.Errorf("drill --prove does not find it: %w", err)
+	}
+	return nil
+}
+
 // does checks that a command succeeds.
 func (s *faultSite) does(token string, args ...string) error {
 	if r := s.honest(token, args...); r.status != 0 {
