@@ -5,7 +5,7 @@ GO       ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test matrix bench fuzz lint install dist clean
+.PHONY: help build demo test faults matrix bench fuzz lint install dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,11 @@ test: ## run every test, on real SoftHSM tokens
 	scripts/install-test-tools.sh
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m ./...
+
+# Without the race detector, under which each of the many thousand processes is slow to start.
+faults: ## run the commands on a module that lies, fails, hangs and crashes, in every function
+	scripts/install-softhsm.sh
+	HSMKEYS_TEST_FAULTS=all $(GO) test -run '^TestFaults$$' -timeout 60m -parallel 2 ./cmd/hsmkeys
 
 matrix: ## try every PKCS #11 module that can be had, and write docs/tokens.md
 	scripts/token-matrix.sh

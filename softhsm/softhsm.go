@@ -33,6 +33,26 @@
 // A process in which SoftHSM is initialised keeps the list of tokens that it read
 // in C_Initialize: it sees no token that another process makes afterwards, not
 // even in a new C_GetSlotList. Those that InitToken makes it does see, at once.
+//
+// # Modules that do wrong
+//
+// [Env.FaultyModule] is a module in front of SoftHSM that forwards every call and does
+// wrong what [Env.SetFaults] asks for: a [Fault] is a function, the number of a call and
+// an [Action]. It returns errors, flips bits in what SoftHSM returned, hands out other
+// keys, says that there are more objects than memory, hangs, crashes. So a program can be
+// tried on tokens that nobody can buy:
+//
+//	module, err := env.FaultyModule()
+//	…
+//	err = env.SetFaults(softhsm.Fault{Function: "C_WrapKey", Call: 1, Action: softhsm.Flip})
+//	…
+//	cmd := exec.Command("program", "--module", module)
+//	cmd.Env = append(os.Environ(), env.Environ()...)
+//
+// [Env.RecordCalls] and [Env.Calls] tell which functions a program calls, how often, and
+// whether a fault has been committed: a test that has seen none proves nothing.
+// [Env.Clone] makes a copy of the tokens for each of many trials. A C compiler has to be
+// installed, as for every program that uses this package.
 package softhsm
 
 import (

@@ -178,7 +178,19 @@ type aids struct {
 // wrap to C_Encrypt.
 func (a *aids) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	return a.get(t, confirmed, func() (pkcs11.ObjectHandle, error) {
-		return t.ctx.CreateObject(s, confirmedBlock())
+		handle, err := t.ctx.CreateObject(s, confirmedBlock())
+		if err != nil {
+			return 0, err
+		}
+		// With another block all confirmations agree with each other, and with none that
+		// is made on another day.
+		return handle, t.lookOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+			value, err := t.readValue(s, handle)
+			if err == nil && string(value) != confirmed {
+				err = errors.New("the token has made another object than the one that was asked for")
+			}
+			return err
+		})
 	})
 }
 

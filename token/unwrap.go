@@ -139,7 +139,7 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 		}
 	}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		err := p.token.checkProtected(s, handle, spec)
+		err := p.token.checkLoaded(s, handle, spec, label, id)
 		if err == nil && !spec.Use.IsLegacy() {
 			err = p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/cipher"
 	"crypto/sha1"
 	"errors"
+	"fmt"
 
 	"github.com/miekg/pkcs11"
 )
@@ -114,7 +115,7 @@ func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label stri
 		return err
 	}
 	err = p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-		err := p.token.checkProtected(s, handle, spec)
+		err := p.token.checkLoaded(s, handle, spec, label, id)
 		if err == nil && !spec.Use.IsLegacy() { // which may decrypt and nothing else
 			err = p.token.mustConfirm(s, handle, spec, confirmation)
 		}
@@ -124,6 +125,24 @@ func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label stri
 		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}
 	}
 	return p.token.fail(opLoad, nil, err)
+}
+
+// checkLoaded reads back that a token object is protected, will stay, and has the label and
+// the id by which other applications find it.
+func (t *Token) checkLoaded(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec, label string, id []byte) error {
+	if err := t.checkProtected(s, handle, spec); err != nil {
+		return err
+	}
+	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_TOKEN, nil), attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil),
+	})
+	if err != nil {
+		return err
+	}
+	if !isTrue(a[0]) || string(a[1].Value) != label || !bytes.Equal(a[2].Value, id) {
+		return t.fail(opLoad, nil, fmt.Errorf("the token has made another object: label %q, id %x, CKA_TOKEN %t", a[1].Value, a[2].Value, isTrue(a[0])))
+	}
+	return nil
 }
 
 // create makes an object that passes a look, or none.

@@ -38,18 +38,18 @@ func faultScenarios(keyType string) []faultScenario {
 		},
 		{
 			name: "create", token: "office", args: []string{"create", "c"}, holders: both,
-			done: func(s *faultSite, _ faultRun) error {
+			done: func(s *faultSite, r faultRun) error {
 				return errors.Join(
 					s.does("office", "encrypt", "--key", "c", "-o", "c.age", "in"),
-					s.opens("office", "c.age"), s.opens("vault", "c.age"), s.does("office", "verify"))
+					s.opens("office", "c.age"), s.proves(r, "vault", "c.age"), s.does("office", "verify"))
 			},
 		},
 		{
 			name: "rotate", token: "office", args: []string{"rotate", "a"}, holders: both,
-			done: func(s *faultSite, _ faultRun) error {
+			done: func(s *faultSite, r faultRun) error {
 				return errors.Join(
 					s.does("office", "reveal", "a@3"), s.does("office", "encrypt", "--key", "a", "-o", "a3.age", "in"),
-					s.opens("office", "a3.age"), s.opens("vault", "a3.age"), s.does("office", "verify"))
+					s.opens("office", "a3.age"), s.proves(r, "vault", "a3.age"), s.does("office", "verify"))
 			},
 		},
 		{
@@ -88,16 +88,16 @@ func faultScenarios(keyType string) []faultScenario {
 		},
 		{
 			name: "rewrap", before: guestJoins, token: "office", args: []string{"rewrap"}, holders: both,
-			done: func(s *faultSite, _ faultRun) error {
-				return errors.Join(s.opens("guest", "a1.age", "a2.age", "b.age"), s.does("office", "verify"))
+			done: func(s *faultSite, r faultRun) error {
+				return errors.Join(s.proves(r, "guest", "a1.age", "a2.age", "b.age"), s.does("office", "verify"))
 			},
 		},
 		{
-			name: "recover", token: "vault", args: []string{"recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}, holders: []string{"vault"},
-			done: func(s *faultSite, _ faultRun) error {
+			name: "recover", token: "vault", args: []string{"recover", "--yes", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}, holders: []string{"vault"},
+			done: func(s *faultSite, r faultRun) error {
 				return errors.Join(
 					s.does("spare", "join", "--yes", "--vouched-by", "vault.pem"),
-					s.opens("spare", "a1.age", "a2.age", "b.age"), s.does("spare", "rewrap"), s.opens("vault", "a1.age", "a2.age", "b.age"))
+					s.proves(r, "spare", "a1.age", "a2.age", "b.age"), s.opens("vault", "a1.age", "a2.age", "b.age"))
 			},
 		},
 	}

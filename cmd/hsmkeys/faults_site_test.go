@@ -19,8 +19,9 @@ import (
 // A faultSite is a keyring that faults are tried on: its tokens, its store, and files
 // that were encrypted under its keys.
 type faultSite struct {
-	env *softhsm.Env
-	dir string
+	env     *softhsm.Env
+	dir     string
+	timeout string // for calls of modules; "" for the usual one
 }
 
 // A faultScenario is one command, and what must be when it has been done.
@@ -62,7 +63,7 @@ func newFaultSite(t *testing.T, keyType string) *faultSite {
 	if _, err := env.FaultyModule(); err != nil {
 		t.Fatal(err)
 	}
-	s := &faultSite{env, t.TempDir()}
+	s := &faultSite{env: env, dir: t.TempDir()}
 	s.write(t, "pin", testPIN+"\n")
 	s.write(t, "in", faultPlaintext)
 	for _, token := range []string{"office", "vault", "spare", "guest", "blank"} {
@@ -110,7 +111,7 @@ func (s *faultSite) clone(t *testing.T) *faultSite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { env.Close() })
-	c := &faultSite{env, filepath.Join(env.Dir(), "site")}
+	c := &faultSite{env: env, dir: filepath.Join(env.Dir(), "site")}
 	if err := os.CopyFS(c.dir, os.DirFS(s.dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func (s *faultSite) run(module, token string, args ...string) faultRun {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &stdout, &stderr
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(append(os.Environ(), s.env.Environ()...), "HSMKEYS_MODULE="+module, "HSMKEYS_TOKEN="+token,
-		"HSMKEYS_STORE="+filepath.Join(s.dir, "store"), "HSMKEYS_PIN_SOURCE=file:"+filepath.Join(s.dir, "pin"), "HOME="+s.dir)
+		"HSMKEYS_STORE="+filepath.Join(s.dir, "store"), "HSMKEYS_PIN_SOURCE=file:"+filepath.Join(s.dir, "pin"), "HOME="+s.dir, "HSMKEYS_MODULE_TIMEOUT="+s.timeout)
 	err := cmd.Run()
 	r := faultRun{args: args, stdout: stdout.String(), stderr: stderr.String(), timeout: ctx.Err() != nil}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
@@ -161,6 +162,20 @@ func (s *faultSite) opens(token string, files ...string) error {
 		if r := s.honest(token, "decrypt", file); r.status != 0 || r.stdout != faultPlaintext {
 			return fmt.Errorf("token %s: %v", token, r)
 		}
+	}
+	return nil
+}
+
+// proves checks that another token than the one that has run a command decrypts files. Only
+// that token can find out whether what was wrapped to it opens: where it does not, the
+// command has said that this was not proven, and the rehearsal finds it.
+func (s *faultSite) proves(r faultRun, token string, files ...string) error {
+	err := s.opens(token, files...)
+	if err == nil || !strings.Contains(r.stdout+r.stderr, "not proven") {
+		return err
+	}
+	if s.honest(token, "drill", "--prove").status == 0 {
+		return fmt.Errorf("drill --prove does not find it: %w", err)
 	}
 	return nil
 }
@@ -220,7 +235,11 @@ func (s *faultSite) try(t *testing.T, scenario faultScenario, f softhsm.Fault) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f.Action == softhsm.Hang {
+		c.timeout = "2s"
+	}
 	r := c.run(module, scenario.token, scenario.args...)
+	c.timeout = ""
 	calls, err := c.env.Calls()
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -180,10 +181,16 @@ func faultCases(scenario string, f called) []softhsm.Fault {
 			}
 		}
 	}
-	for _, lie := range lies[f.function] {
+	for i, lie := range lies[f.function] {
 		one(lie, 0, 0, 1, 2)
+		if i == 0 { // what matters may be in any call
+			for call := range min(f.times, 12) {
+				add(lie, 0, call+1)
+			}
+		}
 	}
-	return cases
+	slices.SortStableFunc(cases, func(a, b softhsm.Fault) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	return slices.Compact(cases)
 }
 
 // sum chooses where there are too many to try all.

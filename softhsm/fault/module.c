@@ -43,9 +43,8 @@ typedef struct { CK_ULONG min, max, flags; } CK_MECHANISM_INFO;
 
 enum {
 	CKR_OK = 0, CKR_GENERAL_ERROR = 5, CKR_ATTRIBUTE_TYPE_INVALID = 0x12,
-	CKA_CLASS = 0, CKA_VALUE = 0x11, CKA_KEY_TYPE = 0x100, CKA_VALUE_LEN = 0x161,
-	CKO_SECRET_KEY = 4,
-	CKK_GENERIC_SECRET = 0x10, CKK_DES2 = 0x14, CKK_DES3 = 0x15, CKK_AES = 0x1f,
+	CKA_KEY_TYPE = 0x100, CKA_VALUE_LEN = 0x161,
+	CKK_DES2 = 0x14, CKK_DES3 = 0x15, CKK_AES = 0x1f,
 	CKM_DES2_KEY_GEN = 0x130, CKM_DES3_KEY_GEN = 0x131, CKM_GENERIC_SECRET_KEY_GEN = 0x350, CKM_AES_KEY_GEN = 0x1080,
 };
 
@@ -80,7 +79,7 @@ static const char *const names[] = {
 
 static struct functions *real; /* SoftHSM's */
 
-/* The faults. All of it is guarded by mu, as modules are called from many threads. */
+/* The faults. They are guarded by mu, as modules are called from many threads. */
 
 enum { MAXFAULTS = 64, MAXTEMPLATE = 64, KEPT = 4096 };
 
@@ -95,7 +94,7 @@ static int nfaults;
 static struct timespec changed;
 static ino_t inode;
 
-/* What each function returned last, for "repeat". */
+/* What each function returned last, for "repeat"; 0 for nothing yet. */
 static struct { CK_BYTE bytes[KEPT]; CK_ULONG len, handle; } last[nfunctions];
 
 /* A call is what goes on between a wrapper's begin and end. */
@@ -257,10 +256,12 @@ static int repeat(struct call *c, CK_BYTE *out, CK_ULONG len)
 {
 	int again = last[c->function].len == len && DUE("repeat");
 
+	pthread_mutex_lock(&mu);
 	if (again)
 		memcpy(out, last[c->function].bytes, len);
 	else if (len <= KEPT)
 		memcpy(last[c->function].bytes, out, last[c->function].len = len);
+	pthread_mutex_unlock(&mu);
 	return again;
 }
 
