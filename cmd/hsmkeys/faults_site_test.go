@@ -121,16 +121,17 @@ func (s *faultSite) clone(t *testing.T) *faultSite {
 	return c
 }
 
-// run runs a command with a module. It is given a minute, which no command needs: a test
-// must not fail because the machine is busy.
+// run runs a command with a module. It is given two minutes, which no command needs: a test
+// must not fail because the machine is busy. A call may take lateAfter, and ten times as
+// long where it generates keys.
 func (s *faultSite) run(module, token string, args ...string) faultRun {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "hsmkeys", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &stdout, &stderr
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(append(os.Environ(), s.env.Environ()...), "HSMKEYS_MODULE="+module, "HSMKEYS_TOKEN="+token,
+	cmd.Env = append(append(os.Environ(), s.env.Environ()...), "HSMKEYS_MODULE="+module, "HSMKEYS_TOKEN="+token, "HSMKEYS_MODULE_TIMEOUT="+lateAfter,
 		"HSMKEYS_STORE="+filepath.Join(s.dir, "store"), "HSMKEYS_PIN_SOURCE=file:"+filepath.Join(s.dir, "pin"), "HOME="+s.dir)
 	err := cmd.Run()
 	r := faultRun{args: args, stdout: stdout.String(), stderr: stderr.String(), timeout: ctx.Err() != nil}
