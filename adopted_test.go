@@ -72,6 +72,18 @@ func runIn(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
+// nssVerifies reports whether NSS finds a good signature in a blob with its certificate.
+func nssVerifies(t *testing.T, ca issuer, der []byte) bool {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "blob.cms"), der, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runIn(t, dir, "certutil", "-N", "-d", "sql:.", "--empty-password")
+	runIn(t, dir, "certutil", "-A", "-d", "sql:.", "-n", "ca", "-t", "CT,CT,CT", "-i", filepath.Join(ca.dir, "ca.pem"))
+	return strings.Contains(runIn(t, dir, "cmsutil", "-D", "-d", "sql:.", "-n", "-h", "1", "-i", "blob.cms"), "signer0.status=GoodSignature")
+}
+
 // pairOn makes a pair without a certificate, as a card has it before its owner goes to
 // the certification authority.
 func (s *site) pairOn(t *testing.T, label string, kind token.KeyType) *token.KeyPair {
@@ -224,8 +236,12 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			if !bytes.Equal(b.SignerIdentifier(), name) {
 				t.Errorf("signer is named %x, not %x", b.SignerIdentifier(), name)
 			}
-			if exported, err := k.ExportCMS(ctx, refs[0]); err != nil || !bytes.Contains(exported, signer.Raw) {
+			exported, err := k.ExportCMS(ctx, refs[0])
+			if err != nil || !bytes.Contains(exported, signer.Raw) {
 				t.Errorf("exported: %v", err)
+			}
+			if good := nssVerifies(t, ca, exported); good != test.finds {
+				t.Errorf("cmsutil finds a good signature: %v", good)
 			}
 			for who, c := range map[string]*x509.Certificate{"the certificate": signer, "another one of the same key": certify(t, by, nil)} {
 				offline, err := hsmkeys.OpenWithCertificate(ctx, c, store)
