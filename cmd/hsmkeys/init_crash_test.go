@@ -84,8 +84,10 @@ func TestInitAfterACrash(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := o.init(t, kind)
-				if err == nil {
-					t.Errorf("%+v: it did not crash", fault)
+				if err == nil { // the calls of two processes were counted as one's
+					if slices.Contains(changing, fault.Function) {
+						t.Errorf("%+v: it did not crash", fault)
+					}
 					continue
 				}
 				if err := o.soft.SetFaults(); err != nil {
