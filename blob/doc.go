@@ -12,7 +12,7 @@
 // public key, in place of ours, and wait for us to encrypt under it. The
 // signature stops that, and the types make it impossible to forget: [Parse]
 // gives an [*Unverified], which can say who claims to have signed it and
-// nothing more. Only [Unverified.Verify], given the public keys to trust and
+// nothing more. Only [Unverified.Verify], given the parties to trust and
 // the place where the bytes were found, gives a [*Blob], and only a [*Blob]
 // has the wrapped key.
 //
@@ -22,7 +22,7 @@
 //		KeyringID: keyring, Name: "payroll", Version: 1, Revision: 1,
 //	})
 //	...
-//	r, ok := b.Recipient(ourSubjectKeyID)
+//	r, ok := b.Recipient(ourIdentifier)
 //
 // The list of a keyring's members is signed in the same way: [SignMembers],
 // [ParseMembers]; and so is what a holder says that its token has unwrapped:
@@ -43,7 +43,8 @@
 // sets and algorithms from a closed list; it is encoded again and compared
 // byte by byte; ECDSA signatures must have a low S. Nobody without the signing
 // key can make a second valid blob out of a first one, and a digest of the
-// bytes names an object.
+// bytes names an object. What names the signer is not signed: a caller that
+// trusts one key under two identifiers accepts a blob under either.
 //
 // # Errors
 //

@@ -1,10 +1,9 @@
 #!/bin/sh
 # Installs the programs that the tests hold our output against, where they are
-# missing: openssl with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and OpenSC's
-# pkcs11-tool; p11-kit, which serves a token that can go away; the shells that completion
-# is for; mandoc, which reads the manual pages; and strace, which makes system calls fail.
-# Does nothing, and needs no rights, where they are
-# all there already.
+# missing: openssl with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and
+# OpenSC's pkcs11-tool; p11-kit, which serves a token that can go away; the shells that
+# completion is for; mandoc, which reads the manual pages; and strace, which makes system
+# calls fail. Does nothing, and needs no rights, where they are all there already.
 set -eu
 
 # shellcheck source=scripts/packages.sh

@@ -83,7 +83,7 @@ func TestInitAfterACrash(t *testing.T) {
 				if err := o.soft.SetFaults(fault); err != nil {
 					t.Fatal(err)
 				}
-				said, err := o.init(t, kind)
+				_, err := o.init(t, kind)
 				if err == nil { // the calls of two processes were counted as one's
 					if slices.Contains(changing, fault.Function) {
 						t.Errorf("%+v: it did not crash", fault)
@@ -94,7 +94,7 @@ func TestInitAfterACrash(t *testing.T) {
 					t.Fatal(err)
 				}
 				left := o.leftovers(t, made)
-				said, err = o.init(t, kind)
+				said, err := o.init(t, kind)
 				if err != nil {
 					t.Errorf("%+v: the next init: %v\n%s\nleft before it:\n%s", fault, err, said, left)
 					continue
