@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -22,6 +23,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/miekg/pkcs11"
 )
 
 // issuer is a certification authority, run with openssl.
@@ -68,6 +70,18 @@ func runIn(t *testing.T, dir, name string, args ...string) string {
 		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
 	return string(out)
+}
+
+// nssVerifies reports whether NSS finds a good signature in a blob with its certificate.
+func nssVerifies(t *testing.T, ca issuer, der []byte) bool {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "blob.cms"), der, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runIn(t, dir, "certutil", "-N", "-d", "sql:.", "--empty-password")
+	runIn(t, dir, "certutil", "-A", "-d", "sql:.", "-n", "ca", "-t", "CT,CT,CT", "-i", filepath.Join(ca.dir, "ca.pem"))
+	return strings.Contains(runIn(t, dir, "cmsutil", "-D", "-d", "sql:.", "-n", "-h", "1", "-i", "blob.cms"), "signer0.status=GoodSignature")
 }
 
 // pairOn makes a pair without a certificate, as a card has it before its owner goes to
@@ -222,8 +236,12 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			if !bytes.Equal(b.SignerIdentifier(), name) {
 				t.Errorf("signer is named %x, not %x", b.SignerIdentifier(), name)
 			}
-			if exported, err := k.ExportCMS(ctx, refs[0]); err != nil || !bytes.Contains(exported, signer.Raw) {
+			exported, err := k.ExportCMS(ctx, refs[0])
+			if err != nil || !bytes.Contains(exported, signer.Raw) {
 				t.Errorf("exported: %v", err)
+			}
+			if good := nssVerifies(t, ca, exported); good != test.finds {
+				t.Errorf("cmsutil finds a good signature: %v", good)
 			}
 			for who, c := range map[string]*x509.Certificate{"the certificate": signer, "another one of the same key": certify(t, by, nil)} {
 				offline, err := hsmkeys.OpenWithCertificate(ctx, c, store)
@@ -359,5 +377,100 @@ func TestNewMembersWithIdentifiersThatAreRefused(t *testing.T) {
 	putListBy(t, store, next(t, store, k, func(l *blob.MemberList) { l.Members = append(l.Members, again) }), office.signer())
 	if _, err := office.open(store); !errors.Is(err, blob.ErrMalformed) {
 		t.Errorf("a list that gives another key the identifier of a former member: %v", err)
+	}
+}
+
+// setFalse takes an ability from a private key, as other programs leave it out when they
+// import a key.
+func (s *site) setFalse(t *testing.T, label string, attributes ...uint) {
+	t.Helper()
+	p := pkcs11.New(env.Module()) // which is initialised, and logged in
+	defer p.Destroy()
+	slots := must(p.GetSlotList(true))
+	for _, slot := range slots {
+		if info, err := p.GetTokenInfo(slot); err != nil || info.SerialNumber != s.soft.Serial {
+			continue
+		}
+		session := must(p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION))
+		if err := p.FindObjectsInit(session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}); err != nil {
+			t.Fatal(err)
+		}
+		found, _, err := p.FindObjects(session, 1)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%v, %v", found, err)
+		}
+		for _, a := range attributes {
+			if err := p.SetAttributeValue(session, found[0], []*pkcs11.Attribute{pkcs11.NewAttribute(a, false)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = p.CloseSession(session)
+		return
+	}
+	t.Fatal("no such token")
+}
+
+// A pair that opens nothing is refused before anything is founded or joined: what would be
+// wrapped to it would be lost.
+func TestAPairThatOpensNothingIsRefused(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "opens")
+	k, store, _ := office.found(t)
+	for _, test := range []struct {
+		name  string
+		kind  token.KeyType
+		takes []uint
+		says  string
+	}{
+		{"rsa", token.RSA2048, []uint{pkcs11.CKA_UNWRAP, pkcs11.CKA_DECRYPT}, "CKA_UNWRAP and CKA_DECRYPT are false"},
+		{"ec", token.P256, []uint{pkcs11.CKA_DERIVE}, "CKA_DERIVE is false"},
+	} {
+		s := emptySite(t, "opens nothing "+test.name)
+		s.pairOn(t, "card", test.kind)
+		s.setFalse(t, "card", test.takes...)
+		var err error
+		if s.pair, err = s.tok.KeyPair(ctx, token.PairName{Label: "card"}); err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "store")
+		empty := must(blob.CreateDir(dir))
+		defer empty.Close()
+		_, err = hsmkeys.Found(ctx, s.tok, s.pair, empty, nil, "card")
+		if !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if _, err := empty.Get(ctx, blob.MembersPath(1)); !errors.Is(err, blob.ErrNotFound) {
+			t.Errorf("%s: something was founded: %v", test.name, err)
+		}
+		if c, err := s.pair.Certificate(ctx); err != nil || c != nil {
+			t.Errorf("%s: it was certified: %v, %v", test.name, c, err)
+		}
+		// A member by somebody's mistake does not join.
+		key := s.pair.Public()
+		template := office.cert
+		c := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter}, template, key, office.pair))))
+		k = add(t, k, blob.Member{Role: blob.BackupAuthority, Label: test.name, Certificate: c})
+		if _, err := hsmkeys.Join(ctx, s.tok, s.pair, store, nil, office.cert); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s joins: %v", test.name, err)
+		}
+	}
+}
+
+func TestCertificatesThatForbidWrapping(t *testing.T) {
+	office := newSite(t, "forbids")
+	k, _, _ := office.found(t)
+	ca := newIssuer(t)
+	key := must(rsa.GenerateKey(rand.Reader, 2048))
+	for name, c := range map[string]*x509.Certificate{
+		"signing alone": ca.issue(t, "vault", key.Public(), "keyUsage=digitalSignature\n"),
+		"no usage at all": certify(t, key, func(c *x509.Certificate) {
+			c.KeyUsage = 0
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Critical: true, Value: []byte{3, 1, 0}}}
+		}),
+	} {
+		m := blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c}
+		if _, err := k.AddMember(context.Background(), m); !errors.Is(err, hsmkeys.ErrCertificate) || !strings.Contains(err.Error(), "keyEncipherment") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -76,13 +76,13 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	if err := refuseFounded(ctx, store); err != nil {
 		return nil, err
 	}
-	signing, err := signingCertificateOf(ctx, pair)
-	if err != nil {
-		return nil, fmt.Errorf("found a keyring: %w", err)
-	}
 	certificate, err := CertificateOf(ctx, pair, label)
 	if err != nil {
 		return nil, err
+	}
+	signing, err := signingCertificateOf(ctx, pair)
+	if err != nil {
+		return nil, fmt.Errorf("found a keyring: %w", err)
 	}
 	id, err := randomID(t)
 	if err != nil {
@@ -104,8 +104,12 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 
 // CertificateOf gives the pair's certificate: its own, or one that somebody has issued
 // for it and that session keys can be wrapped to, or a new one. A label is the common
-// name of a new one.
+// name of a new one. A pair that opens nothing is refused, see [token.KeyPair.CheckOpens]:
+// what is wrapped to it would be lost.
 func CertificateOf(ctx context.Context, pair *token.KeyPair, label string) (*x509.Certificate, error) {
+	if err := pair.CheckOpens(ctx); err != nil {
+		return nil, err
+	}
 	if c, err := pair.Certificate(ctx); err != nil || c != nil {
 		return c, err
 	}

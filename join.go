@@ -43,7 +43,12 @@ func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store
 // authority. An owner or authority who has signed a list vouches for it with
 // a certificate that did not come from the storage: of its signing key, where it has
 // one. The newest list is pinned, and [OpenKeyring] will do from then on.
+//
+// A pair that opens nothing is refused, see [token.KeyPair.CheckOpens].
 func Join(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, voucher *x509.Certificate) (*Keyring, error) {
+	if err := pair.CheckOpens(ctx); err != nil {
+		return nil, err
+	}
 	return open(ctx, t, pair, store, pins, voucher.PublicKey)
 }
 

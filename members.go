@@ -5,6 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -73,7 +75,7 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 		return refuse("%w", err)
 	}
 	switch {
-	case c.KeyUsage != 0 && c.KeyUsage&usage == 0:
+	case restricted(c) && c.KeyUsage&usage == 0:
 		return refuse("its key usage does not allow %s", name)
 	case now.Before(c.NotBefore):
 		return refuse("it is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
@@ -83,6 +85,12 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 		return refuse("it has the critical extension %v, which is not known here", c.UnhandledCriticalExtensions[0])
 	}
 	return nil
+}
+
+// restricted reports whether a certificate has a key usage extension. One without any bits
+// allows nothing.
+func restricted(c *x509.Certificate) bool {
+	return slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 15}) })
 }
 
 // AddMember writes the next list of members, with one member more, and gives the

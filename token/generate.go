@@ -354,6 +354,25 @@ func (p *KeyPair) wrapsUnder(ctx context.Context, spec Spec, wrapped Wrapped, da
 	return session.WrapData(ctx, data)
 }
 
+// CheckOpens wraps a session key to the pair and opens it with the pair, as every session
+// key will be. The error of a pair that opens nothing is an [ErrUnsupported], and names the
+// attribute that is in the way.
+func (p *KeyPair) CheckOpens(ctx context.Context) error {
+	var missing string
+	switch {
+	case isRSA(p.public) && !p.private.unwrap && !p.private.decrypt:
+		missing = "unwrap or decrypt (CKA_UNWRAP and CKA_DECRYPT are false)"
+	case !isRSA(p.public) && !p.private.derive:
+		missing = "derive (CKA_DERIVE is false)"
+	}
+	if missing != "" {
+		return &Error{Op: "try the pair " + PairName{Label: p.label, ID: p.id}.String(), Token: p.token.info.Label, Kind: ErrUnsupported,
+			Err: errors.New("it opens no session key, as its private key must not " + missing), hint: "use another pair: hsmkeys init --label NEW makes one"}
+	}
+	_, err := p.OAEPHash(ctx)
+	return err
+}
+
 // OAEPHash tries which hash OAEP can take with this pair, for wrapping and for
 // unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair. A pair
 // that opens nothing, such as one that may only sign, is an [ErrUnsupported].

@@ -6,10 +6,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 
 	"github.com/ThalesIgnite/crypto11"
@@ -91,19 +89,19 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 	made := PairName{Label: label + unfinished, ID: make([]byte, 20)}
 	_, _ = rand.Read(made.ID)
 	publicSet, privateSet := as.templates(made.ID, made.Label)
-	publicValues, privateValues, err := importedValues(private)
+	public, secret, err := importedValues(private)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		for _, a := range privateValues { // after its one use
+		for _, a := range secret { // after its one use
 			clear(a.Value)
 		}
 	}()
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, template := range [][]*pkcs11.Attribute{
-			append(append(publicSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), publicValues...),
-			append(append(privateSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), privateValues...),
+			append(append(publicSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), public...),
+			append(append(privateSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), secret...),
 		} {
 			if _, err := t.ctx.CreateObject(s, template); err != nil {
 				return err
@@ -131,19 +129,17 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 
 // importedValues are the numbers of a pair (PKCS #11 current mechanisms §2.1.2, §2.1.3,
 // §2.3.3 and §2.3.4).
-func importedValues(private crypto.Signer) (publicValues, privateValues []*pkcs11.Attribute, err error) {
+func importedValues(private crypto.Signer) (public, secret []*pkcs11.Attribute, err error) {
 	switch key := private.(type) {
 	case *rsa.PrivateKey:
 		if len(key.Primes) != 2 {
 			return nil, nil, errors.New("an RSA key with more than two primes")
 		}
 		key.Precompute()
-		publicValues = []*pkcs11.Attribute{
-			attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-			attr(pkcs11.CKA_MODULUS, key.N.Bytes()),
-			attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
+		if public, err = publicValues(&key.PublicKey); err != nil {
+			return nil, nil, err
 		}
-		return publicValues, append(append([]*pkcs11.Attribute{}, publicValues...),
+		return public, append(append([]*pkcs11.Attribute{}, public...),
 			attr(pkcs11.CKA_PRIVATE_EXPONENT, key.D.Bytes()),
 			attr(pkcs11.CKA_PRIME_1, key.Primes[0].Bytes()), attr(pkcs11.CKA_PRIME_2, key.Primes[1].Bytes()),
 			attr(pkcs11.CKA_EXPONENT_1, key.Precomputed.Dp.Bytes()), attr(pkcs11.CKA_EXPONENT_2, key.Precomputed.Dq.Bytes()),
@@ -153,25 +149,10 @@ func importedValues(private crypto.Signer) (publicValues, privateValues []*pkcs1
 		if err != nil {
 			return nil, nil, err
 		}
-		point, err := key.PublicKey.Bytes() // uncompressed
-		if err != nil {
+		if public, err = publicValues(&key.PublicKey); err != nil {
 			return nil, nil, err
 		}
-		point, err = asn1.Marshal(point)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, c := range curves {
-			if c.curve != key.Curve {
-				continue
-			}
-			params, err := asn1.Marshal(c.oid)
-			if err != nil {
-				return nil, nil, err
-			}
-			both := []*pkcs11.Attribute{attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC), attr(pkcs11.CKA_EC_PARAMS, params)}
-			return append(both, attr(pkcs11.CKA_EC_POINT, point)), append(both[:2:2], attr(pkcs11.CKA_VALUE, value)), nil
-		}
+		return public, append(public[:2:2], attr(pkcs11.CKA_VALUE, value)), nil // the same kind and curve
 	}
 	return nil, nil, fmt.Errorf("a key of type %T", private)
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"io"
 
@@ -65,6 +67,36 @@ func writePublicKeyBlob(c *cli.Context, pair *token.KeyPair) error {
 		return err
 	}
 	return writeBytes(c, data)
+}
+
+// nameIn returns what a certificate calls its holder: the common name, or else an
+// alternative name (RFC 5280 §4.2.1.6), or else what of the subject's name is most
+// particular. It is empty where the certificate names nobody.
+func nameIn(c *x509.Certificate) string {
+	all := append([]string{c.Subject.CommonName}, c.EmailAddresses...)
+	all = append(all, c.DNSNames...)
+	for _, u := range c.URIs {
+		all = append(all, u.String())
+	}
+	all = append(all, attributeOf(c, oidEmailAddress), attributeOf(c, oidUID), c.Subject.SerialNumber)
+	all = append(append(all, c.Subject.OrganizationalUnit...), c.Subject.Organization...)
+	return cmp.Or(all...)
+}
+
+// Attributes of a subject's name that package pkix does not know (RFC 2985 §5.2.1, RFC 4519
+// §2.39).
+var (
+	oidEmailAddress = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
+	oidUID          = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
+)
+
+func attributeOf(c *x509.Certificate, kind asn1.ObjectIdentifier) string {
+	for _, a := range c.Subject.Names {
+		if value, ok := a.Value.(string); ok && a.Type.Equal(kind) {
+			return value
+		}
+	}
+	return ""
 }
 
 // certificateOn gives the pair's certificate from its token, its own or one that

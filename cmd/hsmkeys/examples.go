@@ -6,7 +6,7 @@ import "strings"
 type example struct{ what, line string }
 
 // examplesOf are the examples of a command by its full name. They are shown by help
-// and in the manual pages; a test holds each against the options that there are.
+// and in the manual pages. Tests hold each against the options that there are, and run it.
 func examplesOf(path string) []example {
 	return examples[strings.TrimPrefix(strings.TrimPrefix(path, "hsmkeys"), " ")]
 }
@@ -33,6 +33,7 @@ var examples = map[string][]example{
 	"token import-pair": {
 		{"A pair from PKCS #12; its password is asked for", "hsmkeys token import-pair pair.p12"},
 		{"From PKCS #8, under another label", "hsmkeys token import-pair pair.pem --label old-server"},
+		{"A pair of a Windows 2000, to open what was exported to it", "hsmkeys token import-pair --legacy windows.blob --label windows"},
 	},
 	"init": {
 		{"An RSA pair of 3072 bits, and the keyring", "hsmkeys init"},
@@ -103,10 +104,11 @@ var examples = map[string][]example{
 	},
 	"import": {
 		{"A session key that a CryptoAPI program has exported to this token's pair", "hsmkeys import payroll --capi payroll.blob --check-value 0f1e2d"},
-		{"An RC2 key of Windows 2000", "hsmkeys import old-mail --capi old.blob --bits 40 --salt 0000000000000000000000"},
+		{"An RC2 key of Windows 2000", "hsmkeys import old-mail --capi old.blob --bits 40 --effective-bits 40 --salt 0000000000000000000000"},
 	},
 	"derive": {
 		{"Open what a Windows program has encrypted with a password", "hsmkeys derive --capi --hash sha1 --algorithm 3des --encoding utf16le >old.key"},
+		{"A password that has a final zero, and a key with Windows' parity bits", "hsmkeys derive --capi --hash md5 --algorithm des --password-file password.bin --blob >old.blob"},
 	},
 	"authority": {
 		{"Who could recover the keys?", "hsmkeys authority list"},

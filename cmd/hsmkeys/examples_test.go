@@ -43,7 +43,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	}
 }
 
-// An example that does not parse is worse than none. None is carried out here.
+// An example that does not parse is worse than none. [TestEveryExampleRuns] runs them.
 func TestEveryExampleParses(t *testing.T) {
 	for path, all := range examples {
 		for i, e := range all {

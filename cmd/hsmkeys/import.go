@@ -24,7 +24,7 @@ func importCommand() *cli.Command {
 			"accepts, what was encrypted to the pair.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "capi", Usage: "the SIMPLEBLOB is in this `FILE`"},
-			&cli.StringFlag{Name: "pair", Usage: "the pair that it is encrypted to: a label, or a `URI` with object or id", DefaultText: "the token's pair of the keyring"},
+			&cli.StringFlag{Name: "pair", Usage: "the pair that it is encrypted to, which may be a legacy one: a label, or a `URI` with object or id", DefaultText: "the token's pair of the keyring"},
 			&cli.BoolFlag{Name: "oaep", Usage: "it is encrypted with OAEP (CRYPT_OAEP), not PKCS #1 v1.5"},
 			&cli.IntFlag{Name: "bits", Usage: "the `LENGTH` of an rc2 or rc4 key: 40 to 128"},
 			&cli.IntFlag{Name: "effective-bits", Usage: "the effective `LENGTH` of an rc2 key: 1 to 1024"},

@@ -38,7 +38,7 @@ func importPairCommand() *cli.Command {
 				return err
 			}
 			defer clear(data)
-			key, err := parsePrivateKey(path, data, func() ([]byte, error) {
+			key, err := parsePrivateKey(c.Context, path, data, func() ([]byte, error) {
 				return readSecret(c.Context, passwordOption, c.String(passwordOption), fmt.Sprintf("password of %q", path), askSecret)
 			})
 			if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,13 +58,17 @@ func initCommand() *cli.Command {
 				return err
 			}
 			defer store.Close()
-			if err := refuseKeyring(c, store); err != nil {
-				return err
+			founded := refuseKeyring(c, store)
+			if founded != nil && !mayFinish(c, store, founded) {
+				return founded
 			}
 			if err := store.TryWrite(c.Context); err != nil { // and whether it takes what is to be founded
 				return err
 			}
 			return withToken(c, func(t *token.Token, sel token.Selector) error {
+				if founded != nil {
+					return finishFounding(c, t, sel, store, founded)
+				}
 				pair, err := pairFor(c, t, sel, kind)
 				if err != nil {
 					return err
@@ -102,12 +107,89 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 	})
 }
 
+// mayFinish reports whether the keyring in a store may be what an interrupted init has left.
+func mayFinish(c *cli.Context, store blob.Store, founded error) bool {
+	if !errors.Is(founded, blob.ErrExists) {
+		return false
+	}
+	begun, err := hsmkeys.BarelyFounded(c.Context, store)
+	return err == nil && begun
+}
+
+// finishFounding does what an interrupted init has not come to, or else returns why the
+// keyring in the store is none of its.
+func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *blob.Dir, founded error) error {
+	name := token.PairName{Label: labelFor(c, sel), ID: sel.ID}
+	if c.Bool("adopt") {
+		var err error
+		if name, err = adopted(c, t, name); err != nil {
+			return err
+		}
+	}
+	pair, err := pairOn(c, t, name)
+	if errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) {
+		return founded
+	}
+	if err != nil {
+		return err
+	}
+	k, err := hsmkeys.FinishFounding(c.Context, t, pair, store, pins(t))
+	if errors.Is(err, blob.ErrExists) {
+		return founded
+	}
+	if err != nil {
+		return err
+	}
+	if k.State().Where == "" {
+		note("an earlier init has founded this keyring, and nothing was missing")
+	} else {
+		note("took over the keyring that an interrupted init has left in the store, and pinned it")
+	}
+	return printFounded(c, k, pair, store)
+}
+
+// makeOrTakeOver makes the pair, unless an interrupted init has left it. What else that left
+// goes first.
+func makeOrTakeOver(c *cli.Context, t *token.Token, label string, kind token.KeyType) (*token.KeyPair, error) {
+	removed, err := t.CleanUp(c.Context, label)
+	if err != nil {
+		return nil, err
+	}
+	if removed > 0 {
+		note("deleted what an interrupted init has left on the token: %d objects that nothing can use", removed)
+	}
+	pair, exists := t.GenerateKeyPair(c.Context, label, kind)
+	if !errors.Is(exists, token.ErrExists) {
+		return pair, exists
+	}
+	if !c.IsSet("key-type") {
+		kind = 0
+	}
+	pair, err = t.Leftover(c.Context, label, kind)
+	if errors.Is(err, token.ErrExists) || errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) || errors.Is(err, token.ErrUnsafe) || errors.Is(err, token.ErrUnsupported) {
+		return nil, exists
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch used, err := pins(t).Has(c.Context, pair); {
+	case err != nil:
+		return nil, err
+	case used: // by another keyring
+		return nil, exists
+	}
+	note("took over the pair %s, which is on the token and belongs to no keyring: an interrupted init has left it, or init --pair-only", printable(label))
+	return pair, nil
+}
+
+// labelFor is the label that the command line names for the pair, empty for none.
+func labelFor(c *cli.Context, sel token.Selector) string {
+	return cmp.Or(c.String("label"), sel.Object)
+}
+
 // pairFor makes the pair, or finds the one to adopt.
 func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyType) (*token.KeyPair, error) {
-	label := c.String("label")
-	if label == "" {
-		label = sel.Object
-	}
+	label := labelFor(c, sel)
 	if c.Bool("adopt") {
 		name, err := adopted(c, t, token.PairName{Label: label, ID: sel.ID})
 		if err != nil {
@@ -115,10 +197,7 @@ func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyT
 		}
 		return pairOn(c, t, name)
 	}
-	if label == "" {
-		label = defaultLabel
-	}
-	pair, err := t.GenerateKeyPair(c.Context, label, kind)
+	pair, err := makeOrTakeOver(c, t, cmp.Or(label, defaultLabel), kind)
 	if err != nil {
 		return nil, err
 	}
@@ -164,11 +243,15 @@ func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "pinned": k.State().Where,
 		})
 	}
+	where := "was pinned before"
+	if k.State().Where != "" {
+		where = "pinned on " + k.State().Where
+	}
 	return printLine("key exchange pair %s, id %x%s\n"+
-		"keyring %s founded in %s, list of members 1 pinned on %s\n"+
+		"keyring %s founded in %s, list of members 1 %s\n"+
 		"%s %s, fingerprint SHA-256 %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
-		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store, k.State().Where,
+		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store, where,
 		self.Role, printable(self.Label), fingerprint(self.Certificate))
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/internal/guard"
 )
 
-func main() { os.Exit(run()) }
+func main() { guard.Exit(run()) }
 
 func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
@@ -43,7 +43,7 @@ func run() int {
 	context.AfterFunc(ctx, func() {
 		time.Sleep(2 * time.Second)
 		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
-		os.Exit(statusFailed)
+		guard.Exit(statusFailed)
 	})
 	if err := refuseClosed(); err != nil {
 		return report(ctx, err)

@@ -70,7 +70,7 @@ var exitStatuses = []struct {
 	{statusUsage, "the command line or the configuration cannot be carried out"},
 	{statusIntegrity, "integrity: a signature, a digest or a name did not hold"},
 	{statusNotFound, "not found: a key, a version, a store"},
-	{statusToken, "the token failed, or its PIN or a password could not be had or was wrong"},
+	{statusToken, "the token or its module failed, or its PIN or a password could not be had or was wrong"},
 }
 
 // heading starts a page. The date is that of the commit, so that whoever builds it again

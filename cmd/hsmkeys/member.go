@@ -83,7 +83,10 @@ func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error
 	}
 	label := c.String("label")
 	if label == "" {
-		label = certificate.Subject.CommonName
+		label = nameIn(certificate)
+	}
+	if label == "" {
+		return blob.Member{}, usage("%q names nobody: its subject has no name, and it has no alternative one; give the member a label with --label", path)
 	}
 	if err := blob.ValidLabel(label); err != nil {
 		return blob.Member{}, usage("the label %q %v; give another with --label", label, err)

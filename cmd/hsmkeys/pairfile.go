@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -77,7 +78,7 @@ func formatOf(der []byte) keyFormat {
 // parsePrivateKey reads the one private key in a file. No error has anything of the key
 // in it. The password is asked for only when the file is encrypted, and not with the empty
 // password.
-func parsePrivateKey(path string, data []byte, ask askPassword) (crypto.Signer, error) {
+func parsePrivateKey(ctx context.Context, path string, data []byte, ask askPassword) (crypto.Signer, error) {
 	if capi.IsPrivateKeyBlob(data) {
 		key, err := capi.ParsePrivateKeyBlob(data)
 		if err != nil {
@@ -93,9 +94,9 @@ func parsePrivateKey(path string, data []byte, ask askPassword) (crypto.Signer, 
 	case plainPKCS8:
 		return parsePKCS8(path, data)
 	case encryptedPKCS8:
-		return withFilePassword(ask, func(password []byte) (crypto.Signer, error) { return readEncryptedPKCS8(path, data, password) })
+		return withFilePassword(ctx, ask, func(password []byte) (crypto.Signer, error) { return readEncryptedPKCS8(path, data, password) })
 	case formatPKCS12:
-		return withFilePassword(ask, func(password []byte) (crypto.Signer, error) { return readPKCS12(path, data, password) })
+		return withFilePassword(ctx, ask, func(password []byte) (crypto.Signer, error) { return readPKCS12(path, data, password) })
 	case formatBER:
 		return nil, hintedUsage(convertPKCS12, "%q is %s", path, format)
 	case formatPKCS1, formatSEC1:
@@ -148,8 +149,8 @@ type askPassword func() ([]byte, error)
 
 // withFilePassword reads an encrypted file. The empty password needs no asking for, and
 // cannot be told to every source: it is tried first.
-func withFilePassword(ask askPassword, read func(password []byte) (crypto.Signer, error)) (crypto.Signer, error) {
-	key, err := read(nil)
+func withFilePassword(ctx context.Context, ask askPassword, read func(password []byte) (crypto.Signer, error)) (crypto.Signer, error) {
+	key, err := unlessDone(ctx, func() (crypto.Signer, error) { return read(nil) })
 	if !errors.Is(err, hsmkeys.ErrPassword) {
 		return key, err
 	}
@@ -158,7 +159,28 @@ func withFilePassword(ask askPassword, read func(password []byte) (crypto.Signer
 		return nil, err
 	}
 	defer clear(password)
-	return read(password)
+	return unlessDone(ctx, func() (crypto.Signer, error) { return read(password) })
+}
+
+// unlessDone leaves a file alone when ctx is done: how often a password is hashed is
+// for the file to say, and the libraries that do it know no context. The process ends
+// then.
+func unlessDone(ctx context.Context, read func() (crypto.Signer, error)) (crypto.Signer, error) {
+	type result struct {
+		key crypto.Signer
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		key, err := read()
+		done <- result{key, err}
+	}()
+	select {
+	case r := <-done:
+		return r.key, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func readEncryptedPKCS8(path string, data, password []byte) (crypto.Signer, error) {

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"os"
@@ -124,7 +127,7 @@ func TestPrivateKeysOfOtherPrograms(t *testing.T) {
 			answer := func(password string) askPassword {
 				return func() ([]byte, error) { asked++; return []byte(password), nil }
 			}
-			got, err := parsePrivateKey("FILE", k.read("out"), answer(test.password))
+			got, err := parsePrivateKey(t.Context(), "FILE", k.read("out"), answer(test.password))
 			if err != nil || !got.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(want.Public()) {
 				t.Fatalf("%v", err)
 			}
@@ -134,7 +137,7 @@ func TestPrivateKeysOfOtherPrograms(t *testing.T) {
 			if test.asked == 0 {
 				return
 			}
-			if _, err := parsePrivateKey("FILE", k.read("out"), answer("mule")); !errors.Is(err, hsmkeys.ErrPassword) || status(err) != statusToken {
+			if _, err := parsePrivateKey(t.Context(), "FILE", k.read("out"), answer("mule")); !errors.Is(err, hsmkeys.ErrPassword) || status(err) != statusToken {
 				t.Errorf("with a wrong password: %v", err)
 			}
 		})
@@ -177,7 +180,6 @@ func TestPrivateKeysThatAreNotRead(t *testing.T) {
 		"PBES1 with RC2":               {pkcs8 + "-passout pass:horse -v1 PBE-SHA1-RC2-64" + legacy, false, `encrypted PKCS #8 "FILE": encryption with 1.2.840.113549.1.5.11 is not supported`, "openssl pkcs8 -topk8"},
 		"PBES1 with MD2":               {pkcs8 + "-passout pass:horse -v1 PBE-MD5-RC2-64" + legacy, false, `encrypted PKCS #8 "FILE": encryption with 1.2.840.113549.1.5.6`, "openssl pkcs8 -topk8"},
 		"PBES2 with Camellia":          {pkcs8 + "-passout pass:horse -v2 camellia-256-cbc", false, `encrypted PKCS #8 "FILE": encryption with`, "openssl pkcs8 -topk8"},
-		"PBES2 that takes years":       {pkcs8 + "-passout pass:horse -iter 10000001", false, `hashed 10000001 times is not supported`, "openssl pkcs8 -topk8"},
 		"a PRIVATEKEYBLOB cut":         {"openssl rsa -in rsa.pem -outform MSBLOB | head -c 500 >out", false, "malformed CryptoAPI key BLOB", ""},
 		"a PUBLICKEYBLOB":              {"openssl rsa -in rsa.pem -pubout -outform MSBLOB >out", false, "neither PKCS #8 nor", ""},
 	} {
@@ -185,7 +187,7 @@ func TestPrivateKeysThatAreNotRead(t *testing.T) {
 			k.t = t
 			k.run(test.make)
 			asked := false
-			key, err := parsePrivateKey("FILE", k.read("out"), func() ([]byte, error) { asked = true; return []byte("horse"), nil })
+			key, err := parsePrivateKey(t.Context(), "FILE", k.read("out"), func() ([]byte, error) { asked = true; return []byte("horse"), nil })
 			if err == nil || key != nil || !strings.Contains(err.Error(), test.says) || status(err) != statusUsage {
 				t.Errorf("%v, status %d", err, status(err))
 			}
@@ -199,7 +201,51 @@ func TestPrivateKeysThatAreNotRead(t *testing.T) {
 	}
 }
 
+// How often a password is hashed has bounds.
+func TestIterationsAreBounded(t *testing.T) {
+	k := newKeyFiles(t)
+	k.run("openssl pkcs8 -topk8 -in key.pem -out out -outform DER -passout pass:horse -iter 65537")
+	negative := bytes.ReplaceAll(k.read("out"), []byte{2, 3, 1, 0, 1}, []byte{2, 3, 0x80, 0, 1})
+	if _, err := parsePrivateKey(t.Context(), "FILE", negative, nil); err == nil || !strings.Contains(err.Error(), "hashed -8388607 times is not supported") {
+		t.Error(err)
+	}
+	for n, want := range map[int]bool{-1: false, 0: false, 1: true, maxIterations: true, maxIterations + 1: false} {
+		if err := checkIterations(n); (err == nil) != want || err != nil && !errors.Is(err, errKeyUnsupported) {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+	huge := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}}
+	for _, n := range [][3]int{{1 << 30, 8, 1}, {1 << 14, 1 << 30, 1}, {1 << 14, 8, 1 << 30}, {0, 8, 1}, {1 << 14, 0, 1}} {
+		parameters, err := asn1.Marshal(struct {
+			Salt    []byte
+			N, R, P int
+		}{[]byte("salt"), n[0], n[1], n[2]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		huge.Parameters.FullBytes = parameters
+		if _, err := pbes2Key(huge, []byte("horse"), 32); !errors.Is(err, errKeyUnsupported) {
+			t.Errorf("scrypt with %v: %v", n, err)
+		}
+	}
+}
+
+// A password that takes long to check does not keep the program from being stopped.
+func TestAFileThatHashesForLongIsInterrupted(t *testing.T) {
+	k := newKeyFiles(t)
+	k.run("openssl pkcs12 -export -inkey key.pem -in x.crt -out out -passout pass:horse -iter 65537")
+	data := bytes.ReplaceAll(k.read("out"), []byte{2, 3, 1, 0, 1}, []byte{2, 3, 0x7f, 0xff, 0xff}) // an INTEGER
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := parsePrivateKey(ctx, "FILE", data, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// What is read is a key or an error, whatever it is.
 func FuzzParsePrivateKey(f *testing.F) {
+	defer func(iterations, memory int) { maxIterations, maxScryptMemory = iterations, memory }(maxIterations, maxScryptMemory)
+	maxIterations, maxScryptMemory = 3000, 16<<20
 	for _, name := range []string{"pbes1.der", "pbes2.der", "scrypt.der", "3des-pkcs12.der", "keytool.p12", "pair.pem"} {
 		data, err := os.ReadFile(filepath.Join("testdata", "keys", name))
 		if err != nil {
@@ -208,10 +254,10 @@ func FuzzParsePrivateKey(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if bytes.Contains(data, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 12}) && len(data) > 4096 {
-			return // hashing a password is slow
+		if der, err := derOf("FILE", data); err == nil && formatOf(der) == formatPKCS12 {
+			return // its library bounds no iterations
 		}
-		key, err := parsePrivateKey("FILE", data, func() ([]byte, error) { return []byte("horse"), nil })
+		key, err := parsePrivateKey(t.Context(), "FILE", data, func() ([]byte, error) { return []byte("horse"), nil })
 		if (key == nil) == (err == nil) {
 			t.Errorf("%v, %v", key, err)
 		}
@@ -224,10 +270,10 @@ func TestAPairOfKeytool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parsePrivateKey("FILE", data, func() ([]byte, error) { return []byte("horse1"), nil }); err != nil {
+	if _, err := parsePrivateKey(t.Context(), "FILE", data, func() ([]byte, error) { return []byte("horse1"), nil }); err != nil {
 		t.Error(err)
 	}
-	if _, err := parsePrivateKey("FILE", data, func() ([]byte, error) { return []byte("horse"), nil }); !errors.Is(err, hsmkeys.ErrPassword) {
+	if _, err := parsePrivateKey(t.Context(), "FILE", data, func() ([]byte, error) { return []byte("horse"), nil }); !errors.Is(err, hsmkeys.ErrPassword) {
 		t.Error(err)
 	}
 }

@@ -22,7 +22,7 @@ const (
 	statusUsage     = 2
 	statusIntegrity = 3 // a signature, a digest or a name did not hold
 	statusNotFound  = 4
-	statusToken     = 5 // token, PIN or password
+	statusToken     = 5 // token, module, PIN or password
 )
 
 // usageError is a command line that cannot be carried out.

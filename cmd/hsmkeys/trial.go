@@ -176,7 +176,7 @@ func endLate(late guard.Late) {
 		(*f)(err)
 	}
 	say(err)
-	os.Exit(statusToken)
+	guard.Exit(statusToken)
 }
 
 // beforeEnd is called with what ended the program, where a command has something to tell

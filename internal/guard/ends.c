@@ -81,18 +81,21 @@ static void handle(int number, siginfo_t *info, void *context)
 	}
 }
 
-// ended is run by exit(3). Go ends a process without it, but not on every system.
+static volatile int meant; // it is this program that ends
+
+void guard_mean_to_end(void) { meant = 1; }
+
+// ended is run by exit(3). On Linux Go ends a process without it, except under the race
+// detector, and on other systems by it.
 static void ended(void)
 {
-	if (getpid() != self)
-		return; // a module's own child
+	if (meant || getpid() != self) // or a module's own child
+		return;
 	const struct call *c = guard_current();
 	if (c)
 		end(c->module, " ended the program", c->function, "");
-#ifdef __linux__
-	if (guard_loaded())
+	if (guard_loaded()) // a thread of its own
 		end(guard_loaded(), " ended the program", NULL, "");
-#endif
 }
 
 // guard_notice_ends has the ends of this process that a module makes reported to fd, and

@@ -14,6 +14,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -129,6 +130,12 @@ func OutOfBounds(err error) (text string, ok bool) {
 // of our own go to the Go runtime as before. It is for programs, not for libraries, and the
 // descriptor and status may be changed by calling it again.
 func NoticeEnds(fd, status int) { C.guard_notice_ends(C.int(fd), C.int(status)) }
+
+// Exit is os.Exit after [NoticeEnds]: it is no module that ends the process.
+func Exit(status int) {
+	C.guard_mean_to_end()
+	os.Exit(status)
+}
 
 // Late is a call that has not returned in time.
 type Late struct {

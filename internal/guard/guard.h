@@ -90,5 +90,6 @@ struct answer guard_answer(unsigned function);
 const struct call *guard_current(void);
 const char *guard_loaded(void);
 void guard_notice_ends(int fd, int status);
+void guard_mean_to_end(void);
 
 #endif
