@@ -260,19 +260,34 @@ func benchKeyring(b *testing.B) (*hsmkeys.Keyring, *token.KeyPair) {
 	return add(b, k, softMember(b, blob.BackupAuthority, "vault")), p
 }
 
-// BenchmarkCreate makes, wraps to owner and authority, signs and durably stores session
-// keys, beside bare C_Sign.
+// BenchmarkCreate makes, wraps to owner and authority, reads back, signs and durably stores
+// session keys, beside bare C_UnwrapKey and C_Sign; and without reading back, beside bare
+// C_Sign.
 func BenchmarkCreate(b *testing.B) {
-	for _, workers := range []int{1, 2} {
-		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			k, p := benchKeyring(b)
-			var n atomic.Int64
-			beside(b, workers, "create", func(_, _ int) error {
-				_, err := k.Create(context.Background(), fmt.Sprintf("k%d", n.Add(1)), blob.AES256, 0)
-				return err
-			}, newBare(b, p).sign)
-		})
-	}
+	readBack(b, func(b *testing.B, all bool) {
+		for _, workers := range []int{1, 2} {
+			b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+				k, p := benchKeyring(b)
+				k.ReadBack(all)
+				bare := newBare(b, p)
+				loop := bare.sign
+				if all {
+					loop = bare.unwrapAndSign(b, p, 1)
+				}
+				var n atomic.Int64
+				beside(b, workers, "create", func(_, _ int) error {
+					_, err := k.Create(context.Background(), fmt.Sprintf("k%d", n.Add(1)), blob.AES256, 0)
+					return err
+				}, loop)
+			})
+		}
+	})
+}
+
+// readBack runs a benchmark with --read-back all and none.
+func readBack(b *testing.B, run func(b *testing.B, all bool)) {
+	b.Run("read-back=all", func(b *testing.B) { run(b, true) })
+	b.Run("read-back=none", func(b *testing.B) { run(b, false) })
 }
 
 // BenchmarkOpen verifies and unwraps session keys, beside bare C_UnwrapKey. A key that is
@@ -373,65 +388,82 @@ func softMember(b *testing.B, role blob.Role, label string) blob.Member {
 	return blob.Member{Role: role, Label: label, Certificate: c}
 }
 
-// unwrapAndSign is the bare loop of what rewrap and recover need the private key for.
-func (r *bare) unwrapAndSign(b *testing.B, p *token.KeyPair) func(worker, i int) error {
+// unwrapAndSign is the bare loop of what create, rewrap and recover need the private key
+// for: so many keys are unwrapped for one signature.
+func (r *bare) unwrapAndSign(b *testing.B, p *token.KeyPair, unwraps int) func(worker, i int) error {
 	b.Helper()
 	unwrap := r.unwrap(b, p)
 	return func(worker, i int) error {
-		if err := unwrap(worker, i); err != nil {
-			return err
+		for range unwraps {
+			if err := unwrap(worker, i); err != nil {
+				return err
+			}
 		}
 		return r.sign(worker, i)
 	}
 }
 
-// BenchmarkRewrap rewraps keys to a list of two or three members, in turns, beside bare C_UnwrapKey
-// and C_Sign.
-func BenchmarkRewrap(b *testing.B) {
-	k, p := benchKeyring(b)
-	createMany(b, k, int(benchOps))
-	authority := softMember(b, blob.BackupAuthority, "second")
-	named := false
-	besideMany(b, "rewrap", func() iter.Seq[hsmkeys.Result] {
-		var err error
-		if named {
-			k, err = k.RemoveMember(context.Background(), blob.BackupAuthority, "second", func(err error) { b.Error(err) })
-		} else {
-			k, err = k.AddMember(context.Background(), authority)
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
-		named = !named
-		return k.Rewrap(context.Background(), versions(b, k))
-	}, newBare(b, p).unwrapAndSign(b, p))
+// rewraps is how many keys are unwrapped for each that is wrapped again.
+func rewraps(readBack bool) int {
+	if readBack {
+		return 2
+	}
+	return 1
 }
 
-// BenchmarkRecover recovers keys to a new owner, beside bare C_UnwrapKey and C_Sign.
+// BenchmarkRewrap rewraps keys to a list of two or three members, in turns, beside bare
+// C_UnwrapKey, twice where the result is read back, and C_Sign.
+func BenchmarkRewrap(b *testing.B) {
+	readBack(b, func(b *testing.B, all bool) {
+		k, p := benchKeyring(b)
+		createMany(b, k, int(benchOps))
+		k.ReadBack(all)
+		authority := softMember(b, blob.BackupAuthority, "second")
+		named := false
+		besideMany(b, "rewrap", func() iter.Seq[hsmkeys.Result] {
+			var err error
+			if named {
+				k, err = k.RemoveMember(context.Background(), blob.BackupAuthority, "second", func(err error) { b.Error(err) })
+			} else {
+				k, err = k.AddMember(context.Background(), authority)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			named = !named
+			return k.Rewrap(context.Background(), versions(b, k))
+		}, newBare(b, p).unwrapAndSign(b, p, rewraps(all)))
+	})
+}
+
+// BenchmarkRecover recovers keys to a new owner, beside the same.
 // The authority and the owner are two pairs of one token.
 func BenchmarkRecover(b *testing.B) {
 	ctx := context.Background()
-	_, authority := benchKeyring(b)
-	c, err := authority.Certificate(ctx)
-	if err != nil {
-		b.Fatal(err)
-	}
-	to := softMember(b, blob.Owner, "spare")
-	besideMany(b, "recover", func() iter.Seq[hsmkeys.Result] {
-		k, store, _ := found(b)
-		k = add(b, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c})
-		createMany(b, k, int(benchOps))
-		owner, err := k.Certificate()
+	readBack(b, func(b *testing.B, all bool) {
+		_, authority := benchKeyring(b)
+		c, err := authority.Certificate(ctx)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if k, err = hsmkeys.Join(ctx, tok, authority, store, nil, owner); err != nil {
-			b.Fatal(err)
-		}
-		r, err := k.BeginRecovery(ctx, owner, to, "a benchmark", func(err error) { b.Error(err) })
-		if err != nil {
-			b.Fatal(err)
-		}
-		return r.Keys(ctx, versions(b, r.Keyring))
-	}, newBare(b, authority).unwrapAndSign(b, authority))
+		to := softMember(b, blob.Owner, "spare")
+		besideMany(b, "recover", func() iter.Seq[hsmkeys.Result] {
+			k, store, _ := found(b)
+			k = add(b, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c})
+			createMany(b, k, int(benchOps))
+			owner, err := k.Certificate()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if k, err = hsmkeys.Join(ctx, tok, authority, store, nil, owner); err != nil {
+				b.Fatal(err)
+			}
+			k.ReadBack(all)
+			r, err := k.BeginRecovery(ctx, owner, to, "a benchmark", func(err error) { b.Error(err) })
+			if err != nil {
+				b.Fatal(err)
+			}
+			return r.Keys(ctx, versions(b, r.Keyring))
+		}, newBare(b, authority).unwrapAndSign(b, authority, rewraps(all)))
+	})
 }

@@ -38,6 +38,9 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	if err := k.mustOwn("create a key"); err != nil {
 		return Entry{}, err
 	}
+	if err := blob.ValidNewName(d.Name); err != nil {
+		return Entry{}, err
+	}
 	taken := hint(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
 	switch all, err := k.list(ctx, d.Name); { // before a key is made for nothing
 	case err != nil:

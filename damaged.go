@@ -67,7 +67,7 @@ func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(token.Wra
 		}
 	}
 	return nil, hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
-		"another holder's token may open it: an owner makes it anew with hsmkeys rewrap --damaged, a backup authority with hsmkeys recover --damaged")
+		fmt.Sprintf("another holder's token may open it: an owner makes it anew with hsmkeys rewrap --damaged %s, in a recovery the authority with hsmkeys recover --damaged", b.Descriptor().Name))
 }
 
 // doesNotOpen names a revision.

@@ -308,7 +308,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time
 	}
 	if errors.Is(err, token.ErrWrapped) {
 		err = hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
-			"an owner's hsmkeys rewrap --damaged, or a backup authority's hsmkeys recover --damaged, makes it anew from a revision that opens")
+			fmt.Sprintf("an owner whose token opens it makes it anew: hsmkeys rewrap --damaged %s; or in a recovery the authority: hsmkeys recover --damaged", ref.Name))
 	}
 	if err != nil {
 		return Result{Ref: ref, Err: fmt.Errorf("rehearse key %q: %w", ref, err)}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Entry describes a key blob that was verified. Its JSON form is stable.
@@ -103,6 +104,9 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 	}
 	if k.pair != nil {
 		where, _ := k.pair.Residence(context.Background()) // where that fails, opening the key says so
+		if isDerived(b) {
+			where = token.InMemory // it is computed there, wherever it is used then
+		}
 		e.Residence = string(where)
 	}
 	return e

@@ -45,43 +45,6 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 	return &Key{Entry: k.entry(used), SessionKey: session, id: b.Descriptor().KeyID}, nil
 }
 
-// Load verifies and unwraps a key into a token object with a label, for other
-// PKCS #11 applications. The object is sensitive and not extractable; its CKA_ID
-// is the key id; it may do what the key's purpose says and nothing else.
-func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
-	b, err := k.verified(ctx, ref)
-	if err != nil {
-		return Entry{}, err
-	}
-	id := b.Descriptor().KeyID
-	used, err := k.with(ctx, b,
-		func(wrapped token.Wrapped) error {
-			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
-				return k.loadSalted(ctx, specOf(b), wrapped, d.Legacy.Salt, label, id[:])
-			}
-			return k.pair.Load(ctx, specOf(b), wrapped, label, id[:])
-		},
-		func(value []byte) error { return k.pair.LoadValue(ctx, specOf(b), value, label, id[:]) })
-	if err != nil {
-		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
-	}
-	return k.entry(used), nil
-}
-
-// loadSalted loads a key with its salt behind it, which is the key that the cipher is
-// given. No token is asked to join the two.
-func (k *Keyring) loadSalted(ctx context.Context, spec token.Spec, wrapped token.Wrapped, salt []byte, label string, id []byte) error {
-	value, err := k.pair.Reveal(ctx, spec, wrapped)
-	if err != nil {
-		return err
-	}
-	salted := append(bytes.Clone(value), salt...)
-	clear(value)
-	defer clear(salted)
-	spec.Size = len(salted)
-	return k.pair.LoadValue(ctx, spec, salted, label, id)
-}
-
 // Reveal verifies a key and gives its value, for a program that must have it; the salt of
 // a legacy key is not in it, see [Entry]. The caller overwrites it after use.
 func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {

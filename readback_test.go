@@ -170,6 +170,7 @@ func TestNothingWrongIsStored(t *testing.T) {
 					})
 				}
 			}
+			t.Logf("%d wrong answers, %d refused", acted, caught)
 			if acted < len(wrongAnswers) || caught == 0 {
 				t.Errorf("%d wrong answers were given and %d refused: too few to prove anything", acted, caught)
 			}
@@ -249,18 +250,63 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 	if r := slices.Collect(k.Rewrap(ctx, payroll)); len(r) != 1 || r[0].Err != nil || r[0].Done {
 		t.Errorf("rewrap, which opens nothing that is up to date: %+v", r)
 	}
-	if r := slices.Collect(k.RewrapDamaged(ctx, payroll)); len(r) != 1 || r[0].Err != nil || !r[0].Done || r[0].Entry.Revision != 3 {
+	if r := slices.Collect(k.RewrapDamaged(ctx, payroll, false)); len(r) != 1 || r[0].Err != nil || !r[0].Done || r[0].Entry.Revision != 3 {
 		t.Errorf("rewrap --damaged: %+v", r)
 	}
 	warnings.say("")
 	if got := reveal(t, k, "payroll@1"); !bytes.Equal(got, value) || warnings.say("") {
 		t.Errorf("after rewrap --damaged: another value, or a warning: %v", warnings.all)
 	}
-	if r := slices.Collect(k.RewrapDamaged(ctx, payroll)); len(r) != 1 || r[0].Err != nil || r[0].Done {
+	if r := slices.Collect(k.RewrapDamaged(ctx, payroll, false)); len(r) != 1 || r[0].Err != nil || r[0].Done {
 		t.Errorf("rewrap --damaged of what opens: %+v", r)
 	}
 	if _, err := k.History(ctx, "payroll"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhatAnAuthorityCannotOpenIsMadeAnew wraps wrongly to the authority, which the owner
+// cannot notice: the rehearsal does.
+func TestWhatAnAuthorityCannotOpenIsMadeAnew(t *testing.T) {
+	ctx := context.Background()
+	office, vault := faultySite(t, "office", token.RSA2048), newSite(t, "vault")
+	k, store, _ := office.found(t)
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	a := vault.join(t, store, office)
+	for call := 1; ; call++ {
+		name := fmt.Sprintf("k%d", call)
+		fault(t, softhsm.Fault{Function: "C_WrapKey", Action: softhsm.Flip, Call: call})
+		e, err := k.Create(ctx, name, blob.AES256, 0)
+		if !honest(t) {
+			t.Fatal("no call of C_WrapKey is the one to the authority")
+		}
+		if err != nil {
+			continue
+		}
+		if holders := k.Unproven(e); len(holders) != 1 || holders[0].Label != "vault" {
+			t.Errorf("not proven: %v", holders)
+		}
+		ref := []hsmkeys.Ref{{Name: name, Version: 1}}
+		r := slices.Collect(a.Prove(ctx, ref, time.Now()))
+		if len(r) == 1 && r[0].Err == nil {
+			continue // what was spoilt was only looked at
+		}
+		if len(r) != 1 || !errors.Is(r[0].Err, blob.ErrIntegrity) || !strings.Contains(hintOf(r[0].Err), "rewrap --damaged "+name) {
+			t.Fatalf("prove: %+v", r)
+		}
+		if r := slices.Collect(k.RewrapDamaged(ctx, ref, false)); r[0].Err != nil || r[0].Done {
+			t.Errorf("the owner opens it: %+v", r)
+		}
+		if r := slices.Collect(k.RewrapDamaged(ctx, ref, true)); r[0].Err != nil || !r[0].Done {
+			t.Errorf("rewrap --damaged %s: %+v", name, r)
+		}
+		if r := slices.Collect(a.Prove(ctx, ref, time.Now())); r[0].Err != nil || !r[0].Done {
+			t.Errorf("prove: %+v", r)
+		}
+		if r := slices.Collect(k.RewrapDamaged(ctx, ref, true)); r[0].Err != nil || r[0].Done {
+			t.Errorf("rewrap --damaged of what is proven: %+v", r)
+		}
+		return
 	}
 }
 

@@ -14,25 +14,47 @@ import (
 // members of the newest list and signed by the pair, as the next revision. A key
 // that is so already is left alone, so Rewrap can be killed and started again.
 func (k *Keyring) Rewrap(ctx context.Context, refs []Ref) iter.Seq[Result] {
-	return k.rewrapEach(ctx, refs, false)
+	return k.rewrapEach(ctx, refs, nil)
 }
 
 // RewrapDamaged is Rewrap that opens every key, at the cost of one operation of the token
 // each: a newest revision that does not open for the token is made anew from the one
-// before it.
-func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref) iter.Seq[Result] {
-	return k.rewrapEach(ctx, refs, true)
+// before it. With others, one that some other holder has not proven to open, see
+// [Keyring.Prove], is made anew as well: what is wrapped to them only they can open.
+func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		opened := map[string]proven{} // by the holders of the keys
+		for _, m := range k.chain.newest.Members {
+			if id := keyID(m); others && id != string(k.self) {
+				var err error
+				if opened[id], err = k.proofs(ctx, m, func(error) {}); err != nil {
+					yield(Result{Err: err})
+					return
+				}
+			}
+		}
+		k.rewrapEach(ctx, refs, func(ctx context.Context, b *blob.Blob) (bool, error) {
+			for id, proofs := range opened {
+				if _, held := k.recipient(b, id); held && proofs.when(b.Digest()).IsZero() {
+					return false, nil
+				}
+			}
+			return k.opens(ctx, b)
+		})(yield)
+	}
 }
 
-func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, damaged bool) iter.Seq[Result] {
+// rewrapEach rewraps keys. What is up to date is left alone where it opens, if opens is
+// not nil.
+func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, opens func(context.Context, *blob.Blob) (bool, error)) iter.Seq[Result] {
 	return each(ctx, refs, func(ctx context.Context, ref Ref) Result {
-		r, err := k.rewrap(ctx, ref, damaged)
+		r, err := k.rewrap(ctx, ref, opens)
 		r.Ref, r.Err = ref, err
 		return r
 	})
 }
 
-func (k *Keyring) rewrap(ctx context.Context, ref Ref, damaged bool) (Result, error) {
+func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Context, *blob.Blob) (bool, error)) (Result, error) {
 	if err := k.mustOwn("rewrap keys"); err != nil {
 		return Result{}, err
 	}
@@ -42,8 +64,8 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, damaged bool) (Result, er
 			return Result{}, err
 		}
 		done := k.isToday(b)
-		if done && damaged {
-			done, err = k.opens(ctx, b)
+		if done && opens != nil {
+			done, err = opens(ctx, b)
 		}
 		if err == nil && done {
 			return Result{Entry: k.entry(b)}, nil

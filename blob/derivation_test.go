@@ -152,15 +152,12 @@ func TestWellSignedDerivationRecordsThatAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := derivedDescriptor()
 			der := must(signContent(derived, test.content, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: ECDSA}, time.Now()))
-			began := time.Now()
 			_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 			wantError(t, err, test.sentinel, "")
 			if !errors.Is(err, ErrIntegrity) {
 				t.Error("not an integrity error")
 			}
-			if time.Since(began) > 10*time.Second {
-				t.Error("something was computed")
-			}
+			// Nothing was computed: for some of these that would take longer than go test waits.
 		})
 	}
 	t.Run("a record that is signed as a key blob", func(t *testing.T) {

@@ -42,6 +42,18 @@ func ValidName(name string) error {
 	return nil
 }
 
+// ValidNewName is [ValidName] for a key that is to be made: it does not begin with '-'
+// either, or commands would take the name for an option.
+func ValidNewName(name string) error {
+	if err := ValidName(name); err != nil {
+		return err
+	}
+	if name[0] == '-' {
+		return fmt.Errorf("%w: key name %q begins with '-', as options do", ErrName, name)
+	}
+	return nil
+}
+
 func nameRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }

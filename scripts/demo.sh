@@ -11,7 +11,12 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
 
-say()  { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# Headings are bold on a terminal that knows it, and where NO_COLOR does not forbid it.
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR-}" ] && [ -n "${TERM-}" ] && [ "$TERM" != dumb ]; then
+	bold=$(printf '\033[1m') plain=$(printf '\033[0m')
+fi
+say()  { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 fail() { echo "demo: $*" >&2; exit 1; }
 run()  { printf '$ hsmkeys %s\n' "$*"; "$program" "$@"; }
 

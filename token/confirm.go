@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -59,12 +60,11 @@ func (k *memoryKey) Confirmation(ctx context.Context) (made []byte, err error) {
 		made, err = k.MAC(ctx, []byte(confirmed))
 	case EncryptData:
 		err = k.use(ctx, opConfirm, func(value []byte) error {
-			block, err := aes.NewCipher(value)
-			if err == nil {
-				made = make([]byte, aes.BlockSize)
+			return withAES(value, func(block cipher.Block) error {
+				made = make([]byte, block.BlockSize())
 				block.Encrypt(made, []byte(confirmed))
-			}
-			return err
+				return nil
+			})
 		})
 	default:
 		return k.CheckValue(ctx)

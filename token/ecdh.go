@@ -57,6 +57,7 @@ func deriveX963(curve ecdh.Curve, secret []byte) ([]byte, error) {
 	for _, c := range curves {
 		if c.ecdh == curve {
 			h := c.hash.New()
+			defer wipe(h) // it still holds the secret
 			h.Write(secret)
 			h.Write([]byte{0, 0, 0, 1})
 			h.Write(sharedInfo)

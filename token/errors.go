@@ -35,14 +35,21 @@ var (
 // Error says what failed, on which token, and where known what to do about it.
 type Error struct {
 	Op    string // what was attempted
-	Token string // on what: a token's label or a module's path
+	Token string // on what: a token's label or a module's path; empty where it is clear
 	Kind  error  // one of the Err values above, or nil
 	Err   error  // the cause, often a pkcs11.Error; may be nil
 	hint  string
 }
 
 func (e *Error) Error() string {
-	s := fmt.Sprintf("token %q: %s", e.Token, e.Op)
+	s := e.Op
+	switch {
+	case e.Token == "": // the only one, which nobody has named
+	case e.Kind == ErrModule:
+		s = fmt.Sprintf("module %q: %s", e.Token, e.Op)
+	default:
+		s = fmt.Sprintf("token %q: %s", e.Token, e.Op)
+	}
 	if e.Kind != nil {
 		s += ": " + e.Kind.Error()
 	}

@@ -65,7 +65,9 @@ func Initialize(module string, n NewToken) (Info, error) {
 			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err,
 				hint: "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"}
 		}
-		made, err = readInfo(ctx, module, made.Slot)
+		if made, err = readInfo(ctx, module, made.Slot); err == nil {
+			made.Can, err = readCan(ctx, made.Slot)
+		}
 		return err
 	})
 	var e *Error

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
@@ -14,8 +13,8 @@ import (
 )
 
 // Session keys that live in the memory of this process, because the token can hold
-// none. What the cipher makes of a key on its way through the processor is in
-// ordinary memory for that moment.
+// none. While a key is used, what a cipher or hash makes of it is in ordinary memory, and
+// overwritten before the function returns; TestNothingIsLeftOfAKeyInMemory looks for it.
 
 // secret is a value in pages of its own: locked and kept out of core dumps where the
 // system lets us, overwritten when it is closed.
@@ -69,7 +68,7 @@ func (k *memoryKey) use(ctx context.Context, op string, f func(value []byte) err
 	if k.pages == nil {
 		return k.token.fail("use the session key", ErrClosed, nil)
 	}
-	return k.token.fail(op, nil, f(k.pages))
+	return k.token.fail(op, nil, withoutTrace(func() error { return f(k.pages) }))
 }
 
 // Close overwrites the key.
@@ -124,12 +123,31 @@ func (k *memoryKey) MAC(ctx context.Context, message []byte) (mac []byte, err er
 		return nil, k.token.fail(op, ErrUnsupported, errUse)
 	}
 	err = k.use(ctx, op, func(value []byte) error {
-		h := hmac.New(hmacHashes[k.spec.Size].New, value)
-		h.Write(message)
-		mac = h.Sum(nil)
+		mac = authenticate(hmacHashes[k.spec.Size], value, message)
 		return nil
 	})
 	return mac, err
+}
+
+// authenticate computes the HMAC of a message (RFC 2104 §2) under a key that is no longer
+// than a block. It is here because crypto/hmac keeps the padded key.
+func authenticate(hash crypto.Hash, key, message []byte) []byte {
+	keyed := func(padding byte, message []byte) []byte {
+		h := hash.New()
+		defer wipe(h)
+		block := make([]byte, h.BlockSize())
+		defer clear(block)
+		copy(block, key)
+		for i := range block {
+			block[i] ^= padding
+		}
+		h.Write(block)
+		h.Write(message)
+		return h.Sum(nil)
+	}
+	inner := keyed(0x36, message)
+	defer clear(inner)
+	return keyed(0x5c, inner)
 }
 
 func (k *memoryKey) CheckValue(ctx context.Context) (check []byte, err error) {

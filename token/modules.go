@@ -83,7 +83,7 @@ func Modules() ([]ModuleConfig, error) { return here().known() }
 func (k p11Kit) known() ([]ModuleConfig, error) {
 	mode, err := k.userConfig()
 	if err != nil {
-		return nil, &Error{Op: "read the configuration of p11-kit", Token: program, Kind: ErrModule, Err: err, hint: "name the module with --module"}
+		return nil, &Error{Op: "read the configuration of p11-kit", Kind: ErrModule, Err: err, hint: "name the module with --module"}
 	}
 	var directories []string // those that go before first
 	if mode != "none" {

@@ -115,7 +115,11 @@ func (k *tokenTransit) checkMade(ctx context.Context) error {
 	if before := t.lastMade.Swap(&measured); before != nil && subtle.ConstantTimeCompare(*before, measured) == 1 {
 		return t.fail(op, ErrUnsafe, errors.New("the token has made the same key twice"))
 	}
-	if k.confirmation, err = k.Confirmation(ctx); err != nil {
+	k.confirmation, err = k.Confirmation(ctx)
+	if is(err, pkcs11.CKR_KEY_SIZE_RANGE) {
+		return t.fail(op, ErrUnsafe, cause(err))
+	}
+	if err != nil {
 		return err
 	}
 	zeros, err := t.confirmValue(ctx, k.spec, make([]byte, k.spec.Size))

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,13 +29,24 @@ import (
 const residueVariable = "HSMKEYS_TEST_RESIDUE"
 
 type residueJob struct {
-	Config    string // the module
+	Module    string
 	Serial    string
-	PIN       string
+	MaskedPIN []byte
 	Spec      Spec
 	Hash      crypto.Hash
 	Ephemeral []byte // on P-256; nil for RSA
 	Key       []byte
+}
+
+// masked hides a PIN from a search for it, and uncovers it.
+func masked(pin []byte) []byte { return xored(pin, 0x55) }
+
+func xored(data []byte, with byte) []byte {
+	out := make([]byte, len(data))
+	for i, b := range data {
+		out[i] = b ^ with
+	}
+	return out
 }
 
 // residueMain is the child: it opens the key, uses it, and closes it, when it is told to.
@@ -57,7 +69,7 @@ func residue(arg []byte, next func(string)) error {
 		return err
 	}
 	ctx := context.Background()
-	t, err := Open(ctx, Config{Module: job.Config, Token: Selector{Serial: job.Serial}, PIN: pin(job.PIN)})
+	t, err := Open(ctx, Config{Module: job.Module, Token: Selector{Serial: job.Serial}, PIN: func(context.Context, Info) ([]byte, error) { return masked(job.MaskedPIN), nil }})
 	if err != nil {
 		return err
 	}
@@ -78,6 +90,9 @@ func residue(arg []byte, next func(string)) error {
 		return err
 	}
 	if _, err := transit.CheckValue(ctx); err != nil {
+		return err
+	}
+	if _, err := transit.Confirmation(ctx); err != nil {
 		return err
 	}
 	if _, err := transit.Wrap(ctx, p.Public(), crypto.SHA1); err != nil {
@@ -191,8 +206,8 @@ func countInMemory(t *testing.T, pid int, needles [][]byte) []int {
 		read += n
 		for i, needle := range needles {
 			found := bytes.Count(region[:n], needle)
-			if counts[i] += found; found > 0 && os.Getenv("RESIDUE_DEBUG") != "" {
-				t.Logf("needle %d: %d in %s", i, found, strings.TrimSpace(line))
+			if counts[i] += found; found > 0 {
+				t.Logf("piece %d: %d in %s", i, found, strings.TrimSpace(line)) // shown where the test fails
 			}
 		}
 	}
@@ -218,7 +233,7 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	job := func(spec Spec, wrapped Wrapped) residueJob {
-		j := residueJob{Config: env.Module(), Serial: st.Serial, PIN: st.PIN, Spec: spec, Hash: wrapped.Hash, Key: wrapped.Key}
+		j := residueJob{Module: env.Module(), Serial: st.Serial, MaskedPIN: masked([]byte(st.PIN)), Spec: spec, Hash: wrapped.Hash, Key: wrapped.Key}
 		if wrapped.Ephemeral != nil {
 			j.Ephemeral = wrapped.Ephemeral.Bytes()
 		}
@@ -245,7 +260,7 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			at := startResidue(t, job(spec, Wrapped{Ephemeral: ephemeral, Key: wrapped}))
-			needles := append(append(eighths(value), eighths(kek)...), eighths(secret)...)
+			needles := slices.Concat(eighths(value), eighths(kek), eighths(secret), eighths(xored(value, 0x36)), eighths(xored(value, 0x5c)))
 			for i, n := range at("open", needles...) {
 				if n != 1 && i < spec.Size/8 {
 					t.Errorf("in use, piece %d of the session key is there %d times, want once, in its locked page", i, n)
@@ -253,7 +268,7 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 			}
 			for i, n := range at("closed", needles...) {
 				if n != 0 {
-					t.Errorf("closed, piece %d is there %d times; the first %d are the session key's, the others the key-encryption key's", i, n, spec.Size/8)
+					t.Errorf("closed, piece %d is there %d times: the first %d are the session key's, then 4 each of the key-encryption key and the secret agreed on, then the key's as HMAC pads it", i, n, spec.Size/8)
 				}
 			}
 		})
@@ -270,7 +285,15 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		at := startResidue(t, job(spec, wrapped))
-		t.Log(at("open", eighths(value)...))
-		t.Log(at("closed", eighths(value)...))
+		for i, n := range at("open", eighths(value)...) {
+			if n != 1 {
+				t.Errorf("in use, piece %d is there %d times, want once, in its locked page", i, n)
+			}
+		}
+		for i, n := range at("closed", append(eighths(value), []byte(st.PIN))...) {
+			if n != 0 {
+				t.Errorf("closed, piece %d is there %d times; the last one is the PIN", i, n)
+			}
+		}
 	})
 }

@@ -55,7 +55,7 @@ func ParseSelector(s string) (Selector, error) {
 			err = errors.New("it is malformed, and not repeated here because it has a PIN in it (pin-value)")
 			hint = "write what is special in the PIN as %XX; better use pin-source=/path, or --pin-source"
 		}
-		return Selector{}, &Error{Op: "read the PKCS #11 URI", Token: scheme, Kind: ErrURI, Err: err, hint: hint}
+		return Selector{}, &Error{Op: "read the PKCS #11 URI", Kind: ErrURI, Err: err, hint: hint}
 	}
 	if err != nil || mentionsPIN(path) || mentionsPIN(query) {
 		return bad(err, "")
@@ -186,7 +186,7 @@ func (s Selector) matches(info Info) bool {
 		(s.SlotID == nil || *s.SlotID == info.Slot)
 }
 
-// String names the token for people.
+// String names the token for people; nothing where the selector names none.
 func (s Selector) String() string {
 	switch {
 	case s.Label != "":
@@ -200,6 +200,6 @@ func (s Selector) String() string {
 	case s.Manufacturer != "":
 		return s.Manufacturer
 	default:
-		return "any"
+		return ""
 	}
 }

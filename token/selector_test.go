@@ -111,7 +111,7 @@ func TestSelectorString(t *testing.T) {
 	slot := uint(3)
 	for want, sel := range map[string]Selector{
 		"a": {Label: "a", Serial: "b"}, "serial b": {Serial: "b"}, "slot 3": {SlotID: &slot},
-		"m": {Model: "m"}, "v": {Manufacturer: "v"}, "any": {},
+		"m": {Model: "m"}, "v": {Manufacturer: "v"}, "": {},
 	} {
 		if got := sel.String(); got != want {
 			t.Errorf("%+v is called %q, want %q", sel, got, want)

@@ -212,7 +212,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 			return e
 		}
 	}
-	err = t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin))
+	err = withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin)) })
 	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		t.countLogin()
 		return nil
@@ -252,7 +252,7 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 			return e
 		}
 	}
-	err := t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, text(pin))
+	err := withoutTrace(func() error { return t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, text(pin)) })
 	return t.fail("log in for one use of the key", loginKind(err), err)
 }
 

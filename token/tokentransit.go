@@ -151,19 +151,22 @@ func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (Wrapped
 	if !k.spec.wrapsInAES() {
 		return Wrapped{}, t.fail(op, ErrUnsupported, errShortForEC(k.spec))
 	}
-	ephemeral, kek, err := agreeKEK(to)
-	if err != nil {
-		return Wrapped{}, t.fail(op, ErrUnsupported, err)
-	}
-	defer clear(kek)
-	wrapped := Wrapped{Ephemeral: ephemeral}
-	err = k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-		handle, err := t.ctx.CreateObject(s, append(wrappingKEK(), attr(pkcs11.CKA_VALUE, kek)))
+	var wrapped Wrapped
+	err := withoutTrace(func() error {
+		ephemeral, kek, err := agreeKEK(to)
 		if err != nil {
-			return err
+			return t.fail(op, ErrUnsupported, err)
 		}
-		wrapped.Key, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), handle, key)
-		return also(err, t.ctx.DestroyObject(s, handle))
+		defer clear(kek)
+		wrapped.Ephemeral = ephemeral
+		return k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+			handle, err := t.ctx.CreateObject(s, append(wrappingKEK(), attr(pkcs11.CKA_VALUE, kek)))
+			if err != nil {
+				return err
+			}
+			wrapped.Key, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), handle, key)
+			return also(err, t.ctx.DestroyObject(s, handle))
+		})
 	})
 	if err != nil {
 		return Wrapped{}, t.fail(op, nil, err)

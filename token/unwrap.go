@@ -10,6 +10,8 @@ import (
 	"io"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/internal/guard"
 )
 
 // Generate makes a session key where the session keys of this pair live: on the
@@ -28,11 +30,18 @@ func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	if err != nil {
 		return nil, err
 	}
-	value := make([]byte, spec.Size)
-	if _, err := io.ReadFull(random, value); err != nil {
-		return nil, p.token.fail("generate session key", nil, err)
-	}
-	return asTransit(p.token.keepKey(spec, value))
+	var key *memoryKey
+	err = withoutTrace(func() error {
+		value := make([]byte, spec.Size)
+		_, err := io.ReadFull(random, value)
+		if err != nil {
+			clear(value)
+			return p.token.fail("generate session key", nil, err)
+		}
+		key, err = p.token.keepKey(spec, value)
+		return err
+	})
+	return asTransit(key, err)
 }
 
 // Unwrap unwraps a session key for its one use: in the token (C_UnwrapKey; for EC after
@@ -113,11 +122,11 @@ func asTransit(key *memoryKey, err error) (Transit, error) {
 }
 
 // Load unwraps a session key into a token object that other applications can
-// use by its label. It refuses with [ErrExists] when a secret key with that
-// label or id is there. Where session keys pass through memory the token is given the
-// value (C_CreateObject), if it takes any.
-func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte) error {
-	if err := p.free(ctx, label, id); err != nil {
+// use by its label. It refuses with [ErrExists] when a secret key with that id is there,
+// or one with that label whose id is none of those in beside. Where session keys pass
+// through memory the token is given the value (C_CreateObject), if it takes any.
+func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte, beside ...[]byte) error {
+	if err := p.free(ctx, label, id, beside); err != nil {
 		return err
 	}
 	if spec.Use.IsLegacy() { // it may decrypt and nothing else, so it is looked at before
@@ -197,11 +206,14 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 	if err != nil {
 		return nil, err
 	}
-	value, err := p.open(ctx, wrapped)
-	if err != nil {
-		return nil, err
-	}
-	key, err := p.token.keepKey(spec, value)
+	var key *memoryKey
+	err = withoutTrace(func() error {
+		value, err := p.open(ctx, wrapped)
+		if err == nil {
+			key, err = p.token.keepKey(spec, value)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +304,10 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 			if err := p.authenticate(s); err != nil {
 				return burn(err)
 			}
-			value, err = t.ctx.Decrypt(s, wrapped.Key)
+			value, err = guard.Take(func() error {
+				_, err := t.ctx.Decrypt(s, wrapped.Key)
+				return err
+			})
 			return burn(err)
 		}
 		handle, err := t.ctx.UnwrapKey(s, wrapped.rsaes(), key, wrapped.Key, dataKey())
@@ -387,11 +402,10 @@ func isZero(a *pkcs11.Attribute) bool { return len(bytes.Trim(a.Value, "\x00")) 
 
 func isTrue(a *pkcs11.Attribute) bool { return len(a.Value) == 1 && a.Value[0] != 0 }
 
-// readValue reads CKA_VALUE.
+// readValue reads CKA_VALUE. The caller overwrites it if it is secret.
 func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
-	attributes, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
-	if err != nil {
-		return nil, err
-	}
-	return attributes[0].Value, nil
+	return guard.Take(func() error {
+		_, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
+		return err
+	})
 }

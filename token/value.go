@@ -8,7 +8,6 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/miekg/pkcs11"
 )
@@ -21,8 +20,10 @@ import (
 // SHA-1 of a key that encrypts nothing.
 func CheckValue(spec Spec, value []byte) ([]byte, error) {
 	if spec.keyType() == pkcs11.CKK_GENERIC_SECRET {
-		sum := sha1.Sum(value)
-		return sum[:checkValueSize], nil
+		h := sha1.New()
+		defer wipe(h) // it still holds a key that is shorter than its block
+		h.Write(value)
+		return h.Sum(nil)[:checkValueSize], nil
 	}
 	block := make([]byte, aes.BlockSize)
 	err := withAES(value, func(aes cipher.Block) error {
@@ -75,11 +76,11 @@ func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey,
 }
 
 // LoadValue is [KeyPair.Load] for a session key whose value the caller has.
-func (p *KeyPair) LoadValue(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {
+func (p *KeyPair) LoadValue(ctx context.Context, spec Spec, value []byte, label string, id []byte, beside ...[]byte) error {
 	if err := p.checkValue(spec, value); err != nil {
 		return err
 	}
-	if err := p.free(ctx, label, id); err != nil {
+	if err := p.free(ctx, label, id, beside); err != nil {
 		return err
 	}
 	return p.store(ctx, spec, value, label, id)
@@ -106,26 +107,6 @@ func (p *KeyPair) CheckComputed() error {
 }
 
 const opLoad = "load the session key"
-
-// free refuses the label and the id of a secret key that is on the token.
-func (p *KeyPair) free(ctx context.Context, label string, id []byte) error {
-	if len(id) == 0 {
-		return p.token.fail(opLoad, ErrUnsupported, errors.New("it needs an id to be found by"))
-	}
-	if err := ValidLabel(label); err != nil {
-		return p.token.fail(opLoad, ErrUnsupported, err)
-	}
-	for _, name := range [][]*pkcs11.Attribute{{attr(pkcs11.CKA_LABEL, label)}, {attr(pkcs11.CKA_ID, id)}} {
-		found, err := p.token.findObjects(ctx, append(name, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)))
-		if err != nil {
-			return err
-		}
-		if len(found) > 0 {
-			return p.token.fail(opLoad+" as "+strconv.Quote(label), ErrExists, nil)
-		}
-	}
-	return nil
-}
 
 // store makes a token object of a value.
 func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {

@@ -17,12 +17,6 @@ func ageCommand() *cli.Command {
 		Name: "age", Usage: "recipients and identities for age, and for what is built on it",
 		Description: "age finds this program as its plugin under the name age-plugin-hsmkeys, a link to it on the path.",
 		Subcommands: []*cli.Command{ageRecipientCommand(), ageIdentityCommand()},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usage("no command age %q; there are recipient and identity", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
 	}
 }
 

@@ -25,6 +25,7 @@ func newApp() *cli.App {
 			if err := configure(c, flags); err != nil {
 				return err
 			}
+			asJSONLines = c.Bool("json")
 			if n := c.Int("sessions"); c.IsSet("sessions") && (n < 1 || n > token.MaxSessions) {
 				return usage("--sessions is a number from 1 to %d", token.MaxSessions)
 			}
@@ -39,31 +40,32 @@ func newApp() *cli.App {
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usage("no command %q; hsmkeys help lists them", c.Args().First())
+				return noCommand("", c.Args().First(), c.App.Commands)
 			}
-			return cli.ShowAppHelp(c)
+			return usageHint("hsmkeys help", "a command is needed")
 		},
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
 			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
-			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
+			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
 			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},
-		Suggest:        true,
 		OnUsageError:   onUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
 	tame(app.Commands)
 	nameInFull(app.Name, app.Commands)
 	cli.HelpPrinter = helpPrinter
-	cli.VersionPrinter = func(c *cli.Context) { _ = printVersion(c) }
+	cli.VersionPrinter = func(c *cli.Context) {
+		if err := printVersion(c); err != nil {
+			if out, ok := c.App.Writer.(*checkedWriter); ok {
+				out.err = err
+			}
+		}
+	}
 	return app
 }
-
-// onUsageError keeps the cli package from printing a page of help for one wrong
-// option.
-func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
 
 // tame does to every command what the cli package wants done to each. One
 // without subcommands must not have the subcommand "help" either, or keys and
@@ -72,6 +74,9 @@ func tame(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = onUsageError
 		c.HideHelpCommand = len(c.Subcommands) == 0
+		if len(c.Subcommands) > 0 {
+			c.Action = groupAction
+		}
 		tame(c.Subcommands)
 	}
 }
@@ -92,6 +97,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
 		altsrc.NewDurationFlag(&cli.DurationFlag{Name: "module-timeout", Value: time.Minute, Usage: "give up a module that does not return from a call within this `TIME`", EnvVars: []string{"HSMKEYS_MODULE_TIMEOUT"}, DefaultText: "1m"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "read-back", Value: "all", Usage: "open again what the token has wrapped to its own pair, before it is stored: all or none", EnvVars: []string{"HSMKEYS_READ_BACK"}}),
+		&cli.BoolFlag{Name: "wide", Aliases: []string{"w"}, Usage: "do not fit tables to the width of the terminal", Destination: &wide},
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},
 	}

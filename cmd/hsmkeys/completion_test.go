@@ -20,10 +20,9 @@ func completed(t *testing.T, o *office, args ...string) (kind string, candidates
 	cmd := o.command(append([]string{completeWord}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	began := time.Now()
-	out, err := cmd.Output()
-	if err != nil || stderr.Len() > 0 || time.Since(began) > 10*completeWithin { // what hangs there does so for longer
-		t.Errorf("%q: %v after %v, and on stderr: %s", args, err, time.Since(began), &stderr)
+	out, err := cmd.Output() // what hangs there does so for ever
+	if err != nil || stderr.Len() > 0 {
+		t.Errorf("%q: %v, and on stderr: %s", args, err, &stderr)
 	}
 	if strings.ContainsFunc(string(out), func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r == 0x7f }) {
 		t.Errorf("%q: control characters in %q", args, out)
@@ -167,7 +166,7 @@ func TestCompleteIsSparedWhatModulesDo(t *testing.T) {
 	o := &office{dir, append(os.Environ(), "HOME="+dir)}
 	for name, does := range map[string]string{
 		"noise": `puts("noise \033[31m"); fflush(stdout); fputs("and an error\n", stderr);`,
-		"hang":  `sleep(60);`,
+		"hang":  `for (;;) pause();`,
 	} {
 		source, module := filepath.Join(dir, name+".c"), filepath.Join(dir, name+".so")
 		code := "#include <stdio.h>\n#include <unistd.h>\n__attribute__((constructor)) void load(void) { " + does + " }\n"

@@ -19,7 +19,7 @@ func createCommand() *cli.Command {
 			&cli.StringFlag{Name: "purpose", Usage: "wrap, for files; encrypt or mac, for other applications (hsmkeys load)", DefaultText: "wrap, or mac for hmac"},
 		},
 		Action: func(c *cli.Context) error {
-			name, err := nameArgument(c)
+			name, err := newNameArgument(c)
 			if err != nil {
 				return err
 			}

@@ -116,7 +116,7 @@ func shellQuote(s string) string {
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "is this module, token, store and keyring sound, and what to do if not",
-		Description: "Looks at everything that the other commands need, tries the PIN once, and says of what it finds whether it is ok, a warning or a failure, what that means, and which command mends it. The exit status is 1 when anything fails.",
+		Description: "Looks at everything that the other commands need, tries the PIN once, and says of what it finds whether it is ok, a warning or a failure, what that means, and which command mends it, where one does. The exit status is 1 when anything fails.",
 		Action: func(c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
@@ -143,6 +143,7 @@ func (d *doctor) examine() {
 	} else {
 		d.skip("no module loads", "token")
 	}
+	d.outputs()
 	store := d.store() // before anybody is asked for a PIN
 	if store != nil {
 		defer store.Close()
@@ -189,7 +190,7 @@ func (d *doctor) withLogin(store *blob.Dir) {
 	})
 	switch {
 	case err != nil && loggedIn:
-		d.failure("login", "hsmkeys token list", err)
+		d.failure("login", "", err)
 	case err != nil:
 		d.failure("login", "hsmkeys --pin-source prompt doctor", err)
 		d.skip("nobody is logged in", afterLogin...)
@@ -238,16 +239,22 @@ func (d *doctor) report() error {
 	if d.c.Bool("json") {
 		printed = printJSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
 	} else {
+		const indent = 4 + 2 + 11 + 2
+		width := terminalWidth(os.Stdout)
 		for _, f := range d.findings {
-			printed = errors.Join(printed, printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, f.What))
+			what := f.What
+			if width > indent+minColumn {
+				what = strings.Join(wrapText(what, width-indent), "\n"+strings.Repeat(" ", indent))
+			}
+			printed = errors.Join(printed, printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, what))
 			if f.Mend != "" {
-				printed = errors.Join(printed, printLine("%19s%s", "", "mend: "+f.Mend))
+				printed = errors.Join(printed, printLine("%*s%s", indent, "", "mend: "+f.Mend))
 			}
 		}
 		printed = errors.Join(printed, printLine("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail]))
 	}
 	if count[isFail] > 0 {
-		return errors.Join(printed, fmt.Errorf("%s: what to do is said with each", plural(count[isFail], "check fails", "checks fail")))
+		return errors.Join(printed, errors.New(plural(count[isFail], "check fails", "checks fail")))
 	}
 	return printed
 }

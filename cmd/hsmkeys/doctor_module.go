@@ -213,7 +213,7 @@ func needsReaders(module string) bool {
 func (d *doctor) tokens() []token.Info {
 	sel, module, err := selector(d.c)
 	if err != nil {
-		d.fail("token", "hsmkeys token list", "%v", err)
+		d.fail("token", "", "%v", err)
 		return nil
 	}
 	clear(sel.PINValue)
@@ -226,13 +226,13 @@ func (d *doctor) tokens() []token.Info {
 		all, _ = token.ListAll(d.c.Context, known, d.try) // of those that fail the check of the modules tells
 	}
 	if err != nil {
-		d.failure("token", "hsmkeys token list", err)
+		d.failure("token", "", err)
 		return nil
 	}
 	var initialised []token.Info
 	for _, t := range all {
 		if t.Problem != "" {
-			d.warn("token", "hsmkeys token list", "the one in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem)
+			d.warn("token", "", "the one in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem)
 		}
 		if !t.Initialized || t.Problem != "" {
 			continue
@@ -241,6 +241,9 @@ func (d *doctor) tokens() []token.Info {
 		d.flags(t, sel.Matches(t))
 		d.abilities(t, sel.Matches(t))
 		d.legacy(t)
+		if sel.Matches(t) {
+			d.softHSM(t)
+		}
 	}
 	if len(initialised) == 0 {
 		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", plural(len(all), "slot with a token", "slots with a token"))
@@ -285,7 +288,7 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		if used && d.c.Bool("require-token") {
 			bad = d.fail
 		}
-		bad("abilities", "hsmkeys token list", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; token list shows which other tokens keep it", name)
+		bad("abilities", "", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; hsmkeys token list shows which other tokens keep it", name)
 		return
 	}
 	rsa := t.Can.WrapRSA || t.Can.DecryptRSA
@@ -296,11 +299,11 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		if used {
 			bad = d.fail
 		}
-		bad("abilities", "hsmkeys token list", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
+		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
 	case t.Tried.Why != "":
 		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Can), oneLine(t.Tried.Why))
 	case t.Can.WrapRSA && !t.Tried.Unwraps:
-		d.warn("abilities", "hsmkeys token list", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
+		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
 	default:
 		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Can), tried(t.Tried))
 	}

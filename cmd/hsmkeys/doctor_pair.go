@@ -58,7 +58,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 	}
 	a, err := pair.Attributes(d.c.Context)
 	if err != nil {
-		d.failure("pair", "hsmkeys token list", err)
+		d.failure("pair", "", err)
 		return pair
 	}
 	_, isRSA := pair.Public().(*rsa.PublicKey)
@@ -75,14 +75,10 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 func (d *doctor) strays(pair *token.KeyPair) {
 	all, err := pair.Strays(d.c.Context)
 	if err != nil {
-		d.failure("pair", "hsmkeys token list", err)
+		d.failure("pair", "", err)
 	}
 	for _, s := range all {
-		mend := ""
-		if s.Unexplained {
-			mend = d.pkcs11Tool("--login --list-objects")
-		}
-		d.warn("pair", mend, "skipped, as it has the id of pair %s and not its key: %s", printable(pair.Label()), s.What)
+		d.warn("pair", "", "skipped, as it has the id of pair %s and not its key: %s", printable(pair.Label()), s.What)
 	}
 }
 
@@ -128,9 +124,9 @@ func (d *doctor) residence(pair *token.KeyPair) {
 	where, err := pair.Residence(d.c.Context)
 	switch {
 	case err != nil:
-		d.failure("residence", "hsmkeys token list", err)
+		d.failure("residence", "", err)
 	case where == token.InMemory:
-		d.warn("residence", "hsmkeys token list", "session keys live in the memory of this program while they are used: %s; --require-token refuses that", pair.WhyMemory())
+		d.warn("residence", "", "session keys live in the memory of this program while they are used: %s; --require-token refuses that", pair.WhyMemory())
 	default:
 		d.ok("residence", "session keys live on the token and never in this program")
 	}

@@ -17,7 +17,7 @@ func (d *doctor) store() *blob.Dir {
 	path := storePath(d.c)
 	store, err := openStore(d.c)
 	if err != nil {
-		mend := "ls -ld " + shellQuote(path)
+		mend := ""
 		if errors.Is(err, errNoStore) {
 			mend = "hsmkeys init"
 		}
@@ -27,13 +27,13 @@ func (d *doctor) store() *blob.Dir {
 	_, err = store.Get(d.c.Context, blob.MembersPath(1))
 	d.founded = !errors.Is(err, blob.ErrNotFound)
 	if err := store.TryWrite(d.c.Context); err != nil {
-		d.failure("store", "ls -ld "+shellQuote(path), fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
+		d.failure("store", "", fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
 	} else {
 		d.ok("store", "%s: a file was written, synced, put in its place and removed", printable(path))
 	}
 	look, err := store.Checkup(d.c.Context)
 	if err != nil {
-		d.failure("leftovers", "ls -lR "+shellQuote(path), err)
+		d.failure("leftovers", "", err)
 		return store
 	}
 	d.permissions(path, look)
@@ -56,7 +56,7 @@ func (d *doctor) leftovers(path string, look blob.Checkup) {
 			"%s of an hour ago or longer, such as %q: a writer was interrupted; they are ignored", plural(n, "unfinished file", "unfinished files"), look.Unfinished[0])
 	}
 	if n := len(look.Stray); n > 0 {
-		d.warn("leftovers", "ls -ld "+shellQuote(filepath.Join(path, look.Stray[0])),
+		d.warn("leftovers", "mv "+shellQuote(filepath.Join(path, look.Stray[0]))+" ELSEWHERE",
 			"%s that hsmkeys has not made, such as %q: they are ignored", plural(n, "thing is in the store", "things are in the store"), look.Stray[0])
 	}
 	if len(look.Unfinished)+len(look.Stray) == 0 {
@@ -92,7 +92,7 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 	switch s := k.State(); {
 	case s.Where == "":
 	case s.Before == 0:
-		d.warn("pin", "hsmkeys owner list && hsmkeys authority list", "there was no pin, list of members %d is pinned on %s now: an older state of the store would not have been noticed", s.Number, printable(s.Where))
+		d.warn("pin", "", "there was no pin, list of members %d is pinned on %s now: an older state of the store would not have been noticed; look who is in it (hsmkeys owner list, authority list)", s.Number, printable(s.Where))
 		return
 	default:
 		d.ok("pin", "list of members %d is accepted and pinned on %s now, it was %d before", s.Number, printable(s.Where), s.Before)
@@ -101,7 +101,7 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 	place, err := k.PinPlace(d.c.Context)
 	switch {
 	case err != nil:
-		d.failure("pin", "hsmkeys owner list", err)
+		d.failure("pin", "", err)
 	case place.OnToken:
 		d.ok("pin", "list of members %d is pinned on the token", k.State().Number)
 	default:
@@ -120,7 +120,7 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 			authorities++
 		}
 		d.validity(d.warn, "members", fmt.Sprintf("the certificate of %s %s", m.Role, printable(m.Label)),
-			"keys are still wrapped to it, but once removed it is not taken again", "hsmkeys "+command+" list", m.Certificate, time.Now())
+			"keys are still wrapped to it, but once removed it is not taken again", d.renewal(k, m, command), m.Certificate, time.Now())
 	}
 	if authorities == 0 {
 		d.warn("members", "hsmkeys authority add CERTIFICATE", "there is no backup authority: when the token is lost, every key and all data under it are lost")
@@ -147,7 +147,7 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		}
 		former, err := k.FormerHolders(d.c.Context, hsmkeys.Ref{Name: e.Name, Version: e.Version})
 		if err != nil {
-			d.failure("holders", "hsmkeys verify "+e.Name, err)
+			d.failure("holders", "", err)
 		} else if len(former) > 0 {
 			open = append(open, fmt.Sprintf("%s: %s", versionOf(e), former[0].Label))
 		}
@@ -163,10 +163,29 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		d.ok("holders", "the newest version of each stored key that is verified is wrapped to every member that can hold it, and to nobody else")
 	}
 	if bad > 0 {
-		d.fail("signatures", "hsmkeys verify", "the newest version of %s not hold, of %d: %v", plural(bad, "key does", "keys do"), good+bad, first)
+		d.fail("signatures", d.restoring(first), "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
+			plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}
 	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", plural(good, "key", "keys"))
+}
+
+// renewal puts a member's new certificate in the place of the one that ends. This token's
+// own pair cannot be removed with it, nor the last owner.
+func (d *doctor) renewal(k *hsmkeys.Keyring, m blob.Member, command string) string {
+	if _, err := k.MayRemove(m.Role, m.Label); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("hsmkeys %s remove %s && hsmkeys %s add CERTIFICATE && hsmkeys rewrap", command, shellQuote(m.Label), command)
+}
+
+// restoring puts blobs back that do not hold. What stands where another blob belongs may
+// have been renamed, or be there for nothing: no command knows which.
+func (d *doctor) restoring(err error) string {
+	if errors.Is(err, blob.ErrMisplaced) {
+		return ""
+	}
+	return "cp -a BACKUP/keys/. " + shellQuote(filepath.Join(storePath(d.c), "keys"))
 }
 
 // ownersCommand is a command for an owner. An authority's token cannot carry it out.

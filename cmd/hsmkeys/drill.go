@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"os"
 	"strconv"
@@ -28,7 +29,7 @@ func drillCommand() *cli.Command {
 		Flags: []cli.Flag{
 			certificateFlag(),
 			&cli.BoolFlag{Name: "prove", Usage: "prove with this token that it opens the keys"},
-			&cli.IntFlag{Name: "sample", Usage: "prove only `N` keys, chosen at random"},
+			&cli.StringFlag{Name: "sample", Usage: "prove only `N` keys, or N%, chosen at random"},
 			&cli.BoolFlag{Name: "again", Usage: "prove also what this token has proven in the last 24 hours"},
 			&cli.StringFlag{Name: "html", Usage: "write the report to `FILE`, one page for the browser and for print"},
 		},
@@ -40,10 +41,11 @@ func drillCommand() *cli.Command {
 			switch {
 			case !prove && (c.IsSet("sample") || c.Bool("again")):
 				return usage("--sample and --again go with --prove")
-			case c.IsSet("sample") && c.Int("sample") < 1:
-				return usage("--sample takes a number from 1")
 			case prove && c.String("certificate") != "":
 				return usage("--prove needs the token, and --certificate goes without")
+			}
+			if _, err := parseSample(c.String("sample")); err != nil {
+				return err
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error { return drill(c, k, prove) })
 		},
@@ -84,8 +86,15 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 
 // proveKeys proves all keys or a sample of them.
 func proveKeys(c *cli.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref) (tally, error) {
-	if n := c.Int("sample"); c.IsSet("sample") && n < len(refs) {
-		var err error
+	s, err := parseSample(c.String("sample"))
+	if err != nil {
+		return tally{}, err
+	}
+	n := s.Keys
+	if s.Percent > 0 {
+		n = int(math.Ceil(float64(len(refs)) * s.Percent / 100)) // of a few keys at least one
+	}
+	if n > 0 && n < len(refs) {
 		if refs, err = sample(refs, n); err != nil {
 			return tally{}, err
 		}

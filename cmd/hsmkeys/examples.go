@@ -61,6 +61,7 @@ var examples = map[string][]example{
 	"list": {
 		{"What is there, verified", "hsmkeys list"},
 		{"Every version of the keys of a group", "hsmkeys list site-b/ --all-versions"},
+		{"What has been loaded onto the token?", "hsmkeys list --loaded"},
 		{"Without a token", "hsmkeys list --certificate owner.pem"},
 	},
 	"show": {
@@ -93,6 +94,11 @@ var examples = map[string][]example{
 	},
 	"load": {
 		{"As a token object for another PKCS #11 application", "hsmkeys load site-b/audit --label audit-mac"},
+		{"The new version in the place of the old one, after rotate", "hsmkeys load site-b/audit --label audit-mac --replace"},
+	},
+	"unload": {
+		{"Every version of a key", "hsmkeys unload site-b/audit"},
+		{"Whichever key has this label", "hsmkeys unload --label audit-mac"},
 	},
 	"reveal": {
 		{"A key for a LUKS volume", "hsmkeys reveal volumes/home | cryptsetup open --key-file - /dev/sdb1 home"},

@@ -18,7 +18,7 @@ func helpCommand() *cli.Command {
 			for _, word := range c.Args().Slice() {
 				next := find(command.Subcommands, word)
 				if next == nil {
-					return usage("no command %q; hsmkeys help lists them", strings.Join(c.Args().Slice(), " "))
+					return noCommand(strings.TrimSpace(strings.TrimPrefix(command.HelpName, c.App.Name)), word, command.Subcommands)
 				}
 				command = next
 			}

@@ -33,7 +33,7 @@ func importCommand() *cli.Command {
 			&cli.StringFlag{Name: "check-value", Usage: "refuse another key than the one with this check value, 3 bytes in `HEX`: the start of a zero block encrypted with AES-ECB, or of a legacy key's SHA-1"},
 		},
 		Action: func(c *cli.Context) error {
-			name, err := nameArgument(c)
+			name, err := newNameArgument(c)
 			if err != nil {
 				return err
 			}

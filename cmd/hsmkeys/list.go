@@ -17,6 +17,7 @@ func listCommand() *cli.Command {
 		Description: "With PREFIX only keys whose names start so: site-b/ are those of a group.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all-versions", Usage: "every version, not only the newest"},
+			&cli.BoolFlag{Name: "loaded", Usage: "the secret keys on the token, and which keys they are (hsmkeys load)"},
 			certificateFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -26,6 +27,12 @@ func listCommand() *cli.Command {
 			o := hsmkeys.ListOptions{Prefix: c.Args().First(), AllVersions: c.Bool("all-versions")}
 			if err := hsmkeys.ValidPrefix(o.Prefix); err != nil {
 				return err
+			}
+			if c.Bool("loaded") {
+				if c.NArg() > 0 || o.AllVersions || c.String("certificate") != "" {
+					return usage("list --loaded shows what is on the token, and takes neither PREFIX nor --all-versions nor --certificate")
+				}
+				return withKeyring(c, func(k *hsmkeys.Keyring) error { return listLoaded(c, k) })
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error { return list(c, k, o) })
 		},

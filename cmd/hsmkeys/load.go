@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -9,8 +12,13 @@ import (
 func loadCommand() *cli.Command {
 	return &cli.Command{
 		Name: "load", Usage: "put a session key onto the token for other applications", ArgsUsage: "NAME[@VERSION]",
-		Description: "The key becomes a token object, sensitive and not extractable, that may do what its purpose says.",
-		Flags:       []cli.Flag{&cli.StringFlag{Name: "label", Usage: "`LABEL` of the object"}},
+		Description: "The key becomes a token object, sensitive and not extractable, that may do what its purpose says.\n" +
+			"After rotate, load --replace puts the new version in the place of the old one, for an application\n" +
+			"that knows it by its label.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the object"},
+			&cli.BoolFlag{Name: "replace", Usage: "delete other versions of the same key that have the label, once this one is there"},
+		},
 		Action: func(c *cli.Context) error {
 			ref, err := keyArgument(c)
 			if err != nil {
@@ -24,7 +32,11 @@ func loadCommand() *cli.Command {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				e, err := k.Load(c.Context, ref, label)
+				load := k.Load
+				if c.Bool("replace") {
+					load = k.LoadInPlace
+				}
+				e, err := load(c.Context, ref, label)
 				if err != nil {
 					return err
 				}
@@ -35,4 +47,77 @@ func loadCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+func unloadCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unload", Usage: "delete from the token what load has put there", ArgsUsage: "[NAME[@VERSION]]",
+		Description: "Takes a key, of which every version goes where none is named, or --label. Only keys of the keyring\n" +
+			"are deleted, which are known by their ids; in the keyring they stay, and can be loaded again.",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "label", Usage: "`LABEL` of the object"}},
+		Action: func(c *cli.Context) error {
+			label := c.String("label")
+			if (c.NArg() == 1) == (label != "") || c.NArg() > 1 {
+				return usage("unload takes NAME, NAME@VERSION or --label LABEL")
+			}
+			var ref hsmkeys.Ref
+			if label == "" {
+				var err error
+				if ref, err = keyArgument(c); err != nil {
+					return err
+				}
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				gone, err := k.Unload(c.Context, func(l hsmkeys.LoadedKey) bool {
+					if label != "" {
+						return l.Label == label
+					}
+					return l.Name == ref.Name && (ref.Version == 0 || l.Version == ref.Version)
+				})
+				return errors.Join(err, printUnloaded(c, gone, err))
+			})
+		},
+	}
+}
+
+// printUnloaded tells what is gone, also where something failed after that.
+func printUnloaded(c *cli.Context, gone []hsmkeys.LoadedKey, failed error) error {
+	if len(gone) == 0 && failed == nil {
+		return notFound("no such key of the keyring is on the token (hsmkeys list --loaded)")
+	}
+	if c.Bool("json") {
+		if gone == nil {
+			gone = []hsmkeys.LoadedKey{}
+		}
+		return printJSON(gone)
+	}
+	for _, l := range gone {
+		if err := printLine("%s unloaded, was %s", hsmkeys.Ref{Name: l.Name, Version: l.Version}, printable(l.Label)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listLoaded shows the secret keys on the token.
+func listLoaded(c *cli.Context, k *hsmkeys.Keyring) error {
+	all, err := k.Loaded(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		if all == nil {
+			all = []hsmkeys.LoadedKey{}
+		}
+		return printJSON(all)
+	}
+	rows := [][]string{{"LABEL", "KEY", "NEWEST", "ID"}}
+	for _, l := range all {
+		row := []string{printable(l.Label), "(not of this keyring)", "-", l.KeyID}
+		if l.Name != "" {
+			row[1], row[2] = hsmkeys.Ref{Name: l.Name, Version: l.Version}.String(), fmt.Sprint(l.Newest)
+		}
+		rows = append(rows, row)
+	}
+	return table(rows)
 }

@@ -23,6 +23,7 @@ func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
 	// session keys. Where the system refuses, nothing is lost but this.
 	_ = memcall.DisableCoreDumps()
+	asJSONLines = asksForJSON(os.Args) // until the options are read
 	if err := enoughFiles(); err != nil {
 		say(err)
 		return statusFailed
@@ -42,7 +43,7 @@ func run() int {
 	// given a moment to clean up, and then left.
 	context.AfterFunc(ctx, func() {
 		time.Sleep(2 * time.Second)
-		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
+		say(errInterrupted)
 		guard.Exit(statusFailed)
 	})
 	if err := refuseClosed(); err != nil {
@@ -61,7 +62,13 @@ func run() int {
 		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
 	}
 	app := newApp()
-	if err := app.RunContext(ctx, arrange(app, os.Args)); err != nil {
+	out := &checkedWriter{w: os.Stdout}
+	app.Writer = out
+	err := app.RunContext(ctx, arrange(app, os.Args))
+	if err == nil {
+		err = out.err
+	}
+	if err != nil {
 		return report(ctx, err)
 	}
 	return 0

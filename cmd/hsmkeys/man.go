@@ -161,6 +161,7 @@ func ending(what string) string {
 
 func (p *page) exitStatus() {
 	p.section("EXIT STATUS")
+	p.text("With --json each message on the standard error is a JSON object on a line of its own: error with the exit status and perhaps a hint, warning, or note.")
 	for _, s := range exitStatuses {
 		p.entry(bold(strconv.Itoa(s.status)), sentence(s.means))
 	}

@@ -59,11 +59,16 @@ func readSecret(ctx context.Context, option, source, what string, ask func(conte
 	switch {
 	case errors.Is(err, errSource):
 		return nil, usage("--%s is prompt, env:NAME, file:PATH or exec:COMMAND", option)
+	case errors.Is(err, errNoTerminal):
+		return nil, &secretError{fmt.Errorf("%w to ask for the %s; use --%s: env:NAME, file:PATH or exec:COMMAND", err, what, option)}
 	case err != nil:
 		return nil, &secretError{err}
 	}
 	return secret, nil
 }
+
+// errNoTerminal is for a secret that nobody can be asked for.
+var errNoTerminal = errors.New("there is no terminal")
 
 var errSource = errors.New("not a source of secrets")
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,16 +25,6 @@ const (
 	statusNotFound  = 4
 	statusToken     = 5 // token, module, PIN or password
 )
-
-// usageError is a command line that cannot be carried out.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-
-func (e *usageError) Unwrap() error { return errors.Unwrap(e.err) }
-
-// usage makes a usageError; %w stands for its cause.
-func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 // secretError is for a PIN or a password that could not be had, for whatever reason.
 type secretError struct{ err error }
@@ -65,7 +56,7 @@ func status(err error) int {
 // report prints an error in one line, and a hint where there is one.
 func report(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "hsmkeys: interrupted")
+		say(errInterrupted)
 		return statusFailed
 	}
 	if errors.Is(err, syscall.EPIPE) {
@@ -78,18 +69,51 @@ func report(ctx context.Context, err error) int {
 	return status(err)
 }
 
+// asJSONLines has errors, warnings and notes printed as JSON, under --json: one document a
+// line.
+var asJSONLines bool
+
+// messageJSON is a line of stderr for programs; one of the first three is not empty. Its
+// form is stable.
+type messageJSON struct {
+	Error   string `json:"error,omitempty"`
+	Warning string `json:"warning,omitempty"`
+	Note    string `json:"note,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Status  int    `json:"status,omitempty"` // the exit status that an error stands for
+}
+
+func (m messageJSON) print() {
+	e := json.NewEncoder(os.Stderr)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(m) // there is nobody left to tell
+}
+
 // say prints an error and its hint.
 func say(err error) {
-	fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "hsmkeys:")+" "+oneLine(err.Error()))
-	if hint := hintFor(err); hint != "" {
-		fmt.Fprintln(os.Stderr, "hint: "+oneLine(hint))
+	text, hint := oneLine(err.Error()), oneLine(hintFor(err))
+	if asJSONLines {
+		messageJSON{Error: text, Hint: hint, Status: status(err)}.print()
+		return
+	}
+	fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "hsmkeys:")+" "+text)
+	if hint != "" {
+		fmt.Fprintln(os.Stderr, "hint: "+hint)
 	}
 }
 
 // talk is where notes and warnings go: to stderr, and from the plugin of age to age,
 // which shows no stderr.
 var talk = func(line string) {
-	if rest, ok := strings.CutPrefix(line, "warning:"); ok {
+	rest, warning := strings.CutPrefix(line, "warning:")
+	switch {
+	case asJSONLines && warning:
+		messageJSON{Warning: strings.TrimSpace(rest)}.print()
+		return
+	case asJSONLines:
+		messageJSON{Note: strings.TrimSpace(strings.TrimPrefix(line, "note:"))}.print()
+		return
+	case warning:
 		line = paint(os.Stderr, yellow, "warning:") + rest
 	}
 	fmt.Fprintln(os.Stderr, "hsmkeys: "+line)
@@ -107,6 +131,8 @@ func warn(err error) {
 
 // errNoStore is for a store that has never been founded.
 var errNoStore = errors.New("there is no store")
+
+var errInterrupted = errors.New("interrupted")
 
 // errReported marks an error whose parts have been printed.
 var errReported = errors.New("some keys failed")

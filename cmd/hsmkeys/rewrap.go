@@ -20,7 +20,7 @@ func rewrapCommand() *cli.Command {
 		Description: "Does so for all versions of the named keys, or of all keys. What is up to date is left alone; it\n" +
 			"can be interrupted and started again. With --damaged the token opens each of them.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "damaged", Usage: "make anew also what is up to date and does not open with this token, from the revision before it"},
+			&cli.BoolFlag{Name: "damaged", Usage: "make anew also what is up to date and does not open with this token; and of the keys that are named also what another holder has not proven to open (drill --prove)"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := validNames(c); err != nil {
@@ -29,7 +29,9 @@ func rewrapCommand() *cli.Command {
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				do := k.Rewrap
 				if c.Bool("damaged") {
-					do = k.RewrapDamaged
+					do = func(ctx context.Context, refs []hsmkeys.Ref) iter.Seq[hsmkeys.Result] {
+						return k.RewrapDamaged(ctx, refs, c.Args().Present())
+					}
 				}
 				t, err := rewrap(c, k, do, c.Args().Slice()...)
 				if t.Done > 0 && len(k.FormerMembers()) > 0 {

@@ -67,6 +67,7 @@ func runScripts(t *testing.T, dir string) {
 			"bech32":     bech32,
 			"stanza":     stanza,
 			"stolen":     stolen,
+			"faulty":     faulty,
 		},
 	})
 }
@@ -105,6 +106,7 @@ func setup(e *testscript.Env) error {
 		return err
 	}
 	e.Defer(func() { env.Close() })
+	e.Values[softhsmKey{}] = env
 	for name, content := range map[string]string{"pin": testPIN, "so-pin": testSOPIN} {
 		if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(content+"\n"), 0o600); err != nil {
 			return err
@@ -120,6 +122,28 @@ func setup(e *testscript.Env) error {
 		"HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(e.WorkDir, "store"),
 		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(e.WorkDir, "pin"), "HOME="+e.WorkDir, "GORACE="+os.Getenv("GORACE"), "MODULE="+env.Module())
 	return addAge(e)
+}
+
+// softhsmKey is where a script has its SoftHSM environment.
+type softhsmKey struct{}
+
+// faulty [FUNCTION ACTION [CALL]]: the module $FAULTY does that wrong, at that call or at
+// every one, see [softhsm.Fault]; without arguments it is honest.
+func faulty(ts *testscript.TestScript, _ bool, args []string) {
+	env := ts.Value(softhsmKey{}).(*softhsm.Env)
+	module, err := env.FaultyModule()
+	ts.Check(err)
+	ts.Setenv("FAULTY", module)
+	var faults []softhsm.Fault
+	if len(args) > 1 {
+		f := softhsm.Fault{Function: args[0], Action: softhsm.Action(args[1])}
+		if len(args) > 2 {
+			f.Call, err = strconv.Atoi(args[2])
+			ts.Check(err)
+		}
+		faults = append(faults, f)
+	}
+	ts.Check(env.SetFaults(faults...))
 }
 
 // status N COMMAND…: the command ends with exit status N, nothing that it prints
@@ -145,6 +169,17 @@ func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	if got == 0 {
+		return
+	}
+	if strings.HasPrefix(stderr, "{") { // under --json
+		for line := range strings.Lines(stderr) {
+			var m messageJSON
+			d := json.NewDecoder(strings.NewReader(line))
+			d.DisallowUnknownFields()
+			if err := d.Decode(&m); err != nil || m.Error == "" && m.Warning == "" && m.Note == "" {
+				ts.Fatalf("not a line of JSON: %q, %v", line, err)
+			}
+		}
 		return
 	}
 	if !strings.HasPrefix(stderr, "hsmkeys: ") {

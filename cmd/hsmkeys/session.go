@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -368,7 +369,19 @@ func nameArgument(c *cli.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if key, _, versioned := strings.Cut(name, "@"); versioned && blob.ValidName(key) == nil {
+		return "", usageHint(fmt.Sprintf("hsmkeys %s %s", c.Command.FullName(), key), "%s takes the NAME of a key, without a version", c.Command.FullName())
+	}
 	return name, blob.ValidName(name)
+}
+
+// newNameArgument is nameArgument for a key that is to be made.
+func newNameArgument(c *cli.Context) (string, error) {
+	name, err := oneArgument(c, "the NAME of the key")
+	if err != nil {
+		return "", err
+	}
+	return name, blob.ValidNewName(name)
 }
 
 // keyArgument is the NAME[@VERSION] of commands that take one key.

@@ -21,6 +21,7 @@ type stream struct {
 	err     error // the first of writing
 	failed  error // what an exit status is made of, see fail
 
+	width  int        // of the terminal, or 0
 	widths []int      // table: of the columns
 	rows   [][]string // table: not yet written
 
@@ -36,7 +37,11 @@ const (
 )
 
 func newStream(out io.Writer) *stream {
-	return &stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
+	s := &stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
+	if f, ok := out.(*os.File); ok {
+		s.width = terminalWidth(f)
+	}
+	return s
 }
 
 // row adds a row to the table; the first is the heading.
@@ -58,21 +63,42 @@ func (s *stream) writeRows() {
 			s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+	widths := fit(s.widths, s.width)
 	for _, row := range s.rows {
-		for i, cell := range row {
-			if painted, ok := s.painted[cell]; ok {
-				s.write(painted)
-			} else {
-				s.write(cell)
-			}
-			if i < len(row)-1 {
-				s.write(strings.Repeat(" ", s.widths[i]-utf8.RuneCountInString(cell)+2))
-			}
-		}
-		s.write("\n")
+		s.writeRow(row, widths)
 	}
 	s.rows = s.rows[:0]
 	s.flushLate()
+}
+
+// writeRow writes a row, in several lines where a cell is wider than its column.
+func (s *stream) writeRow(row []string, widths []int) {
+	cells := make([][]string, len(row))
+	height := 1
+	for i, cell := range row {
+		cells[i] = wrapText(cell, widths[i])
+		height = max(height, len(cells[i]))
+	}
+	for n := range height {
+		gap := 0 // not written yet, so that no line ends in blanks that wrapping made
+		for i, lines := range cells {
+			text := ""
+			if n < len(lines) {
+				text = lines[n]
+			}
+			if text != "" || height == 1 {
+				s.write(strings.Repeat(" ", gap))
+				gap = 0
+				if painted, ok := s.painted[text]; ok {
+					s.write(painted)
+				} else {
+					s.write(text)
+				}
+			}
+			gap += widths[i] - utf8.RuneCountInString(text) + columnGap
+		}
+		s.write("\n")
+	}
 }
 
 // line writes one line.
@@ -186,6 +212,7 @@ func (s *stream) end() error {
 // table prints rows in columns; the first row is the heading.
 func table(rows [][]string) error { return writeTable(os.Stdout, rows) }
 
+// writeTable prints rows where they are to be read.
 func writeTable(out io.Writer, rows [][]string) error {
 	s := newStream(out)
 	s.rows = rows

@@ -13,12 +13,6 @@ func tokenCommand() *cli.Command {
 	return &cli.Command{
 		Name: "token", Usage: "tokens of a PKCS #11 module",
 		Subcommands: []*cli.Command{tokenListCommand(), tokenInitCommand(), importPairCommand()},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usage("no command token %q; there are list, init and import-pair", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
 	}
 }
 

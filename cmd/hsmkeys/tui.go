@@ -28,7 +28,7 @@ var askSecret = askAtTerminal
 func askAtTerminal(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, usage("there is no terminal to ask for the %s; use --pin-source, or for a password --password-source: env:NAME, file:PATH or exec:COMMAND", prompt)
+		return nil, errNoTerminal
 	}
 	defer tty.Close()
 	restore, err := withoutEcho(int(tty.Fd()))

@@ -3,6 +3,8 @@
 //
 //   CALL(name, patience, parameters, arguments)
 //   OUT(name, patience, most, parameters, arguments)  it fills out, which has room for *len
+//   SECRET(name, patience, most, parameters, arguments)  likewise, and that can be taken
+//   ERASE(name, patience, erase, parameters, arguments)  erase is run when it has returned
 //
 // Patience is how long the call may take, see guard.h.
 
@@ -15,18 +17,18 @@ CALL(C_GetSlotInfo, BRIEF, (ulong slot, void *info), (slot, info))
 CALL(C_GetTokenInfo, BRIEF, (ulong slot, void *info), (slot, info))
 OUT(C_GetMechanismList, BRIEF, MOST_MECHANISMS, (ulong slot, void *out, ulong *len), (slot, out, len))
 CALL(C_GetMechanismInfo, BRIEF, (ulong slot, ulong type, void *info), (slot, type, info))
-CALL(C_InitToken, pin ? LONG : PERSON, (ulong slot, void *pin, ulong n, void *label), (slot, pin, n, label))
-CALL(C_InitPIN, pin ? LONG : PERSON, (ulong s, void *pin, ulong n), (s, pin, n))
-CALL(C_SetPIN, old ? LONG : PERSON, (ulong s, void *old, ulong n, void *new, ulong m), (s, old, n, new, m))
+ERASE(C_InitToken, pin ? LONG : PERSON, erase(pin, n), (ulong slot, void *pin, ulong n, void *label), (slot, pin, n, label))
+ERASE(C_InitPIN, pin ? LONG : PERSON, erase(pin, n), (ulong s, void *pin, ulong n), (s, pin, n))
+ERASE(C_SetPIN, old ? LONG : PERSON, (erase(old, n), erase(new, m)), (ulong s, void *old, ulong n, void *new, ulong m), (s, old, n, new, m))
 CALL(C_OpenSession, BRIEF, (ulong slot, ulong flags, void *app, void *notify, ulong *s), (slot, flags, app, notify, s))
 CALL(C_CloseSession, BRIEF, (ulong s), (s))
 CALL(C_CloseAllSessions, BRIEF, (ulong slot), (slot))
 CALL(C_GetSessionInfo, BRIEF, (ulong s, void *info), (s, info))
 OUT(C_GetOperationState, BRIEF, MOST_BYTES, (ulong s, void *out, ulong *len), (s, out, len))
 CALL(C_SetOperationState, BRIEF, (ulong s, void *p, ulong n, ulong k, ulong a), (s, p, n, k, a))
-CALL(C_Login, pin ? BRIEF : PERSON, (ulong s, ulong user, void *pin, ulong n), (s, user, pin, n))
+ERASE(C_Login, pin ? BRIEF : PERSON, erase(pin, n), (ulong s, ulong user, void *pin, ulong n), (s, user, pin, n))
 CALL(C_Logout, BRIEF, (ulong s), (s))
-CALL(C_CreateObject, BRIEF, (ulong s, void *a, ulong n, ulong *o), (s, a, n, o))
+ERASE(C_CreateObject, BRIEF, erase_values(a, n), (ulong s, struct attribute *a, ulong n, ulong *o), (s, a, n, o))
 CALL(C_CopyObject, BRIEF, (ulong s, ulong from, void *a, ulong n, ulong *o), (s, from, a, n, o))
 CALL(C_DestroyObject, BRIEF, (ulong s, ulong o), (s, o))
 CALL(C_GetObjectSize, BRIEF, (ulong s, ulong o, ulong *size), (s, o, size))
@@ -40,7 +42,7 @@ OUT(C_Encrypt, BRIEF, MOST_BYTES, (ulong s, void *in, ulong n, void *out, ulong 
 OUT(C_EncryptUpdate, BRIEF, MOST_BYTES, (ulong s, void *in, ulong n, void *out, ulong *len), (s, in, n, out, len))
 OUT(C_EncryptFinal, BRIEF, MOST_BYTES, (ulong s, void *out, ulong *len), (s, out, len))
 CALL(C_DecryptInit, BRIEF, (ulong s, void *how, ulong k), (s, how, k))
-OUT(C_Decrypt, BRIEF, MOST_BYTES, (ulong s, void *in, ulong n, void *out, ulong *len), (s, in, n, out, len))
+SECRET(C_Decrypt, BRIEF, MOST_BYTES, (ulong s, void *in, ulong n, void *out, ulong *len), (s, in, n, out, len))
 OUT(C_DecryptUpdate, BRIEF, MOST_BYTES, (ulong s, void *in, ulong n, void *out, ulong *len), (s, in, n, out, len))
 OUT(C_DecryptFinal, BRIEF, MOST_BYTES, (ulong s, void *out, ulong *len), (s, out, len))
 CALL(C_DigestInit, BRIEF, (ulong s, void *how), (s, how))

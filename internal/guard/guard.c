@@ -61,6 +61,64 @@ static ulong bounded(const struct call *c, enum function number, ulong rv, ulong
 	return OUT_OF_BOUNDS + number;
 }
 
+// erase overwrites memory that is about to be freed, which a compiler would leave out.
+static void erase(void *at, ulong n)
+{
+	for (volatile unsigned char *p = at; p && n > 0; n--)
+		*p++ = 0;
+}
+
+static void erase_values(struct attribute *a, ulong n)
+{
+	for (ulong i = 0; a && i < n; i++)
+		erase(a[i].value, a[i].len);
+}
+
+// erase_stack overwrites what a call of a module has left on this thread's stack.
+static __attribute__((noinline)) void erase_stack(void)
+{
+	volatile unsigned char below[64 << 10];
+	for (size_t i = 0; i < sizeof below; i++)
+		below[i] = 0;
+}
+
+// taking is whether secrets that this thread's calls return are moved to taken.
+static __thread int taking;
+static __thread struct secret taken;
+
+static void take(void *from, ulong n)
+{
+	if (!taking || !from)
+		return;
+	guard_erase(taken);
+	taken = (struct secret){malloc(n), n};
+	if (!taken.value)
+		abort();
+	memcpy(taken.value, from, n);
+	erase(from, n);
+	erase_stack();
+}
+
+// guard_take has the secret that the next call of this thread returns moved away, and
+// guard_taken returns it.
+void guard_take(void)
+{
+	taking = 1;
+	taken = (struct secret){0};
+}
+
+struct secret guard_taken(void)
+{
+	taking = 0;
+	return taken;
+}
+
+void guard_erase(struct secret s)
+{
+	erase(s.value, s.len);
+	free(s.value);
+}
+
 #define TABLE 0
 #include "table.h"
 #define TABLE 1

@@ -112,6 +112,23 @@ func During(path, function string, f func()) {
 	f()
 }
 
+// Take runs f, which has a module return one secret (C_Decrypt, C_GetAttributeValue), and
+// returns the secret, which the caller overwrites. miekg/pkcs11 sees zeros in its place: it
+// frees memory without overwriting it. That of PINs and new objects is overwritten by the
+// guard when the module has read them.
+func Take(f func() error) ([]byte, error) {
+	runtime.LockOSThread() // the C code keeps it for the thread
+	defer runtime.UnlockOSThread()
+	C.guard_take()
+	err := f()
+	taken := C.guard_taken()
+	defer C.guard_erase(taken)
+	if err != nil {
+		return nil, err
+	}
+	return C.GoBytes(unsafe.Pointer(taken.value), C.int(taken.len)), nil
+}
+
 // OutOfBounds describes the answer of a module that was not taken, where err is one.
 func OutOfBounds(err error) (text string, ok bool) {
 	var code pkcs11.Error

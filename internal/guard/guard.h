@@ -39,11 +39,15 @@ struct functions {
 #define OUT(name, patience, most, parameters, arguments) ulong (*name) parameters;
 #define ATTRIBUTES CALL
 #define FIND CALL
+#define SECRET OUT
+#define ERASE OUT
 #include "functions.h"
 #undef CALL
 #undef OUT
 #undef ATTRIBUTES
 #undef FIND
+#undef SECRET
+#undef ERASE
 };
 
 enum function {
@@ -51,11 +55,15 @@ enum function {
 #define OUT(name, patience, most, parameters, arguments) number_##name,
 #define ATTRIBUTES CALL
 #define FIND CALL
+#define SECRET OUT
+#define ERASE OUT
 #include "functions.h"
 #undef CALL
 #undef OUT
 #undef ATTRIBUTES
 #undef FIND
+#undef SECRET
+#undef ERASE
 	functions_end
 };
 
@@ -73,6 +81,12 @@ struct answer {
 	ulong said, most;
 };
 
+// secret is what a module has returned, in memory of its own; NULL for nothing.
+struct secret {
+	unsigned char *value;
+	ulong len;
+};
+
 // context is what miekg/pkcs11 v1.1.2 keeps of a module (struct ctx).
 struct context {
 	void *handle;
@@ -87,6 +101,9 @@ struct call *guard_enter(const char *module, const char *function);
 void guard_leave(struct call *c);
 struct call guard_tick(unsigned limit);
 struct answer guard_answer(unsigned function);
+void guard_take(void);
+struct secret guard_taken(void);
+void guard_erase(struct secret s);
 const struct call *guard_current(void);
 const char *guard_loaded(void);
 void guard_notice_ends(int fd, int status);

@@ -32,6 +32,30 @@
 		return rv; \
 	}
 
+#define SECRET(name, patience, most, parameters, arguments) \
+	static ulong PASTE(name, TABLE) parameters \
+	{ \
+		ENTER(name, patience) \
+		ulong room = out ? *len : most; \
+		ulong rv = t->real->name arguments; \
+		leave(&c); \
+		if (rv == OK || (!out && rv == BUFFER_TOO_SMALL)) \
+			rv = bounded(&c, number_##name, rv, *len, room); \
+		if (rv == OK) \
+			take(out, *len); \
+		return rv; \
+	}
+
+#define ERASE(name, patience, erase, parameters, arguments) \
+	static ulong PASTE(name, TABLE) parameters \
+	{ \
+		ENTER(name, patience) \
+		ulong rv = t->real->name arguments; \
+		leave(&c); \
+		erase; \
+		return rv; \
+	}
+
 #define FIND(name, patience, parameters, arguments) \
 	static ulong PASTE(name, TABLE) parameters \
 	{ \
@@ -55,6 +79,9 @@
 		for (ulong i = 0; rv == OK && i < n; i++) \
 			if (a[i].len != UNAVAILABLE) \
 				rv = bounded(&c, number_##name, rv, a[i].len, room[i]); \
+		for (ulong i = 0; rv == OK && i < n; i++) \
+			if (a[i].len != UNAVAILABLE) \
+				take(a[i].value, a[i].len); \
 		return rv; \
 	}
 
@@ -63,11 +90,15 @@
 #undef OUT
 #undef FIND
 #undef ATTRIBUTES
+#undef SECRET
+#undef ERASE
 
 #define CALL(name, patience, parameters, arguments) .name = PASTE(name, TABLE),
 #define OUT(name, patience, most, parameters, arguments) .name = PASTE(name, TABLE),
 #define FIND CALL
 #define ATTRIBUTES CALL
+#define SECRET OUT
+#define ERASE OUT
 static const struct functions PASTE(functions, TABLE) = {
 #include "functions.h"
 };
@@ -75,5 +106,7 @@ static const struct functions PASTE(functions, TABLE) = {
 #undef OUT
 #undef FIND
 #undef ATTRIBUTES
+#undef SECRET
+#undef ERASE
 #undef ENTER
 #undef TABLE

@@ -21,24 +21,31 @@ func (b *bench) besideToken() error {
 	fmt.Fprintln(&b.out)
 	b.table(metrics(out, map[string]string{
 		"Open/another/workers=1": "≥ 0.97", "Open/another/workers=2": "≥ 0.97", "Open/again/workers=1": "≥ 0.97", "Open/again/workers=2": "≥ 0.97",
-		"Create/workers=1": "≥ 0.95", "Create/workers=2": "≥ 0.95", "Rewrap": "≥ 0.95", "Recover": "≥ 0.95", "Verify": "≥ 0.9",
+		"Create/read-back=all/workers=1": "≥ 0.95", "Create/read-back=all/workers=2": "≥ 0.95",
+		"Rewrap/read-back=all": "≥ 0.95", "Recover/read-back=all": "≥ 0.95", "Verify": "≥ 0.9",
 	}))
 	return nil
 }
 
 var titles = map[string]string{
-	"Open/another/workers=1": "open, another key each time; 1 worker | C_UnwrapKey, C_DestroyObject",
-	"Open/another/workers=2": "the same; 2 workers | the same",
-	"Open/again/workers=1":   "open, the same key again; 1 worker | the same",
-	"Open/again/workers=2":   "the same; 2 workers | the same",
-	"Create/workers=1":       "create; 1 worker | C_Sign",
-	"Create/workers=2":       "create; 2 workers | C_Sign",
-	"Rewrap":                 "rewrap of 2,000 keys | C_UnwrapKey, C_DestroyObject, C_Sign",
-	"Recover":                "recover of 2,000 keys | the same",
-	"Verify":                 "verify of 10,000 keys, no token | rsa.VerifyPSS on all processors",
+	"Open/another/workers=1":          "open, another key each time; 1 worker | C_UnwrapKey, C_DestroyObject",
+	"Open/another/workers=2":          "the same; 2 workers | the same",
+	"Open/again/workers=1":            "open, the same key again; 1 worker | the same",
+	"Open/again/workers=2":            "the same; 2 workers | the same",
+	"Create/read-back=all/workers=1":  "create; 1 worker | C_UnwrapKey, C_DestroyObject, C_Sign",
+	"Create/read-back=all/workers=2":  "the same; 2 workers | the same",
+	"Create/read-back=none/workers=1": "create, `--read-back none`; 1 worker | C_Sign",
+	"Create/read-back=none/workers=2": "the same; 2 workers | the same",
+	"Rewrap/read-back=all":            "rewrap of 2,000 keys | C_UnwrapKey, C_DestroyObject, twice; C_Sign",
+	"Rewrap/read-back=none":           "the same, `--read-back none` | C_UnwrapKey, C_DestroyObject, C_Sign",
+	"Recover/read-back=all":           "recover of 2,000 keys | C_UnwrapKey, C_DestroyObject, twice; C_Sign",
+	"Recover/read-back=none":          "the same, `--read-back none` | C_UnwrapKey, C_DestroyObject, C_Sign",
+	"Verify":                          "verify of 10,000 keys, no token | rsa.VerifyPSS on all processors",
 }
 
-var order = []string{"Open/another/workers=1", "Open/another/workers=2", "Open/again/workers=1", "Open/again/workers=2", "Create/workers=1", "Create/workers=2", "Rewrap", "Recover", "Verify"}
+var order = []string{"Open/another/workers=1", "Open/another/workers=2", "Open/again/workers=1", "Open/again/workers=2",
+	"Create/read-back=all/workers=1", "Create/read-back=all/workers=2", "Create/read-back=none/workers=1", "Create/read-back=none/workers=2",
+	"Rewrap/read-back=all", "Rewrap/read-back=none", "Recover/read-back=all", "Recover/read-back=none", "Verify"}
 
 // metrics makes a table of what go test prints.
 func metrics(out string, reach map[string]string) [][]string {

@@ -259,6 +259,10 @@ func opens(t *testing.T, p *token.KeyPair, spec token.Spec, hash crypto.Hash) {
 		t.Errorf("%v: wrapped: %v", spec, err)
 		return
 	}
+	// What recognizes the key, and is compared in all that follows.
+	if wrapped.Confirmation, err = key.Confirmation(ctx); err != nil || len(wrapped.Confirmation) != token.ConfirmationSize {
+		t.Errorf("%v: confirmation %x, %v", spec, wrapped.Confirmation, err)
+	}
 	if err := p.Rehearse(ctx, spec, wrapped); err != nil {
 		t.Errorf("%v: rehearsed: %v", spec, err)
 	}

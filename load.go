@@ -1,0 +1,181 @@
+package hsmkeys
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Load verifies and unwraps a key into a token object with a label, for other
+// PKCS #11 applications. The object is sensitive and not extractable; its CKA_ID
+// is the key id; it may do what the key's purpose says and nothing else.
+//
+// It refuses with [token.ErrExists] when this very key is there, or the label is that of
+// another secret key.
+func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
+	b, err := k.verified(ctx, ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	used, err := k.loadBlob(ctx, b, label)
+	if err != nil {
+		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
+	}
+	return k.entry(used), nil
+}
+
+// LoadInPlace is [Keyring.Load] for an application that knows the key by the label: other
+// versions of the same key that have the label are deleted as soon as this one is there.
+// When it is there already, only that is done. A key is known by its id, so an object
+// that is not of this key is not touched, and is a [token.ErrExists].
+func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
+	b, err := k.verified(ctx, ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	others, err := k.otherVersions(ctx, b)
+	if err != nil {
+		return Entry{}, err
+	}
+	objects, err := k.token.Loaded(ctx)
+	if err != nil {
+		return Entry{}, err
+	}
+	id := b.Descriptor().KeyID
+	if !slices.ContainsFunc(objects, func(o token.Loaded) bool { return o.Label == label && bytes.Equal(o.ID, id[:]) }) {
+		if b, err = k.loadBlob(ctx, b, label, others...); err != nil {
+			return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
+		}
+	}
+	for _, o := range objects {
+		if o.Label == label && slices.ContainsFunc(others, func(id []byte) bool { return bytes.Equal(o.ID, id) }) {
+			if err := k.token.Unload(ctx, o); err != nil {
+				return Entry{}, fmt.Errorf("key %q is loaded, and another version still there: %w", ref, err)
+			}
+		}
+	}
+	return k.entry(b), nil
+}
+
+// otherVersions returns the ids of the other versions of a key that verify.
+func (k *Keyring) otherVersions(ctx context.Context, b *blob.Blob) ([][]byte, error) {
+	d := b.Descriptor()
+	all, err := k.find(ctx, d.Name)
+	if err != nil {
+		return nil, err
+	}
+	var ids [][]byte
+	for _, one := range k.describe(ctx, stored{d.Name, all}, true) {
+		if id, err := hex.DecodeString(one.entry.KeyID); one.err == nil && err == nil && one.entry.Version != d.Version {
+			ids = append(ids, id)
+		}
+	}
+	return ids, ctx.Err()
+}
+
+// loadBlob loads the key in a blob, and returns the blob that it came from.
+func (k *Keyring) loadBlob(ctx context.Context, b *blob.Blob, label string, beside ...[]byte) (*blob.Blob, error) {
+	id := b.Descriptor().KeyID
+	return k.with(ctx, b,
+		func(wrapped token.Wrapped) error {
+			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
+				return k.loadSalted(ctx, specOf(b), wrapped, d.Legacy.Salt, label, id[:], beside)
+			}
+			return k.pair.Load(ctx, specOf(b), wrapped, label, id[:], beside...)
+		},
+		func(value []byte) error {
+			return k.pair.LoadValue(ctx, specOf(b), value, label, id[:], beside...)
+		})
+}
+
+// loadSalted loads a key with its salt behind it, which is the key that the cipher is
+// given. No token is asked to join the two.
+func (k *Keyring) loadSalted(ctx context.Context, spec token.Spec, wrapped token.Wrapped, salt []byte, label string, id []byte, beside [][]byte) error {
+	value, err := k.pair.Reveal(ctx, spec, wrapped)
+	if err != nil {
+		return err
+	}
+	salted := append(bytes.Clone(value), salt...)
+	clear(value)
+	defer clear(salted)
+	spec.Size = len(salted)
+	return k.pair.LoadValue(ctx, spec, salted, label, id, beside...)
+}
+
+// LoadedKey is a secret key object on the token that is a key of this keyring, by its id.
+type LoadedKey struct {
+	Label   string `json:"label"`
+	KeyID   string `json:"key_id"`
+	Name    string `json:"name,omitempty"` // empty for a key that is not of this keyring
+	Version int    `json:"version,omitempty"`
+	Newest  int    `json:"newest,omitempty"` // version of that key
+
+	object token.Loaded
+}
+
+// Loaded lists the secret keys on the token, and which keys of the keyring they are. To
+// know that, it verifies the keys of the keyring until all are found.
+func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
+	if k.token == nil {
+		return nil, errNoToken
+	}
+	objects, err := k.token.Loaded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]LoadedKey, len(objects))
+	unknown := map[string][]int{} // by id
+	for i, o := range objects {
+		all[i] = LoadedKey{Label: o.Label, KeyID: hex.EncodeToString(o.ID), object: o}
+		unknown[all[i].KeyID] = append(unknown[all[i].KeyID], i)
+	}
+	if len(unknown) == 0 {
+		return all, nil
+	}
+	for key := range inOrder(ctx, k.keys(ctx), func(key stored, err error) []listed {
+		if err != nil {
+			return nil
+		}
+		return k.describe(ctx, key, true)
+	}) {
+		for _, version := range key {
+			if version.err != nil {
+				continue
+			}
+			e := version.entry
+			for _, i := range unknown[e.KeyID] {
+				all[i].Name, all[i].Version, all[i].Newest = e.Name, e.Version, key[len(key)-1].entry.Version
+			}
+			delete(unknown, e.KeyID)
+		}
+		if len(unknown) == 0 {
+			break
+		}
+	}
+	return all, ctx.Err()
+}
+
+// Unload deletes from the token the objects that are keys of this keyring and for which
+// which returns true, and returns them. The keys themselves stay, and can be loaded again.
+func (k *Keyring) Unload(ctx context.Context, which func(LoadedKey) bool) ([]LoadedKey, error) {
+	all, err := k.Loaded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var gone []LoadedKey
+	for _, l := range all {
+		if l.Name == "" || !which(l) {
+			continue
+		}
+		if err := k.token.Unload(ctx, l.object); err != nil {
+			return gone, err
+		}
+		gone = append(gone, l)
+	}
+	return gone, nil
+}

@@ -1,0 +1,106 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Loaded is a secret key object on the token, such as [KeyPair.Load] makes. Its label and
+// id say what they say: any program with the PIN can have made it.
+type Loaded struct {
+	Label string // CKA_LABEL
+	ID    []byte // CKA_ID
+
+	handle pkcs11.ObjectHandle
+}
+
+// Loaded lists the secret keys that are kept on the token and are CKA_PRIVATE, as what
+// [KeyPair.Load] makes is: anybody without the PIN can make others.
+func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
+	found, err := t.findObjects(ctx, secretKeys())
+	if err != nil {
+		return nil, err
+	}
+	var all []Loaded
+	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
+		for _, handle := range found {
+			values, err := t.optionals(s, handle, pkcs11.CKA_PRIVATE, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
+				continue // somebody has just deleted it
+			}
+			if err != nil {
+				return err
+			}
+			if isTrue(attr(pkcs11.CKA_PRIVATE, values[pkcs11.CKA_PRIVATE])) {
+				all = append(all, Loaded{string(values[pkcs11.CKA_LABEL]), values[pkcs11.CKA_ID], handle})
+			}
+		}
+		return nil
+	})
+	return all, t.fail("list secret keys", nil, err)
+}
+
+// Unload deletes a secret key that [Token.Loaded] has listed. That it is gone already is
+// no error.
+func (t *Token) Unload(ctx context.Context, key Loaded) error {
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		values, err := t.optionals(s, key.handle, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+		if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if string(values[pkcs11.CKA_LABEL]) != key.Label || !bytes.Equal(values[pkcs11.CKA_ID], key.ID) {
+			return errors.New("another object has its handle by now")
+		}
+		return t.destroyQuietly(s, key.handle)
+	})
+	return t.fail("delete the secret key "+strconv.Quote(key.Label), nil, err)
+}
+
+// free refuses an id that a secret key on the token has, and a label, unless it is that of
+// keys with the ids in beside.
+func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]byte) error {
+	t := p.token
+	if len(id) == 0 {
+		return t.fail(opLoad, ErrUnsupported, errors.New("it needs an id to be found by"))
+	}
+	if err := ValidLabel(label); err != nil {
+		return t.fail(opLoad, ErrUnsupported, err)
+	}
+	same, err := t.findObjects(ctx, append(secretKeys(), attr(pkcs11.CKA_ID, id)))
+	if err != nil {
+		return err
+	}
+	if len(same) > 0 {
+		return &Error{Op: opLoad, Token: t.info.Label, Kind: ErrExists, Err: errors.New("this very key is there already"),
+			hint: "hsmkeys list --loaded shows it, hsmkeys unload removes it"}
+	}
+	taken, err := t.findObjects(ctx, append(secretKeys(), attr(pkcs11.CKA_LABEL, label)))
+	if err != nil {
+		return err
+	}
+	for _, other := range beside {
+		may, err := t.findObjects(ctx, append(secretKeys(), attr(pkcs11.CKA_LABEL, label), attr(pkcs11.CKA_ID, other)))
+		if err != nil {
+			return err
+		}
+		taken = slices.DeleteFunc(taken, func(h pkcs11.ObjectHandle) bool { return slices.Contains(may, h) })
+	}
+	if len(taken) > 0 {
+		return &Error{Op: opLoad + " as " + strconv.Quote(label), Token: t.info.Label, Kind: ErrExists, Err: errors.New("another secret key has this label"),
+			hint: "load --replace takes the place of another version of the same key; hsmkeys list --loaded shows what is there, or choose another --label"}
+	}
+	return nil
+}
+
+// secretKeys finds those that stay on the token.
+func secretKeys() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)}
+}

@@ -1,0 +1,204 @@
+package token
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"strings"
+	"testing"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
+)
+
+// faultyPair is a pair behind a module that does wrong what it is told to.
+func faultyPair(t *testing.T) (*Token, *KeyPair) {
+	t.Helper()
+	module, err := env.FaultyModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := newToken(t)
+	tok, err := Open(background, Config{Module: module, Token: Selector{Label: st.Label},
+		PIN: func(context.Context, Info) ([]byte, error) { return []byte(st.PIN), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tok.Close() })
+	return tok, makePair(t, tok, "hsmkeys", 2048)
+}
+
+func setFaults(t *testing.T, faults ...softhsm.Fault) {
+	t.Helper()
+	t.Cleanup(func() { _ = env.SetFaults() })
+	if err := env.SetFaults(faults...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A key that the token says it has made is looked at before anybody uses it.
+func TestMadeKeysAreLookedAt(t *testing.T) {
+	_, p := faultyPair(t)
+	for _, spec := range []Spec{{WrapKeys, 32}, {WrapKeys, 24}, {EncryptData, 32}, {Authenticate, 64}} {
+		t.Run(spec.String(), func(t *testing.T) {
+			setFaults(t, softhsm.Fault{Function: "C_GenerateKey", Call: 1, Action: softhsm.ShortKey})
+			_, err := p.Generate(background, spec)
+			want(t, err, ErrUnsafe)
+			setFaults(t)
+			key, err := p.Generate(background, spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer key.Close()
+			setFaults(t, softhsm.Fault{Function: "C_GenerateKey", Call: 1, Action: softhsm.Repeat})
+			again, err := p.Generate(background, spec)
+			if want(t, err, ErrUnsafe); err == nil {
+				again.Close()
+			} else if !strings.Contains(err.Error(), "the same key twice") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The confirmation is what docs/format.md says, on the token and in memory, in transit
+// and in use.
+func TestConfirmation(t *testing.T) {
+	_, p := newPair(t)
+	block := []byte("hsmkeys/confirm1")
+	for _, spec := range specs {
+		t.Run(spec.String(), func(t *testing.T) {
+			key := generate(t, p.token, spec)
+			wrapped := wrap(t, key, p.public)
+			value, err := p.Reveal(background, spec, wrapped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var made []byte
+			switch spec.Use {
+			case WrapKeys:
+				made = wrapRFC3394(t, value, block)
+			case EncryptData:
+				c, err := aes.NewCipher(value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				made = make([]byte, 16)
+				c.Encrypt(made, block)
+			case Authenticate:
+				m := hmac.New(hmacHashes[spec.Size].New, value)
+				m.Write(block)
+				made = m.Sum(nil)
+			}
+			sum := sha256.Sum256(made)
+			again, err := p.UnwrapTransit(background, spec, wrapped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			inMemory, err := p.token.keepKey(spec, append([]byte(nil), value...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer inMemory.Close()
+			for name, transit := range map[string]Transit{"made": key, "unwrapped": again, "in memory": inMemory} {
+				if got, err := transit.Confirmation(background); err != nil || string(got) != string(sum[:16]) {
+					t.Errorf("%s: %x, %v; want %x", name, got, err, sum[:16])
+				}
+			}
+			// Whatever unwraps the key compares.
+			for _, right := range []bool{true, false} {
+				w := wrapped
+				w.Confirmation = append([]byte(nil), sum[:16]...)
+				if !right {
+					w.Confirmation[15] ^= 1
+				}
+				for name, unwrap := range map[string]func() error{
+					"Unwrap": func() error {
+						k, err := p.Unwrap(background, spec, w)
+						if err == nil {
+							k.Close()
+						}
+						return err
+					},
+					"UnwrapTransit": func() error {
+						k, err := p.UnwrapTransit(background, spec, w)
+						if err == nil {
+							k.Close()
+						}
+						return err
+					},
+					"Reveal":   func() error { _, err := p.Reveal(background, spec, w); return err },
+					"Load":     func() error { return p.Load(background, spec, w, "confirmed "+spec.String(), value[:8]) },
+					"Rehearse": func() error { return p.Rehearse(background, spec, w) },
+					"ReadBack": func() error { return p.ReadBack(background, key, w) },
+				} {
+					err := unwrap()
+					if right && err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+					if !right && name != "Load" { // which is there by now
+						want(t, err, ErrWrapped)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestReadBack(t *testing.T) {
+	_, p := newPair(t)
+	for _, spec := range specs {
+		key, other := generate(t, p.token, spec), generate(t, p.token, spec)
+		if err := p.ReadBack(background, key, wrap(t, key, p.public)); err != nil {
+			t.Error(err)
+		}
+		want(t, p.ReadBack(background, key, wrap(t, other, p.public)), ErrWrapped)
+		damaged := wrap(t, key, p.public)
+		damaged.Key[17] ^= 1
+		want(t, p.ReadBack(background, key, damaged), ErrWrapped)
+	}
+	// And keys in memory.
+	for _, spec := range []Spec{{WrapKeys, 32}, {DecryptRC4, 5}, {Decrypt3DES, 24}} {
+		key, err := p.token.keepKey(spec, randomBytes(spec.Size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer key.Close()
+		other, err := p.token.keepKey(spec, randomBytes(spec.Size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		for _, wrapping := range []*memoryKey{key, other} {
+			wrapped, err := wrapping.Wrap(background, p.public, crypto.SHA1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.ReadBack(background, key, wrapped); wrapping == other {
+				want(t, err, ErrWrapped)
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// A generator that is stuck makes no key, id or salt that anybody could guess.
+func TestAStuckRandomNumberGenerator(t *testing.T) {
+	tok, _ := faultyPair(t)
+	setFaults(t, softhsm.Fault{Function: "C_GenerateRandom", Action: softhsm.Zeros})
+	random, err := tok.Random()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[[16]byte]bool{{}: true}
+	for range 4 {
+		var b [16]byte
+		if n, err := random.Read(b[:]); n != len(b) || err != nil || seen[b] {
+			t.Errorf("%x, %v", b[:n], err)
+		}
+		seen[b] = true
+	}
+}

@@ -1,0 +1,28 @@
+package token
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// holdSignals keeps signals from this thread until it is called back. Those that a fault of
+// its own raises still come.
+func holdSignals() (release func()) {
+	var before, held unix.Sigset_t
+	words := unsafe.Slice((*byte)(unsafe.Pointer(&held)), unsafe.Sizeof(held))
+	for i := range words {
+		words[i] = 0xff
+	}
+	for _, fault := range []unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS} {
+		n := uint(fault) - 1
+		held.Val[n/bits] &^= 1 << (n % bits)
+	}
+	if unix.PthreadSigmask(unix.SIG_SETMASK, &held, &before) != nil {
+		return func() {}
+	}
+	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
+}
+
+// bits is how many signals there are in a word of a set.
+const bits = uint(8 * unsafe.Sizeof(unix.Sigset_t{}.Val[0]))
