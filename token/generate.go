@@ -387,9 +387,7 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 		if err != nil || takes {
 			return hash, err
 		}
-		if refused == nil {
-			refused = why
-		}
+		refused = why // the last: what is said against SHA-256 may concern that alone
 	}
 	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", refused),
 		hint: "session keys need a pair that may decrypt, unwrap or derive"}

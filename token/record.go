@@ -97,15 +97,24 @@ func (t *Token) addRecord(ctx context.Context, label string, value []byte) error
 		if err != nil {
 			return err
 		}
-		back, err := t.readValue(s, handle)
-		if err == nil && !bytes.Equal(back, value) {
-			err = t.fail("read the record back", ErrUnsupported, errors.New("the token gives back another value"))
-		}
-		if err != nil {
-			return also(err, t.destroyQuietly(s, handle))
-		}
-		return nil
+		return t.lookOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+			return t.checkRecord(s, handle, value)
+		})
 	})
+}
+
+// checkRecord reads back a new record: its value, and by what [Token.Records] finds it.
+func (t *Token) checkRecord(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, value []byte) error {
+	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_VALUE, nil), attr(pkcs11.CKA_TOKEN, nil), attr(pkcs11.CKA_PRIVATE, nil), attr(pkcs11.CKA_APPLICATION, nil),
+	})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(a[0].Value, value) || !isTrue(a[1]) || !isTrue(a[2]) || string(a[3].Value) != application {
+		return t.fail("read the record back", ErrUnsupported, errors.New("the token has made another object than the one that was asked for"))
+	}
+	return nil
 }
 
 // refusesRecords says whether a token has no place for data objects, for good: the

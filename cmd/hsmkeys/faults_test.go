@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -24,42 +25,81 @@ import (
 // The functions are those that a run with an honest module has called. Here a sample is
 // tried, in which each of them has its turn; `make faults` tries all.
 func TestFaults(t *testing.T) {
-	all := os.Getenv("HSMKEYS_TEST_FAULTS") == "all"
-	seen := map[string]bool{}
+	trials := faultTrials(t)
+	if os.Getenv("HSMKEYS_TEST_FAULTS") != "all" {
+		trials = sampleOf(trials)
+	}
+	for _, trial := range trials {
+		t.Run(trial.String(), func(t *testing.T) {
+			t.Parallel()
+			trial.site.try(t, trial.scenario, trial.fault)
+		})
+	}
+}
+
+// A faultTrial is a scenario with one fault.
+type faultTrial struct {
+	site     *faultSite
+	keyType  string
+	scenario faultScenario
+	fault    softhsm.Fault
+}
+
+func (f faultTrial) String() string {
+	return f.keyType + "/" + f.scenario.name + "/" + faultName(f.fault)
+}
+
+// faultTrials runs every scenario with an honest module, and returns the faults for what
+// it has called. What is called alike for both types of pairs is tried with one, and what
+// every command begins with, with one command.
+func faultTrials(t *testing.T) []faultTrial {
+	var trials []faultTrial
+	seen, hung := map[string]bool{}, map[string]int{}
 	for _, keyType := range []string{"p256", "rsa2048"} {
 		base := newFaultSite(t, keyType)
 		for _, s := range faultScenarios(keyType) {
 			site := base.clone(t)
 			site.prepare(t, s)
-			var cases []softhsm.Fault
 			for _, f := range summary(site.record(t, s)) {
-				// What is called alike for both types of pairs is tried with one, and
-				// what every command begins with, with one command.
 				this := fmt.Sprint(s.name, f)
 				if slices.Contains(opening, f.function) {
 					this = fmt.Sprint(f)
-				}
-				if !all {
-					this = f.function
 				}
 				if seen[this] {
 					continue
 				}
 				seen[this] = true
-				of := faultCases(keyType+s.name, f)
-				if !all {
-					of = sampleOf(of)
+				for _, fault := range faultCases(keyType+s.name, f) {
+					if fault.Action == softhsm.Hang {
+						if hung[f.function]++; hung[f.function] > 3 {
+							continue // each takes seconds
+						}
+					}
+					trials = append(trials, faultTrial{site, keyType, s, fault})
 				}
-				cases = append(cases, of...)
-			}
-			for _, f := range cases {
-				t.Run(keyType+"/"+s.name+"/"+faultName(f), func(t *testing.T) {
-					t.Parallel()
-					site.try(t, s, f)
-				})
 			}
 		}
 	}
+	return trials
+}
+
+// sampleOf chooses two trials of every function: a lie where it can lie, and another fault.
+func sampleOf(trials []faultTrial) []faultTrial {
+	kinds := map[string][]faultTrial{}
+	for _, trial := range trials {
+		f := trial.fault
+		kind := f.Function
+		if slices.Contains(lies[f.Function], f.Action) || slices.Contains(lieTemplate, f.Action) {
+			kind += " lies"
+		}
+		kinds[kind] = append(kinds[kind], trial)
+	}
+	var chosen []faultTrial
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		of := kinds[kind]
+		chosen = append(chosen, of[sum(kind)%uint32(len(of))])
+	}
+	return chosen
 }
 
 func faultName(f softhsm.Fault) string {
@@ -198,22 +238,4 @@ func sum(s string) uint32 {
 	h := fnv.New32a()
 	h.Write([]byte(s))
 	return h.Sum32()
-}
-
-// sampleOf chooses two cases of a function: a lie where it can lie, and another fault.
-func sampleOf(cases []softhsm.Fault) []softhsm.Fault {
-	var lying, others []softhsm.Fault
-	for _, f := range cases {
-		if slices.Contains(lies[f.Function], f.Action) || slices.Contains(lieTemplate, f.Action) {
-			lying = append(lying, f)
-		} else {
-			others = append(others, f)
-		}
-	}
-	turn := sum(cases[0].Function)
-	chosen := []softhsm.Fault{others[turn%uint32(len(others))]}
-	if len(lying) > 0 {
-		chosen = append(chosen, lying[turn%uint32(len(lying))])
-	}
-	return chosen
 }
