@@ -14,8 +14,8 @@ import (
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // ErrRollback, a kind of [blob.ErrIntegrity]: the storage shows an older list of

@@ -24,7 +24,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // TestTheHardwareIsLostTwice is what all of this is for. It runs in a process of its

@@ -7,7 +7,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/hsmkeys/hsmkeys/internal/guard"
+	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 // The kinds of failure a caller may want to tell apart with [errors.Is]. The

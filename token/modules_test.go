@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // kit is a p11-kit with a configuration of its own: files by their path below it.

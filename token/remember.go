@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // What was found out by trying is remembered in files of the user's, so that not every

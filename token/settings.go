@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // This file reads the files of p11-kit, pkcs11.conf(5): those alone that this user or root

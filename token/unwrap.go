@@ -11,7 +11,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/hsmkeys/hsmkeys/internal/guard"
+	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 // Generate makes a session key where the session keys of this pair live: on the

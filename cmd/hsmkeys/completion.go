@@ -13,7 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/internal/guard"
+	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 // This file is what shells call when somebody presses Tab. It must be fast, it never

@@ -16,8 +16,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // This file reads the configuration file. What its sections for tokens mean is in

@@ -14,7 +14,7 @@ import (
 
 	"github.com/awnumar/memcall"
 
-	"github.com/hsmkeys/hsmkeys/internal/guard"
+	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 func main() { guard.Exit(run()) }

@@ -15,8 +15,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/internal/ownfile"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // maxPIN bounds what is read from a PIN file or a command, in bytes.

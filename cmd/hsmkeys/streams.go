@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hsmkeys/hsmkeys/internal/guard"
+	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 // This file keeps what modules print apart from what this program prints. A module is in our

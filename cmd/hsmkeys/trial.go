@@ -17,8 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/hsmkeys/hsmkeys/internal/guard"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 // This file tries modules in a process of their own, so that one that hangs, crashes, ends
