@@ -9,6 +9,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -212,7 +213,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 			return e
 		}
 	}
-	err = withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin)) })
+	err = t.sendPIN(pin)
 	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		t.countLogin()
 		return nil
@@ -228,6 +229,21 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		hint = t.triesLeft()
 	}
 	return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
+}
+
+// sendPIN logs in with the PIN. A token whose flags have just said that it has a PIN and
+// that now says it has none has compared nothing, so no try is used up: SoftHSM does so
+// while another process logs in and writes the token's file. It is asked again.
+func (t *Token) sendPIN(pin []byte) error {
+	send := func() error {
+		return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin)) })
+	}
+	err := send()
+	for try := 1; try < attachTries && is(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED); try++ {
+		time.Sleep(attachPause)
+		err = send()
+	}
+	return err
 }
 
 // contextLogin gives the PIN for one operation of a key that wants it each time. It
