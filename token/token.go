@@ -9,7 +9,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -110,7 +109,9 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
+	letLogIn := lockLogin(cfg.Cache, path, false)
 	lib, c11, info, err := attach(path, cfg, cfg.Token)
+	letLogIn()
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +191,9 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		t.countLogin()
 		return nil
 	}
+	letLogIn := lockLogin(t.cfg.Cache, t.info.Module, false)
 	now, err := readInfo(t.ctx, t.info.Module, t.slot)
+	letLogIn()
 	if err != nil {
 		return t.fail("read the PIN's state", nil, err)
 	}
@@ -231,19 +234,12 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 	return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
 }
 
-// sendPIN logs in with the PIN. A token whose flags have just said that it has a PIN and
-// that now says it has none has compared nothing, so no try is used up: SoftHSM does so
-// while another process logs in and writes the token's file. It is asked again.
+// sendPIN logs in with the PIN, or has it typed on the token's reader.
 func (t *Token) sendPIN(pin []byte) error {
-	send := func() error {
-		return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin)) })
+	if !t.info.PINPad { // where a person types, who may take long
+		defer lockLogin(t.cfg.Cache, t.info.Module, true)()
 	}
-	err := send()
-	for try := 1; try < attachTries && is(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED); try++ {
-		time.Sleep(attachPause)
-		err = send()
-	}
-	return err
+	return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin)) })
 }
 
 // contextLogin gives the PIN for one operation of a key that wants it each time. It
