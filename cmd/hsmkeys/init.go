@@ -102,7 +102,7 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 		}
 		return printLine("key exchange pair %s, id %x%s\n"+
 			"fingerprint SHA-256 %s\n"+
-			"give its certificate to who is to name it, and tell the fingerprint on another way: hsmkeys certificate > new.pem",
+			"send the certificate to an owner, and confirm the fingerprint over another channel: hsmkeys certificate > new.pem",
 			labelOf(pair), pair.ID(), howToName(pair), fingerprint(certificate))
 	})
 }
