@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -268,9 +267,5 @@ func howToName(pair *token.KeyPair) string {
 	if pair.Label() == defaultLabel || len(pair.ID()) == 0 {
 		return ""
 	}
-	var escaped strings.Builder
-	for _, b := range pair.ID() {
-		fmt.Fprintf(&escaped, "%%%02x", b)
-	}
-	return fmt.Sprintf("; where the token has others, name it with --token 'pkcs11:id=%s'", &escaped)
+	return fmt.Sprintf("; where the token has others, name it with --token '%s'", token.PairName{Label: pair.Label(), ID: pair.ID()}.URI())
 }
