@@ -96,7 +96,7 @@ func (k *Keyring) vouched(lists []storedList, voucher crypto.PublicKey) ([sha256
 		if errors.Is(err, blob.ErrUntrusted) && signsWithAnother(lists, voucher) {
 			err = hint(err, useSigningCertificate)
 		} else if errors.Is(err, blob.ErrUntrusted) {
-			err = hint(err, "who vouches must have signed a list of members; is this the right certificate, and the right --store?")
+			err = hint(err, "the voucher must have signed a list of members; is this the right certificate, and the right --store?")
 		}
 		return first, err
 	}

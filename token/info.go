@@ -3,7 +3,6 @@ package token
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -94,8 +93,8 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	}
 	flag := func(f uint) bool { return ti.Flags&f != 0 }
 	return Info{
-		Module: module, Slot: slot, Label: ti.Label, Serial: ti.SerialNumber,
-		Manufacturer: ti.ManufacturerID, Model: strings.TrimRight(ti.Model, "\x00"), // a TPM fills up with NUL
+		Module: module, Slot: slot, Label: unpadded(ti.Label), Serial: unpadded(ti.SerialNumber),
+		Manufacturer: unpadded(ti.ManufacturerID), Model: unpadded(ti.Model),
 		Firmware:    fmt.Sprintf("%d.%d", ti.FirmwareVersion.Major, ti.FirmwareVersion.Minor),
 		Initialized: flag(pkcs11.CKF_TOKEN_INITIALIZED),
 		PIN: PIN{

@@ -91,6 +91,9 @@ func load(path string) (*pkcs11.Ctx, error) {
 	}
 	ctx, err := guard.New(path)
 	if err != nil {
+		if !strings.ContainsRune(path, filepath.Separator) && isFile(path) {
+			return nil, bad(err, "a name without a slash is looked for by the dynamic loader; the file in this directory is ./"+path)
+		}
 		return nil, bad(err, "is it the vendor's PKCS #11 library, for this processor?")
 	}
 	return ctx, nil

@@ -111,7 +111,7 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: "hsmkeys init makes one; hsmkeys init --adopt takes one that is there"}
 	case len(found) > 1:
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
-			hint: "name one by its id: " + t.choices(ctx, found)}
+			hint: t.choices(ctx, found)}
 	}
 	p, err := t.pairOf(ctx, found[0])
 	if err != nil {
@@ -248,26 +248,45 @@ func (t *Token) findByPublicLabel(ctx context.Context, name PairName, wanted fun
 	return all, nil
 }
 
-// choices names private keys so that one can be chosen.
+// choices is the hint by which one of several private keys can be chosen.
 func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string {
 	var all []string
+	alike := ""
 	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
 		for _, handle := range found {
 			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
 			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
-			var escaped strings.Builder
-			for _, b := range id {
-				fmt.Fprintf(&escaped, "%%%02x", b)
+			choice := fmt.Sprintf("%s (%q)", PairName{Label: string(label), ID: id}.URI(), label)
+			if slices.Contains(all, choice) {
+				alike = choice
+				continue
 			}
-			uri := "pkcs11:id=" + escaped.String()
-			if len(label) > 0 { // two pairs may have one id
-				uri += ";object=" + url.PathEscape(string(label))
-			}
-			all = append(all, fmt.Sprintf("%s (%q)", uri, label))
+			all = append(all, choice)
 		}
 		return nil
 	})
-	return strings.Join(all, ", ")
+	hint := "name one by its id: " + strings.Join(all, ", ")
+	if alike != "" {
+		hint = fmt.Sprintf("several have the same id and label, %s: give all but one another id, which pkcs11-tool --set-id does", alike)
+	}
+	return hint
+}
+
+// URI returns the RFC 7512 URI of the pair, with its id and its label: two pairs may have
+// the same id.
+func (p PairName) URI() string {
+	var attributes []string
+	if len(p.ID) > 0 {
+		var id strings.Builder
+		for _, b := range p.ID {
+			fmt.Fprintf(&id, "%%%02x", b)
+		}
+		attributes = append(attributes, "id="+id.String())
+	}
+	if p.Label != "" {
+		attributes = append(attributes, "object="+url.PathEscape(p.Label))
+	}
+	return "pkcs11:" + strings.Join(attributes, ";")
 }
 
 // read takes from the private key object what it says of itself.

@@ -75,7 +75,7 @@ func ParseSelector(s string) (Selector, error) {
 			if !slices.Contains(part.known, name) {
 				return bad(fmt.Errorf("attribute %q is not supported", name), "known are "+strings.Join(part.known, ", "))
 			}
-			if value == "" {
+			if plain, err := url.PathUnescape(value); value == "" || err == nil && slices.Contains(ofInfo, name) && unpadded(plain) == "" {
 				return bad(fmt.Errorf("attribute %q has no value", name), "leave it out")
 			}
 		}
@@ -91,7 +91,8 @@ func ParseSelector(s string) (Selector, error) {
 	get := func(name string) string { v, _ := uri.GetPathAttribute(name, false); return v }
 	ask := func(name string) string { v, _ := uri.GetQueryAttribute(name, false); return v }
 	sel := Selector{
-		Label: get("token"), Serial: get("serial"), Manufacturer: get("manufacturer"), Model: get("model"),
+		Label: unpadded(get("token")), Serial: unpadded(get("serial")),
+		Manufacturer: unpadded(get("manufacturer")), Model: unpadded(get("model")),
 		Object: get("object"), ID: []byte(get("id")),
 		ModulePath: ask("module-path"), ModuleName: ask("module-name"), PINSource: ask("pin-source"), PINValue: pin,
 	}
@@ -121,6 +122,13 @@ func ParseSelector(s string) (Selector, error) {
 }
 
 const pinValue = "pin-value"
+
+// ofInfo are the attributes that are fields of CK_TOKEN_INFO.
+var ofInfo = []string{"token", "serial", "manufacturer", "model"}
+
+// unpadded returns a field of CK_TOKEN_INFO without what fills it up to its size: blanks,
+// or NUL on a TPM. p11tool writes both into the URIs that it prints.
+func unpadded(field string) string { return strings.TrimRight(field, " \x00") }
 
 // cutPIN takes pin-value out of a URI's query before anything else reads the query,
 // and so may repeat it. What it returns as the PIN is nil where there is none.
@@ -178,7 +186,7 @@ func checkPINSource(source string) error {
 	return nil
 }
 
-// matches says whether a token is one the selector names.
+// matches reports whether the selector names the token.
 func (s Selector) matches(info Info) bool {
 	same := func(want, have string) bool { return want == "" || want == have }
 	return same(s.Label, info.Label) && same(s.Serial, info.Serial) &&

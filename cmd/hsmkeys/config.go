@@ -67,6 +67,9 @@ func configure(c *cli.Context, flags []cli.Flag) error {
 	if err := s.absoluteEnvironment(flags); err != nil {
 		return err
 	}
+	if err := s.moduleHere(c); err != nil {
+		return err
+	}
 	file, err := s.read(c)
 	if err != nil {
 		return err
@@ -79,6 +82,27 @@ func configure(c *cli.Context, flags []cli.Flag) error {
 		return s.bad("%v", err)
 	}
 	return s.bindByName(c)
+}
+
+// moduleHere has --module FILE name the file in the current directory, where there is one.
+// The dynamic loader looks for a name without a slash in its own directories alone, and so
+// it is in the environment and in the configuration file: what they name must not depend on
+// the directory that one happens to be in. Nor is another user's file taken, in /tmp say.
+func (s *settings) moduleHere(c *cli.Context) error {
+	name := c.String("module")
+	if underAge || !s.onLine["module"] || name == "" || strings.ContainsRune(name, filepath.Separator) {
+		return nil
+	}
+	path := "." + string(filepath.Separator) + name
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	f, err := ownfile.Open(path, false)
+	if err != nil {
+		return usage("--module %s: %w", name, err)
+	}
+	_ = f.Close()
+	return c.Set("module", path)
 }
 
 // read reads the file, if there is one. One that was named must be there.
@@ -177,11 +201,45 @@ func (s *settings) value(flags []cli.Flag, name string, value any, where string)
 		return nil, s.bad("%s is a number from 1 to %d", where, token.MaxSessions)
 	}
 	if text, ok := value.(string); ok {
+		text, err := expandHome(name, text)
+		if err != nil {
+			return nil, s.bad("%s: %w", where, err)
+		}
+		value = text
 		if err := absolute(name, text, fmt.Sprintf("%s in the configuration file %q", where, s.path)); err != nil {
 			return nil, err
 		}
 	}
 	return value, nil
+}
+
+// expandHome puts the home directory in the place of a leading ~/ in the value of an option
+// that is a path, as the shell does on the command line. No shell reads the file.
+func expandHome(option, value string) (string, error) {
+	prefix, path := "", value
+	switch option {
+	case "module", "store":
+	case "pin-source", passwordOption:
+		var isFile bool
+		if path, isFile = strings.CutPrefix(value, "file:"); !isFile {
+			return value, nil
+		}
+		prefix = "file:"
+	default:
+		return value, nil
+	}
+	if !strings.HasPrefix(path, "~") {
+		return value, nil
+	}
+	below, ok := strings.CutPrefix(path, "~/")
+	if !ok { // another user's home, which would become a directory of that name here
+		return "", fmt.Errorf("%q begins with ~, of which only ~/ is expanded; a file of that name is %q", path, "./"+path)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil || !filepath.IsAbs(home) {
+		return "", fmt.Errorf("%q is below the home directory, and $HOME is no absolute path", path)
+	}
+	return prefix + filepath.Join(home, below), nil
 }
 
 // xdg is a directory or file of this program below one of the XDG Base Directory

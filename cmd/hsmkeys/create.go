@@ -78,7 +78,7 @@ func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorit
 
 // notePassword says what it means that nothing is stored.
 func notePassword() {
-	note("the key is in the password alone: no backup authority can help who forgets it, and who has the store can try passwords at leisure")
+	note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
 }
 
 // noteAlone says what it means that there is no backup authority.

@@ -115,7 +115,11 @@ func derivePassword(c *cli.Context) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 		warn(fmt.Errorf("others can read the password in %q; chmod 600 it", path))
 	}
-	return readKeyFile(path)
+	secret, err := readKeyFile(path)
+	if err != nil {
+		return nil, &secretError{err}
+	}
+	return secret, nil
 }
 
 // utf16LE returns a password as programs for Unicode on Windows held it, without a final

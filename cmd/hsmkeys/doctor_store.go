@@ -237,7 +237,7 @@ func (d *doctor) blobs(store *blob.Dir) {
 		d.ok("blobs", "there are none yet")
 		return
 	}
-	d.ok("blobs", "%s well-formed; whether all are genuine, hsmkeys verify tells", plural(good, "object is", "objects are"))
+	d.ok("blobs", "%s well-formed; hsmkeys verify checks every signature", plural(good, "object is", "objects are"))
 }
 
 func (d *doctor) parse(store *blob.Dir, path string) error {

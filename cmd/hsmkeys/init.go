@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -102,7 +101,7 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 		}
 		return printLine("key exchange pair %s, id %x%s\n"+
 			"fingerprint SHA-256 %s\n"+
-			"give its certificate to who is to name it, and tell the fingerprint on another way: hsmkeys certificate > new.pem",
+			"send the certificate to an owner, and confirm the fingerprint over another channel: hsmkeys certificate > new.pem",
 			labelOf(pair), pair.ID(), howToName(pair), fingerprint(certificate))
 	})
 }
@@ -268,9 +267,5 @@ func howToName(pair *token.KeyPair) string {
 	if pair.Label() == defaultLabel || len(pair.ID()) == 0 {
 		return ""
 	}
-	var escaped strings.Builder
-	for _, b := range pair.ID() {
-		fmt.Fprintf(&escaped, "%%%02x", b)
-	}
-	return fmt.Sprintf("; where the token has others, name it with --token 'pkcs11:id=%s'", &escaped)
+	return fmt.Sprintf("; where the token has others, name it with --token '%s'", token.PairName{Label: pair.Label(), ID: pair.ID()}.URI())
 }

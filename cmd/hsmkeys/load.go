@@ -74,17 +74,21 @@ func unloadCommand() *cli.Command {
 					}
 					return l.Name == ref.Name && (ref.Version == 0 || l.Version == ref.Version)
 				})
-				return errors.Join(err, printUnloaded(c, gone, err))
+				if len(gone) == 0 && err == nil {
+					what := fmt.Sprintf("key %q of the keyring is not loaded", ref)
+					if label != "" {
+						what = fmt.Sprintf("no key of the keyring is loaded as %q", label)
+					}
+					return notFound("%s (hsmkeys list --loaded)", what)
+				}
+				return errors.Join(err, printUnloaded(c, gone))
 			})
 		},
 	}
 }
 
 // printUnloaded tells what is gone, also where something failed after that.
-func printUnloaded(c *cli.Context, gone []hsmkeys.LoadedKey, failed error) error {
-	if len(gone) == 0 && failed == nil {
-		return notFound("no such key of the keyring is on the token (hsmkeys list --loaded)")
-	}
+func printUnloaded(c *cli.Context, gone []hsmkeys.LoadedKey) error {
 	if c.Bool("json") {
 		if gone == nil {
 			gone = []hsmkeys.LoadedKey{}

@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 func rewrapCommand() *cli.Command {
@@ -56,7 +55,7 @@ func rewrap(c *cli.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmke
 // validNames looks at the arguments of commands that take keys by name.
 func validNames(c *cli.Context) error {
 	for _, name := range c.Args().Slice() {
-		if err := blob.ValidName(name); err != nil {
+		if err := validName(c, name); err != nil {
 			return err
 		}
 	}

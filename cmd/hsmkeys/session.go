@@ -369,15 +369,20 @@ func nameArgument(c *cli.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return name, validName(c, name)
+}
+
+// validName looks at the name of a key where no version may follow it.
+func validName(c *cli.Context, name string) error {
 	if key, _, versioned := strings.Cut(name, "@"); versioned && blob.ValidName(key) == nil {
-		return "", usageHint(fmt.Sprintf("hsmkeys %s %s", c.Command.FullName(), key), "%s takes the NAME of a key, without a version", c.Command.FullName())
+		return usageHint(fmt.Sprintf("hsmkeys %s %s", c.Command.FullName(), key), "%s takes the NAME of a key, without a version", c.Command.FullName())
 	}
-	return name, blob.ValidName(name)
+	return blob.ValidName(name)
 }
 
 // newNameArgument is nameArgument for a key that is to be made.
 func newNameArgument(c *cli.Context) (string, error) {
-	name, err := oneArgument(c, "the NAME of the key")
+	name, err := nameArgument(c)
 	if err != nil {
 		return "", err
 	}

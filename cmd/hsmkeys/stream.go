@@ -23,6 +23,7 @@ type stream struct {
 
 	width  int        // of the terminal, or 0
 	widths []int      // table: of the columns
+	words  []int      // table: of the longest word of each column
 	rows   [][]string // table: not yet written
 
 	painted map[string]string // table: how cells look that have a colour
@@ -58,12 +59,13 @@ func (s *stream) writeRows() {
 	for _, row := range s.rows {
 		for i, cell := range row {
 			if i == len(s.widths) {
-				s.widths = append(s.widths, 0)
+				s.widths, s.words = append(s.widths, 0), append(s.words, 0)
 			}
 			s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
+			s.words[i] = max(s.words[i], longestWord(cell))
 		}
 	}
-	widths := fit(s.widths, s.width)
+	widths := fit(s.widths, s.words, s.width)
 	for _, row := range s.rows {
 		s.writeRow(row, widths)
 	}

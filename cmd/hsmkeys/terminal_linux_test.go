@@ -128,11 +128,11 @@ func TestPINAtAPrompt(t *testing.T) {
 		{"^C", []string{"list"}, []exchange{{"PIN of token office", "\x03"}}, statusFailed, " interrupted"},
 		{"^C in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x03"}}, statusFailed, " interrupted"},
 		{"a new token", []string{"token", "init", "second", "--so-pin-source", "prompt"}, []exchange{
-			{"New PIN of the security officer", testSOPIN + "\n"}, {"New PIN of the security officer, again", testSOPIN + "\n"},
-			{"New PIN of the user", testPIN + "\n"}, {"New PIN of the user, again", testPIN + "\n"},
+			{"new PIN of the security officer", testSOPIN + "\n"}, {"new PIN of the security officer, again", testSOPIN + "\n"},
+			{"new PIN of the user", testPIN + "\n"}, {"new PIN of the user, again", testPIN + "\n"},
 		}, 0, "token second initialised"},
 		{"a new token, mistyped", []string{"token", "init", "third", "--so-pin-source", "env:SO_PIN_FOR_TEST"}, []exchange{
-			{"New PIN of the user", testPIN + "\n"}, {"New PIN of the user, again", testPIN + "1\n"},
+			{"new PIN of the user", testPIN + "\n"}, {"new PIN of the user, again", testPIN + "1\n"},
 		}, statusToken, "the two are not the same"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

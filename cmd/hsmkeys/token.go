@@ -181,11 +181,11 @@ func tokenInitCommand() *cli.Command {
 			if err := settingsOf(c).checkSource(c.String("so-pin-source"), made); err != nil {
 				return err
 			}
-			so, err := readSecret(c.Context, "so-pin-source", c.String("so-pin-source"), "New PIN of the security officer", askNewSecret)
+			so, err := readSecret(c.Context, "so-pin-source", c.String("so-pin-source"), "new PIN of the security officer", askNewSecret)
 			if err != nil {
 				return err
 			}
-			user, err := readUserPIN(c.Context, c, sel, made, "New PIN of the user", askNewSecret)
+			user, err := readUserPIN(c.Context, c, sel, made, "new PIN of the user", askNewSecret)
 			if err != nil {
 				clear(so)
 				return err

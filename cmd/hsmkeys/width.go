@@ -30,26 +30,41 @@ const (
 )
 
 // fit makes the widest columns narrower until a row has at most so many characters, or none
-// can be made narrower. A width of 0 is no limit.
-func fit(columns []int, width int) []int {
+// can be made narrower. As long as others can, a column does not get narrower than its
+// longest word, so that times and identifiers stay whole. A width of 0 is no limit.
+func fit(columns, words []int, width int) []int {
 	fitted := append([]int(nil), columns...)
-	total := columnGap * (len(columns) - 1)
+	over := columnGap*(len(columns)-1) - width
 	for _, c := range columns {
-		total += c
+		over += c
 	}
-	for ; width > 0 && total > width; total-- {
-		widest := 0
-		for i, c := range fitted {
-			if c > fitted[widest] {
-				widest = i
+	if width == 0 {
+		return fitted
+	}
+	for _, least := range []func(i int) int{func(i int) int { return max(words[i], minColumn) }, func(int) int { return minColumn }} {
+		for ; over > 0; over-- {
+			widest := -1
+			for i, c := range fitted {
+				if c > least(i) && (widest < 0 || c > fitted[widest]) {
+					widest = i
+				}
 			}
+			if widest < 0 {
+				break
+			}
+			fitted[widest]--
 		}
-		if fitted[widest] <= minColumn {
-			break
-		}
-		fitted[widest]--
 	}
 	return fitted
+}
+
+// longestWord returns the number of characters of the longest word of a text.
+func longestWord(text string) int {
+	longest := 0
+	for _, word := range strings.Fields(text) {
+		longest = max(longest, utf8.RuneCountInString(word))
+	}
+	return longest
 }
 
 // wrapText cuts a text into lines of at most so many characters, between words where it can.

@@ -63,6 +63,27 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
+// Words are cut only where there is no other way.
+func TestColumnsKeepTheirWords(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		columns, words []int
+		width          int
+		want           []int
+	}{
+		{"there is room", []int{20, 15}, []int{20, 9}, 37, []int{20, 15}},
+		{"blanks go before a word", []int{20, 15}, []int{20, 9}, 34, []int{20, 12}},
+		{"the widest that has blanks goes first", []int{30, 25, 20}, []int{5, 25, 5}, 70, []int{21, 25, 20}},
+		{"then a word", []int{20, 15}, []int{20, 9}, 29, []int{18, 9}},
+		{"nothing below the least", []int{20, 15}, []int{20, 9}, 5, []int{8, 8}},
+		{"no limit", []int{20, 15}, []int{20, 9}, 0, []int{20, 15}},
+	} {
+		if got := fit(test.columns, test.words, test.width); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
 func TestNothingIsLostByWrapping(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := strings.Join(rapid.SliceOf(rapid.StringMatching(`[a-zé:]{1,30}`)).Draw(t, "words"), " ")
