@@ -43,7 +43,7 @@ func (p *KeyPair) rememberIn() string {
 // recall reads what was found out before.
 func (p *KeyPair) recall() (recalled, bool) {
 	path := p.rememberIn()
-	if path == "" || p.token.cfg.RequireToken {
+	if path == "" || p.token.cfg.RequireToken || p.token.cfg.TryAgain {
 		return recalled{}, false
 	}
 	text, err := ownfile.Read(path, maxRemembered)

@@ -40,9 +40,13 @@ type Config struct {
 	// found out from its mechanisms and from how many sessions it allows, up to 16.
 	Sessions int
 
-	// Cache is a directory of the user's in which is remembered what was found out about
-	// tokens by trying; empty to try each time.
+	// Cache is a directory of the user's that remembers what was found out about tokens by
+	// trying, and where processes that log in wait for each other. It is empty to try each
+	// time, and not to wait.
 	Cache string
+
+	// TryAgain tries the token as if Cache remembered nothing of it.
+	TryAgain bool
 
 	// MakePairs says that the Token is going to be asked for pairs: crypto11 makes them,
 	// and insists on initialising the module itself. Without it they are made all the

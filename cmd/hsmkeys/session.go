@@ -72,13 +72,10 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 		}
 		module = info.Module
 	}
-	cache := xdg("XDG_CACHE_HOME", ".cache")
-	if c.Command.Name == "doctor" || c.Command.Name == "show" {
-		cache = "" // they tell what is so, and what is in a file may be anybody's
-	}
+	tells := c.Command.Name == "doctor" || c.Command.Name == "show" // what is so, and what is in a file may be anybody's
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
-		Cache: cache, FinalTry: c.Bool("final-try"), AnyPINLength: c.Bool("any-pin-length"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
+		Cache: xdg("XDG_CACHE_HOME", ".cache"), TryAgain: tells, FinalTry: c.Bool("final-try"), AnyPINLength: c.Bool("any-pin-length"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
 		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)
