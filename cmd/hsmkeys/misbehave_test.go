@@ -280,7 +280,7 @@ func TestShowDoesNotBelieveTheCache(t *testing.T) {
 	o.env = append(o.env, "HSMKEYS_TOKEN=curves", "HSMKEYS_STORE="+filepath.Join(o.dir, "curved"), "XDG_CACHE_HOME="+filepath.Join(o.dir, "cache"))
 	o.run(t, "init", "--key-type", "p256")
 	o.run(t, "create", "k")
-	remembered, err := filepath.Glob(filepath.Join(o.dir, "cache", "hsmkeys", "*"))
+	remembered, err := filepath.Glob(filepath.Join(o.dir, "cache", "hsmkeys", "[0-9a-f]*"))
 	if err != nil || len(remembered) != 1 {
 		t.Fatal(remembered, err)
 	}
