@@ -40,7 +40,7 @@ func refuseClosed() error {
 		if err != nil {
 			return err
 		}
-		*of.file = os.NewFile(uintptr(useless), (*of.file).Name())
+		replaceFile(of.file, os.NewFile(uintptr(useless), (*of.file).Name()))
 	}
 	return nil
 }

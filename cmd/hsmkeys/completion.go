@@ -84,10 +84,11 @@ type candidate struct{ word, about string }
 func complete(args []string) {
 	// Nothing of what a module prints, or this program when one crashes it, belongs into a
 	// command line.
+	stderr := os.Stderr
 	if _, err := mute(); err != nil {
 		return
 	}
-	os.Stderr = os.NewFile(2, "stderr")
+	os.Stderr = stderr
 	guard.NoticeEnds(2, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
 	defer cancel()

@@ -39,6 +39,17 @@ func enoughFiles() error {
 	return nil
 }
 
+// replaced are files that os.Stdin, os.Stdout and os.Stderr were before. The garbage
+// collector closes the descriptor of a file that nothing refers to, and 0, 1 and 2 have to
+// stay what they are: the next file that is opened would be what modules print to.
+var replaced []*os.File
+
+// replaceFile puts another file in the place of one of the standard ones.
+func replaceFile(standard **os.File, by *os.File) {
+	replaced = append(replaced, *standard)
+	*standard = by
+}
+
 // ownStdout moves the program's stdout to a descriptor that neither modules nor children
 // know. What modules print on theirs goes to stderr.
 func ownStdout() error {
@@ -49,7 +60,7 @@ func ownStdout() error {
 	if err := unix.Dup2(2, 1); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
-	os.Stdout = os.NewFile(uintptr(fd), os.Stdout.Name())
+	replaceFile(&os.Stdout, os.NewFile(uintptr(fd), os.Stdout.Name()))
 	// Go ends a program that writes into a pipe without a reader only where it is
 	// descriptor 1 or 2.
 	broken := make(chan os.Signal, 1)
