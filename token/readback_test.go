@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/miekg/pkcs11"
+
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -201,4 +203,48 @@ func TestAStuckRandomNumberGenerator(t *testing.T) {
 		}
 		seen[b] = true
 	}
+}
+
+// A token object is for everybody if the token makes it public, and for what it is not
+// meant for if its uses are others: what is not as it was asked for does not stay.
+func TestKeysAreMadeAsAsked(t *testing.T) {
+	tok, p := faultyPair(t)
+	spec := Spec{EncryptData, 32}
+	wrapped := wrap(t, generate(t, tok, spec), p.public)
+	value, err := p.Reveal(background, spec, wrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, name := range flags {
+		for _, tt := range []struct {
+			function string
+			make     func() error
+		}{
+			{"C_UnwrapKey", func() error { return p.Load(background, spec, wrapped, "loaded", []byte{1}) }},
+			{"C_CreateObject", func() error { return p.LoadValue(background, spec, value, "loaded", []byte{1}) }},
+			{"C_UnwrapKey", func() error { _, err := p.Unwrap(background, spec, wrapped); return err }},
+			{"C_CreateObject", func() error { _, err := p.Use(background, spec, value); return err }},
+		} {
+			before := len(mustFind(t, tok))
+			setFaults(t, softhsm.Fault{Function: tt.function, Action: softhsm.Flip, Arg: flag})
+			err := tt.make()
+			setFaults(t)
+			if want(t, err, ErrUnsafe); err != nil && !strings.Contains(err.Error(), name) {
+				t.Errorf("%s of %s: %v", tt.function, name, err)
+			}
+			if left := len(mustFind(t, tok)); left > before {
+				t.Errorf("%s of %s: %d secret keys more than before", tt.function, name, left-before)
+			}
+		}
+	}
+}
+
+// mustFind returns the secret keys that a token has.
+func mustFind(t *testing.T, tok *Token) []pkcs11.ObjectHandle {
+	t.Helper()
+	found, err := tok.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

@@ -611,7 +611,7 @@ func TestCheckProtected(t *testing.T) {
 		{"a key that is readable", readable, 32, ErrUnsafe},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := p.token.checkProtected(r.session, tt.object, Spec{WrapKeys, tt.size})
+			err := p.token.checkProtected(r.session, tt.object, Spec{WrapKeys, tt.size}, Spec{WrapKeys, tt.size}.inUse())
 			if tt.kind == nil && err != nil {
 				t.Error(err)
 			} else if tt.kind != nil {

@@ -56,7 +56,7 @@ func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey,
 		err = p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			p.token.objects.Store(true)
 			key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-			if err := p.token.checkProtected(s, handle, spec); err != nil {
+			if err := p.token.checkProtected(s, handle, spec, spec.inUse()); err != nil {
 				return err
 			}
 			return p.token.mustConfirm(s, handle, spec, confirmation)
@@ -130,17 +130,17 @@ func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label stri
 // checkLoaded reads back that a token object is protected, will stay, and has the label and
 // the id by which other applications find it.
 func (t *Token) checkLoaded(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec, label string, id []byte) error {
-	if err := t.checkProtected(s, handle, spec); err != nil {
+	if err := t.checkProtected(s, handle, spec, spec.loaded(label, id)); err != nil {
 		return err
 	}
 	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
-		attr(pkcs11.CKA_TOKEN, nil), attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil),
+		attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil),
 	})
 	if err != nil {
 		return err
 	}
-	if !isTrue(a[0]) || string(a[1].Value) != label || !bytes.Equal(a[2].Value, id) {
-		return t.fail(opLoad, nil, fmt.Errorf("the token has made another object: label %q, id %x, CKA_TOKEN %t", a[1].Value, a[2].Value, isTrue(a[0])))
+	if string(a[0].Value) != label || !bytes.Equal(a[1].Value, id) {
+		return t.fail(opLoad, nil, fmt.Errorf("the token has made another object: label %q, id %x", a[0].Value, a[1].Value))
 	}
 	return nil
 }

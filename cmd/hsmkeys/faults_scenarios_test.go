@@ -111,7 +111,7 @@ func same(got, want string) error {
 }
 
 // loaded checks that the key of that label on token office is the one of that value, by
-// what it wraps.
+// what it wraps, and is there for nobody without the PIN.
 func (s *faultSite) loaded(label, value string) error {
 	block, err := aes.NewCipher([]byte(value))
 	if err != nil {
@@ -180,6 +180,14 @@ func wrapWith(module, label, pinFile, object string) error {
 	}
 	if err := p.FindObjectsFinal(session); err != nil {
 		return err
+	}
+	about, err := p.GetAttributeValue(session, found[0], []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, nil), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, nil)})
+	if err != nil {
+		return err
+	}
+	if about[0].Value[0] != 1 || about[1].Value[0] != 0 {
+		return fmt.Errorf("the key has CKA_PRIVATE %v and CKA_DECRYPT %v", about[0].Value, about[1].Value)
 	}
 	key, err := p.CreateObject(session, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
