@@ -384,3 +384,33 @@ func TestARecoveryThatTheNewOwnerCannotOpen(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestARecoveryIsRepeated has a recovery make a key anew more often than anybody should need
+// to: whatever it stores has to be believed afterwards.
+func TestARecoveryIsRepeated(t *testing.T) {
+	ctx := context.Background()
+	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
+	k, store, _ := office.found(t)
+	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	create(t, k, "payroll")
+	value := reveal(t, k, "payroll@1")
+	r, err := vault.join(t, store, office).BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "fire", func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	payroll := []hsmkeys.Ref{{Name: "payroll", Version: 1}}
+	for run := range 12 {
+		if results := slices.Collect(r.DamagedKeys(ctx, payroll)); results[0].Err != nil || !results[0].Done || results[0].Entry.Revision != run+2 {
+			t.Fatalf("run %d: %+v", run+1, results)
+		}
+	}
+	s := spare.join(t, store, vault)
+	if got := reveal(t, s, "payroll@1"); !bytes.Equal(got, value) {
+		t.Error("the new owner has another key")
+	}
+	for result := range s.Rewrap(ctx, payroll) {
+		if result.Err != nil || !result.Done {
+			t.Errorf("the new owner rewraps: %+v", result)
+		}
+	}
+}

@@ -111,7 +111,7 @@ func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(str
 	if err != nil {
 		return err
 	}
-	for at, steps := b, 1; ; steps++ {
+	for at := b; ; { // to ever lower revisions, and any number of them: recover --damaged may be run as often
 		d := at.Descriptor()
 		before := revision{d.Version, d.Revision - 1}
 		if there.digests[[32]byte(d.Replaces)] {
@@ -125,7 +125,7 @@ func (k *Keyring) checkSource(ctx context.Context, b *blob.Blob, refuse func(str
 		if err != nil && !errors.Is(err, blob.ErrIntegrity) && !errors.Is(err, blob.ErrNotFound) {
 			return fmt.Errorf("what it was recovered from: %w", err)
 		}
-		if err != nil || !sameRecovery(b, source) || steps > maxSteps {
+		if err != nil || !sameRecovery(b, source) {
 			return refuse("what it replaces was not there when the recovery began")
 		}
 		if err := isSource(at, source, refuse); err != nil {
