@@ -153,3 +153,9 @@ func (k *Keyring) MayRemove(role blob.Role, label string) (blob.Member, error) {
 	}
 	return k.chain.newest.Members[i], nil
 }
+
+// LeftAt returns the number of the list of members that no longer names a member, or 0 for
+// a member of today.
+func (k *Keyring) LeftAt(m blob.Member) int {
+	return k.chain.leftAt([]byte(keyID(m)), keyID)
+}

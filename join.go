@@ -83,7 +83,7 @@ func open(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.S
 		return nil, err
 	}
 	if _, ok := k.chain.members[string(self)]; !ok {
-		return nil, k.notNamed()
+		return nil, k.notNamed(self)
 	}
 	return k, k.pin(ctx, pin)
 }
@@ -115,19 +115,37 @@ func (k *Keyring) vouched(lists []storedList, voucher crypto.PublicKey) ([sha256
 // useSigningCertificate is for a certificate of somebody who signs with another key.
 const useSigningCertificate = "the lists name another key that signs for the holder of this certificate: take the certificate of that key"
 
-// notNamed is for a pair that the newest list does not name.
-func (k *Keyring) notNamed() error {
-	number := k.chain.newest.Number
-	if left := k.chain.leftAt(k.self, keyID); left > 0 {
-		return hint(inList(number, fmt.Errorf("this token's pair is no member since list %d: %w", left, blob.ErrUntrusted)),
-			"an owner can add it again (hsmkeys owner add)")
+// MemberOf returns the member whose pair it is, by the newest list, or the error with
+// which [Join] would refuse the pair. It is for a keyring that was opened without a token.
+func (k *Keyring) MemberOf(pair *token.KeyPair) (blob.Member, error) {
+	id, err := blob.SubjectKeyID(pair.Public())
+	if err != nil {
+		return blob.Member{}, err
 	}
-	if m, ok := k.chain.signers[string(k.self)]; ok {
+	m, ok := k.chain.members[string(id)]
+	if !ok {
+		return m, k.notNamed(id)
+	}
+	return m, nil
+}
+
+// notNamed is for a pair that the newest list does not name.
+func (k *Keyring) notNamed(pair []byte) error {
+	number := k.chain.newest.Number
+	if left := k.chain.leftAt(pair, keyID); left > 0 {
+		add := "hsmkeys owner add"
+		if k.chain.known[string(pair)].Role == blob.BackupAuthority {
+			add = "hsmkeys authority add"
+		}
+		return hint(inList(number, fmt.Errorf("this token's pair is no member since list %d: %w", left, blob.ErrUntrusted)),
+			"an owner can add it again ("+add+")")
+	}
+	if m, ok := k.chain.signers[string(pair)]; ok {
 		return hint(inList(number, fmt.Errorf("this token's pair is named as the signing key of %q: %w", m.Label, blob.ErrUntrusted)),
 			"name its key exchange pair, and this one with --signing-key")
 	}
 	return hint(inList(number, fmt.Errorf("this token's pair is not named: %w", blob.ErrUntrusted)),
-		"an owner adds it (hsmkeys owner add), a recovery names it (hsmkeys recover --to)")
+		"an owner adds it (hsmkeys owner add or hsmkeys authority add), a recovery names it (hsmkeys recover --to)")
 }
 
 // OpenWithCertificate opens a keyring without a token, to list and verify it.

@@ -35,24 +35,9 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 		}
 		return len(found)
 	}
-	// ask runs a command, answers its one question, and gives what was shown before it.
 	ask := func(answer string, status int, args ...string) string {
 		t.Helper()
-		p := newTerminal(t)
-		cmd := o.command(args...)
-		p.attach(cmd)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "a question: "+strings.Join(args, " "), func() bool { return strings.HasSuffix(p.shows(), "[y/N] ") })
-		shown := strings.ReplaceAll(p.shows(), "\r\n", "\n")
-		if _, err := p.person.WriteString(answer); err != nil {
-			t.Fatal(err)
-		}
-		if got := wait(t, cmd); got != status {
-			t.Errorf("%q: exit status %d, want %d: %q", args, got, status, p.shows())
-		}
-		return shown
+		return o.ask(t, answer, status, args...)
 	}
 	for _, step := range []struct {
 		name  string
@@ -71,9 +56,11 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 			[]string{"role +owner", "label +branch", print("branch")}, 4},
 		{"recover", []string{"--token", "vault", "recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire in room 3"},
 			[]string{"from\n", "role +owner", "label +office", print("office"), "to\n", "role +owner", "label +spare", print("spare"),
-				"keyring +[0-9a-f]{32}, list of members 4", "by +authority vault", "keys +1 version", "reason +fire in room 3"}, 5},
+				"vouched for by +the list of members that this token has pinned",
+				"keyring +[0-9a-f]{32}, list of members 4", "owner +office, " + print("office"), "authority +vault, " + print("vault"), "by +authority vault", "keys +1 version", "reason +fire in room 3"}, 5},
 		{"authority remove", []string{"--token", "spare", "authority", "remove", "vault"},
-			[]string{"role +authority", "label +vault", print("vault")}, 6},
+			[]string{"there is no backup authority: when this token is lost, the key and all data under it are lost",
+				"role +authority", "label +vault", print("vault"), "afterwards +there is no backup authority: when this token is lost", "Remove this authority all the same"}, 6},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			before := lists()
@@ -84,14 +71,7 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 				t.Error("something was done without a yes")
 			}
 			shown := ask("y\n", 0, step.args...)
-			rest := shown
-			for _, want := range step.shows {
-				at := regexp.MustCompile(want).FindStringIndex(rest)
-				if at == nil {
-					t.Fatalf("it does not show %q in its place:\n%s", want, shown)
-				}
-				rest = rest[at[1]:]
-			}
+			showsInOrder(t, shown, step.shows...)
 			if lists() != step.list {
 				t.Errorf("%d lists of members, want %d", lists(), step.list)
 			}
@@ -103,6 +83,80 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 			o.run(t, "--token", "spare", "join", "--vouched-by", "vault.pem", "--yes")
 		}
 	}
+}
+
+// ask runs a command, answers its one question, and returns what was shown before it.
+func (o *office) ask(t *testing.T, answer string, status int, args ...string) string {
+	t.Helper()
+	p := newTerminal(t)
+	cmd := o.command(args...)
+	p.attach(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a question: "+strings.Join(args, " "), func() bool { return strings.HasSuffix(p.shows(), "[y/N] ") })
+	shown := strings.ReplaceAll(p.shows(), "\r\n", "\n")
+	if _, err := p.person.WriteString(answer); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, cmd); got != status {
+		t.Errorf("%q: exit status %d, want %d: %q", args, got, status, p.shows())
+	}
+	return shown
+}
+
+func showsInOrder(t *testing.T, shown string, patterns ...string) {
+	t.Helper()
+	rest := shown
+	for _, want := range patterns {
+		at := regexp.MustCompile(want).FindStringIndex(rest)
+		if at == nil {
+			t.Fatalf("it does not show %q in its place:\n%s", want, shown)
+		}
+		rest = rest[at[1]:]
+	}
+}
+
+// TestRecoverShowsTheVoucher founds a keyring as an attacker with write access to the
+// storage would: the members are the genuine ones, and the voucher is not.
+func TestRecoverShowsTheVoucher(t *testing.T) {
+	o := newOffice(t)
+	o.run(t, "certificate", "-o", "office.pem")
+	for _, label := range []string{"vault", "spare", "evil"} {
+		o.run(t, "token", "init", label, "--so-pin-source", "env:SO_PIN_FOR_TEST")
+		o.run(t, "--token", label, "init", "--pair-only", "--key-type", "p256")
+		o.run(t, "--token", label, "certificate", "-o", label+".pem")
+	}
+	o.run(t, "authority", "add", "vault.pem", "--yes")
+	o.run(t, "rewrap")
+	o.run(t, "--token", "evil", "--store", "forged", "init", "--key-type", "p256")
+	o.run(t, "--token", "evil", "--store", "forged", "owner", "add", "office.pem", "--yes")
+	o.run(t, "--token", "evil", "--store", "forged", "authority", "add", "vault.pem", "--yes")
+	evil, err := readCertificate(filepath.Join(o.dir, "evil.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recovery := []string{"recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}
+	forged := append([]string{"--token", "vault", "--store", "forged"}, append(recovery, "--vouched-by", "evil.pem")...)
+	shown := o.ask(t, "n\n", statusFailed, forged...)
+	showsInOrder(t, shown, "from\n", "to\n", "vouched for by\n", "role +owner", "label +evil", "SHA-256 "+fingerprint(evil),
+		"list of members 3", "owner +evil, SHA-256", "owner +office, SHA-256", "authority +vault, SHA-256", "by +authority vault")
+
+	// No has left the token as it was: the keyring is neither joined nor pinned.
+	genuine := append([]string{"--token", "vault"}, recovery...)
+	showsInOrder(t, o.ask(t, "n\n", statusFailed, genuine...), "vouched for by\n", "label +office")
+	for _, store := range []string{"forged", "store"} {
+		cmd := o.command("--token", "vault", "--store", store, "list")
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != statusIntegrity || !strings.Contains(string(out), "has not joined the keyring") {
+			t.Errorf("%s: exit status %d, want %d: %s", store, got, statusIntegrity, out)
+		}
+	}
+
+	// The voucher of a recovery and of a join may be a former owner.
+	o.ask(t, "y\n", 0, genuine...)
+	showsInOrder(t, o.ask(t, "n\n", statusFailed, "--token", "spare", "join", "--vouched-by", "office.pem"),
+		"vouched for by\n", "role +FORMER owner, removed with list of members 3", "label +office")
 }
 
 // TestThePromptComesAfterTheEcho stops the terminal's output, so that a program that

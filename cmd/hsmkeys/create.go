@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -83,18 +84,25 @@ func notePassword() {
 
 // noteAlone says what it means that there is no backup authority.
 func noteAlone(k *hsmkeys.Keyring) {
+	if lost := alone(k.Members()); lost != "" {
+		note("%s (hsmkeys authority add)", lost)
+	}
+}
+
+// alone returns what it means for members that none of them is a backup authority, or
+// nothing where one is.
+func alone(members []blob.Member) string {
 	owners := 0
-	for _, m := range k.Members() {
+	for _, m := range members {
 		if m.Role == blob.BackupAuthority {
-			return
+			return ""
 		}
 		owners++
 	}
 	if owners == 1 {
-		note("there is no backup authority: when this token is lost, the key and all data under it are lost (hsmkeys authority add)")
-	} else {
-		note("there is no backup authority: only the tokens of the %d owners open the key (hsmkeys authority add)", owners)
+		return "there is no backup authority: when this token is lost, the key and all data under it are lost"
 	}
+	return fmt.Sprintf("there is no backup authority: only the tokens of the %d owners open the key", owners)
 }
 
 func rotateCommand() *cli.Command {

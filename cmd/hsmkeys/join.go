@@ -38,6 +38,9 @@ func joinCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if c.Bool("yes") {
+					warnFormerVoucher(k, voucher)
+				}
 				return printJoined(c, k)
 			})
 		},
@@ -61,19 +64,50 @@ func confirmJoin(c *cli.Context, voucher *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	by, err := k.MemberWith(voucher.PublicKey)
+	shown, err := voucherRows(k, voucher)
 	if err != nil {
 		return err
 	}
-	shown := party("vouched for by", by)
-	if !by.Certificate.Equal(voucher) { // that of the key that signs, or one that was made anew
-		shown = append(shown, []string{"  in the file", "SHA-256 " + fingerprint(voucher)})
-	}
 	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), k.State().Number)})
-	for _, m := range membersOf(k) {
-		shown = append(shown, []string{"  " + m.Role, printable(m.Label) + ", SHA-256 " + m.Fingerprint})
-	}
+	shown = append(shown, memberRows(k)...)
 	return confirm(c, shown, "Did the holder of the voucher's certificate tell you its fingerprint?")
+}
+
+// voucherRows shows who vouches for a keyring. One who was removed may have kept the
+// certificate's key, and with it makes any continuation of the lists that it still knew.
+func voucherRows(k *hsmkeys.Keyring, voucher *x509.Certificate) ([][]string, error) {
+	by, err := k.MemberWith(voucher.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	rows := party("vouched for by", by)
+	if left := k.LeftAt(by); left > 0 {
+		rows[1][1] = fmt.Sprintf("FORMER %s, removed with list of members %d", by.Role, left)
+	}
+	if !by.Certificate.Equal(voucher) { // that of the key that signs, or one that was made anew
+		rows = append(rows, []string{"  in the file", "SHA-256 " + fingerprint(voucher)})
+	}
+	return rows, nil
+}
+
+// warnFormerVoucher is for those who are not asked.
+func warnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
+	by, err := k.MemberWith(voucher.PublicKey)
+	if err != nil {
+		return // and it did not vouch for it
+	}
+	if left := k.LeftAt(by); left > 0 {
+		warn(fmt.Errorf("the voucher %q is a former %s, removed with list of members %d; take the certificate of a member of today", by.Label, by.Role, left))
+	}
+}
+
+// memberRows shows who is in a keyring.
+func memberRows(k *hsmkeys.Keyring) [][]string {
+	var rows [][]string
+	for _, m := range membersOf(k) {
+		rows = append(rows, []string{"  " + m.Role, printable(m.Label) + ", SHA-256 " + m.Fingerprint})
+	}
+	return rows
 }
 
 // voucherFlag names a certificate from outside the storage.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -42,7 +43,13 @@ func removeMember(c *cli.Context, role blob.Role) error {
 		if role == blob.Owner {
 			question = "Remove this owner from the keyring, and believe nothing that it signs from now on?"
 		}
-		if err := confirm(c, describe(m), question); err != nil {
+		shown := describe(m)
+		if lost := lostWithout(k, m); lost != "" {
+			shown = append(shown, []string{"  afterwards", lost})
+			warn(errors.New(lost + " (hsmkeys authority add)"))
+			question = fmt.Sprintf("Remove this %s all the same?", role)
+		}
+		if err := confirm(c, shown, question); err != nil {
 			return err
 		}
 		next, err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, warn) // the one that was shown, whatever is called so by now
@@ -51,6 +58,16 @@ func removeMember(c *cli.Context, role blob.Role) error {
 		}
 		return afterRemoval(c, next, m)
 	})
+}
+
+// lostWithout returns what is at risk when a member leaves who is the last backup
+// authority, or without one the last owner but one; or nothing.
+func lostWithout(k *hsmkeys.Keyring, m blob.Member) string {
+	rest := slices.DeleteFunc(k.Members(), func(other blob.Member) bool { return other.Certificate.Equal(m.Certificate) })
+	if m.Role == blob.Owner && len(rest) > 1 {
+		return "" // it was so before, or is not
+	}
+	return alone(rest)
 }
 
 // afterRemoval does with the keys what was asked for, and tells what stays open.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -51,15 +53,32 @@ func recoverCommand() *cli.Command {
 				return err
 			}
 			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
-				k, err := openForRecovery(c, t, pair, store, from)
-				if err != nil {
+				r := recovery{c: c, from: from, to: to}
+				if err := r.open(t, pair, store); err != nil {
 					return err
 				}
-				settle(c, k)
-				return recoverKeys(c, k, from, to)
+				if err := r.confirm(pair); err != nil {
+					return err
+				}
+				if err := r.join(t, pair, store); err != nil {
+					return err
+				}
+				settle(c, r.k)
+				return r.run()
 			})
 		},
 	}
+}
+
+// A recovery is what the command line asks for, and the keyring that it was found to be
+// about.
+type recovery struct {
+	c       *cli.Context
+	from    *x509.Certificate // of the old owner; nil until its label was looked up
+	to      blob.Member
+	voucher *x509.Certificate // of somebody outside the storage; nil where this token has joined the keyring
+	k       *hsmkeys.Keyring  // without the token until join, where there is a voucher
+	refs    []hsmkeys.Ref
 }
 
 // certificateOrLabel reads a certificate, or gives nil when there is no such file.
@@ -71,71 +90,115 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 	return certificate, err
 }
 
-// openForRecovery opens the keyring as this token knows it, or as the old owner's
-// certificate, or another from outside the storage, vouches for it.
-func openForRecovery(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blob.Dir, from *x509.Certificate) (*hsmkeys.Keyring, error) {
-	voucher := from
-	if path := c.String("vouched-by"); path != "" {
-		var err error
-		if voucher, err = readCertificate(path); err != nil {
-			return nil, err
+// open opens the keyring as this token knows it, or as the old owner's certificate, or
+// another from outside the storage, vouches for it. With a voucher nothing is pinned yet.
+func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *blob.Dir) (err error) {
+	if path := r.c.String("vouched-by"); path != "" {
+		if r.voucher, err = readCertificate(path); err != nil {
+			return err
 		}
-		return hsmkeys.Join(c.Context, t, pair, store, pins(t), voucher)
+	} else {
+		r.k, err = hsmkeys.OpenKeyring(r.c.Context, t, pair, store, pins(t))
+		switch notJoined := errors.Is(err, hsmkeys.ErrNotJoined); {
+		case notJoined && r.from == nil:
+			return usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.c.String("from"))
+		case notJoined:
+			r.voucher = r.from
+		case err != nil:
+			return err
+		}
 	}
-	k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store, pins(t))
-	if errors.Is(err, hsmkeys.ErrNotJoined) && voucher != nil {
-		return hsmkeys.Join(c.Context, t, pair, store, pins(t), voucher)
+	if r.voucher != nil {
+		if r.k, err = hsmkeys.OpenWithCertificate(r.c.Context, r.voucher, store); err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, hsmkeys.ErrNotJoined) {
-		return nil, usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", c.String("from"))
+	if err := r.findOld(); err != nil {
+		return err
 	}
-	return k, err
+	r.refs, err = r.k.Versions(r.c.Context, r.c.Args().Slice()...)
+	return err
 }
 
-func recoverKeys(c *cli.Context, k *hsmkeys.Keyring, from *x509.Certificate, to blob.Member) error {
-	if from == nil {
-		old, err := k.Member(blob.Owner, c.String("from"))
-		if err != nil {
-			return fmt.Errorf("--from: %w", err)
-		}
-		from = old.Certificate
+// findOld finds the old owner's certificate. A file in the current directory may be
+// anybody's, so it does not silently take the place of the owner with that label.
+func (r *recovery) findOld() error {
+	name := r.c.String("from")
+	old, err := r.k.Member(blob.Owner, name)
+	switch {
+	case r.from == nil && err != nil:
+		return fmt.Errorf("--from: %w", err)
+	case r.from == nil:
+		r.from = old.Certificate
+	case err == nil && !strings.ContainsRune(name, filepath.Separator):
+		return usageHint("write ./"+name+" for the file; for the label, run it in another directory",
+			"--from %q is the label of an owner and also a file in the current directory", name)
 	}
-	refs, err := k.Versions(c.Context, c.Args().Slice()...)
+	return nil
+}
+
+// confirm shows whose keys go to whom, and whom this is believed of: the new owner's
+// certificate decides who opens everything from now on, and the voucher which keyring it is.
+func (r *recovery) confirm(pair *token.KeyPair) error {
+	self, err := r.k.MemberOf(pair)
 	if err != nil {
 		return err
 	}
-	if err := confirmRecovery(c, k, from, to, len(refs)); err != nil {
+	old, err := r.k.MemberWith(r.from.PublicKey)
+	if err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
+	vouched := [][]string{{"vouched for by", "the list of members that this token has pinned"}}
+	if r.voucher != nil {
+		if vouched, err = voucherRows(r.k, r.voucher); err != nil {
+			return err
+		}
+		if r.c.Bool("yes") {
+			warnFormerVoucher(r.k, r.voucher)
+		}
+	}
+	shown := slices.Concat(party("from", old), party("to", r.to), vouched,
+		[][]string{{"keyring", fmt.Sprintf("%s, list of members %d", r.k.ID(), r.k.State().Number)}}, memberRows(r.k),
+		[][]string{
+			{"by", fmt.Sprintf("%s %s", self.Role, printable(self.Label))},
+			{"keys", plural(len(r.refs), "version", "versions")},
+			{"reason", printable(r.c.String("reason"))},
+		})
+	return confirm(r.c, shown, "Put the new owner in the place of the old one, and bring it these keys?")
+}
+
+// join opens the keyring that a voucher has vouched for with the token, once it is
+// confirmed, and pins it.
+func (r *recovery) join(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+	if r.voucher == nil {
+		return nil
+	}
+	shown := r.k
+	var err error
+	if r.k, err = hsmkeys.Join(r.c.Context, t, pair, store, pins(t), r.voucher); err != nil {
 		return err
 	}
-	r, err := k.BeginRecovery(c.Context, from, to, c.String("reason"), warn)
+	if r.k.ID() != shown.ID() || r.k.State().Number != shown.State().Number {
+		return errors.New("the list of members has changed since it was shown; look at it again")
+	}
+	return nil
+}
+
+func (r *recovery) run() error {
+	c := r.c
+	begun, err := r.k.BeginRecovery(c.Context, r.from, r.to, c.String("reason"), warn)
 	if err != nil {
 		return err
 	}
 	if !c.Bool("json") {
-		if err := printLine("list of members %d: owner %s in the place of key %s", r.Number(), printable(to.Label), r.From()); err != nil {
+		if err := printLine("list of members %d: owner %s in the place of key %s", begun.Number(), printable(r.to.Label), begun.From()); err != nil {
 			return err
 		}
 	}
-	recoverThem := r.Keys
+	recoverThem := begun.Keys
 	if c.Bool("damaged") {
-		recoverThem = r.DamagedKeys
+		recoverThem = begun.DamagedKeys
 	}
-	t, err := runMany(recoverThem(c.Context, refs), len(refs), "recover")
+	t, err := runMany(recoverThem(c.Context, r.refs), len(r.refs), "recover")
 	return errors.Join(t.print(c, "recovered", "done before"), err)
-}
-
-// confirmRecovery shows whose keys go to whom. The new owner's certificate decides who
-// opens everything from now on.
-func confirmRecovery(c *cli.Context, k *hsmkeys.Keyring, from *x509.Certificate, to blob.Member, versions int) error {
-	old, err := k.MemberWith(from.PublicKey)
-	if err != nil {
-		return fmt.Errorf("--from: %w", err)
-	}
-	shown := slices.Concat(party("from", old), party("to", to), [][]string{
-		{"keyring", fmt.Sprintf("%s, list of members %d", k.ID(), k.State().Number)},
-		{"by", fmt.Sprintf("%s %s", k.Self().Role, printable(k.Self().Label))},
-		{"keys", plural(versions, "version", "versions")},
-		{"reason", printable(c.String("reason"))},
-	})
-	return confirm(c, shown, "Put the new owner in the place of the old one, and bring it these keys?")
 }
