@@ -47,7 +47,12 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 
 // ValidPrefix returns an error, a [blob.ErrName], unless the name of a key can start with
 // prefix.
-func ValidPrefix(prefix string) error { return blob.ValidName(prefix + "x") }
+func ValidPrefix(prefix string) error {
+	if blob.ValidName(prefix+"x") == nil {
+		return nil
+	}
+	return blob.ValidName(strings.TrimSuffix(prefix, "/")) // which names what the caller has given
+}
 
 // listed is a version of a key, or why it is not known.
 type listed struct {

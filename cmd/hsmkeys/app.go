@@ -76,6 +76,8 @@ func tame(commands []*cli.Command) {
 		c.HideHelpCommand = len(c.Subcommands) == 0
 		if len(c.Subcommands) > 0 {
 			c.Action = groupAction
+		} else {
+			c.Before = refuseEmpty
 		}
 		tame(c.Subcommands)
 	}

@@ -72,6 +72,28 @@ func arrange(app *cli.App, args []string) []string {
 	return out
 }
 
+// refuseEmpty refuses empty arguments and empty values of options. They come from a variable of
+// the shell that is not set, and read as none they would have a command take stdin in place of
+// the file that was meant, or another store.
+func refuseEmpty(c *cli.Context) error {
+	for _, arg := range c.Args().Slice() {
+		if arg == "" {
+			return usage("an argument of %s is empty", commandName(c.Command))
+		}
+	}
+	for _, f := range c.Command.Flags {
+		if f, ok := f.(*cli.StringFlag); ok && c.IsSet(f.Name) && c.String(f.Name) == "" {
+			return usage("the value of option %s is empty", dashed(f.Name))
+		}
+	}
+	for _, name := range []string{"config", "module", "store"} {
+		if settingsOf(c).onLine[name] && c.String(name) == "" {
+			return usage("the value of option %s is empty", dashed(name))
+		}
+	}
+	return nil
+}
+
 func find(commands []*cli.Command, name string) *cli.Command {
 	for _, c := range commands {
 		if c.HasName(name) {

@@ -15,12 +15,6 @@ func fileCommand() *cli.Command {
 	return &cli.Command{
 		Name: "file", Usage: "look at encrypted files",
 		Subcommands: []*cli.Command{fileInfoCommand()},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usage("no command file %q; there is info", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
 	}
 }
 

@@ -17,6 +17,10 @@ func helpCommand() *cli.Command {
 			command := &cli.Command{Subcommands: c.App.Commands}
 			for _, word := range c.Args().Slice() {
 				next := find(command.Subcommands, word)
+				if next == nil && len(command.Subcommands) == 0 {
+					name := commandName(command)
+					return usageHint("hsmkeys help "+name, "%s has no commands, and %q is none", name, word)
+				}
 				if next == nil {
 					return noCommand(strings.TrimSpace(strings.TrimPrefix(command.HelpName, c.App.Name)), word, command.Subcommands)
 				}
@@ -57,6 +61,14 @@ func nameInFull(path string, commands []*cli.Command) {
 		}
 		nameInFull(path+" "+c.Name, c.Subcommands)
 	}
+}
+
+// commandName is what a command is called in full, without the program's name.
+func commandName(c *cli.Command) string {
+	if full, ok := strings.CutPrefix(c.HelpName, "hsmkeys "); ok {
+		return full
+	}
+	return c.Name
 }
 
 // examplesHelp is the part of a page of help, as a template.

@@ -25,6 +25,9 @@ func listCommand() *cli.Command {
 				return usage("list takes one PREFIX, not %d", c.NArg())
 			}
 			o := hsmkeys.ListOptions{Prefix: c.Args().First(), AllVersions: c.Bool("all-versions")}
+			if ref, err := hsmkeys.ParseRef(o.Prefix); err == nil && ref.Version > 0 {
+				return usageHint("hsmkeys show "+o.Prefix, "list takes the beginning of names, without a version")
+			}
 			if err := hsmkeys.ValidPrefix(o.Prefix); err != nil {
 				return err
 			}

@@ -355,7 +355,7 @@ func readCertificate(path string) (*x509.Certificate, error) {
 // oneArgument is the argument of commands that take exactly one.
 func oneArgument(c *cli.Context, what string) (string, error) {
 	if c.NArg() != 1 {
-		return "", usage("%s takes one argument, %s", c.Command.FullName(), what)
+		return "", usage("%s takes one argument, %s", commandName(c.Command), what)
 	}
 	return c.Args().First(), nil
 }
@@ -372,7 +372,7 @@ func nameArgument(c *cli.Context) (string, error) {
 // validName looks at the name of a key where no version may follow it.
 func validName(c *cli.Context, name string) error {
 	if key, _, versioned := strings.Cut(name, "@"); versioned && blob.ValidName(key) == nil {
-		return usageHint(fmt.Sprintf("hsmkeys %s %s", c.Command.FullName(), key), "%s takes the NAME of a key, without a version", c.Command.FullName())
+		return usageHint(fmt.Sprintf("hsmkeys %s %s", commandName(c.Command), key), "%s takes the NAME of a key, without a version", commandName(c.Command))
 	}
 	return blob.ValidName(name)
 }
@@ -397,7 +397,7 @@ func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
 
 func noArgument(c *cli.Context) error {
 	if c.NArg() != 0 {
-		return usage("%s takes no argument, but there is %q", c.Command.FullName(), c.Args().First())
+		return usage("%s takes no argument, but there is %q", commandName(c.Command), c.Args().First())
 	}
 	return nil
 }

@@ -95,8 +95,15 @@ func didYouMean(word string, known []string, write func(string) string) string {
 func noCommand(group, word string, commands []*cli.Command) error {
 	full := strings.TrimSpace(group + " " + word)
 	hint := didYouMean(word, commandNames(commands), func(name string) string { return strings.Join(strings.Fields("hsmkeys "+group+" "+name), " ") })
+	names := commandNames(commands)
+	if group != "" && len(names) == 1 {
+		if hint == "" { // the word may be what that command takes
+			hint = fmt.Sprintf("hsmkeys %s %s %s", group, names[0], word)
+		}
+		return usageHint(hint, "no command %q; there is %s", full, names[0])
+	}
 	if group != "" {
-		return usageHint(hint, "no command %q; there are %s", full, enumerate(commandNames(commands)))
+		return usageHint(hint, "no command %q; there are %s", full, enumerate(names))
 	}
 	if hint == "" {
 		hint = "hsmkeys help lists them"
