@@ -57,6 +57,7 @@ func newApp() *cli.App {
 	tame(app.Commands)
 	nameInFull(app.Name, app.Commands)
 	cli.HelpPrinter = helpPrinter
+	cli.FlagStringer = optionHelp
 	cli.VersionPrinter = func(c *cli.Context) {
 		if err := printVersion(c); err != nil {
 			if out, ok := c.App.Writer.(*checkedWriter); ok {
@@ -98,7 +99,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),
 		altsrc.NewDurationFlag(&cli.DurationFlag{Name: "module-timeout", Value: time.Minute, Usage: "give up a module that does not return from a call within this `TIME`", EnvVars: []string{"HSMKEYS_MODULE_TIMEOUT"}, DefaultText: "1m"}),
-		altsrc.NewStringFlag(&cli.StringFlag{Name: "read-back", Value: "all", Usage: "open again what the token has wrapped to its own pair, before it is stored: all or none", EnvVars: []string{"HSMKEYS_READ_BACK"}}),
+		altsrc.NewStringFlag(&cli.StringFlag{Name: "read-back", Value: "all", Usage: "open again what the token has wrapped to its own pair, before it is stored: `WHICH` is all or none", EnvVars: []string{"HSMKEYS_READ_BACK"}}),
 		&cli.BoolFlag{Name: "wide", Aliases: []string{"w"}, Usage: "do not fit tables to the width of the terminal", Destination: &wide},
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},

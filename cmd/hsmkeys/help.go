@@ -52,6 +52,28 @@ func helpPrinter(w io.Writer, template string, page any) {
 	cli.HelpPrinterCustom(w, template, page, nil)
 }
 
+// optionHelp is the line of an option in a page of help, in two columns. The cli package's own
+// repeats the placeholder for each name of the option.
+func optionHelp(f cli.Flag) string {
+	d, ok := f.(cli.DocGenerationFlag)
+	if !ok {
+		return ""
+	}
+	var names []string
+	for _, name := range f.Names() {
+		names = append(names, dashed(name))
+	}
+	line := strings.Join(names, ", ")
+	if d.TakesValue() {
+		line += " " + placeholder(d)
+	}
+	line += "\t" + described(d)
+	for _, variable := range d.GetEnvVars() {
+		line += " [$" + variable + "]"
+	}
+	return line
+}
+
 // nameInFull tells subcommands what they are called in full, which the cli package does
 // only on the way to the one that runs.
 func nameInFull(path string, commands []*cli.Command) {

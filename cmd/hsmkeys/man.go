@@ -17,7 +17,7 @@ import (
 
 // This file writes the manual pages from what --help shows, and from docs/format.md.
 
-// manCommand is for who makes packages.
+// manCommand is for those who make packages.
 func manCommand() *cli.Command {
 	return &cli.Command{
 		Name: "man", Usage: "write the manual pages below a directory", ArgsUsage: "DIRECTORY", Hidden: true,
@@ -37,7 +37,7 @@ func manCommand() *cli.Command {
 	}
 }
 
-// manual gives the pages by their file names.
+// manual returns the pages by their file names.
 func manual(app *cli.App) map[string]string {
 	pages := map[string]string{
 		"hsmkeys.1":        programPage(app),
@@ -123,20 +123,20 @@ func (p *page) options(flags []cli.Flag) {
 	}
 }
 
+// placeholder is the word in backquotes in the text of an option, or else the last word of
+// its name.
 func placeholder(d cli.DocGenerationFlag) string {
-	if strings.HasSuffix(d.(cli.Flag).Names()[0], "-source") {
-		return "SOURCE"
-	}
-	if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 && d.TakesValue() {
+	name := d.(cli.Flag).Names()[0]
+	if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 && !strings.HasSuffix(name, "-source") {
 		return parts[1]
 	}
-	return "VALUE"
+	return strings.ToUpper(name[strings.LastIndex(name, "-")+1:])
 }
 
-// described is as help has it.
+// described is the text of an option with its default.
 func described(d cli.DocGenerationFlag) string {
 	s := strings.ReplaceAll(d.GetUsage(), "`", "")
-	if text := strings.Trim(d.GetDefaultText(), `"`); text != "" && d.TakesValue() {
+	if text := strings.Trim(d.GetDefaultText(), `"`); text != "" && text != "0" && d.TakesValue() {
 		s += " (default: " + text + ")"
 	}
 	return s

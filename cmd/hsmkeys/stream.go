@@ -23,8 +23,11 @@ type stream struct {
 
 	width  int        // of the terminal, or 0
 	widths []int      // table: of the columns
-	words  []int      // table: of the longest word of each column
+	parts  []int      // table: of the longest unbreakable part of each column
 	rows   [][]string // table: not yet written
+
+	heading []string // table: the first row
+	records int      // table: how many rows were written below each other
 
 	painted map[string]string // table: how cells look that have a colour
 
@@ -54,23 +57,71 @@ func (s *stream) row(cells ...string) {
 }
 
 // writeRows writes the rows that have come. Columns get wider where they must, and never
-// narrower.
+// narrower. A row of one cell goes across all columns.
 func (s *stream) writeRows() {
 	for _, row := range s.rows {
 		for i, cell := range row {
 			if i == len(s.widths) {
-				s.widths, s.words = append(s.widths, 0), append(s.words, 0)
+				s.widths, s.parts = append(s.widths, 0), append(s.parts, 0)
 			}
-			s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
-			s.words[i] = max(s.words[i], longestWord(cell))
+			if len(row) > 1 {
+				s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
+				s.parts[i] = max(s.parts[i], longestPart(cell))
+			}
 		}
 	}
-	widths := fit(s.widths, s.words, s.width)
+	widths, fits := s.columns()
 	for _, row := range s.rows {
-		s.writeRow(row, widths)
+		isHeading := s.heading == nil
+		if isHeading {
+			s.heading = row
+		}
+		switch {
+		case len(row) == 1 && s.width > 0:
+			s.writeRow(row, []int{s.width})
+		case len(row) == 1:
+			s.writeRow(row, []int{utf8.RuneCountInString(row[0])})
+		case fits:
+			s.writeRow(row, widths)
+		case !isHeading:
+			s.writeRecord(row)
+		}
 	}
 	s.rows = s.rows[:0]
 	s.flushLate()
+}
+
+// columns returns the widths of the columns, and reports whether a row fits the terminal
+// without a word being cut. Two columns are labels and what they stand for, and always fit:
+// labels stay on one line, and long words beside them are cut.
+func (s *stream) columns() (widths []int, fits bool) {
+	if len(s.widths) != 2 {
+		return fit(s.widths, s.parts, s.width)
+	}
+	labels := s.widths[0]
+	if 2*labels > s.width {
+		labels = 0
+	}
+	widths, _ = fit(s.widths, []int{labels, 0}, s.width)
+	return widths, true
+}
+
+// writeRecord writes the cells of a row below each other, each beside its heading, and
+// skips empty ones.
+func (s *stream) writeRecord(row []string) {
+	labels := 0
+	for _, label := range s.heading {
+		labels = max(labels, utf8.RuneCountInString(label))
+	}
+	if s.records++; s.records > 1 {
+		s.write("\n")
+	}
+	for i, cell := range row {
+		if cell == "" {
+			continue
+		}
+		s.writeRow([]string{s.heading[i], cell}, []int{labels, max(s.width-labels-columnGap, minColumn)})
+	}
 }
 
 // writeRow writes a row, in several lines where a cell is wider than its column.
@@ -166,7 +217,7 @@ func (s *stream) fail(err error) {
 	}
 }
 
-// cut says whether an error is that the user has interrupted the program, which is no
+// cut reports whether an error is that the user has interrupted the program, which is no
 // verdict on anything, and remembers it for the end.
 func (s *stream) cut(err error) bool {
 	if !errors.Is(err, context.Canceled) {
@@ -205,7 +256,7 @@ func (s *stream) flushOut() {
 	s.flushed = time.Now()
 }
 
-// end writes the rest, and gives the errors.
+// end writes the rest, and returns the errors.
 func (s *stream) end() error {
 	s.flush()
 	return errors.Join(s.failed, s.err)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -11,8 +13,8 @@ import (
 // wide is the option --wide: lines are as long as they are.
 var wide bool
 
-// terminalWidth returns how many columns there are for what goes to f, or 0 where nobody
-// counts them: f is no terminal, or does not know, or --wide is set.
+// terminalWidth returns the number of columns of the terminal f, or 0 for no limit: f is no
+// terminal, or does not know its width, or --wide is set.
 func terminalWidth(f *os.File) int {
 	if wide || !isTerminal(f) {
 		return 0
@@ -29,63 +31,131 @@ const (
 	minColumn = 8 // a column is not made narrower
 )
 
-// fit makes the widest columns narrower until a row has at most so many characters, or none
-// can be made narrower. As long as others can, a column does not get narrower than its
-// longest word, so that times and identifiers stay whole. A width of 0 is no limit.
-func fit(columns, words []int, width int) []int {
-	fitted := append([]int(nil), columns...)
+// fit narrows the widest columns until a row has at most width characters, and reports
+// whether that was possible. No column becomes narrower than its least width or minColumn.
+// A width of 0 is no limit.
+func fit(columns, least []int, width int) (fitted []int, fits bool) {
+	fitted = slices.Clone(columns)
 	over := columnGap*(len(columns)-1) - width
 	for _, c := range columns {
 		over += c
 	}
 	if width == 0 {
-		return fitted
+		return fitted, true
 	}
-	for _, least := range []func(i int) int{func(i int) int { return max(words[i], minColumn) }, func(int) int { return minColumn }} {
-		for ; over > 0; over-- {
-			widest := -1
-			for i, c := range fitted {
-				if c > least(i) && (widest < 0 || c > fitted[widest]) {
-					widest = i
-				}
+	for ; over > 0; over-- {
+		widest := -1
+		for i, c := range fitted {
+			if c > max(least[i], minColumn) && (widest < 0 || c > fitted[widest]) {
+				widest = i
 			}
-			if widest < 0 {
-				break
-			}
-			fitted[widest]--
 		}
+		if widest < 0 {
+			return fitted, false
+		}
+		fitted[widest]--
 	}
-	return fitted
+	return fitted, true
 }
 
-// longestWord returns the number of characters of the longest word of a text.
-func longestWord(text string) int {
+// longestPart returns the number of characters of the longest part of a text that a line
+// must not break.
+func longestPart(text string) int {
 	longest := 0
 	for _, word := range strings.Fields(text) {
-		longest = max(longest, utf8.RuneCountInString(word))
+		for _, part := range parts(word) {
+			longest = max(longest, utf8.RuneCountInString(part))
+		}
 	}
 	return longest
 }
 
-// wrapText cuts a text into lines of at most so many characters, between words where it can.
-func wrapText(text string, width int) (lines []string) {
+// parts splits a word where a line may break within it: after a comma or a slash, and after
+// a hyphen between letters. Times, serial numbers and fingerprints are one part.
+func parts(word string) []string {
+	var all []string
+	runes, start := []rune(word), 0
+	for i := 1; i < len(runes); i++ {
+		hyphen := runes[i-1] == '-' && i > 1 && unicode.IsLetter(runes[i-2]) && unicode.IsLetter(runes[i])
+		if hyphen || runes[i-1] == ',' || runes[i-1] == '/' {
+			all = append(all, string(runes[start:i]))
+			start = i
+		}
+	}
+	return append(all, string(runes[start:]))
+}
+
+// wrapText breaks a text into lines of at most width characters: at blanks, else within a
+// word where [parts] has it. A part that is longer than a line is cut, after a colon where
+// there is one, which keeps the bytes of a fingerprint whole. All lines have the indentation
+// of the text.
+func wrapText(text string, width int) []string {
 	if utf8.RuneCountInString(text) <= width {
 		return []string{text}
 	}
-	line := ""
+	indent := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	if 2*len(indent) >= width {
+		indent = ""
+	}
+	w := wrapper{width: width - len(indent)}
 	for _, word := range strings.Fields(text) {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width {
-			line += " " + word
+		if w.add(" ", word) {
 			continue
 		}
-		if line != "" {
-			lines = append(lines, line)
+		for i, part := range parts(word) {
+			if glue := strings.Repeat(" ", 1-min(i, 1)); !w.add(glue, part) {
+				w.cut(part)
+			}
 		}
-		runes := []rune(word)
-		for ; len(runes) > width; runes = runes[width:] {
-			lines = append(lines, string(runes[:width]))
-		}
-		line = string(runes)
 	}
-	return append(lines, line)
+	w.end()
+	for i := range w.lines {
+		w.lines[i] = indent + w.lines[i]
+	}
+	return w.lines
+}
+
+// A wrapper fills lines.
+type wrapper struct {
+	width int
+	lines []string
+	line  string
+}
+
+// add puts text at the end of the line, or on a line of its own, and reports whether it
+// fits there.
+func (w *wrapper) add(glue, text string) bool {
+	n := utf8.RuneCountInString(text)
+	if w.line != "" && utf8.RuneCountInString(w.line+glue)+n <= w.width {
+		w.line += glue + text
+		return true
+	}
+	if n > w.width {
+		return false
+	}
+	w.end()
+	w.line = text
+	return true
+}
+
+func (w *wrapper) end() {
+	if w.line != "" {
+		w.lines = append(w.lines, w.line)
+	}
+	w.line = ""
+}
+
+// cut spreads a text that is longer than a line over several.
+func (w *wrapper) cut(text string) {
+	w.end()
+	runes := []rune(text)
+	for len(runes) > w.width {
+		n := w.width
+		if colon := strings.LastIndex(string(runes[:n]), ":"); colon >= 0 {
+			n = utf8.RuneCountInString(string(runes[:n])[:colon+1])
+		}
+		w.lines = append(w.lines, string(runes[:n]))
+		runes = runes[n:]
+	}
+	w.line = string(runes)
 }
