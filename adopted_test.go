@@ -362,6 +362,29 @@ func TestNewMembersWithIdentifiersThatAreRefused(t *testing.T) {
 			t.Errorf("%s: a list was signed", name)
 		}
 	}
+	// Nor that of a key whose certificate has another.
+	other := blob.Member{Role: blob.BackupAuthority, Label: "attic",
+		Certificate: ca.issue(t, "attic", must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)).Public(), "subjectKeyIdentifier=0102030405\n")}
+	its := must(blob.SubjectKeyID(other.Certificate.PublicKey))
+	late := member("subjectKeyIdentifier=" + hex.EncodeToString(its) + "\n")
+	for _, both := range [][]blob.Member{{other, late}, {late, other}} {
+		l := next(t, store, k, func(l *blob.MemberList) { l.Members = append(l.Members, both...) })
+		if _, err := blob.SignMembers(l, blob.Signer{Key: office.pair, Scheme: blob.RSAPSS}, time.Now()); err == nil {
+			t.Error("a list was signed in which a certificate's identifier is that of another member's key")
+		}
+	}
+	k = add(t, k, other)
+	for range 2 { // also when it has left
+		if _, err := k.AddMember(context.Background(), late); !errors.Is(err, blob.ErrExists) {
+			t.Errorf("that of the key of another member: %v", err)
+		}
+		if len(k.Members()) > 1 {
+			var err error
+			if k, err = k.RemoveMember(context.Background(), blob.BackupAuthority, "attic", func(error) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	// One that a former member had names nobody else, in a list that is read either.
 	k = add(t, k, member("subjectKeyIdentifier=hash\n"))
 	former := must(blob.Identifier(k.Members()[1].Certificate))

@@ -81,11 +81,15 @@ func firstFrom(lists []storedList, key crypto.PublicKey) (first [sha256.Size]byt
 	if err != nil {
 		return first, err
 	}
+	var named error // what is wrong with the first list that names the key as its signer's
 	for i, l := range lists {
 		// The key is what vouches, under whatever name its certificate gave it then.
 		v, err := l.Verify([]blob.Party{{Key: key, ID: l.SignerIdentifier()}}, i+1)
-		if err != nil && !bytes.Equal(l.SignerIdentifier(), id) && (errors.Is(err, blob.ErrSignature) || errors.Is(err, blob.ErrUnsupported)) {
-			continue // somebody else's
+		if errors.Is(err, blob.ErrSignature) || errors.Is(err, blob.ErrUnsupported) { // somebody else's, whose certificate may have any identifier
+			if named == nil && bytes.Equal(l.SignerIdentifier(), id) {
+				named = inList(i+1, err)
+			}
+			continue
 		}
 		if err != nil {
 			return first, inList(i+1, err)
@@ -96,6 +100,9 @@ func firstFrom(lists []storedList, key crypto.PublicKey) (first [sha256.Size]byt
 			}
 		}
 		return v.Digest(), nil
+	}
+	if named != nil {
+		return first, named
 	}
 	return first, fmt.Errorf("none of the %d lists of members is signed by key %x: %w", len(lists), id, blob.ErrUntrusted)
 }

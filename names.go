@@ -10,7 +10,9 @@ import (
 
 // names are the identifiers by which CMS objects of a keyring name keys (see
 // [blob.Identifier]). A key may have several, as it may have had several certificates; a
-// name has one key for ever, or it would be left open whose an older signature is.
+// name has one key for ever, or it would be left open whose an older signature is. The
+// subject key identifier of each key is among its names, also where its certificate has
+// another: no certificate may give it to another key.
 //
 // A name leads from what an object says to a key that the lists of members know. Whether
 // the object is to be believed is a matter of that key.
@@ -25,29 +27,37 @@ type named struct {
 func (n names) add(members []blob.Member) error {
 	for _, m := range members {
 		for _, c := range certificates(m) {
-			if other := n.clash(c); other != nil {
-				return fmt.Errorf("it gives %q the identifier %x, which named another key before: %w", m.Label, identifier(c), blob.ErrMalformed)
+			if name, other := n.clash(c); other != nil {
+				return fmt.Errorf("it gives %q the identifier %x, which named another key before: %w", m.Label, name, blob.ErrMalformed)
 			}
-			n[identifier(c)] = named{c, certifiedKey(c)}
+			for _, name := range namesOf(c) {
+				n[name] = named{c, certifiedKey(c)}
+			}
 		}
 	}
 	return nil
 }
 
-// clash returns the certificate of another key that has the identifier of this one.
-func (n names) clash(c *x509.Certificate) *x509.Certificate {
-	if other, ok := n[identifier(c)]; ok && other.key != certifiedKey(c) {
-		return other.certificate
+// clash returns a name of the key in a certificate that names another key already, and the
+// certificate of that.
+func (n names) clash(c *x509.Certificate) (string, *x509.Certificate) {
+	for _, name := range namesOf(c) {
+		if other, ok := n[name]; ok && other.key != certifiedKey(c) {
+			return name, other.certificate
+		}
 	}
-	return nil
+	return "", nil
 }
+
+// namesOf are the names of the key in a certificate.
+func namesOf(c *x509.Certificate) []string { return []string{identifier(c), certifiedKey(c)} }
 
 // refuseTaken refuses a new member one of whose identifiers names another key already, be
 // it that of a former member.
 func (n names) refuseTaken(m blob.Member) error {
 	for _, c := range certificates(m) {
-		if other := n.clash(c); other != nil {
-			return hint(fmt.Errorf("the subjectKeyIdentifier of its certificate, %x, is that of another key of the keyring (%s): %w", identifier(c), other.Subject, blob.ErrExists),
+		if name, other := n.clash(c); other != nil {
+			return hint(fmt.Errorf("its subjectKeyIdentifier, %x, is that of another key of the keyring (%s): %w", name, other.Subject, blob.ErrExists),
 				"have a certificate issued with the identifier of its own key")
 		}
 	}

@@ -254,19 +254,26 @@ func (l MemberList) validate() error {
 }
 
 // distinct refuses two keys under one identifier: it would be left open whose a signature
-// or a wrapped key is. The issuers of certificates choose these, and promise nothing.
+// or a wrapped key is. The issuers of certificates choose these, and promise nothing; so
+// none may be the subject key identifier of another key either.
 func distinct(members []Member) error {
-	named := make(map[string]bool)
+	named := make(map[string]string) // subject key identifiers
 	for _, m := range members {
 		parties, err := m.Parties()
 		if err != nil {
 			return fmt.Errorf("member %q: %w", m.Label, err)
 		}
 		for _, p := range parties {
-			if named[string(p.ID)] {
-				return fmt.Errorf("member %q: the certificate's subjectKeyIdentifier %x names another key as well", m.Label, p.ID)
+			key, err := SubjectKeyID(p.Key)
+			if err != nil {
+				return fmt.Errorf("member %q: %w", m.Label, err)
 			}
-			named[string(p.ID)] = true
+			for _, id := range [][]byte{p.ID, key} {
+				if other, ok := named[string(id)]; ok && other != string(key) {
+					return fmt.Errorf("member %q: the subjectKeyIdentifier %x names another key as well", m.Label, id)
+				}
+				named[string(id)] = string(key)
+			}
 		}
 	}
 	return nil
