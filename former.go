@@ -17,10 +17,6 @@ import (
 // former member has never seen, so that is what Rotate is for and what the functions
 // here look for.
 
-// maxEarlier bounds how many earlier revisions of a version are searched for former
-// holders. Each rewrap adds one.
-const maxEarlier = 64
-
 // FormerMembers returns those who are no longer members, sorted by label.
 func (k *Keyring) FormerMembers() []blob.Member {
 	var former []blob.Member
@@ -65,8 +61,18 @@ func (k *Keyring) formerHolders(ctx context.Context, newest *blob.Blob) ([]Holde
 		}
 	}
 	add(newest)
-	for r := d.Revision - 1; r > max(0, d.Revision-1-maxEarlier); r-- {
-		b, err := k.load(ctx, d.Name, revision{d.Version, r})
+	all, err := k.find(ctx, d.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range slices.Backward(all) { // however many: each rewrap adds one, and who held the first holds the key
+		if len(former) == len(k.chain.known)-len(k.chain.members) {
+			break // all who ever left
+		}
+		if at.version != d.Version || at.revision >= d.Revision {
+			continue
+		}
+		b, err := k.load(ctx, d.Name, at)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

@@ -100,6 +100,35 @@ func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 	}
 }
 
+// TestAFormerMemberIsNamedAfterManyRewraps has revisions pile up after an authority has left.
+func TestAFormerMemberIsNamedAfterManyRewraps(t *testing.T) {
+	ctx := context.Background()
+	_, _, spare, k, _, _ := threesome(t)
+	payroll := hsmkeys.Ref{Name: "payroll"}
+	k = remove(t, k, blob.BackupAuthority, "vault")
+	k = add(t, k, spare.member(blob.BackupAuthority, "spare"))
+	rewrap(t, k)
+	for range 70 { // each makes it anew, as the other authority has proven nothing
+		for r := range k.RewrapDamaged(ctx, []hsmkeys.Ref{payroll}, true) {
+			if r.Err != nil || !r.Done {
+				t.Fatalf("%+v", r)
+			}
+		}
+	}
+	if got, err := k.FormerHolders(ctx, payroll); err != nil || len(got) != 1 || got[0].Label != "vault" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	results, _, err := k.RotateFormer(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range results {
+		if r.Err != nil || !r.Done {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 // TestWhoComesBackIsNoFormerMember removes an authority and adds it again.
 func TestWhoComesBackIsNoFormerMember(t *testing.T) {
 	ctx := context.Background()
