@@ -32,7 +32,8 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 // LoadInPlace is [Keyring.Load] for an application that knows the key by the label: other
 // versions of the same key that have the label are deleted as soon as this one is there.
 // When it is there already, only that is done. A key is known by its id, so an object
-// that is not of this key is not touched, and is a [token.ErrExists].
+// that is not of this key is not touched, and is a [token.ErrExists]. One that has the id and
+// is public, as anybody without the PIN can make it, is deleted before.
 func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
 	b, err := k.verified(ctx, ref)
 	if err != nil {
@@ -47,7 +48,14 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 		return Entry{}, err
 	}
 	id := b.Descriptor().KeyID
-	if !slices.ContainsFunc(objects, func(o token.Loaded) bool { return o.Label == label && bytes.Equal(o.ID, id[:]) }) {
+	for _, o := range objects {
+		if o.Public && bytes.Equal(o.ID, id[:]) {
+			if err := k.token.Unload(ctx, o); err != nil {
+				return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
+			}
+		}
+	}
+	if !slices.ContainsFunc(objects, func(o token.Loaded) bool { return !o.Public && o.Label == label && bytes.Equal(o.ID, id[:]) }) {
 		if b, err = k.loadBlob(ctx, b, label, others...); err != nil {
 			return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
 		}
@@ -114,6 +122,7 @@ type LoadedKey struct {
 	Name    string `json:"name,omitempty"` // empty for a key that is not of this keyring
 	Version int    `json:"version,omitempty"`
 	Newest  int    `json:"newest,omitempty"` // version of that key
+	Public  bool   `json:"public,omitempty"` // anybody can use it without the PIN, and can have made it
 
 	object token.Loaded
 }
@@ -131,7 +140,7 @@ func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
 	all := make([]LoadedKey, len(objects))
 	unknown := map[string][]int{} // by id
 	for i, o := range objects {
-		all[i] = LoadedKey{Label: o.Label, KeyID: hex.EncodeToString(o.ID), object: o}
+		all[i] = LoadedKey{Label: o.Label, KeyID: hex.EncodeToString(o.ID), Public: o.Public, object: o}
 		unknown[all[i].KeyID] = append(unknown[all[i].KeyID], i)
 	}
 	if len(unknown) == 0 {

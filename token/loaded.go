@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -16,11 +17,14 @@ type Loaded struct {
 	Label string // CKA_LABEL
 	ID    []byte // CKA_ID
 
+	// Public means that it is not CKA_PRIVATE: anybody can have made it, and can use it,
+	// without the PIN. [KeyPair.Load] makes no such object.
+	Public bool
+
 	handle pkcs11.ObjectHandle
 }
 
-// Loaded lists the secret keys that are kept on the token and are CKA_PRIVATE, as what
-// [KeyPair.Load] makes is: anybody without the PIN can make others.
+// Loaded lists the secret keys that are kept on the token.
 func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 	found, err := t.findObjects(ctx, secretKeys())
 	if err != nil {
@@ -36,9 +40,10 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 			if err != nil {
 				return err
 			}
-			if isTrue(attr(pkcs11.CKA_PRIVATE, values[pkcs11.CKA_PRIVATE])) {
-				all = append(all, Loaded{string(values[pkcs11.CKA_LABEL]), values[pkcs11.CKA_ID], handle})
-			}
+			all = append(all, Loaded{
+				Label: string(values[pkcs11.CKA_LABEL]), ID: values[pkcs11.CKA_ID],
+				Public: !isTrue(attr(pkcs11.CKA_PRIVATE, values[pkcs11.CKA_PRIVATE])), handle: handle,
+			})
 		}
 		return nil
 	})
@@ -74,30 +79,39 @@ func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]
 	if err := ValidLabel(label); err != nil {
 		return t.fail(opLoad, ErrUnsupported, err)
 	}
-	same, err := t.findObjects(ctx, append(secretKeys(), attr(pkcs11.CKA_ID, id)))
+	all, err := t.Loaded(ctx)
 	if err != nil {
 		return err
 	}
-	if len(same) > 0 {
-		return &Error{Op: opLoad, Token: t.info.Label, Kind: ErrExists, Err: errors.New("this very key is there already"),
-			hint: "hsmkeys list --loaded shows it, hsmkeys unload removes it"}
-	}
-	taken, err := t.findObjects(ctx, append(secretKeys(), attr(pkcs11.CKA_LABEL, label)))
-	if err != nil {
-		return err
-	}
-	for _, other := range beside {
-		may, err := t.findObjects(ctx, append(secretKeys(), attr(pkcs11.CKA_LABEL, label), attr(pkcs11.CKA_ID, other)))
-		if err != nil {
-			return err
+	for _, there := range all {
+		sameID := bytes.Equal(there.ID, id)
+		replaced := slices.ContainsFunc(beside, func(other []byte) bool { return bytes.Equal(there.ID, other) })
+		if sameID || there.Label == label && !replaced {
+			return t.taken(there, label, sameID)
 		}
-		taken = slices.DeleteFunc(taken, func(h pkcs11.ObjectHandle) bool { return slices.Contains(may, h) })
-	}
-	if len(taken) > 0 {
-		return &Error{Op: opLoad + " as " + strconv.Quote(label), Token: t.info.Label, Kind: ErrExists, Err: errors.New("another secret key has this label"),
-			hint: "load --replace takes the place of another version of the same key; hsmkeys list --loaded shows what is there, or choose another --label"}
 	}
 	return nil
+}
+
+// taken is the error about a secret key that has the id or the label of one to be loaded.
+func (t *Token) taken(there Loaded, label string, sameID bool) error {
+	e := &Error{Op: opLoad + " as " + strconv.Quote(label), Token: t.info.Label, Kind: ErrExists}
+	const public = "that anybody can make and use without the PIN (CKA_PRIVATE is false)"
+	switch {
+	case sameID && there.Public:
+		e.Err = fmt.Errorf("a secret key %q %s has its id", there.Label, public)
+		e.hint = "load --replace takes its place, or hsmkeys unload removes it"
+	case sameID:
+		e.Err = errors.New("this very key is there already")
+		e.hint = "hsmkeys list --loaded shows it, hsmkeys unload removes it"
+	case there.Public:
+		e.Err = fmt.Errorf("a secret key %s has this label", public)
+		e.hint = "choose another --label, or delete that object (pkcs11-tool --delete-object --type secrkey); hsmkeys list --loaded shows its id"
+	default:
+		e.Err = errors.New("another secret key has this label")
+		e.hint = "load --replace takes the place of another version of the same key; hsmkeys list --loaded shows what is there, or choose another --label"
+	}
+	return e
 }
 
 // secretKeys finds those that stay on the token.

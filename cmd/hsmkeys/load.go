@@ -121,7 +121,19 @@ func listLoaded(c *cli.Context, k *hsmkeys.Keyring) error {
 		if l.Name != "" {
 			row[1], row[2] = hsmkeys.Ref{Name: l.Name, Version: l.Version}.String(), fmt.Sprint(l.Newest)
 		}
+		if l.Public {
+			row[1] += " (public)"
+		}
 		rows = append(rows, row)
 	}
-	return table(rows)
+	if err := table(rows); err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.Public && l.Name != "" {
+			warn(fmt.Errorf("the object %q has the id of key %s, and anybody can use it without the PIN, and can have made it; hsmkeys unload %s removes it",
+				l.Label, hsmkeys.Ref{Name: l.Name, Version: l.Version}, l.Name))
+		}
+	}
+	return nil
 }
