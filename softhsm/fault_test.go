@@ -126,6 +126,22 @@ func TestFaultyModule(t *testing.T) {
 			t.Errorf("sensitive %v, extractable %v", attrs[0].Value, attrs[1].Value)
 		}
 	})
+	t.Run("flips two attributes of a template, each by itself", func(t *testing.T) {
+		set(softhsm.Fault{Function: "C_UnwrapKey", Call: 1, Action: softhsm.Flip, Arg: pkcs11.CKA_SENSITIVE},
+			softhsm.Fault{Function: "C_UnwrapKey", Call: 1, Action: softhsm.Flip, Arg: pkcs11.CKA_EXTRACTABLE})
+		got, err := p.UnwrapKey(session, keyWrap, kek, wrapped, template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attrs, err := p.GetAttributeValue(session, got, []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, nil), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if attrs[0].Value[0] != 1 || attrs[1].Value[0] != 0 {
+			t.Errorf("sensitive %v, extractable %v", attrs[0].Value, attrs[1].Value)
+		}
+	})
 	t.Run("falsifies an attribute", func(t *testing.T) {
 		set(softhsm.Fault{Function: "C_GetAttributeValue", Call: 1, Action: softhsm.Flip, Arg: pkcs11.CKA_VALUE})
 		if bytes.Equal(value(t, p, session, key), value(t, p, session, key)) {

@@ -97,6 +97,12 @@ static ino_t inode;
 /* What each function returned last, for "repeat"; 0 for nothing yet. */
 static struct { CK_BYTE bytes[KEPT]; CK_ULONG len, handle; } last[nfunctions];
 
+/* scratch is a value that a template has in the place of the caller's, until the call ends. */
+struct scratch {
+	struct scratch *next;
+	CK_BYTE value[];
+};
+
 /* A call is what goes on between a wrapper's begin and end. */
 struct call {
 	enum function function;
@@ -105,7 +111,7 @@ struct call {
 	int ntypes;
 	CK_ATTRIBUTE templates[2][MAXTEMPLATE];
 	int ntemplates;
-	void *scratch;     /* a changed value in a template */
+	struct scratch *scratch; /* the changed values in templates */
 };
 
 /* beside writes the path of a file beside SoftHSM's configuration. */
@@ -232,7 +238,10 @@ static CK_RV end(struct call *c, CK_RV rv)
 	if (rv == CKR_OK && !c->done && (f = DUE("fail-after")))
 		rv = f->arg;
 	record(c, rv);
-	free(c->scratch);
+	for (struct scratch *next, *s = c->scratch; s; s = next) {
+		next = s->next;
+		free(s);
+	}
 	return rv;
 }
 
@@ -406,12 +415,13 @@ static void template(struct call *c, CK_ATTRIBUTE **t, CK_ULONG *n)
 		if (due(c, "drop", a.type))
 			continue;
 		if (a.value && a.len && due(c, "flip", a.type)) {
-			free(c->scratch);
-			if (!(c->scratch = malloc(a.len)))
+			struct scratch *changed = malloc(sizeof *changed + a.len);
+			if (!changed)
 				abort();
-			memcpy(c->scratch, a.value, a.len);
-			spoil(c->scratch, a.len, "flip");
-			a.value = c->scratch;
+			changed->next = c->scratch;
+			c->scratch = changed;
+			a.value = memcpy(changed->value, a.value, a.len);
+			spoil(a.value, a.len, "flip");
 		}
 		copy[kept++] = a;
 	}
