@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,8 +36,14 @@ type Stake struct {
 	Holder
 	Opens  int       `json:"opens"`           // so many keys
 	Proven int       `json:"proven"`          // of these
-	Latest time.Time `json:"latest,omitzero"` // proof
-	Alone  int       `json:"alone"`           // keys that nobody else opens: lost with this member
+	Latest time.Time `json:"latest,omitzero"` // proof of these
+
+	// Where none of these is proven, Outdated counts the revisions that were: those before a
+	// rewrap, and those of keys that are not looked at.
+	Outdated       int       `json:"outdated,omitempty"`
+	LatestOutdated time.Time `json:"latest_outdated,omitzero"`
+
+	Alone int `json:"alone"` // keys that nobody else opens: lost with this member
 }
 
 // KeyCoverage is one version of a key against the members, in the order of
@@ -98,6 +105,11 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 	}
 	slices.SortFunc(c.Keys, func(a, b KeyCoverage) int { return compareRefs(Ref{a.Name, a.Version}, Ref{b.Name, b.Version}) })
 	c.count()
+	for i := range c.Holders {
+		if h := &c.Holders[i]; h.Proven == 0 {
+			h.Outdated, h.LatestOutdated = len(proofs[i]), proofs[i].latest()
+		}
+	}
 	return c, nil
 }
 
@@ -188,6 +200,14 @@ func (p proven) when(digest [sha256.Size]byte) time.Time {
 		return time.Unix(seconds, 0).UTC()
 	}
 	return time.Time{}
+}
+
+// latest returns when that was for any blob.
+func (p proven) latest() time.Time {
+	if len(p) == 0 {
+		return time.Time{}
+	}
+	return time.Unix(slices.Max(slices.Collect(maps.Values(p))), 0).UTC()
 }
 
 // proofs reads the proofs of a member. They are stored under the key that signs them:

@@ -73,8 +73,11 @@ func TestTheRehearsalTellsWhatWouldBeLost(t *testing.T) {
 	// A new revision is another wrapping, which nobody has proven.
 	k = add(t, k, newSite(t, "third").member(blob.BackupAuthority, "third"))
 	rewrap(t, k)
-	if c := coverage(t, k); c.Holders[1].Proven != 0 {
-		t.Errorf("proven is what was there before: %+v", c)
+	if h := coverage(t, k).Holders[1]; h.Proven != 0 || !h.Latest.IsZero() || h.Outdated != 3 || h.LatestOutdated.Before(began) {
+		t.Errorf("proven is what was there before: %+v", h)
+	}
+	if h := coverage(t, k).Holders[2]; h.Outdated != 0 || !h.LatestOutdated.IsZero() {
+		t.Errorf("nothing was ever proven: %+v", h)
 	}
 }
 

@@ -151,8 +151,11 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	rows := [][]string{{"HOLDER", "ROLE", "OPENS", "PROVEN", "LATEST PROOF", "LOST WITH IT"}}
 	for _, h := range coverage.Holders {
 		latest := "never"
-		if !h.Latest.IsZero() {
+		switch {
+		case !h.Latest.IsZero():
 			latest = when(h.Latest)
+		case h.Outdated > 0: // it has proven what has been rewrapped since
+			latest = fmt.Sprintf("outdated: %s, %s", plural(h.Outdated, "other revision", "other revisions"), when(h.LatestOutdated))
 		}
 		rows = append(rows, []string{printable(h.Label), h.Role, fmt.Sprintf("%d of %d", h.Opens, len(coverage.Keys)), strconv.Itoa(h.Proven), latest, strconv.Itoa(h.Alone)})
 	}

@@ -191,7 +191,11 @@ func (r *recovery) run() error {
 		return err
 	}
 	if !c.Bool("json") {
-		if err := printLine("list of members %d: owner %s in the place of key %s", begun.Number(), printable(r.to.Label), begun.From()); err != nil {
+		old, err := r.k.MemberWith(r.from.PublicKey) // which BeginRecovery has found as well
+		if err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		if err := printLine("list of members %d: owner %s in the place of %s, key %s", begun.Number(), printable(r.to.Label), printable(old.Label), begun.From()); err != nil {
 			return err
 		}
 	}
