@@ -27,7 +27,7 @@ type Fault struct {
 	Action   Action
 	// Arg is the result to return for Fail and FailAfter (CKR_...), the type of the
 	// attribute (CKA_..., or AnyAttribute) for actions on templates and attributes, the
-	// exit status for Exit, and the number for Huge and Hog, 0 for 2³⁰.
+	// exit status for Exit and QuickExit, the signal for Raise, and the number for Huge and Hog, 0 for 2³⁰.
 	Arg uint
 }
 
@@ -45,6 +45,9 @@ const (
 	Crash Action = "crash" // access invalid memory: SIGSEGV
 	Abort Action = "abort" // SIGABRT
 	Exit  Action = "exit"  // call exit(3)
+
+	Raise     Action = "raise"      // raise the signal in Arg
+	QuickExit Action = "quick-exit" // call quick_exit(3)
 )
 
 // Actions around the call, for every function.

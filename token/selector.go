@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	pkcs11uri "github.com/stefanberger/go-pkcs11uri"
 )
@@ -36,15 +37,23 @@ type Selector struct {
 }
 
 // ParseSelector reads a token's label, or an RFC 7512 URI: whatever starts with
-// "pkcs11:". An attribute that would be ignored is refused, a vendor's own too,
+// "pkcs11:", behind blanks too. What is neither and mentions pin-value is refused, as it
+// would be printed as a label. An attribute that would be ignored is refused, a vendor's own too,
 // because a URI that is understood only in part may select the wrong token; so is
 // one without a value. Of the attributes of the RFC these are slot-description,
 // slot-manufacturer and the three of the library: module-path and module-name say
 // the same more exactly. Its error is [ErrURI], and never repeats a PIN.
 func ParseSelector(s string) (Selector, error) {
 	const scheme = "pkcs11:"
+	label := s
+	s = strings.TrimLeftFunc(s, unicode.IsSpace) // a blank at the end may be the PIN's
 	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
-		return Selector{Label: s}, nil
+		if mentionsPIN(s) {
+			return Selector{}, &Error{Op: "read the name of a token", Kind: ErrURI,
+				Err:  errors.New("it is no URI, and not repeated here because it has a PIN in it (pin-value)"),
+				hint: "a URI begins with pkcs11: and nothing before it"}
+		}
+		return Selector{Label: label}, nil
 	}
 	path, query, _ := strings.Cut(s[len(scheme):], "?")
 	query, pin, err := cutPIN(query)

@@ -19,6 +19,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // writeOutput lets f write to a file, or to stdout for "-" or nothing. A regular file
@@ -140,6 +142,10 @@ func lookAt(path string) (*target, error) {
 	if dir == "" {
 		dir = "."
 	}
+	walked, err := checkLinks(dir)
+	if err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -147,6 +153,12 @@ func lookAt(path string) (*target, error) {
 	open, err := root.Open(".")
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
+	}
+	if info, err := open.Stat(); err != nil || !os.SameFile(info, walked) {
+		if err == nil {
+			err = fmt.Errorf("%q was exchanged while it was opened", dir)
+		}
+		return nil, errors.Join(err, open.Close(), root.Close())
 	}
 	t := &target{root: root, dir: open, name: name, path: path}
 	if t.info, err = root.Lstat(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -156,15 +168,37 @@ func lookAt(path string) (*target, error) {
 	return t, nil
 }
 
-// follow reads a symbolic link. In a directory where anybody may make one it has to be our
-// own or that of the directory's owner; those nobody else can exchange after this look.
+// checkLinks checks the symbolic links through which the path of a directory leads, and
+// returns what it leads to.
+func checkLinks(dir string) (last fs.FileInfo, err error) {
+	err = ownfile.Walk(dir, func(path string, info, in fs.FileInfo) error {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return checkLink(path, info, in)
+		}
+		last = info
+		return nil
+	})
+	return last, err
+}
+
+// checkLink refuses a symbolic link that is not to be followed. In a directory where anybody
+// may make one it has to be our own or that of the directory's owner; those nobody else can
+// exchange after this look.
+func checkLink(path string, link, dir fs.FileInfo) error {
+	if dir.Mode()&fs.ModeSticky != 0 && dir.Mode().Perm()&0o002 != 0 && owner(link) != os.Geteuid() && owner(link) != owner(dir) {
+		return refused(path, link)
+	}
+	return nil
+}
+
+// follow reads a symbolic link.
 func (t *target) follow() (string, error) {
 	dir, err := t.dir.Stat()
 	if err != nil {
 		return "", err
 	}
-	if dir.Mode()&fs.ModeSticky != 0 && dir.Mode().Perm()&0o002 != 0 && owner(t.info) != os.Geteuid() && owner(t.info) != owner(dir) {
-		return "", t.refused()
+	if err := checkLink(t.path, t.info, dir); err != nil {
+		return "", err
 	}
 	return t.root.Readlink(t.name)
 }
@@ -179,12 +213,12 @@ func (t *target) refuse() error {
 	case owner(t.info) == os.Geteuid(), owner(t.info) == 0 && t.info.Mode()&fs.ModeDevice != 0:
 		return nil
 	}
-	return t.refused()
+	return refused(t.path, t.info)
 }
 
-func (t *target) refused() error {
+func refused(path string, info fs.FileInfo) error {
 	kind := "a regular file"
-	switch mode := t.info.Mode(); {
+	switch mode := info.Mode(); {
 	case mode&fs.ModeSymlink != 0:
 		kind = "a symbolic link"
 	case mode&fs.ModeNamedPipe != 0:
@@ -194,7 +228,7 @@ func (t *target) refused() error {
 	case mode&fs.ModeDevice != 0:
 		kind = "a device"
 	}
-	return fmt.Errorf("refusing to write to %q: it is %s that belongs to another user (uid %d)", t.path, kind, owner(t.info))
+	return fmt.Errorf("refusing to write to %q: it is %s that belongs to another user (uid %d)", path, kind, owner(info))
 }
 
 func owner(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }

@@ -89,11 +89,15 @@ func TestOutputsOfOtherUsersAreRefused(t *testing.T) {
 		check(os.Symlink("own", at(name+"/link")))
 		check(os.Symlink("own", at(name+"/our-link")))
 		check(os.Symlink("fifo", at(name+"/link-to-fifo")))
-		for _, other := range []string{"file", "fifo", "socket", "null", "link"} {
+		check(os.Mkdir(at(name+"-target"), 0o700))
+		check(os.WriteFile(at(name+"-target/data"), []byte("before"), 0o600))
+		check(os.Symlink("../"+name+"-target", at(name+"/out")))
+		for _, other := range []string{"file", "fifo", "socket", "null", "link", "out"} {
 			check(os.Lchown(at(name+"/"+other), nobody, nobody))
 		}
 	}
 	check(os.Chmod(at("sticky"), 0o777|fs.ModeSticky))
+	check(os.Symlink("sticky/out", at("our-way"))) // which leads through theirs
 	// A reader, so that nobody waits to write.
 	for _, name := range []string{"sticky/fifo", "plain/fifo"} {
 		reader, err := os.OpenFile(at(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -105,13 +109,14 @@ func TestOutputsOfOtherUsersAreRefused(t *testing.T) {
 			}
 		}()
 	}
-	for _, name := range []string{"sticky/file", "plain/file", "sticky/fifo", "plain/fifo", "plain/socket", "plain/null", "plain/link-to-fifo", "sticky/link"} {
+	for _, name := range []string{"sticky/file", "plain/file", "sticky/fifo", "plain/fifo", "plain/socket", "plain/null", "plain/link-to-fifo", "sticky/link",
+		"sticky/out/data", "sticky/out/new", "our-way/data"} {
 		err := writeOutput(context.Background(), at(name), func(io.Writer) error { t.Errorf("%s: it is written", name); return nil })
 		if err == nil || !strings.Contains(err.Error(), "belongs to another user (uid 65534)") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, name := range []string{"plain/link", "plain/our-link", "sticky/our-link", "sticky/own"} {
+	for _, name := range []string{"plain/link", "plain/out/data", "plain/our-link", "sticky/our-link", "sticky/own"} {
 		if err := writeOutput(context.Background(), at(name), write("x")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -193,8 +193,8 @@ static struct fault *due(struct call *c, const char *action, CK_ULONG attribute)
 /* begin does what is done in place of the call, and reports whether that was so. */
 static int begin(struct call *c, CK_RV *rv)
 {
-	static const char *const actions[] = { "print", "hog", "hang", "crash", "abort", "exit", "fail", "skip" };
-	enum { print, hog, hang, crash, abortion, leave, fail, skip, nactions };
+	static const char *const actions[] = { "print", "hog", "hang", "crash", "abort", "raise", "exit", "quick-exit", "fail", "skip" };
+	enum { print, hog, hang, crash, abortion, signaled, leave, quick, fail, skip, nactions };
 	struct fault *f[nactions];
 
 	pthread_mutex_lock(&mu);
@@ -213,7 +213,7 @@ static int begin(struct call *c, CK_RV *rv)
 		for (CK_ULONG i = 0; memory && i < size; i += 4096)
 			((volatile CK_BYTE *)memory)[i] = 1;
 	}
-	if (f[hang] || f[crash] || f[abortion] || f[leave])
+	if (f[hang] || f[crash] || f[abortion] || f[signaled] || f[leave] || f[quick])
 		record(c, CKR_OK);
 	if (f[hang])
 		for (;;)
@@ -222,6 +222,10 @@ static int begin(struct call *c, CK_RV *rv)
 		*(volatile int *)8 = 0;
 	if (f[abortion])
 		abort();
+	if (f[signaled])
+		raise((int)f[signaled]->arg);
+	if (f[quick])
+		quick_exit((int)f[quick]->arg);
 	if (f[leave])
 		exit((int)f[leave]->arg);
 	if (f[fail])

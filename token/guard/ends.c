@@ -16,7 +16,9 @@ static pid_t self;
 static const struct {
 	int number;
 	const char *name;
-} fatal[] = {{SIGSEGV, " (SIGSEGV)"}, {SIGBUS, " (SIGBUS)"}, {SIGFPE, " (SIGFPE)"}, {SIGILL, " (SIGILL)"}, {SIGABRT, " (SIGABRT)"}};
+} fatal[] = {{SIGSEGV, " (SIGSEGV)"}, {SIGBUS, " (SIGBUS)"}, {SIGFPE, " (SIGFPE)"}, {SIGILL, " (SIGILL)"}, {SIGABRT, " (SIGABRT)"},
+	// Go uses these two only in its own code (see ours), for breakpoints and to try a system call.
+	{SIGSYS, " (SIGSYS)"}, {SIGTRAP, " (SIGTRAP)"}};
 
 #define FATAL (sizeof fatal / sizeof fatal[0])
 
@@ -63,8 +65,8 @@ static void handle(int number, siginfo_t *info, void *context)
 	while (i < FATAL - 1 && fatal[i].number != number)
 		i++;
 	const struct call *c = guard_current();
-	// kill(2) of somebody else's is no crash, and abort(3) is a signal to oneself.
-	int fault = info->si_code > 0 || (number == SIGABRT && info->si_code == SI_TKILL && info->si_pid == self);
+	// kill(2) of somebody else's is no crash; abort(3) and raise(3) are signals to oneself.
+	int fault = info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == self);
 	if (fault && getpid() == self) {
 		if (c)
 			end(c->module, " crashed", c->function, fatal[i].name);
@@ -85,7 +87,7 @@ static volatile int meant; // it is this program that ends
 
 void guard_mean_to_end(void) { meant = 1; }
 
-// ended is run by exit(3). On Linux Go ends a process without it, except under the race
+// ended is run by exit(3) and quick_exit(3). On Linux Go ends a process without it, except under the race
 // detector, and on other systems by it.
 static void ended(void)
 {
@@ -116,4 +118,7 @@ void guard_notice_ends(int fd, int exit_status)
 	for (size_t i = 0; i < FATAL; i++)
 		sigaction(fatal[i].number, &action, &before[i]);
 	atexit(ended);
+#ifndef __APPLE__ // which has no quick_exit(3)
+	at_quick_exit(ended);
+#endif
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,45 +30,26 @@ func checkFile(path string, info fs.FileInfo, user int) error {
 	return nil
 }
 
-// checkWay checks the directories through which the name of a file leads, and those in
-// which it really is: whoever owns one of them could put another of this user's files in
-// its place, such as one that they have sent to the user before.
+// checkWay checks the directories and symbolic links through which the name of a file
+// leads: whoever owns one of them could put another of this user's files in its place, such
+// as one that they have sent to the user before. In a sticky directory anybody can make a
+// link to any file.
 func checkWay(path string, user int) error {
-	name, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	ways := []string{name}
-	switch real, err := filepath.EvalSymlinks(name); {
-	case err == nil:
-		ways = append(ways, real)
-	case !errors.Is(err, fs.ErrNotExist): // as /dev/fd/63 is for a pipe, which is in no directory
-		return err
-	}
 	// Whoever owns the root directory can do anything; in a user namespace that maps this
 	// user alone, root shows up as another user there.
 	root := 0
 	if info, err := os.Stat("/"); err == nil {
 		root, _ = ownerOf(info)
 	}
-	for _, way := range ways {
-		for dir, below := filepath.Dir(way), ""; dir != below; below, dir = dir, filepath.Dir(dir) {
-			info, err := os.Stat(dir)
-			if errors.Is(err, fs.ErrNotExist) { // it is still to be made, below one that is looked at next
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if owner, ok := ownerOf(info); !ok || owner != 0 && owner != user && owner != root {
-				return foreign(dir, owner, user)
-			}
-			if info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
-				return writable(dir, info)
-			}
+	return Walk(path, func(at string, info, _ fs.FileInfo) error {
+		if owner, ok := ownerOf(info); !ok || owner != 0 && owner != user && owner != root {
+			return foreign(at, owner, user)
 		}
-	}
-	return nil
+		if info.IsDir() && info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
+			return writable(at, info)
+		}
+		return nil
+	})
 }
 
 func ownerOf(info fs.FileInfo) (int, bool) {

@@ -3,9 +3,9 @@
 // nobody but this user and root can have written them. Whoever else could would run
 // commands as this user, and as root where root runs the program with another user's HOME.
 //
-// The file and each directory on the way to it, by its name and by where symbolic links
-// lead, belong to this user or to root, and neither group nor others can write to them. In
-// a sticky directory such as /tmp others can write, but not exchange a file of ours. What
+// The file, and each directory and symbolic link on the way to it, belong to this user or to
+// root, and neither group nor others can write to them. In a sticky directory such as /tmp
+// others can write, but not exchange a file of ours; a link of theirs there is refused. What
 // is read is what was checked: the checks of the file are made on the open descriptor.
 //
 // Windows has neither owners nor modes of this kind, and there only kind and size of the

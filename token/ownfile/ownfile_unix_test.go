@@ -147,6 +147,46 @@ func TestLinksAreFollowedToFilesOfThisUser(t *testing.T) {
 	}
 }
 
+// A link of another user in a sticky directory, where fs.protected_symlinks may be off: to a
+// file of this user, to a directory of this user, and behind a link of this user's own.
+func TestALinkOfAnotherUserIsNotFollowed(t *testing.T) {
+	const another = 65532
+	dir := place(t)
+	sticky := filepath.Join(dir, "sticky")
+	own := write(t, filepath.Join(dir, "own"), 0o600)
+	if err := errors.Join(os.Mkdir(sticky, 0o700), os.Chmod(sticky, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"link": own, "dir": dir} {
+		if err := os.Symlink(to, filepath.Join(sticky, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(sticky, "link"), filepath.Join(dir, "ours")); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{filepath.Join(sticky, "link"), sticky + "/dir/own", sticky + "/dir/../" + filepath.Base(dir) + "/own", filepath.Join(dir, "ours")}
+	for _, path := range paths {
+		if _, err := Read(path, 100); err != nil {
+			t.Errorf("%s: a link of this user: %v", path, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return // only root can make links of another user
+	}
+	if err := errors.Join(os.Lchown(filepath.Join(sticky, "link"), another, -1), os.Lchown(filepath.Join(sticky, "dir"), another, -1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if _, err := Read(path, 100); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), sticky) {
+			t.Errorf("%s: a link of another user: %v", path, err)
+		}
+	}
+	if err := CheckPlace(sticky + "/dir/new"); !errors.Is(err, ErrForeign) {
+		t.Errorf("a place behind a link of another user: %v", err)
+	}
+}
+
 func TestWhatIsNoFileIsNotRead(t *testing.T) {
 	dir := place(t)
 	pipe := filepath.Join(dir, "pipe")
