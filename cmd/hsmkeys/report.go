@@ -46,6 +46,8 @@ func status(err error) int {
 		return statusUsage
 	case errors.Is(err, blob.ErrNotFound):
 		return statusNotFound
+	case errors.Is(err, token.ErrExists): // nothing is wrong with the token
+		return statusFailed
 	case errors.As(err, new(*token.Error)), errors.Is(err, token.ErrModule), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
 		return statusToken
 	default:
