@@ -44,7 +44,7 @@ func status(err error) int {
 	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI),
 		errors.As(err, new(cli.ExitCoder)): // of the cli package's own: help for a command that is not there
 		return statusUsage
-	case errors.Is(err, blob.ErrNotFound):
+	case errors.Is(err, blob.ErrNotFound) && !errors.As(err, new(*rehearsalError)):
 		return statusNotFound
 	case errors.Is(err, token.ErrExists): // nothing is wrong with the token
 		return statusFailed
