@@ -128,7 +128,7 @@ func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Entry: e, Done: true}, nil
+	return Result{Entry: e, Done: true, Unproven: k.Unproven(e)}, nil
 }
 
 // MemberWith returns the member, present or former, that has a certificate's key as its

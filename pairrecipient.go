@@ -57,7 +57,7 @@ func NewPairRecipient(public crypto.PublicKey) (PairRecipient, error) {
 		}
 		return tag.NewClassicRecipient(point)
 	}
-	return nil, fmt.Errorf("%w of type %T", ErrNoRecipient, public)
+	return nil, fmt.Errorf("%w of another kind than RSA and EC", ErrNoRecipient)
 }
 
 // ErrNoRecipient is for a pair that age cannot encrypt to.

@@ -64,5 +64,5 @@ func subjectPublicKey(pub crypto.PublicKey) ([]byte, error) {
 		}
 		return point, nil
 	}
-	return nil, fmt.Errorf("%w: public key of type %T", ErrUnsupported, pub)
+	return nil, fmt.Errorf("%w: a public key that is neither RSA nor EC", ErrUnsupported)
 }

@@ -173,7 +173,7 @@ func TestSignMembersRefuses(t *testing.T) {
 			l.Members[0].Signing, l.Members[1].Signing = certificate(ownerP384()), certificate(ownerP384())
 		}, "is there twice"},
 		{"a short RSA key that signs", func(l *MemberList) { l.Members[1].Signing = short }, "signing key: unsupported: RSA key of less than 2048 bits"},
-		{"an Ed25519 key that signs", func(l *MemberList) { l.Members[1].Signing = ed }, "ed25519.PublicKey"},
+		{"an Ed25519 key that signs", func(l *MemberList) { l.Members[1].Signing = ed }, "neither RSA nor EC"},
 		{"a signing certificate without bytes", func(l *MemberList) {
 			l.Members[1].Signing = &x509.Certificate{PublicKey: ownerP384().Public()}
 		}, "member.signing.certificate"},
@@ -187,7 +187,7 @@ func TestSignMembersRefuses(t *testing.T) {
 		{"a label that turns the text round", func(l *MemberList) { l.Members[1].Label = "a\u202eb" }, "does not print"},
 		{"no certificate", func(l *MemberList) { l.Members[1].Certificate = nil }, "no certificate"},
 		{"a short RSA key", func(l *MemberList) { l.Members[1].Certificate = short }, "less than 2048 bits"},
-		{"an Ed25519 key", func(l *MemberList) { l.Members[1].Certificate = ed }, "ed25519.PublicKey"},
+		{"an Ed25519 key", func(l *MemberList) { l.Members[1].Certificate = ed }, "neither RSA nor EC"},
 		{"a certificate without bytes", func(l *MemberList) {
 			l.Members[1].Certificate = &x509.Certificate{PublicKey: strangerP256().Public()}
 		}, "member.certificate"},

@@ -173,7 +173,7 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		{"PSS with the defaults of SHA-1", func(f *forgery) { f.signatureAlgorithm = seq(oid(1, 2, 840, 113549, 1, 1, 10), seq()) }, ErrUnsupported, "signatureAlgorithm is not one of"},
 		{"ECDSA with NULL", func(f *forgery) { f.signatureAlgorithm = seq(oid(1, 2, 840, 10045, 4, 3, 2), null) }, ErrUnsupported, "signatureAlgorithm is not one of"},
 		{"PKCS #1 v1.5 claimed for a PSS signature", func(f *forgery) { f.signatureAlgorithm = suites[1].signature }, ErrSignature, "verification error"},
-		{"ECDSA claimed for an RSA key", func(f *forgery) { f.signatureAlgorithm = suites[2].signature }, ErrUnsupported, "does not fit the signer's key of type *rsa.PublicKey"},
+		{"ECDSA claimed for an RSA key", func(f *forgery) { f.signatureAlgorithm = suites[2].signature }, ErrUnsupported, "does not fit the signer's RSA key"},
 		{"an empty signature", func(f *forgery) { f.signature = func([]byte) []byte { return nil } }, ErrSignature, "verification error"},
 		{"a signature with a zero before it", func(f *forgery) { f.signature = func(s []byte) []byte { return append([]byte{0}, s...) } }, ErrSignature, "verification error"},
 		{"unsigned attributes", func(f *forgery) { f.afterSignature = tlv(0xa1, attr(contentType, null)) }, ErrUnsupported, "unsignedAttrs must be absent"},
@@ -385,7 +385,7 @@ func TestRefusesSuitesThatDoNotFitTheKey(t *testing.T) {
 			f.suite = &suite{f.suite.scheme, claimed.hash, f.suite.curve, claimed.digest, claimed.signature}
 			f.digestAlgorithms, f.digestAlgorithm, f.signatureAlgorithm = [][]byte{claimed.digest}, claimed.digest, claimed.signature
 			_, err := parseAndVerify(f.der(t), trust(test.key), payroll().Place())
-			wantError(t, err, ErrUnsupported, "does not fit the signer's key")
+			wantError(t, err, ErrUnsupported, "does not fit the signer's")
 		})
 	}
 }

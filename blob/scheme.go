@@ -99,7 +99,7 @@ func suiteFor(scheme SignatureScheme, pub crypto.PublicKey) (*suite, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: scheme %v with a key of type %T", ErrUnsupported, scheme, pub)
+	return nil, fmt.Errorf("%w: scheme %v with an %s key", ErrUnsupported, scheme, kindOf(pub))
 }
 
 // fits says whether pub is of the type, and on the curve, of the suite.
@@ -170,4 +170,16 @@ func lowS(sig []byte, curve elliptic.Curve) ([]byte, error) {
 		s.Sub(n, s)
 	}
 	return asn1.Marshal(struct{ R, S *big.Int }{r, s})
+}
+
+// kindOf names the kind of a public key for errors.
+func kindOf(pub crypto.PublicKey) string {
+	switch pub.(type) {
+	case *rsa.PublicKey:
+		return "RSA"
+	case *ecdsa.PublicKey:
+		return "EC"
+	default:
+		return "unknown"
+	}
 }

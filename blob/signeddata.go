@@ -246,7 +246,7 @@ func (s *signedData) verify(p profile, trusted []Party) (crypto.PublicKey, time.
 // verifyKey is verify once the key is known.
 func (s *signedData) verifyKey(p profile, pub crypto.PublicKey) (time.Time, error) {
 	if !s.suite.fits(pub) {
-		return time.Time{}, fmt.Errorf("%w: %s: scheme %v with %v does not fit the signer's key of type %T", ErrUnsupported, p.what, s.suite.scheme, s.suite.hash, pub)
+		return time.Time{}, fmt.Errorf("%w: %s: scheme %v with %v does not fit the signer's %s key", ErrUnsupported, p.what, s.suite.scheme, s.suite.hash, kindOf(pub))
 	}
 	contentType := decode(p.what+".contentType", s.attribute(oidContentType))
 	contentType.oidIs("value", p.contentType)

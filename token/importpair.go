@@ -154,5 +154,5 @@ func importedValues(private crypto.Signer) (public, secret []*pkcs11.Attribute, 
 		}
 		return public, append(public[:2:2], attr(pkcs11.CKA_VALUE, value)), nil // the same kind and curve
 	}
-	return nil, nil, fmt.Errorf("a key of type %T", private)
+	return nil, nil, errors.New("a key that is neither RSA nor EC")
 }

@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -27,12 +28,8 @@ func Initialize(module string, n NewToken) (Info, error) {
 	defer clear(n.SOPIN)
 	defer clear(n.UserPIN)
 	label := n.Label
-	refuse := func(kind, err error, hint string) (Info, error) {
-		return Info{}, &Error{Op: "initialise a token", Token: label, Kind: kind, Err: err, hint: hint}
-	}
-	// CK_TOKEN_INFO.label: UTF-8, padded with blanks, so those at the end are lost.
-	if label == "" || len(label) > 32 || strings.TrimSpace(label) != label || !printable(label) {
-		return refuse(ErrUnsupported, errors.New("a label has 1 to 32 bytes of printable UTF-8, and no blanks at its ends"), "")
+	if err := ValidTokenLabel(label); err != nil {
+		return Info{}, &Error{Op: opInitialize, Token: label, Kind: ErrUnsupported, Err: err}
 	}
 	module = resolve(module)
 	librariesMu.Lock()
@@ -50,7 +47,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 		// Before C_InitToken, because a token without a user PIN is half made.
 		for _, pin := range [][]byte{n.SOPIN, n.UserPIN} {
 			if e := checkPIN(pin, blank, n.AnyPINLength); e != nil {
-				e.Op, e.Token = "initialise a token", label
+				e.Op, e.Token = opInitialize, label
 				return e
 			}
 		}
@@ -70,11 +67,44 @@ func Initialize(module string, n NewToken) (Info, error) {
 		}
 		return err
 	})
-	var e *Error
-	if err != nil && !errors.As(err, &e) {
-		return refuse(nil, err, "")
+	return made, initializing(label, err)
+}
+
+// MayInitialize returns the reason why [Initialize] would refuse, or nil. It needs no PIN
+// and changes nothing.
+func MayInitialize(module string, n NewToken) error {
+	if err := ValidTokenLabel(n.Label); err != nil {
+		return &Error{Op: opInitialize, Token: n.Label, Kind: ErrUnsupported, Err: err}
 	}
-	return made, err
+	module = resolve(module)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	return initializing(n.Label, visit(module, func(ctx *pkcs11.Ctx) error {
+		all, err := tokens(ctx, module)
+		if err == nil {
+			_, err = chooseBlank(all, n.Slot, n.Label)
+		}
+		return err
+	}))
+}
+
+const opInitialize = "initialise a token"
+
+// initializing has an error say what was done, where it does not.
+func initializing(label string, err error) error {
+	if err == nil || errors.As(err, new(*Error)) {
+		return err
+	}
+	return &Error{Op: opInitialize, Token: label, Err: err}
+}
+
+// ValidTokenLabel returns an error unless label can be a token's. CK_TOKEN_INFO.label is
+// UTF-8 padded with blanks, so those at the end are lost.
+func ValidTokenLabel(label string) error {
+	if label == "" || len(label) > 32 || strings.TrimSpace(label) != label || !printable(label) {
+		return errors.New("a label has 1 to 32 bytes of printable UTF-8, and no blanks at its ends")
+	}
+	return nil
 }
 
 // chooseBlank refuses a label that is taken: two tokens with one label cannot be
@@ -96,9 +126,30 @@ func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
 		}
 	}
 	if blank == nil {
-		return refuse(ErrNotFound, "the module shows no blank token; hsmkeys token list shows what there is")
+		return refuse(ErrNotFound, noBlank(all, slot))
 	}
 	return *blank, nil
+}
+
+// noBlank is a hint about what tokens there are in place of the one that was looked for.
+func noBlank(all []Info, slot *uint) string {
+	what := "the module shows no blank token"
+	if slot != nil {
+		what = fmt.Sprintf("there is no blank token in slot %d", *slot)
+		if !slices.ContainsFunc(all, func(info Info) bool { return info.Slot == *slot }) {
+			what = fmt.Sprintf("there is no token in slot %d", *slot)
+		}
+	}
+	var blank []string
+	for _, info := range all {
+		if !info.Initialized && info.Problem == "" {
+			blank = append(blank, fmt.Sprint(info.Slot))
+		}
+	}
+	if len(blank) == 0 {
+		return what + "; hsmkeys token list shows what there is"
+	}
+	return what + "; blank ones are in: " + strings.Join(blank, ", ")
 }
 
 // initPIN sets the user PIN as security officer.

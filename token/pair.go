@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -108,7 +109,7 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 	case err != nil:
 		return nil, t.fail(op, nil, err)
 	case len(found) == 0:
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: "hsmkeys init makes one; hsmkeys init --adopt takes one that is there"}
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: t.otherPairs(ctx, name)}
 	case len(found) > 1:
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
 			hint: t.choices(ctx, found)}
@@ -118,6 +119,36 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 		return nil, t.fail(op, nil, err)
 	}
 	return p, nil
+}
+
+// otherPairs is a hint for somebody who has named a pair that is not there.
+func (t *Token) otherPairs(ctx context.Context, name PairName) string {
+	const none = "hsmkeys init makes one; hsmkeys init --adopt takes one that is there"
+	if name.Label == "" && len(name.ID) == 0 {
+		return none
+	}
+	found, err := t.findPrivate(ctx, PairName{}, finished)
+	if err != nil || len(found) == 0 {
+		return none
+	}
+	const most = 8
+	var labels []string
+	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
+		for _, handle := range found[:min(len(found), most)] {
+			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
+			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
+			if len(label) > 0 {
+				labels = append(labels, strconv.Quote(string(label)))
+			} else {
+				labels = append(labels, PairName{ID: id}.URI())
+			}
+		}
+		return nil
+	})
+	if len(found) > most {
+		labels = append(labels, fmt.Sprintf("%d more", len(found)-most))
+	}
+	return "the token has these pairs: " + strings.Join(labels, ", ")
 }
 
 // SeveralPairs reports whether there is more than one private key to choose from.

@@ -94,7 +94,7 @@ func globalFlags() []cli.Flag {
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "store", Usage: "the `DIRECTORY` of the key blobs", EnvVars: []string{"HSMKEYS_STORE"}, DefaultText: "$XDG_DATA_HOME/hsmkeys"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "pin-source", Usage: "where the PIN comes from: prompt, env:`NAME`, file:PATH or exec:COMMAND", EnvVars: []string{"HSMKEYS_PIN_SOURCE"}, DefaultText: "prompt"}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: passwordOption, Usage: "where the passwords of keys and files come from, as --pin-source", EnvVars: []string{"HSMKEYS_PASSWORD_SOURCE"}, DefaultText: "prompt"}),
-		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "json", Usage: "print one JSON document", EnvVars: []string{"HSMKEYS_JSON"}}),
+		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "json", Usage: "print one JSON document, and messages in JSON; data such as reveal prints stays as it is", EnvVars: []string{"HSMKEYS_JSON"}}),
 		altsrc.NewStringFlag(&cli.StringFlag{Name: "signing-key", Usage: "the pair that signs, where the key exchange pair must not: a label, or an RFC 7512 `URI` with object or id", EnvVars: []string{"HSMKEYS_SIGNING_KEY"}}),
 		altsrc.NewBoolFlag(&cli.BoolFlag{Name: "require-token", Usage: "refuse session keys outside the token, where it can hold none", EnvVars: []string{"HSMKEYS_REQUIRE_TOKEN"}}),
 		altsrc.NewIntFlag(&cli.IntFlag{Name: "sessions", Usage: "give the token `N` calls at a time, at most 16", EnvVars: []string{"HSMKEYS_SESSIONS"}, DefaultText: "as many as it takes"}),

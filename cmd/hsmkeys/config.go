@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -182,20 +183,21 @@ func (s *settings) value(flags []cli.Flag, name string, value any, where string)
 	if n, ok := value.(int64); ok { // as TOML has them, and options do not
 		value = int(n)
 	}
-	wanted := "text in quotes"
 	fits := false
 	switch option.(type) {
 	case *altsrc.BoolFlag:
-		wanted = "true or false"
 		_, fits = value.(bool)
 	case *altsrc.IntFlag:
-		wanted = "a number"
 		_, fits = value.(int)
+	case *altsrc.DurationFlag:
+		text, _ := value.(string)
+		_, err := time.ParseDuration(text)
+		fits = err == nil
 	default:
 		_, fits = value.(string)
 	}
 	if !fits {
-		return nil, s.bad("%s has to be %s", where, wanted)
+		return nil, s.bad("%s has to be %s", where, wanted(option))
 	}
 	if n, ok := value.(int); ok && name == "sessions" && (n < 1 || n > token.MaxSessions) {
 		return nil, s.bad("%s is a number from 1 to %d", where, token.MaxSessions)

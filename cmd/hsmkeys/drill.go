@@ -78,11 +78,27 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 		}
 	}
 	err = printCoverage(c, coverage, proof)
-	if failed == nil && coverage.Lost > 0 {
-		failed = &atRisk{coverage.Lost, len(coverage.Keys)}
+	if failed != nil {
+		failed = &rehearsalError{failed}
+	}
+	if coverage.Lost > 0 && !errors.Is(failed, context.Canceled) {
+		risk := &atRisk{coverage.Lost, len(coverage.Keys)}
+		if failed == nil {
+			return errors.Join(risk, err)
+		}
+		say(risk) // nothing else does, where other errors were told of already
 	}
 	return errors.Join(failed, err)
 }
+
+// rehearsalError is what a rehearsal has found wrong. That a key is not wrapped to the token
+// is what it looks for, and not a thing that somebody has named and that is not there.
+type rehearsalError struct{ err error }
+
+func (e *rehearsalError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *rehearsalError) Unwrap() error { return e.err }
 
 // proveKeys proves all keys or a sample of them.
 func proveKeys(c *cli.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref) (tally, error) {

@@ -138,7 +138,7 @@ func filter[K any](c *cli.Context, with func(*cli.Context, func(K) error) error,
 		return err
 	}
 	return errors.Join(with(c, func(k K) error {
-		shown, done := progress(in, inputSize(in))
+		shown, done := progress(in, inputSize(in), toTerminal(c))
 		defer done()
 		return writeOutput(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, shown) })
 	}), in.Close())

@@ -90,7 +90,7 @@ func readPeer(path string) (*rsa.PublicKey, error) {
 	}
 	key, ok := certificate.PublicKey.(*rsa.PublicKey)
 	if !ok {
-		return nil, usage("%q is the certificate of a %T, and CryptoAPI's BLOBs are for RSA", path, certificate.PublicKey)
+		return nil, usage("%q is the certificate of another key, %s, and CryptoAPI's BLOBs are for RSA", path, keyType(certificate))
 	}
 	return key, nil
 }

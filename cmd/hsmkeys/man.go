@@ -66,11 +66,11 @@ var exitStatuses = []struct {
 	means  string
 }{
 	{0, "done"},
-	{statusFailed, "failed; of doctor and drill also: they have found something"},
+	{statusFailed, "failed, also where what is to be made exists, a FILE cannot be read, or the program was interrupted; of doctor and drill also: they have found something"},
 	{statusUsage, "the command line or the configuration cannot be carried out"},
 	{statusIntegrity, "integrity: a signature, a digest or a name did not hold"},
-	{statusNotFound, "not found: a key, a version, a store"},
-	{statusToken, "the token or its module failed, or its PIN or a password could not be had or was wrong"},
+	{statusNotFound, "not found: the store, or a key, a version or a member in it; or the key is not wrapped to this token"},
+	{statusToken, "the token or its module was not found or failed, or its PIN or a password could not be had or was wrong"},
 }
 
 // heading starts a page. The date is that of the commit, so that whoever builds it again
@@ -165,6 +165,7 @@ func (p *page) exitStatus() {
 	for _, s := range exitStatuses {
 		p.entry(bold(strconv.Itoa(s.status)), sentence(s.means))
 	}
+	p.text("When the reader of a pipe goes away, SIGPIPE ends the program: 141 to a shell.")
 }
 
 func (p *page) seeAlso(pages ...string) {

@@ -137,7 +137,7 @@ func derOf(path string, data []byte) ([]byte, error) {
 	case len(keys) == 0 && len(others) == 0:
 		return nil, usage("%q holds a PEM block that cannot be read: it is cut, or its lines are damaged", path)
 	case len(keys) == 0:
-		return nil, usage("%q holds PEM blocks of type %q, and no PRIVATE KEY", path, others)
+		return nil, usage("%q holds PEM of type %s, and no PRIVATE KEY", path, enumerate(others))
 	case keys[0].Type != "PRIVATE KEY" && keys[0].Type != "ENCRYPTED PRIVATE KEY":
 		return nil, hintedUsage(convertTradition, "%q holds a PEM block of type %q, not PRIVATE KEY or ENCRYPTED PRIVATE KEY", path, keys[0].Type)
 	}
@@ -226,7 +226,7 @@ func parsePKCS8(path string, der []byte) (crypto.Signer, error) {
 func signer(path string, key any) (crypto.Signer, error) {
 	s, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, usage("%q holds a key of type %T, which does not sign", path, key)
+		return nil, usage("%q holds a key that is neither RSA nor EC and does not sign", path)
 	}
 	return s, nil
 }

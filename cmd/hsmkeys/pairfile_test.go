@@ -157,7 +157,7 @@ func TestPrivateKeysThatAreNotRead(t *testing.T) {
 	}{
 		"nothing":                      {"true >out", false, "neither PKCS #8 nor PKCS #12 nor a PRIVATEKEYBLOB", ""},
 		"text":                         {"echo correct horse >out", false, "neither PKCS #8 nor", ""},
-		"a certificate":                {"cp x.crt out", false, `PEM blocks of type ["CERTIFICATE"], and no PRIVATE KEY`, ""},
+		"a certificate":                {"cp x.crt out", false, `PEM of type CERTIFICATE, and no PRIVATE KEY`, ""},
 		"a certificate in DER":         {"openssl x509 -in x.crt -outform DER -out out", false, "a certificate", ""},
 		"a public key":                 {"openssl pkey -in key.pem -pubout -outform DER -out out", false, "a public key", ""},
 		"two keys":                     {"cat key.pem rsa.pem >out", false, "2 private keys", ""},

@@ -44,8 +44,10 @@ func status(err error) int {
 	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, token.ErrURI),
 		errors.As(err, new(cli.ExitCoder)): // of the cli package's own: help for a command that is not there
 		return statusUsage
-	case errors.Is(err, blob.ErrNotFound):
+	case errors.Is(err, blob.ErrNotFound) && !errors.As(err, new(*rehearsalError)):
 		return statusNotFound
+	case errors.Is(err, token.ErrExists): // nothing is wrong with the token
+		return statusFailed
 	case errors.As(err, new(*token.Error)), errors.Is(err, token.ErrModule), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
 		return statusToken
 	default:

@@ -163,6 +163,9 @@ func tokenInitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := token.ValidTokenLabel(label); err != nil {
+				return usage("token label %q: %w", label, err)
+			}
 			made := token.Info{Label: label, Initialized: true} // whose section counts
 			if err := settingsOf(c).bindTo(c, token.Selector{Label: label}); err != nil {
 				return err
@@ -178,6 +181,14 @@ func tokenInitCommand() *cli.Command {
 			if sel.PINValue != nil {
 				warn(errPINValue)
 			}
+			var slot *uint
+			if c.IsSet("slot") {
+				n := c.Uint("slot")
+				slot = &n
+			}
+			if err := token.MayInitialize(module, token.NewToken{Slot: slot, Label: label}); err != nil {
+				return err // before anybody thinks of PINs for nothing
+			}
 			if err := settingsOf(c).checkSource(c.String("so-pin-source"), made); err != nil {
 				return err
 			}
@@ -189,11 +200,6 @@ func tokenInitCommand() *cli.Command {
 			if err != nil {
 				clear(so)
 				return err
-			}
-			var slot *uint
-			if c.IsSet("slot") {
-				n := c.Uint("slot")
-				slot = &n
 			}
 			info, err := token.Initialize(module, token.NewToken{Slot: slot, Label: label, SOPIN: so, UserPIN: user, AnyPINLength: c.Bool("any-pin-length")})
 			if err != nil {

@@ -153,9 +153,10 @@ func confirm(c *cli.Context, details [][]string, question string) error {
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // progress shows on a terminal how much of a file has been read, once that takes
-// longer than a second. size is -1 where it is not known. The caller calls done.
-func progress(in io.Reader, size int64) (_ io.Reader, done func()) {
-	if !isTerminal(os.Stderr) {
+// longer than a second. size is -1 where it is not known. Where a person types the input or
+// reads the output, it would stand among the lines of these. The caller calls done.
+func progress(in io.Reader, size int64, toTerminal bool) (_ io.Reader, done func()) {
+	if !isTerminal(os.Stderr) || toTerminal || size < 0 && isTerminal(os.Stdin) {
 		return in, func() {}
 	}
 	p := &progressReader{in: in, size: size, began: time.Now()}

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"github.com/urfave/cli/v2/altsrc"
 	"github.com/xrash/smetrics"
 )
 
@@ -50,11 +52,54 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
 		return usage("option %s needs a value", dashed(strings.TrimLeft(name, "-")))
 	}
-	if what, why, ok := strings.Cut(text, " for flag -"); ok { // invalid value "x" for flag -sessions: parse error
-		name, _, _ := strings.Cut(why, ":")
-		return usage("%s for option %s", what, dashed(name))
+	for _, known := range unfit {
+		m := known.FindStringSubmatch(text)
+		if m == nil {
+			continue
+		}
+		value, name, variable := m[1], m[2], ""
+		if len(m) > 3 {
+			variable, name = m[2], m[3]
+		}
+		where := "option " + dashed(name)
+		if variable != "" {
+			where = "variable " + variable
+		}
+		return usage("%s is %s, not %s", where, wanted(optionOf(c, name)), value)
 	}
 	return &usageError{err: err}
+}
+
+// unfit are the forms in which the flag and the cli package tell of values that they cannot
+// parse, with the value in quotes, perhaps the variable, and the option.
+var unfit = []*regexp.Regexp{
+	regexp.MustCompile(`^invalid value (".*") for flag -([^:]+):`),
+	regexp.MustCompile(`^invalid boolean value (".*") for -([^:]+):`),
+	regexp.MustCompile(`^could not parse (".*") as .* value from environment variable "(.*)" for flag ([^:]+):`),
+}
+
+// wanted says what the value of an option has to be.
+func wanted(option cli.Flag) string {
+	switch option.(type) {
+	case *altsrc.BoolFlag, *cli.BoolFlag:
+		return "true or false"
+	case *altsrc.IntFlag, *cli.IntFlag, *cli.UintFlag:
+		return "a number"
+	case *altsrc.DurationFlag:
+		return `a duration, such as "90s" or "5m"`
+	default:
+		return "text in quotes"
+	}
+}
+
+// optionOf returns an option of a command, or a global one; or nil.
+func optionOf(c *cli.Context, name string) cli.Flag {
+	if c != nil && c.Command != nil {
+		if option := lookup(c.Command.Flags, name); option != nil {
+			return option
+		}
+	}
+	return lookup(globalFlags(), name)
 }
 
 func dashed(name string) string {
