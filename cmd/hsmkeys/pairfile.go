@@ -198,6 +198,9 @@ func readEncryptedPKCS8(path string, data, password []byte) (crypto.Signer, erro
 }
 
 func readPKCS12(path string, data, password []byte) (crypto.Signer, error) {
+	if err := checkPKCS12(data, password); err != nil {
+		return nil, usage("PKCS #12 %q: %v", path, err)
+	}
 	key, _, _, err := pkcs12.DecodeChain(data, string(password))
 	switch {
 	case err == nil:

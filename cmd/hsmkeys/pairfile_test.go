@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/cipher"
+	"crypto/des"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -12,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -243,6 +246,92 @@ func TestAFileThatHashesForLongIsInterrupted(t *testing.T) {
 }
 
 // What is read is a key or an error, whatever it is.
+// endlessPKCS12 returns files that have the password hashed 2^55-1 times: for the MAC, for a
+// content, and for the key in a content that is not encrypted, and in one that is.
+func endlessPKCS12(t testing.TB) map[string][]byte {
+	t.Helper()
+	const endless = 1<<55 - 1
+	der := func(value any) []byte {
+		t.Helper()
+		out, err := asn1.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	explicit := func(value []byte) asn1.RawValue {
+		return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: value}
+	}
+	type parameters struct {
+		Salt       []byte
+		Iterations int
+	}
+	tripleDES := func(iterations int) pkix.AlgorithmIdentifier {
+		return pkix.AlgorithmIdentifier{Algorithm: append(slices.Clone(oidPKCS12PBE), 3), Parameters: asn1.RawValue{FullBytes: der(parameters{make([]byte, 8), iterations})}}
+	}
+	pbkdf2 := func(iterations int) pkix.AlgorithmIdentifier {
+		return pkix.AlgorithmIdentifier{Algorithm: oidPBKDF2, Parameters: asn1.RawValue{FullBytes: der(parameters{make([]byte, 8), iterations})}}
+	}
+	pbes2 := pkix.AlgorithmIdentifier{Algorithm: oidPBES2, Parameters: asn1.RawValue{FullBytes: der(struct{ KDF, Cipher pkix.AlgorithmIdentifier }{
+		pbkdf2(endless), pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}, Parameters: asn1.RawValue{FullBytes: der(make([]byte, 16))}}})}}
+	bags := func(algorithm pkix.AlgorithmIdentifier) []byte {
+		key := struct {
+			Algorithm pkix.AlgorithmIdentifier
+			Data      []byte
+		}{algorithm, make([]byte, 16)}
+		return der([]pkcs12Bag{{Type: oidEncryptedKey, Value: explicit(der(key))}})
+	}
+	encrypted := func(algorithm pkix.AlgorithmIdentifier, data []byte) pkcs12Content {
+		in := pkcs12Encrypted{}
+		in.Info.Type, in.Info.Algorithm, in.Info.Data = oidData, algorithm, data
+		return pkcs12Content{oidEncrypted, explicit(der(in))}
+	}
+	file := func(mac pkcs12MAC, contents ...pkcs12Content) []byte {
+		f := pkcs12File{Version: 3, AuthSafe: pkcs12Content{oidData, explicit(der(der(contents)))}, MAC: mac}
+		return der(f)
+	}
+	data := func(bags []byte) pkcs12Content { return pkcs12Content{oidData, explicit(der(bags))} }
+	mac := func(algorithm pkix.AlgorithmIdentifier, iterations int) (m pkcs12MAC) {
+		m.Digest.Algorithm, m.Digest.Digest, m.Salt, m.Iterations = algorithm, make([]byte, 20), make([]byte, 8), iterations
+		return m
+	}
+	sha1 := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}}
+	pbmac1 := pkix.AlgorithmIdentifier{Algorithm: oidPBMAC1, Parameters: asn1.RawValue{FullBytes: der(struct{ KDF, MAC pkix.AlgorithmIdentifier }{pbkdf2(endless), sha1})}}
+
+	// What is in an encrypted content is seen with the password alone.
+	plain := bags(tripleDES(endless))
+	plain = append(plain, bytes.Repeat([]byte{byte(8 - len(plain)%8)}, 8-len(plain)%8)...)
+	wide := []byte{0, 0} // the empty password
+	block, err := des.NewTripleDESCipher(kdfPKCS12(1, wide, make([]byte, 8), 1, 24))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cipher.NewCBCEncrypter(block, kdfPKCS12(2, wide, make([]byte, 8), 1, 8)).CryptBlocks(plain, plain)
+
+	none := mac(sha1, 1)
+	return map[string][]byte{
+		"MAC":                      file(mac(sha1, endless), data(bags(tripleDES(1)))),
+		"PBMAC1":                   file(mac(pbmac1, 1), data(bags(tripleDES(1)))),
+		"content":                  file(none, encrypted(tripleDES(endless), make([]byte, 16))),
+		"content with PBES2":       file(none, encrypted(pbes2, make([]byte, 16))),
+		"key":                      file(none, data(bags(tripleDES(endless)))),
+		"key with PBES2":           file(none, data(bags(pbes2))),
+		"key in encrypted content": file(none, encrypted(tripleDES(1), plain)),
+	}
+}
+
+// Nothing is hashed of a file that asks for too much: this test would not end.
+func TestPKCS12IsNotHashedWithoutEnd(t *testing.T) {
+	for name, data := range endlessPKCS12(t) {
+		t.Run(name, func(t *testing.T) {
+			_, err := parsePrivateKey(t.Context(), "FILE", data, func() ([]byte, error) { return nil, errors.New("the password is asked for") })
+			if err == nil || !strings.Contains(err.Error(), "a password that is hashed 36028797018963967 times is not supported") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func FuzzParsePrivateKey(f *testing.F) {
 	defer func(iterations, memory int) { maxIterations, maxScryptMemory = iterations, memory }(maxIterations, maxScryptMemory)
 	maxIterations, maxScryptMemory = 3000, 16<<20
@@ -253,10 +342,10 @@ func FuzzParsePrivateKey(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, endless := range endlessPKCS12(f) {
+		f.Add(endless)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if der, err := derOf("FILE", data); err == nil && formatOf(der) == formatPKCS12 {
-			return // its library bounds no iterations
-		}
 		key, err := parsePrivateKey(t.Context(), "FILE", data, func() ([]byte, error) { return []byte("horse"), nil })
 		if (key == nil) == (err == nil) {
 			t.Errorf("%v, %v", key, err)

@@ -19,6 +19,8 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/crypto/scrypt"
 )
 
@@ -132,12 +134,19 @@ func pbePKCS12(size int, newBlock func([]byte) (cipher.Block, error)) passwordSc
 		}
 		defer clear(wide)
 		out, err := decrypt(salt, iterations, data, wide)
-		if len(password) == 0 && (err != nil || formatOf(out) != plainPKCS8) {
+		if len(password) == 0 && (err != nil || !isSequence(out)) {
 			// No password is two zeros to some programs, and nothing to others.
 			out, err = decrypt(salt, iterations, data, nil)
 		}
 		return out, err
 	}
+}
+
+// isSequence reports whether there is one SEQUENCE and nothing else: what is encrypted here
+// is a PrivateKeyInfo, or in PKCS #12 also SafeContents.
+func isSequence(der []byte) bool {
+	in, inner := cryptobyte.String(der), cryptobyte.String(nil)
+	return in.ReadASN1(&inner, cryptobyte_asn1.SEQUENCE) && in.Empty()
 }
 
 // pbes2 is PBES2 (RFC 8018 §6.2) with AES or 3DES, and PBKDF2 or scrypt (RFC 7914 §7).
