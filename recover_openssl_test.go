@@ -122,13 +122,32 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 		}
 		// The token's own pair, through OpenSSL's PKCS #11 engine.
 		pin := filepath.Join(dir, "pin")
-		if err := os.WriteFile(pin, []byte(office.soft.PIN), 0o600); err != nil {
-			t.Fatal(err)
+		key := "pkcs11:token=" + url.PathEscape(office.soft.Label) + ";id=" + percent(office.id()) + ";type=private?pin-source="
+		onToken := append(env.Environ(), "PKCS11_MODULE_PATH="+env.Module())
+		for _, test := range []struct {
+			name, content, source string
+			status                int
+		}{
+			{"without a line ending", office.soft.PIN, "file:" + pin, 0},
+			{"with a line ending", office.soft.PIN + "\n", "file:" + pin, 0},
+			{"with the line ending of Windows", office.soft.PIN + "\r\n", pin, 0},
+			{"in a file with an escaped name", office.soft.PIN + "\n", "file://localhost" + strings.ReplaceAll(pin, "pin", "%70%69n"), 0},
+			{"none", "\n", "file:" + pin, 2},
+			{"two lines", office.soft.PIN + "\n\n", "file:" + pin, 2},
+			{"no file", office.soft.PIN, "file:" + pin + "-missing", 2},
+			{"a broken escape", office.soft.PIN, "file:" + pin + "%7", 2},
+		} {
+			if err := os.WriteFile(pin, []byte(test.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, errs, status := recoverWithOpenSSL(t, onToken, path, cert, key+test.source)
+			if status != test.status || status == 0 && out != hex.EncodeToString(value) || strings.Contains(errs, office.soft.PIN) {
+				t.Errorf("with the token, the PIN %s: status %d, want %d: %s", test.name, status, test.status, errs)
+			}
 		}
-		uri := "pkcs11:token=" + url.PathEscape(office.soft.Label) + ";id=" + percent(office.id()) + ";type=private?pin-source=file:" + pin
-		out, errs, status := recoverWithOpenSSL(t, append(env.Environ(), "PKCS11_MODULE_PATH="+env.Module()), path, cert, uri)
-		if status != 0 || out != hex.EncodeToString(value) {
-			t.Errorf("with the token: status %d, %s", status, errs)
+		out, errs, status := recoverWithOpenSSL(t, onToken, path, cert, strings.TrimSuffix(key, "pin-source=")+"pin-value="+office.soft.PIN)
+		if status != 2 || out != "" || strings.Contains(errs, office.soft.PIN) {
+			t.Errorf("with the PIN in the URI: status %d, %s", status, errs)
 		}
 	}
 

@@ -10,7 +10,8 @@
 #                store: whoever can write to the store could have put it there
 #   KEY          the private key of a holder, a file or a pkcs11: URI. For a URI the
 #                PKCS#11 engine is used, with the module in PKCS11_MODULE_PATH; it asks
-#                for the PIN, or takes it from the URI's pin-source.
+#                for the PIN, or takes it from the file in the URI's pin-source, without
+#                the line ending, which the engine itself would send with it.
 #   HOLDER-CERT  the certificate (PEM) of KEY, as the keyring knows it: needed where
 #                somebody else issued it, as its subjectKeyIdentifier is its issuer's
 #                choice then, and the blob names the holder by it
@@ -31,6 +32,9 @@ die() { # STATUS MESSAGE
 
 [ $# -eq 3 ] || [ $# -eq 4 ] || die 2 "usage: recover-with-openssl.sh BLOB SIGNER-CERT KEY [HOLDER-CERT]"
 blob=$1 cert=$2 key=$3 holder=${4:-$2}
+case $key in
+*[Pp][Ii][Nn]-[Vv][Aa][Ll][Uu][Ee]*) die 2 "KEY has a PIN in it (pin-value), which others see in the list of processes; use pin-source=file:PATH" ;;
+esac
 for file in "$blob" "$cert" "$holder"; do
 	[ -r "$file" ] || die 2 "cannot read $file"
 done
@@ -60,6 +64,46 @@ certid() { # CERT
 		sed -n 's/^ *\([0-9A-F:]*\) *$/\1/p' | tr -d ':\n' | tr A-F a-f
 }
 pubkey() { openssl x509 -in "$1" -noout -pubkey | openssl pkey -pubin -outform DER; } # CERT
+
+# %XX in a URI.
+unescape() { # TEXT
+	rest=$1
+	while :; do
+		case $rest in
+		*%*) printf %s "${rest%%\%*}" && rest=${rest#*%} ;;
+		*) printf %s "$rest" && return ;;
+		esac
+		case $rest in
+		[0-9A-Fa-f][0-9A-Fa-f]*) ;;
+		*) return 1 ;;
+		esac
+		# shellcheck disable=SC2059 # the format is the character, in octal
+		printf "\\$(printf %03o "0x${rest%"${rest#??}"}")" && rest=${rest#??}
+	done
+}
+# Has the engine read the PIN from a private file without a line ending: a wrong PIN uses
+# up a try.
+privatepin() {
+	case $key in *[?\&\;]pin-source=*) ;; *) return 0 ;; esac
+	source=${key#*[?\&\;]pin-source=}
+	before=${key%"$source"}
+	after=${source#"${source%%[&;]*}"}
+	source=$(unescape "${source%%[&;]*}") || die 2 "the pin-source of KEY has a broken escape"
+	path=${source#file:}
+	[ "$path" = "$source" ] || path=${path#//localhost}
+	[ -r "$path" ] || die 2 "pin-source: cannot read a file $path"
+	cat "$path" >"$work/line"
+	size=$(wc -c <"$work/line")
+	case $(tail -c 2 "$work/line" | hex) in
+	0d0a) size=$((size - 2)) ;;
+	*0a) size=$((size - 1)) ;;
+	esac
+	head -c "$size" "$work/line" >"$work/pin"
+	if [ ! -s "$work/pin" ] || [ "$(tr -cd '\000\r\n' <"$work/pin" | wc -c)" -ne 0 ]; then
+		die 2 "pin-source: $path holds no PIN, or more than one line; nothing was sent to the token"
+	fi
+	key=${before}file:$work/pin$after
+}
 
 # 1. The signature, before anything else. Only SIGNER-CERT counts (-nointern: none that
 #    comes with the blob), and it is trusted as it is (-noverify is about its issuers).
@@ -94,6 +138,7 @@ echo "genuine: key $name, version $((0x$version)), revision $((0x$revision))" >&
 # 3. Which holder KEY is: the identifier in its certificate, else its own.
 engine=
 case $key in pkcs11:*) engine=1 ;; *) [ -r "$key" ] || die 2 "cannot read $key" ;; esac
+if [ -n "$engine" ]; then privatepin; fi
 openssl pkey ${engine:+-engine pkcs11 -inform engine} -in "$key" -pubout -outform DER -out "$work/public" ||
 	die 1 "$key: no key could be read"
 # shellcheck disable=SC2046 # offset and length

@@ -39,7 +39,7 @@ func TestTheRunbook(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "hsmkeys")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "pin"), []byte(testPIN), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "pin"), []byte(testPIN+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	environ := append(os.Environ(), env.Environ()...)
