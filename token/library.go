@@ -15,6 +15,7 @@ import (
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
+	"github.com/xrash/smetrics"
 
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
@@ -198,7 +199,7 @@ func pick(all []Info, module string, sel Selector) (Info, error) {
 	case 0:
 		hint := "the module shows no initialised token; hsmkeys token init LABEL makes one of a blank token"
 		if len(have) > 0 {
-			hint = "the module shows: " + strings.Join(have, ", ")
+			hint = meant(sel, all) + "the module shows: " + strings.Join(have, ", ")
 		}
 		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNotFound, Err: broken, hint: hint}
 	default:
@@ -209,6 +210,21 @@ func pick(all []Info, module string, sel Selector) (Info, error) {
 		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrAmbiguous,
 			hint: "name one by its serial: " + strings.Join(serials, ", ")}
 	}
+}
+
+// meant asks, for a hint, whether the token is meant whose label is most like the one that
+// was named; it is empty where none is.
+func meant(sel Selector, all []Info) string {
+	best, likeness := "", 0.8
+	for _, info := range all {
+		if l := smetrics.JaroWinkler(sel.Label, info.Label, 0.7, 4); info.Initialized && l > likeness {
+			best, likeness = info.Label, l
+		}
+	}
+	if best == "" || best == sel.Label {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q? ", best)
 }
 
 // attach finds the token and opens it through crypto11 and beside it. crypto11

@@ -176,7 +176,7 @@ func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
 			looked = []string{"p11-kit knows no module"}
 		}
 		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNotFound,
-			hint: "looked at: " + strings.Join(looked, "; ") + "; another module is named with --module"}
+			hint: meant(sel, s.tokens) + "looked at: " + strings.Join(looked, "; ") + "; another module is named with --module"}
 	default:
 		var serials []string
 		for _, info := range match {

@@ -32,8 +32,10 @@ func exportCommand() *cli.Command {
 			switch {
 			case c.Bool("cms") == c.Bool("capi"):
 				return usage("export needs one of --cms and --capi")
-			case c.Bool("capi") != (c.String("to") != ""), c.Bool("oaep") && c.Bool("cms"):
-				return usage("--to and --oaep go with --capi, which needs --to")
+			case c.Bool("capi") && c.String("to") == "":
+				return usage("export --capi needs --to FILE, the peer's certificate or PUBLICKEYBLOB")
+			case c.Bool("cms") && c.String("to") != "", c.Bool("oaep") && c.Bool("cms"):
+				return usage("--to and --oaep go with --capi")
 			case c.Bool("capi") && c.String("certificate") != "":
 				return usage("--capi needs the token, and --certificate goes without")
 			}

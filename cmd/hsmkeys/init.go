@@ -229,7 +229,8 @@ func refuseKeyring(c *cli.Context, store blob.Store) error {
 		return nil
 	}
 	if err == nil {
-		err = fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists)
+		return &hintedError{fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists),
+			"a token becomes another owner of it with init --pair-only and owner add; another keyring is founded in another --store"}
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,7 +38,7 @@ func removeMember(c *cli.Context, role blob.Role) error {
 	return withKeyring(c, func(k *hsmkeys.Keyring) error {
 		m, err := k.MayRemove(role, label)
 		if err != nil {
-			return err
+			return meantMember(k, role, label, err)
 		}
 		question := fmt.Sprintf("Remove this %s from the keyring?", role)
 		if role == blob.Owner {
@@ -68,6 +69,24 @@ func lostWithout(k *hsmkeys.Keyring, m blob.Member) string {
 		return "" // it was so before, or is not
 	}
 	return alone(rest)
+}
+
+// meantMember has an error about a label that no member has tell which one may be meant.
+func meantMember(k *hsmkeys.Keyring, role blob.Role, label string, err error) error {
+	if !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	var known []string
+	for _, m := range k.Members() {
+		if m.Role == role {
+			known = append(known, m.Label)
+		}
+	}
+	hint := didYouMean(label, known, strconv.Quote)
+	if hint == "" {
+		hint = fmt.Sprintf("hsmkeys %s list shows them", role)
+	}
+	return &hintedError{err, hint}
 }
 
 // afterRemoval does with the keys what was asked for, and tells what stays open.
@@ -136,16 +155,28 @@ func printRemains(c *cli.Context, m blob.Member, versions int) error {
 	return nil
 }
 
-// warnFormer warns of former members who can read what is encrypted under a key.
+// warnFormer warns, once for a key, of former members who can read what is encrypted under a key.
 func warnFormer(c *cli.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
 	former, err := k.FormerHolders(c.Context, ref)
 	if err != nil {
 		warn(err)
 	}
-	for _, h := range former {
-		warn(fmt.Errorf("the %s %q can open key %q, and read what is encrypted under it now; hsmkeys rotate %s makes a version that it cannot open (its certificate: SHA-256 %s)",
-			h.Role, h.Label, ref, ref.Name, formerFingerprint(k, h)))
+	if len(former) == 0 {
+		return
 	}
+	var who, prints []string
+	for _, h := range former {
+		who, prints = append(who, fmt.Sprintf("the %s %q", h.Role, h.Label)), append(prints, formerFingerprint(k, h))
+	}
+	it, certificates := "it", "its certificate"
+	if len(who) > 1 {
+		it, certificates = "they", "their certificates"
+	}
+	mend := fmt.Sprintf("hsmkeys rotate %s makes a version that %s cannot open", ref.Name, it)
+	if newest, err := k.Show(c.Context, hsmkeys.Ref{Name: ref.Name}); err == nil && ref.Version > 0 && newest.Version > ref.Version {
+		mend = fmt.Sprintf("there is a newer version, which --key %s without @%d takes", ref.Name, ref.Version)
+	}
+	warn(fmt.Errorf("%s can open key %q, and read what is encrypted under it now; %s (%s: SHA-256 %s)", enumerate(who), ref, mend, certificates, enumerate(prints)))
 }
 
 // formerFingerprint is that of a former member's certificate, as the lists knew it last.

@@ -39,7 +39,7 @@ func recoverCommand() *cli.Command {
 				return usage("--reason %v", err)
 			}
 			if err := validNames(c); err != nil {
-				return err
+				return unquoted(c, err)
 			}
 			to, err := memberFrom(c, c.String("to"), blob.Owner)
 			if err != nil {
@@ -117,7 +117,17 @@ func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *blob.Dir) (e
 		return err
 	}
 	r.refs, err = r.k.Versions(r.c.Context, r.c.Args().Slice()...)
-	return err
+	return unquoted(r.c, err)
+}
+
+// unquoted has an error about the name of a key tell that the name may be a word of a reason
+// that was not quoted.
+func unquoted(c *cli.Context, err error) error {
+	reason := c.String("reason")
+	if strings.ContainsRune(reason, ' ') || !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrName) {
+		return err
+	}
+	return &hintedError{err, fmt.Sprintf("%q is taken for the whole reason, and what follows for keys; put a reason of several words in quotes", reason)}
 }
 
 // findOld finds the old owner's certificate. A file in the current directory may be
@@ -127,7 +137,7 @@ func (r *recovery) findOld() error {
 	old, err := r.k.Member(blob.Owner, name)
 	switch {
 	case r.from == nil && err != nil:
-		return fmt.Errorf("--from: %w", err)
+		return meantMember(r.k, blob.Owner, name, fmt.Errorf("--from: %w", err))
 	case r.from == nil:
 		r.from = old.Certificate
 	case err == nil && !strings.ContainsRune(name, filepath.Separator):
@@ -147,6 +157,10 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 	old, err := r.k.MemberWith(r.from.PublicKey)
 	if err != nil {
 		return fmt.Errorf("--from: %w", err)
+	}
+	if r.to.Certificate.Equal(r.from) || r.to.Certificate.Equal(old.Certificate) {
+		return usageHint("the new owner's token makes its own: hsmkeys --token NEW init --pair-only, hsmkeys --token NEW certificate -o new.pem",
+			"--to %q is the certificate of the owner whose token was lost, and --to takes the new owner's", r.c.String("to"))
 	}
 	vouched := [][]string{{"vouched for by", "the list of members that this token has pinned"}}
 	if r.voucher != nil {

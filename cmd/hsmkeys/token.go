@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,8 @@ func tokenCommand() *cli.Command {
 func tokenListCommand() *cli.Command {
 	return &cli.Command{
 		Name: "list", Usage: "slots, tokens, and what each can do; needs no PIN",
-		Description: "Without --module those of every module that p11-kit knows.",
+		Description: "Without --module those of every module that p11-kit knows. With --token on the command line only\n" +
+			"what that names.",
 		Action: func(c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
@@ -29,6 +31,7 @@ func tokenListCommand() *cli.Command {
 				return err
 			}
 			clear(sel.PINValue)
+			named := settingsOf(c).onLine["token"] // HSMKEYS_TOKEN is for all commands
 			var all []token.Info
 			if module != "" {
 				all, err = listed(c)(c.Context, module)
@@ -37,6 +40,12 @@ func tokenListCommand() *cli.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if named {
+				all = slices.DeleteFunc(all, func(info token.Info) bool { return !sel.Matches(info) })
+				if len(all) == 0 {
+					return &token.Error{Op: "list the tokens", Token: sel.String(), Kind: token.ErrNotFound}
+				}
 			}
 			if c.Bool("json") {
 				return printJSON(all)
