@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 var (
@@ -64,18 +65,34 @@ var algorithms = []struct {
 	{RSASign, "rsa-sign", 0, 0}, {RSAKeyX, "rsa-keyx", 0, 0},
 }
 
-// ParseAlgID reads the name of a session key's algorithm or of a hash, the inverse of
-// [AlgID.String].
-func ParseAlgID(s string) (AlgID, error) {
-	for _, a := range algorithms {
-		if a.name == s && a.id != RSASign && a.id != RSAKeyX {
-			return a.id, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown algorithm %q: use rc2, rc4, des, 3des, 3des-112, aes128, aes192 or aes256; md4, md5, sha1, sha256, sha384 or sha512", s)
+// ParseHash returns the hash of this name, as [AlgID.String] writes it.
+func ParseHash(name string) (AlgID, error) {
+	return parseAlgID(name, "hash", func(largest int) bool { return largest == 0 })
 }
 
-// String gives a name such as "rc2", or the number.
+// ParseCipher returns the algorithm of session keys of this name, as [AlgID.String] writes
+// it.
+func ParseCipher(name string) (AlgID, error) {
+	return parseAlgID(name, "algorithm", func(largest int) bool { return largest > 0 })
+}
+
+// parseAlgID finds a name among the algorithms of one kind, which their largest key size
+// tells apart.
+func parseAlgID(name, kind string, isKind func(largest int) bool) (AlgID, error) {
+	var names []string
+	for _, a := range algorithms {
+		if !isKind(a.max) || a.id == RSASign || a.id == RSAKeyX {
+			continue
+		}
+		if a.name == name {
+			return a.id, nil
+		}
+		names = append(names, a.name)
+	}
+	return 0, fmt.Errorf("unknown %s %q: use %s or %s", kind, name, strings.Join(names[:len(names)-1], ", "), names[len(names)-1])
+}
+
+// String returns a name such as "rc2", or the number.
 func (id AlgID) String() string {
 	for _, a := range algorithms {
 		if a.id == id {
@@ -85,7 +102,7 @@ func (id AlgID) String() string {
 	return fmt.Sprintf("ALG_ID 0x%04x", uint32(id))
 }
 
-// KeySizes gives the smallest and largest size of a session key in bytes, 0 and 0 for
+// KeySizes returns the smallest and largest size of a session key in bytes, 0 and 0 for
 // what is none.
 func (id AlgID) KeySizes() (smallest, largest int) {
 	for _, a := range algorithms {

@@ -366,7 +366,7 @@ func TestSessionKeysRoundTrip(t *testing.T) {
 		if got, err := ParseSimpleBlob(data); err != nil || got.Algorithm != id || !bytes.Equal(got.EncryptedKey, simple.EncryptedKey) {
 			t.Fatalf("%+v, %v", got, err)
 		}
-		if parsed, err := ParseAlgID(id.String()); err != nil || parsed != id {
+		if parsed, err := ParseCipher(id.String()); err != nil || parsed != id {
 			t.Fatalf("%v, %v", parsed, err)
 		}
 	})

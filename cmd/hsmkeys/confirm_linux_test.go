@@ -64,7 +64,7 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			before := lists()
-			for _, no := range []string{"\n", "n\n", "\x04", "yy\n"} {
+			for _, no := range []string{"\n", "n\n", "\x04", "yy\n", "\x03"} {
 				ask(no, statusFailed, step.args...)
 			}
 			if lists() != before {
@@ -101,6 +101,9 @@ func (o *office) ask(t *testing.T, answer string, status int, args ...string) st
 	}
 	if got := wait(t, cmd); got != status {
 		t.Errorf("%q: exit status %d, want %d: %q", args, got, status, p.shows())
+	}
+	if strings.Contains(p.shows(), "[y/N] hsmkeys: ") || strings.Contains(p.shows(), "[y/N] ^Chsmkeys: ") || strings.Contains(p.shows(), "\r\n\r\n") {
+		t.Errorf("%q: the line of the question ends otherwise than once: %q", args, p.shows())
 	}
 	return shown
 }

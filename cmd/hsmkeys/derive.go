@@ -37,11 +37,11 @@ func deriveCommand() *cli.Command {
 			if !c.Bool("capi") || c.String("hash") == "" || c.String("algorithm") == "" {
 				return usage("derive needs --capi, --hash and --algorithm")
 			}
-			hash, err := capi.ParseAlgID(c.String("hash"))
+			hash, err := capi.ParseHash(c.String("hash"))
 			if err != nil {
 				return usage("--hash: %v", err)
 			}
-			algorithm, err := capi.ParseAlgID(c.String("algorithm"))
+			algorithm, err := capi.ParseCipher(c.String("algorithm"))
 			if err != nil {
 				return usage("--algorithm: %v", err)
 			}
@@ -54,8 +54,6 @@ func deriveCommand() *cli.Command {
 			}
 			// What cannot be is told before somebody types a password.
 			switch smallest, largest := algorithm.KeySizes(); {
-			case largest == 0:
-				return usage("--algorithm: %v is a hash", algorithm)
 			case smallest != largest && c.Int("bits") == 0:
 				return usage("an %v key needs its length, --bits %d to %d", algorithm, smallest*8, largest*8)
 			case c.Int("bits") != 0 && (c.Int("bits") < smallest*8 || c.Int("bits") > largest*8):

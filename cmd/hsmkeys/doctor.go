@@ -239,22 +239,32 @@ func (d *doctor) report() error {
 	if d.c.Bool("json") {
 		printed = printJSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
 	} else {
-		const indent = 4 + 2 + 11 + 2
-		width := terminalWidth(os.Stdout)
-		for _, f := range d.findings {
-			what := f.What
-			if width > indent+minColumn {
-				what = strings.Join(wrapText(what, width-indent), "\n"+strings.Repeat(" ", indent))
-			}
-			printed = errors.Join(printed, printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, what))
-			if f.Mend != "" {
-				printed = errors.Join(printed, printLine("%*s%s", indent, "", "mend: "+f.Mend))
-			}
-		}
-		printed = errors.Join(printed, printLine("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail]))
+		printed = d.print(count)
 	}
 	if count[isFail] > 0 {
 		return errors.Join(printed, errors.New(plural(count[isFail], "check fails", "checks fail")))
 	}
 	return printed
+}
+
+// print prints a line for each finding, and how many there are of each status.
+func (d *doctor) print(count map[string]int) error {
+	const indent = 4 + 2 + 11 + 2
+	width := terminalWidth(os.Stdout)
+	for _, f := range d.findings {
+		what := f.What
+		if width > indent+minColumn {
+			what = strings.Join(wrapText(what, width-indent), "\n"+strings.Repeat(" ", indent))
+		}
+		if err := printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, what); err != nil {
+			return err
+		}
+		if f.Mend == "" {
+			continue
+		}
+		if err := printLine("%*s%s", indent, "", "mend: "+f.Mend); err != nil {
+			return err
+		}
+	}
+	return printLine("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail])
 }

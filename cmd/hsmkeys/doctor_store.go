@@ -12,7 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// store opens the store and looks at the directory. It gives nil where there is none.
+// store opens the store and looks at the directory. It returns nil where there is none.
 func (d *doctor) store() *blob.Dir {
 	path := storePath(d.c)
 	store, err := openStore(d.c)
@@ -43,7 +43,7 @@ func (d *doctor) store() *blob.Dir {
 
 func (d *doctor) permissions(path string, look blob.Checkup) {
 	if len(look.Open) == 0 {
-		d.ok("permissions", "not everybody can write to the store")
+		d.ok("permissions", "only its owner and group can write to the store")
 		return
 	}
 	d.warn("permissions", "chmod -R o-w "+shellQuote(path), "everybody can write to %s, such as %q: nobody can forge a key in it, but anybody can delete one",
@@ -127,8 +127,7 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 	}
 }
 
-// newestKeys verifies the newest version of each key. Whether older ones hold as well
-// verify tells.
+// newestKeys verifies the newest version of each key; verify does older ones too.
 func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
 	var missing, open []string

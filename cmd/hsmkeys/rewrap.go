@@ -80,19 +80,24 @@ type failure struct {
 	Error   string `json:"error"`
 }
 
-// runMany works through many keys, shows progress, and tells of each failure.
+// runMany works through many keys, shows progress, and prints each failure; one that says the
+// same as the failure before it is counted and not printed again.
 func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, error) {
 	t := tally{Failed: []failure{}}
 	var failed error
 	count := counting(doing, total)
+	said := ""
 	for r := range results {
 		count.one()
 		switch {
 		case errors.Is(r.Err, context.Canceled): // which is no verdict on the key
 			failed = errors.Join(failed, r.Err)
 		case r.Err != nil:
-			count.clear()
-			say(r.Err)
+			if text := r.Err.Error(); text != said { // or else it is the same for every key
+				count.clear()
+				say(r.Err)
+				said = text
+			}
 			if r.Ref.Name != "" { // or else it is about all of them
 				t.Failed = append(t.Failed, failure{r.Ref.Name, r.Ref.Version, oneLine(r.Err.Error())})
 			}

@@ -142,6 +142,11 @@ func TestPINAtAPrompt(t *testing.T) {
 				t.Error("the terminal is left without echo")
 			}
 			until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
+			for line := range strings.Lines(p.shows()) {
+				if strings.Contains(line, "PIN of") && strings.Contains(line, "hsmkeys: ") {
+					t.Errorf("a message stands behind a prompt: %q", line)
+				}
+			}
 			if n := strings.Count(p.shows(), "PIN of"); n != len(tt.typed) {
 				t.Errorf("asked %d times, want %d", n, len(tt.typed))
 			}

@@ -38,10 +38,22 @@ func askAtTerminal(ctx context.Context, prompt string) ([]byte, error) {
 	defer restore()
 	// ^C while somebody types must not leave a terminal without echo.
 	defer context.AfterFunc(ctx, restore)()
+	endLine := endPrompt(ctx, tty)
 	fmt.Fprint(tty, prompt+": ") // only now: what is typed at a prompt must never be seen
 	secret, err := readTyped(tty)
-	fmt.Fprintln(tty)
+	endLine()
 	return secret, err
+}
+
+// endPrompt returns a function that ends the line of a prompt, once. ^C ends it too: what is
+// printed then does not stand behind the prompt.
+func endPrompt(ctx context.Context, tty io.Writer) (end func()) {
+	end = sync.OnceFunc(func() { fmt.Fprintln(tty) })
+	stop := context.AfterFunc(ctx, end)
+	return func() {
+		stop()
+		end()
+	}
 }
 
 // withoutEcho turns the echo of a terminal off, and drops what was typed before. Lines
@@ -139,7 +151,11 @@ func confirm(c *cli.Context, details [][]string, question string) error {
 		return err
 	}
 	fmt.Fprintf(tty, "%s [y/N] ", question)
+	ended := context.AfterFunc(c.Context, func() { fmt.Fprintln(tty) })
 	line, err := bufio.NewReader(tty).ReadString('\n')
+	if ended() && err != nil { // ^D; or else the terminal has echoed the end of the line
+		fmt.Fprintln(tty)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -149,7 +165,7 @@ func confirm(c *cli.Context, details [][]string, question string) error {
 	return nil
 }
 
-// isTerminal says whether a person reads what is written there.
+// isTerminal reports whether f is a terminal.
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // progress shows on a terminal how much of a file has been read, once that takes
