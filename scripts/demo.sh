@@ -18,12 +18,20 @@ if [ -t 1 ] && [ -z "${NO_COLOR-}" ] && [ -n "${TERM-}" ] && [ "$TERM" != dumb ]
 fi
 say()  { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 fail() { echo "demo: $*" >&2; exit 1; }
-run()  { printf '$ hsmkeys %s\n' "$*"; "$program" "$@"; }
+# command_line prints a command line that the shell would read as it was given.
+command_line() {
+	printf '$ hsmkeys'
+	for word do
+		case $word in *[!A-Za-z0-9/._:@%=+,-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+	done
+	echo
+}
+run()  { command_line "$@"; "$program" "$@"; }
 
 # refused STATUS ARGUMENTS: the program must fail, with this very status.
 refused() {
 	want=$1; shift
-	printf '$ hsmkeys %s\n' "$*"
+	command_line "$@"
 	got=0; "$program" "$@" || got=$?
 	[ "$got" -eq "$want" ] || fail "exit status $got, expected $want"
 	echo "-> refused, exit status $got"
@@ -115,6 +123,7 @@ run token init spare --so-pin-source "file:$dir/so-pin"
 run --token spare init --pair-only
 "$program" --token spare certificate >"$dir/spare.pem"
 run --token vault recover --from "$dir/owner.pem" --to "$dir/spare.pem" --reason 'the token is lost' --yes
+echo 'From now on HSMKEYS_TOKEN names the token "spare", and no command needs --token.'
 export HSMKEYS_TOKEN=spare
 run join --vouched-by "$dir/vault.pem" --yes
 run rewrap

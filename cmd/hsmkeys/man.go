@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,10 @@ var exitStatuses = []struct {
 	{statusToken, "the token or its module was not found or failed, or its PIN or a password could not be had or was wrong"},
 }
 
+// pseudoVersion matches what go puts into a version for a commit without a tag: a time and a
+// hash, which are too long to stand beside the date at the foot of a page.
+var pseudoVersion = regexp.MustCompile(`(?:0\.)?[0-9]{14}-([0-9a-f]{7})[0-9a-f]*`)
+
 // heading starts a page. The date is that of the commit, so that whoever builds it again
 // gets the same.
 func (p *page) heading(name, section, about string) {
@@ -81,7 +86,8 @@ func (p *page) heading(name, section, about string) {
 	if date == "" {
 		date = time.Now().UTC().Format(time.DateOnly)
 	}
-	p.line(`.TH %s %s %s "hsmkeys %s" "hsmkeys manual"`, strings.ToUpper(roffCode(name)), section, date, roffCode(b.Version))
+	version := pseudoVersion.ReplaceAllString(b.Version, "$1")
+	p.line(`.TH %s %s %s "hsmkeys %s" "hsmkeys manual"`, strings.ToUpper(roffCode(name)), section, date, roffCode(version))
 	p.section("NAME")
 	p.line(`%s \- %s`, roffCode(name), roffText(about))
 	p.section("SYNOPSIS")

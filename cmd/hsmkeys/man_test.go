@@ -146,3 +146,17 @@ func TestManualKeepsCode(t *testing.T) {
 		t.Errorf("hsmkeys-encrypt(1) does not show %q", want)
 	}
 }
+
+// The foot of a page has the version at the left and the date in the middle, from column 35.
+func TestVersionAndDateDoNotOverlap(t *testing.T) {
+	for version, want := range map[string]string{
+		"v0.0.0-20261126024939-c8f62abcdef0+dirty": "v0.0.0-c8f62ab+dirty",
+		"v1.2.4-0.20261126024939-c8f62abcdef0":     "v1.2.4-c8f62ab",
+		"v1.2.3":                                   "v1.2.3",
+		"(devel)":                                  "(devel)",
+	} {
+		if got := pseudoVersion.ReplaceAllString(version, "$1"); got != want || len("hsmkeys "+got) > 33 {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -91,6 +91,9 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 // openInput opens a file, or stdin for "-" or nothing.
 func openInput(path string) (io.ReadCloser, error) {
 	if path == "" || path == "-" {
+		if isTerminal(os.Stdin) {
+			note("reading from the terminal; end with ^D")
+		}
 		widenPipe(os.Stdin)
 		return io.NopCloser(os.Stdin), nil
 	}

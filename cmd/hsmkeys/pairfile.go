@@ -86,6 +86,9 @@ func parsePrivateKey(ctx context.Context, path string, data []byte, ask askPassw
 		}
 		return key, nil
 	}
+	if bytes.HasPrefix(data, []byte{0x1e, 0xf1, 0xb5, 0xb0}) {
+		return nil, hintedUsage("openssl rsa -inform PVK -in FILE -out pair.pem", "%q is a PVK file of Windows", path)
+	}
 	data, err := derOf(path, data)
 	if err != nil {
 		return nil, err
@@ -100,7 +103,7 @@ func parsePrivateKey(ctx context.Context, path string, data []byte, ask askPassw
 	case formatBER:
 		return nil, hintedUsage(convertPKCS12, "%q is %s", path, format)
 	case formatPKCS1, formatSEC1:
-		return nil, hintedUsage(convertTradition, "%q is %s, not PKCS #8", path, format)
+		return parseTraditional(path, format, data)
 	case formatPublicKey, formatSigned:
 		return nil, usage("%q is %s", path, format)
 	default:
@@ -138,7 +141,9 @@ func derOf(path string, data []byte) ([]byte, error) {
 		return nil, usage("%q holds a PEM block that cannot be read: it is cut, or its lines are damaged", path)
 	case len(keys) == 0:
 		return nil, usage("%q holds PEM of type %s, and no PRIVATE KEY", path, enumerate(others))
-	case keys[0].Type != "PRIVATE KEY" && keys[0].Type != "ENCRYPTED PRIVATE KEY":
+	case keys[0].Headers["DEK-Info"] != "" || strings.Contains(keys[0].Headers["Proc-Type"], "ENCRYPTED"):
+		return nil, hintedUsage(convertTradition, "%q holds a PEM block of type %q that is encrypted in the traditional way (Proc-Type: 4,ENCRYPTED)", path, keys[0].Type)
+	case !slices.Contains([]string{"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"}, keys[0].Type):
 		return nil, hintedUsage(convertTradition, "%q holds a PEM block of type %q, not PRIVATE KEY or ENCRYPTED PRIVATE KEY", path, keys[0].Type)
 	}
 	return keys[0].Bytes, nil
@@ -222,6 +227,22 @@ func parsePKCS8(path string, der []byte) (crypto.Signer, error) {
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, usage("PKCS #8 %q: %v", path, strings.TrimPrefix(err.Error(), "x509: "))
+	}
+	return signer(path, key)
+}
+
+// parseTraditional reads the formats of before PKCS #8: PKCS #1 (RFC 8017 appendix A.1.2)
+// and SEC 1 (RFC 5915).
+func parseTraditional(path string, format keyFormat, der []byte) (crypto.Signer, error) {
+	var key any
+	var err error
+	if format == formatPKCS1 {
+		key, err = x509.ParsePKCS1PrivateKey(der)
+	} else {
+		key, err = x509.ParseECPrivateKey(der)
+	}
+	if err != nil {
+		return nil, usage("%q is %s that cannot be read: %s", path, format, strings.TrimPrefix(err.Error(), "x509: "))
 	}
 	return signer(path, key)
 }

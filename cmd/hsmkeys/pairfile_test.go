@@ -76,6 +76,8 @@ func TestPrivateKeysOfOtherPrograms(t *testing.T) {
 		asked    int
 	}{
 		"PKCS #8":                                {"cp key.pem out", "", 0},
+		"a traditional EC key":                   {"openssl ec -in key.pem -out out", "", 0},
+		"a traditional EC key in DER":            {"openssl ec -in key.pem -outform DER -out out", "", 0},
 		"PKCS #8, DER":                           {pkcs8 + "-nocrypt -outform DER", "", 0},
 		"a certificate first":                    {"cat x.crt key.pem >out", "", 0},
 		"a certificate behind":                   {"cat key.pem x.crt >out", "", 0},
@@ -163,11 +165,9 @@ func TestPrivateKeysThatAreNotRead(t *testing.T) {
 		"a certificate":                {"cp x.crt out", false, `PEM of type CERTIFICATE, and no PRIVATE KEY`, ""},
 		"a certificate in DER":         {"openssl x509 -in x.crt -outform DER -out out", false, "a certificate", ""},
 		"a public key":                 {"openssl pkey -in key.pem -pubout -outform DER -out out", false, "a public key", ""},
+		"a traditional key, encrypted": {"openssl rsa -in rsa.pem -traditional -aes128 -passout pass:horse -out out", false, "Proc-Type: 4,ENCRYPTED", "openssl pkcs8 -topk8"},
+		"a PVK file":                   {"printf '\\036\\361\\265\\260\\0\\0\\0\\0' >out", false, "PVK", "openssl rsa -inform PVK"},
 		"two keys":                     {"cat key.pem rsa.pem >out", false, "2 private keys", ""},
-		"a traditional RSA key":        {"openssl rsa -in rsa.pem -traditional -out out", false, `"RSA PRIVATE KEY"`, "openssl pkcs8 -topk8"},
-		"a traditional RSA key in DER": {"openssl rsa -in rsa.pem -traditional -outform DER -out out", false, "a traditional RSA", "openssl pkcs8 -topk8"},
-		"a traditional EC key":         {"openssl ec -in key.pem -out out", false, `"EC PRIVATE KEY"`, "openssl pkcs8 -topk8"},
-		"a traditional EC key in DER":  {"openssl ec -in key.pem -outform DER -out out", false, "a traditional EC", "openssl pkcs8 -topk8"},
 		"PEM that is cut":              {"head -c 150 key.pem >out", false, "PEM block that cannot be read", ""},
 		"a curve of nobody":            {"openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:secp256k1 -out out", false, `PKCS #8 "FILE": `, ""},
 		"a DSA key":                    {"openssl dsaparam -out p.pem 1024; openssl gendsa p.pem | openssl pkcs8 -topk8 -nocrypt -out out", false, `PKCS #8 "FILE": `, ""},
