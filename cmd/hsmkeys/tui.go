@@ -47,8 +47,8 @@ func askAtTerminal(ctx context.Context, prompt string) ([]byte, error) {
 
 // endPrompt returns a function that ends the line of a prompt, once. ^C ends it too: what is
 // printed then does not stand behind the prompt.
-func endPrompt(ctx context.Context, tty io.Writer) (end func()) {
-	end = sync.OnceFunc(func() { fmt.Fprintln(tty) })
+func endPrompt(ctx context.Context, tty io.Writer) func() {
+	end := sync.OnceFunc(func() { fmt.Fprintln(tty) })
 	stop := context.AfterFunc(ctx, end)
 	return func() {
 		stop()
