@@ -97,12 +97,13 @@ func (m pkcs12MAC) check() error {
 }
 
 func checkContent(content pkcs12Content, password []byte) error {
-	var bags []byte
 	switch {
 	case content.Type.Equal(oidData):
+		var bags []byte
 		if err := unmarshalAll(content.Content.Bytes, &bags); err != nil {
 			return err
 		}
+		return checkBags(bags)
 	case content.Type.Equal(oidEncrypted):
 		var in pkcs12Encrypted
 		if err := unmarshalAll(content.Content.Bytes, &in); err != nil {
@@ -115,14 +116,21 @@ func checkContent(content pkcs12Content, password []byte) error {
 		if !ok { // RC2, which encrypts certificates in older files
 			return nil
 		}
-		var err error
-		if bags, err = scheme(in.Info.Algorithm.Parameters, in.Info.Data, password); errors.Is(err, errKeyPassword) {
-			return nil
-		} else if err != nil {
-			return err
-		}
+		bags, err := scheme(in.Info.Algorithm.Parameters, in.Info.Data, password)
 		defer clear(bags)
+		if err == nil {
+			err = checkBags(bags)
+		}
+		// About one wrong password in 256 decrypts to something, which is not DER.
+		if errors.Is(err, errKeyPassword) || errors.Is(err, errKeyMalformed) {
+			return nil
+		}
+		return err
 	}
+	return nil
+}
+
+func checkBags(bags []byte) error {
 	if len(bags) == 0 {
 		return nil
 	}
