@@ -23,7 +23,7 @@ const ConfirmationSize = 16
 
 // confirmed is what a key makes its confirmation of: one block.
 //
-// The confirmation is public. It gives nothing away but a way to test a guess at the whole
+// The confirmation is public. It discloses nothing but a way to test a guess at the whole
 // key, and that every encrypted file does as well: AES key wrap and HMAC are pseudorandom
 // functions of this block, and a block of AES cannot be inverted without the key. It is
 // hashed and cut, so that neither a wrapped key nor a MAC is published; and the block is
@@ -97,7 +97,7 @@ func (k *tokenTransit) Confirmation(ctx context.Context) (confirmation []byte, e
 const opConfirm = "recognize the session key"
 
 // confirm has the token compute the confirmation of a key that may do what it is for, or
-// the half of that which gives nothing away. It is nil for what the token does not do:
+// the half of that which discloses nothing. It is nil for what the token does not do:
 // AES-ECB is not needed for anything else.
 func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec) (made []byte, err error) {
 	size := aes.BlockSize
