@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"iter"
 	"strconv"
@@ -9,12 +10,10 @@ import (
 )
 
 // A Store keeps immutable objects under paths. It is never trusted: whatever
-// it returns goes through [Parse], [ParseMembers] or [ParseProof] and their
-// Verify, or is compared with a digest that was signed and goes through
-// [ParseInventory].
+// it returns goes through [Parse], [ParseCheckpoint] or [ParseProof] and their
+// Verify, or is compared with a digest that was signed.
 //
-// Paths are those that [KeyPath], [MembersPath], [InventoryPath] and
-// [ProofPath] make; any other is an [ErrName]. Implementations are safe for
+// Paths are those that [KeyPath], [MembersPath] and [ProofPath] make; any other is an [ErrName]. Implementations are safe for
 // concurrent use, by several processes too.
 type Store interface {
 	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
@@ -37,7 +36,7 @@ type Store interface {
 	// meanwhile may be in it or not.
 	//
 	// "keys/" lists all key blobs, "keyring/" all lists of members,
-	// "inventory/" all parts of inventories, "proofs/" all proofs, and
+	// "proofs/" all proofs, and
 	// "keys/payroll/" the blobs of payroll, followed by those of names below
 	// it, such as payroll/eu. What ProofPath gives, up to the number, lists the
 	// proofs of one holder. Only directories that can hold a match are read.
@@ -106,11 +105,17 @@ func validPath(path string) error {
 	if _, ok := ParseMembersPath(path); ok {
 		return nil
 	}
-	if _, ok := ParseInventoryPath(path); ok {
-		return nil
-	}
 	if _, _, ok := ParseProofPath(path); ok {
 		return nil
 	}
 	return fmt.Errorf("%w: object path %q", ErrName, shorten(path))
+}
+
+// parseHex reads size bytes in the one way they are written: lower case.
+func parseHex(s string, size int) ([]byte, bool) {
+	if len(s) != hex.EncodedLen(size) || s != strings.ToLower(s) {
+		return nil, false
+	}
+	out, err := hex.DecodeString(s)
+	return out, err == nil
 }
