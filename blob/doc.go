@@ -31,11 +31,9 @@
 // # Who signs what
 //
 // An owner signs blobs and lists; a backup authority signs, after the loss of
-// an owner's token, those that say so in a [Recovery]. When a signer leaves,
-// the list without it has an inventory of the blobs that stay valid:
-// [MarshalInventory], [ParseInventory]. This package verifies each object for
-// itself; that its signer was entitled to it is for the caller to check, who
-// knows the lists. docs/format.md has the rules.
+// an owner's token, those that say so in a [Recovery]. This package verifies each
+// object for itself; that its signer was entitled to it is for the caller to
+// check, who knows the lists. docs/format.md has the rules.
 //
 // # One encoding
 //
@@ -50,7 +48,8 @@
 //
 // Everything that is wrong with bytes from the storage is an [ErrIntegrity].
 // A [Store] has [ErrExists], [ErrNotFound] and [ErrName] beside it; all other
-// errors keep the cause that the operating system gave.
+// errors keep the cause that the operating system gave. Stores are in the
+// packages below store.
 //
 // # Signing
 //

@@ -79,6 +79,9 @@ func (m Member) Parties() ([]Party, error) {
 // a recipient.
 const MaxMembers = MaxRecipients
 
+// MaxInventoryParts goes with inventories.
+const MaxInventoryParts = 4096
+
 const maxLabel = 64
 
 // A MemberList says who holds the keys of a keyring. Lists are numbered and
@@ -97,7 +100,7 @@ type MemberList struct {
 
 	// Inventory has the SHA-256 of each part, in order, of the inventory of key
 	// blobs that stay valid although their signer has left, at most
-	// MaxInventoryParts; see [MarshalInventory].
+	// MaxInventoryParts.
 	Inventory [][32]byte
 }
 

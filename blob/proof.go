@@ -5,7 +5,6 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -157,23 +156,3 @@ func parseProof(der []byte) (Proof, error) {
 }
 
 func compareDigests(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) }
-
-// ProofPath gives the path of a proof:
-// proofs/<40 lower-case hexadecimal digits of the signer's subject key identifier>/<number>.cms.
-func ProofPath(keyID []byte, number int) string {
-	return fmt.Sprintf("%s%x/%d%s", proofsPrefix, keyID, number, suffix)
-}
-
-// ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20
-// bytes and numbers of 1..MaxNumber without leading zeros.
-func ParseProofPath(path string) (keyID []byte, number int, ok bool) {
-	rest, isProof := strings.CutPrefix(path, proofsPrefix)
-	rest, isObject := strings.CutSuffix(rest, suffix)
-	holder, n, _ := strings.Cut(rest, "/")
-	keyID, isKeyID := parseHex(holder, keyIDSize)
-	number, isNumber := parseNumber(n)
-	if !isProof || !isObject || !isKeyID || !isNumber {
-		return nil, 0, false
-	}
-	return keyID, number, true
-}
