@@ -5,7 +5,6 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -173,23 +172,4 @@ func parseProof(der []byte) (Proof, error) {
 	}
 	again, err := p.marshal()
 	return p, sameEncoding("proof", der, again, err)
-}
-
-// ProofPath returns the path of a proof: proofs/<40 lower-case hexadecimal digits of
-// the signer's [SubjectKeyID]>/<64 of the proof's SHA-256>.cms.
-func ProofPath(keyID []byte, digest [32]byte) string {
-	return fmt.Sprintf("%s%x/%x%s", proofsPrefix, keyID, digest, suffix)
-}
-
-// ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20 bytes.
-func ParseProofPath(path string) (keyID []byte, digest [32]byte, ok bool) {
-	rest, isProof := strings.CutPrefix(path, proofsPrefix)
-	rest, isObject := strings.CutSuffix(rest, suffix)
-	holder, sum, _ := strings.Cut(rest, "/")
-	keyID, isKeyID := parseHex(holder, keyIDSize)
-	hash, isDigest := parseHex(sum, len(digest))
-	if !isProof || !isObject || !isKeyID || !isDigest {
-		return nil, digest, false
-	}
-	return keyID, [32]byte(hash), true
 }
