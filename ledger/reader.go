@@ -2,161 +2,109 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"path"
-	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A reader reads the objects of a keyring that are not nodes. What it returns is as its
-// digest says, where it is asked for by one, and otherwise not trusted.
+// A reader reads nodes from a source and checks them.
 type reader struct {
-	store blob.Store
-	added map[int][]Digest // what checkpoints add to the log, by number; see logReader
+	ctx context.Context
+	src Source
 }
 
-func newReader(store blob.Store) *reader { return &reader{store, map[int][]Digest{}} }
-
-// A stored is a checkpoint as it lies in the store, and what it claims.
-type stored struct {
-	blob.Checkpoint
-	at         Point
-	unverified *blob.UnverifiedCheckpoint
-	verified   *blob.VerifiedCheckpoint // by its own digest: as it lies there
+// read reads one node.
+func (r reader) read(at ref) (*node, error) {
+	n, err := r.tryRead(at)
+	if err != nil {
+		return nil, fmt.Errorf("node %x: %w", at.digest[:4], err)
+	}
+	return n, nil
 }
 
-func parseStored(der []byte) (*stored, error) {
-	u, err := blob.ParseCheckpoint(der)
+func (r reader) tryRead(at ref) (*node, error) {
+	if err := r.ctx.Err(); err != nil {
+		return nil, err
+	}
+	if h := at.at; h.Offset < 0 || h.Length < 1 || h.Length > MaxNode || h.Offset > maxPack-h.Length {
+		return nil, malformed("hint at %d, %d bytes", h.Offset, h.Length)
+	}
+	raw, err := r.src.Node(r.ctx, at.digest, at.at)
 	if err != nil {
 		return nil, err
 	}
-	v, err := u.VerifyDigest(u.Digest())
-	if err != nil {
-		return nil, err
-	}
-	c := v.Checkpoint()
-	return &stored{c, Point{c.Number, u.Digest()}, u, v}, nil
+	return checkNode(raw, at)
 }
 
-// slot returns the checkpoint in a slot. None is a [blob.ErrNotFound].
-func (r *reader) slot(ctx context.Context, number int) (*stored, error) {
-	der, err := r.store.Get(ctx, blob.SlotPath(number))
+// subtree reads the node of a subtree, a leaf or an inner node, and checks that it belongs
+// under a path and has as many keys as its parent says.
+func (r reader) subtree(at ref, path Digest, depth int) (*node, error) {
+	n, err := r.read(at)
+	if err == nil {
+		err = n.belongs(at.count, path, depth)
+	}
 	if err != nil {
-		return nil, inCheckpoint(number, err)
+		return nil, fmt.Errorf("state: %w", err)
 	}
-	s, err := parseStored(der)
-	if err != nil {
-		return nil, inCheckpoint(number, err)
-	}
-	if s.Number != number {
-		return nil, inCheckpoint(number, fmt.Errorf("signed as number %d: %w", s.Number, blob.ErrMisplaced))
-	}
-	return s, nil
+	return n, nil
 }
 
-// checkpoint returns the checkpoint with a digest, whether it is in its slot or not.
-func (r *reader) checkpoint(ctx context.Context, at Point) (*stored, error) {
-	der, err := r.byDigest(ctx, at.Digest, blob.CheckpointPath(at.Digest))
-	if errors.Is(err, blob.ErrNotFound) {
-		der, err = r.byDigest(ctx, at.Digest, blob.SlotPath(at.Number))
-	}
-	if err != nil {
-		return nil, inCheckpoint(at.Number, err)
-	}
-	s, err := parseStored(der)
-	if err == nil && s.Number != at.Number {
-		err = fmt.Errorf("signed as number %d: %w", s.Number, blob.ErrMisplaced)
-	}
-	if err != nil {
-		return nil, inCheckpoint(at.Number, err)
-	}
-	return s, nil
-}
-
-// byDigest returns an object that has to have a digest.
-func (r *reader) byDigest(ctx context.Context, digest Digest, path string) ([]byte, error) {
-	data, err := r.store.Get(ctx, path)
-	if err == nil && sha256.Sum256(data) != digest {
-		err = fmt.Errorf("%s is not what its name says: %w", path, blob.ErrMisplaced)
-	}
-	return data, err
-}
-
-// changes returns the record of changes of a checkpoint, as it is stored.
-func (r *reader) changes(ctx context.Context, c blob.Checkpoint) ([]byte, error) {
-	data, err := r.byDigest(ctx, c.Changes, blob.ChangesPath(c.Changes))
-	if err != nil {
-		return nil, inCheckpoint(c.Number, fmt.Errorf("record of changes: %w", missing(err)))
-	}
-	return data, nil
-}
-
-// step reads what a checkpoint refers to.
-func (r *reader) step(ctx context.Context, s *stored, src Source) (Step, error) {
-	changes, err := r.changes(ctx, s.Checkpoint)
-	if err != nil {
-		return Step{}, err
-	}
-	step := Step{Checkpoint: s.unverified, Changes: changes, Source: src}
-	if s.List.Introduced == s.Number {
-		step.Members, err = r.members(ctx, s.List.Number, s.List.Digest)
-	}
-	return step, err
-}
-
-func (r *reader) members(ctx context.Context, number int, digest Digest) ([]byte, error) {
-	der, err := r.byDigest(ctx, digest, blob.MembersPath(digest))
-	if err != nil {
-		return nil, fmt.Errorf("list of members %d: %w", number, missing(err))
-	}
-	return der, nil
-}
-
-// lists returns the list of members that a checkpoint names and all before it, each as the
-// next one names it by its digest.
-func (r *reader) lists(ctx context.Context, c blob.Checkpoint) ([]blob.MemberList, error) {
-	var lists []blob.MemberList // the newest first
-	for digest, number := c.List.Digest, c.List.Number; number > 0; number-- {
-		der, err := r.members(ctx, number, digest)
-		if err != nil {
-			return nil, err
+func (n *node) belongs(count int, path Digest, depth int) error {
+	there := len(n.items)
+	if n.inner != nil {
+		if depth >= maxDepth {
+			return malformed("inner node below the end of a path")
 		}
-		l, err := blob.ParseMembers(der)
-		if err != nil {
-			return nil, fmt.Errorf("list of members %d: %w", number, err)
-		}
-		if l.Number != number || l.KeyringID != c.KeyringID {
-			return nil, fmt.Errorf("list of members %d: it is number %d of keyring %s: %w", number, l.Number, l.KeyringID, blob.ErrMisplaced)
-		}
-		lists = append(lists, l)
-		copy(digest[:], l.Previous)
-	}
-	slices.Reverse(lists)
-	return lists, nil
-}
-
-// missing makes of an object that is not there a part of an incomplete copy: something that
-// is there refers to it.
-func missing(err error) error {
-	if errors.Is(err, blob.ErrNotFound) {
-		return fmt.Errorf("%w: %w", ErrIncomplete, err)
-	}
-	return err
-}
-
-// slots returns the numbers of the slots that are there in the thousand of a number.
-func (r *reader) slots(ctx context.Context, number int) (map[int]bool, error) {
-	there := map[int]bool{}
-	for p, err := range r.store.List(ctx, path.Dir(blob.SlotPath(number))+"/") {
-		if err != nil {
-			return nil, fmt.Errorf("look for checkpoints: %w", err)
-		}
-		if n, ok := blob.ParseSlotPath(p); ok {
-			there[n] = true
+		for i := range n.inner {
+			there += n.inner[i].count
 		}
 	}
-	return there, nil
+	if n.block != nil || there != count {
+		return malformed("node of %d keys, not %d", there, count)
+	}
+	for i := range n.items {
+		if !below(&n.items[i].path, &path, depth) {
+			return fmt.Errorf("%q in a subtree of other names: %w", n.items[i].Name, blob.ErrMisplaced)
+		}
+	}
+	return nil
+}
+
+// block reads a block of older versions, which all are below a number.
+func (r reader) block(at ref, number int) (*block, error) {
+	n, err := r.read(at)
+	if err != nil {
+		return nil, fmt.Errorf("older versions: %w", err)
+	}
+	if n.block == nil || n.block.before.count+len(n.block.versions) != at.count {
+		return nil, malformed("node is not one of %d older versions", at.count)
+	}
+	if last := n.block.versions[len(n.block.versions)-1].Number; last >= number {
+		return nil, malformed("version %d before %d", last, number)
+	}
+	if first := n.block.versions[0].Number; n.block.before.count > 0 && first <= n.block.before.count {
+		return nil, malformed("version %d after %d others", first, n.block.before.count)
+	}
+	return n.block, nil
+}
+
+// walk visits the items of all leaves of a subtree, in the order of paths, until visit
+// returns false.
+func (r reader) walk(at ref, path Digest, depth int, visit func([]item) bool) (more bool, err error) {
+	if at.count == 0 {
+		return true, nil
+	}
+	n, err := r.subtree(at, path, depth)
+	if err != nil {
+		return false, err
+	}
+	if n.inner == nil {
+		return visit(n.items), nil
+	}
+	for i, c := range n.inner {
+		if more, err := r.walk(c, child(path, depth, i), depth+1, visit); !more || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
