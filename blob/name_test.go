@@ -85,14 +85,7 @@ func TestPaths(t *testing.T) {
 	if n, ok := ParseMembersPath("keyring/2147483647.cms"); n != MaxNumber || !ok {
 		t.Error(n, ok)
 	}
-	digest := [32]byte{0xab, 31: 0xcd}
 	sum := "ab" + strings.Repeat("00", 30) + "cd"
-	if got := InventoryPath(digest); got != "inventory/"+sum+".sha256" {
-		t.Error(got)
-	}
-	if got, ok := ParseInventoryPath("inventory/" + sum + ".sha256"); got != digest || !ok {
-		t.Error(got, ok)
-	}
 	holder := strings.Repeat("0", 39) + "f"
 	if got := ProofPath(unhex(holder), 12); got != "proofs/"+holder+"/12.cms" {
 		t.Error(got)
@@ -101,10 +94,6 @@ func TestPaths(t *testing.T) {
 		t.Error(keyID, n, ok)
 	}
 	for _, path := range []string{
-		"inventory", "inventory/", "inventory/.sha256", "inventory/" + sum, "inventory/" + sum + ".cms", "inventory/" + sum + ".SHA256", "inventory/" + sum + ".sha256/",
-		"inventory/" + sum[1:] + ".sha256", "inventory/" + sum[2:] + ".sha256", "inventory/" + sum + "0.sha256", "inventory/" + sum + "00.sha256",
-		"inventory/" + strings.ToUpper(sum) + ".sha256", "inventory/AB" + sum[2:] + ".sha256", "inventory/g" + sum[1:] + ".sha256", "inventory//" + sum + ".sha256",
-		"inventory/0x" + sum[2:] + ".sha256", "inventory/../" + sum + ".sha256", "/inventory/" + sum + ".sha256", "inventory/" + sum + ".sha256.sha256", "keys/" + sum + ".sha256",
 		"proofs", "proofs/", "proofs/1.cms", "proofs/" + holder, "proofs/" + holder + "/", "proofs/" + holder + "/.cms", "proofs/" + holder + "/1", "proofs/" + holder + "/1.sha256",
 		"proofs/" + holder + "/0.cms", "proofs/" + holder + "/01.cms", "proofs/" + holder + "/-1.cms", "proofs/" + holder + "/1.1.cms", "proofs/" + holder + "/2147483648.cms",
 		"proofs/" + holder + "/x/1.cms", "proofs/" + holder + "//1.cms", "proofs/" + holder + "/../1.cms", "proofs/" + holder + "/1.cms/", "proofs/" + strings.ToUpper(holder) + "/1.cms",
@@ -124,9 +113,6 @@ func TestPaths(t *testing.T) {
 		}
 		if n, ok := ParseMembersPath(path); ok {
 			t.Errorf("%q is member list %d", path, n)
-		}
-		if digest, ok := ParseInventoryPath(path); ok {
-			t.Errorf("%q is inventory %x", path, digest)
 		}
 		if keyID, n, ok := ParseProofPath(path); ok {
 			t.Errorf("%q is proof %d of %x", path, n, keyID)

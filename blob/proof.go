@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"encoding/asn1"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -175,21 +176,31 @@ func parseProof(der []byte) (Proof, error) {
 	return p, sameEncoding("proof", der, again, err)
 }
 
-// ProofPath returns the path of a proof: proofs/<40 lower-case hexadecimal digits of
-// the signer's [SubjectKeyID]>/<64 of the proof's SHA-256>.cms.
-func ProofPath(keyID []byte, digest [32]byte) string {
-	return fmt.Sprintf("%s%x/%x%s", proofsPrefix, keyID, digest, suffix)
+// ProofPath gives the path of a proof:
+// proofs/<40 lower-case hexadecimal digits of the signer's subject key identifier>/<number>.cms.
+func ProofPath(keyID []byte, number int) string {
+	return fmt.Sprintf("%s%x/%d%s", proofsPrefix, keyID, number, suffix)
 }
 
-// ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20 bytes.
-func ParseProofPath(path string) (keyID []byte, digest [32]byte, ok bool) {
+// ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20
+// bytes and numbers of 1..MaxNumber without leading zeros.
+func ParseProofPath(path string) (keyID []byte, number int, ok bool) {
 	rest, isProof := strings.CutPrefix(path, proofsPrefix)
 	rest, isObject := strings.CutSuffix(rest, suffix)
-	holder, sum, _ := strings.Cut(rest, "/")
+	holder, n, _ := strings.Cut(rest, "/")
 	keyID, isKeyID := parseHex(holder, keyIDSize)
-	hash, isDigest := parseHex(sum, len(digest))
-	if !isProof || !isObject || !isKeyID || !isDigest {
-		return nil, digest, false
+	number, isNumber := parseNumber(n)
+	if !isProof || !isObject || !isKeyID || !isNumber {
+		return nil, 0, false
 	}
-	return keyID, [32]byte(hash), true
+	return keyID, number, true
+}
+
+// parseHex reads size bytes in the one way they are written: lower case.
+func parseHex(s string, size int) ([]byte, bool) {
+	if len(s) != hex.EncodedLen(size) || s != strings.ToLower(s) {
+		return nil, false
+	}
+	out, err := hex.DecodeString(s)
+	return out, err == nil
 }

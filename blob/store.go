@@ -2,7 +2,6 @@ package blob
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"iter"
 	"strconv"
@@ -10,10 +9,12 @@ import (
 )
 
 // A Store keeps immutable objects under paths. It is never trusted: whatever
-// it returns goes through [Parse], [ParseCheckpoint] or [ParseProof] and their
-// Verify, or is compared with a digest that was signed.
+// it returns goes through [Parse], [ParseMembers] or [ParseProof] and their
+// Verify, or is compared with a digest that was signed and goes through
+// [ParseInventory].
 //
-// Paths are those that [KeyPath], [MembersPath] and [ProofPath] make; any other is an [ErrName]. Implementations are safe for
+// Paths are those that [KeyPath], [MembersPath], [InventoryPath] and
+// [ProofPath] make; any other is an [ErrName]. Implementations are safe for
 // concurrent use, by several processes too.
 type Store interface {
 	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
@@ -36,7 +37,7 @@ type Store interface {
 	// meanwhile may be in it or not.
 	//
 	// "keys/" lists all key blobs, "keyring/" all lists of members,
-	// "proofs/" all proofs, and
+	// "inventory/" all parts of inventories, "proofs/" all proofs, and
 	// "keys/payroll/" the blobs of payroll, followed by those of names below
 	// it, such as payroll/eu. What ProofPath gives, up to the number, lists the
 	// proofs of one holder. Only directories that can hold a match are read.
@@ -109,13 +110,4 @@ func validPath(path string) error {
 		return nil
 	}
 	return fmt.Errorf("%w: object path %q", ErrName, shorten(path))
-}
-
-// parseHex reads size bytes in the one way they are written: lower case.
-func parseHex(s string, size int) ([]byte, bool) {
-	if len(s) != hex.EncodedLen(size) || s != strings.ToLower(s) {
-		return nil, false
-	}
-	out, err := hex.DecodeString(s)
-	return out, err == nil
 }
