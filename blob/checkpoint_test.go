@@ -103,7 +103,7 @@ func TestFirstAndLastCheckpoint(t *testing.T) {
 	t.Parallel()
 	last := seventh()
 	last.Number, last.List.Number, last.List.Introduced, last.Keys = MaxNumber, MaxNumber, MaxNumber, MaxNumber
-	last.RootAt.Offset, last.RootAt.Length = maxHint, maxHint
+	last.RootAt.Offset, last.RootAt.Length = MaxPack, MaxPack
 	last.Created = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	empty := first()
 	empty.Nonce, empty.RootAt = [16]byte{}, Hint{}
@@ -397,7 +397,7 @@ func TestRoundTripsOfCheckpoints(t *testing.T) {
 			Log:       digest(t, "log"),
 			List:      ListRef{Number: rapid.IntRange(1, MaxNumber).Draw(t, "list"), Digest: digest(t, "digest of the list")},
 			Root:      digest(t, "root"),
-			RootAt:    Hint{PackID(drawBytes(t, "pack", 16)), rapid.IntRange(0, maxHint).Draw(t, "offset"), rapid.IntRange(0, maxHint).Draw(t, "length")},
+			RootAt:    Hint{PackID(drawBytes(t, "pack", 16)), rapid.IntRange(0, MaxPack).Draw(t, "offset"), rapid.IntRange(0, MaxPack).Draw(t, "length")},
 			Keys:      rapid.IntRange(0, MaxNumber).Draw(t, "keys"),
 			Changes:   digest(t, "changes"),
 		}

@@ -50,7 +50,8 @@
 //
 // Everything that is wrong with bytes from the storage is an [ErrIntegrity].
 // A [Store] has [ErrExists], [ErrNotFound] and [ErrName] beside it; all other
-// errors keep the cause that the operating system gave.
+// errors keep the cause that the operating system gave. Stores are in the
+// packages below store.
 //
 // # Signing
 //

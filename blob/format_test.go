@@ -92,7 +92,7 @@ func TestTheDocumentsIdentifiersAreThoseOfTheCode(t *testing.T) {
 		t.Errorf("oid.go has %d object identifiers, the test knows %d", n, len(oidNames))
 	}
 	for _, limit := range []string{fmt.Sprintf("%d bytes", MaxSize), fmt.Sprintf("(1..%d)", MaxNumber), fmt.Sprintf("SIZE (1..%d)),  -- in bytes", maxLabel), fmt.Sprintf("SIZE (1..%d) OF Member", MaxMembers), fmt.Sprintf("1..%d, ktri", MaxRecipients), fmt.Sprintf("%d..%d bytes", minEncryptedKey, maxEncryptedKey),
-		fmt.Sprintf("SIZE (1..%d)),  -- of bytes; why", maxReason), fmt.Sprintf("SIZE (1..%d) OF Opened", MaxOpened), fmt.Sprintf("INTEGER (0..%d)", maxHint)} {
+		fmt.Sprintf("SIZE (1..%d)),  -- of bytes; why", maxReason), fmt.Sprintf("SIZE (1..%d) OF Opened", MaxOpened), fmt.Sprintf("INTEGER (0..%d)", MaxPack)} {
 		if !bytes.Contains(doc, []byte(limit)) {
 			t.Errorf("the document does not say %q", limit)
 		}

@@ -75,6 +75,9 @@ func (m Member) Parties() ([]Party, error) {
 // a recipient.
 const MaxMembers = MaxRecipients
 
+// MaxInventoryParts goes with inventories.
+const MaxInventoryParts = 4096
+
 const maxLabel = 64
 
 // A MemberList says who holds the keys of a keyring. Lists are numbered and

@@ -3,10 +3,8 @@ package blob
 import (
 	"bytes"
 	"encoding/asn1"
-	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -174,33 +172,4 @@ func parseProof(der []byte) (Proof, error) {
 	}
 	again, err := p.marshal()
 	return p, sameEncoding("proof", der, again, err)
-}
-
-// ProofPath gives the path of a proof:
-// proofs/<40 lower-case hexadecimal digits of the signer's subject key identifier>/<number>.cms.
-func ProofPath(keyID []byte, number int) string {
-	return fmt.Sprintf("%s%x/%d%s", proofsPrefix, keyID, number, suffix)
-}
-
-// ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20
-// bytes and numbers of 1..MaxNumber without leading zeros.
-func ParseProofPath(path string) (keyID []byte, number int, ok bool) {
-	rest, isProof := strings.CutPrefix(path, proofsPrefix)
-	rest, isObject := strings.CutSuffix(rest, suffix)
-	holder, n, _ := strings.Cut(rest, "/")
-	keyID, isKeyID := parseHex(holder, keyIDSize)
-	number, isNumber := parseNumber(n)
-	if !isProof || !isObject || !isKeyID || !isNumber {
-		return nil, 0, false
-	}
-	return keyID, number, true
-}
-
-// parseHex reads size bytes in the one way they are written: lower case.
-func parseHex(s string, size int) ([]byte, bool) {
-	if len(s) != hex.EncodedLen(size) || s != strings.ToLower(s) {
-		return nil, false
-	}
-	out, err := hex.DecodeString(s)
-	return out, err == nil
 }

@@ -81,7 +81,7 @@ func (d *Dir) Checkup(ctx context.Context) (Checkup, error) {
 // there, and leaves nothing: a file is written, synced and given another name,
 // which must fail the second time, and the directory is synced.
 func (d *Dir) TryWrite(ctx context.Context) error {
-	for _, dir := range []string{".", path.Clean(keysPrefix), path.Clean(membersPrefix), path.Clean(proofsPrefix)} {
+	for _, dir := range []string{".", path.Clean(keysPrefix), path.Clean(membersPrefix), path.Clean(inventoryPrefix), path.Clean(proofsPrefix)} {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -83,15 +83,17 @@ func TestWhatIsPutIsThere(t *testing.T) {
 	mustPut(t, d, KeyPath("payroll", 1, 2), "")
 	mustPut(t, d, KeyPath("payroll/eu", 1, 1), full)
 	mustPut(t, d, MembersPath(1), "members")
+	mustPut(t, d, InventoryPath([32]byte{}), "inventory")
 	mustPut(t, d, ProofPath(make([]byte, 20), 1), "proof")
 
-	holder := strings.Repeat("0", 40)
+	sum, holder := strings.Repeat("0", 64), strings.Repeat("0", 40)
+	wantObject(t, d, "inventory/"+sum+".sha256", "inventory")
 	wantObject(t, d, "proofs/"+holder+"/1.cms", "proof")
 	wantObject(t, d, "keys/payroll/1.1.cms", "one")
 	wantObject(t, d, "keys/payroll/1.2.cms", "")
 	wantObject(t, d, "keys/payroll/eu/1.1.cms", full)
 	wantObject(t, d, "keyring/1.cms", "members")
-	wantFiles(t, at, "keyring", "keyring/1.cms", "keys", "keys/payroll", "keys/payroll/1.1.cms", "keys/payroll/1.2.cms",
+	wantFiles(t, at, "inventory", "inventory/"+sum+".sha256", "keyring", "keyring/1.cms", "keys", "keys/payroll", "keys/payroll/1.1.cms", "keys/payroll/1.2.cms",
 		"keys/payroll/eu", "keys/payroll/eu/1.1.cms", "proofs", "proofs/"+holder, "proofs/"+holder+"/1.cms")
 
 	if err := d.Put(ctx, KeyPath("payroll", 1, 1), []byte("two")); !errors.Is(err, ErrExists) || errors.Is(err, ErrIntegrity) {
@@ -138,11 +140,14 @@ func TestListGivesWhatHasThePrefix(t *testing.T) {
 	wantListed(t, d, "keys/payroll/1.2.cms", all[3])
 
 	one, two := bytes.Repeat([]byte{1}, 20), bytes.Repeat([]byte{2}, 20)
+	parts := []string{InventoryPath([32]byte{1}), InventoryPath([32]byte{2})}
 	proofs := []string{ProofPath(one, 1), ProofPath(one, 2), ProofPath(two, 1)}
-	for _, path := range proofs {
+	for _, path := range append(parts, proofs...) {
 		mustPut(t, d, path, path)
 	}
-	wantListed(t, d, "", slices.Concat(all, proofs)...)
+	wantListed(t, d, "", slices.Concat(parts, all, proofs)...)
+	wantListed(t, d, "inventory/", parts...)
+	wantListed(t, d, "inventory/01", parts[0])
 	wantListed(t, d, "proofs/", proofs...)
 	wantListed(t, d, "proofs/02", proofs[2])
 	wantListed(t, d, strings.TrimSuffix(proofs[0], "1.cms"), proofs[:2]...)
@@ -194,7 +199,7 @@ func TestPathsAreCheckedBeforeTheDiskIsTouched(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	d, at := newDir(t)
-	for _, path := range []string{"", "x", "../x", "keys/../../x", "keys/../1.1.cms", "keys/Payroll/1.1.cms", "keys/payroll/0.1.cms", KeyPath("", 1, 1), KeyPath("a", 0, 1), MembersPath(0), ProofPath(nil, 1), ProofPath(make([]byte, 20), 0), "proofs/../1.cms"} {
+	for _, path := range []string{"", "x", "../x", "keys/../../x", "keys/../1.1.cms", "keys/Payroll/1.1.cms", "keys/payroll/0.1.cms", KeyPath("", 1, 1), KeyPath("a", 0, 1), MembersPath(0), ProofPath(nil, 1), ProofPath(make([]byte, 20), 0), "inventory/x.sha256", "proofs/../1.cms"} {
 		if err := d.Put(ctx, path, []byte("x")); !errors.Is(err, ErrName) {
 			t.Errorf("put %q: %v", path, err)
 		}
@@ -408,6 +413,7 @@ func TestForeignFilesAreIgnored(t *testing.T) {
 		".tmp-crashed", "keys/.tmp-crashed", "keys/payroll/.tmp-crashed", "keys/payroll/01.1.cms", "keys/payroll/1.2.cms~",
 		"keys/payroll/readme", "keys/1.1.cms", "keyring/0.cms", "readme.cms", "other/payroll/1.1.cms", "keys/.git/1.1.cms",
 		"keys/Payroll/1.1.cms", "keys/x.cms/1.1.cms", "keyring/sub/1.cms",
+		"inventory/readme", "inventory/sub/" + strings.Repeat("0", 64) + ".sha256", "inventory/" + strings.Repeat("A", 64) + ".sha256", "inventory/.tmp-crashed",
 		"proofs/1.cms", "proofs/anna/1.cms", "proofs/" + strings.Repeat("A", 40) + "/1.cms", "proofs/" + strings.Repeat("0", 40) + "/sub/1.cms", "proofs/.tmp-crashed",
 	} {
 		if err := os.MkdirAll(filepath.Join(at, filepath.Dir(name)), 0o700); err != nil {
@@ -420,6 +426,7 @@ func TestForeignFilesAreIgnored(t *testing.T) {
 	wantListed(t, d, "", "keys/payroll/1.1.cms")
 	wantListed(t, d, "keys/payroll/", "keys/payroll/1.1.cms")
 	wantListed(t, d, "other/")
+	wantListed(t, d, "inventory/")
 	wantListed(t, d, "proofs/")
 	// A leftover is in nobody's way.
 	mustPut(t, d, KeyPath("payroll", 1, 2), "two")

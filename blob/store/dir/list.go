@@ -166,7 +166,7 @@ func (l *listing) enter(deeper []below) bool {
 // leadsToObjects tells the directories that Put may have made.
 func leadsToObjects(dir string) bool {
 	switch dir + "/" {
-	case keysPrefix, membersPrefix, proofsPrefix:
+	case keysPrefix, membersPrefix, inventoryPrefix, proofsPrefix:
 		return true
 	}
 	if signer, ok := strings.CutPrefix(dir, proofsPrefix); ok {
