@@ -16,11 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// With -update the example in docs/format.md is printed anew, and examples that
+// With -update the examples in docs/format.md are printed anew, and examples that
 // are missing are made, with seeds for the fuzzer, under new keys whose private
 // halves are not kept. An example that is there stays: it is the promise that
 // what was stored once can be read.
-var update = flag.Bool("update", false, "print the example in docs/format.md anew, and make missing ones")
+var update = flag.Bool("update", false, "print the examples in docs/format.md anew, and make missing ones")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -191,11 +191,7 @@ func updateExamples() error {
 	if err != nil {
 		return err
 	}
-	der, err := os.ReadFile(example("pss.cms"))
-	if err != nil {
-		return err
-	}
-	if doc, err = withExample(doc, der); err != nil {
+	if doc, err = withExamples(doc); err != nil {
 		return err
 	}
 	return os.WriteFile(formatDoc, doc, 0o644)
