@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -103,8 +102,7 @@ func (d *draft) sign(ctx context.Context, s State, src Source, signer blob.Signe
 		log, record.Log = s.log.add(s.At.Digest)
 	}
 	c.Log = log.hash()
-	slices.SortFunc(d.changes, compareChanges)
-	record.Changes = slices.Compact(d.changes)
+	record.Changes = d.changes
 	step := Step{Source: withPacks(src, d.packs)}
 	var err error
 	if step.Changes, err = MarshalRecord(record); err != nil {
@@ -152,10 +150,6 @@ func (d *draft) attempt(ctx context.Context, s State, step Step, der []byte) (*a
 		a.objects = append(a.objects, object{blob.PackPath(p.ID), p.Data})
 	}
 	return a, nil
-}
-
-func compareChanges(a, b Change) int {
-	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Op, b.Op))
 }
 
 // withPacks returns a source that has the nodes of packs that are not in the store yet.
