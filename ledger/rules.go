@@ -208,8 +208,10 @@ func (r rules) account(d Difference, c Change, changed map[aspect]bool) bool {
 		return ok
 	}
 	switch c.Op {
-	case Create, Rotate:
-		return (d.Old == nil) == (c.Op == Create) && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
+	case Create:
+		return d.Old == nil && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
+	case Rotate:
+		return (d.Old != nil || c.Version > d.New.Versions[0].Number) && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
 	case Rewrap:
 		return take(aspect{wrapped, c.Version}) && pair(d, c.Version).Old.Status != Destroyed
 	case Adopt, Merge:
