@@ -38,19 +38,14 @@ func Sign(d Descriptor, c Content, signer Signer, signingTime time.Time) (*Blob,
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(profile, content, []attribute{newAttribute(oidKeyDescriptor, descriptor)}, signer, signingTime)
-	if err != nil {
-		return nil, err
-	}
-	u, err := Parse(der)
-	if err != nil {
-		return nil, err
-	}
-	b, err := u.Verify([]Party{signer.party()}, d.Place())
-	if err != nil {
-		return nil, fmt.Errorf("new %w", err)
-	}
-	return b, nil
+	extra := []attribute{newAttribute(oidKeyDescriptor, descriptor)}
+	return sign(profile, content, extra, signer, signingTime, func(der []byte, trusted []Party) (*Blob, error) {
+		u, err := Parse(der)
+		if err != nil {
+			return nil, err
+		}
+		return u.Verify(trusted, d.Place())
+	})
 }
 
 // of gives the profile of another content under the same attributes.

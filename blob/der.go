@@ -191,19 +191,15 @@ func (d *decoder) timeAs(what string, tag cryptobyte_asn1.Tag, layout string) ti
 	return t
 }
 
-// digests takes a SEQUENCE OF digests, at most this many, under its tag or one
-// that replaces it.
-func (d *decoder) digests(what string, tag cryptobyte_asn1.Tag, most int) (out [][digestSize]byte) {
-	all := d.part(what, tag)
-	for all.more() && len(out) < most {
-		if digest := all.octetsOf("digest", cryptobyte_asn1.OCTET_STRING, digestSize); *d.err == nil {
-			out = append(out, [digestSize]byte(digest))
-		}
-	}
-	if all.more() {
-		all.malformed("digest", fmt.Sprintf("is not one of at most %d", most))
-	}
-	all.end()
+// digest takes a SHA-256.
+func (d *decoder) digest(what string) (out [digestSize]byte) {
+	copy(out[:], d.octetsOf(what, cryptobyte_asn1.OCTET_STRING, digestSize))
+	return out
+}
+
+// id takes an ID.
+func (d *decoder) id(what string) (out ID) {
+	copy(out[:], d.octetsOf(what, cryptobyte_asn1.OCTET_STRING, len(out)))
 	return out
 }
 
@@ -290,15 +286,6 @@ func addUTF8String(b *cryptobyte.Builder, s string) {
 
 func addOctets(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, octets []byte) {
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(octets) })
-}
-
-// addDigests adds what digests takes.
-func addDigests(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, digests [][digestSize]byte) {
-	b.AddASN1(tag, func(b *cryptobyte.Builder) {
-		for _, digest := range digests {
-			b.AddASN1OctetString(digest[:])
-		}
-	})
 }
 
 // sameEncoding checks that der is what encoding its content again gives. Each

@@ -16,7 +16,8 @@ type ID [16]byte
 // String gives 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// MaxNumber is the highest version, revision and number of a member list.
+// MaxNumber is the highest version, revision, and number of a list of members or a
+// checkpoint.
 const MaxNumber = math.MaxInt32
 
 // A Descriptor is what a key blob says about itself under its signature.
@@ -174,11 +175,11 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 	top := decode("keyDescriptor", der)
 	d := top.sequence("value")
 	d.formatVersion()
-	copy(out.KeyringID[:], d.octetsOf("keyringID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
+	out.KeyringID = d.id("keyringID")
 	out.Name = string(d.octets("name", cryptobyte_asn1.UTF8String))
 	out.Version = d.integer("keyVersion")
 	out.Revision = d.integer("revision")
-	copy(out.KeyID[:], d.octetsOf("keyID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
+	out.KeyID = d.id("keyID")
 	out.Created = d.time("created")
 	out.Purpose = Purpose(d.enumerated("purpose"))
 	if d.next(tagged(0)) {

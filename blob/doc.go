@@ -24,18 +24,18 @@
 //	...
 //	r, ok := b.Recipient(ourIdentifier)
 //
-// The list of a keyring's members is signed in the same way: [SignMembers],
-// [ParseMembers]; and so is what a holder says that its token has unwrapped:
-// [SignProof], [ParseProof].
+// The state of a keyring is signed in the same way: [SignCheckpoint],
+// [ParseCheckpoint]; and so is what a holder says that its token has unwrapped:
+// [SignProof], [ParseProof]. A list of members is not signed: a checkpoint has its
+// SHA-256.
 //
 // # Who signs what
 //
-// An owner signs blobs and lists; a backup authority signs, after the loss of
-// an owner's token, those that say so in a [Recovery]. When a signer leaves,
-// the list without it has an inventory of the blobs that stay valid:
-// [MarshalInventory], [ParseInventory]. This package verifies each object for
-// itself; that its signer was entitled to it is for the caller to check, who
-// knows the lists. docs/format.md has the rules.
+// An owner signs blobs and checkpoints; a backup authority signs, after the loss of
+// an owner's token, the checkpoint that introduces a list with a [Recovery], and the
+// blobs that say so. This package verifies each object for itself; that its signer
+// was entitled to it is for the caller to check, who knows the lists. docs/format.md
+// has the rules.
 //
 // # One encoding
 //

@@ -12,7 +12,7 @@ var (
 	// ErrMalformed: the bytes are not the one DER encoding of an object.
 	ErrMalformed error = &integrityError{"malformed", ErrIntegrity}
 
-	// ErrTooLarge: the object has more than [MaxSize] bytes.
+	// ErrTooLarge: the object has more bytes than [MaxSizeOf] its path.
 	ErrTooLarge error = &integrityError{"too large", ErrIntegrity}
 
 	// ErrUnsupported: an algorithm, a type or a key outside the closed list.
@@ -31,6 +31,9 @@ var (
 	// ErrOccupied: what is at this path is no object, such as a symbolic link, and
 	// nothing can be stored there until it is taken away.
 	ErrOccupied error = &integrityError{"something that is no object is in the way", ErrIntegrity}
+
+	// ErrShort: the object ends before what was asked of it.
+	ErrShort error = &integrityError{"the object is shorter", ErrIntegrity}
 
 	// ErrMisplaced: signed by a trusted key, but for another keyring, name,
 	// version, revision or number than where it was found; or another object

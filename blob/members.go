@@ -3,12 +3,8 @@ package blob
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -19,7 +15,7 @@ import (
 type Role int
 
 const (
-	// Owner: holds every key, signs blobs and lists of members.
+	// Owner: holds every key, signs blobs and checkpoints.
 	Owner Role = iota + 1
 	// BackupAuthority: holds every key, against the loss of the owner's token.
 	BackupAuthority
@@ -82,7 +78,8 @@ const MaxMembers = MaxRecipients
 const maxLabel = 64
 
 // A MemberList says who holds the keys of a keyring. Lists are numbered and
-// each names the one before it.
+// each names the one before it. They are not signed: a list counts through the
+// [Checkpoint] that has its SHA-256.
 type MemberList struct {
 	KeyringID ID
 	Number    int       // 1..MaxNumber
@@ -90,115 +87,69 @@ type MemberList struct {
 	Created   time.Time // whole seconds, UTC
 	Members   []Member  // 1..MaxMembers, at least one owner, each public key once in all certificates
 
-	// Recovery is nil but in a list that a backup authority signs, to put a new
-	// owner in the place of one whose key was lost. Its List is Number then, and
-	// From the key of none of Members.
+	// Recovery is nil except in a list by which a backup authority puts a new owner
+	// in the place of one whose key was lost. Its List is Number then, and From the
+	// key of none of Members.
 	Recovery *Recovery
-
-	// Inventory has the SHA-256 of each part, in order, of the inventory of key
-	// blobs that stay valid although their signer has left, at most
-	// MaxInventoryParts; see [MarshalInventory].
-	Inventory [][32]byte
 }
 
-var memberList = profile{
-	what:        "member list",
-	contentType: oidMemberList,
-	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
-}
-
-// SignMembers makes a signed list of members. It is to a list what [Sign] is to
-// a key blob.
-func SignMembers(l MemberList, signer Signer, signingTime time.Time) ([]byte, error) {
+// MarshalMembers encodes a list of members: DER, at most [MaxSize] bytes. The list is
+// not signed; what names its SHA-256 is. The creation time is cut to whole seconds.
+func MarshalMembers(l MemberList) ([]byte, error) {
 	if err := l.validate(); err != nil {
 		return nil, fmt.Errorf("member list %d: %w", l.Number, err)
 	}
-	content, err := l.marshal()
+	der, err := l.marshal()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("member list %d: %w", l.Number, err)
 	}
-	der, err := signContent(memberList, content, nil, signer, signingTime)
-	if err != nil {
-		return nil, err
-	}
-	u, err := ParseMembers(der)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := u.Verify([]Party{signer.party()}, l.Number); err != nil {
+	if _, err := ParseMembers(der); err != nil {
 		return nil, fmt.Errorf("new %w", err)
 	}
 	return der, nil
 }
 
-// An UnverifiedMembers is a list of members as it came from storage. Anybody
-// can have made it.
-type UnverifiedMembers struct{ unverified }
-
-// ParseMembers is to a list what [Parse] is to a key blob.
-func ParseMembers(der []byte) (*UnverifiedMembers, error) {
-	u, err := parseObject(memberList, der)
-	if err != nil {
-		return nil, err
+// ParseMembers reads a list of members, which must be in its one encoding. Nothing in
+// it is known to be true unless its SHA-256 comes from a checkpoint that is: the caller
+// compares that, and the keyring and number, with what it expects. The error is an
+// [ErrMalformed], [ErrTooLarge], [ErrUnsupported] or [ErrNewer].
+func ParseMembers(der []byte) (MemberList, error) {
+	if len(der) > MaxSize {
+		return MemberList{}, fmt.Errorf("%w: member list of %d bytes, at most %d are allowed", ErrTooLarge, len(der), MaxSize)
 	}
-	return &UnverifiedMembers{u}, nil
-}
-
-// Verify is to a list what [Unverified.Verify] is to a key blob; number is the
-// one under which it was found. The caller compares the keyring: the first list
-// that is read is what tells it.
-func (u *UnverifiedMembers) Verify(trusted []Party, number int) (*VerifiedMembers, error) {
-	v, err := u.verify(memberList, trusted)
-	if err != nil {
-		return nil, err
+	der = bytes.Clone(der) // the list keeps parts of it
+	var l MemberList
+	top := decode("member list", der)
+	d := top.sequence("content")
+	d.formatVersion()
+	l.KeyringID = d.id("keyringID")
+	l.Number = d.integer("number")
+	l.Created = d.time("created")
+	if d.next(tagged(0)) {
+		l.Previous = d.octetsOf("previous", tagged(0), digestSize)
 	}
-	return u.read(v, number)
-}
-
-// VerifyDigest is Verify for a list whose SHA-256 is known from a place that is
-// trusted: a pin, or a later list that was verified.
-//
-// It does not check the signature: a digest says that these are the bytes, not
-// that their signer was entitled to them. The caller checks that with Verify
-// once it knows the keys, which this list or the one before it may have to tell.
-// Another digest, or another number, is an [ErrMisplaced].
-func (u *UnverifiedMembers) VerifyDigest(digest [32]byte, number int) (*VerifiedMembers, error) {
-	if got := sha256.Sum256(u.raw); subtle.ConstantTimeCompare(got[:], digest[:]) != 1 {
-		return nil, fmt.Errorf("%w: another member list than that with the digest %x", ErrMisplaced, digest)
+	members := d.sequence("members")
+	for members.more() && len(l.Members) <= MaxMembers {
+		l.Members = append(l.Members, members.member())
 	}
-	signingTime, err := parseSigningTime(memberList, u.signed.attribute(oidSigningTime))
-	if err != nil {
-		return nil, err
+	if len(l.Members) > MaxMembers {
+		members.malformed("member", fmt.Sprintf("is not one of at most %d", MaxMembers))
 	}
-	return u.read(u.signedBy(nil, signingTime), number)
-}
-
-// read reads what was signed, once the list was found genuine.
-func (u *UnverifiedMembers) read(v verified, number int) (*VerifiedMembers, error) {
-	l, err := parseMemberList(u.signed.content)
-	if err != nil {
-		return nil, err
+	members.end()
+	l.Recovery = d.recovery(tagged(1))
+	d.refuseLaterFields(2)
+	d.end()
+	if err := top.end(); err != nil {
+		return MemberList{}, err
 	}
-	if l.Number != number {
-		return nil, fmt.Errorf("%w: member list signed as number %d, found as number %d", ErrMisplaced, l.Number, number)
+	if err := l.validate(); err != nil {
+		return MemberList{}, fmt.Errorf("%w: member list: %w", ErrMalformed, err)
 	}
-	return &VerifiedMembers{v, l}, nil
-}
-
-// A VerifiedMembers is a list of members that is genuine, by its signature or by
-// its digest. It cannot be changed; accessors copy.
-type VerifiedMembers struct {
-	verified
-	list MemberList
-}
-
-// List gives the list itself. The certificates are shared: do not change them.
-func (v *VerifiedMembers) List() MemberList {
-	l := v.list
-	l.Previous = bytes.Clone(l.Previous)
-	l.Members = append([]Member(nil), l.Members...)
-	l.Recovery, l.Inventory = l.Recovery.clone(), slices.Clone(l.Inventory)
-	return l
+	again, err := l.marshal()
+	if err := sameEncoding("member list", der, again, err); err != nil {
+		return MemberList{}, err
+	}
+	return l, nil
 }
 
 func (l MemberList) validate() error {
@@ -238,9 +189,6 @@ func (l MemberList) validate() error {
 	}
 	if err := distinct(l.Members); err != nil {
 		return err
-	}
-	if len(l.Inventory) > MaxInventoryParts {
-		return fmt.Errorf("inventory has %d parts, at most %d are allowed", len(l.Inventory), MaxInventoryParts)
 	}
 	switch {
 	case l.Recovery == nil:
@@ -329,50 +277,8 @@ func (l MemberList) marshal() ([]byte, error) {
 			if l.Recovery != nil {
 				l.Recovery.add(b, tagged(1))
 			}
-			if len(l.Inventory) > 0 {
-				addDigests(b, tagged(2).Constructed(), l.Inventory)
-			}
 		})
 	})
-}
-
-// parseMemberList reads what was signed. It is called after the signature was
-// verified.
-func parseMemberList(der []byte) (MemberList, error) {
-	var l MemberList
-	top := decode("member list", der)
-	d := top.sequence("content")
-	d.formatVersion()
-	copy(l.KeyringID[:], d.octetsOf("keyringID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
-	l.Number = d.integer("number")
-	l.Created = d.time("created")
-	if d.next(tagged(0)) {
-		l.Previous = d.octetsOf("previous", tagged(0), digestSize)
-	}
-	members := d.sequence("members")
-	for members.more() && len(l.Members) <= MaxMembers {
-		l.Members = append(l.Members, members.member())
-	}
-	if len(l.Members) > MaxMembers {
-		members.malformed("member", fmt.Sprintf("is not one of at most %d", MaxMembers))
-	}
-	members.end()
-	l.Recovery = d.recovery(tagged(1))
-	if d.next(tagged(2).Constructed()) {
-		if l.Inventory = d.digests("inventory", tagged(2).Constructed(), MaxInventoryParts); len(l.Inventory) == 0 {
-			d.malformed("inventory", "is empty")
-		}
-	}
-	d.refuseLaterFields(3)
-	d.end()
-	if err := top.end(); err != nil {
-		return MemberList{}, err
-	}
-	if err := l.validate(); err != nil {
-		return MemberList{}, fmt.Errorf("%w: member list: %w", ErrMalformed, err)
-	}
-	again, err := l.marshal()
-	return l, sameEncoding("member list", der, again, err)
 }
 
 func (d *decoder) member() Member {

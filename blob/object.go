@@ -3,8 +3,24 @@ package blob
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"time"
 )
+
+// sign makes a signed object of content, which is of p's type, and reads it back: what
+// the signer returned is verified before it counts. extra are signed attributes beside
+// those that every object has.
+func sign[V any](p profile, content []byte, extra []attribute, signer Signer, signingTime time.Time, read func(der []byte, trusted []Party) (*V, error)) (*V, error) {
+	der, err := signContent(p, content, extra, signer, signingTime)
+	if err != nil {
+		return nil, err
+	}
+	v, err := read(der, []Party{signer.party()})
+	if err != nil {
+		return nil, fmt.Errorf("new %w", err)
+	}
+	return v, nil
+}
 
 // unverified is what every kind of signed object is as it came from storage.
 type unverified struct {
@@ -48,7 +64,7 @@ type verified struct {
 }
 
 // SignerKeyID returns the [SubjectKeyID] of the key by which the signature holds, 20
-// bytes; nil for a list of members that was verified by its digest alone.
+// bytes; nil for a checkpoint that was verified by its digest alone.
 func (v *verified) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
 
 // SignerIdentifier returns the [Identifier] by which the object names its signer.

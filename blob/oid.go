@@ -66,10 +66,10 @@ var (
 	// cannot read its 128-bit component.
 	oidArc           = asn1.ObjectIdentifier{1, 2, 840, 113556, 1, 8000, 2554, 47797, 52584, 63263, 19885, 34898, 7319848, 2394228}
 	oidKeyDescriptor = append(slices.Clone(oidArc), 1)
-	oidMemberList    = append(slices.Clone(oidArc), 2)
 	oidProof         = append(slices.Clone(oidArc), 3)
 
 	oidDerivationRecord = append(slices.Clone(oidArc), 4)
+	oidCheckpoint       = append(slices.Clone(oidArc), 5)
 )
 
 var derNULL = []byte{0x05, 0x00}

@@ -5,26 +5,31 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// A Proof is what a holder says, under its signature, that its token has
-// really unwrapped. That a blob names somebody as a holder does not show that
-// they can open it: whoever wrapped it may have had the wrong public key, or
-// the token may be dead.
+// A Proof is a holder's signed statement of what its token has really unwrapped.
+// That a blob names a holder does not show that the holder can open it: whoever
+// wrapped it may have had the wrong public key, or the token may be dead.
 type Proof struct {
 	KeyringID ID
-	Created   time.Time  // whole seconds, UTC
-	Blobs     [][32]byte // SHA-256 of the key blobs, 1..MaxProofBlobs, each once, ascending
+	Created   time.Time // whole seconds, UTC
+	Opened    []Opened  // 1..MaxOpened, each blob once, ascending by blob
 }
 
-// MaxProofBlobs is the highest number of blobs in one proof. Whoever has more
-// makes several.
-const MaxProofBlobs = 4096
+// Opened names a key blob that was unwrapped, and the key that came out, which is
+// still the same when another blob has taken the place of this one.
+type Opened struct {
+	Blob  [32]byte // SHA-256 of the key blob
+	KeyID ID       // of the session key
+}
+
+// MaxOpened is the highest number of blobs in one proof, which fits in [MaxSize].
+// Whoever has opened more makes several.
+const MaxOpened = 4096
 
 var proof = profile{
 	what:        "proof",
@@ -32,12 +37,11 @@ var proof = profile{
 	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
 }
 
-// SignProof makes a signed proof: DER, at most [MaxSize] bytes. It is to a
-// proof what [Sign] is to a key blob. Blobs are sorted; none, or one twice, is
-// an error.
-func SignProof(p Proof, signer Signer, signingTime time.Time) ([]byte, error) {
+// SignProof makes a signed proof. It is to a proof what [Sign] is to a key blob.
+// Opened is sorted; nothing in it, or a blob twice, is an error.
+func SignProof(p Proof, signer Signer, signingTime time.Time) (*VerifiedProof, error) {
 	p = p.clone()
-	slices.SortFunc(p.Blobs, compareDigests)
+	slices.SortFunc(p.Opened, Opened.compare)
 	if err := p.validate(); err != nil {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
@@ -45,18 +49,13 @@ func SignProof(p Proof, signer Signer, signingTime time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := signContent(proof, content, nil, signer, signingTime)
-	if err != nil {
-		return nil, err
-	}
-	u, err := ParseProof(der)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := u.Verify([]Party{signer.party()}, p.KeyringID); err != nil {
-		return nil, fmt.Errorf("new %w", err)
-	}
-	return der, nil
+	return sign(proof, content, nil, signer, signingTime, func(der []byte, trusted []Party) (*VerifiedProof, error) {
+		u, err := ParseProof(der)
+		if err != nil {
+			return nil, err
+		}
+		return u.Verify(trusted, p.KeyringID)
+	})
 }
 
 // An UnverifiedProof is a proof as it came from storage. Anybody can have made
@@ -101,35 +100,44 @@ type VerifiedProof struct {
 func (v *VerifiedProof) Proof() Proof { return v.proof.clone() }
 
 func (p Proof) clone() Proof {
-	p.Blobs = slices.Clone(p.Blobs)
+	p.Opened = slices.Clone(p.Opened)
 	return p
 }
+
+func (o Opened) compare(other Opened) int { return bytes.Compare(o.Blob[:], other.Blob[:]) }
 
 func (p Proof) validate() error {
 	switch {
 	case !validTime(p.Created):
 		return fmt.Errorf("creation time %v cannot be encoded", p.Created)
-	case len(p.Blobs) < 1 || len(p.Blobs) > MaxProofBlobs:
-		return fmt.Errorf("%d blobs, not 1 to %d", len(p.Blobs), MaxProofBlobs)
+	case len(p.Opened) < 1 || len(p.Opened) > MaxOpened:
+		return fmt.Errorf("%d blobs, not 1 to %d", len(p.Opened), MaxOpened)
 	}
-	for i := 1; i < len(p.Blobs); i++ {
-		switch c := compareDigests(p.Blobs[i-1], p.Blobs[i]); {
+	for i := 1; i < len(p.Opened); i++ {
+		switch c := p.Opened[i-1].compare(p.Opened[i]); {
 		case c == 0:
-			return fmt.Errorf("blob %x is there twice", p.Blobs[i])
+			return fmt.Errorf("blob %x is there twice", p.Opened[i].Blob)
 		case c > 0:
-			return fmt.Errorf("blob %x is not in ascending order", p.Blobs[i])
+			return fmt.Errorf("blob %x is not in ascending order", p.Opened[i].Blob)
 		}
 	}
 	return nil
 }
 
 func (p Proof) marshal() ([]byte, error) {
-	return encode(func(b *cryptobyte.Builder) {
+	return encodeIn(64+64*len(p.Opened), func(b *cryptobyte.Builder) {
 		addSequence(b, func(b *cryptobyte.Builder) {
 			b.AddASN1Int64(formatVersion)
 			b.AddASN1OctetString(p.KeyringID[:])
 			addTime(b, cryptobyte_asn1.GeneralizedTime, generalizedTime, p.Created)
-			addDigests(b, cryptobyte_asn1.SEQUENCE, p.Blobs)
+			addSequence(b, func(b *cryptobyte.Builder) {
+				for _, o := range p.Opened {
+					addSequence(b, func(b *cryptobyte.Builder) {
+						b.AddASN1OctetString(o.Blob[:])
+						b.AddASN1OctetString(o.KeyID[:])
+					})
+				}
+			})
 		})
 	})
 }
@@ -141,9 +149,19 @@ func parseProof(der []byte) (Proof, error) {
 	top := decode("proof", der)
 	d := top.sequence("content")
 	d.formatVersion()
-	copy(p.KeyringID[:], d.octetsOf("keyringID", cryptobyte_asn1.OCTET_STRING, len(ID{})))
+	p.KeyringID = d.id("keyringID")
 	p.Created = d.time("created")
-	p.Blobs = d.digests("blobs", cryptobyte_asn1.SEQUENCE, MaxProofBlobs)
+	all := d.sequence("opened")
+	for all.more() && len(p.Opened) <= MaxOpened {
+		o := all.sequence("blob")
+		p.Opened = append(p.Opened, Opened{o.digest("digest"), o.id("keyID")})
+		o.refuseLaterFields(0)
+		o.end()
+	}
+	if len(p.Opened) > MaxOpened {
+		all.malformed("blob", fmt.Sprintf("is not one of at most %d", MaxOpened))
+	}
+	all.end()
 	d.refuseLaterFields(0)
 	d.end()
 	if err := top.end(); err != nil {
@@ -154,26 +172,4 @@ func parseProof(der []byte) (Proof, error) {
 	}
 	again, err := p.marshal()
 	return p, sameEncoding("proof", der, again, err)
-}
-
-func compareDigests(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) }
-
-// ProofPath gives the path of a proof:
-// proofs/<40 lower-case hexadecimal digits of the signer's subject key identifier>/<number>.cms.
-func ProofPath(keyID []byte, number int) string {
-	return fmt.Sprintf("%s%x/%d%s", proofsPrefix, keyID, number, suffix)
-}
-
-// ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20
-// bytes and numbers of 1..MaxNumber without leading zeros.
-func ParseProofPath(path string) (keyID []byte, number int, ok bool) {
-	rest, isProof := strings.CutPrefix(path, proofsPrefix)
-	rest, isObject := strings.CutSuffix(rest, suffix)
-	holder, n, _ := strings.Cut(rest, "/")
-	keyID, isKeyID := parseHex(holder, keyIDSize)
-	number, isNumber := parseNumber(n)
-	if !isProof || !isObject || !isKeyID || !isNumber {
-		return nil, 0, false
-	}
-	return keyID, number, true
 }

@@ -4,113 +4,81 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strconv"
-	"strings"
 )
 
-// A Store keeps immutable objects under paths. It is never trusted: whatever
-// it returns goes through [Parse], [ParseMembers] or [ParseProof] and their
-// Verify, or is compared with a digest that was signed and goes through
-// [ParseInventory].
+// A Store keeps immutable objects under paths. It is never trusted: what it returns
+// counts only when a signature or a digest that is trusted already holds for it.
 //
-// Paths are those that [KeyPath], [MembersPath], [InventoryPath] and
-// [ProofPath] make; any other is an [ErrName]. Implementations are safe for
-// concurrent use, by several processes too.
+// Paths are those of [ValidPath]; any other is an [ErrName]. A context that is done
+// ends every call with its error before anything is touched. The contract asks only
+// for what every kind of bucket has: put if absent, read, list in any order, delete.
+// Implementations are safe for concurrent use, by several processes too; the tests of
+// package storetest say whether they keep the contract.
 type Store interface {
-	// Put stores data, at most [MaxSize] bytes, under a path where nothing is
-	// yet, whole or not at all. When it returns nil the object is durable.
-	// When there is an object already, the error is an [ErrExists], and that
-	// object is durable; of several writers exactly one gets nil. Where something
-	// is that no Put has made, it is an [ErrOccupied]. After any other error the
-	// object may be there, whole, as when a disk fails in the end.
+	// Put stores data, at most [MaxSizeOf] bytes or the error is an [ErrTooLarge],
+	// under a path where nothing is yet, whole or not at all. When it returns nil the
+	// object is durable. When there is an object already the error is an [ErrExists],
+	// and that object is durable; of several writers exactly one gets nil. Where
+	// something is that no Put has made, it is an [ErrOccupied]. After any other error
+	// the object may be there, whole, as when an answer is lost. The caller may change
+	// data afterwards.
 	Put(ctx context.Context, path string, data []byte) error
 
-	// Get gives an object, or an [ErrNotFound], [ErrTooLarge] or [ErrOccupied].
+	// Get returns a whole object, or an [ErrNotFound], [ErrTooLarge] or [ErrOccupied].
+	// The caller may change what it gets.
 	Get(ctx context.Context, path string) ([]byte, error)
 
-	// List gives the paths that start with prefix. The blobs of one name come
-	// together, before those of names below it; there is no other order. It
-	// gives whole objects, and the paths of objects at which Get gives another
-	// error than ErrNotFound: what is there must not be passed over. An error
-	// with a path is about the directory there, of which all or a part is missing
-	// in the list, which goes on; one with an empty path ends it. What is stored
-	// meanwhile may be in it or not.
-	//
-	// "keys/" lists all key blobs, "keyring/" all lists of members,
-	// "inventory/" all parts of inventories, "proofs/" all proofs, and
-	// "keys/payroll/" the blobs of payroll, followed by those of names below
-	// it, such as payroll/eu. What ProofPath gives, up to the number, lists the
-	// proofs of one holder. Only directories that can hold a match are read.
+	// GetRange returns exactly length bytes of an object from offset, and reads no
+	// more. When the object has fewer, or no object can have them (see [ValidRange]),
+	// the error is an [ErrShort]; otherwise they are those of Get.
+	GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error)
+
+	// List returns the paths that start with prefix, which need not end with a slash,
+	// each once and in no order. It does so in bounded memory. It returns whole
+	// objects, and the paths of objects at which Get returns another error than
+	// ErrNotFound: what is there must not be passed over. An error with a path is about
+	// the directory there, of which all or a part is missing in the list, which goes
+	// on; one with an empty path ends it. What is stored or deleted meanwhile may be in
+	// it or not. Objects may be stored and deleted while the list is read.
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
+
+	// Delete removes an object; when it returns nil the removal is durable. An object
+	// that is not there is no error. What no Put has made is an [ErrOccupied] and stays.
+	// Afterwards Put can store an object there again.
+	Delete(ctx context.Context, path string) error
 }
 
-const (
-	keysPrefix    = "keys/"
-	membersPrefix = "keyring/"
-	proofsPrefix  = "proofs/"
-	suffix        = ".cms"
-)
-
-// KeyPath gives the path of a key blob: keys/<name>/<version>.<revision>.cms.
-func KeyPath(name string, version, revision int) string {
-	return fmt.Sprintf("%s%s/%d.%d%s", keysPrefix, name, version, revision, suffix)
+// A Syncer is a [Store] that can make an object durable which somebody else has put
+// there: by copying a file, or by a Put that may not have come to its end. A reader that
+// is to remember for good what it has seen calls Sync first. In stores without it, what
+// can be read is durable.
+type Syncer interface {
+	// Sync returns nil when the object is durable; the errors are those of Get. It
+	// needs no right to write.
+	Sync(ctx context.Context, path string) error
 }
 
-// ParseKeyPath is the inverse of [KeyPath]. It accepts valid names, and
-// numbers of 1..MaxNumber without leading zeros, and nothing else.
-func ParseKeyPath(path string) (name string, version, revision int, ok bool) {
-	rest, isKey := strings.CutPrefix(path, keysPrefix)
-	rest, isObject := strings.CutSuffix(rest, suffix)
-	slash := strings.LastIndexByte(rest, '/')
-	if !isKey || !isObject || slash < 0 || ValidName(rest[:slash]) != nil {
-		return "", 0, 0, false
+// ValidSize returns nil when path can be that of an object of this many bytes, and else
+// an [ErrName] or [ErrTooLarge]. It is for implementations of [Store].
+func ValidSize(path string, size int64) error {
+	if err := ValidPath(path); err != nil {
+		return err
 	}
-	v, r, _ := strings.Cut(rest[slash+1:], ".")
-	version, okVersion := parseNumber(v)
-	revision, okRevision := parseNumber(r)
-	if !okVersion || !okRevision {
-		return "", 0, 0, false
+	if most := MaxSizeOf(path); size > int64(most) {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, size, most)
 	}
-	return rest[:slash], version, revision, true
+	return nil
 }
 
-// MembersPath gives the path of a list of members: keyring/<number>.cms.
-func MembersPath(number int) string {
-	return fmt.Sprintf("%s%d%s", membersPrefix, number, suffix)
-}
-
-// ParseMembersPath is the inverse of [MembersPath].
-func ParseMembersPath(path string) (number int, ok bool) {
-	rest, isMembers := strings.CutPrefix(path, membersPrefix)
-	rest, isObject := strings.CutSuffix(rest, suffix)
-	if !isMembers || !isObject {
-		return 0, false
+// ValidRange returns nil when path can be that of an object that has length bytes, one at
+// least, from offset, and else an [ErrName] or [ErrShort]. It is for implementations of
+// [Store]: where a node lies is only a [Hint], and must do no harm.
+func ValidRange(path string, offset int64, length int) error {
+	if err := ValidPath(path); err != nil {
+		return err
 	}
-	return parseNumber(rest)
-}
-
-// parseNumber reads a number in the one way it is written.
-func parseNumber(s string) (int, bool) {
-	n, err := strconv.ParseInt(s, 10, 32)
-	if err != nil || n < 1 || strconv.FormatInt(n, 10) != s {
-		return 0, false
+	if most := int64(MaxSizeOf(path)); offset < 0 || length < 1 || offset > most || int64(length) > most-offset {
+		return fmt.Errorf("%w: no object has %d bytes from %d", ErrShort, length, offset)
 	}
-	return int(n), true
-}
-
-// validPath says whether path can be that of an object.
-func validPath(path string) error {
-	if _, _, _, ok := ParseKeyPath(path); ok {
-		return nil
-	}
-	if _, ok := ParseMembersPath(path); ok {
-		return nil
-	}
-	if _, ok := ParseInventoryPath(path); ok {
-		return nil
-	}
-	if _, _, ok := ParseProofPath(path); ok {
-		return nil
-	}
-	return fmt.Errorf("%w: object path %q", ErrName, shorten(path))
+	return nil
 }

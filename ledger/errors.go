@@ -1,0 +1,42 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// Errors of a ledger, found by [errors.Is]. All but ErrRace, ErrDoubt and ErrUnpinned
+// are kinds of [blob.ErrIntegrity] as well.
+var (
+	// ErrRollback: the store shows an older state than one that was accepted, or
+	// another one in its place. A [*Rollback] has the facts.
+	ErrRollback = fmt.Errorf("old state of the keyring: %w", blob.ErrIntegrity)
+
+	// ErrFork: two copies of the keyring have been written to. A [*Fork] has both
+	// sides.
+	ErrFork = fmt.Errorf("two copies of the keyring have been written to: %w", blob.ErrIntegrity)
+
+	// ErrIncomplete: a checkpoint is missing, and later ones are there, or what a
+	// checkpoint refers to is missing.
+	ErrIncomplete = fmt.Errorf("incomplete copy of the keyring: %w", blob.ErrIntegrity)
+
+	// ErrIllegal: a checkpoint does what its signer may not do, or not what it says.
+	ErrIllegal = fmt.Errorf("checkpoint breaks the rules: %w", blob.ErrIntegrity)
+
+	// ErrUnpinned: nothing says which keyring is meant, or up to where it is to be
+	// believed.
+	ErrUnpinned = errors.New("no checkpoint of the keyring has been accepted before")
+
+	// ErrUnaccepted: between what was accepted and the head a backup authority has put
+	// a new owner in the place of another, which nobody here has accepted yet.
+	ErrUnaccepted = fmt.Errorf("a recovery has not been accepted: %w", blob.ErrIntegrity)
+
+	// ErrRace: others were faster, as often as it was tried. Nothing was recorded.
+	ErrRace = errors.New("others changed the keyring at the same time")
+
+	// ErrDoubt: the store failed after it had been given the checkpoint, and does not
+	// tell whether it has it.
+	ErrDoubt = errors.New("the change may have been recorded")
+)
