@@ -9,7 +9,8 @@ import (
 type Algorithm int
 
 // The algorithms of session keys. HMAC keys are as long as the hash (RFC 2104
-// §3: shorter weakens the MAC, longer gains nothing).
+// §3: shorter weakens the MAC, longer gains nothing). The numbers are part of the
+// stored format, as docs/format.md has it.
 const (
 	AES128     Algorithm = iota + 1 // 16-byte key, id-aes128-wrap
 	AES192                          // 24-byte key, id-aes192-wrap

@@ -216,12 +216,9 @@ func parseCheckpoint(der []byte) (Checkpoint, error) {
 	return c, sameEncoding("checkpoint", der, again, err)
 }
 
-// maxHint is the highest offset and length of a hint: a pack has at most 16 MiB.
-const maxHint = 16 << 20
-
 func (h Hint) validate() error {
-	if h.Offset < 0 || h.Offset > maxHint || h.Length < 0 || h.Length > maxHint {
-		return fmt.Errorf("hint of %d bytes at %d is not within a pack of at most %d bytes", h.Length, h.Offset, maxHint)
+	if min(h.Offset, h.Length) < 0 || max(h.Offset, h.Length) > MaxPack {
+		return fmt.Errorf("hint of %d bytes at %d is not within a pack of at most %d bytes", h.Length, h.Offset, MaxPack)
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ var (
 	// ErrUnsupported: an algorithm, a type or a key outside the closed list.
 	ErrUnsupported error = &integrityError{"unsupported", ErrIntegrity}
 
-	// ErrNewer, a kind of ErrUnsupported: the signature holds, and the signer
-	// used a newer version of the format.
+	// ErrNewer, a kind of ErrUnsupported: whoever made the object used a newer
+	// version of the format. In a signed object the signature holds.
 	ErrNewer error = &integrityError{"made by a newer version of this program", ErrUnsupported}
 
 	// ErrUntrusted: the signer is not among the trusted keys.

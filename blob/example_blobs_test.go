@@ -16,11 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// With -update the example in docs/format.md is printed anew, and examples that
+// With -update the examples in docs/format.md are printed anew, and examples that
 // are missing are made, with seeds for the fuzzer, under new keys whose private
 // halves are not kept. An example that is there stays: it is the promise that
 // what was stored once can be read.
-var update = flag.Bool("update", false, "print the example in docs/format.md anew, and make missing ones")
+var update = flag.Bool("update", false, "print the examples in docs/format.md anew, and make missing ones")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -57,15 +57,8 @@ func exampleLegacyContent(signer []byte) Content {
 
 func readExample(t testing.TB, name string) (der []byte, signer crypto.PublicKey) {
 	t.Helper()
-	der, err := os.ReadFile(example(name + ".cms"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(example(name + ".pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(text)
+	der = readFile(t, example(name+".cms"))
+	block, _ := pem.Decode(readFile(t, example(name+".pem")))
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -93,35 +86,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 			t.Errorf("%s: %v, %v, %v", s.name, b.SignatureScheme(), b.Algorithm(), b.SigningTime())
 		}
 	}
-	der, signer := readExample(t, "members")
-	v, err := parseAndVerifyMembers(der, []Party{{Key: signer}}, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, want := v.List(), twoMembers()
-	for i := range l.Members {
-		want.Members[i].Certificate = l.Members[i].Certificate
-	}
-	if diff := cmp.Diff(want, l, sameMembers); diff != "" {
-		t.Error(diff)
-	}
-
-	der, signer = readExample(t, "signing-members")
-	if v, err = parseAndVerifyMembers(der, []Party{{Key: signer}}, 2); err != nil {
-		t.Fatal(err)
-	}
-	l, want = v.List(), signingMembers()
-	if id := must(SubjectKeyID(l.Members[0].Signer())); !bytes.Equal(id, v.SignerKeyID()) {
-		t.Errorf("the first member signs with %x", id)
-	}
-	for i := range l.Members {
-		want.Members[i].Certificate, want.Members[i].Signing = l.Members[i].Certificate, l.Members[i].Signing
-	}
-	if diff := cmp.Diff(want, l, sameMembers); diff != "" {
-		t.Error(diff)
-	}
-
-	der, signer = readExample(t, "recovered")
+	der, signer := readExample(t, "recovered")
 	b, err := parseAndVerify(der, []Party{{Key: signer}}, payroll().Place())
 	if err != nil {
 		t.Fatal(err)
@@ -146,27 +111,44 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 		t.Errorf("derived: %+v", got)
 	}
 
-	der, signer = readExample(t, "recovered-members")
-	if v, err = parseAndVerifyMembers(der, []Party{{Key: signer}}, 2); err != nil {
-		t.Fatal(err)
-	}
-	l, want = v.List(), recoveredMembers()
-	for i := range l.Members {
-		want.Members[i].Certificate = l.Members[i].Certificate
-	}
-	if diff := cmp.Diff(want, l, sameMembers); diff != "" {
-		t.Error(diff)
-	}
-
 	der, signer = readExample(t, "proof")
-	p, err := parseAndVerifyProof(der, []Party{{Key: signer}}, threeProven().KeyringID)
+	p, err := parseAndVerifyProof(der, []Party{{Key: signer}}, threeOpened().KeyringID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(threeProven(), p.Proof()); diff != "" {
+	if diff := cmp.Diff(threeOpened(), p.Proof()); diff != "" {
 		t.Error(diff)
 	}
+
+	for name, want := range exampleCheckpoints {
+		der, signer = readExample(t, name)
+		v, err := parseAndVerifyCheckpoint(der, []Party{{Key: signer}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want(), v.Checkpoint()); diff != "" {
+			t.Error(name, diff)
+		}
+	}
+
+	for name, list := range exampleMembers {
+		got, err := ParseMembers(readFile(t, example(name+".der")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := list()
+		for i, m := range got.Members { // of keys that are made anew for each test
+			want.Members[i].Certificate, want.Members[i].Signing = m.Certificate, m.Signing
+		}
+		if diff := cmp.Diff(want, got, sameMembers); diff != "" {
+			t.Error(name, diff)
+		}
+	}
 }
+
+var exampleCheckpoints = map[string]func() Checkpoint{"checkpoint": seventh, "first-checkpoint": first}
+
+var exampleMembers = map[string]func() MemberList{"members": twoMembers, "recovered-members": recoveredMembers, "signing-members": signingMembers}
 
 func updateExamples() error {
 	for _, s := range signers {
@@ -178,11 +160,11 @@ func updateExamples() error {
 		}
 	}
 	key := ownerP256()
+	as := Signer{Key: key, Scheme: ECDSA}
 	for _, e := range []struct {
 		name, target string
 		sign         func() ([]byte, error)
 	}{
-		{"members", "FuzzParseMembers", func() ([]byte, error) { return SignMembers(twoMembers(), Signer{Key: key, Scheme: ECDSA}, signed) }},
 		{"recovered", "FuzzParse", func() ([]byte, error) {
 			return signDER(recovered(), exampleContent(keyID(key)), key, ECDSA, signed)
 		}},
@@ -192,29 +174,24 @@ func updateExamples() error {
 		{"derived", "FuzzParse", func() ([]byte, error) {
 			return signDER(derivedDescriptor(), derivedContent(Scrypt), key, ECDSA, signed)
 		}},
-		{"recovered-members", "FuzzParseMembers", func() ([]byte, error) {
-			return SignMembers(recoveredMembers(), Signer{Key: key, Scheme: ECDSA}, signed)
-		}},
-		{"proof", "FuzzParseProof", func() ([]byte, error) { return SignProof(threeProven(), Signer{Key: key, Scheme: ECDSA}, signed) }},
+		{"checkpoint", "FuzzParseCheckpoint", func() ([]byte, error) { return bytesOf(SignCheckpoint(seventh(), as, signed)) }},
+		{"first-checkpoint", "FuzzParseCheckpoint", func() ([]byte, error) { return bytesOf(SignCheckpoint(first(), as, signed)) }},
+		{"proof", "FuzzParseProof", func() ([]byte, error) { return bytesOf(SignProof(threeOpened(), as, signed)) }},
 	} {
 		if err := makeExample(e.name, key, e.target, e.sign); err != nil {
 			return err
 		}
 	}
-	if err := makeExample("signing-members", ownerP384(), "FuzzParseMembers", func() ([]byte, error) {
-		return SignMembers(signingMembers(), Signer{Key: ownerP384(), Scheme: ECDSA}, signed)
-	}); err != nil {
-		return err
+	for name, list := range exampleMembers {
+		if err := makeListExample(name, list); err != nil {
+			return err
+		}
 	}
 	doc, err := os.ReadFile(formatDoc)
 	if err != nil {
 		return err
 	}
-	der, err := os.ReadFile(example("pss.cms"))
-	if err != nil {
-		return err
-	}
-	if doc, err = withExample(doc, der); err != nil {
+	if doc, err = withExamples(doc); err != nil {
 		return err
 	}
 	return os.WriteFile(formatDoc, doc, 0o644)
@@ -232,29 +209,57 @@ func makeExample(name string, key crypto.Signer, target string, sign func() ([]b
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate(key).Raw})
 	failed := errors.Join(os.WriteFile(example(name+".cms"), der, 0o644), os.WriteFile(example(name+".pem"), cert, 0o644))
-	seeds := filepath.Join("testdata", "fuzz", target)
-	failed = errors.Join(failed, os.MkdirAll(seeds, 0o755))
 	content, descriptor := signedParts(der)
-	for kind, data := range map[string][]byte{
+	seeds := seedsOf(der)
+	seeds["signed"] = content
+	if descriptor != nil {
+		seeds["descriptor"] = descriptor
+	}
+	return errors.Join(failed, writeSeeds(target, name, seeds))
+}
+
+// makeListExample is makeExample for a list of members, which has no signature.
+func makeListExample(name string, list func() MemberList) error {
+	if _, err := os.Stat(example(name + ".der")); err == nil {
+		return nil
+	}
+	der, err := MarshalMembers(list())
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(example(name+".der"), der, 0o644), writeSeeds("FuzzParseMembers", name, seedsOf(der)))
+}
+
+// seedsOf returns the object, its BER, and a cut one.
+func seedsOf(der []byte) map[string][]byte {
+	return map[string][]byte{
 		"whole":      der,
 		"cut":        der[:len(der)-1],
 		"indefinite": indefinite(0x30, contentOf(der)),
 		"long":       longForm(0x30, contentOf(der)),
-		"signed":     content,
-		"descriptor": descriptor,
-	} {
-		if data == nil {
-			continue
-		}
-		failed = errors.Join(failed, os.WriteFile(filepath.Join(seeds, name+"-"+kind), fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", data), 0o644))
+	}
+}
+
+func writeSeeds(target, name string, seeds map[string][]byte) error {
+	dir := filepath.Join("testdata", "fuzz", target)
+	failed := os.MkdirAll(dir, 0o755)
+	for kind, data := range seeds {
+		failed = errors.Join(failed, os.WriteFile(filepath.Join(dir, name+"-"+kind), fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", data), 0o644))
 	}
 	return failed
+}
+
+func bytesOf[V interface{ Bytes() []byte }](v V, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v.Bytes(), nil
 }
 
 // signedParts is what an object's signature is about; only a key blob has a
 // descriptor.
 func signedParts(der []byte) (content, descriptor []byte) {
-	for _, p := range []profile{keyBlob, derived, memberList, proof} {
+	for _, p := range []profile{keyBlob, derived, checkpoint, proof} {
 		if s, err := parseSignedData(p, der); err == nil {
 			return s.content, s.attribute(oidKeyDescriptor)
 		}

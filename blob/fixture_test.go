@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -116,12 +117,13 @@ func parseAndVerify(der []byte, trusted []Party, at Place) (*Blob, error) {
 	return u.Verify(trusted, at)
 }
 
-func parseAndVerifyMembers(der []byte, trusted []Party, number int) (*VerifiedMembers, error) {
-	u, err := ParseMembers(der)
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	return u.Verify(trusted, number)
+	return data
 }
 
 // wantError checks that err is the sentinel, an ErrIntegrity, and says part.

@@ -60,14 +60,7 @@ func TestOpenSSLAndGnuTLSVerifyOurSignatures(t *testing.T) {
 			t.Parallel()
 			dir, key := t.TempDir(), s.key()
 			blob := mustSign(t, payroll(), holders(key), key, s.scheme)
-			list, err := SignMembers(recoveredMembers(), Signer{Key: key, Scheme: s.scheme}, signed)
-			if err != nil {
-				t.Fatal(err)
-			}
-			proof, err := SignProof(threeProven(), Signer{Key: key, Scheme: s.scheme}, signed)
-			if err != nil {
-				t.Fatal(err)
-			}
+			as := Signer{Key: key, Scheme: s.scheme}
 			cert := writePEM(t, dir, "cert.pem", "CERTIFICATE", certificate(key).Raw)
 			inner := filepath.Join(dir, "inner.der")
 			openssl := func(fails bool, der []byte) {
@@ -80,16 +73,20 @@ func TestOpenSSLAndGnuTLSVerifyOurSignatures(t *testing.T) {
 				in := writeFile(t, dir, "in.der", der)
 				run(t, fails, "certtool", "--p7-verify", "--inder", "--load-certificate", cert, "--infile", in)
 			}
-			openssl(false, list)
-			gnutls(false, list)
-			openssl(false, proof)
-			gnutls(false, proof)
-			// What it takes out is what was signed.
-			if got, err := os.ReadFile(inner); !bytes.Equal(got, must(threeProven().marshal())) {
-				t.Errorf("openssl finds %x, %v", got, err)
+			// What they take out is what was signed.
+			for _, object := range []struct{ der, content []byte }{
+				{must(SignCheckpoint(seventh(), as, signed)).Bytes(), must(seventh().marshal())},
+				{must(SignProof(threeOpened(), as, signed)).Bytes(), must(threeOpened().marshal())},
+			} {
+				openssl(false, object.der)
+				gnutls(false, object.der)
+				if got := readFile(t, inner); !bytes.Equal(got, object.content) {
+					t.Errorf("openssl finds %x", got)
+				}
+				changed := flip(object.der, bytes.Index(object.der, object.content)+len(object.content)-1)
+				openssl(true, changed)
+				gnutls(true, changed)
 			}
-			openssl(true, flip(proof, bytes.Index(proof, []byte{0xd1})))
-			gnutls(true, flip(proof, bytes.Index(proof, []byte{0xd1})))
 			recovered := mustSign(t, recovered(), holders(key), key, s.scheme)
 			openssl(false, recovered)
 			gnutls(false, recovered)

@@ -60,18 +60,23 @@ func TestTheIdentifierIsThatOfTheCertificate(t *testing.T) {
 			}
 			l := twoMembers()
 			l.Members[0].Certificate = c
-			der, err := SignMembers(l, Signer{Key: key, Scheme: ECDSA, ID: test.want}, signed)
+			der, err := MarshalMembers(l)
+			p, proofErr := SignProof(threeOpened(), Signer{Key: key, Scheme: ECDSA, ID: test.extension}, signed)
 			if test.want == nil {
 				if !errors.Is(err, ErrUnsupported) || der != nil {
 					t.Errorf("in a list: %d bytes, %v", len(der), err)
 				}
+				if !errors.Is(proofErr, ErrUnsupported) || p != nil {
+					t.Errorf("as a signer: %v, %v", p, proofErr)
+				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
+			if err != nil || proofErr != nil {
+				t.Fatal(err, proofErr)
 			}
-			if v, err := parseAndVerifyMembers(der, []Party{must(PartyOf(c))}, 2); err != nil || !bytes.Equal(v.SignerKeyID(), keyID(key)) || !bytes.Equal(v.SignerIdentifier(), test.want) {
-				t.Errorf("the list: %v", err)
+			v, err := parseAndVerifyProof(p.Bytes(), []Party{must(PartyOf(c))}, threeOpened().KeyringID)
+			if err != nil || !bytes.Equal(v.SignerKeyID(), keyID(key)) || !bytes.Equal(v.SignerIdentifier(), test.want) {
+				t.Errorf("the proof: %v", err)
 			}
 		})
 	}
@@ -108,8 +113,10 @@ func TestSignersGoByTheIdentifierOfTheirCertificate(t *testing.T) {
 	}
 	b, err = parseAndVerify(b.Bytes(), trusted, derivedDescriptor().Place())
 	check(t, b.verified, err)
-	p, err := parseAndVerifyProof(must(SignProof(threeProven(), as, signed)), trusted, threeProven().KeyringID)
+	p, err := parseAndVerifyProof(must(SignProof(threeOpened(), as, signed)).Bytes(), trusted, threeOpened().KeyringID)
 	check(t, p.verified, err)
+	s, err := parseAndVerifyCheckpoint(must(SignCheckpoint(seventh(), as, signed)).Bytes(), trusted)
+	check(t, s.verified, err)
 
 	// The name chooses the key, and does not stand in for it.
 	_, err = parseAndVerify(b.Bytes(), []Party{{Key: strangerP256().Public(), ID: sha1ID(key)}}, derivedDescriptor().Place())
@@ -141,7 +148,7 @@ func TestTwoMembersDoNotShareAnIdentifier(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		content := must(l.marshal())
-		if _, err := parseMemberList(content); !errors.Is(err, ErrMalformed) {
+		if _, err := ParseMembers(content); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s, in a list that is read: %v", name, err)
 		}
 	}

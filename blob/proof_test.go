@@ -15,17 +15,25 @@ import (
 	"pgregory.net/rapid"
 )
 
-func threeProven() Proof {
-	return Proof{KeyringID: payroll().KeyringID, Created: created, Blobs: digests(3)}
+func threeOpened() Proof {
+	return Proof{KeyringID: payroll().KeyringID, Created: created, Opened: opened(3)}
+}
+
+// opened returns n blobs, ascending, of keys of their own.
+func opened(n int) (out []Opened) {
+	for i := range n {
+		out = append(out, Opened{Blob: [32]byte{byte(i >> 8), byte(i), 31: 0xd1}, KeyID: ID{byte(i), 15: 0x1d}})
+	}
+	return out
 }
 
 func mustSignProof(t testing.TB, p Proof) []byte {
 	t.Helper()
-	der, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
+	v, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return der
+	return v.Bytes()
 }
 
 func parseAndVerifyProof(der []byte, trusted []Party, keyring ID) (*VerifiedProof, error) {
@@ -41,16 +49,17 @@ func TestProofSaysWhatWasSigned(t *testing.T) {
 	for _, s := range signers {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			p := threeProven()
-			slices.Reverse(p.Blobs)
-			given := slices.Clone(p.Blobs)
-			der, err := SignProof(p, Signer{Key: s.key(), Scheme: s.scheme}, signed)
+			p := threeOpened()
+			slices.Reverse(p.Opened)
+			given := slices.Clone(p.Opened)
+			made, err := SignProof(p, Signer{Key: s.key(), Scheme: s.scheme}, signed)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(p.Blobs, given) {
+			if !slices.Equal(p.Opened, given) {
 				t.Error("the argument was sorted")
 			}
+			der := made.Bytes()
 			u, err := ParseProof(der)
 			if err != nil {
 				t.Fatal(err)
@@ -69,10 +78,10 @@ func TestProofSaysWhatWasSigned(t *testing.T) {
 			clear(der)
 			for range 2 {
 				got := v.Proof()
-				if diff := cmp.Diff(threeProven(), got); diff != "" {
+				if diff := cmp.Diff(threeOpened(), got); diff != "" {
 					t.Error(diff)
 				}
-				clear(got.Blobs)
+				clear(got.Opened)
 				clear(v.Bytes())
 				clear(v.SignerKeyID())
 			}
@@ -82,14 +91,14 @@ func TestProofSaysWhatWasSigned(t *testing.T) {
 
 func TestProofOfAnotherKeyringOrSignerIsRefused(t *testing.T) {
 	t.Parallel()
-	der := mustSignProof(t, threeProven())
-	other := threeProven().KeyringID
+	der := mustSignProof(t, threeOpened())
+	other := threeOpened().KeyringID
 	other[15]++
 	_, err := parseAndVerifyProof(der, trust(ownerP256()), other)
-	wantError(t, err, ErrMisplaced, "signed for keyring "+threeProven().KeyringID.String()+", found in keyring "+other.String())
-	_, err = parseAndVerifyProof(der, trust(strangerP256()), threeProven().KeyringID)
+	wantError(t, err, ErrMisplaced, "signed for keyring "+threeOpened().KeyringID.String()+", found in keyring "+other.String())
+	_, err = parseAndVerifyProof(der, trust(strangerP256()), threeOpened().KeyringID)
 	wantError(t, err, ErrUntrusted, "none of the 1 trusted keys")
-	_, err = parseAndVerifyProof(der, nil, threeProven().KeyringID)
+	_, err = parseAndVerifyProof(der, nil, threeOpened().KeyringID)
 	wantError(t, err, ErrUntrusted, "none of the 0 trusted keys")
 
 	// A blob more than the holder has unwrapped.
@@ -97,8 +106,8 @@ func TestProofOfAnotherKeyringOrSignerIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := threeProven()
-	p.Blobs = digests(4)
+	p := threeOpened()
+	p.Opened = opened(4)
 	u.signed.content = must(p.marshal())
 	_, err = parseAndVerifyProof(must(u.signed.marshal()), trust(ownerP256()), p.KeyringID)
 	wantError(t, err, ErrSignature, "messageDigest")
@@ -109,16 +118,16 @@ func TestProofOfAnotherKeyringOrSignerIsRefused(t *testing.T) {
 func TestNoKindOfObjectPassesForAnother(t *testing.T) {
 	t.Parallel()
 	objects := map[string][]byte{
-		"key blob":    mustSign(t, payroll(), holders(ownerP256()), ownerP256(), ECDSA),
-		"member list": mustSignMembers(t, twoMembers()),
-		"proof":       mustSignProof(t, threeProven()),
+		"key blob":   mustSign(t, payroll(), holders(ownerP256()), ownerP256(), ECDSA),
+		"checkpoint": mustSignCheckpoint(t, seventh()),
+		"proof":      mustSignProof(t, threeOpened()),
 	}
 	for _, reader := range []struct {
 		name string
 		read func([]byte) error
 	}{
 		{"key blob", func(der []byte) error { _, err := Parse(der); return err }},
-		{"member list", func(der []byte) error { _, err := ParseMembers(der); return err }},
+		{"checkpoint", func(der []byte) error { _, err := ParseCheckpoint(der); return err }},
 		{"proof", func(der []byte) error { _, err := ParseProof(der); return err }},
 	} {
 		for name, der := range objects {
@@ -134,8 +143,8 @@ func TestNoKindOfObjectPassesForAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.signed.contentType = oidMemberList
-	_, err = parseAndVerifyMembers(must(u.signed.marshal()), trust(ownerP256()), 2)
+	u.signed.contentType = oidCheckpoint
+	_, err = parseAndVerifyCheckpoint(must(u.signed.marshal()), trust(ownerP256()))
 	wantError(t, err, ErrUnsupported, "contentType.value is")
 }
 
@@ -146,39 +155,39 @@ func TestSignProofRefuses(t *testing.T) {
 		edit func(*Proof)
 		want string
 	}{
-		{"no blobs", func(p *Proof) { p.Blobs = nil }, "0 blobs, not 1 to 4096"},
-		{"4097 blobs", func(p *Proof) { p.Blobs = digests(4097) }, "4097 blobs, not 1 to 4096"},
-		{"a blob twice", func(p *Proof) { p.Blobs = append(p.Blobs, p.Blobs[0]) }, "is there twice"},
+		{"no blobs", func(p *Proof) { p.Opened = nil }, "0 blobs, not 1 to 4096"},
+		{"4097 blobs", func(p *Proof) { p.Opened = opened(4097) }, "4097 blobs, not 1 to 4096"},
+		{"a blob twice", func(p *Proof) { p.Opened = append(p.Opened, p.Opened[0]) }, "is there twice"},
 		{"no creation time", func(p *Proof) { p.Created = time.Time{} }, "creation time"},
 		{"a creation time after 9999", func(p *Proof) { p.Created = created.AddDate(9000, 0, 0) }, "creation time"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := threeProven()
+			p := threeOpened()
 			test.edit(&p)
-			der, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
-			if der != nil || err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
+			v, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
+			if v != nil || err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v and error %v, want %q", v, err, test.want)
 			}
 		})
 	}
-	if der, err := SignProof(threeProven(), Signer{Key: ownerP256(), Scheme: RSAPSS}, signed); der != nil || !errors.Is(err, ErrUnsupported) {
+	if v, err := SignProof(threeOpened(), Signer{Key: ownerP256(), Scheme: RSAPSS}, signed); v != nil || !errors.Is(err, ErrUnsupported) {
 		t.Errorf("a scheme that does not fit: %v", err)
 	}
-	if der, err := SignProof(threeProven(), Signer{Key: ownerP256(), Scheme: ECDSA}, time.Time{}); der != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
+	if v, err := SignProof(threeOpened(), Signer{Key: ownerP256(), Scheme: ECDSA}, time.Time{}); v != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
 		t.Errorf("no signing time: %v", err)
 	}
 	broken := brokenSigner{ownerP256(), func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 		return strangerP256().Sign(rand.Reader, digest, nil)
 	}}
-	if der, err := SignProof(threeProven(), Signer{Key: broken, Scheme: ECDSA}, signed); der != nil || !errors.Is(err, ErrSignature) {
+	if v, err := SignProof(threeOpened(), Signer{Key: broken, Scheme: ECDSA}, signed); v != nil || !errors.Is(err, ErrSignature) {
 		t.Errorf("a token that signs wrongly: %v", err)
 	}
 }
 
 func TestTheLargestProofFits(t *testing.T) {
 	t.Parallel()
-	p := threeProven()
-	p.Blobs = digests(MaxProofBlobs)
+	p := threeOpened()
+	p.Opened = opened(MaxOpened)
 	v, err := parseAndVerifyProof(mustSignProof(t, p), trust(ownerP256()), p.KeyringID)
 	if err != nil {
 		t.Fatal(err)
@@ -195,10 +204,11 @@ func TestRefusesProofsThatTheHolderSignedButWeDoNotAccept(t *testing.T) {
 		version = iota
 		keyring
 		createdAt
-		blobs
+		openedAt
 	)
-	keyringID := threeProven().KeyringID
-	blob := func(first byte) []byte { return tlv(4, []byte{first}, make([]byte, 31)) }
+	keyringID := threeOpened().KeyringID
+	id := tlv(4, make([]byte, 16))
+	blob := func(first byte) []byte { return seq(tlv(4, []byte{first}, make([]byte, 31)), id) }
 	good := func() [][]byte {
 		return [][]byte{tlv(2, []byte{1}), tlv(4, keyringID[:]), tlv(0x18, []byte("20250314150926Z")), seq(blob(1), blob(2))}
 	}
@@ -213,10 +223,10 @@ func TestRefusesProofsThatTheHolderSignedButWeDoNotAccept(t *testing.T) {
 		t.Fatalf("unchanged: %v", err)
 	}
 	var many [][]byte
-	for _, d := range digests(4097) {
-		many = append(many, tlv(4, d[:]))
+	for _, o := range opened(4097) {
+		many = append(many, seq(tlv(4, o.Blob[:]), id))
 	}
-	if err := read(t, seq(set(blobs, seq(many[:4096]...))(good())...)); err != nil {
+	if err := read(t, seq(set(openedAt, seq(many[:4096]...))(good())...)); err != nil {
 		t.Fatalf("4096 blobs: %v", err)
 	}
 	for _, test := range []struct {
@@ -236,19 +246,25 @@ func TestRefusesProofsThatTheHolderSignedButWeDoNotAccept(t *testing.T) {
 		{"a time with an offset", set(createdAt, tlv(0x18, []byte("20250314150926+0000"))), ErrMalformed, "created"},
 		{"a time as UTCTime", set(createdAt, tlv(0x17, []byte("250314150926Z"))), ErrMalformed, "created"},
 		{"a time in the year 0", set(createdAt, tlv(0x18, []byte("00000101000000Z"))), ErrMalformed, "creation time"},
-		{"no blobs", set(blobs, seq()), ErrMalformed, "0 blobs, not 1 to 4096"},
-		{"blobs left out", func(p [][]byte) [][]byte { return p[:blobs] }, ErrMalformed, "content.blobs"},
-		{"4097 blobs", set(blobs, seq(many...)), ErrMalformed, "is not one of at most 4096"},
-		{"a set of blobs", set(blobs, tlv(0x31, blob(1))), ErrMalformed, "content.blobs"},
-		{"a blob twice", set(blobs, seq(blob(1), blob(1))), ErrMalformed, "is there twice"},
-		{"blobs in descending order", set(blobs, seq(blob(2), blob(1))), ErrMalformed, "is not in ascending order"},
-		{"a digest of 31 bytes", set(blobs, seq(tlv(4, make([]byte, 31)))), ErrMalformed, "digest has 31 bytes"},
-		{"a digest of 33 bytes", set(blobs, seq(tlv(4, make([]byte, 33)))), ErrMalformed, "digest has 33 bytes"},
-		{"an empty digest", set(blobs, seq(tlv(4))), ErrMalformed, "digest has 0 bytes"},
-		{"a digest as BIT STRING", set(blobs, seq(tlv(3, make([]byte, 32)))), ErrMalformed, "blobs.digest"},
-		{"a digest of long length", set(blobs, seq(longForm(4, make([]byte, 32)))), ErrMalformed, "blobs.digest"},
-		{"a digest in pieces", set(blobs, seq(tlv(0x24, tlv(4, make([]byte, 32))))), ErrMalformed, "blobs.digest"},
-		{"another order", func(p [][]byte) [][]byte { return [][]byte{p[version], p[createdAt], p[keyring], p[blobs]} }, ErrMalformed, "keyringID"},
+		{"no blobs", set(openedAt, seq()), ErrMalformed, "0 blobs, not 1 to 4096"},
+		{"blobs left out", func(p [][]byte) [][]byte { return p[:openedAt] }, ErrMalformed, "content.opened"},
+		{"4097 blobs", set(openedAt, seq(many...)), ErrMalformed, "is not one of at most 4096"},
+		{"a set of blobs", set(openedAt, tlv(0x31, blob(1))), ErrMalformed, "content.opened"},
+		{"a blob twice", set(openedAt, seq(blob(1), blob(1))), ErrMalformed, "is there twice"},
+		{"blobs in descending order", set(openedAt, seq(blob(2), blob(1))), ErrMalformed, "is not in ascending order"},
+		{"a digest of 31 bytes", set(openedAt, seq(seq(tlv(4, make([]byte, 31)), id))), ErrMalformed, "digest has 31 bytes"},
+		{"a digest of 33 bytes", set(openedAt, seq(seq(tlv(4, make([]byte, 33)), id))), ErrMalformed, "digest has 33 bytes"},
+		{"an empty digest", set(openedAt, seq(seq(tlv(4), id))), ErrMalformed, "digest has 0 bytes"},
+		{"a digest as BIT STRING", set(openedAt, seq(seq(tlv(3, make([]byte, 32)), id))), ErrMalformed, "blob.digest"},
+		{"a digest of long length", set(openedAt, seq(seq(longForm(4, make([]byte, 32)), id))), ErrMalformed, "blob.digest"},
+		{"a digest in pieces", set(openedAt, seq(seq(tlv(0x24, tlv(4, make([]byte, 32))), id))), ErrMalformed, "blob.digest"},
+		{"a digest without a key id", set(openedAt, seq(seq(tlv(4, make([]byte, 32))))), ErrMalformed, "blob.keyID"},
+		{"a digest alone", set(openedAt, seq(tlv(4, make([]byte, 32)))), ErrMalformed, "opened.blob"},
+		{"a key id of 15 bytes", set(openedAt, seq(seq(tlv(4, make([]byte, 32)), tlv(4, make([]byte, 15))))), ErrMalformed, "keyID has 15 bytes"},
+		{"a key id of 17 bytes", set(openedAt, seq(seq(tlv(4, make([]byte, 32)), tlv(4, make([]byte, 17))))), ErrMalformed, "keyID has 17 bytes"},
+		{"two key ids", set(openedAt, seq(seq(tlv(4, make([]byte, 32)), id, id))), ErrMalformed, "blob has 18 bytes"},
+		{"a later field of a blob", set(openedAt, seq(seq(tlv(4, make([]byte, 32)), id, tlv(0x80)))), ErrNewer, "field [0]"},
+		{"another order", func(p [][]byte) [][]byte { return [][]byte{p[version], p[createdAt], p[keyring], p[openedAt]} }, ErrMalformed, "keyringID"},
 		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa0, null)) }, ErrNewer, "field [0]"},
 		{"a later field that is primitive", func(p [][]byte) [][]byte { return append(p, tlv(0x83)) }, ErrNewer, "field [3]"},
 		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "content has 2 bytes"},
@@ -266,18 +282,18 @@ func TestRoundTripsOfProofs(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := Proof{KeyringID: ID(drawBytes(t, "keyring", 16)), Created: drawTime(t, "created")}
-		digest := rapid.Map(rapid.SliceOfN(rapid.Byte(), 32, 32), func(b []byte) [32]byte { return [32]byte(b) })
-		p.Blobs = rapid.SliceOfNDistinct(digest, 1, 20, rapid.ID).Draw(t, "blobs")
+		one := rapid.Map(rapid.SliceOfN(rapid.Byte(), 48, 48), func(b []byte) Opened { return Opened{[32]byte(b), ID(b[32:])} })
+		p.Opened = rapid.SliceOfNDistinct(one, 1, 20, func(o Opened) [32]byte { return o.Blob }).Draw(t, "opened")
 		at := drawTime(t, "signing time")
-		der, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, at)
+		made, err := SignProof(p, Signer{Key: ownerP256(), Scheme: ECDSA}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := parseAndVerifyProof(der, trust(ownerP256()), p.KeyringID)
+		v, err := parseAndVerifyProof(made.Bytes(), trust(ownerP256()), p.KeyringID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		slices.SortFunc(p.Blobs, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+		slices.SortFunc(p.Opened, func(a, b Opened) int { return bytes.Compare(a.Blob[:], b.Blob[:]) })
 		if diff := cmp.Diff(p, v.Proof()); diff != "" || !v.SigningTime().Equal(at) {
 			t.Error(diff, v.SigningTime())
 		}

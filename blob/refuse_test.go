@@ -105,9 +105,9 @@ func TestRefusesWhatTheOwnerSignedButWeDoNotAccept(t *testing.T) {
 		{"a signature over data", func(f *forgery) {
 			f.eContentType, f.contentTypeValue = oid(1, 2, 840, 113549, 1, 7, 1), oid(1, 2, 840, 113549, 1, 7, 1)
 		}, ErrUnsupported, "eContentType is 1.2.840.113549.1.7.1"},
-		{"a signature over a list of members", func(f *forgery) {
-			f.eContentType, f.contentTypeValue = must(asn1.Marshal(oidMemberList)), must(asn1.Marshal(oidMemberList))
-		}, ErrUnsupported, "eContentType is " + arc + ".2"},
+		{"a signature over a checkpoint", func(f *forgery) {
+			f.eContentType, f.contentTypeValue = must(asn1.Marshal(oidCheckpoint)), must(asn1.Marshal(oidCheckpoint))
+		}, ErrUnsupported, "eContentType is " + arc + ".5"},
 		{"content of indefinite length", func(f *forgery) { f.contentOctets = func(c []byte) []byte { return indefinite(4, tlv(4, c)) } }, ErrMalformed, "eContent.octets"},
 		{"content in pieces", func(f *forgery) {
 			f.contentOctets = func(c []byte) []byte { return tlv(0x24, tlv(4, c[:9]), tlv(4, c[9:])) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdh"
+	"crypto/sha256"
 	"encoding/pem"
 	"runtime"
 	"sync"
@@ -28,30 +29,29 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 			})
 		})
 	}
-	t.Run("member list", func(t *testing.T) {
-		t.Parallel()
-		everyFlip(t, mustSignMembers(t, recoveredMembers()), func(der []byte) error {
-			_, err := parseAndVerifyMembers(der, trust(ownerP256()), 2)
-			return err
+	for _, s := range signers {
+		t.Run("checkpoint by "+s.name, func(t *testing.T) {
+			t.Parallel()
+			v, err := SignCheckpoint(seventh(), Signer{Key: s.key(), Scheme: s.scheme}, signed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			everyFlip(t, v.Bytes(), func(der []byte) error {
+				_, err := parseAndVerifyCheckpoint(der, trust(s.key()))
+				return err
+			})
 		})
-	})
-	t.Run("member list with signing keys", func(t *testing.T) {
+	}
+	t.Run("checkpoint known by its digest", func(t *testing.T) {
 		t.Parallel()
-		everyFlip(t, must(SignMembers(signingMembers(), Signer{Key: ownerP384(), Scheme: ECDSA}, signed)), func(der []byte) error {
-			_, err := parseAndVerifyMembers(der, trust(ownerP384()), 2)
-			return err
-		})
-	})
-	t.Run("member list known by its digest", func(t *testing.T) {
-		t.Parallel()
-		der := mustSignMembers(t, recoveredMembers())
-		digest := digestOf(der)
+		der := mustSignCheckpoint(t, seventh())
+		digest := sha256.Sum256(der)
 		everyFlip(t, der, func(der []byte) error {
-			u, err := ParseMembers(der)
+			u, err := ParseCheckpoint(der)
 			if err != nil {
 				return err
 			}
-			_, err = u.VerifyDigest(digest, 2)
+			_, err = u.VerifyDigest(digest)
 			return err
 		})
 	})
@@ -64,8 +64,8 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	})
 	t.Run("proof", func(t *testing.T) {
 		t.Parallel()
-		everyFlip(t, mustSignProof(t, threeProven()), func(der []byte) error {
-			_, err := parseAndVerifyProof(der, trust(ownerP256()), threeProven().KeyringID)
+		everyFlip(t, mustSignProof(t, threeOpened()), func(der []byte) error {
+			_, err := parseAndVerifyProof(der, trust(ownerP256()), threeOpened().KeyringID)
 			return err
 		})
 	})
@@ -98,8 +98,8 @@ func everyFlip(t *testing.T, der []byte, read func([]byte) error) {
 func TestEveryTruncationIsNoticed(t *testing.T) {
 	t.Parallel()
 	der := mustSign(t, payroll(), holders(ownerRSA()), ownerRSA(), RSAPSS)
-	list := mustSignMembers(t, recoveredMembers())
-	proof := mustSignProof(t, threeProven())
+	checkpoint := mustSignCheckpoint(t, seventh())
+	proof := mustSignProof(t, threeOpened())
 	for n := range der {
 		if _, err := Parse(der[:n]); !isMalformed(err) {
 			t.Errorf("blob cut to %d bytes: %v", n, err)
@@ -108,9 +108,9 @@ func TestEveryTruncationIsNoticed(t *testing.T) {
 			t.Errorf("blob without its first %d bytes: %v", n+1, err)
 		}
 	}
-	for n := range list {
-		if _, err := ParseMembers(list[:n]); !isMalformed(err) {
-			t.Errorf("list cut to %d bytes: %v", n, err)
+	for n := range checkpoint {
+		if _, err := ParseCheckpoint(checkpoint[:n]); !isMalformed(err) {
+			t.Errorf("checkpoint cut to %d bytes: %v", n, err)
 		}
 	}
 	for n := range proof {
@@ -123,10 +123,9 @@ func TestEveryTruncationIsNoticed(t *testing.T) {
 		whole []byte
 		parse func([]byte) error
 	}{
-		"descriptor":                    {must(recovered().marshal()), func(der []byte) error { _, err := parseDescriptor(der); return err }},
-		"member list":                   {must(recoveredMembers().marshal()), func(der []byte) error { _, err := parseMemberList(der); return err }},
-		"member list with signing keys": {must(signingMembers().marshal()), func(der []byte) error { _, err := parseMemberList(der); return err }},
-		"proof":                         {must(threeProven().marshal()), func(der []byte) error { _, err := parseProof(der); return err }},
+		"descriptor": {must(recovered().marshal()), func(der []byte) error { _, err := parseDescriptor(der); return err }},
+		"checkpoint": {must(seventh().marshal()), func(der []byte) error { _, err := parseCheckpoint(der); return err }},
+		"proof":      {must(threeOpened().marshal()), func(der []byte) error { _, err := parseProof(der); return err }},
 	} {
 		for n := range read.whole {
 			if err := read.parse(read.whole[:n]); !isMalformed(err) {
@@ -176,17 +175,16 @@ func TestWhatIsNoBlobIsRefused(t *testing.T) {
 		{"a length of 4 GiB", []byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0}, ErrMalformed, "contentInfo"},
 		{"a thousand sequences in each other", bytes.Repeat([]byte{0x30, 0x80}, 1000), ErrMalformed, "contentInfo"},
 		{"a certificate", certificate(ownerP256()).Raw, ErrMalformed, "contentType"},
-		{"a list of members", mustSignMembers(t, twoMembers()), ErrUnsupported, "eContentType"},
+		{"a checkpoint", mustSignCheckpoint(t, seventh()), ErrUnsupported, "eContentType"},
+		{"a list of members", mustMarshalMembers(t, twoMembers()), ErrMalformed, "contentType"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse(test.data)
 			wantError(t, err, test.sentinel, test.part)
 		})
 	}
-	_, err := ParseMembers(der)
-	wantError(t, err, ErrUnsupported, "eContentType")
-	_, err = ParseMembers(make([]byte, MaxSize+1))
-	wantError(t, err, ErrTooLarge, "member list")
+	_, err := ParseCheckpoint(make([]byte, MaxSize+1))
+	wantError(t, err, ErrTooLarge, "checkpoint")
 	_, err = ParseProof(make([]byte, MaxSize+1))
 	wantError(t, err, ErrTooLarge, "proof")
 }

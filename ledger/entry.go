@@ -116,6 +116,9 @@ func (e *Entry) validate() error {
 	if err := validateVersions(e.Versions); err != nil {
 		return err
 	}
+	if e.Older.Count >= e.Versions[0].Number {
+		return fmt.Errorf("%d versions before version %d", e.Older.Count, e.Versions[0].Number)
+	}
 	return e.validateCurrent()
 }
 

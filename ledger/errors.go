@@ -29,6 +29,10 @@ var (
 	// believed.
 	ErrUnpinned = errors.New("no checkpoint of the keyring has been accepted before")
 
+	// ErrCompacted: a step cannot be checked any more, as the nodes from before it were
+	// removed. Whoever wants to write has to be told a later checkpoint to start from.
+	ErrCompacted = fmt.Errorf("what was there before a compaction is gone: %w", blob.ErrIntegrity)
+
 	// ErrUnaccepted: between what was accepted and the head a backup authority has put
 	// a new owner in the place of another, which nobody here has accepted yet.
 	ErrUnaccepted = fmt.Errorf("a recovery has not been accepted: %w", blob.ErrIntegrity)

@@ -2,40 +2,234 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
+// A Signed is a checkpoint and its time, by the clock of who signed it. The zero Signed is
+// none.
+type Signed struct {
+	At      Point
+	Created time.Time
+}
+
 // A Rollback is an [ErrRollback]: the store lacks a state that was accepted.
 type Rollback struct {
 	Accepted Point
-	Found    Point     // the newest that is there, or what is in its place; zero: none
-	Created  time.Time // of Found
-	Signer   string    // label of who signed Found; empty: unknown
+	Found    Signed // the newest that is there, or what is in its place
+	Signer   string // label of who signed that; empty: unknown
 }
 
-func (r *Rollback) Error() string { panic("todo") }
-func (r *Rollback) Unwrap() error { return ErrRollback }
+func (e *Rollback) Error() string {
+	switch {
+	case e.Found.At.Number == 0:
+		return fmt.Sprintf("checkpoint %d was accepted, the store has none: %v", e.Accepted.Number, ErrRollback)
+	case e.Found.At.Number == e.Accepted.Number:
+		return fmt.Sprintf("checkpoint %v was accepted, the store has %v in its place: %v", e.Accepted, e.Found.At, ErrRollback)
+	}
+	return fmt.Sprintf("checkpoint %d was accepted, the newest in the store is number %d, of %s: %v",
+		e.Accepted.Number, e.Found.At.Number, e.Found.Created.UTC().Format(time.RFC3339), ErrRollback)
+}
+
+func (e *Rollback) Unwrap() error { return ErrRollback }
 
 // A Fork is an [ErrFork]: two chains of checkpoints that go on from a common one.
 type Fork struct {
-	Common       Point  // the last checkpoint that both have; zero: unknown
-	Ours, Theirs []Side // after it, oldest first; what was accepted, and what is in its place
+	Common Point // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
+	Ours   []Side // after it, oldest first: what was accepted
+	Theirs []Side // and what the store has in its place
 }
 
-// A Side is one checkpoint of a side of a fork.
+// A Side is a checkpoint on one side of a fork.
 type Side struct {
-	At      Point
-	Created time.Time
-	Signer  string // label of who signed it; empty: nobody whom our lists of members know
+	Signed
+	Signer string // label of who has signed it; empty: nobody whom the lists of members before the fork know
 }
 
-func (f *Fork) Error() string { panic("todo") }
-func (f *Fork) Unwrap() error { return ErrFork }
+func (e *Fork) Error() string {
+	return fmt.Sprintf("after checkpoint %d: %v", e.Common.Number, ErrFork)
+}
 
-// Common returns the newest checkpoint that two chains share, each read from its own store
-// by digests.
+func (e *Fork) Unwrap() error { return ErrFork }
+
+// Common returns the last checkpoint that two chains share, each of which is read from its
+// own store. Where there is none, or the stores lack what leads there, it is an error.
 func Common(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Point) (Point, error) {
-	panic("todo")
+	common, _, _, err := common(ctx, newReader(a), atA, newReader(b), atB)
+	return common, err
+}
+
+// common returns also the checkpoints of both sides after the common one, newest first, as
+// far as they are there.
+func common(ctx context.Context, a *reader, atA Point, b *reader, atB Point) (at Point, onA, onB []*stored, err error) {
+	down := func(r *reader, at *Point, side *[]*stored) error {
+		s, err := r.checkpoint(ctx, *at)
+		if err != nil {
+			return missing(err)
+		}
+		*at, *side = s.previous(), append(*side, s)
+		return nil
+	}
+	for atA != atB {
+		if atA.Number <= 1 && atB.Number <= 1 {
+			return Point{}, onA, onB, fmt.Errorf("no common checkpoint: %w", ErrFork)
+		}
+		wasA := atA.Number
+		if atA.Number >= atB.Number {
+			err = down(a, &atA, &onA)
+		}
+		if err == nil && atB.Number >= wasA {
+			err = down(b, &atB, &onB)
+		}
+		if err != nil {
+			return Point{}, onA, onB, err
+		}
+	}
+	return atA, onA, onB, nil
+}
+
+// gone tells that the store lacks the slot of a point that was accepted.
+func (o *opening) gone(ctx context.Context, at Point) error {
+	newest, err := o.newest(ctx)
+	if err != nil {
+		return err
+	}
+	if newest > at.Number {
+		return fmt.Errorf("checkpoint %d is missing, number %d is there: %w", at.Number, newest, ErrIncomplete)
+	}
+	var found *stored
+	if newest > 0 {
+		if found, err = o.slot(ctx, newest); err != nil {
+			return err
+		}
+	}
+	return o.rollback(ctx, at, found)
+}
+
+func (o *opening) rollback(ctx context.Context, accepted Point, found *stored) error {
+	e := &Rollback{Accepted: accepted}
+	if found != nil {
+		e.Found, e.Signer = Signed{found.at, found.Created}, o.signerOf(ctx, found, accepted)
+	}
+	return e
+}
+
+// signerOf returns the label of who signed a checkpoint, by the lists of members of one that
+// was accepted, if those are there.
+func (o *opening) signerOf(ctx context.Context, s *stored, accepted Point) string {
+	c, err := o.checkpoint(ctx, accepted)
+	if err != nil {
+		return ""
+	}
+	return o.labeller(ctx, c)(s)
+}
+
+// labeller returns a function that returns the label of who signed a checkpoint, by the lists
+// of members of one that is trusted.
+func (o *opening) labeller(ctx context.Context, trusted *stored) func(*stored) string {
+	lists, err := o.lists(ctx, trusted.Checkpoint)
+	if err != nil {
+		return func(*stored) string { return "" }
+	}
+	members, err := newMembers(lists)
+	if err != nil {
+		return func(*stored) string { return "" }
+	}
+	return func(s *stored) string {
+		key := string(members.Key(s.unverified.SignerIdentifier()))
+		if _, err := s.unverified.Verify(members.Parties(key)); err != nil {
+			return ""
+		}
+		m, _ := members.Signed(key)
+		return m.Label
+	}
+}
+
+// beside tells that there is another checkpoint where one was accepted: a fork, where that is
+// still in the store.
+func (o *opening) beside(ctx context.Context, accepted Point, there *stored) error {
+	_, err := o.checkpoint(ctx, accepted)
+	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
+		return o.rollback(ctx, accepted, there)
+	}
+	if err != nil {
+		return err
+	}
+	number, err := o.head(ctx, there.Number, false)
+	if err != nil {
+		return err
+	}
+	head, err := o.slot(ctx, number)
+	if err != nil {
+		return err
+	}
+	return o.fork(ctx, accepted, head)
+}
+
+// explain makes the fork that it is of a head that does not descend from a point.
+func (o *opening) explain(ctx context.Context, head *stored, accepted Point, err error) error {
+	var not *inconsistent
+	if !errors.As(err, &not) {
+		return err
+	}
+	return o.fork(ctx, accepted, head)
+}
+
+func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error {
+	at, ours, theirs, err := common(ctx, o.reader, accepted, o.reader, head.at)
+	if ctx.Err() != nil {
+		return err
+	}
+	f := &Fork{Common: at}
+	label := func(*stored) string { return "" }
+	if len(ours) > 0 {
+		label = o.labeller(ctx, ours[0])
+	}
+	f.Ours, f.Theirs = sides(ours, label), sides(theirs, label)
+	return f
+}
+
+// sides are checkpoints, the newest first, as a fork has them.
+func sides(all []*stored, label func(*stored) string) []Side {
+	var out []Side
+	for _, s := range slices.Backward(all) {
+		out = append(out, Side{Signed{s.at, s.Created}, label(s)})
+	}
+	return out
+}
+
+// olderState opens what is there in the place of a head that was accepted, where that is
+// allowed: the accepted checkpoint itself, or else the head that is there, if it descends
+// from checkpoint 1.
+func (o *opening) olderState(ctx context.Context, found error) (*Ledger, error) {
+	if !o.trust.OlderState || !errors.Is(found, ErrRollback) && !errors.Is(found, ErrFork) {
+		return nil, found
+	}
+	o.report.Older = found
+	first := Point{1, o.first.at.Digest}
+	head, err := o.checkpoint(ctx, o.points[0])
+	from := o.points[0]
+	if err != nil {
+		number, err := o.head(ctx, 1, false)
+		if err != nil {
+			return nil, errors.Join(found, err)
+		}
+		if head, err = o.slot(ctx, number); err != nil {
+			return nil, errors.Join(found, err)
+		}
+		if err := o.descends(ctx, head, first); err != nil {
+			return nil, errors.Join(found, err)
+		}
+		from = first
+	}
+	l, err := o.ledger(ctx, head, from)
+	if err != nil {
+		return nil, errors.Join(found, err)
+	}
+	l.older = true
+	return l, nil
 }

@@ -2,54 +2,251 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
+	"slices"
+	"sync"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 // A Ledger is a keyring as of one head. It does not change: what changes the keyring
-// returns another one.
+// returns another one. It is safe for concurrent use.
 type Ledger struct {
-	store blob.Store
+	store   blob.Store
+	source  Source
+	first   Digest // of checkpoint 1
+	head    *stored
+	members *Members
+
+	checked    Point  // up to where every step was checked
+	state      *State // at the head, where that is checked
+	unaccepted []RecoveryEvent
+	older      bool // not at the head: nothing can be added
+
+	session *session
+}
+
+// A session is what the ledgers that come from one Open share.
+type session struct {
+	mu       sync.Mutex
+	accepted []Point  // recoveries
+	doubt    *attempt // a checkpoint of which it is not known whether it was recorded
 }
 
 // ID returns the keyring's identifier.
-func (l *Ledger) ID() blob.ID { panic("todo") }
+func (l *Ledger) ID() blob.ID { return l.head.KeyringID }
 
-// Head returns the checkpoint as of which the ledger is.
-func (l *Ledger) Head() *blob.VerifiedCheckpoint { panic("todo") }
+// Head returns the checkpoint as of which the ledger is. Only its digest was checked where
+// it is the one that was pinned; so SignerKeyID is nil, and [Ledger.HeadSigner] tells.
+func (l *Ledger) Head() *blob.VerifiedCheckpoint { return l.head.verified }
+
+// HeadSigner returns the member who has signed the head.
+func (l *Ledger) HeadSigner() (blob.Member, bool) {
+	return l.members.Signed(string(l.members.Key(l.head.verified.SignerIdentifier())))
+}
 
 // At returns the point of the head.
-func (l *Ledger) At() Point { panic("todo") }
+func (l *Ledger) At() Point { return l.head.at }
 
-// Pin returns what is to be kept once the head is accepted.
-func (l *Ledger) Pin() Pin { panic("todo") }
+// Pin returns what is to be kept once the head is accepted. The caller calls Sync before it
+// keeps that.
+func (l *Ledger) Pin() Pin {
+	return Pin{Keyring: l.ID(), First: l.first, At: l.head.at, Checked: l.checked}
+}
+
+// Sync makes the head durable, which others have stored.
+func (l *Ledger) Sync(ctx context.Context) error {
+	s, ok := l.store.(blob.Syncer)
+	if !ok || l.older {
+		return nil
+	}
+	if err := s.Sync(ctx, blob.SlotPath(l.head.Number)); err != nil {
+		return fmt.Errorf("make checkpoint %d durable: %w", l.head.Number, err)
+	}
+	return nil
+}
 
 // Members returns who is and was a member, up to the list in force.
-func (l *Ledger) Members() *Members { panic("todo") }
+func (l *Ledger) Members() *Members { return l.members }
 
-// Store returns the store in which the ledger is.
-func (l *Ledger) Store() blob.Store { panic("todo") }
+// Store returns the store of the keyring.
+func (l *Ledger) Store() blob.Store { return l.store }
 
-// Trie returns the map from names to entries, and Source the nodes that it needs.
-func (l *Ledger) Trie() Trie { panic("todo") }
+// Trie returns the map from names to entries, and Source its nodes.
+func (l *Ledger) Trie() Trie { return l.head.trie() }
 
-// Source returns where the nodes of the trie are read.
-func (l *Ledger) Source() Source { panic("todo") }
+// Source returns the nodes of the trie.
+func (l *Ledger) Source() Source { return l.source }
+
+func (s *stored) trie() Trie { return Trie{Root: s.Root, At: s.RootAt, Keys: s.Keys} }
 
 // Len returns the number of names.
-func (l *Ledger) Len() int { panic("todo") }
+func (l *Ledger) Len() int { return l.head.Keys }
 
 // Entry returns what there is of a name, or a [blob.ErrNotFound].
-func (l *Ledger) Entry(ctx context.Context, name string) (Entry, error) { panic("todo") }
+func (l *Ledger) Entry(ctx context.Context, name string) (Entry, error) {
+	e, ok, err := l.Trie().Get(ctx, l.source, name)
+	if err == nil && !ok {
+		err = blob.ErrNotFound
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("key %q: %w", name, err)
+	}
+	return e, nil
+}
 
-// Version returns a version of an entry, the current one for number 0, or a
-// [blob.ErrNotFound].
-func (l *Ledger) Version(ctx context.Context, e Entry, number int) (Version, error) { panic("todo") }
+// Version returns a version of an entry, or a [blob.ErrNotFound]. Number 0 is the current
+// one.
+func (l *Ledger) Version(ctx context.Context, e Entry, number int) (Version, error) {
+	if number == 0 && e.Current == 0 {
+		return Version{}, fmt.Errorf("key %q has no current version: %w", e.Name, blob.ErrNotFound)
+	}
+	if number == 0 {
+		number = e.Current
+	}
+	v, ok, err := l.Trie().Version(ctx, l.source, e, number)
+	if err == nil && !ok {
+		err = blob.ErrNotFound
+	}
+	if err != nil {
+		return Version{}, fmt.Errorf("key %q, version %d: %w", e.Name, number, err)
+	}
+	return v, nil
+}
 
-// Versions returns all versions of an entry, newest first.
-func (l *Ledger) Versions(ctx context.Context, e Entry) iter.Seq2[Version, error] { panic("todo") }
+// Versions returns all versions of an entry, newest first. An error ends it.
+func (l *Ledger) Versions(ctx context.Context, e Entry) iter.Seq2[Version, error] {
+	return l.Trie().Versions(ctx, l.source, e)
+}
 
-// Entries returns the entries whose names start with prefix, sorted by name. It holds
-// about 110 bytes of memory for each.
-func (l *Ledger) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, error] { panic("todo") }
+// Entries returns the entries whose names start with prefix, sorted by name. An error ends
+// it.
+func (l *Ledger) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
+	return l.Trie().Sorted(ctx, l.source, prefix)
+}
+
+// LastSigned returns the last checkpoint that a member has signed, and its time, from the
+// head backwards; zero for none.
+func (l *Ledger) LastSigned(ctx context.Context, m blob.Member) (Signed, error) {
+	at, created, err := newReader(l.store).lastSigned(ctx, l.head, 1, l.members, m)
+	return Signed{at, created}, err
+}
+
+// Refresh opens the keyring again at the head that it has by now. With write every step is
+// checked, as a writer must. A recovery that is new is an [ErrUnaccepted]: what it is, Open
+// reports.
+func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
+	if l.older {
+		return nil, fmt.Errorf("open the keyring again, at an older state: %w", ErrRollback)
+	}
+	o := &opening{reader: newReader(l.store), source: l.source, points: []Point{l.head.at}, checked: l.checked}
+	o.trust = Trust{Accepted: l.session.accepted, Write: write}
+	o.first = &stored{at: Point{1, l.first}}
+	next, err := o.reopen(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if len(next.unaccepted) > 0 {
+		return nil, fmt.Errorf("checkpoint %d: %w", next.unaccepted[0].At.Number, ErrUnaccepted)
+	}
+	if write {
+		err = next.check(ctx, o.reader)
+	}
+	return next, err
+}
+
+// reopen returns the ledger at the head that there is by now.
+func (o *opening) reopen(ctx context.Context, l *Ledger) (*Ledger, error) {
+	head, err := o.findHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if head.at == l.head.at {
+		same := *l
+		return &same, nil
+	}
+	if err := o.descends(ctx, head, l.head.at); err != nil {
+		return nil, o.explain(ctx, head, l.head.at, err)
+	}
+	next, err := o.ledger(ctx, head, l.head.at)
+	if err != nil {
+		return nil, err
+	}
+	next.session = l.session
+	next.unaccepted = append(slices.Clone(l.unaccepted), next.unaccepted...)
+	if l.state != nil {
+		next.state = l.state // where check goes on
+	}
+	return next, nil
+}
+
+// check checks every step up to the head from the last one that was.
+func (l *Ledger) check(ctx context.Context, r *reader) error {
+	s, err := l.startState(ctx, r)
+	if err != nil {
+		return err
+	}
+	for s.At != l.head.at {
+		if s.At.Number >= l.head.Number {
+			return &inconsistent{l.head.at, s.At}
+		}
+		if s, err = r.next(ctx, s, l.source); err != nil {
+			return err
+		}
+		if s.At.Number == 1 && s.At.Digest != l.first {
+			return &inconsistent{l.head.at, Point{1, l.first}}
+		}
+	}
+	l.state, l.checked = &s, s.At
+	return nil
+}
+
+// next applies the step in the slot after a state.
+func (r *reader) next(ctx context.Context, s State, src Source) (State, error) {
+	c, err := r.slot(ctx, s.At.Number+1)
+	if err != nil {
+		return s, missing(err)
+	}
+	step, err := r.step(ctx, c, src)
+	if err != nil {
+		return s, err
+	}
+	next, err := s.Apply(ctx, step)
+	if errors.Is(err, blob.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ErrCompacted, err)
+	}
+	return next, err
+}
+
+// startState returns the state at the last point up to which every step was checked.
+func (l *Ledger) startState(ctx context.Context, r *reader) (State, error) {
+	if l.state != nil {
+		return *l.state, nil
+	}
+	if l.checked.Number == 0 {
+		return State{}, nil
+	}
+	c, err := r.checkpoint(ctx, l.checked)
+	if err != nil {
+		return State{}, missing(err)
+	}
+	log, err := r.edgeOf(ctx, c)
+	if err != nil {
+		return State{}, err
+	}
+	if c.List.Number > len(l.members.lists) {
+		return State{}, &inconsistent{l.head.at, c.at}
+	}
+	known := names{}
+	for _, list := range l.members.lists[:c.List.Number] {
+		if err := known.add(list.Members); err != nil {
+			return State{}, err
+		}
+	}
+	return State{
+		Keyring: c.KeyringID, At: c.at, Time: c.Created, List: l.members.lists[c.List.Number-1], ListRef: c.List,
+		Trie: c.trie(), log: log, names: known,
+	}, nil
+}

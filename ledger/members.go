@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -160,13 +161,19 @@ func (m *Members) Taken(new blob.Member) error {
 func (m *Members) Untrusted(err error, identifier []byte) error {
 	signer := string(m.Key(identifier))
 	was, signed := m.signed[signer]
+	if !errors.Is(err, blob.ErrUntrusted) {
+		return err
+	}
 	switch now, stays := m.now[signer]; {
-	case stays: // and it is not trusted, so another key signs
+	case stays && now.Signing != nil: // and it is not trusted, so another key signs
 		return fmt.Errorf("that is the key exchange key of %q, who signs with another key: %w", now.Label, err)
 	case !signed:
 		return err
 	}
 	if now, stays := m.now[KeyID(was)]; stays {
+		if SignerID(now) == signer {
+			return err // its role is what is wrong
+		}
 		return fmt.Errorf("%q signs with another key by now: %w", now.Label, err)
 	}
 	return fmt.Errorf("%q is no member any more: %w", was.Label, err)

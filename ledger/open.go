@@ -3,23 +3,26 @@ package ledger
 import (
 	"context"
 	"crypto"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Trust is where trust in a keyring starts. The highest point counts; all must be
-// consistent with it.
+// Trust is where trust in a keyring starts. The highest point counts; the head must be
+// consistent with all.
 type Trust struct {
 	Pins       []Pin  // of any keyrings: those of the one in the store count
-	Checkpoint *Point // given by a person
+	Checkpoint *Point // told by a person
 
 	// Voucher is a public key: the newest checkpoint that it has signed counts as
 	// accepted. It is used only where there is neither a pin nor a Checkpoint.
 	Voucher crypto.PublicKey
 
 	Accepted   []Point // recoveries that were accepted, by the checkpoints that introduced them
-	OlderState bool    // go back to what is there where the pinned head is not, see [Report.Older]
+	OlderState bool    // go back to what is there where the pinned head is not, see [Report]
 	Write      bool    // check every step from the pin on, as a writer must
 }
 
@@ -31,33 +34,220 @@ type Pin struct {
 	Checked Point  // the last point up to which every step was checked; the zero Point: none
 }
 
-// A Report says what opening a keyring has found.
+// A Report is what opening a keyring has found.
 type Report struct {
-	Before     Point           // the point where trust started, and at which nothing was to be checked
+	Before     Point           // where trust started
 	Unpinned   bool            // it started at a voucher's signature
-	Recoveries []RecoveryEvent // since then, oldest first, that nobody has accepted
-	Older      *Rollback       // with [Trust.OlderState]: what is missing
+	Recoveries []RecoveryEvent // since then, oldest first, that are not among the accepted ones
+	Older      error           // with [Trust.OlderState]: the [*Rollback] or [*Fork] that was passed over
 }
 
 // A RecoveryEvent is a checkpoint by which a backup authority has put a new owner in the
 // place of one whose key was lost.
 type RecoveryEvent struct {
-	At         Point
-	Created    time.Time
-	Authority  blob.Member
-	From, To   blob.Member
-	Reason     string
-	LastSigned Point     // the last checkpoint before it that From has signed; zero: none since the point where trust started
-	LastTime   time.Time // of that
+	At        Point
+	Created   time.Time // by the authority's clock
+	Authority blob.Member
+	From, To  blob.Member
+	Reason    string
+
+	// LastSigned is the last checkpoint before At that From has signed, and LastTime its
+	// time; zero where that was before trust started.
+	LastSigned Point
+	LastTime   time.Time
 }
 
-// Open opens the keyring in a store at its head, the newest checkpoint, which must
-// descend from where trust starts.
+// Open opens the keyring in a store at its head, the newest checkpoint, which must be
+// signed by an owner and descend from where trust starts.
+//
+// A store without a keyring is a [blob.ErrNotFound]. What the head lacks of that which was
+// accepted is an [ErrRollback] or [ErrFork], and what is missing in the store an
+// [ErrIncomplete]. Without any place where trust could start it is an [ErrUnpinned]. A
+// writer's step whose nodes were removed by a compaction is an [ErrCompacted].
 //
 // The head may be older than what others have recorded: a store can always hold back what
 // nobody here has seen.
-func Open(ctx context.Context, store blob.Store, trust Trust) (*Ledger, Report, error) { panic("todo") }
+func Open(ctx context.Context, store blob.Store, trust Trust) (*Ledger, Report, error) {
+	o := &opening{reader: newReader(store), trust: trust, source: StoreSource(store)}
+	l, err := o.open(ctx)
+	if err != nil {
+		return nil, o.report, err
+	}
+	if trust.Write && o.report.Older == nil {
+		err = l.check(ctx, o.reader)
+	}
+	return l, o.report, err
+}
 
-// Refresh opens the keyring again at the head that it has by now. With write every step
-// is checked, as before a Commit.
-func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) { panic("todo") }
+// An opening is the work of Open.
+type opening struct {
+	*reader
+	trust  Trust
+	source Source
+	report Report
+
+	first   *stored // checkpoint 1, as it lies in the store
+	points  []Point // where trust starts, the highest first
+	checked Point
+}
+
+func (o *opening) open(ctx context.Context) (*Ledger, error) {
+	if err := o.findFirst(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.findPoints(ctx); err != nil {
+		return nil, err
+	}
+	if len(o.points) == 0 {
+		return nil, ErrUnpinned
+	}
+	o.report.Before = o.points[0]
+	head, err := o.findHead(ctx)
+	if err != nil {
+		return o.olderState(ctx, err)
+	}
+	for _, p := range o.points {
+		if err := o.descends(ctx, head, p); err != nil {
+			return o.olderState(ctx, o.explain(ctx, head, p, err))
+		}
+	}
+	return o.ledger(ctx, head, o.points[0])
+}
+
+// findFirst reads checkpoint 1, which tells which keyring is in the store.
+func (o *opening) findFirst(ctx context.Context) error {
+	first, err := o.slot(ctx, 1)
+	if errors.Is(err, blob.ErrNotFound) {
+		newest, err := o.newest(ctx)
+		if err != nil {
+			return err
+		}
+		if newest > 0 {
+			return fmt.Errorf("checkpoint 1 is missing, number %d is there: %w", newest, ErrIncomplete)
+		}
+		return fmt.Errorf("no keyring in the store: %w", blob.ErrNotFound)
+	}
+	o.first = first
+	return err
+}
+
+// newest returns the highest number of a slot that is filled, or 0.
+func (r *reader) newest(ctx context.Context) (int, error) {
+	newest := 0
+	for path, err := range r.store.List(ctx, blob.SlotsPrefix) {
+		if err != nil {
+			return 0, fmt.Errorf("look for checkpoints: %w", err)
+		}
+		if n, ok := blob.ParseSlotPath(path); ok {
+			newest = max(newest, n)
+		}
+	}
+	return newest, nil
+}
+
+// findPoints collects the points of the keyring that are trusted.
+func (o *opening) findPoints(ctx context.Context) error {
+	for _, p := range o.trust.Pins {
+		if p.Keyring != o.first.KeyringID {
+			continue
+		}
+		if p.First != o.first.at.Digest {
+			return o.rollback(ctx, Point{1, p.First}, o.first)
+		}
+		if p.Checked.Number > o.checked.Number {
+			o.checked = p.Checked
+		}
+		o.points = append(o.points, p.At)
+	}
+	pinned := len(o.points) > 0
+	if p := o.trust.Checkpoint; p != nil {
+		o.points = append(o.points, *p)
+	}
+	if o.trust.Voucher != nil && len(o.points) == 0 {
+		p, err := o.vouched(ctx, o.trust.Voucher)
+		if err != nil {
+			return err
+		}
+		o.points, o.report.Unpinned = []Point{p}, true
+	}
+	slices.SortStableFunc(o.points, func(a, b Point) int { return b.Number - a.Number })
+	o.points = slices.Compact(o.points)
+	if !pinned && len(o.points) > 0 {
+		o.checked = o.points[0] // who tells a point vouches for all before it
+	}
+	return nil
+}
+
+// vouched returns the newest checkpoint that a key has signed, from the newest one in the
+// store backwards.
+func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, error) {
+	id, err := blob.SubjectKeyID(key)
+	if err != nil {
+		return Point{}, err
+	}
+	newest, err := o.head(ctx, 1, o.trust.Write)
+	if err != nil {
+		return Point{}, err
+	}
+	for number := newest; number > 0; number-- {
+		s, err := o.slot(ctx, number)
+		if err != nil {
+			return Point{}, err
+		}
+		// The key is what vouches, under whatever name its certificate gave it then.
+		_, err = s.unverified.Verify([]blob.Party{{Key: key, ID: s.unverified.SignerIdentifier()}})
+		if err == nil {
+			return s.at, nil
+		}
+		if !errors.Is(err, blob.ErrSignature) && !errors.Is(err, blob.ErrUnsupported) { // somebody else's
+			return Point{}, inCheckpoint(number, err)
+		}
+	}
+	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", newest, id, blob.ErrUntrusted)
+}
+
+// findHead returns the newest checkpoint, once that of the highest point is where it was.
+func (o *opening) findHead(ctx context.Context) (*stored, error) {
+	at := o.points[0]
+	there, err := o.slot(ctx, at.Number)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, o.gone(ctx, at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if there.at != at {
+		return nil, o.beside(ctx, at, there)
+	}
+	number, err := o.head(ctx, at.Number, o.trust.Write)
+	if err != nil || number == at.Number {
+		return there, err
+	}
+	return o.slot(ctx, number)
+}
+
+// ledger checks what leads from a trusted point to a head that descends from it, and returns
+// the keyring as of the head.
+func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger, error) {
+	lists, err := o.lists(ctx, head.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	members, err := newMembers(lists)
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{
+		store: o.store, source: o.source, first: o.first.at.Digest,
+		head: head, members: members, checked: o.checked, session: &session{accepted: o.trust.Accepted},
+	}
+	if head.at != from {
+		events, err := o.descent(ctx, head, from, members)
+		if err != nil {
+			return nil, err
+		}
+		o.report.Recoveries = slices.DeleteFunc(events, func(e RecoveryEvent) bool { return slices.Contains(o.trust.Accepted, e.At) })
+	}
+	l.unaccepted = o.report.Recoveries
+	return l, nil
+}

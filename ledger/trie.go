@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -13,97 +15,143 @@ type Source interface {
 	Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error)
 }
 
-// A Trie is a map from names to entries, as a checkpoint names it.
+// A Trie is a map from names to entries, as a checkpoint names it. It is a hash trie over
+// the SHA-256 of the names, 16 ways: a subtree of at most 32 entries is a leaf, a larger one
+// is an inner node, so that the root depends on the entries alone.
 type Trie struct {
 	Root Digest
-	At   blob.Hint // where the root lies; zero of an empty trie, which has no nodes
-	Keys int
+	At   blob.Hint // where the root is; not set in an empty trie, which has no nodes
+	Keys int       // entries, 0..blob.MaxNumber
 }
 
-// Empty returns the trie without entries.
-func Empty() Trie { panic("not yet") }
+// Empty returns the trie without entries. Its root is the digest of a leaf of none.
+func Empty() Trie { return Trie{Root: emptyRoot} }
 
-// Get returns the entry of a name, and reports whether there is one.
+var emptyRoot = nodeDigest(appendLeaf(nil, nil))
+
+// root returns the ref of the root. Only the empty trie has no keys.
+func (t Trie) root() (ref, error) {
+	if t.Keys < 0 || t.Keys > blob.MaxNumber || (t.Keys == 0) != (t.Root == emptyRoot) {
+		return ref{}, malformed("state: root %x with %d keys", t.Root[:4], t.Keys)
+	}
+	return ref{digest: t.Root, at: t.At, count: t.Keys}, nil
+}
+
+// Get returns the entry of a name, and reports whether there is one. It reads the nodes on
+// the path to it: five of a million keys.
 func (t Trie) Get(ctx context.Context, src Source, name string) (Entry, bool, error) {
-	panic("not yet")
+	at, err := t.root()
+	if err != nil {
+		return Entry{}, false, err
+	}
+	r, path := reader{ctx, src}, pathOf(name)
+	for depth := 0; at.count > 0; depth++ {
+		n, err := r.subtree(at, path, depth)
+		if err != nil {
+			return Entry{}, false, err
+		}
+		if n.inner == nil {
+			e, ok := find(n.items, name)
+			return e, ok, nil
+		}
+		at = n.inner[nibble(&path, depth)]
+	}
+	return Entry{}, false, nil
 }
 
-// Versions returns all versions of an entry, the newest first. Blocks of older ones
-// are read as needed. An error ends it.
+func find(items []item, name string) (Entry, bool) {
+	for i := range items {
+		if items[i].Name == name {
+			return items[i].Entry, true
+		}
+	}
+	return Entry{}, false
+}
+
+// Versions returns all versions of an entry of the trie, the newest first. Blocks of older
+// ones are read as they are needed. An error ends it.
 func (t Trie) Versions(ctx context.Context, src Source, e Entry) iter.Seq2[Version, error] {
-	panic("not yet")
+	return func(yield func(Version, error) bool) {
+		c := chainOf(&e)
+		for {
+			for _, v := range slices.Backward(c.versions) {
+				if !yield(v, nil) {
+					return
+				}
+			}
+			if c.before.count == 0 {
+				return
+			}
+			lowest := c.versions[0].Number
+			c.versions = nil
+			if err := c.load(reader{ctx, src}, lowest); err != nil {
+				yield(Version{}, err)
+				return
+			}
+		}
+	}
 }
 
-// Version returns one version of an entry, and reports whether there is one.
+// Version returns one version of an entry of the trie, and reports whether there is one.
 func (t Trie) Version(ctx context.Context, src Source, e Entry, number int) (Version, bool, error) {
-	panic("not yet")
+	for v, err := range t.Versions(ctx, src, e) {
+		if err != nil {
+			return Version{}, false, err
+		}
+		if v.Number <= number {
+			return v, v.Number == number, nil
+		}
+	}
+	return Version{}, false, nil
 }
 
-// All returns all entries in the order of their paths. Every node is checked. An error
-// ends it.
-func (t Trie) All(ctx context.Context, src Source) iter.Seq2[Entry, error] { panic("not yet") }
-
-// Sorted returns the entries whose names start with prefix, sorted by name. It reads all
-// of the trie before it returns the first.
-func (t Trie) Sorted(ctx context.Context, src Source, prefix string) iter.Seq2[Entry, error] {
-	panic("not yet")
+// A chain is the versions of an entry as far as they have been read.
+type chain struct {
+	versions []Version // ascending
+	before   ref       // the block before them
 }
 
-// An Update changes the entry of one name, or makes it.
-type Update struct {
-	// Entry has the new fields of the name. Its Versions and Older are ignored, and
-	// carried over from what the trie has.
-	Entry Entry
-
-	// From is the name that the entry has in the trie, where that is another than
-	// Entry.Name: it is removed there. "": the same name.
-	From string
-
-	// Set are versions that are new or changed, ascending.
-	Set []Version
+func chainOf(e *Entry) chain {
+	it := item{Entry: *e}
+	return chain{e.Versions, it.older()}
 }
 
-// Update returns the trie with the updates, and the packs of its new nodes, in the order
-// to store them in. No name may be in two updates. The root depends only on the entries
-// that the trie then has, not on how they came there.
-func (t Trie) Update(ctx context.Context, src Source, updates []Update) (Trie, []Pack, error) {
-	panic("not yet")
+// load reads the block before the versions, which are all of at least lowest.
+func (c *chain) load(r reader, lowest int) error {
+	bl, err := r.block(c.before, lowest)
+	if err != nil {
+		return err
+	}
+	c.versions = append(bl.versions, c.versions...)
+	c.before = bl.before
+	return nil
 }
 
-// A Pack is an object of nodes, at most 16 MiB.
-type Pack struct {
-	ID   blob.PackID
-	Data []byte
+// All returns all entries in the order of their paths. Every node is checked, but for the
+// blocks of older versions. An error ends it.
+func (t Trie) All(ctx context.Context, src Source) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		at, err := t.root()
+		if err == nil {
+			_, err = reader{ctx, src}.walk(at, Digest{}, 0, func(items []item) bool {
+				for i := range items {
+					if !yield(items[i].Entry, nil) {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		if err != nil {
+			yield(Entry{}, err)
+		}
+	}
 }
 
-// Repack writes all nodes of the trie anew: put is called with each pack as soon as it
-// is full. The trie that it returns has the same root, in the last pack.
-func (t Trie) Repack(ctx context.Context, src Source, put func(Pack) error) (Trie, error) {
-	panic("not yet")
+// named puts the name before an error.
+func named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%q: %w", name, err)
 }
-
-// A Difference is an entry that is not the same in two tries.
-type Difference struct {
-	Old, New *Entry              // nil: there is none
-	Versions []VersionDifference // those that differ, ascending; none where only other fields do
-}
-
-// A VersionDifference is a version that is not the same in two entries.
-type VersionDifference struct {
-	Old, New *Version // nil: there is none
-}
-
-// Diff returns the entries that differ between two tries, in the order of their paths. It
-// reads only subtrees that differ. An error ends it.
-func Diff(ctx context.Context, src Source, old, new Trie) iter.Seq2[Difference, error] {
-	panic("not yet")
-}
-
-// A RangeReader is the part of a blob.Store that reads nodes.
-type RangeReader interface {
-	GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error)
-}
-
-// StoreSource returns a source of the nodes in the packs of a store. It is safe for
-// concurrent use, and keeps at most 16 MiB of them.
-func StoreSource(store RangeReader) Source { panic("not yet") }

@@ -1,4 +1,4 @@
-package blob
+package dir
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 
 func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
 	path := t.TempDir()
-	d, err := OpenDir(path)
+	d, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
 	ctx := context.Background()
-	for _, name := range []string{KeyPath("payroll", 1, 1), MembersPath(1)} {
+	for _, name := range []string{key("payroll", 1, 1), members} {
 		if err := d.Put(ctx, name, []byte("object")); err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(path, "keyring/2.cms")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"keys/payroll", "keys/payroll/1.1.cms"} {
+	for _, name := range []string{"keys/payroll", at("keys/payroll/1.1")} {
 		if err := os.Chmod(filepath.Join(path, name), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
 	}{
 		{"unfinished", got.Unfinished, []string{".tmp-TOP", "keys/payroll/.tmp-OLD"}},
 		{"stray", got.Stray, []string{"README", "keys/.hidden", "keys/UPPER", "keys/payroll/notes.txt"}},
-		{"open", got.Open, []string{"keys/payroll", "keys/payroll/1.1.cms"}},
+		{"open", got.Open, []string{"keys/payroll", at("keys/payroll/1.1")}},
 	} {
 		if !slices.Equal(is.got, is.want) {
 			t.Errorf("%s: got %q, want %q", is.what, is.got, is.want)
@@ -72,12 +72,12 @@ func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
 
 func TestTryWriteLeavesNothing(t *testing.T) {
 	path := t.TempDir()
-	d, err := OpenDir(path)
+	d, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.Put(context.Background(), MembersPath(1), []byte("object")); err != nil {
+	if err := d.Put(context.Background(), members, []byte("object")); err != nil {
 		t.Fatal(err)
 	}
 	synced := map[string]int{}

@@ -1,10 +1,9 @@
-package blob
+package dir
 
 import (
 	"errors"
 	"os"
 	"sync"
-	"syscall"
 )
 
 // commits make files and directories durable, those of many writers at once: while a few
@@ -31,19 +30,19 @@ const maxAlone = 3
 
 // commit returns when the files are durable, or with the error of some that were synced
 // together with them.
-func (d *Dir) commit(files ...*os.File) error {
-	c := &d.commits
+func (s *Store) commit(files ...*os.File) error {
+	c := &s.commits
 	c.mu.Lock()
 	if c.alone < maxAlone {
 		c.alone++
 		c.mu.Unlock()
-		err := d.syncAll(&round{files: files, writers: 1})
+		err := s.syncAll(&round{files: files, writers: 1})
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.alone--
 		if c.next != nil && !c.leading {
 			c.leading = true
-			go d.lead()
+			go s.lead()
 		}
 		return err
 	}
@@ -58,8 +57,8 @@ func (d *Dir) commit(files ...*os.File) error {
 }
 
 // lead syncs the rounds that come together, one after the other, until nobody waits.
-func (d *Dir) lead() {
-	c := &d.commits
+func (s *Store) lead() {
+	c := &s.commits
 	for {
 		c.mu.Lock()
 		r := c.next
@@ -68,7 +67,7 @@ func (d *Dir) lead() {
 		if r == nil {
 			return
 		}
-		r.err = d.syncAll(r)
+		r.err = s.syncAll(r)
 		close(r.done)
 	}
 }
@@ -77,14 +76,14 @@ func (d *Dir) lead() {
 // be more than what is ours.
 const manyWriters = 3
 
-func (d *Dir) syncAll(r *round) error {
+func (s *Store) syncAll(r *round) error {
 	if r.writers >= manyWriters {
-		if err := d.syncFS(r.files[0]); !errors.Is(err, errors.ErrUnsupported) {
+		if err := s.syncFS(r.files[0]); !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 	}
 	for _, f := range r.files {
-		if err := d.syncOne(f); err != nil {
+		if err := s.syncOne(f); err != nil {
 			return err
 		}
 	}
@@ -93,9 +92,9 @@ func (d *Dir) syncAll(r *round) error {
 
 // syncOne syncs a file or a directory. For directories some network file systems have no
 // such call and say EINVAL or ENOTSUP; with them there is nothing more to be had.
-func (d *Dir) syncOne(f *os.File) error {
-	err := d.sync(f)
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+func (s *Store) syncOne(f *os.File) error {
+	err := s.sync(f)
+	if err != nil && cannotSync(err) {
 		if info, statErr := f.Stat(); statErr == nil && info.IsDir() {
 			return nil
 		}

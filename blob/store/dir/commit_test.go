@@ -1,4 +1,4 @@
-package blob
+package dir
 
 import (
 	"context"
@@ -22,13 +22,13 @@ func TestManyWritersShareSyncs(t *testing.T) {
 		"no syncfs": func(*os.File) error { return errors.ErrUnsupported },
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := CreateDir(t.TempDir())
+			d, err := Create(t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
 			put := func(name string) {
-				if err := d.Put(ctx, KeyPath(name, 1, 1), []byte("x")); err != nil {
+				if err := d.Put(ctx, key(name, 1, 1), []byte("x")); err != nil {
 					t.Error(err)
 				}
 			}
@@ -72,7 +72,7 @@ func TestManyWritersShareSyncs(t *testing.T) {
 }
 
 // waitForWriters returns when n writers wait for the next round.
-func waitForWriters(t *testing.T, d *Dir, n int) {
+func waitForWriters(t *testing.T, d *Store, n int) {
 	t.Helper()
 	for range 6000 {
 		d.commits.mu.Lock()
@@ -90,7 +90,7 @@ func waitForWriters(t *testing.T, d *Dir, n int) {
 // told that it is done.
 func TestAFailingDiskFailsForAllThatWereSyncedTogether(t *testing.T) {
 	ctx := context.Background()
-	d, err := CreateDir(t.TempDir())
+	d, err := Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestAFailingDiskFailsForAllThatWereSyncedTogether(t *testing.T) {
 	var wait sync.WaitGroup
 	for w := range 16 {
 		wait.Go(func() {
-			if err := d.Put(ctx, KeyPath(fmt.Sprintf("k%d", w), 1, 1), []byte("x")); !errors.Is(err, syscall.EIO) {
+			if err := d.Put(ctx, key(fmt.Sprintf("k%d", w), 1, 1), []byte("x")); !errors.Is(err, syscall.EIO) {
 				t.Errorf("stored on a disk that fails: %v", err)
 			}
 		})
@@ -111,7 +111,7 @@ func TestAFailingDiskFailsForAllThatWereSyncedTogether(t *testing.T) {
 	}
 	// And works again when the disk does.
 	d.sync, d.syncFS = (*os.File).Sync, syncFileSystem
-	if err := d.Put(ctx, KeyPath("later", 1, 1), []byte("x")); err != nil {
+	if err := d.Put(ctx, key("later", 1, 1), []byte("x")); err != nil {
 		t.Error(err)
 	}
 }

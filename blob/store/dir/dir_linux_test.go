@@ -1,4 +1,4 @@
-package blob
+package dir
 
 import (
 	"context"
@@ -48,7 +48,7 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr, body func(t *testing.
 }
 
 // mountSmall gives a store on a file system of 256 KiB.
-func mountSmall(t *testing.T) (*Dir, string) {
+func mountSmall(t *testing.T) (*Store, string) {
 	t.Helper()
 	// Without this the mount would be seen outside as well.
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
@@ -59,7 +59,7 @@ func mountSmall(t *testing.T) (*Dir, string) {
 		t.Fatalf("mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) })
-	d, err := OpenDir(at)
+	d, err := Open(at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,25 +71,25 @@ func TestAFullDiskLeavesTheStoreAsItWas(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		ctx := context.Background()
 		d, at := mountSmall(t)
-		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		mustPut(t, d, key("payroll", 1, 1), "one")
 		if err := os.WriteFile(filepath.Join(at, "filler"), make([]byte, 200<<10), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		// In a directory that is there, and in some that must be made.
-		for _, path := range []string{KeyPath("payroll", 1, 2), KeyPath("a/b/c", 1, 1), MembersPath(1)} {
+		for _, path := range []string{key("payroll", 1, 2), key("a/b/c", 1, 1), members} {
 			err := d.Put(ctx, path, make([]byte, 100<<10))
-			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrIntegrity) {
+			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, blob.ErrIntegrity) {
 				t.Errorf("put on a full disk: %v", err)
 			}
-			wantFiles(t, at, "filler", "keys", "keys/payroll", "keys/payroll/1.1.cms")
+			wantFiles(t, at, "filler", "keys", "keys/payroll", at("keys/payroll/1.1"))
 		}
-		wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+		wantObject(t, d, key("payroll", 1, 1), "one")
 		// The name is not stuck.
 		if err := os.Remove(filepath.Join(at, "filler")); err != nil {
 			t.Fatal(err)
 		}
-		mustPut(t, d, KeyPath("payroll", 1, 2), "two")
-		mustPut(t, d, KeyPath("a/b/c", 1, 1), "three")
+		mustPut(t, d, key("payroll", 1, 2), "two")
+		mustPut(t, d, key("a/b/c", 1, 1), "three")
 	})
 }
 
@@ -97,7 +97,7 @@ func TestAFullDiskLeavesTheStoreAsItWas(t *testing.T) {
 func TestADiskWithoutInodesLeavesTheStoreAsItWas(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		d, at := mountSmall(t)
-		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		mustPut(t, d, key("payroll", 1, 1), "one")
 		// Now 4 are in use, with the root. A new object takes three for its
 		// directories, one for the file and, on tmpfs, one for its second
 		// name: each step gets one call further.
@@ -105,10 +105,10 @@ func TestADiskWithoutInodesLeavesTheStoreAsItWas(t *testing.T) {
 			if err := syscall.Mount("", at, "", syscall.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", 5+free)); err != nil {
 				t.Fatalf("remount: %v", err)
 			}
-			if err := d.Put(context.Background(), KeyPath("a/b/c", 1, 1), []byte("x")); !errors.Is(err, syscall.ENOSPC) {
+			if err := d.Put(context.Background(), key("a/b/c", 1, 1), []byte("x")); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("put with %d i-nodes free: %v", free, err)
 			}
-			wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
+			wantFiles(t, at, "keys", "keys/payroll", at("keys/payroll/1.1"))
 		}
 	})
 }
@@ -116,17 +116,17 @@ func TestADiskWithoutInodesLeavesTheStoreAsItWas(t *testing.T) {
 func TestAReadOnlyStoreCanBeRead(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		d, at := mountSmall(t)
-		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		mustPut(t, d, key("payroll", 1, 1), "one")
 		if err := syscall.Mount("", at, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 			t.Fatalf("remount read-only: %v", err)
 		}
-		for _, path := range []string{KeyPath("payroll", 1, 2), KeyPath("billing", 1, 1), MembersPath(1)} {
-			if err := d.Put(context.Background(), path, nil); !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrNotFound) {
+		for _, path := range []string{key("payroll", 1, 2), key("billing", 1, 1), members} {
+			if err := d.Put(context.Background(), path, nil); !errors.Is(err, syscall.EROFS) || errors.Is(err, blob.ErrNotFound) {
 				t.Errorf("put: %v", err)
 			}
 		}
-		wantObject(t, d, KeyPath("payroll", 1, 1), "one")
-		wantListed(t, d, "", "keys/payroll/1.1.cms")
+		wantObject(t, d, key("payroll", 1, 1), "one")
+		wantListed(t, d, "", at("keys/payroll/1.1"))
 	})
 }
 
@@ -134,22 +134,22 @@ func TestAReadOnlyStoreCanBeRead(t *testing.T) {
 func TestAFileThatSaysItIsSmallIsNotReadWithoutEnd(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		d, at := mountSmall(t)
-		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		mustPut(t, d, key("payroll", 1, 1), "one")
 		const symbols = "/proc/kallsyms" // a regular file of 0 bytes that reads as some megabytes
-		if err := syscall.Mount(symbols, filepath.Join(at, "keys/payroll/1.1.cms"), "", syscall.MS_BIND, ""); err != nil {
+		if err := syscall.Mount(symbols, filepath.Join(at, at("keys/payroll/1.1")), "", syscall.MS_BIND, ""); err != nil {
 			t.Fatalf("mount %s: %v", symbols, err)
 		}
-		if data, err := d.Get(context.Background(), KeyPath("payroll", 1, 1)); !errors.Is(err, ErrTooLarge) {
+		if data, err := d.Get(context.Background(), key("payroll", 1, 1)); !errors.Is(err, blob.ErrTooLarge) {
 			t.Errorf("got %d bytes, %v", len(data), err)
 		}
 	})
 }
 
 // asNobody gives a store of a user to whom modes mean something.
-func asNobody(t *testing.T, body func(t *testing.T, d *Dir, at string)) {
+func asNobody(t *testing.T, body func(t *testing.T, d *Store, at string)) {
 	inOwnProcess(t, nil, func(t *testing.T) {
-		d, at := newDir(t)
-		mustPut(t, d, KeyPath("payroll", 1, 1), "one")
+		d, at := newStore(t)
+		mustPut(t, d, key("payroll", 1, 1), "one")
 		// The way to the store may be closed to others.
 		if err := os.Chdir(at); err != nil {
 			t.Fatal(err)
@@ -159,7 +159,7 @@ func asNobody(t *testing.T, body func(t *testing.T, d *Dir, at string)) {
 			return
 		}
 		const nobody = 65534
-		for _, name := range []string{"", "keys", "keys/payroll", "keys/payroll/1.1.cms"} {
+		for _, name := range []string{"", "keys", "keys/payroll", at("keys/payroll/1.1")} {
 			if err := os.Chown(filepath.Join(".", name), nobody, nobody); err != nil {
 				t.Fatal(err)
 			}
@@ -186,15 +186,15 @@ func setMode(t *testing.T, at, name string, mode fs.FileMode) {
 }
 
 func TestADeniedPermissionIsNotAnEmptyStore(t *testing.T) {
-	asNobody(t, func(t *testing.T, d *Dir, at string) {
+	asNobody(t, func(t *testing.T, d *Store, at string) {
 		ctx := context.Background()
 		setMode(t, at, "keys/payroll", 0o500)
-		if err := d.Put(ctx, KeyPath("payroll", 1, 2), nil); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotFound) {
+		if err := d.Put(ctx, key("payroll", 1, 2), nil); !errors.Is(err, fs.ErrPermission) || errors.Is(err, blob.ErrNotFound) {
 			t.Errorf("put: %v", err)
 		}
-		wantObject(t, d, KeyPath("payroll", 1, 1), "one")
+		wantObject(t, d, key("payroll", 1, 1), "one")
 		setMode(t, at, "keys/payroll", 0)
-		if _, err := d.Get(ctx, KeyPath("payroll", 1, 1)); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotFound) {
+		if _, err := d.Get(ctx, key("payroll", 1, 1)); !errors.Is(err, fs.ErrPermission) || errors.Is(err, blob.ErrNotFound) {
 			t.Errorf("get: %v", err)
 		}
 		n := 0
@@ -210,20 +210,20 @@ func TestADeniedPermissionIsNotAnEmptyStore(t *testing.T) {
 }
 
 func TestDirectoriesOfOthersAreNotRead(t *testing.T) {
-	asNobody(t, func(t *testing.T, d *Dir, at string) {
+	asNobody(t, func(t *testing.T, d *Store, at string) {
 		for _, name := range []string{"lost+found", "keys/.snapshots", "keys/Other"} {
 			if err := os.Mkdir(filepath.Join(at, name), 0); err != nil {
 				t.Fatal(err)
 			}
 		}
-		wantListed(t, d, "", "keys/payroll/1.1.cms")
+		wantListed(t, d, "", at("keys/payroll/1.1"))
 	})
 }
 
 // A quota or a limit can stop a write half-way through a file.
 func TestAWriteCutShortLeavesNothing(t *testing.T) {
 	inOwnProcess(t, nil, func(t *testing.T) {
-		d, at := newDir(t)
+		d, at := newStore(t)
 		signal.Ignore(syscall.SIGXFSZ)
 		var before syscall.Rlimit
 		if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
@@ -233,16 +233,16 @@ func TestAWriteCutShortLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before) // for the coverage file
-		if err := d.Put(context.Background(), KeyPath("payroll", 1, 1), make([]byte, 1001)); !errors.Is(err, syscall.EFBIG) {
+		if err := d.Put(context.Background(), key("payroll", 1, 1), make([]byte, 1001)); !errors.Is(err, syscall.EFBIG) {
 			t.Errorf("put: %v", err)
 		}
 		wantFiles(t, at)
-		mustPut(t, d, KeyPath("payroll", 1, 1), strings.Repeat("x", 1000))
-		wantFiles(t, at, "keys", "keys/payroll", "keys/payroll/1.1.cms")
+		mustPut(t, d, key("payroll", 1, 1), strings.Repeat("x", 1000))
+		wantFiles(t, at, "keys", "keys/payroll", at("keys/payroll/1.1"))
 	})
 }
 
-func withoutLinks(d *Dir) {
+func withoutLinks(d *Store) {
 	d.link = func(from, to string) error {
 		return &os.LinkError{Op: "linkat", Old: from, New: to, Err: syscall.EPERM}
 	}
@@ -251,24 +251,24 @@ func withoutLinks(d *Dir) {
 // A file system without hard links renames, and does not replace.
 func TestAStoreWithoutHardLinks(t *testing.T) {
 	ofManyWritersOneWins(t, withoutLinks)
-	d, at := newDir(t)
+	d, at := newStore(t)
 	withoutLinks(d)
 	if err := d.TryWrite(context.Background()); err != nil {
 		t.Error(err)
 	}
-	mustPut(t, d, MembersPath(1), "one")
-	if err := d.Put(context.Background(), MembersPath(1), []byte("another")); !errors.Is(err, ErrExists) {
+	mustPut(t, d, members, "one")
+	if err := d.Put(context.Background(), members, []byte("another")); !errors.Is(err, blob.ErrExists) {
 		t.Error(err)
 	}
-	wantObject(t, d, MembersPath(1), "one")
-	wantFiles(t, at, "keyring", MembersPath(1))
+	wantObject(t, d, members, "one")
+	wantFiles(t, at, "keyring", members)
 }
 
 // A link that fails for a reason of its own is not tried as a rename.
 func TestALinkThatFails(t *testing.T) {
-	d, at := newDir(t)
+	d, at := newStore(t)
 	d.link = func(string, string) error { return &os.LinkError{Op: "linkat", Err: syscall.EIO} }
-	if err := d.Put(context.Background(), MembersPath(1), []byte("x")); !errors.Is(err, syscall.EIO) {
+	if err := d.Put(context.Background(), members, []byte("x")); !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}
 	if err := d.TryWrite(context.Background()); !errors.Is(err, syscall.EIO) {
@@ -279,9 +279,9 @@ func TestALinkThatFails(t *testing.T) {
 
 // TryWrite finds a file system that replaces what must not be replaced.
 func TestAFileSystemThatReplaces(t *testing.T) {
-	d, at := newDir(t)
+	d, at := newStore(t)
 	d.link = func(from, to string) error { return d.root.Rename(from, to) }
-	if err := d.TryWrite(context.Background()); !errors.Is(err, ErrNotExclusive) {
+	if err := d.TryWrite(context.Background()); !errors.Is(err, blob.ErrNotExclusive) {
 		t.Error(err)
 	}
 	wantFiles(t, at)

@@ -1,4 +1,4 @@
-package blob
+package dir
 
 import (
 	"context"
@@ -7,54 +7,52 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// List implements [Store]. Of a directory with up to listChunk entries all comes in order;
-// of a larger one in pieces of that size, each in order, so that nobody waits for a
-// million names to be read and sorted before the first.
-func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+// readAtOnce is how many entries of a directory are read at a time, and held in memory.
+const readAtOnce = 256
+
+// List implements [blob.Store]. A symbolic link in the place of a directory is a
+// [blob.ErrOccupied].
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		dir := "."
 		if slash := strings.LastIndexByte(prefix, '/'); slash >= 0 {
 			dir = prefix[:slash]
 		}
-		// Nothing that Put stores is elsewhere, and fs.ValidPath refuses what
-		// would be a way out.
-		if !fs.ValidPath(dir) || dir != "." && !leadsToObjects(dir) {
+		if err := ctx.Err(); err != nil {
+			yield("", fmt.Errorf("list %s: %w", dir, err))
 			return
 		}
-		if err := d.areDirectories(dir); errors.Is(err, ErrOccupied) {
-			yield(dir, fmt.Errorf("list %s: %w", dir, err))
+		// Nothing that Put stores is elsewhere.
+		if dir != "." && !blob.ValidDir(dir) {
 			return
 		}
-		l := &listing{d, ctx, prefix, yield}
+		if err := s.occupied(dir); err != nil {
+			yield(dir, storeError("list", dir, err))
+			return
+		}
+		l := &listing{s, ctx, prefix, yield}
 		l.list(dir)
 	}
 }
 
-const listChunk = 4096
-
 type listing struct {
-	*Dir
+	*Store
 	ctx    context.Context
 	prefix string
 	yield  func(string, error) bool
 }
 
-// below is a directory that leads to objects, or a symbolic link in its place.
-type below struct {
-	dir    string
-	isLink bool
-}
-
-// list reports whether the caller wants more.
+// list reports whether the caller wants more. Directories stay open while those below are
+// read, which are as many as a key name has segments, 64 at most.
 func (l *listing) list(dir string) bool {
-	f, err := l.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
+	f, err := l.root.OpenFile(dir, directory, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return true
 	}
@@ -62,117 +60,37 @@ func (l *listing) list(dir string) bool {
 		return l.yield(dir, storeError("list", dir, err))
 	}
 	defer f.Close()
-	objects, deeper, whole, ok := l.chunk(f, dir)
-	if !ok {
-		return false
-	}
-	if whole {
-		f.Close() // before going deeper, lest a deep store run out of descriptors
-		return l.give(objects) && l.enter(deeper)
-	}
-	if dir+"/" != keysPrefix { // in which there can be no object
-		if !l.objectsFirst(f, dir, objects) {
-			return false
-		}
-		deeper = nil
-	}
 	for {
-		if !l.enter(deeper) {
-			return false
-		}
-		if whole {
-			return true
-		}
-		if _, deeper, whole, ok = l.chunk(f, dir); !ok {
-			return false
-		}
-	}
-}
-
-// objectsFirst gives the objects of a large directory, of which the first were read, and
-// goes back to its beginning.
-func (l *listing) objectsFirst(f *os.File, dir string, objects []string) bool {
-	for whole, ok := false, true; l.give(objects); {
-		if whole {
-			_, err := f.Seek(0, io.SeekStart)
-			if err != nil {
-				l.yield(dir, storeError("list", dir, err))
-			}
-			return err == nil
-		}
-		if objects, _, whole, ok = l.chunk(f, dir); !ok {
-			return false
-		}
-	}
-	return false
-}
-
-// chunk reads the next entries of a directory: objects, and directories that lead to some,
-// each in order, and whether these were the last.
-func (l *listing) chunk(f *os.File, dir string) (objects []string, deeper []below, whole, ok bool) {
-	for read := 0; read < listChunk && !whole; {
 		if err := l.ctx.Err(); err != nil {
 			l.yield("", fmt.Errorf("list %s: %w", dir, err))
-			return nil, nil, false, false
+			return false
 		}
-		entries, err := f.ReadDir(256)
+		entries, err := f.ReadDir(readAtOnce)
 		for _, e := range entries {
-			name := path.Join(dir, e.Name())
-			switch {
-			case validPath(name) == nil: // also what is no file: Get says so
-				if strings.HasPrefix(name, l.prefix) {
-					objects = append(objects, name)
-				}
-			case !leadsToObjects(name) || !strings.HasPrefix(name+"/", l.prefix):
-			case e.IsDir(), e.Type()&fs.ModeSymlink != 0:
-				deeper = append(deeper, below{name, !e.IsDir()})
+			if !l.entry(path.Join(dir, e.Name()), e) {
+				return false
 			}
 		}
-		if err != nil && err != io.EOF && !l.yield(dir, storeError("list", dir, err)) {
-			return nil, nil, false, false
-		}
-		whole = err != nil
-		read += len(entries)
-	}
-	slices.Sort(objects)
-	slices.SortFunc(deeper, func(a, b below) int { return strings.Compare(a.dir, b.dir) })
-	return objects, deeper, whole, true
-}
-
-func (l *listing) give(objects []string) bool {
-	for _, name := range objects {
-		if !l.yield(name, nil) {
-			return false
+		switch {
+		case err == io.EOF:
+			return true
+		case err != nil:
+			return l.yield(dir, storeError("list", dir, err))
 		}
 	}
-	return true
 }
 
-func (l *listing) enter(deeper []below) bool {
-	for _, b := range deeper {
-		more := false
-		if b.isLink { // not followed, lest it go round in circles
-			more = l.yield(b.dir, fmt.Errorf("list %s: %w: a symbolic link", b.dir, ErrOccupied))
-		} else {
-			more = l.list(b.dir)
-		}
-		if !more {
-			return false
-		}
-	}
-	return true
-}
-
-// leadsToObjects tells the directories that Put may have made.
-func leadsToObjects(dir string) bool {
-	switch dir + "/" {
-	case keysPrefix, membersPrefix, proofsPrefix:
+// entry returns an object, and what is in a directory that can lead to some.
+func (l *listing) entry(name string, e fs.DirEntry) bool {
+	switch {
+	case blob.ValidPath(name) == nil: // also what is no file: Get says so
+		return !strings.HasPrefix(name, l.prefix) || l.yield(name, nil)
+	case !strings.HasPrefix(name+"/", l.prefix) || !blob.ValidDir(name):
 		return true
+	case e.IsDir():
+		return l.list(name)
+	case e.Type()&fs.ModeSymlink != 0: // not followed, lest it go round in circles
+		return l.yield(name, fmt.Errorf("list %s: %w: a symbolic link", name, blob.ErrOccupied))
 	}
-	if signer, ok := strings.CutPrefix(dir, proofsPrefix); ok {
-		_, ok := parseHex(signer, keyIDSize)
-		return ok
-	}
-	name, ok := strings.CutPrefix(dir, keysPrefix)
-	return ok && ValidName(name) == nil
+	return true
 }

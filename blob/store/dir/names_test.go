@@ -1,4 +1,4 @@
-package blob
+package dir
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 func TestNamesThatGoOn(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{
-		"keys/payroll/1.1.cms", "keys/site-b/audit/1.1.cms", "keys/site-b/backup/2.3.cms", "keys/both/1.1.cms", "keys/both/below/1.1.cms",
-		"keys/Capital/1.1.cms", "keys/.hidden/1.1.cms", "keys/evil\x1b[31m/1.1.cms", "keys/junk/readme.txt", "keys/file.cms", "keyring/1.cms",
+		at("keys/payroll/1.1"), at("keys/site-b/audit/1.1"), at("keys/site-b/backup/2.3"), at("keys/both/1.1"), at("keys/both/below/1.1"),
+		"keys/Capital/1.1.cms", "keys/.hidden/1.1.cms", "keys/evil\x1b[31m/1.1.cms", "keys/junk/readme.txt", "keys/file.cms", "",
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700); err != nil {
 			t.Fatal(err)
@@ -25,7 +25,7 @@ func TestNamesThatGoOn(t *testing.T) {
 	if err := os.Symlink("/etc", filepath.Join(dir, "keys/link")); err != nil {
 		t.Fatal(err)
 	}
-	d, err := OpenDir(dir)
+	d, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

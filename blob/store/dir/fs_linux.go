@@ -1,4 +1,4 @@
-package blob
+package dir
 
 import (
 	"errors"
@@ -30,17 +30,45 @@ func renameToNew(dir *os.File, from, to string) error {
 }
 
 // readBeneath reads a regular file of at most most bytes below a directory that is open,
-// in as few calls as there can be. It says false where the kernel does not keep the path
+// in as few calls as there can be. It reports false where the kernel does not keep the path
 // below the directory (openat2(2), Linux 5.6), or anything is not as it should be: then
 // the slow way finds out what it is.
 func readBeneath(dir *os.File, name string, most int64) ([]byte, bool) {
+	fd, size, ok := openBeneath(dir, name)
+	if !ok {
+		return nil, false
+	}
+	defer unix.Close(fd)
+	if size > most {
+		return nil, false
+	}
+	data := make([]byte, size+1) // one more, to see the end, or that it has grown
+	n, ok := readAt(fd, data, 0)
+	return data[:n], ok && int64(n) <= size
+}
+
+// readRangeBeneath is readBeneath for a part of a file.
+func readRangeBeneath(dir *os.File, name string, offset int64, length int) ([]byte, bool) {
+	fd, size, ok := openBeneath(dir, name)
+	if !ok {
+		return nil, false
+	}
+	defer unix.Close(fd)
+	if offset+int64(length) > size {
+		return nil, false
+	}
+	data := make([]byte, length)
+	n, ok := readAt(fd, data, offset)
+	return data, ok && n == length
+}
+
+func openBeneath(dir *os.File, name string) (fd int, size int64, ok bool) {
 	at := int(dir.Fd())
 	var info unix.Stat_t
 	// To open a device can act on it, so look first.
-	if unix.Fstatat(at, name, &info, unix.AT_SYMLINK_NOFOLLOW) != nil || info.Mode&unix.S_IFMT != unix.S_IFREG || info.Size > most {
-		return nil, false
+	if unix.Fstatat(at, name, &info, unix.AT_SYMLINK_NOFOLLOW) != nil || info.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, 0, false
 	}
-	fd := -1
 	err := ignoringEINTR(func() (err error) {
 		fd, err = unix.Openat2(at, name, &unix.OpenHow{
 			Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC,
@@ -49,26 +77,30 @@ func readBeneath(dir *os.File, name string, most int64) ([]byte, bool) {
 		return err
 	})
 	if err != nil {
-		return nil, false
+		return -1, 0, false
 	}
-	defer unix.Close(fd)
 	// Nothing holds still between the look and the opening.
-	if unix.Fstat(fd, &info) != nil || info.Mode&unix.S_IFMT != unix.S_IFREG || info.Size > most {
-		return nil, false
+	if unix.Fstat(fd, &info) != nil || info.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return -1, 0, false
 	}
-	data := make([]byte, info.Size+1) // one more, to see the end, or that it has grown
-	size := 0
+	return fd, info.Size, true
+}
+
+// readAt reads until data is full or the file ends.
+func readAt(fd int, data []byte, offset int64) (size int, ok bool) {
 	for size < len(data) {
 		n := 0
-		if err := ignoringEINTR(func() (err error) { n, err = unix.Read(fd, data[size:]); return err }); err != nil {
-			return nil, false
+		err := ignoringEINTR(func() (err error) { n, err = unix.Pread(fd, data[size:], offset+int64(size)); return err })
+		if err != nil {
+			return size, false
 		}
 		if n == 0 {
-			return data[:size], true
+			break
 		}
 		size += n
 	}
-	return nil, false
+	return size, true
 }
 
 func ignoringEINTR(f func() error) error {

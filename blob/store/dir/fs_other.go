@@ -1,6 +1,6 @@
 //go:build !linux
 
-package blob
+package dir
 
 import (
 	"errors"
@@ -15,3 +15,6 @@ func renameToNew(*os.File, string, string) error { return errors.ErrUnsupported 
 
 // readBeneath is for Linux.
 func readBeneath(*os.File, string, int64) ([]byte, bool) { return nil, false }
+
+// readRangeBeneath is for Linux.
+func readRangeBeneath(*os.File, string, int64, int) ([]byte, bool) { return nil, false }

@@ -1,0 +1,57 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// checkRecovery holds a list of members that a backup authority has introduced against
+// what a recovery may do: put one new owner in the place of one old owner. Everybody else
+// stays as they are, or an authority could bring in whom it likes.
+func checkRecovery(before, l blob.MemberList) error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("not a recovery: "+format+": %w", append(args, ErrIllegal)...)
+	}
+	from := string(l.Recovery.From)
+	if old, ok := find(before.Members, from); !ok || old.Role != blob.Owner {
+		return refuse("key %x was not an owner's", from)
+	}
+	added, stay := 0, 0
+	for _, m := range l.Members {
+		was, ok := find(before.Members, KeyID(m))
+		switch {
+		case ok && same(was, m):
+			stay++
+		case ok:
+			return refuse("it changes the member %q", was.Label)
+		case m.Role != blob.Owner:
+			return refuse("it brings in %q, who is no owner", m.Label)
+		default:
+			added++
+		}
+	}
+	if added != 1 || stay != len(before.Members)-1 { // blob has checked that the old owner is not in the list
+		return refuse("%d owners come in and %d members go", added, len(before.Members)-stay)
+	}
+	return nil
+}
+
+// recoveredTo returns the new owner of a list that is a recovery.
+func recoveredTo(before, l blob.MemberList) blob.Member {
+	i := slices.IndexFunc(l.Members, func(m blob.Member) bool {
+		_, was := find(before.Members, KeyID(m))
+		return !was
+	})
+	if i < 0 {
+		return blob.Member{} // checkRecovery has seen one
+	}
+	return l.Members[i]
+}
+
+// same reports whether nothing about a member has changed. Of certificates, what they
+// say besides their key matters too, such as the OAEP hash to wrap with.
+func same(a, b blob.Member) bool {
+	return a.Role == b.Role && a.Label == b.Label && a.Certificate.Equal(b.Certificate) && a.Signing.Equal(b.Signing)
+}
