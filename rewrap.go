@@ -7,7 +7,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Rewrap brings keys to today's list of members: the same key, wrapped to the
@@ -141,17 +140,5 @@ func (k *Keyring) wrapAgain(ctx context.Context, b *blob.Blob, recovery *blob.Re
 	digest := b.Digest()
 	d := b.Descriptor()
 	d.Revision, d.Replaces, d.Recovery = d.Revision+1, digest[:], recovery
-	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
-		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
-	}
-	var key token.Transit
-	_, err := k.opening(ctx, b, func(wrapped token.Wrapped) (err error) {
-		key, err = k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer key.Close()
-	return k.seal(ctx, d, b.Algorithm(), key)
+	return k.wrapAs(ctx, b, d)
 }
