@@ -2,6 +2,9 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -10,48 +13,125 @@ import (
 // Nonce returns 16 random bytes.
 type Nonce func() ([16]byte, error)
 
-// A Proposal is what a commit is to change. It must not depend on the ledger that it is
-// given to but through the arguments of its functions: those are called again when others
-// were faster.
+// A Proposal is what a commit is to change. Its functions are called again on a newer head
+// when others were faster.
 type Proposal struct {
 	Edits []Edit
 
 	// List returns the next list of members, or nil for none. [Ledger.NextList] is where
-	// to start. Number, Previous, KeyringID, Created and Recovery.List are set by Commit.
+	// to start. Commit sets KeyringID, Number, Previous, Created and Recovery.List.
 	List func(*Ledger) (*blob.MemberList, error)
 
-	Notes   []Change // recorded as they are: ReplacePin and the like, which change nothing
+	Notes   []Change // recorded beside: [ReplacePin], which changes nothing
 	Compact bool     // write all nodes anew, and record that
 }
 
-// An Edit changes the entry of one name.
-type Edit struct {
-	Name string
-
-	// Apply returns what becomes of the entry, which is nil where there is none, and what
-	// is recorded about it. get returns a version of the entry, also an older one. number
-	// and at are those of the new checkpoint, for Version.Changed and ChangedAt. No changes
-	// and no error: there is nothing to do any more.
-	Apply func(old *Entry, get func(version int) (Version, bool, error), number int, at time.Time) (Update, []Change, error)
-}
+// maxCommits bounds how often a commit is made anew because others were faster.
+const maxCommits = 16
 
 // Found makes a keyring: the first checkpoint, which introduces the first list of members
-// and is signed by an owner in it. The list's KeyringID, Members and Created are used.
-// A store that has a checkpoint is a [blob.ErrExists].
+// and is signed by an owner in it. The list's KeyringID and Members are used. A store that
+// has a keyring is a [blob.ErrExists].
 func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
-	panic("todo")
+	list.Number, list.Previous, list.Created, list.Recovery = 1, nil, now, nil
+	d := &draft{trie: Empty(), list: &list, now: now}
+	a, err := d.sign(ctx, State{}, StoreSource(store), signer, nonce)
+	if err != nil {
+		return nil, err
+	}
+	members, err := newMembers([]blob.MemberList{a.after.List})
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{store: store, source: StoreSource(store), first: a.after.At.Digest, members: members, session: &session{}}
+	switch err := a.record(ctx, store); {
+	case errors.Is(err, errLost):
+		return nil, fmt.Errorf("checkpoint 1: %w", blob.ErrExists)
+	case err != nil:
+		return nil, err
+	}
+	return l.at(a, members), nil
 }
 
-// Commit makes the next checkpoint. When others were faster it is made anew on top of
-// theirs, a bounded number of times. The errors are those of the edits, in their order;
-// one that fails does not keep the others from being recorded. The last error is that of
-// the whole: nothing was recorded then, unless it is an [ErrDoubt].
+// Commit makes the next checkpoint, signed by an owner, or in a recovery by a backup
+// authority. When others were faster it is made anew on top of theirs, a bounded number of
+// times, after which the error is an [ErrRace].
 //
-// The ledger that is returned has the changes; where there was nothing to change it has
-// the same head, or that of others.
+// The errors in the slice are those of the edits, in their order; one that fails does not
+// keep the others from being recorded. The last error is that of the whole: nothing was
+// recorded then, unless it is an [ErrDoubt].
+//
+// The ledger that is returned has the changes. Where nothing was to be changed it has no new
+// checkpoint of this commit.
 func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, []error, error) {
-	panic("todo")
+	l.session.mu.Lock() // two attempts at one number could not be told apart when one is in doubt
+	defer l.session.mu.Unlock()
+	for try := range maxCommits {
+		var err error
+		if l, err = l.writable(ctx, try == 0); err != nil {
+			return nil, nil, err
+		}
+		d, errs, err := l.draft(ctx, p, now)
+		if err != nil || d == nil {
+			return l, errs, err
+		}
+		a, err := d.sign(ctx, *l.state, l.source, signer, nonce)
+		if err != nil {
+			return nil, errs, err
+		}
+		members := l.members
+		if d.list != nil {
+			if members, err = newMembers(append(members.lists[:len(members.lists):len(members.lists)], a.after.List)); err != nil {
+				return nil, errs, err
+			}
+		}
+		err = a.record(ctx, l.store)
+		if err == nil {
+			return l.at(a, members), errs, nil
+		}
+		if errors.Is(err, ErrDoubt) {
+			l.session.doubt = a
+		}
+		if !errors.Is(err, errLost) {
+			return nil, errs, err
+		}
+	}
+	return nil, nil, fmt.Errorf("record a checkpoint, %d times: %w", maxCommits, ErrRace)
 }
 
-// NextList returns the list of members in force as the next one, still to be changed.
-func (l *Ledger) NextList() blob.MemberList { panic("todo") }
+// writable returns the ledger at the newest head, every step up to which was checked. A
+// checkpoint in doubt is recorded first, or found to have lost: its number is not signed
+// again before.
+//
+// The first time l itself will do: the slot tells whether it is still the newest.
+func (l *Ledger) writable(ctx context.Context, first bool) (*Ledger, error) {
+	if len(l.unaccepted) > 0 {
+		return nil, inCheckpoint(l.unaccepted[0].At.Number, ErrUnaccepted)
+	}
+	if a := l.session.doubt; a != nil {
+		if err := a.fill(ctx, l.store); err != nil && !errors.Is(err, errLost) {
+			return nil, err
+		}
+		l.session.doubt = nil
+	} else if first && l.state != nil && l.state.At == l.head.at && !l.older {
+		return l, nil
+	}
+	return l.Refresh(ctx, true)
+}
+
+// at returns the ledger as of a checkpoint that was recorded on top of l.
+func (l *Ledger) at(a *attempt, members *Members) *Ledger {
+	next := *l
+	next.head, next.members, next.state, next.checked = a.stored, members, &a.after, a.after.At
+	if a.after.recovery(a.before) { // whoever has made it need not be asked
+		next.accepted = append(slices.Clone(l.accepted), a.after.At)
+	}
+	return &next
+}
+
+// NextList returns the list of members in force, still to be changed, for [Proposal].
+func (l *Ledger) NextList() blob.MemberList {
+	list := l.members.List()
+	list.Recovery = nil
+	return list
+}

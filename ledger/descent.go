@@ -12,7 +12,7 @@ import (
 // descent checks the signature of a head that has a trusted point in its log, and how each
 // list of members came into force since that point: none is skipped. It returns the
 // recoveries among them, oldest first.
-func (r *reader) descent(ctx context.Context, head *stored, from Point, members *Members) ([]RecoveryEvent, error) {
+func (r *objects) descent(ctx context.Context, head *stored, from Point, members *Members) ([]RecoveryEvent, error) {
 	trusted, err := r.checkpoint(ctx, from)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func signedByOwner(s *stored, members *Members) error {
 
 // introduction returns the checkpoint that introduced a list of members, which is in the log
 // of the head and after the trusted point, and the one before it.
-func (r *reader) introduction(ctx context.Context, head *stored, ref blob.ListRef, from Point) (by, before *stored, err error) {
+func (r *objects) introduction(ctx context.Context, head *stored, ref blob.ListRef, from Point) (by, before *stored, err error) {
 	if ref.Introduced <= from.Number || ref.Introduced > head.Number {
 		return nil, nil, fmt.Errorf("introduced by checkpoint %d, not one of %d to %d: %w", ref.Introduced, from.Number+1, head.Number, ErrIllegal)
 	}
@@ -88,7 +88,7 @@ func (r *reader) introduction(ctx context.Context, head *stored, ref blob.ListRe
 }
 
 // ancestor returns the checkpoint with a number from which the head descends.
-func (r *reader) ancestor(ctx context.Context, head *stored, number int) (*stored, error) {
+func (r *objects) ancestor(ctx context.Context, head *stored, number int) (*stored, error) {
 	s, err := r.slot(ctx, number)
 	if err != nil {
 		return nil, missing(err)
@@ -124,13 +124,13 @@ func checkIntroduction(by, before *stored, members *Members) (*RecoveryEvent, er
 	}
 	event := &RecoveryEvent{At: by.at, Created: by.Created, To: recoveredTo(old, list), Reason: list.Recovery.Reason}
 	event.Authority, _ = signerOf(old, v.SignerKeyID())
-	event.From, _ = find(old.Members, string(list.Recovery.From))
+	event.From, _ = memberWith(old.Members, string(list.Recovery.From))
 	return event, nil
 }
 
 // lastSigned returns the last checkpoint that a member has signed, from one down to that
 // with a number.
-func (r *reader) lastSigned(ctx context.Context, s *stored, least int, members *Members, m blob.Member) (Point, time.Time, error) {
+func (r *objects) lastSigned(ctx context.Context, s *stored, least int, members *Members, m blob.Member) (Point, time.Time, error) {
 	parties := members.Parties(SignerID(m))
 	for {
 		if _, err := s.unverified.Verify(parties); err == nil {

@@ -39,7 +39,7 @@ func (e *Rollback) Unwrap() error { return ErrRollback }
 
 // A Fork is an [ErrFork]: two chains of checkpoints that go on from a common one.
 type Fork struct {
-	Common Point // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
+	Common Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
 	Ours   []Side // after it, oldest first: what was accepted
 	Theirs []Side // and what the store has in its place
 }
@@ -59,14 +59,14 @@ func (e *Fork) Unwrap() error { return ErrFork }
 // Common returns the last checkpoint that two chains share, each of which is read from its
 // own store. Where there is none, or the stores lack what leads there, it is an error.
 func Common(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Point) (Point, error) {
-	common, _, _, err := common(ctx, newReader(a), atA, newReader(b), atB)
+	common, _, _, err := common(ctx, newObjects(a), atA, newObjects(b), atB)
 	return common, err
 }
 
 // common returns also the checkpoints of both sides after the common one, newest first, as
 // far as they are there.
-func common(ctx context.Context, a *reader, atA Point, b *reader, atB Point) (at Point, onA, onB []*stored, err error) {
-	down := func(r *reader, at *Point, side *[]*stored) error {
+func common(ctx context.Context, a *objects, atA Point, b *objects, atB Point) (at Point, onA, onB []*stored, err error) {
+	down := func(r *objects, at *Point, side *[]*stored) error {
 		s, err := r.checkpoint(ctx, *at)
 		if err != nil {
 			return missing(err)
@@ -180,7 +180,7 @@ func (o *opening) explain(ctx context.Context, head *stored, accepted Point, err
 }
 
 func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error {
-	at, ours, theirs, err := common(ctx, o.reader, accepted, o.reader, head.at)
+	at, ours, theirs, err := common(ctx, o.objects, accepted, o.objects, head.at)
 	if ctx.Err() != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const maxListings = 16
 //
 // The rest of that thousand is looked at too, and by a writer the next: a slot that is
 // filled there is an [ErrIncomplete].
-func (r *reader) head(ctx context.Context, number int, write bool) (int, error) {
+func (r *objects) head(ctx context.Context, number int, write bool) (int, error) {
 	for range maxListings {
 		if !write { // most often there is nothing new, and the next slot shows that
 			if there, err := r.filled(ctx, number+1); err != nil || !there {
@@ -49,7 +49,7 @@ func (r *reader) head(ctx context.Context, number int, write bool) (int, error) 
 
 // run returns the last of the slots after number without a gap, and one beyond the gap
 // that is filled, or 0.
-func (r *reader) run(ctx context.Context, number int, write bool) (last, beyond int, err error) {
+func (r *objects) run(ctx context.Context, number int, write bool) (last, beyond int, err error) {
 	for last = number; ; {
 		from := last
 		there, err := r.slots(ctx, min(last+1, blob.MaxNumber))
@@ -80,7 +80,7 @@ func (r *reader) run(ctx context.Context, number int, write bool) (last, beyond 
 	}
 }
 
-func (r *reader) filled(ctx context.Context, number int) (bool, error) {
+func (r *objects) filled(ctx context.Context, number int) (bool, error) {
 	if number > blob.MaxNumber {
 		return false, nil
 	}

@@ -20,19 +20,19 @@ type Ledger struct {
 	head    *stored
 	members *Members
 
-	checked    Point  // up to where every step was checked
-	state      *State // at the head, where that is checked
-	unaccepted []RecoveryEvent
-	older      bool // not at the head: nothing can be added
+	checked    Point           // up to where every step was checked
+	state      *State          // at the head, where that is checked
+	accepted   []Point         // recoveries
+	unaccepted []RecoveryEvent // and those since where trust started that are not
+	older      bool            // not at the head: nothing can be added
 
 	session *session
 }
 
 // A session is what the ledgers that come from one Open share.
 type session struct {
-	mu       sync.Mutex
-	accepted []Point  // recoveries
-	doubt    *attempt // a checkpoint of which it is not known whether it was recorded
+	mu    sync.Mutex
+	doubt *attempt // a checkpoint of which it is not known whether it was recorded
 }
 
 // ID returns the keyring's identifier.
@@ -130,7 +130,7 @@ func (l *Ledger) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, er
 // LastSigned returns the last checkpoint that a member has signed, and its time, from the
 // head backwards; zero for none.
 func (l *Ledger) LastSigned(ctx context.Context, m blob.Member) (Signed, error) {
-	at, created, err := newReader(l.store).lastSigned(ctx, l.head, 1, l.members, m)
+	at, created, err := newObjects(l.store).lastSigned(ctx, l.head, 1, l.members, m)
 	return Signed{at, created}, err
 }
 
@@ -141,8 +141,8 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 	if l.older {
 		return nil, fmt.Errorf("open the keyring again, at an older state: %w", ErrRollback)
 	}
-	o := &opening{reader: newReader(l.store), source: l.source, points: []Point{l.head.at}, checked: l.checked}
-	o.trust = Trust{Accepted: l.session.accepted, Write: write}
+	o := &opening{objects: newObjects(l.store), source: l.source, points: []Point{l.head.at}, checked: l.checked}
+	o.trust = Trust{Accepted: l.accepted, Write: write}
 	o.first = &stored{at: Point{1, l.first}}
 	next, err := o.reopen(ctx, l)
 	if err != nil {
@@ -152,7 +152,7 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 		return nil, fmt.Errorf("checkpoint %d: %w", next.unaccepted[0].At.Number, ErrUnaccepted)
 	}
 	if write {
-		err = next.check(ctx, o.reader)
+		err = next.check(ctx, o.objects)
 	}
 	return next, err
 }
@@ -183,7 +183,7 @@ func (o *opening) reopen(ctx context.Context, l *Ledger) (*Ledger, error) {
 }
 
 // check checks every step up to the head from the last one that was.
-func (l *Ledger) check(ctx context.Context, r *reader) error {
+func (l *Ledger) check(ctx context.Context, r *objects) error {
 	s, err := l.startState(ctx, r)
 	if err != nil {
 		return err
@@ -204,7 +204,7 @@ func (l *Ledger) check(ctx context.Context, r *reader) error {
 }
 
 // next applies the step in the slot after a state.
-func (r *reader) next(ctx context.Context, s State, src Source) (State, error) {
+func (r *objects) next(ctx context.Context, s State, src Source) (State, error) {
 	c, err := r.slot(ctx, s.At.Number+1)
 	if err != nil {
 		return s, missing(err)
@@ -221,7 +221,7 @@ func (r *reader) next(ctx context.Context, s State, src Source) (State, error) {
 }
 
 // startState returns the state at the last point up to which every step was checked.
-func (l *Ledger) startState(ctx context.Context, r *reader) (State, error) {
+func (l *Ledger) startState(ctx context.Context, r *objects) (State, error) {
 	if l.state != nil {
 		return *l.state, nil
 	}

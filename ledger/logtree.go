@@ -14,7 +14,7 @@ import (
 // Nothing that it reads is trusted: what is proven with it is.
 type logReader struct {
 	ctx context.Context
-	*reader
+	*objects
 }
 
 func (r logReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
@@ -63,7 +63,7 @@ func (r logReader) addedBy(number int) ([]Digest, error) {
 //
 // Where two chains share the slots, the hashes in them are of no use; then the checkpoints
 // are followed one by one to the point.
-func (r *reader) descends(ctx context.Context, c *stored, from Point) error {
+func (r *objects) descends(ctx context.Context, c *stored, from Point) error {
 	if c.at == from {
 		return nil
 	}
@@ -91,7 +91,7 @@ func (e *inconsistent) Error() string {
 func (e *inconsistent) Unwrap() error { return ErrFork }
 
 // walk follows the chain from a checkpoint down to a point.
-func (r *reader) walk(ctx context.Context, c *stored, to Point) error {
+func (r *objects) walk(ctx context.Context, c *stored, to Point) error {
 	head := c.at
 	for c.Number > to.Number+1 {
 		next, err := r.checkpoint(ctx, c.previous())
@@ -114,7 +114,7 @@ func (s *stored) previous() Point {
 }
 
 // edgeOf returns the edge of the log of the checkpoints before one, which has its hash.
-func (r *reader) edgeOf(ctx context.Context, c *stored) (edge, error) {
+func (r *objects) edgeOf(ctx context.Context, c *stored) (edge, error) {
 	if c.Number == 1 {
 		return edge{}, nil
 	}
@@ -132,7 +132,7 @@ func (r *reader) edgeOf(ctx context.Context, c *stored) (edge, error) {
 }
 
 // walkEdge computes the edge from the digests of all checkpoints.
-func (r *reader) walkEdge(ctx context.Context, c *stored) (edge, error) {
+func (r *objects) walkEdge(ctx context.Context, c *stored) (edge, error) {
 	var before []Digest // the newest first
 	for at := c; at.Number > 1; {
 		before = append(before, at.previous().Digest)

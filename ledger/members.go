@@ -133,7 +133,7 @@ func (m *Members) LeftAt(keyID string, of func(blob.Member) string) int {
 // number on.
 func (m *Members) Since(number int, keyID string) bool {
 	for _, l := range m.lists[number-1:] {
-		if _, ok := find(l.Members, keyID); ok {
+		if _, ok := memberWith(l.Members, keyID); ok {
 			return true
 		}
 	}
@@ -192,7 +192,7 @@ func SignerID(m blob.Member) string {
 	return string(id)
 }
 
-func find(members []blob.Member, keyID string) (blob.Member, bool) {
+func memberWith(members []blob.Member, keyID string) (blob.Member, bool) {
 	i := slices.IndexFunc(members, func(m blob.Member) bool { return KeyID(m) == keyID })
 	if i < 0 {
 		return blob.Member{}, false

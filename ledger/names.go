@@ -15,9 +15,9 @@ import (
 //
 // A name leads from what an object says to a key that the lists of members know. Whether
 // the object is to be believed is a matter of that key.
-type names map[string]named
+type names map[string]certified
 
-type named struct {
+type certified struct {
 	certificate *x509.Certificate
 	key         string // its subject key identifier
 }
@@ -30,7 +30,7 @@ func (n names) add(members []blob.Member) error {
 				return fmt.Errorf("it gives %q the identifier %x, which named another key before: %w", m.Label, name, ErrIllegal)
 			}
 			for _, name := range namesOf(c) {
-				n[name] = named{c, certifiedKey(c)}
+				n[name] = certified{c, certifiedKey(c)}
 			}
 		}
 	}

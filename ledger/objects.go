@@ -11,14 +11,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A reader reads the objects of a keyring that are not nodes. What it returns is as its
+// objects reads the objects of a keyring that are not nodes. What it returns is as its
 // digest says, where it is asked for by one, and otherwise not trusted.
-type reader struct {
+type objects struct {
 	store blob.Store
 	added map[int][]Digest // what checkpoints add to the log, by number; see logReader
 }
 
-func newReader(store blob.Store) *reader { return &reader{store, map[int][]Digest{}} }
+func newObjects(store blob.Store) *objects { return &objects{store, map[int][]Digest{}} }
 
 // A stored is a checkpoint as it lies in the store, and what it claims.
 type stored struct {
@@ -42,7 +42,7 @@ func parseStored(der []byte) (*stored, error) {
 }
 
 // slot returns the checkpoint in a slot. None is a [blob.ErrNotFound].
-func (r *reader) slot(ctx context.Context, number int) (*stored, error) {
+func (r *objects) slot(ctx context.Context, number int) (*stored, error) {
 	der, err := r.store.Get(ctx, blob.SlotPath(number))
 	if err != nil {
 		return nil, inCheckpoint(number, err)
@@ -58,7 +58,7 @@ func (r *reader) slot(ctx context.Context, number int) (*stored, error) {
 }
 
 // checkpoint returns the checkpoint with a digest, whether it is in its slot or not.
-func (r *reader) checkpoint(ctx context.Context, at Point) (*stored, error) {
+func (r *objects) checkpoint(ctx context.Context, at Point) (*stored, error) {
 	der, err := r.byDigest(ctx, at.Digest, blob.CheckpointPath(at.Digest))
 	if errors.Is(err, blob.ErrNotFound) {
 		der, err = r.byDigest(ctx, at.Digest, blob.SlotPath(at.Number))
@@ -77,7 +77,7 @@ func (r *reader) checkpoint(ctx context.Context, at Point) (*stored, error) {
 }
 
 // byDigest returns an object that has to have a digest.
-func (r *reader) byDigest(ctx context.Context, digest Digest, path string) ([]byte, error) {
+func (r *objects) byDigest(ctx context.Context, digest Digest, path string) ([]byte, error) {
 	data, err := r.store.Get(ctx, path)
 	if err == nil && sha256.Sum256(data) != digest {
 		err = fmt.Errorf("%s is not what its name says: %w", path, blob.ErrMisplaced)
@@ -86,7 +86,7 @@ func (r *reader) byDigest(ctx context.Context, digest Digest, path string) ([]by
 }
 
 // changes returns the record of changes of a checkpoint, as it is stored.
-func (r *reader) changes(ctx context.Context, c blob.Checkpoint) ([]byte, error) {
+func (r *objects) changes(ctx context.Context, c blob.Checkpoint) ([]byte, error) {
 	data, err := r.byDigest(ctx, c.Changes, blob.ChangesPath(c.Changes))
 	if err != nil {
 		return nil, inCheckpoint(c.Number, fmt.Errorf("record of changes: %w", missing(err)))
@@ -95,7 +95,7 @@ func (r *reader) changes(ctx context.Context, c blob.Checkpoint) ([]byte, error)
 }
 
 // step reads what a checkpoint refers to.
-func (r *reader) step(ctx context.Context, s *stored, src Source) (Step, error) {
+func (r *objects) step(ctx context.Context, s *stored, src Source) (Step, error) {
 	changes, err := r.changes(ctx, s.Checkpoint)
 	if err != nil {
 		return Step{}, err
@@ -107,7 +107,7 @@ func (r *reader) step(ctx context.Context, s *stored, src Source) (Step, error) 
 	return step, err
 }
 
-func (r *reader) members(ctx context.Context, number int, digest Digest) ([]byte, error) {
+func (r *objects) members(ctx context.Context, number int, digest Digest) ([]byte, error) {
 	der, err := r.byDigest(ctx, digest, blob.MembersPath(digest))
 	if err != nil {
 		return nil, fmt.Errorf("list of members %d: %w", number, missing(err))
@@ -117,7 +117,7 @@ func (r *reader) members(ctx context.Context, number int, digest Digest) ([]byte
 
 // lists returns the list of members that a checkpoint names and all before it, each as the
 // next one names it by its digest.
-func (r *reader) lists(ctx context.Context, c blob.Checkpoint) ([]blob.MemberList, error) {
+func (r *objects) lists(ctx context.Context, c blob.Checkpoint) ([]blob.MemberList, error) {
 	var lists []blob.MemberList // the newest first
 	for digest, number := c.List.Digest, c.List.Number; number > 0; number-- {
 		der, err := r.members(ctx, number, digest)
@@ -148,7 +148,7 @@ func missing(err error) error {
 }
 
 // slots returns the numbers of the slots that are there in the thousand of a number.
-func (r *reader) slots(ctx context.Context, number int) (map[int]bool, error) {
+func (r *objects) slots(ctx context.Context, number int) (map[int]bool, error) {
 	there := map[int]bool{}
 	for p, err := range r.store.List(ctx, path.Dir(blob.SlotPath(number))+"/") {
 		if err != nil {

@@ -68,20 +68,20 @@ type RecoveryEvent struct {
 // The head may be older than what others have recorded: a store can always hold back what
 // nobody here has seen.
 func Open(ctx context.Context, store blob.Store, trust Trust) (*Ledger, Report, error) {
-	o := &opening{reader: newReader(store), trust: trust, source: StoreSource(store)}
+	o := &opening{objects: newObjects(store), trust: trust, source: StoreSource(store)}
 	l, err := o.open(ctx)
 	if err != nil {
 		return nil, o.report, err
 	}
 	if trust.Write && o.report.Older == nil {
-		err = l.check(ctx, o.reader)
+		err = l.check(ctx, o.objects)
 	}
 	return l, o.report, err
 }
 
 // An opening is the work of Open.
 type opening struct {
-	*reader
+	*objects
 	trust  Trust
 	source Source
 	report Report
@@ -132,7 +132,7 @@ func (o *opening) findFirst(ctx context.Context) error {
 }
 
 // newest returns the highest number of a slot that is filled, or 0.
-func (r *reader) newest(ctx context.Context) (int, error) {
+func (r *objects) newest(ctx context.Context) (int, error) {
 	newest := 0
 	for path, err := range r.store.List(ctx, blob.SlotsPrefix) {
 		if err != nil {
@@ -239,7 +239,7 @@ func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger
 	}
 	l := &Ledger{
 		store: o.store, source: o.source, first: o.first.at.Digest,
-		head: head, members: members, checked: o.checked, session: &session{accepted: o.trust.Accepted},
+		head: head, members: members, checked: o.checked, accepted: o.trust.Accepted, session: &session{},
 	}
 	if head.at != from {
 		events, err := o.descent(ctx, head, from, members)

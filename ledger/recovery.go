@@ -15,12 +15,12 @@ func checkRecovery(before, l blob.MemberList) error {
 		return fmt.Errorf("not a recovery: "+format+": %w", append(args, ErrIllegal)...)
 	}
 	from := string(l.Recovery.From)
-	if old, ok := find(before.Members, from); !ok || old.Role != blob.Owner {
+	if old, ok := memberWith(before.Members, from); !ok || old.Role != blob.Owner {
 		return refuse("key %x was not an owner's", from)
 	}
 	added, stay := 0, 0
 	for _, m := range l.Members {
-		was, ok := find(before.Members, KeyID(m))
+		was, ok := memberWith(before.Members, KeyID(m))
 		switch {
 		case ok && same(was, m):
 			stay++
@@ -41,7 +41,7 @@ func checkRecovery(before, l blob.MemberList) error {
 // recoveredTo returns the new owner of a list that is a recovery.
 func recoveredTo(before, l blob.MemberList) blob.Member {
 	i := slices.IndexFunc(l.Members, func(m blob.Member) bool {
-		_, was := find(before.Members, KeyID(m))
+		_, was := memberWith(before.Members, KeyID(m))
 		return !was
 	})
 	if i < 0 {
