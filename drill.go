@@ -377,11 +377,11 @@ func (k *Keyring) putProof(ctx context.Context, held []Result) error {
 	for _, r := range held {
 		p.Opened = append(p.Opened, blob.Opened{Blob: r.blob.Digest(), KeyID: r.blob.Descriptor().KeyID})
 	}
-	der, err := blob.SignProof(p, k.signs(), now)
+	signed, err := blob.SignProof(p, k.signs(), now)
 	if err != nil {
 		return err
 	}
-	if err := k.store.Put(ctx, blob.ProofPath(k.signer, sha256.Sum256(der)), der); !errors.Is(err, blob.ErrExists) {
+	if err := k.store.Put(ctx, blob.ProofPath(k.signer, signed.Digest()), signed.Bytes()); !errors.Is(err, blob.ErrExists) {
 		return err
 	}
 	return nil // this very proof

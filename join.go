@@ -58,7 +58,7 @@ type State struct {
 
 	Unpinned   bool                   // no pin was found: nothing is encrypted or signed
 	Recoveries []ledger.RecoveryEvent // that were not accepted yet: nothing is encrypted or signed
-	Older      *ledger.Rollback       // the newest state is missing: nothing is encrypted or signed
+	Older      error                  // the newest state is missing: nothing is encrypted or signed
 }
 
 // OpenKeyring is [Open] with a token, and nothing else chosen.
@@ -156,7 +156,7 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 			reason = fmt.Sprintf("the pin of %q at checkpoint %d:%x is replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
 		}
 	}
-	return k, k.record(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: reason}}}, onToken)
+	return k, k.recordOther(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: reason}}}, onToken)
 }
 
 // OpenWithCertificate opens a keyring without a token, to list and verify it. Trust starts

@@ -204,7 +204,7 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 	if err := k.mustOwn(op); err != nil {
 		return err
 	}
-	err := k.record(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
+	err := k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
 		next := l.NextList()
 		return &next, edit(&next, l.Members())
 	}}, onToken)

@@ -20,7 +20,7 @@ type Merge struct {
 	Lists  []blob.MemberList
 
 	k      *Keyring
-	branch *ledger.Ledger
+	branch *ledger.Branch
 	source ledger.Source // has the nodes of both
 }
 
@@ -35,11 +35,11 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 	if err := k.mustOwn("merge another copy"); err != nil {
 		return nil, err
 	}
-	branch, common, err := k.view().Branch(ctx, store, at)
+	branch, err := k.view().Branch(ctx, store, at)
 	if err != nil {
 		return nil, fmt.Errorf("merge another copy: %w", err)
 	}
-	m := &Merge{Common: common, At: branch.At(), k: k, branch: branch, source: ledger.Sources(branch.Source(), k.view().Source())}
+	m := &Merge{Common: branch.Common, At: branch.At(), k: k, branch: branch, source: ledger.Sources(branch.Source(), k.view().Source())}
 	theirs, ours := branch.Members(), k.members()
 	for number := theirs.List().Number; number > 1; number-- {
 		l := theirs.ListNumber(number)
@@ -57,7 +57,7 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 // name that we do not have comes as it is. It can be killed and started again.
 func (m *Merge) Keys(ctx context.Context) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		for d, err := range ledger.Diff(ctx, m.source, m.common(), m.branch.Trie()) {
+		for d, err := range ledger.Diff(ctx, m.source, m.branch.From, m.branch.Trie()) {
 			if err != nil {
 				yield(Result{Err: err})
 				return
@@ -77,9 +77,6 @@ func (m *Merge) Keys(ctx context.Context) iter.Seq[Result] {
 		}
 	}
 }
-
-// common is the trie that both copies had.
-func (m *Merge) common() ledger.Trie { return m.branch.From() }
 
 // version takes one version in.
 func (m *Merge) version(ctx context.Context, e ledger.Entry, v ledger.Version) (Entry, bool, error) {
@@ -104,7 +101,7 @@ func (m *Merge) version(ctx context.Context, e ledger.Entry, v ledger.Version) (
 
 // blob reads a blob that the branch names.
 func (m *Merge) blob(ctx context.Context, name string, v ledger.Version) (*blob.Blob, error) {
-	from := &Keyring{store: m.branch.Store(), head: m.branch}
+	from := &Keyring{store: m.branch.Store(), head: m.branch.Ledger}
 	return from.load(ctx, found{ledger.Entry{Name: name}, v})
 }
 

@@ -81,8 +81,8 @@ func (k *Keyring) recordAll(ctx context.Context, all []*recorded) {
 	}
 }
 
-// record records what is not the edit of a key.
-func (k *Keyring) record(ctx context.Context, p ledger.Proposal, where place) error {
+// recordOther records what is not the edit of a key.
+func (k *Keyring) recordOther(ctx context.Context, p ledger.Proposal, where place) error {
 	k.recording.one.Lock()
 	defer k.recording.one.Unlock()
 	_, err := k.commit(ctx, p, where)
@@ -150,7 +150,7 @@ func again[T any](ctx context.Context, k *Keyring, do func() (T, error)) (T, err
 	return none, fmt.Errorf("%w, %d times: %w", errStaleEntry, maxRaces, ledger.ErrRace)
 }
 
-// describe is what the state says of a blob: a version of a key, as of a checkpoint.
+// version is what the state says of a blob: a version of a key, as of a checkpoint.
 func (k *Keyring) version(b *blob.Blob, list int) ledger.Version {
 	d := b.Descriptor()
 	return ledger.Version{

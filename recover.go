@@ -58,7 +58,7 @@ func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to 
 		return &Recovery{k, blob.Recovery{List: number, From: old, Reason: reason}}, nil
 	}
 	shown := k.view().At()
-	err = k.record(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
+	err = k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
 		if l.At() != shown {
 			return nil, fmt.Errorf("checkpoint %d was signed since %d was looked at: %w", l.At().Number, shown.Number, ErrMovedOn)
 		}

@@ -22,7 +22,7 @@ func (k *Keyring) Rewrap(ctx context.Context, refs []Ref) iter.Seq[Result] {
 // [Keyring.Prove], is made anew as well: what is wrapped to them only they can open.
 func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		opened := map[string]proven{} // by the holders of the keys
+		opened := map[string]*proven{} // by the holders of the keys
 		for _, m := range k.Members() {
 			if id := keyID(m); others && id != string(k.self) {
 				var err error
