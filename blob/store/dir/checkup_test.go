@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
@@ -40,10 +42,10 @@ func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
 			}
 		}
 	}
-	if err := os.Symlink("/etc/passwd", filepath.Join(path, "keyring/2.cms")); err != nil {
+	if err := os.Symlink("/etc/passwd", filepath.Join(path, blob.MembersPath([32]byte{2}))); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"keys/payroll", at("keys/payroll/1.1")} {
+	for _, name := range []string{"keys/payroll", object("keys/payroll/1.1")} {
 		if err := os.Chmod(filepath.Join(path, name), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +61,7 @@ func TestCheckupTellsWhatPutHasNotMade(t *testing.T) {
 	}{
 		{"unfinished", got.Unfinished, []string{".tmp-TOP", "keys/payroll/.tmp-OLD"}},
 		{"stray", got.Stray, []string{"README", "keys/.hidden", "keys/UPPER", "keys/payroll/notes.txt"}},
-		{"open", got.Open, []string{"keys/payroll", at("keys/payroll/1.1")}},
+		{"open", got.Open, []string{"keys/payroll", object("keys/payroll/1.1")}},
 	} {
 		if !slices.Equal(is.got, is.want) {
 			t.Errorf("%s: got %q, want %q", is.what, is.got, is.want)
@@ -91,8 +93,8 @@ func TestTryWriteLeavesNothing(t *testing.T) {
 	if err := d.TryWrite(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if len(synced) != 2 || synced["keyring"] != 1 {
-		t.Errorf("directories synced: %v, want the store's and keyring", synced)
+	if len(synced) != 2 || synced["members"] != 1 {
+		t.Errorf("directories synced: %v, want the store's and members", synced)
 	}
 	d.sync = func(*os.File) error { return os.ErrDeadlineExceeded }
 	if err := d.TryWrite(context.Background()); err == nil {

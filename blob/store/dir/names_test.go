@@ -12,8 +12,8 @@ import (
 func TestNamesThatGoOn(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{
-		at("keys/payroll/1.1"), at("keys/site-b/audit/1.1"), at("keys/site-b/backup/2.3"), at("keys/both/1.1"), at("keys/both/below/1.1"),
-		"keys/Capital/1.1.cms", "keys/.hidden/1.1.cms", "keys/evil\x1b[31m/1.1.cms", "keys/junk/readme.txt", "keys/file.cms", "",
+		object("keys/payroll/1.1"), object("keys/site-b/audit/1.1"), object("keys/site-b/backup/2.3"), object("keys/both/1.1"), object("keys/both/below/1.1"),
+		object("keys/Capital/1.1"), object("keys/.hidden/1.1"), object("keys/evil\x1b[31m/1.1"), "keys/junk/readme.txt", "keys/file.cms", members,
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700); err != nil {
 			t.Fatal(err)
