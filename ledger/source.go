@@ -21,30 +21,51 @@ func packPath(id blob.PackID) string { return fmt.Sprintf("packs/%x.pack", id) }
 // StoreSource returns a source of the nodes in the packs of a store. It is safe for
 // concurrent use, and keeps at most about 16 MiB.
 //
-// It reads pages of 64 KiB, as the nodes of a subtree that were written at once lie
-// together, and keeps those that were used last.
+// It reads pages of 8 KiB and keeps those that were used last. In a walk, where one page
+// after the other is near the one before, as the nodes of a subtree that were written at
+// once lie together, it reads 512 KiB ahead.
 func StoreSource(store RangeReader) Source {
-	return &storeSource{store: store, pages: map[pageID]*list.Element{}, ends: map[blob.PackID]int{}}
+	return &storeSource{store: store, pages: map[pageID]*list.Element{}, extents: map[blob.PackID]extent{}}
 }
 
 const (
-	pageSize     = 64 << 10
+	pageSize     = 8 << 10
+	ahead        = 64 // pages
+	near         = 4  // pages
+	walking      = 3  // pages near each other; a look-up reads at most the last two nodes so
 	cacheSize    = 16 << 20
 	pageOverhead = 256     // what a page takes beside its bytes
-	maxEnds      = 1 << 14 // packs whose size is remembered
+	maxExtents   = 1 << 14 // packs of which an extent is known
 )
 
 type storeSource struct {
 	store RangeReader
 
-	mu    sync.Mutex
-	pages map[pageID]*list.Element // of *page
-	used  list.List                // the page used last is the first
-	bytes int
+	mu      sync.Mutex
+	pages   map[pageID]*list.Element // of *page
+	used    list.List                // the page used last is the first
+	bytes   int
+	extents map[blob.PackID]extent
+}
 
-	// ends is how many bytes a pack has at least, as far as hints say: a node comes after
-	// those below it, so that pages below a subtree are read whole.
-	ends map[blob.PackID]int
+// An extent is what is known of a pack.
+type extent struct {
+	end  int // bytes that it has at least. A node comes after those below it, so that this is enough to read ahead
+	last int // the page that was read last
+	near int // pages in a row that were read near the one before
+}
+
+// read notes that a page is read, and returns how many to read.
+func (x *extent) read(index int) int {
+	if x.end > 0 && index-near <= x.last && x.last <= index+near {
+		x.near++
+	} else {
+		x.near = 0
+	}
+	if x.last = index; x.near < walking {
+		return 1
+	}
+	return ahead
 }
 
 type pageID struct {
@@ -59,50 +80,31 @@ type page struct {
 
 // Node returns what lies at a hint.
 func (s *storeSource) Node(ctx context.Context, _ Digest, at blob.Hint) ([]byte, error) {
-	data, err := s.read(ctx, at)
-	if err == nil {
-		s.extend(at.Pack, at.Offset+at.Length)
-	}
-	return data, err
-}
-
-func (s *storeSource) read(ctx context.Context, at blob.Hint) ([]byte, error) {
 	end := at.Offset + at.Length
 	first, last := at.Offset/pageSize, (end-1)/pageSize
-	if first == last {
-		p, err := s.page(ctx, pageID{at.Pack, first}, end)
-		if err != nil {
-			return nil, err
-		}
-		return p[at.Offset%pageSize : end-first*pageSize : end-first*pageSize], nil
-	}
-	out := make([]byte, 0, at.Length)
+	var out []byte
 	for i := first; i <= last; i++ {
-		p, err := s.page(ctx, pageID{at.Pack, i}, min(end, (i+1)*pageSize))
+		from := i * pageSize
+		p, err := s.page(ctx, pageID{at.Pack, i}, min(end, from+pageSize))
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, p[max(at.Offset-i*pageSize, 0):min(end-i*pageSize, pageSize)]...)
+		p = p[max(at.Offset-from, 0):min(end-from, pageSize)]
+		if first == last {
+			return p[:len(p):len(p)], nil
+		}
+		out = append(out, p...)
 	}
 	return out, nil
 }
 
-func (s *storeSource) extend(pack blob.PackID, end int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.ends) >= maxEnds {
-		clear(s.ends)
-	}
-	s.ends[pack] = max(s.ends[pack], end)
-}
-
 // page returns a page that reaches up to end.
 func (s *storeSource) page(ctx context.Context, id pageID, end int) ([]byte, error) {
-	from := id.index * pageSize
 	data, to := s.cached(id, end)
 	if data != nil {
 		return data, nil
 	}
+	from := id.index * pageSize
 	data, err := s.store.GetRange(ctx, packPath(id.pack), int64(from), to-from)
 	if err != nil {
 		return nil, err
@@ -110,26 +112,53 @@ func (s *storeSource) page(ctx context.Context, id pageID, end int) ([]byte, err
 	if len(data) != to-from {
 		return nil, fmt.Errorf("pack %x: %d bytes from %d, not %d: %w", id.pack, len(data), from, to-from, blob.ErrMisplaced)
 	}
-	s.keep(&page{id, data})
-	return data, nil
+	return s.keep(id, data), nil
 }
 
-// cached returns a page that reaches up to end, or else how far it is to be read.
+// cached returns a page that reaches up to end, or else how far to read from its start.
 func (s *storeSource) cached(id pageID, end int) (data []byte, to int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	from := id.index * pageSize
 	if el := s.pages[id]; el != nil {
-		if p := el.Value.(*page); id.index*pageSize+len(p.data) >= end {
+		if p := el.Value.(*page); from+len(p.data) >= end {
 			s.used.MoveToFront(el)
 			return p.data, 0
 		}
 	}
-	return nil, min(max(end, s.ends[id.pack]), (id.index+1)*pageSize)
+	if len(s.extents) >= maxExtents {
+		clear(s.extents)
+	}
+	x := s.extents[id.pack]
+	to = max(end, min(x.end, from+x.read(id.index)*pageSize))
+	s.extents[id.pack] = x
+	return nil, to
 }
 
-func (s *storeSource) keep(p *page) {
+// keep keeps what was read as pages, and returns the first.
+func (s *storeSource) keep(id pageID, data []byte) (first []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	x := s.extents[id.pack]
+	x.end = max(x.end, id.index*pageSize+len(data))
+	for len(data) > 0 {
+		n := min(len(data), pageSize)
+		p := data[:n]
+		if n < len(data) || first != nil { // a page of many goes without the others
+			p = append([]byte(nil), p...)
+		}
+		if first == nil {
+			first = p
+		}
+		s.add(&page{id, p})
+		x.last = id.index
+		data, id.index = data[n:], id.index+1
+	}
+	s.extents[id.pack] = x
+	return first
+}
+
+func (s *storeSource) add(p *page) {
 	if el := s.pages[p.pageID]; el != nil {
 		s.drop(el)
 	}
