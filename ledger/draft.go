@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -92,31 +91,9 @@ type object struct {
 // sign signs the draft as the next checkpoint after a state, and checks it as all others
 // will: nobody can record what they would refuse.
 func (d *draft) sign(ctx context.Context, s State, src Source, signer blob.Signer, nonce Nonce) (*attempt, error) {
-	c := blob.Checkpoint{
-		KeyringID: s.Keyring, Number: s.At.Number + 1, Created: d.created(), List: s.ListRef,
-		Root: d.trie.Root, RootAt: d.trie.At, Keys: d.trie.Keys,
-	}
-	var record Record
-	log := s.log
-	if s.At.Number > 0 {
-		c.Previous = s.At.Digest[:]
-		log, record.Log = s.log.add(s.At.Digest)
-	}
-	c.Log = log.hash()
-	slices.SortFunc(d.changes, compareChanges)
-	record.Changes = slices.Compact(d.changes)
-	step := Step{Source: withPacks(src, d.packs)}
-	var err error
-	if step.Changes, err = MarshalRecord(record); err != nil {
-		return nil, inCheckpoint(c.Number, err)
-	}
-	c.Changes = sha256.Sum256(step.Changes)
-	if d.list != nil {
-		if step.Members, err = blob.MarshalMembers(*d.list); err != nil {
-			return nil, err
-		}
-		c.KeyringID = d.list.KeyringID
-		c.List = blob.ListRef{Number: d.list.Number, Digest: sha256.Sum256(step.Members), Introduced: c.Number}
+	c, step, err := d.step(s)
+	if err != nil {
+		return nil, inCheckpoint(s.At.Number+1, err)
 	}
 	if c.Nonce, err = nonce(); err != nil {
 		return nil, fmt.Errorf("checkpoint %d: random bytes: %w", c.Number, err)
@@ -125,7 +102,35 @@ func (d *draft) sign(ctx context.Context, s State, src Source, signer blob.Signe
 	if err != nil {
 		return nil, err
 	}
+	step.Source = withPacks(src, d.packs)
 	return d.attempt(ctx, s, step, v.Bytes())
+}
+
+// step returns the checkpoint, but for its nonce, and what it refers to.
+func (d *draft) step(s State) (c blob.Checkpoint, step Step, err error) {
+	c = blob.Checkpoint{
+		KeyringID: s.Keyring, Number: s.At.Number + 1, Created: d.created(), List: s.ListRef,
+		Root: d.trie.Root, RootAt: d.trie.At, Keys: d.trie.Keys,
+	}
+	record, log := Record{Changes: d.changes}, s.log
+	if s.At.Number > 0 {
+		c.Previous = s.At.Digest[:]
+		log, record.Log = s.log.add(s.At.Digest)
+	}
+	c.Log = log.hash()
+	if step.Changes, err = MarshalRecord(record); err != nil {
+		return c, step, err
+	}
+	c.Changes = sha256.Sum256(step.Changes)
+	if d.list == nil {
+		return c, step, nil
+	}
+	if step.Members, err = blob.MarshalMembers(*d.list); err != nil {
+		return c, step, err
+	}
+	c.KeyringID = d.list.KeyringID
+	c.List = blob.ListRef{Number: d.list.Number, Digest: sha256.Sum256(step.Members), Introduced: c.Number}
+	return c, step, nil
 }
 
 // created is the time of the checkpoint, as it will be read back.
@@ -152,10 +157,6 @@ func (d *draft) attempt(ctx context.Context, s State, step Step, der []byte) (*a
 		a.objects = append(a.objects, object{blob.PackPath(p.ID), p.Data})
 	}
 	return a, nil
-}
-
-func compareChanges(a, b Change) int {
-	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Op, b.Op))
 }
 
 // withPacks returns a source that has the nodes of packs that are not in the store yet.

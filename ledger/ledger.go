@@ -134,6 +134,21 @@ func (l *Ledger) LastSigned(ctx context.Context, m blob.Member) (Signed, error) 
 	return Signed{at, created}, err
 }
 
+// Accept returns the ledger with all recoveries accepted that the Report of Open has, up to
+// a checkpoint: without that nothing is recorded on top of them.
+func (l *Ledger) Accept(at Point) *Ledger {
+	next := *l
+	next.unaccepted, next.accepted = nil, slices.Clone(l.accepted)
+	for _, e := range l.unaccepted {
+		if e.At.Number <= at.Number {
+			next.accepted = append(next.accepted, e.At)
+		} else {
+			next.unaccepted = append(next.unaccepted, e)
+		}
+	}
+	return &next
+}
+
 // Refresh opens the keyring again at the head that it has by now. With write every step is
 // checked, as a writer must. A recovery that is new is an [ErrUnaccepted]: what it is, Open
 // reports.
