@@ -160,11 +160,12 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 }
 
 // OpenWithCertificate opens a keyring without a token, to list and verify it. Trust starts
-// at the public key of the certificate, which must not come from the storage and must be
-// that of an owner in force. With pins, the head is pinned in their directory, and an older
-// one is noticed from then on.
-func OpenWithCertificate(ctx context.Context, certificate *x509.Certificate, store blob.Store, pins *Pins) (*Keyring, error) {
-	k, err := open(ctx, Options{Store: store, Voucher: certificate, Pins: pins}, false)
+// at the public key of the Voucher, which must not come from the storage and must be that
+// of an owner in force. With Pins, the head is pinned in their directory, and an older one is
+// noticed from then on.
+func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
+	o.Token, o.Pair = nil, nil
+	k, err := open(ctx, o, false)
 	if err != nil {
 		return nil, err
 	}

@@ -68,10 +68,15 @@ func (p *Pins) has(ctx context.Context, key crypto.PublicKey, first [sha256.Size
 // Has reports whether a pair has pinned any keyring. One that has not belongs to none yet,
 // as far as its token tells.
 func (p *Pins) Has(ctx context.Context, pair *token.KeyPair) (bool, error) {
+	all, err := p.Of(ctx, pair)
+	return len(all) > 0, err
+}
+
+// Of returns the pins of a pair.
+func (p *Pins) Of(ctx context.Context, pair *token.KeyPair) ([]Pin, error) {
 	id, err := blob.SubjectKeyID(pair.Public())
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	all, err := p.load(ctx, hex.EncodeToString(id))
-	return len(all) > 0, err
+	return p.load(ctx, hex.EncodeToString(id))
 }

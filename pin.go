@@ -261,15 +261,11 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 	if p.dir == "" {
 		return nil
 	}
-	dir := filepath.Join(p.dir, pin.Pair)
-	if err := makeDurable(dir); err != nil {
-		return err
-	}
 	path := p.file(pin)
 	if err := ownfile.CheckPlace(path); err != nil {
 		return err
 	}
-	unlock, err := lockDirectory(dir)
+	unlock, err := lockDirectory(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -284,7 +280,7 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 	case !replace:
 		pin.Checked = later(pin.Checked, there.Checked)
 	}
-	return writePin(path, pin)
+	return ownfile.Replace(path, []byte(pin.String()+"\n"))
 }
 
 // later returns the later of two points of one chain.
@@ -302,6 +298,9 @@ func (p *Pins) file(pin Pin) string {
 
 // lockDirectory keeps other processes from replacing pins until unlock is called.
 func lockDirectory(dir string) (unlock func(), err error) {
+	if err := ownfile.MkdirAll(dir); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
@@ -310,49 +309,4 @@ func lockDirectory(dir string) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil // closing it unlocks
-}
-
-// writePin replaces a file, whole or not at all.
-func writePin(path string, pin Pin) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".pin-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails when it has its name: good
-	_, err = f.WriteString(pin.String() + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDirectory(dir)
-}
-
-// makeDurable makes a directory and those above it where they are missing.
-func makeDurable(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for range 3 { // the pair's, that of all pins, and the program's
-		if dir = filepath.Dir(dir); dir == "/" {
-			break
-		}
-		if err := syncDirectory(dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
