@@ -76,7 +76,7 @@ func key(name string, n int) Update {
 	return up
 }
 
-func keys(n int) []Update {
+func manyKeys(n int) []Update {
 	all := make([]Update, n)
 	for i := range all {
 		all[i] = key(fmt.Sprintf("key-%06d", i), 1)
