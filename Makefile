@@ -2,10 +2,12 @@ PREFIX   ?= /usr/local
 FUZZTIME ?= 10m
 GO       ?= go
 
+PORTABLE = ./blob/... $(if $(wildcard ledger),./ledger/...)
+
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test faults matrix bench fuzz lint install dist clean
+.PHONY: help build demo test cross faults matrix bench fuzz lint install dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,11 +21,18 @@ demo: ## tell the whole story on a throw-away SoftHSM token
 	scripts/demo.sh
 
 # The race detector needs gcc, which a program that loads PKCS#11 modules needs anyway.
-test: ## run every test, on real SoftHSM tokens
+test: cross ## run every test, on real SoftHSM tokens
 	scripts/install-softhsm.sh
 	scripts/install-test-tools.sh
 	$(GO) vet ./...
 	$(GO) test -race -timeout 20m ./...
+
+# What verifies needs no PKCS #11 module, and so no C compiler.
+cross: ## build the libraries without cgo, for Linux, macOS and Windows
+	@set -e; for os in linux darwin windows; do \
+		echo "CGO_ENABLED=0 GOOS=$$os $(GO) build $(PORTABLE)"; \
+		CGO_ENABLED=0 GOOS=$$os $(GO) build $(PORTABLE); \
+	done
 
 # Without the race detector, under which every one of the many thousand processes is slow
 # to start. Three at a time, as some wait for a module that hangs.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -35,6 +36,9 @@ func usualPurpose(purpose blob.Purpose, algorithm blob.Algorithm) blob.Purpose {
 
 // create makes the first version of a key, in whatever way.
 func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(context.Context, blob.Descriptor) (*blob.Blob, error)) (Entry, error) {
+	if err := k.refresh(ctx); err != nil {
+		return Entry{}, err
+	}
 	if err := k.mustOwn("create a key"); err != nil {
 		return Entry{}, err
 	}
@@ -42,16 +46,21 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 		return Entry{}, err
 	}
 	taken := hint(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
-	switch all, err := k.list(ctx, d.Name); { // before a key is made for nothing
-	case err != nil:
-		return Entry{}, err
-	case len(all) > 0:
+	switch _, err := k.view().Entry(ctx, d.Name); { // before a key is made for nothing
+	case err == nil:
 		return Entry{}, taken
+	case !errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity):
+		return Entry{}, err
 	}
 	d.Version = 1
+	list := k.ListNumber()
 	b, err := make(ctx, d)
+	if err != nil {
+		return Entry{}, fmt.Errorf("create key %q: %w", d.Name, err)
+	}
+	err = k.recordEdit(ctx, creates(d.Name, k.version(b, list)), inFile)
 	if errors.Is(err, blob.ErrExists) { // somebody was faster
-		return Entry{}, taken
+		return Entry{}, errors.Join(taken, k.discard(ctx, b))
 	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("create key %q: %w", d.Name, err)
@@ -59,8 +68,18 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	return k.entry(b), nil
 }
 
+// discard removes a blob that was stored and is not in the state.
+func (k *Keyring) discard(ctx context.Context, b *blob.Blob) error {
+	return k.store.Delete(context.WithoutCancel(ctx), blobPath(b))
+}
+
+func blobPath(b *blob.Blob) string {
+	d := b.Descriptor()
+	return blob.KeyPath(d.Name, d.Version, d.Revision, b.Digest())
+}
+
 // Rotate makes the next version of a key: a new session key with the algorithm
-// and purpose of the newest version; for a key from a password, with the same
+// and purpose of the current version; for a key from a password, with the same
 // password and a new salt. When others rotate the same key at the same time, each
 // gets a version of its own.
 func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
@@ -69,28 +88,44 @@ func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
 
 // rotate is Rotate with a new password, or nil.
 func (k *Keyring) rotate(ctx context.Context, name string, password []byte) (Entry, error) {
+	if err := k.refresh(ctx); err != nil {
+		return Entry{}, err
+	}
 	if err := k.mustOwn("rotate a key"); err != nil {
 		return Entry{}, err
 	}
-	for {
-		newest, err := k.loadRef(ctx, Ref{Name: name})
-		if err != nil {
-			return Entry{}, err
-		}
-		digest := newest.Digest()
-		d := blob.Descriptor{
-			Name: name, Version: newest.Descriptor().Version + 1,
-			Purpose: newest.Descriptor().Purpose, Replaces: digest[:],
-		}
-		b, err := k.makeLike(ctx, d, newest, password)
-		if errors.Is(err, blob.ErrExists) {
-			continue // that version was taken meanwhile; the next one is free
-		}
-		if err != nil {
-			return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
-		}
-		return k.entry(b), nil
+	return again(ctx, k, func() (Entry, error) { return k.rotateOnce(ctx, name, password) })
+}
+
+func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) (Entry, error) {
+	f, model, err := k.loadRef(ctx, Ref{Name: name})
+	if err != nil {
+		return Entry{}, err
 	}
+	b, edit, err := k.nextVersion(ctx, f, model, password)
+	if err != nil {
+		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
+	}
+	err = k.recordEdit(ctx, edit, onToken)
+	if errors.Is(err, errStaleEntry) {
+		return Entry{}, errors.Join(err, k.discard(ctx, b))
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
+	}
+	return k.entry(b), nil
+}
+
+// nextVersion makes the next version of a key, and the edit that records it.
+func (k *Keyring) nextVersion(ctx context.Context, f found, model *blob.Blob, password []byte) (*blob.Blob, ledger.Edit, error) {
+	digest := model.Digest()
+	last, list := highest(f.entry), k.ListNumber()
+	d := blob.Descriptor{Name: f.entry.Name, Version: last + 1, Purpose: model.Descriptor().Purpose, Replaces: digest[:]}
+	b, err := k.makeLike(ctx, d, model, password)
+	if err != nil {
+		return nil, ledger.Edit{}, err
+	}
+	return b, rotates(f.entry.Name, last, k.version(b, list)), nil
 }
 
 // makeLike makes a key of the kind of another one.
@@ -150,9 +185,9 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob
 func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
 	spec := specFor(algorithm, d)
-	for _, m := range k.chain.newest.Members {
+	for _, m := range k.Members() {
 		if !spec.WrapsTo(m.Certificate.PublicKey) {
-			if d.Recovery != nil && keyID(m) == keyID(k.chain.recoveredTo(d.Recovery.List)) {
+			if d.Recovery != nil && keyID(m) == keyID(k.members().RecoveredTo(d.Recovery.List)) {
 				return nil, hint(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, spec.Size, errors.ErrUnsupported),
 					"recover it to an owner with an RSA pair, or reveal it with the authority's token")
 			}
@@ -172,13 +207,16 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 	return k.put(ctx, d, content)
 }
 
-// put signs a blob and stores it.
+// put signs a blob and stores it. It counts once the state names it.
 func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Content) (*blob.Blob, error) {
 	b, err := blob.Sign(d, content, k.signs(), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	return b, k.store.Put(ctx, blob.KeyPath(d.Name, d.Version, d.Revision), b.Bytes())
+	if err := k.store.Put(ctx, blobPath(b), b.Bytes()); err != nil && !errors.Is(err, blob.ErrExists) { // this very blob
+		return nil, err
+	}
+	return b, nil
 }
 
 func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipient, error) {
@@ -201,14 +239,25 @@ func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipie
 
 // specFor translates what a blob says of its key into what a token is asked for.
 func specFor(algorithm blob.Algorithm, d blob.Descriptor) token.Spec {
+	size := algorithm.KeySize()
 	if d.Legacy != nil {
-		uses := map[blob.Algorithm]token.Use{
-			blob.RC2: token.DecryptRC2, blob.RC4: token.DecryptRC4, blob.DES: token.DecryptDES, blob.TripleDES: token.Decrypt3DES,
-		}
-		return token.Spec{Use: uses[algorithm], Size: d.Legacy.KeySize}
+		size = d.Legacy.KeySize
+	}
+	return spec(algorithm, d.Purpose, size)
+}
+
+// specOfVersion is specFor for what the state says of a key.
+func specOfVersion(v ledger.Version) token.Spec { return spec(v.Algorithm, v.Purpose, v.KeySize) }
+
+func spec(algorithm blob.Algorithm, purpose blob.Purpose, size int) token.Spec {
+	legacy := map[blob.Algorithm]token.Use{
+		blob.RC2: token.DecryptRC2, blob.RC4: token.DecryptRC4, blob.DES: token.DecryptDES, blob.TripleDES: token.Decrypt3DES,
+	}
+	if use, ok := legacy[algorithm]; ok {
+		return token.Spec{Use: use, Size: size}
 	}
 	uses := map[blob.Purpose]token.Use{
 		blob.WrapKeys: token.WrapKeys, blob.Encrypt: token.EncryptData, blob.Authenticate: token.Authenticate,
 	}
-	return token.Spec{Use: uses[d.Purpose], Size: algorithm.KeySize()}
+	return token.Spec{Use: uses[purpose], Size: size}
 }

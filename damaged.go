@@ -1,7 +1,6 @@
 package hsmkeys
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,26 +72,13 @@ func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(token.Wra
 // doesNotOpen names a revision.
 func doesNotOpen(b *blob.Blob, err error) error {
 	d := b.Descriptor()
-	return inKey(d.Name, revision{d.Version, d.Revision}, fmt.Errorf("it does not open with this token: %w", err))
+	return inKey(d.Name, d.Version, d.Revision, fmt.Errorf("it does not open with this token: %w", err))
 }
 
 func (k *Keyring) warn(err error) {
 	if k.settings.warn != nil {
 		k.settings.warn(err)
 	}
-}
-
-// before loads the revision that a blob replaces.
-func (k *Keyring) before(ctx context.Context, b *blob.Blob) (*blob.Blob, error) {
-	d := b.Descriptor()
-	source, err := k.load(ctx, d.Name, revision{d.Version, d.Revision - 1})
-	if err != nil {
-		return nil, err
-	}
-	if digest := source.Digest(); !bytes.Equal(digest[:], d.Replaces) || !sameKey(b, source) {
-		return nil, inKey(d.Name, revision{d.Version, d.Revision}, fmt.Errorf("it does not replace revision %d: %w", d.Revision-1, blob.ErrMisplaced))
-	}
-	return source, nil
 }
 
 // CheckOpens has the token open a key, as [Keyring.Open] does, and warns, or returns an
@@ -103,7 +89,7 @@ func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
 	if k.token == nil {
 		return nil
 	}
-	b, err := k.loadRef(ctx, ref)
+	_, b, err := k.loadRef(ctx, ref)
 	if err != nil || isDerived(b) {
 		return err
 	}

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -24,7 +24,7 @@ type Coverage struct {
 	Time    time.Time     `json:"time"`
 	Holders []Stake       `json:"holders"`
 	Keys    []KeyCoverage `json:"keys"`
-	Lost    int           `json:"lost"` // keys that one single loss would take, or that do not verify
+	Lost    int           `json:"lost"` // keys that one single loss would take
 
 	// PasswordOnly counts the keys that no token has: who forgets the password loses
 	// them, and no backup authority can help.
@@ -38,8 +38,8 @@ type Stake struct {
 	Proven int       `json:"proven"`          // of these
 	Latest time.Time `json:"latest,omitzero"` // proof of these
 
-	// Where none of these is proven, Outdated counts the revisions that were: those before a
-	// rewrap, and those of keys that are not looked at.
+	// Outdated counts the keys that the member has proven to open, but not as they are
+	// wrapped now: before a rewrap, or a change of members.
 	Outdated       int       `json:"outdated,omitempty"`
 	LatestOutdated time.Time `json:"latest_outdated,omitzero"`
 
@@ -53,26 +53,26 @@ type KeyCoverage struct {
 	Version  int    `json:"version"`
 	Revision int    `json:"revision"`
 	Cells    []Cell `json:"cells"`
-	Lost     bool   `json:"lost"` // with the one member who can open it, or already
+	Lost     bool   `json:"lost"` // with the one member who can open it
 
 	PasswordOnly bool `json:"password_only,omitempty"` // it comes from a password: no member can open it
-
-	Error string `json:"error,omitempty"` // it does not verify, so nobody opens it
 }
 
 // Cell is one version of a key against one member.
 type Cell struct {
-	Opens  bool      `json:"opens"`
-	Proven time.Time `json:"proven,omitzero"` // when the member's token last unwrapped this very blob
+	Opens   bool      `json:"opens"`
+	Proven  time.Time `json:"proven,omitzero"`  // when the member's token last unwrapped this very blob
+	Earlier time.Time `json:"earlier,omitzero"` // when it last unwrapped the same key, as it was wrapped before
 }
 
-// Coverage looks at the newest revisions of keys and at the proofs in the store.
-// It needs no token. A key, or a proof, that does not verify is told of through
-// failed; the key counts as lost, the proof for nothing.
-func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) (Coverage, error) {
-	members := k.chain.newest.Members
-	c := Coverage{Keyring: k.ID().String(), List: k.chain.newest.Number, Time: time.Now().UTC().Truncate(time.Second), Keys: []KeyCoverage{}}
-	proofs := make([]proven, len(members))
+// Coverage looks at the newest revisions of the named keys, or of all, as the state of the
+// keyring has them, and at the proofs in the store. It needs no token and reads no blob:
+// that all are there and hold, [Keyring.Verify] finds out. A proof that does not verify is
+// told of through failed, and counts for nothing.
+func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(error)) (Coverage, error) {
+	members := k.Members()
+	c := Coverage{Keyring: k.ID().String(), List: k.ListNumber(), Time: time.Now().UTC().Truncate(time.Second), Keys: []KeyCoverage{}}
+	proofs := make([]*proven, len(members))
 	for i, m := range members {
 		var err error
 		if proofs[i], err = k.proofs(ctx, m, failed); err != nil {
@@ -80,53 +80,91 @@ func (k *Keyring) Coverage(ctx context.Context, refs []Ref, failed func(error)) 
 		}
 		c.Holders = append(c.Holders, Stake{Holder: k.holder([]byte(keyID(m)))})
 	}
-	all := patterns{}
-	c.Keys = slices.Grow(c.Keys, len(refs)) // there may be a million
-	for r := range inOrder(ctx, these(refs), func(ref Ref, err error) keyOrError {
+	cover := coverer{k: k, members: members, proofs: proofs, held: map[holding][]bool{}, all: patterns{}}
+	for e, err := range k.entries(ctx, names) {
 		if err != nil {
-			return keyOrError{err: err}
+			return c, err
 		}
-		b, err := k.loadRef(ctx, ref)
+		versions, err := k.chosen(ctx, e, true)
 		if err != nil {
-			return keyOrError{KeyCoverage{Name: ref.Name, Version: ref.Version, Cells: make([]Cell, len(members)), Lost: true, Error: err.Error()}, err}
+			return c, err
 		}
-		return keyOrError{k.coverageOf(ref, b, members, proofs), nil}
-	}) {
-		if r.err != nil {
-			failed(r.err)
-		}
-		if r.key.Name != "" { // or else it is about all of them
-			r.key.Cells = all.once(r.key.Cells)
-			c.Keys = append(c.Keys, r.key)
+		for _, v := range versions {
+			if v.Status != ledger.Destroyed {
+				c.Keys = append(c.Keys, cover.version(e.Name, v))
+			}
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return c, err
-	}
-	slices.SortFunc(c.Keys, func(a, b KeyCoverage) int { return compareRefs(Ref{a.Name, a.Version}, Ref{b.Name, b.Version}) })
 	c.count()
-	for i := range c.Holders {
-		if h := &c.Holders[i]; h.Proven == 0 {
-			h.Outdated, h.LatestOutdated = len(proofs[i]), proofs[i].latest()
-		}
+	return c, ctx.Err()
+}
+
+// entries returns the named entries, or all, in the order of names.
+func (k *Keyring) entries(ctx context.Context, names []string) iter.Seq2[ledger.Entry, error] {
+	if len(names) == 0 {
+		return k.view().Entries(ctx, "")
 	}
-	return c, nil
-}
-
-type keyOrError struct {
-	key KeyCoverage
-	err error
-}
-
-// these hands refs on, for inOrder.
-func these(refs []Ref) iter.Seq2[Ref, error] {
-	return func(yield func(Ref, error) bool) {
-		for _, ref := range refs {
-			if !yield(ref, nil) {
+	return func(yield func(ledger.Entry, error) bool) {
+		names := slices.Sorted(slices.Values(names))
+		for _, name := range slices.Compact(names) {
+			e, err := k.entryNamed(ctx, name)
+			if !yield(e, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// A coverer holds versions of keys against members.
+type coverer struct {
+	k       *Keyring
+	members []blob.Member
+	proofs  []*proven
+	held    map[holding][]bool
+	all     patterns
+}
+
+// A holding is all that says which members hold a key.
+type holding struct {
+	list int
+	spec token.Spec
+}
+
+func (c *coverer) version(name string, v ledger.Version) KeyCoverage {
+	key := KeyCoverage{Name: name, Version: v.Number, Revision: v.Revision}
+	cells := make([]Cell, len(c.members))
+	if v.Derived {
+		key.PasswordOnly = true
+	} else {
+		opens := 0
+		for i, held := range c.holders(v) {
+			if held {
+				opens++
+				cells[i] = Cell{Opens: true, Proven: c.proofs[i].of(v.Blob), Earlier: c.proofs[i].ofKey(v.KeyID)}
+			}
+		}
+		key.Lost = opens < 2
+	}
+	key.Cells = c.all.once(cells)
+	return key
+}
+
+// holders tells which of the members hold a version.
+func (c *coverer) holders(v ledger.Version) []bool {
+	h := holding{v.List, specOfVersion(v)}
+	if held, ok := c.held[h]; ok {
+		return held
+	}
+	held := make([]bool, len(c.members))
+	for _, m := range c.k.members().ListNumber(v.List).Members {
+		for i, now := range c.members {
+			if keyID(now) == keyID(m) {
+				held[i] = h.spec.WrapsTo(m.Certificate.PublicKey)
+			}
+		}
+	}
+	c.held[h] = held
+	return held
 }
 
 // patterns are the rows of cells that there have been: most keys have the same as others,
@@ -137,31 +175,13 @@ func (p patterns) once(cells []Cell) []Cell {
 	var key []byte
 	for _, c := range cells {
 		key = binary.AppendVarint(append(key, fmt.Sprint(c.Opens)[0]), c.Proven.Unix())
+		key = binary.AppendVarint(key, c.Earlier.Unix())
 	}
 	if was, ok := p[string(key)]; ok {
 		return was
 	}
 	p[string(key)] = cells
 	return cells
-}
-
-func (k *Keyring) coverageOf(ref Ref, b *blob.Blob, members []blob.Member, proofs []proven) KeyCoverage {
-	key := KeyCoverage{Name: ref.Name, Version: b.Descriptor().Version, Revision: b.Descriptor().Revision}
-	if isDerived(b) {
-		key.Cells, key.PasswordOnly = make([]Cell, len(members)), true
-		return key
-	}
-	opens := 0
-	for i, m := range members {
-		var cell Cell
-		if _, cell.Opens = k.recipient(b, keyID(m)); cell.Opens {
-			opens++
-			cell.Proven = proofs[i].when(b.Digest())
-		}
-		key.Cells = append(key.Cells, cell)
-	}
-	key.Lost = opens < 2
-	return key
 }
 
 // count sums up the keys for each holder.
@@ -188,80 +208,77 @@ func (c *Coverage) count() {
 			if cell.Proven.After(s.Latest) {
 				s.Latest = cell.Proven
 			}
+			if cell.Proven.IsZero() && !cell.Earlier.IsZero() {
+				s.Outdated++
+				if cell.Earlier.After(s.LatestOutdated) {
+					s.LatestOutdated = cell.Earlier
+				}
+			}
 		}
 	}
 }
 
-// proven gives when a member's token last unwrapped a blob, in seconds since 1970.
-type proven map[[sha256.Size]byte]int64
-
-func (p proven) when(digest [sha256.Size]byte) time.Time {
-	if seconds, ok := p[digest]; ok {
-		return time.Unix(seconds, 0).UTC()
-	}
-	return time.Time{}
+// proven is when a member's token last unwrapped blobs, and keys, in seconds since 1970.
+type proven struct {
+	blobs map[[sha256.Size]byte]int64
+	keys  map[blob.ID]int64
 }
 
-// latest returns when that was for any blob.
-func (p proven) latest() time.Time {
-	if len(p) == 0 {
+// of returns when that was for a blob.
+func (p *proven) of(digest [sha256.Size]byte) time.Time { return secondsSince(p.blobs[digest]) }
+
+// ofKey returns when that was for a key, in whatever blob.
+func (p *proven) ofKey(id blob.ID) time.Time { return secondsSince(p.keys[id]) }
+
+func secondsSince(seconds int64) time.Time {
+	if seconds == 0 {
 		return time.Time{}
 	}
-	return time.Unix(slices.Max(slices.Collect(maps.Values(p))), 0).UTC()
+	return time.Unix(seconds, 0).UTC()
 }
 
 // proofs reads the proofs of a member. They are stored under the key that signs them:
 // what a former signing key says does not count any more.
-func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error)) (proven, error) {
-	all := proven{}
-	signer := []byte(signerID(m))
-	numbers, err := k.proofNumbers(ctx, signer)
-	if err != nil {
-		return nil, err
-	}
-	for _, number := range numbers {
-		path := blob.ProofPath(signer, number)
+func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error)) (*proven, error) {
+	all := &proven{map[[sha256.Size]byte]int64{}, map[blob.ID]int64{}}
+	for path, err := range k.store.List(ctx, blob.ProofsPrefix+hex.EncodeToString([]byte(signerID(m)))+"/") {
+		if err != nil {
+			return nil, fmt.Errorf("look for proofs: %w", err)
+		}
 		proof, err := k.proof(ctx, path, m)
 		if err != nil {
 			failed(fmt.Errorf("proof %s: %w", path, err))
 			continue
 		}
-		for _, digest := range proof.Blobs {
-			all[digest] = max(all[digest], proof.Created.Unix())
+		for _, opened := range proof.Opened {
+			all.blobs[opened.Blob] = max(all.blobs[opened.Blob], proof.Created.Unix())
+			all.keys[opened.KeyID] = max(all.keys[opened.KeyID], proof.Created.Unix())
 		}
 	}
 	return all, nil
 }
 
 func (k *Keyring) proof(ctx context.Context, path string, m blob.Member) (blob.Proof, error) {
+	_, digest, ok := blob.ParseProofPath(path)
+	if !ok {
+		return blob.Proof{}, fmt.Errorf("%w: no proof", blob.ErrName)
+	}
 	der, err := k.store.Get(ctx, path)
 	if err != nil {
 		return blob.Proof{}, err
+	}
+	if sha256.Sum256(der) != digest {
+		return blob.Proof{}, fmt.Errorf("another digest than its name says: %w", blob.ErrMisplaced)
 	}
 	unverified, err := blob.ParseProof(der)
 	if err != nil {
 		return blob.Proof{}, err
 	}
-	v, err := unverified.Verify(k.chain.names.of(signerID(m)), k.ID())
+	v, err := unverified.Verify(k.members().Parties(signerID(m)), k.ID())
 	if err != nil {
 		return blob.Proof{}, err
 	}
 	return v.Proof(), nil
-}
-
-// proofNumbers lists the proofs under a signer.
-func (k *Keyring) proofNumbers(ctx context.Context, id []byte) ([]int, error) {
-	var numbers []int
-	for path, err := range k.store.List(ctx, "proofs/"+hex.EncodeToString(id)+"/") {
-		if err != nil {
-			return nil, fmt.Errorf("look for proofs: %w", err)
-		}
-		if _, number, ok := blob.ParseProofPath(path); ok {
-			numbers = append(numbers, number)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
 }
 
 // Prove rehearses the recovery of keys with this token: each is unwrapped, wrapped
@@ -273,11 +290,11 @@ func (k *Keyring) proofNumbers(ctx context.Context, id []byte) ([]int, error) {
 // killed and started again.
 func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		if err := k.maySign("record proofs"); err != nil {
+		if err := k.knowsSigner("record proofs"); err != nil {
 			yield(Result{Err: err})
 			return
 		}
-		done, err := k.proofs(ctx, k.chain.members[string(k.self)], func(error) {})
+		done, err := k.proofs(ctx, k.Self(), func(error) {})
 		if err != nil {
 			yield(Result{Err: err})
 			return
@@ -310,13 +327,13 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 // it is killed.
 const proofBatch = 256
 
-func (k *Keyring) rehearse(ctx context.Context, ref Ref, done proven, since time.Time) Result {
-	b, err := k.loadRef(ctx, ref)
+func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since time.Time) Result {
+	_, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Result{Ref: ref, Err: err}
 	}
 	r := Result{Ref: ref, Entry: k.entry(b), blob: b}
-	if done.when(b.Digest()).After(since) {
+	if done.of(b.Digest()).After(since) {
 		return r
 	}
 	if isDerived(b) {
@@ -358,25 +375,14 @@ func (k *Keyring) putProof(ctx context.Context, held []Result) error {
 	now := time.Now()
 	p := blob.Proof{KeyringID: k.ID(), Created: now}
 	for _, r := range held {
-		p.Blobs = append(p.Blobs, r.blob.Digest())
+		p.Opened = append(p.Opened, blob.Opened{Blob: r.blob.Digest(), KeyID: r.blob.Descriptor().KeyID})
 	}
-	der, err := blob.SignProof(p, k.signs(), now)
+	signed, err := blob.SignProof(p, k.signs(), now)
 	if err != nil {
 		return err
 	}
-	return k.putNumbered(ctx, der)
-}
-
-// putNumbered stores a proof under a free number of this signer. Numbers are no dates,
-// and the highest may be one that somebody has planted.
-func (k *Keyring) putNumbered(ctx context.Context, der []byte) error {
-	numbers, err := k.proofNumbers(ctx, k.signer)
-	if err != nil {
+	if err := k.store.Put(ctx, blob.ProofPath(k.signer, signed.Digest()), signed.Bytes()); !errors.Is(err, blob.ErrExists) {
 		return err
 	}
-	for next := len(numbers) + 1; ; next++ {
-		if err := k.store.Put(ctx, blob.ProofPath(k.signer, next), der); !errors.Is(err, blob.ErrExists) {
-			return err
-		}
-	}
+	return nil // this very proof
 }

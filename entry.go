@@ -36,6 +36,7 @@ type Entry struct {
 	Imported   bool      `json:"imported,omitempty"`        // it was not born here: whoever made it has it too
 	Password   string    `json:"password,omitempty"`        // how the key is made from one, in place of Holders
 	Residence  string    `json:"residence,omitempty"`       // where the key lives in use; known with a token
+	Status     string    `json:"status,omitempty"`          // active, deactivated, compromised or destroyed
 	Keyring    string    `json:"keyring,omitempty"`
 	Digest     string    `json:"sha256,omitempty"` // of the blob
 }
@@ -88,7 +89,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		e.Password, e.Salt = how.String(), hex.EncodeToString(how.Salt[:])
 	}
 	for _, r := range b.Recipients() {
-		h := k.holder(k.chain.names.key(r.SubjectKeyID))
+		h := k.holder(k.members().Key(r.SubjectKeyID))
 		switch {
 		case r.Transport != nil:
 			h.Wrapping = "RSA-OAEP " + r.Transport.OAEPHash.String()
@@ -97,7 +98,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		}
 		e.Holders = append(e.Holders, h)
 	}
-	for _, m := range k.chain.newest.Members {
+	for _, m := range k.Members() {
 		if d.Legacy != nil && !specOf(b).WrapsTo(m.Certificate.PublicKey) {
 			e.Unable = append(e.Unable, k.holder([]byte(keyID(m))))
 		}
@@ -113,28 +114,36 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 }
 
 // holder names the member with a key exchange key, or who was one.
-func (k *Keyring) holder(ski []byte) Holder { return k.named(ski, ski, k.chain.known[string(ski)]) }
+func (k *Keyring) holder(ski []byte) Holder {
+	m, _ := k.members().Known(string(ski))
+	return k.named(ski, string(ski), m)
+}
 
 // signedBy names the member who signs with a key, or who did.
 func (k *Keyring) signedBy(ski []byte) Holder {
-	m, exchange := k.chain.signed[string(ski)], ski
-	if m.Signing != nil {
-		exchange = []byte(keyID(m))
+	m, ok := k.members().Signed(string(ski))
+	if !ok {
+		return k.named(ski, string(ski), m)
 	}
-	return k.named(ski, exchange, m)
+	return k.named(ski, keyID(m), m)
 }
 
 // named names a member by one of its keys; exchange is its key exchange key.
-func (k *Keyring) named(ski, exchange []byte, m blob.Member) Holder {
+func (k *Keyring) named(ski []byte, exchange string, m blob.Member) Holder {
 	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski), Former: true}
 	if m.Certificate == nil {
 		return h
 	}
 	h.Label, h.Role = m.Label, "former "+m.Role.String()
-	if now, ok := k.chain.members[string(exchange)]; ok {
+	if now, ok := k.members().Member(exchange); ok {
 		h.Label, h.Role, h.Former = now.Label, now.Role.String(), false
 	}
 	return h
+}
+
+// setEarlier sets the former members to whom only an earlier revision was wrapped.
+func (e *Entry) setEarlier(former []Holder) {
+	e.Earlier = slices.DeleteFunc(former, func(h Holder) bool { return holds(e.Holders, h) })
 }
 
 // why says how a revision came about.

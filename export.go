@@ -15,7 +15,7 @@ import (
 // with the peer's key has the session key from then on. A key from a password and an HMAC
 // key are an [ErrDerivation].
 func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how token.RSAES) ([]byte, error) {
-	b, err := k.verified(ctx, ref)
+	_, b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +52,9 @@ func simpleAlgorithm(b *blob.Blob) (capi.AlgID, bool) {
 // for other tools that read CMS (RFC 5652). It needs no token, and is nothing that a
 // store takes back: no signature covers the certificate.
 func (k *Keyring) ExportCMS(ctx context.Context, ref Ref) ([]byte, error) {
-	b, err := k.loadRef(ctx, ref)
+	_, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	// That it verified says that a list of members has its signer.
-	return b.WithCertificate(k.chain.names[string(b.SignerIdentifier())].certificate)
+	return b.WithCertificate(k.members().Certificate(b.SignerIdentifier()))
 }

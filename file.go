@@ -42,7 +42,7 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 			return nil, err
 		}
 		defer key.Close() // age is done with the key when it has written the header
-		if err := key.wrapsKeys(); err != nil {
+		if err := errors.Join(key.wrapsKeys(), key.refused); err != nil {
 			return nil, err
 		}
 		recipients = append(recipients, key.Recipient(ctx))
@@ -109,7 +109,7 @@ type recipient struct {
 
 func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	e := r.key.Entry
-	if err := r.key.wrapsKeys(); err != nil {
+	if err := errors.Join(r.key.wrapsKeys(), r.key.refused); err != nil {
 		return nil, err
 	}
 	wrapped, err := r.key.wrap(r.ctx, fileKey)
@@ -185,7 +185,7 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := i.keyring.Open(i.ctx, ref)
+	key, err := i.keyring.openForFile(i.ctx, ref, id)
 	if errors.Is(err, ErrPurpose) { // no file of ours says so
 		err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
@@ -193,10 +193,6 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, err
 	}
 	defer key.Close()
-	if key.id != id {
-		return nil, hint(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound),
-			"it was encrypted with another keyring; choose its --store")
-	}
 	if err := key.wrapsKeys(); err != nil { // nor so
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}

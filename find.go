@@ -1,86 +1,64 @@
 package hsmkeys
 
 import (
-	"cmp"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"iter"
-	"slices"
-	"strings"
 
 	"github.com/xrash/smetrics"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// revisions are the blobs of one key that are in the store, by version and
-// revision. They say what is there, not that it is genuine.
-type revisions []revision
-
-type revision struct{ version, revision int }
-
-// find lists the blobs of one key, oldest first. A key that is not there gives
-// [blob.ErrNotFound].
-func (k *Keyring) find(ctx context.Context, name string) (revisions, error) {
-	all, err := k.list(ctx, name)
-	if err == nil && len(all) == 0 {
-		return nil, k.notFound(ctx, name)
-	}
-	return all, err
+// A found is a version of a key, as the state has it.
+type found struct {
+	entry   ledger.Entry
+	version ledger.Version
 }
 
-// list is find for a key that may not be there.
-func (k *Keyring) list(ctx context.Context, name string) (revisions, error) {
+func (f found) ref() Ref { return Ref{f.entry.Name, f.version.Number} }
+
+// find looks a key up in the state. One that is not there is a [blob.ErrNotFound].
+func (k *Keyring) find(ctx context.Context, ref Ref) (found, error) {
+	e, err := k.entryNamed(ctx, ref.Name)
+	if err != nil {
+		return found{}, err
+	}
+	v, err := k.view().Version(ctx, e, ref.Version)
+	if errors.Is(err, blob.ErrNotFound) {
+		return found{}, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
+			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
+	}
+	return found{e, v}, err
+}
+
+// entryNamed is find for all versions of a key.
+func (k *Keyring) entryNamed(ctx context.Context, name string) (ledger.Entry, error) {
 	if err := blob.ValidName(name); err != nil {
-		return nil, err
+		return ledger.Entry{}, err
 	}
-	var all revisions
-	for path, err := range k.store.List(ctx, "keys/"+name+"/") {
-		if err != nil && (path == "" || path == "keys/"+name) {
-			return nil, fmt.Errorf("key %q: %w", name, err)
-		}
-		n, v, r, ok := blob.ParseKeyPath(path)
-		if err != nil || ok && n != name {
-			break // names below it come last, and there may be a million
-		}
-		if ok {
-			all = append(all, revision{v, r})
-		}
+	e, err := k.view().Entry(ctx, name)
+	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
+		return e, k.notFound(ctx, name)
 	}
-	all.sort()
-	return all, nil
-}
-
-func (r revisions) sort() {
-	slices.SortFunc(r, func(a, b revision) int {
-		return cmp.Or(cmp.Compare(a.version, b.version), cmp.Compare(a.revision, b.revision))
-	})
-}
-
-// newest is the newest revision of a version, or of the newest version where
-// version is 0.
-func (r revisions) newest(version int) (revision, bool) {
-	for _, one := range slices.Backward(r) {
-		if version == 0 || one.version == version {
-			return one, true
-		}
-	}
-	return revision{}, false
+	return e, err
 }
 
 // notFound names the key that was perhaps meant.
 func (k *Keyring) notFound(ctx context.Context, name string) error {
 	err := fmt.Errorf("key %q: %w", name, blob.ErrNotFound)
 	best, likeness, looked := "", 0.0, 0
-	for other, listErr := range k.keys(ctx) {
-		if looked++; looked > lookAt {
+	view := k.view()
+	for other, listErr := range view.Trie().All(ctx, view.Source()) {
+		if looked++; looked > lookAt || listErr != nil {
 			break
 		}
-		if listErr != nil {
-			continue
-		}
-		if l := smetrics.JaroWinkler(name, other.name, 0.7, 4); l > likeness || l == likeness && other.name < best {
-			best, likeness = other.name, l
+		if l := smetrics.JaroWinkler(name, other.Name, 0.7, 4); l > likeness || l == likeness && other.Name < best {
+			best, likeness = other.Name, l
 		}
 	}
 	switch {
@@ -95,112 +73,97 @@ func (k *Keyring) notFound(ctx context.Context, name string) error {
 // lookAt is among how many keys the one is looked for that was perhaps meant.
 const lookAt = 10_000
 
-// stored is a key in the store, with its blobs, oldest first. They say what is there, not
-// that it is genuine.
-type stored struct {
-	name string
-	all  revisions
-}
-
-// keys lists the keys of the store as the store gives them: a store may have more of them
-// than fit into memory, and who looks at them need not wait for the last. A key that cannot
-// be listed gives an error with its name, and the others come; an error without a name is
-// about all that would come.
-func (k *Keyring) keys(ctx context.Context) iter.Seq2[stored, error] { return k.keysBelow(ctx, "") }
-
-// keysBelow is keys for those whose names are below a directory, which is empty or ends
-// in '/'.
-func (k *Keyring) keysBelow(ctx context.Context, directory string) iter.Seq2[stored, error] {
-	return func(yield func(stored, error) bool) {
-		var key stored
-		for path, err := range k.store.List(ctx, "keys/"+directory) {
-			if err != nil {
-				name := ""
-				if below, ok := strings.CutPrefix(path, "keys/"); ok {
-					name = below
-				}
-				if !yield(stored{name: name}, err) || name == "" {
-					return
-				}
-				continue
-			}
-			name, v, r, ok := blob.ParseKeyPath(path)
-			if !ok {
-				continue
-			}
-			if name != key.name { // those of one name come together
-				if key.name != "" && !yield(key.sorted(), nil) {
-					return
-				}
-				key = stored{name: name}
-			}
-			key.all = append(key.all, revision{v, r})
-		}
-		if key.name != "" {
-			yield(key.sorted(), nil)
-		}
+// load reads the blob of a version that the state names, and verifies it: it must be the
+// one with that digest, and signed by somebody who is or was a member.
+func (k *Keyring) load(ctx context.Context, f found) (*blob.Blob, error) {
+	v := f.version
+	if v.Status == ledger.Destroyed {
+		return nil, inVersion(f.entry.Name, v, fmt.Errorf("it was destroyed on %s: %w", v.ChangedAt.UTC().Format("2006-01-02"), blob.ErrNotFound))
 	}
-}
-
-func (s stored) sorted() stored {
-	s.all.sort()
-	return s
-}
-
-// load reads one blob and verifies it, see check.
-func (k *Keyring) load(ctx context.Context, name string, at revision) (*blob.Blob, error) {
-	b, err := k.verify(ctx, name, at)
+	b, err := k.loadDigest(ctx, f.entry.Name, v.Number, v.Revision, v.Blob)
 	if err != nil {
-		return nil, inKey(name, at, err)
+		err = fmt.Errorf("%w (the state names blob %x since checkpoint %d of %s)", err, v.Blob[:8], v.Changed, v.ChangedAt.UTC().Format("2006-01-02 15:04 UTC"))
+		return nil, inVersion(f.entry.Name, v, err)
+	}
+	if err := k.agrees(b, v); err != nil {
+		return nil, inVersion(f.entry.Name, v, err)
 	}
 	return b, nil
 }
 
-func (k *Keyring) verify(ctx context.Context, name string, at revision) (*blob.Blob, error) {
-	return k.read(ctx, name, at, k.check)
-}
-
-// read reads one blob and has it checked for its place.
-func (k *Keyring) read(ctx context.Context, name string, at revision, check func(context.Context, []byte, blob.Place) (*blob.Blob, error)) (*blob.Blob, error) {
-	der, err := k.store.Get(ctx, blob.KeyPath(name, at.version, at.revision))
+// loadDigest reads and verifies the blob with a digest. What is missing was there once, as
+// its digest is known from a signature.
+func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision int, digest [sha256.Size]byte) (*blob.Blob, error) {
+	place := blob.Place{KeyringID: k.ID(), Name: name, Version: version, Revision: revision}
+	if b := k.opened.get(digest); b != nil && b.Descriptor().Place() == place {
+		return b, nil
+	}
+	der, err := k.store.Get(ctx, blob.KeyPath(name, version, revision, digest))
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, fmt.Errorf("its blob is gone: %w", blob.ErrMisplaced)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return check(ctx, der, blob.Place{KeyringID: k.ID(), Name: name, Version: at.version, Revision: at.revision})
-}
-
-// loadRef loads the newest revision of a key.
-func (k *Keyring) loadRef(ctx context.Context, ref Ref) (*blob.Blob, error) {
-	at, err := k.newest(ctx, ref)
+	if got := sha256.Sum256(der); got != digest {
+		return nil, fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced)
+	}
+	b, err := k.verify(der, place)
 	if err != nil {
 		return nil, err
 	}
-	return k.load(ctx, ref.Name, at)
+	k.opened.put(digest, b)
+	return b, nil
 }
 
-// newest finds the newest revision of what a Ref names.
-func (k *Keyring) newest(ctx context.Context, ref Ref) (revision, error) {
-	all, err := k.find(ctx, ref.Name)
+// agrees holds a blob against what the state says of it.
+func (k *Keyring) agrees(b *blob.Blob, v ledger.Version) error {
+	is := k.version(b, v.List)
+	is.Status, is.Changed, is.ChangedAt, is.Created = v.Status, v.Changed, v.ChangedAt, v.Created
+	if is != v || !b.Descriptor().Created.Equal(v.Created) {
+		return fmt.Errorf("the blob and the state of the keyring say different things of the key: %w", blob.ErrMisplaced)
+	}
+	return nil
+}
+
+// before loads the revision that a blob replaces.
+func (k *Keyring) before(ctx context.Context, b *blob.Blob) (*blob.Blob, error) {
+	d := b.Descriptor()
+	if d.Revision == 1 || d.Replaces == nil {
+		return nil, fmt.Errorf("key %q, version %d, has no earlier revision: %w", d.Name, d.Version, blob.ErrNotFound)
+	}
+	source, err := k.loadDigest(ctx, d.Name, d.Version, d.Revision-1, [sha256.Size]byte(d.Replaces))
 	if err != nil {
-		return revision{}, err
+		return nil, inKey(d.Name, d.Version, d.Revision-1, err)
 	}
-	return all.of(ref)
+	if !sameKey(b, source) {
+		return nil, inKey(d.Name, d.Version, d.Revision, fmt.Errorf("it is another key than revision %d: %w", d.Revision-1, blob.ErrMisplaced))
+	}
+	return source, nil
 }
 
-// of is the newest revision of what a Ref names.
-func (r revisions) of(ref Ref) (revision, error) {
-	at, ok := r.newest(ref.Version)
-	if !ok {
-		return at, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
-			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
+func inVersion(name string, v ledger.Version, err error) error {
+	return inKey(name, v.Number, v.Revision, err)
+}
+
+func inKey(name string, version, revision int, err error) error {
+	return fmt.Errorf("key %q, version %d, revision %d: %w", name, version, revision, err)
+}
+
+// loadRef loads the blob of a key.
+func (k *Keyring) loadRef(ctx context.Context, ref Ref) (found, *blob.Blob, error) {
+	f, err := k.find(ctx, ref)
+	if err != nil {
+		return f, nil, err
 	}
-	return at, nil
+	b, err := k.load(ctx, f)
+	return f, b, err
 }
 
 // Show verifies and describes one key. Unlike [Keyring.List] it also reads the earlier
 // revisions of that version, and tells which former members could open them.
 func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
-	b, err := k.loadRef(ctx, ref)
+	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -209,135 +172,55 @@ func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
 		return Entry{}, err
 	}
 	e := k.entry(b)
-	e.Earlier = slices.DeleteFunc(former, func(h Holder) bool { return holds(e.Holders, h) })
+	e.Status = f.version.Status.String()
+	e.setEarlier(former)
 	return e, nil
 }
 
-// History verifies and describes every revision of every version of a key that
-// is in the store, oldest first, and that each replaces what it says it replaces.
+// History verifies and describes every version of a key, each with all of its revisions,
+// oldest first, and that each replaces the one before it.
 func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
-	all, err := k.find(ctx, name)
+	e, err := k.entryNamed(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return k.history(ctx, name, all)
-}
-
-func (k *Keyring) history(ctx context.Context, name string, all revisions) ([]Entry, error) {
-	var entries []Entry
-	for b, err := range k.blobs(ctx, name, all) {
+	var all []Entry
+	for v, err := range k.view().Versions(ctx, e) { // newest first
 		if err != nil {
-			return entries, err
+			return nil, err
 		}
-		entries = append(entries, k.entry(b))
-	}
-	return entries, nil
-}
-
-// verifyHistory is history for who wants to know that all is well.
-func (k *Keyring) verifyHistory(ctx context.Context, name string, all revisions) error {
-	for _, err := range k.blobs(ctx, name, all) {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// blobs verifies the blobs of a key, oldest first, up to the first that does not hold.
-func (k *Keyring) blobs(ctx context.Context, name string, all revisions) iter.Seq2[*blob.Blob, error] {
-	return func(yield func(*blob.Blob, error) bool) {
-		before := map[revision]*blob.Blob{}
-		for _, at := range all {
-			b, err := k.load(ctx, name, at)
-			if err == nil {
-				if err = checkReplaces(b, at, before); err != nil {
-					err = inKey(name, at, err)
-				}
-			}
-			if !yield(b, err) || err != nil {
-				return
-			}
-			before[at] = b
-		}
-		missing, err := k.chain.kept.missing(ctx, name, all)
-		if err == nil && len(missing) > 0 {
-			err = hint(fmt.Errorf("key %q, version %d, revision %d is gone: %w", name, missing[0].version, missing[0].revision, blob.ErrMisplaced),
-				"an inventory of the keyring names it; somebody has deleted it, put it back from a copy of the store")
-		}
-		if err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
-// checkReplaces holds a blob against those before it. A later revision replaces the
-// revision before it, and is the same key; a new version replaces one of the
-// revisions of the version before it, whichever was the newest when it was made.
-func checkReplaces(b *blob.Blob, at revision, before map[revision]*blob.Blob) error {
-	replaces := b.Descriptor().Replaces
-	if at == (revision{1, 1}) {
-		if replaces != nil {
-			return fmt.Errorf("the first blob of a key replaces another: %w", blob.ErrMisplaced)
-		}
-		return nil
-	}
-	for earlier, source := range before {
-		if digest := source.Digest(); string(digest[:]) != string(replaces) {
+		if v.Status == ledger.Destroyed {
+			all = append(all, k.listed(e, v))
 			continue
 		}
-		switch {
-		case at.revision == 1 && earlier.version == at.version-1:
-			return nil
-		case at.revision > 1 && earlier == (revision{at.version, at.revision - 1}):
-			if !sameKey(b, source) {
-				return fmt.Errorf("it is another key than revision %d: %w", earlier.revision, blob.ErrMisplaced)
+		for b, err := range k.revisions(ctx, found{e, v}) {
+			if err != nil {
+				return nil, err
 			}
-			return nil
+			one := k.entry(b)
+			one.Status = v.Status.String()
+			all = append(all, one)
 		}
 	}
-	return hint(fmt.Errorf("the blob that it replaces is not in the store: %w", blob.ErrMisplaced),
-		"a blob was deleted, or an older one was put back")
+	for i, j := 0, len(all)-1; i < j; i, j = i+1, j-1 {
+		all[i], all[j] = all[j], all[i]
+	}
+	return all, nil
 }
 
-// Verify verifies every revision of the named keys, or of all keys: signatures,
-// places, and what replaces what; of all keys also that none is gone which an inventory
-// names. It yields one result for each key; a key that fails does not stop the others.
-func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		if len(names) == 0 {
-			if k.verifyKeys(ctx, k.keys(ctx), yield) {
-				for name, err := range k.chain.kept.gone(ctx, k) {
-					if !yield(name, err) {
-						return
-					}
-				}
-			}
-			return
-		}
-		for _, name := range names {
-			if _, err := k.History(ctx, name); !yield(name, err) || ctx.Err() != nil {
-				return
-			}
+// revisions verifies the blobs of a version, newest first, up to the first that does not
+// hold.
+func (k *Keyring) revisions(ctx context.Context, f found) iter.Seq2[*blob.Blob, error] {
+	return func(yield func(*blob.Blob, error) bool) {
+		b, err := k.load(ctx, f)
+		for yield(b, err) && err == nil && b.Descriptor().Revision > 1 {
+			b, err = k.before(ctx, b)
 		}
 	}
 }
 
-// verifyKeys verifies keys side by side. It reports whether the caller wants more.
-func (k *Keyring) verifyKeys(ctx context.Context, keys iter.Seq2[stored, error], yield func(string, error) bool) bool {
-	type verdict struct {
-		name string
-		err  error
-	}
-	for v := range inOrder(ctx, keys, func(key stored, err error) verdict {
-		if err == nil {
-			err = k.verifyHistory(ctx, key.name, key.all)
-		}
-		return verdict{key.name, err}
-	}) {
-		if !yield(v.name, v.err) {
-			return false
-		}
-	}
-	return ctx.Err() == nil
+// digestOf is the SHA-256 of the blob that another one replaces.
+func replacesBlob(b, source *blob.Blob) bool {
+	digest := source.Digest()
+	return bytes.Equal(b.Descriptor().Replaces, digest[:])
 }

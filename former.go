@@ -1,7 +1,6 @@
 package hsmkeys
 
 import (
-	"cmp"
 	"context"
 	"crypto"
 	"fmt"
@@ -18,28 +17,16 @@ import (
 // here look for.
 
 // FormerMembers returns those who are no longer members, sorted by label.
-func (k *Keyring) FormerMembers() []blob.Member {
-	var former []blob.Member
-	for id, m := range k.chain.known {
-		if _, stays := k.chain.members[id]; !stays {
-			former = append(former, m)
-		}
-	}
-	slices.SortFunc(former, func(a, b blob.Member) int {
-		return cmp.Or(cmp.Compare(a.Label, b.Label), cmp.Compare(keyID(a), keyID(b)))
-	})
-	return former
-}
+func (k *Keyring) FormerMembers() []blob.Member { return k.members().Former() }
 
 // FormerHolders returns the former members that can open a version of a key, because
 // one of its stored revisions is or was wrapped to them. An earlier revision that is
 // gone or does not verify names nobody; the newest must verify.
 func (k *Keyring) FormerHolders(ctx context.Context, ref Ref) ([]Holder, error) {
-	at, err := k.newest(ctx, ref)
-	if err != nil {
-		return nil, err
+	if len(k.FormerMembers()) == 0 {
+		return nil, nil // nobody has ever left
 	}
-	b, err := k.opened.load(ctx, k, ref.Name, at)
+	_, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -48,37 +35,23 @@ func (k *Keyring) FormerHolders(ctx context.Context, ref Ref) ([]Holder, error) 
 
 // formerHolders is FormerHolders for the newest revision of a version.
 func (k *Keyring) formerHolders(ctx context.Context, newest *blob.Blob) ([]Holder, error) {
-	if len(k.chain.known) == len(k.chain.members) {
-		return nil, nil // nobody has ever left
-	}
-	d := newest.Descriptor()
+	left := len(k.FormerMembers())
 	var former []Holder
-	add := func(b *blob.Blob) {
-		for _, h := range k.entry(b).Holders {
+	// However many revisions: each rewrap adds one, and who held the first holds the key.
+	for at := newest; left > len(former); {
+		for _, h := range k.entry(at).Holders {
 			if h.Former && !holds(former, h) {
 				former = append(former, h)
 			}
 		}
-	}
-	add(newest)
-	all, err := k.find(ctx, d.Name)
-	if err != nil {
-		return nil, err
-	}
-	for _, at := range slices.Backward(all) { // however many: each rewrap adds one, and who held the first holds the key
-		if len(former) == len(k.chain.known)-len(k.chain.members) {
-			break // all who ever left
-		}
-		if at.version != d.Version || at.revision >= d.Revision {
-			continue
-		}
-		b, err := k.load(ctx, d.Name, at)
+		before, err := k.before(ctx, at)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err == nil && sameKey(b, newest) {
-			add(b)
+		if err != nil {
+			break
 		}
+		at = before
 	}
 	return former, nil
 }
@@ -105,15 +78,16 @@ func (k *Keyring) RotateFormer(ctx context.Context, names ...string) (iter.Seq[R
 			refs = append(refs, Ref{Name: ref.Name})
 		}
 	}
-	return each(ctx, refs, func(ctx context.Context, ref Ref) Result {
+	return k.change(ctx, refs, func(ctx context.Context, ref Ref) Result {
 		r, err := k.rotateFormer(ctx, ref)
 		r.Ref, r.Err = Ref{ref.Name, r.Entry.Version}, err
 		return r
 	}), len(refs), nil
 }
 
+// rotateFormer prepares the edit that rotates a key, if a former member can open it.
 func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
-	newest, err := k.loadRef(ctx, ref)
+	f, newest, err := k.loadRef(ctx, Ref{Name: ref.Name})
 	if err != nil {
 		return Result{}, err
 	}
@@ -121,14 +95,16 @@ func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if len(former) == 0 || newest.Algorithm().IsLegacy() {
+	if len(former) == 0 || newest.Algorithm().IsLegacy() || isDerived(newest) {
 		return Result{Entry: k.entry(newest)}, nil
 	}
-	e, err := k.Rotate(ctx, ref.Name)
+	b, edit, err := k.nextVersion(ctx, f, newest, nil)
 	if err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("rotate key %q: %w", ref.Name, err)
 	}
-	return Result{Entry: e, Done: true, Unproven: k.Unproven(e)}, nil
+	r := k.made(b)
+	r.edit = &edit
+	return r, nil
 }
 
 // MemberWith returns the member, present or former, that has a certificate's key as its
@@ -138,8 +114,8 @@ func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
 	if err != nil {
 		return blob.Member{}, err
 	}
-	for _, m := range []blob.Member{k.chain.known[string(id)], k.chain.signed[string(id)]} {
-		if m.Certificate != nil {
+	for _, find := range []func(string) (blob.Member, bool){k.members().Known, k.members().Signed} {
+		if m, ok := find(string(id)); ok {
 			return m, nil
 		}
 	}
@@ -153,15 +129,16 @@ func (k *Keyring) MayRemove(role blob.Role, label string) (blob.Member, error) {
 	if err := k.mustOwn(op); err != nil {
 		return blob.Member{}, err
 	}
-	i, err := k.removable(k.chain.newest.Members, role, label)
+	all := k.Members()
+	i, err := k.removable(all, role, label)
 	if err != nil {
 		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
 	}
-	return k.chain.newest.Members[i], nil
+	return all[i], nil
 }
 
 // LeftAt returns the number of the list of members that no longer names a member, or 0 for
 // a member of today.
 func (k *Keyring) LeftAt(m blob.Member) int {
-	return k.chain.leftAt([]byte(keyID(m)), keyID)
+	return k.members().LeftAt(keyID(m), keyID)
 }

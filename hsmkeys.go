@@ -26,6 +26,10 @@
 // [blob.ErrNotFound], [blob.ErrExists], [blob.ErrName], and those of package
 // token.
 //
+// Trust starts at the pin on the operator's own token: which checkpoint of the keyring was
+// accepted last. A checkpoint signs for the whole keyring, see package ledger, so nothing
+// that was accepted once can be put back, taken away or exchanged unnoticed.
+//
 // A Keyring is safe for concurrent use, by many goroutines and many processes.
 package hsmkeys
 
@@ -36,29 +40,33 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// Keyring is the keys of a store, the members who hold them, and the token of
-// one of these members.
+// Keyring is the keys of a store, the members who hold them, and the token of one
+// of these members.
 type Keyring struct {
-	store blob.Store
-	token *token.Token   // nil without a token
-	pair  *token.KeyPair // nil without a token
-	pins  *Pins          // nil without a token
-	chain *chain
-	state State
-
-	self   []byte // the pair's subject key identifier, nil without a token
-	signer []byte // that of the key that signs for the pair
+	store  blob.Store
+	token  *token.Token   // nil without a token
+	pair   *token.KeyPair // nil without a token
+	pins   *Pins          // nil where nothing is pinned
+	self   []byte         // the pair's subject key identifier, nil without a token
+	signer []byte         // that of the key that signs for the pair
 
 	settings settings
+	maxAge   time.Duration // of a head that is encrypted under; 0: any
 
-	opened opened
+	mu    sync.Mutex
+	head  *ledger.Ledger // the newest that is known
+	state State          // what opening has found
+
+	recording recording
+	opened    opened
 }
 
 // settings are what the user of a Keyring has chosen.
@@ -69,12 +77,16 @@ type settings struct {
 }
 
 // Found starts a keyring in a store that has none: it makes the pair's
-// certificate where the token has none yet, and signs the first list of
-// members, with the pair as the only owner, and its signing key where it has one. It
-// refuses with [blob.ErrExists] when the store has a keyring.
+// certificate where the token has none yet, and signs the first checkpoint, which
+// introduces a list of members with the pair as the only owner, and its signing key where
+// it has one. It refuses with [blob.ErrExists] when the store has a keyring.
 func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, label string) (*Keyring, error) {
-	if err := refuseFounded(ctx, store); err != nil {
+	taken := hint(fmt.Errorf("found a keyring: %w", blob.ErrExists), "the store has a keyring; choose another --store")
+	switch there, err := founded(ctx, store, 1); { // before a certificate is made
+	case err != nil:
 		return nil, err
+	case there:
+		return nil, taken
 	}
 	certificate, err := CertificateOf(ctx, pair, label)
 	if err != nil {
@@ -89,17 +101,56 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 		return nil, err
 	}
 	now := time.Now()
-	list, err := blob.SignMembers(blob.MemberList{
-		KeyringID: id, Number: 1, Created: now,
+	_, err = ledger.Found(ctx, store, blob.MemberList{
+		KeyringID: id, Created: now,
 		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
-	}, signerAs(pair, signing, certificate), now)
+	}, signerAs(pair, signing, certificate), now, nonce(t))
+	if errors.Is(err, blob.ErrExists) {
+		return nil, taken
+	}
 	if err != nil {
-		return nil, fmt.Errorf("sign the first list of members: %w", err)
+		return nil, fmt.Errorf("found a keyring: %w", err)
 	}
-	if err := store.Put(ctx, blob.MembersPath(1), list); err != nil {
-		return nil, fmt.Errorf("store the first list of members: %w", err)
+	return FinishFounding(ctx, t, pair, store, pins)
+}
+
+// FinishFounding opens the keyring of a [Found] that may have been interrupted after the
+// first checkpoint was stored, and pins it. The pair has signed that checkpoint, and it is
+// the only one. Any other keyring is a [blob.ErrExists].
+func FinishFounding(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins) (*Keyring, error) {
+	k, err := open(ctx, Options{Token: t, Pair: pair, Store: store, Pins: pins}, true)
+	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Unpinned {
+		return nil, fmt.Errorf("found a keyring: the store has one: %w", blob.ErrExists)
 	}
-	return OpenKeyring(ctx, t, pair, store, pins)
+	if err != nil {
+		return nil, err
+	}
+	return k, k.keepPin(ctx, onToken)
+}
+
+// BarelyFounded reports whether a store has a first checkpoint, no second one, and no key.
+func BarelyFounded(ctx context.Context, store blob.Store) (bool, error) {
+	first, err := founded(ctx, store, 1)
+	if err != nil || !first {
+		return false, err
+	}
+	second, err := founded(ctx, store, 2)
+	if err != nil || second {
+		return false, err
+	}
+	for _, err := range store.List(ctx, blob.KeysPrefix) {
+		return false, err
+	}
+	return true, nil
+}
+
+// founded reports whether a store has the checkpoint with a number.
+func founded(ctx context.Context, store blob.Store, number int) (bool, error) {
+	_, err := store.Get(ctx, blob.SlotPath(number))
+	if errors.Is(err, blob.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // CertificateOf gives the pair's certificate: its own, or one that somebody has issued
@@ -151,53 +202,66 @@ func signingCertificateOf(ctx context.Context, pair *token.KeyPair) (*x509.Certi
 	return c, nil
 }
 
-func refuseFounded(ctx context.Context, store blob.Store) error {
-	for path, err := range store.List(ctx, "keyring/") {
-		if err != nil {
-			return fmt.Errorf("look for a keyring: %w", err)
-		}
-		return hint(fmt.Errorf("found a keyring: %q: %w", path, blob.ErrExists), "the store has a keyring; choose another --store")
-	}
-	return nil
+// ID returns the keyring's identifier, 16 random bytes. It is in every signature.
+func (k *Keyring) ID() blob.ID { return k.view().ID() }
+
+// view returns the keyring as of the newest head that is known.
+func (k *Keyring) view() *ledger.Ledger {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.head
 }
 
-// ID is the keyring's id, 16 random bytes. It is in every signature.
-func (k *Keyring) ID() blob.ID { return k.chain.newest.KeyringID }
+func (k *Keyring) members() *ledger.Members { return k.view().Members() }
 
-// Members are the holders of the keys: owners and backup authorities.
-func (k *Keyring) Members() []blob.Member { return slices.Clone(k.chain.newest.Members) }
+// Members returns the holders of the keys: owners and backup authorities.
+func (k *Keyring) Members() []blob.Member { return k.members().List().Members }
 
-// Certificate is the certificate by which the list of members knows the token's
+// ListNumber returns the number of the list of members in force.
+func (k *Keyring) ListNumber() int { return k.members().List().Number }
+
+// Certificate returns the certificate by which the list of members knows the token's
 // own pair.
 func (k *Keyring) Certificate() (*x509.Certificate, error) {
 	if k.pair == nil {
 		return nil, errNoToken
 	}
-	return k.chain.members[string(k.self)].Certificate, nil // opening insisted that it is there
+	return k.Self().Certificate, nil // opening insisted that it is there
 }
 
-// Self is the member whose token this is.
-func (k *Keyring) Self() blob.Member { return k.chain.members[string(k.self)] }
+// Self returns the member whose token this is.
+func (k *Keyring) Self() blob.Member {
+	m, _ := k.members().Member(string(k.self))
+	return m
+}
 
 // mustOwn refuses what only an owner may do, who can sign.
 func (k *Keyring) mustOwn(doing string) error {
 	if k.pair == nil {
 		return errNoToken
 	}
-	if m := k.chain.members[string(k.self)]; m.Role != blob.Owner {
+	if m := k.Self(); m.Role != blob.Owner {
 		return hint(fmt.Errorf("%s: %q is a backup authority: %w", doing, m.Label, ErrRole), "an owner's token can; the signature of an authority counts only in a recovery")
 	}
 	return k.maySign(doing)
 }
 
-// maySign refuses to sign with another key than the list of members knows for the
-// token: nobody would believe the signature.
+// maySign refuses to sign on top of a state that was not accepted, or with another key
+// than the list of members knows for the token: nobody would believe the signature.
 func (k *Keyring) maySign(doing string) error {
 	if k.pair == nil {
 		return errNoToken
 	}
+	if err := k.trusted(); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return k.knowsSigner(doing)
+}
+
+// knowsSigner refuses another signing key than the list of members has for the token.
+func (k *Keyring) knowsSigner(doing string) error {
 	m := k.Self()
-	known := signerID(m)
+	known := ledger.SignerID(m)
 	if known == string(k.signer) {
 		return nil
 	}
@@ -210,8 +274,9 @@ func (k *Keyring) maySign(doing string) error {
 
 // Member finds the member with a label, or who was last known by it.
 func (k *Keyring) Member(role blob.Role, label string) (blob.Member, error) {
-	for _, l := range slices.Backward(k.chain.lists) {
-		for _, m := range l.List().Members {
+	all := k.members()
+	for number := all.List().Number; number >= 1; number-- {
+		for _, m := range all.ListNumber(number).Members {
 			if m.Role == role && m.Label == label {
 				return m, nil
 			}
@@ -230,8 +295,11 @@ var ErrSigningKey = errors.New("the keyring knows another signing key for this t
 // errNoToken is for a keyring that was opened with a certificate.
 var errNoToken = errors.New("the keyring was opened without a token")
 
-// signs is how the token's pair signs, under the name by which the newest list knows it.
-func (k *Keyring) signs() blob.Signer { return signerAs(k.pair, signingCertificate(k.Self())) }
+// signs is how the token's pair signs, under the name by which the list in force knows it.
+func (k *Keyring) signs() blob.Signer {
+	m := k.Self()
+	return signerAs(k.pair, m.Signing, m.Certificate)
+}
 
 // signerAs is how a pair signs, under the name that the first certificate there is gives
 // its signing key.
@@ -239,7 +307,7 @@ func signerAs(pair *token.KeyPair, certificates ...*x509.Certificate) blob.Signe
 	s := blob.Signer{Key: pair.Signing(), Scheme: scheme(pair)}
 	for _, c := range certificates {
 		if c != nil {
-			s.ID = []byte(identifier(c))
+			s.ID, _ = blob.Identifier(c) // or its key's
 			break
 		}
 	}
@@ -255,6 +323,14 @@ func scheme(pair *token.KeyPair) blob.SignatureScheme {
 		return blob.ECDSA
 	default:
 		return blob.RSAPKCS1v15
+	}
+}
+
+// nonce returns 16 random bytes from the token at each call.
+func nonce(t *token.Token) ledger.Nonce {
+	return func() ([16]byte, error) {
+		id, err := randomID(t)
+		return id, err
 	}
 }
 

@@ -2,22 +2,25 @@ package hsmkeys
 
 import (
 	"context"
+	"encoding/hex"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // ListOptions choose what [Keyring.ListWith] lists. The zero value is what
 // [Keyring.List] lists.
 type ListOptions struct {
 	Prefix      string // only keys whose names start so; what could start a [blob.ValidName], or empty
-	AllVersions bool   // every version of a key, oldest first, and not only the newest
+	AllVersions bool   // every version of a key, oldest first, and not only the current one
 }
 
-// List verifies and describes the newest revision of the newest version of every key, in
-// the order of names; in a large store in that of the store. For a key that does not
-// verify it yields an error, and the list goes on.
+// List describes the current version of every key, in the order of names. It goes by the
+// state of the keyring alone, which one signature stands for, and reads no blob: that all
+// are there and hold, [Keyring.Verify] finds out.
 func (k *Keyring) List(ctx context.Context) iter.Seq2[Entry, error] {
 	return k.ListWith(ctx, ListOptions{})
 }
@@ -30,19 +33,47 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 			yield(Entry{}, err)
 			return
 		}
-		for l := range inOrder(ctx, k.withPrefix(ctx, o.Prefix), func(key stored, err error) []listed {
+		for e, err := range k.view().Entries(ctx, o.Prefix) {
 			if err != nil {
-				return []listed{{Entry{}, err}}
+				yield(Entry{}, err)
+				return
 			}
-			return k.describe(ctx, key, o.AllVersions)
-		}) {
-			for _, one := range l {
-				if !yield(one.entry, one.err) {
+			versions, err := k.chosen(ctx, e, o.AllVersions)
+			if err != nil {
+				yield(Entry{Name: e.Name}, err)
+				return
+			}
+			for _, v := range versions {
+				if !yield(k.listed(e, v), nil) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// chosen returns all versions of a key, oldest first, or the current one; of a key that
+// has none any more, the newest.
+func (k *Keyring) chosen(ctx context.Context, e ledger.Entry, all bool) ([]ledger.Version, error) {
+	if !all {
+		if v, ok := e.Version(e.Current); ok {
+			return []ledger.Version{v}, nil
+		}
+		if e.Current == 0 {
+			return e.Versions[len(e.Versions)-1:], nil
+		}
+		v, err := k.view().Version(ctx, e, e.Current)
+		return []ledger.Version{v}, err
+	}
+	var versions []ledger.Version
+	for v, err := range k.view().Versions(ctx, e) {
+		if err != nil {
+			return nil, err
+		}
+		versions = append(versions, v)
+	}
+	slices.Reverse(versions)
+	return versions, nil
 }
 
 // ValidPrefix returns an error, a [blob.ErrName], unless the name of a key can start with
@@ -54,42 +85,29 @@ func ValidPrefix(prefix string) error {
 	return blob.ValidName(strings.TrimSuffix(prefix, "/")) // which names what the caller has given
 }
 
-// listed is a version of a key, or why it is not known.
-type listed struct {
-	entry Entry
-	err   error
-}
-
-// withPrefix lists the keys whose names start with a prefix. Of the store only the
-// directory is read that the prefix names.
-func (k *Keyring) withPrefix(ctx context.Context, prefix string) iter.Seq2[stored, error] {
-	directory := prefix[:strings.LastIndexByte(prefix, '/')+1]
-	return func(yield func(stored, error) bool) {
-		for key, err := range k.keysBelow(ctx, directory) {
-			if key.name != "" && !strings.HasPrefix(key.name, prefix) {
-				continue
-			}
-			if !yield(key, err) {
-				return
-			}
+// listed describes a version by what the state says of it.
+func (k *Keyring) listed(e ledger.Entry, v ledger.Version) Entry {
+	one := Entry{
+		Name: e.Name, Version: v.Number, Revision: v.Revision, KeyID: v.KeyID.String(),
+		Algorithm: v.Algorithm.String(), Purpose: v.Purpose.String(), Bits: 8 * v.KeySize,
+		Legacy: v.Algorithm.IsLegacy(), Imported: v.Imported, Status: v.Status.String(),
+		Created: v.Created, Signed: v.ChangedAt,
+		Keyring: k.ID().String(), Digest: hex.EncodeToString(v.Blob[:]),
+	}
+	if v.Derived {
+		one.Password = "a password"
+		return one
+	}
+	spec := specOfVersion(v)
+	for _, m := range k.members().ListNumber(v.List).Members {
+		if spec.WrapsTo(m.Certificate.PublicKey) {
+			one.Holders = append(one.Holders, k.holder([]byte(keyID(m))))
 		}
 	}
-}
-
-// describe verifies the newest revision of the newest version of a key, or of each.
-func (k *Keyring) describe(ctx context.Context, key stored, every bool) []listed {
-	var all []listed
-	for i, at := range key.all {
-		last := i == len(key.all)-1
-		if !last && (!every || key.all[i+1].version == at.version) {
-			continue
+	for _, m := range k.Members() {
+		if one.Legacy && !spec.WrapsTo(m.Certificate.PublicKey) {
+			one.Unable = append(one.Unable, k.holder([]byte(keyID(m))))
 		}
-		b, err := k.load(ctx, key.name, at)
-		if err != nil {
-			all = append(all, listed{Entry{Name: key.name, Version: at.version, Revision: at.revision}, err})
-			continue
-		}
-		all = append(all, listed{k.entry(b), nil})
 	}
-	return all
+	return one
 }

@@ -18,7 +18,7 @@ import (
 // It refuses with [token.ErrExists] when this very key is there, or the label is that of
 // another secret key.
 func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
-	b, err := k.verified(ctx, ref)
+	b, err := k.loadable(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -35,7 +35,7 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 // that is not of this key is not touched, and is a [token.ErrExists]. One that has the id and
 // is public, as anybody without the PIN can make it, is deleted before.
 func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
-	b, err := k.verified(ctx, ref)
+	b, err := k.loadable(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -70,20 +70,36 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 	return k.entry(b), nil
 }
 
-// otherVersions returns the ids of the other versions of a key that verify.
+// loadable returns the blob of a key that other applications may be given: with it they
+// encrypt as well.
+func (k *Keyring) loadable(ctx context.Context, ref Ref) (*blob.Blob, error) {
+	_, b, err := k.verified(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.mayEncrypt(); err != nil {
+		return nil, fmt.Errorf("load key %q: %w", ref, err)
+	}
+	return b, nil
+}
+
+// otherVersions returns the ids of the other versions of a key.
 func (k *Keyring) otherVersions(ctx context.Context, b *blob.Blob) ([][]byte, error) {
 	d := b.Descriptor()
-	all, err := k.find(ctx, d.Name)
+	e, err := k.entryNamed(ctx, d.Name)
 	if err != nil {
 		return nil, err
 	}
 	var ids [][]byte
-	for _, one := range k.describe(ctx, stored{d.Name, all}, true) {
-		if id, err := hex.DecodeString(one.entry.KeyID); one.err == nil && err == nil && one.entry.Version != d.Version {
-			ids = append(ids, id)
+	for v, err := range k.view().Versions(ctx, e) {
+		if err != nil {
+			return nil, err
+		}
+		if v.Number != d.Version {
+			ids = append(ids, v.KeyID[:])
 		}
 	}
-	return ids, ctx.Err()
+	return ids, nil
 }
 
 // loadBlob loads the key in a blob, and returns the blob that it came from.
@@ -121,14 +137,13 @@ type LoadedKey struct {
 	KeyID   string `json:"key_id"`
 	Name    string `json:"name,omitempty"` // empty for a key that is not of this keyring
 	Version int    `json:"version,omitempty"`
-	Newest  int    `json:"newest,omitempty"` // version of that key
+	Newest  int    `json:"newest,omitempty"` // the version of that key that encrypts
 	Public  bool   `json:"public,omitempty"` // anybody can use it without the PIN, and can have made it
 
 	object token.Loaded
 }
 
-// Loaded lists the secret keys on the token, and which keys of the keyring they are. To
-// know that, it verifies the keys of the keyring until all are found.
+// Loaded lists the secret keys on the token, and which keys of the keyring they are.
 func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
 	if k.token == nil {
 		return nil, errNoToken
@@ -146,27 +161,26 @@ func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
 	if len(unknown) == 0 {
 		return all, nil
 	}
-	for key := range inOrder(ctx, k.keys(ctx), func(key stored, err error) []listed {
+	view := k.view()
+	for e, err := range view.Trie().All(ctx, view.Source()) {
 		if err != nil {
-			return nil
+			return nil, err
 		}
-		return k.describe(ctx, key, true)
-	}) {
-		for _, version := range key {
-			if version.err != nil {
-				continue
+		for v, err := range view.Versions(ctx, e) {
+			if err != nil {
+				return nil, err
 			}
-			e := version.entry
-			for _, i := range unknown[e.KeyID] {
-				all[i].Name, all[i].Version, all[i].Newest = e.Name, e.Version, key[len(key)-1].entry.Version
+			id := v.KeyID.String()
+			for _, i := range unknown[id] {
+				all[i].Name, all[i].Version, all[i].Newest = e.Name, v.Number, e.Current
 			}
-			delete(unknown, e.KeyID)
+			delete(unknown, id)
 		}
 		if len(unknown) == 0 {
 			break
 		}
 	}
-	return all, ctx.Err()
+	return all, nil
 }
 
 // Unload deletes from the token the objects that are keys of this keyring and for which

@@ -3,12 +3,15 @@ package hsmkeys
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -24,6 +27,7 @@ type Result struct {
 	Unproven []Holder
 
 	blob *blob.Blob
+	edit *ledger.Edit // that is to be recorded before the result is true
 }
 
 // workers is how many keys are worked on at a time: enough to keep the token busy
@@ -33,37 +37,39 @@ const workers = 32
 // lostTries is how often a key is begun when the token goes away under it.
 const lostTries = 3
 
-// Versions names every version of the keys, or of all keys of the keyring. Files
-// are under old versions too, so what is done to all keys is done to all versions. A key
-// that cannot be listed is named without a version, so that who comes to it meets the error.
+// Versions names every version of the keys, or of all keys of the keyring, but for those
+// that were destroyed. Files are under old versions too, so what is done to all keys is done
+// to all versions.
 func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) {
 	var refs []Ref
-	add := func(name string, all revisions) {
-		for i, at := range all {
-			if i == 0 || all[i-1].version != at.version {
-				refs = append(refs, Ref{name, at.version})
+	add := func(e ledger.Entry) error {
+		versions, err := k.chosen(ctx, e, true)
+		for _, v := range versions {
+			if v.Status != ledger.Destroyed {
+				refs = append(refs, Ref{e.Name, v.Number})
 			}
 		}
+		return err
 	}
 	names = slices.Clone(names)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		found, err := k.find(ctx, name)
+		e, err := k.entryNamed(ctx, name)
+		if err == nil {
+			err = add(e)
+		}
 		if err != nil {
 			return nil, err
 		}
-		add(name, found)
 	}
 	if len(names) > 0 {
 		return refs, nil
 	}
-	for key, err := range k.keys(ctx) {
-		switch {
-		case err == nil:
-			add(key.name, key.all)
-		case key.name != "":
-			refs = append(refs, Ref{Name: key.name})
-		default:
+	for e, err := range k.view().Entries(ctx, "") {
+		if err == nil {
+			err = add(e)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -134,7 +140,7 @@ func inOrder[T, R any](ctx context.Context, things iter.Seq2[T, error], do func(
 	}
 }
 
-// each does something to many keys, side by side, and gives the results as they
+// each does something to many keys, side by side, and yields the results as they
 // come. What fails does not stop the rest. When ctx ends or the caller has enough,
 // what is under way is finished and nothing more is begun.
 func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result) iter.Seq[Result] {
@@ -157,13 +163,7 @@ func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result)
 		for range min(workers, len(refs)) {
 			all.Go(func() {
 				for ref := range todo {
-					r := do(ctx, ref)
-					// A token that went away may be back with the next call, and what
-					// is done to a key can be begun again at any time.
-					for try := 1; try < lostTries && errors.Is(r.Err, token.ErrLost) && ctx.Err() == nil; try++ {
-						r = do(ctx, ref)
-					}
-					results <- r
+					results <- persist(ctx, ref, do)
 				}
 			})
 		}
@@ -179,4 +179,96 @@ func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result)
 			yield(Result{Err: err})
 		}
 	}
+}
+
+// persist does something to one key, again where its token went away: it may be back with
+// the next call, and what is done to a key can be begun again at any time.
+func persist(ctx context.Context, ref Ref, do func(context.Context, Ref) Result) Result {
+	r := do(ctx, ref)
+	for try := 1; try < lostTries && errors.Is(r.Err, token.ErrLost) && ctx.Err() == nil; try++ {
+		r = do(ctx, ref)
+	}
+	return r
+}
+
+// Checkpoints of an operation over many keys: each records what was done until then.
+const (
+	maxRecorded = 1000        // edits in one
+	recordEvery = time.Second // at the latest
+)
+
+// change is each for what changes keys: do prepares the edit of a key, and its result is
+// yielded once a checkpoint with it is recorded and pinned. A key that somebody else has
+// changed meanwhile is done again.
+func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		var ready []Result
+		began := time.Now()
+		more := true
+		give := func(r Result) bool {
+			if more {
+				more = yield(r)
+			}
+			return more
+		}
+		flush := func() {
+			for _, r := range k.recordResults(ctx, ready, do) {
+				give(r)
+			}
+			ready, began = nil, time.Now()
+		}
+		for r := range each(ctx, refs, do) {
+			if r.edit == nil {
+				if !give(r) {
+					break
+				}
+				continue
+			}
+			if ready = append(ready, r); len(ready) >= maxRecorded || time.Since(began) >= recordEvery {
+				flush()
+			}
+			if !more {
+				break
+			}
+		}
+		flush() // also when ctx has ended: what was done is not lost
+		if err := k.keepPin(context.WithoutCancel(ctx), onToken); err != nil {
+			give(Result{Err: err})
+		}
+	}
+}
+
+// recordResults records the edits of results. Where one lost a race for its key, it is
+// prepared and recorded again.
+func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(context.Context, Ref) Result) []Result {
+	var done []Result
+	for range maxRaces {
+		all := make([]*recorded, len(ready))
+		for i, r := range ready {
+			all[i] = &recorded{edit: *r.edit, where: inFile} // and on the token in the end
+		}
+		k.recordMany(ctx, all)
+		var stale []Result
+		for i, r := range ready {
+			switch err := all[i].err; {
+			case err == nil:
+				done = append(done, r)
+			case !errors.Is(err, errStaleEntry) || ctx.Err() != nil:
+				done = append(done, Result{Ref: r.Ref, Err: err})
+			default:
+				if r = persist(ctx, r.Ref, do); r.edit == nil {
+					done = append(done, r)
+				} else {
+					stale = append(stale, r)
+				}
+			}
+		}
+		if ready = stale; len(ready) == 0 {
+			return done
+		}
+	}
+	for _, r := range ready {
+		done = append(done, Result{Ref: r.Ref, Err: fmt.Errorf("key %q: %w", r.Ref, ledger.ErrRace)})
+	}
+	return done
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -93,19 +94,18 @@ func restricted(c *x509.Certificate) bool {
 	return slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 15}) })
 }
 
-// AddMember writes the next list of members, with one member more, and gives the
-// keyring under it. From then on every key is wrapped to the member; Rewrap brings
-// it those that are there.
+// AddMember records the next list of members, with one member more. From then on every
+// key is wrapped to the member; Rewrap brings it those that are there.
 //
 // It refuses with [blob.ErrExists] when one of its keys or the label is a member's, and
 // with [ErrCertificate], see [CheckRecipient] and [CheckSigner].
-func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error) {
+func (k *Keyring) AddMember(ctx context.Context, m blob.Member) error {
 	op := fmt.Sprintf("add the %s %q", m.Role, m.Label)
 	if err := checkMember(m); err != nil {
-		return nil, fmt.Errorf("%s: %w", op, err)
+		return fmt.Errorf("%s: %w", op, err)
 	}
-	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
-		if err := k.refuseKnown(l.Members, m); err != nil {
+	return k.changeMembers(ctx, op, func(l *blob.MemberList, all *ledger.Members) error {
+		if err := refuseKnown(l.Members, m, all); err != nil {
 			return err
 		}
 		l.Members = append(l.Members, m)
@@ -115,7 +115,7 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) (*Keyring, error
 
 // refuseKnown refuses a key or a label that is a member's already, and an identifier that
 // any list of members has given to another key.
-func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
+func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) error {
 	for _, other := range members {
 		for _, id := range []string{keyID(other), signerID(other)} {
 			switch id {
@@ -129,12 +129,16 @@ func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
 			return hint(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), "choose another with --label")
 		}
 	}
-	return k.chain.names.refuseTaken(m)
+	if err := all.Taken(m); err != nil {
+		return hint(err, "have a certificate issued with the identifier of its own key")
+	}
+	return nil
 }
 
-// RemoveMember writes the next list of members, without a member. What the member
-// has signed so far stays valid, by an inventory that the list names; blobs that do
-// not verify are left out of it and told of through skipped.
+// RemoveMember records the next list of members, without a member. What the member has
+// signed so far stays valid, as the state of the keyring names it. Blobs of an owner that
+// the state does not name, as after two copies of a store were put together, are adopted
+// first; those that cannot be are told of through skipped.
 //
 // The member can still open every version that was ever wrapped to it, also after a
 // [Keyring.Rewrap]: see [Keyring.FormerHolders] and [Keyring.RotateFormer].
@@ -142,17 +146,27 @@ func (k *Keyring) refuseKnown(members []blob.Member, m blob.Member) error {
 // It refuses with [blob.ErrNotFound] when nobody of that role has the label, or
 // subject key identifier in hexadecimal, and with [ErrRole] when it is the pair's
 // own or the last owner.
-func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string, skipped func(error)) (*Keyring, error) {
+func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string, skipped func(error)) error {
 	op := fmt.Sprintf("remove the %s %q", role, label)
-	return k.change(ctx, op, func(k *Keyring, l *blob.MemberList) error {
+	if err := k.refresh(ctx); err != nil {
+		return err
+	}
+	m, err := k.MayRemove(role, label)
+	if err != nil {
+		return err
+	}
+	if role == blob.Owner {
+		if err := k.adoptUnknown(ctx, signerID(m), skipped); err != nil {
+			return fmt.Errorf("%s: %w", op, err)
+		}
+	}
+	return k.changeMembers(ctx, op, func(l *blob.MemberList, _ *ledger.Members) error {
 		i, err := k.removable(l.Members, role, label)
 		if err != nil {
 			return err
 		}
-		signer := signerID(l.Members[i])
 		l.Members = slices.Delete(l.Members, i, i+1)
-		l.Inventory, err = k.takeInventory(ctx, func(b *blob.Blob) bool { return string(b.SignerKeyID()) == signer }, skipped)
-		return err
+		return nil
 	})
 }
 
@@ -164,7 +178,7 @@ func (k *Keyring) removable(members []blob.Member, role blob.Role, label string)
 	switch {
 	case i < 0:
 		return 0, hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
-	case role == blob.Owner && len(parties(members, blob.Owner)) == 1:
+	case role == blob.Owner && owners(members) == 1:
 		return 0, hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
 	case keyID(members[i]) == string(k.self):
 		return 0, hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
@@ -172,57 +186,30 @@ func (k *Keyring) removable(members []blob.Member, role blob.Role, label string)
 	return i, nil
 }
 
-// change writes the next list of members. When somebody else has written one
+func owners(members []blob.Member) (n int) {
+	for _, m := range members {
+		if m.Role == blob.Owner {
+			n++
+		}
+	}
+	return n
+}
+
+// changeMembers records the next list of members. When somebody else has recorded one
 // meanwhile, the change is made to that.
-func (k *Keyring) change(ctx context.Context, op string, edit func(*Keyring, *blob.MemberList) error) (*Keyring, error) {
-	for {
-		if err := k.mustOwn(op); err != nil {
-			return nil, err
-		}
-		l := k.nextList()
-		if err := edit(k, &l); err != nil {
-			return nil, fmt.Errorf("%s: %w", op, err)
-		}
-		next, err := k.putList(ctx, l)
-		if err == nil {
-			return next, nil
-		}
-		if !errors.Is(err, blob.ErrExists) {
-			return nil, fmt.Errorf("%s: %w", op, err)
-		}
-		if k, err = k.reopen(ctx); err != nil {
-			return nil, err
-		}
+func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.MemberList, *ledger.Members) error) error {
+	if err := k.refresh(ctx); err != nil {
+		return err
 	}
-}
-
-// nextList is the newest list under the next number, still to be changed.
-func (k *Keyring) nextList() blob.MemberList {
-	digest := k.chain.lists[len(k.chain.lists)-1].Digest()
-	return blob.MemberList{
-		KeyringID: k.ID(), Number: k.chain.newest.Number + 1, Previous: digest[:],
-		Created: time.Now(), Members: k.Members(),
+	if err := k.mustOwn(op); err != nil {
+		return err
 	}
-}
-
-// putList signs and stores a list, and opens the keyring under it, which pins it.
-func (k *Keyring) putList(ctx context.Context, l blob.MemberList) (*Keyring, error) {
-	der, err := blob.SignMembers(l, k.signs(), time.Now())
+	err := k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
+		next := l.NextList()
+		return &next, edit(&next, l.Members())
+	}}, onToken)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%s: %w", op, err)
 	}
-	if err := k.store.Put(ctx, blob.MembersPath(l.Number), der); err != nil {
-		return nil, err
-	}
-	return k.reopen(ctx)
-}
-
-// reopen opens the keyring again, under the list that is the newest by now.
-func (k *Keyring) reopen(ctx context.Context) (*Keyring, error) {
-	next, err := OpenKeyring(ctx, k.token, k.pair, k.store, k.pins)
-	if err != nil {
-		return nil, err
-	}
-	next.settings = k.settings
-	return next, nil
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -14,17 +15,23 @@ type Key struct {
 	Entry Entry
 	token.SessionKey
 
-	id blob.ID
+	id      blob.ID
+	refused error // why nothing is encrypted under it
 }
 
 // Open verifies a key's blob and unwraps the key in the token, in that order; a key
 // from a password is computed, see [Keyring.Passwords]. The caller closes it. With a key
 // of a legacy algorithm nothing is done here: it is an [ErrPurpose].
 func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
-	b, err := k.verified(ctx, ref)
+	f, b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
+	return k.openBlob(ctx, ref, f, b)
+}
+
+// openBlob opens a key that was found and verified.
+func (k *Keyring) openBlob(ctx context.Context, ref Ref, f found, b *blob.Blob) (*Key, error) {
 	if b.Algorithm().IsLegacy() {
 		return nil, hint(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose),
 			"a legacy key only opens data of its time, elsewhere: hsmkeys load puts it on the token, hsmkeys reveal gives it to a program")
@@ -42,13 +49,27 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open key %q: %w", ref, err)
 	}
-	return &Key{Entry: k.entry(used), SessionKey: session, id: b.Descriptor().KeyID}, nil
+	return &Key{Entry: k.entry(used), SessionKey: session, id: b.Descriptor().KeyID, refused: k.refuses(f)}, nil
+}
+
+// refuses returns why nothing is encrypted under a version of a key, or nil.
+func (k *Keyring) refuses(f found) error {
+	if err := k.mayEncrypt(); err != nil {
+		return err
+	}
+	switch {
+	case f.entry.Name == "":
+		return fmt.Errorf("the state of the keyring does not know the key: %w", ErrStale)
+	case f.version.Status != ledger.Active:
+		return fmt.Errorf("key %q is %v: %w", f.ref(), f.version.Status, ErrPurpose)
+	}
+	return nil
 }
 
 // Reveal verifies a key and gives its value, for a program that must have it; the salt of
 // a legacy key is not in it, see [Entry]. The caller overwrites it after use.
 func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
-	b, err := k.verified(ctx, ref)
+	_, b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -68,16 +89,27 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 	return value, nil
 }
 
-// verified gives the newest blob of a key, for use with the token.
-func (k *Keyring) verified(ctx context.Context, ref Ref) (*blob.Blob, error) {
+// verified returns a key's blob, for use with the token. Where the token's pair is not
+// one of its holders, a blob that a recovery has made of it is as good.
+func (k *Keyring) verified(ctx context.Context, ref Ref) (found, *blob.Blob, error) {
 	if k.token == nil {
-		return nil, errNoToken
+		return found{}, nil, errNoToken
 	}
-	at, err := k.newest(ctx, ref)
-	if err != nil {
-		return nil, err
+	if err := k.refresh(ctx); err != nil {
+		return found{}, nil, err
 	}
-	return k.opened.load(ctx, k, ref.Name, at)
+	f, b, err := k.loadRef(ctx, ref)
+	if err != nil || isDerived(b) {
+		return f, b, err
+	}
+	if _, ours := k.recipient(b, string(k.self)); ours {
+		return f, b, nil
+	}
+	recovered, err := k.recovered(ctx, f, b)
+	if err != nil || recovered == nil {
+		return f, b, err
+	}
+	return f, recovered, nil
 }
 
 // with gives a verified key to one of two functions: as it is wrapped to the token's

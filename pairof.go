@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -23,7 +24,7 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 	if several, err := t.SeveralPairs(ctx); err != nil || !several {
 		return nil, err
 	}
-	lists, err := readLists(ctx, store)
+	_, first, err := ledger.Peek(ctx, store)
 	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
 		return nil, nil // opening the keyring says so
 	}
@@ -32,24 +33,25 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 	}
 	var failed error
 	pinned, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
-		has, err := pins.has(ctx, key, lists[0].digest)
+		has, err := pins.has(ctx, key, first)
 		failed = errors.Join(failed, err)
 		return has
 	})
 	if err = errors.Join(err, failed); err != nil || len(pinned) > 0 {
 		return onlyOf(pinned), err
 	}
-	newest := lists[len(lists)-1]
-	v, err := newest.VerifyDigest(newest.digest, len(lists)) // its own: as it lies there
-	if err != nil {
+	named, err := ledger.PeekMembers(ctx, store)
+	if errors.Is(err, blob.ErrIntegrity) || errors.Is(err, blob.ErrNotFound) {
 		return nil, nil
 	}
-	named, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
+	if err != nil {
+		return nil, err
+	}
+	members, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
 		id, err := blob.SubjectKeyID(key)
-		_, ok := find(v.List().Members, id)
-		return err == nil && ok
+		return err == nil && slices.ContainsFunc(named.Members, func(m blob.Member) bool { return keyID(m) == string(id) })
 	})
-	return onlyOf(named), err
+	return onlyOf(members), err
 }
 
 func onlyOf(pairs []*token.KeyPair) *token.KeyPair {
@@ -68,4 +70,20 @@ func (p *Pins) has(ctx context.Context, key crypto.PublicKey, first [sha256.Size
 	}
 	all, err := p.load(ctx, hex.EncodeToString(id))
 	return slices.ContainsFunc(all, func(pin Pin) bool { return pin.First == first }), err
+}
+
+// Has reports whether a pair has pinned any keyring. One that has not belongs to none yet,
+// as far as its token tells.
+func (p *Pins) Has(ctx context.Context, pair *token.KeyPair) (bool, error) {
+	all, err := p.Of(ctx, pair)
+	return len(all) > 0, err
+}
+
+// Of returns the pins of a pair.
+func (p *Pins) Of(ctx context.Context, pair *token.KeyPair) ([]Pin, error) {
+	id, err := blob.SubjectKeyID(pair.Public())
+	if err != nil {
+		return nil, err
+	}
+	return p.load(ctx, hex.EncodeToString(id))
 }

@@ -12,56 +12,63 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
-// ErrRollback, a kind of [blob.ErrIntegrity]: the storage shows an older list of
-// members than the token has accepted before, or another one in its place.
-var ErrRollback = fmt.Errorf("old state of the keyring: %w", blob.ErrIntegrity)
-
-// Pin is which list of members of a keyring a key exchange pair has accepted last.
-// It is kept where who can write to the storage cannot, so that an old state
+// A Pin is which checkpoint of a keyring the holder of a key exchange pair has accepted
+// last. It is kept where those who can write to the storage cannot, so that an old state
 // of the storage is noticed.
 type Pin struct {
-	Pair    string // subject key identifier of the pair, 40 hexadecimal digits
-	Keyring blob.ID
-	First   [sha256.Size]byte // digest of list 1, which tells the keyring
-	Number  int
-	Digest  [sha256.Size]byte // of list Number
+	Pair string // subject key identifier of the pair, 40 hexadecimal digits
+	ledger.Pin
 }
 
-const pinFormat = "hsmkeys-pin-1"
+const (
+	pinFormat = "hsmkeys-pin-2"
 
-// maxPin bounds what is read of a pin, in bytes. One has at most 228.
-const maxPin = 256
+	// maxPin bounds what is read of a pin, in bytes. One has at most 307.
+	maxPin = 384
 
-// String is the form in which a pin is kept: one line of text, for who looks at
-// the token with other tools.
+	// wornAfter is how many checkpoints the pin on a token may lag behind the file's:
+	// each new pin is a write to the memory of a card, which wears.
+	wornAfter = 256
+)
+
+// String returns the form in which a pin is kept: one line of text, which other tools
+// show as it is.
 func (p Pin) String() string {
-	return fmt.Sprintf("%s %s %s %x %d %x", pinFormat, p.Pair, p.Keyring, p.First, p.Number, p.Digest)
+	return fmt.Sprintf("%s %s %s %x %d %x %d %x", pinFormat, p.Pair, p.Keyring, p.First, p.At.Number, p.At.Digest, p.Checked.Number, p.Checked.Digest)
 }
 
-// ParsePin reads what [Pin.String] gives, and nothing else.
+// ParsePin reads what [Pin.String] returns, and nothing else.
 func ParsePin(s string) (Pin, error) {
 	malformed := fmt.Errorf("not a pin of a keyring: %w", blob.ErrMalformed)
 	fields := strings.Split(s[:min(len(s), maxPin)], " ")
-	if len(fields) != 6 || fields[0] != pinFormat {
+	if len(fields) != 8 || fields[0] != pinFormat {
 		return Pin{}, malformed
 	}
 	p := Pin{Pair: fields[1]}
 	var pair [20]byte
-	number, err := strconv.ParseInt(fields[4], 10, 32)
-	if err != nil || number < 1 || !unhex(pair[:], fields[1]) || !unhex(p.Keyring[:], fields[2]) || !unhex(p.First[:], fields[3]) || !unhex(p.Digest[:], fields[5]) {
+	if !unhex(pair[:], fields[1]) || !unhex(p.Keyring[:], fields[2]) || !unhex(p.First[:], fields[3]) ||
+		!parsePoint(&p.At, fields[4], fields[5]) || !parsePoint(&p.Checked, fields[6], fields[7]) || p.Checked.Number > p.At.Number {
 		return Pin{}, malformed
 	}
-	p.Number = int(number)
 	if p.String() != s { // there is one way to write it
 		return Pin{}, malformed
 	}
 	return p, nil
+}
+
+func parsePoint(at *ledger.Point, number, digest string) bool {
+	n, err := strconv.ParseInt(number, 10, 32)
+	at.Number = int(n)
+	return err == nil && n >= 1 && unhex(at.Digest[:], digest)
 }
 
 func unhex(dst []byte, s string) bool {
@@ -72,107 +79,165 @@ func unhex(dst []byte, s string) bool {
 	return err == nil
 }
 
-// Pins keeps pins: on the token in private data objects, which nobody without the
-// PIN can make, change or see; or, where the token keeps no data objects, in files
-// of a directory.
+// Pins keeps pins: in files of a directory, and on the token in private data objects,
+// which nobody without the PIN can make, change or see. The file's moves with every
+// checkpoint; the token's when more is at stake, as cards wear.
 type Pins struct {
 	token *token.Token // nil: only the directory
 	dir   string       // empty: only the token
+
+	mu   sync.Mutex
+	seen map[[sha256.Size]byte]int // the highest checkpoint pinned on the token, by the first of the keyring
 }
 
-// PinsOn keeps pins on a token, or in a directory where the token cannot keep them.
-// Without a directory such a token is an error.
-func PinsOn(t *token.Token, dir string) *Pins { return &Pins{t, dir} }
+// PinsOn keeps pins on a token and in a directory. Without a directory they are on the
+// token alone, and a token that keeps no data objects is an error.
+func PinsOn(t *token.Token, dir string) *Pins {
+	return &Pins{token: t, dir: dir, seen: map[[sha256.Size]byte]int{}}
+}
 
-// load reads the pins of a pair.
+// load reads the pins of a pair. Anything that keeps one from being read is an error,
+// unless the token keeps no data objects at all.
 func (p *Pins) load(ctx context.Context, pair string) ([]Pin, error) {
+	onToken, err := p.onToken(ctx, pair)
+	if err != nil {
+		return nil, err
+	}
+	inFiles, err := p.inFiles(pair)
+	return append(onToken, inFiles...), err
+}
+
+// onToken reads the pins of a pair on the token.
+func (p *Pins) onToken(ctx context.Context, pair string) ([]Pin, error) {
+	if p.token == nil {
+		return nil, nil
+	}
+	records, err := p.token.Records(ctx)
+	if errors.Is(err, token.ErrUnsupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read pins: %w", err)
+	}
 	var pins []Pin
-	add := func(where, value string) error {
-		pin, err := ParsePin(value)
+	for _, r := range records {
+		pin, err := ParsePin(string(r.Value))
 		if err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+			return nil, fmt.Errorf("read pins: data object %q of the token: %w", r.Label, err)
 		}
 		if pin.Pair == pair {
 			pins = append(pins, pin)
-		}
-		return nil
-	}
-	if p.token != nil {
-		records, err := p.token.Records(ctx)
-		if err != nil && !errors.Is(err, token.ErrUnsupported) {
-			return nil, err
-		}
-		for _, r := range records {
-			if err := add(fmt.Sprintf("data object %q of the token", r.Label), string(r.Value)); err != nil {
-				return nil, err
-			}
+			p.saw(pin)
 		}
 	}
+	return pins, nil
+}
+
+// saw remembers what is pinned on the token: to look there takes a card long.
+func (p *Pins) saw(pin Pin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen[pin.First] = max(p.seen[pin.First], pin.At.Number)
+}
+
+func (p *Pins) highestOnToken(pin Pin) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[pin.First]
+}
+
+// inFiles reads the pins of a pair in the directory.
+func (p *Pins) inFiles(pair string) ([]Pin, error) {
 	if p.dir == "" {
-		return pins, nil
+		return nil, nil
 	}
-	// A pin that is removed while we read has a successor that was there before.
-	files, err := os.ReadDir(filepath.Join(p.dir, pair))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dir := filepath.Join(p.dir, pair)
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil { // where others could have removed pins, their absence says nothing
+		err = ownfile.CheckPlace(filepath.Join(dir, "pin"))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read pins: %w", err)
 	}
-	if err == nil { // where others could have removed pins, none is no news
-		if err := ownfile.CheckPlace(filepath.Join(p.dir, pair, "pin")); err != nil {
-			return nil, fmt.Errorf("read pins: %w", err)
-		}
-	}
+	var pins []Pin
 	for _, f := range files {
 		if strings.HasPrefix(f.Name(), ".") {
-			continue // one that was not finished
+			continue // one that was not finished, or the lock
 		}
-		path := filepath.Join(p.dir, pair, f.Name())
-		value, err := readPin(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a later one has taken its place
-		}
+		pin, err := readPin(filepath.Join(dir, f.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("read pins: %w", err)
-		}
-		if err := add(path, value); err != nil {
 			return nil, err
+		}
+		if pin.Pair == pair {
+			pins = append(pins, pin)
 		}
 	}
 	return pins, nil
 }
 
 // readPin reads a pin that nobody but this user and root can have written.
-func readPin(path string) (string, error) {
+func readPin(path string) (Pin, error) {
 	value, err := ownfile.Read(path, maxPin)
-	return strings.TrimSuffix(string(value), "\n"), err
+	if err != nil {
+		return Pin{}, fmt.Errorf("read pins: %w", err)
+	}
+	pin, err := ParsePin(strings.TrimSuffix(string(value), "\n"))
+	if err != nil {
+		return Pin{}, fmt.Errorf("read pins: %s: %w", path, err)
+	}
+	return pin, nil
 }
 
-// keep stores a pin, then removes older ones of the same keyring, and says where it
-// is. The one before it stays: SoftHSM does not always show a record that is made at
-// this moment to another process, and a token without any pin would take whatever
-// the storage shows. Of several, the highest counts.
-func (p *Pins) keep(ctx context.Context, pin Pin) (where string, err error) {
-	if p.token != nil {
-		err := p.keepOnToken(ctx, pin)
-		if err == nil {
-			return fmt.Sprintf("token %s", p.token.Info().Label), nil
-		}
-		if !errors.Is(err, token.ErrUnsupported) {
-			return "", fmt.Errorf("pin the list of members: %w", err)
-		}
-		if p.dir == "" {
-			return "", hint(fmt.Errorf("pin the list of members: %w, and there is no directory for it", err), "set HOME or XDG_STATE_HOME to an absolute path")
-		}
+// A place is where pins are kept.
+type place int
+
+const (
+	inFile  place = iota // in the file; on the token when that lags far behind
+	onToken              // in both
+)
+
+// keep stores a pin. Of two processes that pin two checkpoints of one chain the later
+// checkpoint stays, unless replace is set.
+func (p *Pins) keep(ctx context.Context, pin Pin, where place, replace bool) error {
+	if err := p.keepInFile(pin, replace); err != nil {
+		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
 	}
-	if where, err = p.keepInFile(pin); err != nil {
-		return "", fmt.Errorf("pin the list of members: %w", err)
+	if err := p.keepOnToken(ctx, pin, where, replace); err != nil {
+		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
 	}
-	return where, nil
+	return nil
 }
 
-func (p *Pins) keepOnToken(ctx context.Context, pin Pin) error {
-	if err := p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String())); err != nil {
+// keepOnToken adds the pin, then removes older ones of the same keyring. The one before it
+// stays: SoftHSM does not always show a record that is made at this moment to another
+// process. Of several the highest counts.
+func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bool) error {
+	if p.token == nil {
+		return nil
+	}
+	highest := p.highestOnToken(pin)
+	due := where == onToken || p.dir == "" || highest == 0 || pin.At.Number-highest >= wornAfter
+	if !replace && (!due || pin.At.Number <= highest) {
+		return nil
+	}
+	err := p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
+	if errors.Is(err, token.ErrUnsupported) && p.dir != "" {
+		return nil // the file's is all there is
+	}
+	if errors.Is(err, token.ErrUnsupported) {
+		return hint(fmt.Errorf("%w, and there is no directory for it", err), "set HOME or XDG_STATE_HOME to an absolute path")
+	}
+	if err != nil {
 		return err
 	}
+	p.saw(pin)
+	return p.removeOutdated(ctx, pin, replace)
+}
+
+func (p *Pins) removeOutdated(ctx context.Context, pin Pin, replace bool) error {
 	records, err := p.token.Records(ctx)
 	if err != nil {
 		return err
@@ -182,7 +247,8 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin) error {
 		pins[i], _ = ParsePin(string(r.Value)) // what is no pin is nobody's predecessor
 	}
 	for i, r := range records {
-		if pins[i].outdated(pin, pins) {
+		replaced := replace && pins[i].of(pin) && pins[i] != pin
+		if replaced || pins[i].outdated(pin, pins) {
 			if err := p.token.DeleteRecord(ctx, r); err != nil {
 				return err
 			}
@@ -191,77 +257,71 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin) error {
 	return nil
 }
 
-// before says whether a pin is an older one of the same keyring.
-func (p Pin) before(next Pin) bool {
-	return p.Pair == next.Pair && p.First == next.First && p.Number < next.Number
-}
+// of reports whether two pins are of the same pair and keyring.
+func (p Pin) of(other Pin) bool { return p.Pair == other.Pair && p.First == other.First }
 
-// outdated says whether a pin is neither the newest nor the one before it.
+// before reports whether a pin is an older one of the same keyring.
+func (p Pin) before(next Pin) bool { return p.of(next) && p.At.Number < next.At.Number }
+
+// outdated reports whether a pin is neither the newest nor the one before it.
 func (p Pin) outdated(newest Pin, all []Pin) bool {
 	return slices.ContainsFunc(all, func(between Pin) bool { return p.before(between) && between.before(newest) })
 }
 
-// keepInFile stores a pin in a file of its own, as each on the token is an object
-// of its own: two processes that pin two lists must end with the later one.
-func (p *Pins) keepInFile(pin Pin) (string, error) {
-	dir := filepath.Join(p.dir, pin.Pair)
-	path := filepath.Join(dir, fmt.Sprintf("%s.%d", pin.Keyring, pin.Number))
+// keepInFile replaces the file of a pin, whole or not at all, unless it has a later one.
+func (p *Pins) keepInFile(pin Pin, replace bool) error {
+	if p.dir == "" {
+		return nil
+	}
+	path := p.file(pin)
+	if there, err := readPin(path); err == nil && there == pin {
+		return nil
+	}
 	if err := ownfile.CheckPlace(path); err != nil {
-		return "", err
+		return err
 	}
-	if err := writePin(path, pin); err != nil {
-		return "", err
-	}
-	files, err := os.ReadDir(dir)
+	unlock, err := lockDirectory(filepath.Dir(path))
 	if err != nil {
-		return "", err
+		return err
 	}
-	pins := make([]Pin, len(files))
-	for i, f := range files {
-		if value, err := readPin(filepath.Join(dir, f.Name())); err == nil { // or another process has removed it
-			pins[i], _ = ParsePin(value)
-		}
+	defer unlock()
+	there, err := readPin(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !replace && (there == pin || there.At.Number > pin.At.Number || there.At == pin.At && there.Checked.Number > pin.Checked.Number):
+		return nil
+	case !replace:
+		pin.Checked = later(pin.Checked, there.Checked)
 	}
-	for i, f := range files {
-		if pins[i].outdated(pin, pins) {
-			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return "", err
-			}
-		}
-	}
-	return path, nil
+	return ownfile.Replace(path, []byte(pin.String()+"\n"))
 }
 
-// writePin replaces a file, whole or not at all.
-func writePin(path string, pin Pin) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+// later returns the later of two points of one chain.
+func later(a, b ledger.Point) ledger.Point {
+	if b.Number > a.Number {
+		return b
 	}
-	f, err := os.CreateTemp(dir, ".pin-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails when it has its name: good
-	_, err = f.WriteString(pin.String() + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	for _, above := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} { // whoever made them
-		if err := syncDirectory(above); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a
 }
 
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
+// file is where the pin of a pair and keyring is kept.
+func (p *Pins) file(pin Pin) string {
+	return filepath.Join(p.dir, pin.Pair, hex.EncodeToString(pin.First[:sha256.Size/2]))
+}
+
+// lockDirectory keeps other processes from replacing pins until unlock is called.
+func lockDirectory(dir string) (unlock func(), err error) {
+	if err := ownfile.MkdirAll(dir); err != nil {
+		return nil, err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { f.Close() }, nil // closing it unlocks
 }

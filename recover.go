@@ -11,25 +11,29 @@ import (
 	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Recovery is the work of a backup authority after the loss of an owner's key
 // exchange pair: it brings the keys to a new owner.
+//
+// The authority signs one checkpoint, with a list of members that names the new owner and
+// with the state as it was. The blobs that it makes stay outside the state, which only
+// owners change: the new owner opens and adopts those that this authority has signed, and
+// that replace what the state names with the same key.
 type Recovery struct {
 	Keyring *Keyring // under the list of members that names the new owner
 
 	note blob.Recovery // what every recovered blob says
 }
 
-// BeginRecovery lets the keyring's newest list of members name a new owner in the
-// place of one whose pair was lost, signed by the token's pair, a backup
-// authority's. The list has an inventory of all blobs that are there and verify:
-// these can be recovered, and nothing that somebody with the old pair brings
-// later. Blobs that do not verify are told of through skipped.
+// BeginRecovery records a list of members with a new owner in the place of one whose pair
+// was lost, signed by the token's pair, a backup authority's. It stops with a [RaceError]
+// where an owner, maybe the one who is said to be lost, signs meanwhile.
 //
 // The old owner is known by either of its certificates. A recovery that was begun
 // already is taken up again.
-func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to blob.Member, reason string, skipped func(error)) (*Recovery, error) {
+func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to blob.Member, reason string) (*Recovery, error) {
 	const op = "begin the recovery"
 	old, err := k.ownerOf(from)
 	if err != nil {
@@ -39,39 +43,45 @@ func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to 
 		return nil, fmt.Errorf("%s to %q: %w", op, to.Label, err)
 	}
 	to.Role = blob.Owner
-	for {
-		if err := k.maySign(op); err != nil {
-			return nil, err
-		}
-		if number := k.begun(old, to); number > 0 {
-			if signerID(k.chain.recoveredTo(number)) != signerID(to) {
-				return nil, hint(fmt.Errorf("%s to %q: list of members %d has begun it, with another signing key: %w", op, to.Label, number, blob.ErrExists),
-					"name the new owner's certificates as they were when the recovery began")
-			}
-			return &Recovery{k, blob.Recovery{List: number, From: old, Reason: reason}}, nil
-		}
-		l, err := k.recoveryList(ctx, old, to, reason, skipped)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", op, err)
-		}
-		next, err := k.putList(ctx, l)
-		if errors.Is(err, blob.ErrExists) { // another list was made meanwhile
-			next, err = k.reopen(ctx)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", op, err)
-		}
-		k = next
+	if err := k.maySign(op); err != nil {
+		return nil, err
 	}
+	number, err := k.begun(ctx, old, to)
+	if err != nil {
+		return nil, err
+	}
+	if number > 0 {
+		if signerID(k.members().RecoveredTo(number)) != signerID(to) {
+			return nil, hint(fmt.Errorf("%s to %q: list of members %d has begun it, with another signing key: %w", op, to.Label, number, blob.ErrExists),
+				"name the new owner's certificates as they were when the recovery began")
+		}
+		return &Recovery{k, blob.Recovery{List: number, From: old, Reason: reason}}, nil
+	}
+	shown := k.view().At()
+	err = k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
+		if l.At() != shown {
+			return nil, fmt.Errorf("checkpoint %d was signed since %d was looked at: %w", l.At().Number, shown.Number, ErrMovedOn)
+		}
+		next := l.NextList()
+		return &next, k.recoveryList(&next, l.Members(), old, to, reason)
+	}}, onToken)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	return &Recovery{k, blob.Recovery{List: k.ListNumber(), From: old, Reason: reason}}, nil
 }
 
-// Number is the number of the list of members by which the recovery began.
+// ErrMovedOn is for a keyring that others have changed since a person was shown it and
+// asked.
+var ErrMovedOn = errors.New("the keyring has changed since it was shown")
+
+// Number returns the number of the list of members by which the recovery began.
 func (r *Recovery) Number() int { return r.note.List }
 
-// From is the subject key identifier of the pair that was lost, in hexadecimal.
+// From returns the subject key identifier of the pair that was lost, in hexadecimal.
 func (r *Recovery) From() string { return hex.EncodeToString(r.note.From) }
 
-// ownerOf gives the subject key identifier of the key exchange key of who has a
+// ownerOf returns the subject key identifier of the key exchange key of who has a
 // certificate, also where it is that of the signing key: this one is at hand, as it
 // vouches for the keyring.
 func (k *Keyring) ownerOf(c *x509.Certificate) ([]byte, error) {
@@ -79,45 +89,57 @@ func (k *Keyring) ownerOf(c *x509.Certificate) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := k.chain.known[string(id)]; ok {
+	if _, ok := k.members().Known(string(id)); ok {
 		return id, nil
 	}
-	if m, ok := k.chain.signed[string(id)]; ok {
+	if m, ok := k.members().Signed(string(id)); ok {
 		return []byte(keyID(m)), nil
 	}
 	return id, nil
 }
 
-// begun gives the number of the list by which the pair has begun this recovery, or 0.
-func (k *Keyring) begun(old []byte, to blob.Member) int {
-	for i, l := range slices.Backward(k.chain.lists) {
-		r := l.List().Recovery
-		if r != nil && bytes.Equal(r.From, old) && bytes.Equal(l.SignerKeyID(), k.signer) && keyID(k.chain.recoveredTo(i+1)) == keyID(to) {
-			return i + 1
+// begun returns the number of the list by which the pair has begun this recovery, or 0.
+func (k *Keyring) begun(ctx context.Context, old []byte, to blob.Member) (int, error) {
+	all := k.members()
+	for number := all.List().Number; number > 1; number-- {
+		r := all.ListNumber(number).Recovery
+		if r == nil || !bytes.Equal(r.From, old) || keyID(all.RecoveredTo(number)) != keyID(to) {
+			continue
+		}
+		signer, err := k.introducer(ctx, number)
+		if err != nil || signer == string(k.signer) {
+			return number, err
 		}
 	}
-	return 0
+	return 0, nil
 }
 
-// recoveryList is the next list, with the new owner in the place of the old one.
-func (k *Keyring) recoveryList(ctx context.Context, old []byte, to blob.Member, reason string, skipped func(error)) (blob.MemberList, error) {
-	l := k.nextList()
-	if self := k.chain.members[string(k.self)]; self.Role != blob.BackupAuthority {
-		return l, hint(fmt.Errorf("%q is an owner: %w", self.Label, ErrRole), "an owner adds the new one (hsmkeys owner add), removes the old one, and rewraps")
+// introducer returns the subject key identifier of the key that has signed the checkpoint
+// which introduced a list of members.
+func (k *Keyring) introducer(ctx context.Context, list int) (string, error) {
+	c, err := k.view().Introduced(ctx, list)
+	if err != nil {
+		return "", err
+	}
+	return string(c.SignerKeyID()), nil
+}
+
+// recoveryList puts the new owner in the place of the old one.
+func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []byte, to blob.Member, reason string) error {
+	if self, _ := all.Member(string(k.self)); self.Role != blob.BackupAuthority {
+		return hint(fmt.Errorf("%q is an owner: %w", self.Label, ErrRole), "an owner adds the new one (hsmkeys owner add), removes the old one, and rewraps")
 	}
 	i := slices.IndexFunc(l.Members, func(m blob.Member) bool { return m.Role == blob.Owner && keyID(m) == string(old) })
 	if i < 0 {
-		return l, hint(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), "--from is the certificate of the owner whose token was lost")
+		return hint(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), "--from is the certificate of the owner whose token was lost")
 	}
 	l.Members = slices.Delete(l.Members, i, i+1)
-	if err := k.refuseKnown(l.Members, to); err != nil {
-		return l, err
+	if err := refuseKnown(l.Members, to, all); err != nil {
+		return err
 	}
 	l.Members = slices.Insert(l.Members, i, to)
 	l.Recovery = &blob.Recovery{List: l.Number, From: old, Reason: reason}
-	var err error
-	l.Inventory, err = k.takeInventory(ctx, func(*blob.Blob) bool { return true }, skipped)
-	return l, err
+	return nil
 }
 
 // Keys recovers keys: unwraps each with the authority's pair, wraps it to the new
@@ -133,7 +155,7 @@ func (r *Recovery) Keys(ctx context.Context, refs []Ref) iter.Seq[Result] {
 // [Keyring.Prove]: what is wrapped to the new owner only the new owner can open.
 func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		opened, err := r.Keyring.proofs(ctx, r.Keyring.chain.recoveredTo(r.note.List), func(error) {})
+		opened, err := r.Keyring.proofs(ctx, r.Keyring.members().RecoveredTo(r.note.List), func(error) {})
 		if err != nil {
 			yield(Result{Err: err})
 			return
@@ -142,7 +164,7 @@ func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result]
 	}
 }
 
-func (r *Recovery) result(ctx context.Context, ref Ref, opened proven) Result {
+func (r *Recovery) result(ctx context.Context, ref Ref, opened *proven) Result {
 	result, err := r.one(ctx, ref, opened)
 	result.Ref, result.Err = ref, err
 	return result
@@ -150,47 +172,109 @@ func (r *Recovery) result(ctx context.Context, ref Ref, opened proven) Result {
 
 // one recovers a key. Where opened is not nil, it has what the new owner has proven to
 // open, and the rest is recovered again.
-func (r *Recovery) one(ctx context.Context, ref Ref, opened proven) (Result, error) {
+func (r *Recovery) one(ctx context.Context, ref Ref, opened *proven) (Result, error) {
 	k := r.Keyring
-	there, err := k.chain.kept.of(ctx, r.note.List)
+	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Result{}, err
 	}
-	for {
-		b, err := k.loadRef(ctx, ref)
-		if err != nil {
-			return Result{}, err
-		}
-		done := !there.digests[b.Digest()] || k.isToday(b) // made since, by this recovery or an owner
-		if done && opened != nil {
-			done, err = r.holds(ctx, b, opened)
-		}
-		if err == nil && done {
-			return Result{Entry: k.entry(b)}, nil
-		}
-		var next *blob.Blob
-		if err == nil {
-			next, err = k.wrapAgain(ctx, b, &r.note)
-		}
-		if errors.Is(err, blob.ErrExists) {
-			continue
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
-		}
-		return k.made(next), nil
+	if k.wrappedToday(b) || isDerived(b) {
+		return Result{Entry: k.entry(b)}, nil // by an owner, since
 	}
+	all, err := k.recoveredBlobs(ctx, f, b, r.note.List)
+	if err != nil {
+		return Result{}, err
+	}
+	for _, recovered := range all {
+		done := true
+		if opened != nil {
+			if done, err = r.holds(ctx, recovered, opened); err != nil {
+				return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
+			}
+		}
+		if done && k.wrappedToday(recovered) {
+			return Result{Entry: k.entry(recovered)}, nil
+		}
+	}
+	next, err := k.wrapAgain(ctx, b, &r.note)
+	if err != nil {
+		return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
+	}
+	return k.made(next), nil
 }
 
-// holds reports whether a blob needs not be recovered again: an owner has made it, it is
-// not wrapped to anybody, or it is known to open for this token and the new owner's.
-func (r *Recovery) holds(ctx context.Context, b *blob.Blob, opened proven) (bool, error) {
-	note := b.Descriptor().Recovery
-	if note == nil || note.List != r.note.List || isDerived(b) {
-		return true, nil
-	}
-	if opened.when(b.Digest()).IsZero() {
+// holds reports whether a recovered blob is known to open for this token and the new
+// owner's.
+func (r *Recovery) holds(ctx context.Context, b *blob.Blob, opened *proven) (bool, error) {
+	if opened.of(b.Digest()).IsZero() {
 		return false, nil
 	}
 	return r.Keyring.opens(ctx, b)
+}
+
+// recovered returns a blob that a recovery has made of one that the state names and that
+// the token's pair is a holder of, or nil.
+func (k *Keyring) recovered(ctx context.Context, f found, b *blob.Blob) (*blob.Blob, error) {
+	if f.entry.Name == "" {
+		return nil, nil
+	}
+	all := k.members()
+	for number := all.List().Number; number > 1; number-- {
+		if all.ListNumber(number).Recovery == nil || !all.Since(number, string(k.self)) {
+			continue
+		}
+		blobs, err := k.recoveredBlobs(ctx, f, b, number)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range slices.Backward(blobs) {
+			if _, ours := k.recipient(one, string(k.self)); ours {
+				return one, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// recoveredBlobs returns what the recovery that began with a list of members has made of a
+// blob: the same key, signed by the authority that began it, and wrapped to members only.
+// Blobs of that revision that do not hold are passed over, as anybody can put them there.
+func (k *Keyring) recoveredBlobs(ctx context.Context, f found, b *blob.Blob, list int) ([]*blob.Blob, error) {
+	authority, err := k.introducer(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	d := b.Descriptor()
+	var all []*blob.Blob
+	for path, err := range k.store.List(ctx, fmt.Sprintf("%s%s/%d.%d.", blob.KeysPrefix, d.Name, d.Version, d.Revision+1)) {
+		if err != nil {
+			return nil, fmt.Errorf("look for what was recovered of key %q: %w", f.ref(), err)
+		}
+		name, version, revision, digest, ok := blob.ParseKeyPath(path)
+		if !ok || name != d.Name || version != d.Version || revision != d.Revision+1 {
+			continue
+		}
+		one, err := k.loadDigest(ctx, name, version, revision, digest)
+		if errors.Is(err, blob.ErrIntegrity) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r := one.Descriptor().Recovery
+		if r == nil || r.List != list || string(one.SignerKeyID()) != authority || !replacesBlob(one, b) || !sameKey(one, b) || !k.heldByMembersSince(one, list) {
+			continue
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// heldByMembersSince reports whether a blob is wrapped to nobody but members of a list
+// from the given number on.
+func (k *Keyring) heldByMembersSince(b *blob.Blob, list int) bool {
+	all := k.members()
+	return !slices.ContainsFunc(b.Recipients(), func(r blob.Recipient) bool {
+		return !all.Since(list, string(all.Key(r.SubjectKeyID)))
+	})
 }

@@ -2,12 +2,11 @@ package hsmkeys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Rewrap brings keys to today's list of members: the same key, wrapped to the
@@ -23,8 +22,8 @@ func (k *Keyring) Rewrap(ctx context.Context, refs []Ref) iter.Seq[Result] {
 // [Keyring.Prove], is made anew as well: what is wrapped to them only they can open.
 func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		opened := map[string]proven{} // by the holders of the keys
-		for _, m := range k.chain.newest.Members {
+		opened := map[string]*proven{} // by the holders of the keys
+		for _, m := range k.Members() {
 			if id := keyID(m); others && id != string(k.self) {
 				var err error
 				if opened[id], err = k.proofs(ctx, m, func(error) {}); err != nil {
@@ -35,7 +34,7 @@ func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) it
 		}
 		k.rewrapEach(ctx, refs, func(ctx context.Context, b *blob.Blob) (bool, error) {
 			for id, proofs := range opened {
-				if _, held := k.recipient(b, id); held && proofs.when(b.Digest()).IsZero() {
+				if _, held := k.recipient(b, id); held && proofs.of(b.Digest()).IsZero() {
 					return false, nil
 				}
 			}
@@ -47,41 +46,59 @@ func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) it
 // rewrapEach rewraps keys. What is up to date is left alone where it opens, if opens is
 // not nil.
 func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, opens func(context.Context, *blob.Blob) (bool, error)) iter.Seq[Result] {
-	return each(ctx, refs, func(ctx context.Context, ref Ref) Result {
+	return k.change(ctx, refs, func(ctx context.Context, ref Ref) Result {
 		r, err := k.rewrap(ctx, ref, opens)
 		r.Ref, r.Err = ref, err
 		return r
 	})
 }
 
+// rewrap prepares the edit that brings a key to today's list of members: a blob that a
+// recovery has made for it, or a new one.
 func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Context, *blob.Blob) (bool, error)) (Result, error) {
 	if err := k.mustOwn("rewrap keys"); err != nil {
 		return Result{}, err
 	}
-	for {
-		b, err := k.loadRef(ctx, ref)
-		if err != nil {
-			return Result{}, err
-		}
-		done := k.isToday(b)
-		if done && opens != nil {
-			done, err = opens(ctx, b)
-		}
-		if err == nil && done {
-			return Result{Entry: k.entry(b)}, nil
-		}
-		var next *blob.Blob
-		if err == nil {
-			next, err = k.wrapAgain(ctx, b, nil)
-		}
-		if errors.Is(err, blob.ErrExists) {
-			continue // somebody was faster; see what it made
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
-		}
-		return k.made(next), nil
+	f, b, err := k.loadRef(ctx, ref)
+	if err != nil {
+		return Result{}, err
 	}
+	done := k.isToday(b)
+	if done && opens != nil {
+		done, err = opens(ctx, b)
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
+	}
+	if done {
+		return Result{Entry: k.entry(b)}, nil
+	}
+	list := k.ListNumber()
+	op, next, err := k.nextRevision(ctx, f, b)
+	if err != nil {
+		return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
+	}
+	edit := replaces(op, f.entry.Name, f.version.Blob, k.version(next, list))
+	r := k.made(next)
+	r.edit = &edit
+	return r, nil
+}
+
+// nextRevision returns the blob that takes the place of another one.
+func (k *Keyring) nextRevision(ctx context.Context, f found, b *blob.Blob) (ledger.Op, *blob.Blob, error) {
+	if _, ours := k.recipient(b, string(k.self)); !ours && !isDerived(b) {
+		recovered, err := k.recovered(ctx, f, b)
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case recovered != nil && k.wrappedToday(recovered):
+			return ledger.Adopt, recovered, nil
+		case recovered != nil:
+			b = recovered
+		}
+	}
+	next, err := k.wrapAgain(ctx, b, nil)
+	return ledger.Rewrap, next, err
 }
 
 // made is the result of a blob that was made and stored.
@@ -90,23 +107,26 @@ func (k *Keyring) made(b *blob.Blob) Result {
 	return Result{Entry: e, Done: true, Unproven: k.Unproven(e)}
 }
 
-// isToday says whether a blob is signed by an owner and wrapped to the members of
-// the newest list and to nobody else.
+// isToday reports whether a blob is signed by an owner, or adopted by one, and wrapped to
+// the members of the list in force and to nobody else. The signature of who is no owner any
+// more is as good as ever, as the state names the blob; a new one is made all the same.
 func (k *Keyring) isToday(b *blob.Blob) bool {
-	if k.chain.signers[string(b.SignerKeyID())].Role != blob.Owner {
+	signer, _ := k.members().Signer(string(b.SignerKeyID()))
+	if signer.Role != blob.Owner && b.Descriptor().Recovery == nil {
 		return false
 	}
-	if isDerived(b) {
-		return true // nobody has to be able to open it
-	}
-	recipients, able := b.Recipients(), 0
+	return isDerived(b) || k.wrappedToday(b) // nobody has to be able to open what is derived
+}
+
+func (k *Keyring) wrappedToday(b *blob.Blob) bool {
+	all, recipients, able := k.members(), b.Recipients(), 0
 	for _, r := range recipients {
-		m, ok := k.chain.members[string(k.chain.names.key(r.SubjectKeyID))]
-		if !ok || identifier(m.Certificate) != string(r.SubjectKeyID) { // or its certificate was another one
+		m, ok := all.Member(string(all.Key(r.SubjectKeyID)))
+		if !ok || identifier(m) != string(r.SubjectKeyID) { // or its certificate was another one
 			return false
 		}
 	}
-	for _, m := range k.chain.members {
+	for _, m := range k.Members() {
 		if specOf(b).WrapsTo(m.Certificate.PublicKey) {
 			able++
 		}
@@ -120,17 +140,5 @@ func (k *Keyring) wrapAgain(ctx context.Context, b *blob.Blob, recovery *blob.Re
 	digest := b.Digest()
 	d := b.Descriptor()
 	d.Revision, d.Replaces, d.Recovery = d.Revision+1, digest[:], recovery
-	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
-		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
-	}
-	var key token.Transit
-	_, err := k.opening(ctx, b, func(wrapped token.Wrapped) (err error) {
-		key, err = k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer key.Close()
-	return k.seal(ctx, d, b.Algorithm(), key)
+	return k.wrapAs(ctx, b, d)
 }

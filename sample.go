@@ -8,6 +8,8 @@ import (
 	"iter"
 	"math"
 	"math/big"
+
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // A Sample says how many keys to choose at random: who keeps the storage must not be able
@@ -34,7 +36,7 @@ func (k *Keyring) VerifySample(ctx context.Context, s Sample) iter.Seq2[string, 
 			yield("", err)
 			return
 		}
-		keys := k.keys(ctx)
+		keys := k.view().Trie().All(ctx, k.view().Source())
 		if s.Keys > 0 {
 			keys = reservoir(keys, s.Keys)
 		} else {
@@ -45,9 +47,9 @@ func (k *Keyring) VerifySample(ctx context.Context, s Sample) iter.Seq2[string, 
 }
 
 // reservoir chooses n of all that come (Vitter's algorithm R).
-func reservoir(keys iter.Seq2[stored, error], n int) iter.Seq2[stored, error] {
-	return func(yield func(stored, error) bool) {
-		var chosen []stored
+func reservoir(keys iter.Seq2[ledger.Entry, error], n int) iter.Seq2[ledger.Entry, error] {
+	return func(yield func(ledger.Entry, error) bool) {
+		var chosen []ledger.Entry
 		seen := int64(0)
 		for key, err := range keys {
 			if err != nil {
@@ -79,8 +81,8 @@ func reservoir(keys iter.Seq2[stored, error], n int) iter.Seq2[stored, error] {
 }
 
 // withChance chooses each that comes with a chance.
-func withChance(keys iter.Seq2[stored, error], chance float64) iter.Seq2[stored, error] {
-	return func(yield func(stored, error) bool) {
+func withChance(keys iter.Seq2[ledger.Entry, error], chance float64) iter.Seq2[ledger.Entry, error] {
+	return func(yield func(ledger.Entry, error) bool) {
 		below := uint64(math.MaxUint64)
 		if chance < 1 {
 			below = uint64(chance * (1 << 63) * 2)

@@ -48,13 +48,13 @@ func Sign(d Descriptor, c Content, signer Signer, signingTime time.Time) (*Blob,
 	})
 }
 
-// of gives the profile of another content under the same attributes.
+// of returns the profile of another content under the same attributes.
 func (p profile) of(what string, contentType asn1.ObjectIdentifier) profile {
 	p.what, p.contentType = what, contentType
 	return p
 }
 
-// marshalAs gives the content, and the profile it is signed under.
+// marshalAs returns the content, and the profile it is signed under.
 func (c Content) marshalAs() (profile, []byte, error) {
 	if c.Derivation != nil {
 		content, err := c.marshalDerived()
@@ -127,7 +127,7 @@ type Blob struct {
 	content    Content
 }
 
-// Descriptor gives what the blob says about the key.
+// Descriptor returns what the blob says about the key.
 func (b *Blob) Descriptor() Descriptor {
 	d := b.descriptor
 	d.CheckValue, d.Confirmation, d.Replaces = bytes.Clone(d.CheckValue), bytes.Clone(d.Confirmation), bytes.Clone(d.Replaces)
@@ -135,7 +135,7 @@ func (b *Blob) Descriptor() Descriptor {
 	return d
 }
 
-// Algorithm gives the session key's algorithm.
+// Algorithm returns the session key's algorithm.
 func (b *Blob) Algorithm() Algorithm { return b.content.Algorithm }
 
 // KeySize is the length of the session key in bytes, 5 to 64.
@@ -146,7 +146,7 @@ func (b *Blob) KeySize() int {
 	return b.content.Algorithm.KeySize()
 }
 
-// Derivation gives how the key is made from a password; false for a key that is
+// Derivation returns how the key is made from a password; false for a key that is
 // wrapped to recipients.
 func (b *Blob) Derivation() (Derivation, bool) {
 	if b.content.Derivation == nil {
@@ -155,7 +155,7 @@ func (b *Blob) Derivation() (Derivation, bool) {
 	return *b.content.Derivation, true
 }
 
-// WithCertificate gives the same signed object with its signer's certificate put in
+// WithCertificate returns the same signed object with its signer's certificate put in
 // (SignedData.certificates, RFC 5652 §5.1), for tools that want to find it there. No
 // signature covers the certificate, so it is nothing that a store may hold: [Parse]
 // refuses it.
@@ -182,7 +182,7 @@ func (b *Blob) WithCertificate(signer *x509.Certificate) ([]byte, error) {
 	return s.marshalWith(signer.Raw)
 }
 
-// Recipients gives all holders, in the order of the encoding.
+// Recipients returns all holders, in the order of the encoding.
 func (b *Blob) Recipients() []Recipient {
 	out := make([]Recipient, len(b.content.Recipients))
 	for i, r := range b.content.Recipients {

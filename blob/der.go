@@ -66,14 +66,14 @@ func (d *decoder) any(what string) []byte {
 	return out
 }
 
-// part takes one element and gives a decoder for what is in it.
+// part takes one element and returns a decoder for what is in it.
 func (d *decoder) part(what string, tag cryptobyte_asn1.Tag) *decoder {
 	return &decoder{d.octets(what, tag), d.what + "." + what, d.err}
 }
 
 func (d *decoder) sequence(what string) *decoder { return d.part(what, cryptobyte_asn1.SEQUENCE) }
 
-// octets takes one element and gives what is in it.
+// octets takes one element and returns what is in it.
 func (d *decoder) octets(what string, tag cryptobyte_asn1.Tag) []byte {
 	var out cryptobyte.String
 	if *d.err != nil {
@@ -157,7 +157,7 @@ func (d *decoder) oidIs(what string, want asn1.ObjectIdentifier) {
 	}
 }
 
-// algorithm takes an AlgorithmIdentifier, which must be in list, and gives its
+// algorithm takes an AlgorithmIdentifier, which must be in list, and returns its
 // index there.
 func (d *decoder) algorithm(what string, list ...[]byte) int {
 	der := d.element(what, cryptobyte_asn1.SEQUENCE)
@@ -203,7 +203,7 @@ func (d *decoder) id(what string) (out ID) {
 	return out
 }
 
-// next tells whether an element with this tag comes next.
+// next reports whether an element with this tag comes next.
 func (d *decoder) next(tag cryptobyte_asn1.Tag) bool {
 	return *d.err == nil && d.in.PeekASN1Tag(tag)
 }
@@ -215,10 +215,10 @@ func (d *decoder) refuse(what string, tag cryptobyte_asn1.Tag) {
 	}
 }
 
-// more tells whether there is anything left, and whether it is worth reading.
+// more reports whether there is anything left, and whether it is worth reading.
 func (d *decoder) more() bool { return *d.err == nil && !d.in.Empty() }
 
-// end is called when everything in d has been taken. It gives the failure, if
+// end is called when everything in d has been taken. It returns the failure, if
 // any, of d or one of its parts.
 func (d *decoder) end() error {
 	if d.more() {
@@ -232,7 +232,7 @@ const (
 	generalizedTime = "20060102150405Z"
 )
 
-// wholeSecond gives t as it is stored. ASN.1 could say more, but a time that
+// wholeSecond returns t as it is stored. ASN.1 could say more, but a time that
 // is the same in every encoding needs no rule for fractions.
 func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
@@ -241,7 +241,7 @@ func validTime(t time.Time) bool { return t.Year() >= 1970 && t.Year() <= 9999 }
 
 func tagged(n uint8) cryptobyte_asn1.Tag { return cryptobyte_asn1.Tag(n).ContextSpecific() }
 
-// encode gives the bytes that f builds.
+// encode returns the bytes that f builds.
 func encode(f func(*cryptobyte.Builder)) ([]byte, error) { return encodeIn(256, f) }
 
 // encodeIn is encode with room for so many bytes, beyond which the builder has to copy.
@@ -288,7 +288,7 @@ func addOctets(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, octets []byte) {
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(octets) })
 }
 
-// sameEncoding checks that der is what encoding its content again gives. Each
+// sameEncoding checks that der is what encoding its content again returns. Each
 // element was checked when it was read; this is the belt to those braces. What
 // a reader overlooked, and an attacker could therefore change, cannot be the
 // same.

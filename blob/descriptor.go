@@ -13,7 +13,7 @@ import (
 // An ID names a keyring or a key: 16 random bytes.
 type ID [16]byte
 
-// String gives 32 hexadecimal digits.
+// String returns 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // MaxNumber is the highest version, revision, and number of a list of members or a
@@ -31,7 +31,7 @@ type Descriptor struct {
 	Purpose   Purpose
 
 	// CheckValue is the token's CKA_CHECK_VALUE (PKCS #11 v2.40 §4.10.2),
-	// 3 bytes, or nil where the token gives none.
+	// 3 bytes, or nil where the token has none.
 	CheckValue []byte
 
 	// Confirmation is what the key is recognized by whenever it is unwrapped, 16 bytes:
@@ -56,7 +56,7 @@ type Descriptor struct {
 	Imported bool
 }
 
-// Place gives the place where a blob with this descriptor belongs.
+// Place returns the place where a blob with this descriptor belongs.
 func (d Descriptor) Place() Place { return Place{d.KeyringID, d.Name, d.Version, d.Revision} }
 
 // A Place is where a blob was found.
@@ -66,7 +66,7 @@ type Place struct {
 	Version, Revision int
 }
 
-// String gives "name version.revision in keyring id", quoted for one line.
+// String returns "name version.revision in keyring id", quoted for one line.
 func (p Place) String() string {
 	return fmt.Sprintf("%q %d.%d in keyring %v", shorten(p.Name), p.Version, p.Revision, p.KeyringID)
 }

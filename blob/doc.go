@@ -11,9 +11,9 @@
 // Whoever can write to the storage can put a key of their own, wrapped to our
 // public key, in place of ours, and wait for us to encrypt under it. The
 // signature stops that, and the types make it impossible to forget: [Parse]
-// gives an [*Unverified], which can say who claims to have signed it and
+// returns an [*Unverified], which can say who claims to have signed it and
 // nothing more. Only [Unverified.Verify], given the parties to trust and
-// the place where the bytes were found, gives a [*Blob], and only a [*Blob]
+// the place where the bytes were found, returns a [*Blob], and only a [*Blob]
 // has the wrapped key.
 //
 //	unverified, err := blob.Parse(der)

@@ -21,7 +21,7 @@ const (
 	BackupAuthority
 )
 
-// String gives "owner" or "authority".
+// String returns "owner" or "authority".
 func (r Role) String() string {
 	switch r {
 	case Owner:
@@ -227,7 +227,7 @@ func distinct(members []Member) error {
 	return nil
 }
 
-// validate gives the subject key identifiers of the member's keys as well.
+// validate returns the subject key identifiers of the member's keys as well.
 func (m Member) validate() ([][]byte, error) {
 	if m.Role != Owner && m.Role != BackupAuthority {
 		return nil, fmt.Errorf("member %q: unknown role %d", m.Label, int(m.Role))

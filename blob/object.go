@@ -70,15 +70,15 @@ func (v *verified) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
 // SignerIdentifier returns the [Identifier] by which the object names its signer.
 func (v *verified) SignerIdentifier() []byte { return bytes.Clone(v.signerID) }
 
-// SignatureScheme gives how the object was signed.
+// SignatureScheme returns how the object was signed.
 func (v *verified) SignatureScheme() SignatureScheme { return v.scheme }
 
-// SigningTime gives when, by the signer's own clock, it was signed.
+// SigningTime returns when, by the signer's own clock, it was signed.
 func (v *verified) SigningTime() time.Time { return v.signingTime }
 
-// Digest gives the SHA-256 of the whole object. There is one encoding of an
+// Digest returns the SHA-256 of the whole object. There is one encoding of an
 // object, so this names it.
 func (v *verified) Digest() [32]byte { return sha256.Sum256(v.raw) }
 
-// Bytes gives the DER that was parsed.
+// Bytes returns the DER that was parsed.
 func (v *verified) Bytes() []byte { return bytes.Clone(v.raw) }

@@ -74,7 +74,7 @@ var (
 
 var derNULL = []byte{0x05, 0x00}
 
-// algorithmIdentifier gives the DER of an AlgorithmIdentifier. Identifiers are
+// algorithmIdentifier returns the DER of an AlgorithmIdentifier. Identifiers are
 // compared as these bytes: whether parameters are absent, NULL or spelled out
 // is part of the closed list, never a choice of the writer.
 func algorithmIdentifier(oid asn1.ObjectIdentifier, parameters ...[]byte) []byte {

@@ -96,7 +96,7 @@ type VerifiedProof struct {
 	proof Proof
 }
 
-// Proof gives what was signed.
+// Proof returns what was signed.
 func (v *VerifiedProof) Proof() Proof { return v.proof.clone() }
 
 func (p Proof) clone() Proof {

@@ -33,7 +33,7 @@ func (r *Recovery) validate() error {
 	return nil
 }
 
-// clone gives a copy that shares nothing, nil for nil.
+// clone returns a copy that shares nothing, nil for nil.
 func (r *Recovery) clone() *Recovery {
 	if r == nil {
 		return nil
@@ -50,7 +50,7 @@ func (r *Recovery) add(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag) {
 	})
 }
 
-// recovery takes a Recovery, or gives nil where none comes next.
+// recovery takes a Recovery, or returns nil where none comes next.
 func (d *decoder) recovery(tag cryptobyte_asn1.Tag) *Recovery {
 	if !d.next(tag.Constructed()) {
 		return nil

@@ -221,7 +221,7 @@ func (s *signedData) count(oid asn1.ObjectIdentifier) (n int) {
 	return n
 }
 
-// attribute gives the value of an attribute that the profile demands.
+// attribute returns the value of an attribute that the profile demands.
 func (s *signedData) attribute(oid asn1.ObjectIdentifier) []byte {
 	for _, a := range s.attributes {
 		if a.oid.Equal(oid) {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,6 +114,11 @@ func (m *Members) Parties(keyID string) []blob.Party {
 		}
 	}
 	return all
+}
+
+// Certificate returns the certificate that gives a key a CMS identifier, or nil.
+func (m *Members) Certificate(identifier []byte) *x509.Certificate {
+	return m.names[string(identifier)].certificate
 }
 
 // Owners returns the keys with which the owners of today sign.

@@ -47,7 +47,8 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 		return nil, err
 	}
 	if len(found) > maxRecords {
-		return nil, t.fail("read records", ErrUnsupported, fmt.Errorf("%d of them, at most %d are expected", len(found), maxRecords))
+		// Not an ErrUnsupported: a caller would take the token for one without records.
+		return nil, t.fail("read records", nil, fmt.Errorf("%d of them, at most %d are expected", len(found), maxRecords))
 	}
 	var all []Record
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
@@ -62,9 +63,13 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 			if err != nil {
 				return err
 			}
-			if isTrue(a[0]) && len(a[2].Value) <= maxRecord {
-				all = append(all, Record{string(a[1].Value), a[2].Value, handle})
+			if !isTrue(a[0]) {
+				continue
 			}
+			if len(a[2].Value) > maxRecord {
+				return fmt.Errorf("record %q has %d bytes, at most %d are expected", a[1].Value, len(a[2].Value), maxRecord)
+			}
+			all = append(all, Record{string(a[1].Value), a[2].Value, handle})
 		}
 		return nil
 	})

@@ -109,7 +109,8 @@ func listed(ctx context.Context, s blob.Store, prefix string) ([]string, error) 
 // listIs checks a list, and that nothing is in it twice.
 func listIs(ctx context.Context, s blob.Store, prefix string, want ...string) error {
 	got, err := listed(ctx, s, prefix)
-	if slices.Sort(want); err == nil && !slices.Equal(got, want) {
+	want = slices.Sorted(slices.Values(want))
+	if err == nil && !slices.Equal(got, want) {
 		err = fmt.Errorf("list of %q is %.2000q, want %.2000q", prefix, got, want)
 	}
 	return err

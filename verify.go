@@ -1,0 +1,91 @@
+package hsmkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+// Verify verifies the named keys, or all keys: that every blob which the state names is
+// there, with every earlier revision, and that their signatures hold. It yields one result
+// for each key, in the order of names; a key that fails does not stop the others.
+func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if len(names) == 0 {
+			k.verifyKeys(ctx, k.view().Entries(ctx, ""), yield)
+			return
+		}
+		for _, name := range names {
+			e, err := k.entryNamed(ctx, name)
+			if err == nil {
+				err = k.verifyKey(ctx, e)
+			}
+			if !yield(name, err) || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// VerifyChain checks every checkpoint from the first on: its signature, that its signer
+// was entitled to it, and that what it changed is what it says.
+func (k *Keyring) VerifyChain(ctx context.Context) error {
+	pin := k.view().Pin()
+	pin.Checked = ledger.Point{Number: 1, Digest: pin.First}
+	_, _, err := ledger.Open(ctx, k.store, ledger.Trust{Pins: []ledger.Pin{pin}, Write: true})
+	return err
+}
+
+// verifyKey verifies all versions of a key, and their revisions.
+func (k *Keyring) verifyKey(ctx context.Context, e ledger.Entry) error {
+	for v, err := range k.view().Versions(ctx, e) {
+		if err != nil {
+			return err
+		}
+		if v.Status == ledger.Destroyed {
+			continue
+		}
+		for _, err := range k.revisions(ctx, found{e, v}) {
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verifyKeys verifies keys side by side.
+func (k *Keyring) verifyKeys(ctx context.Context, keys iter.Seq2[ledger.Entry, error], yield func(string, error) bool) {
+	type verdict struct {
+		name string
+		err  error
+	}
+	for v := range inOrder(ctx, keys, func(e ledger.Entry, err error) verdict {
+		if err == nil {
+			err = k.verifyKey(ctx, e)
+		}
+		return verdict{e.Name, err}
+	}) {
+		if !yield(v.name, v.err) {
+			return
+		}
+	}
+}
+
+// CountUnknown returns how many blobs of the store the state does not name.
+func (k *Keyring) CountUnknown(ctx context.Context) (n int, err error) {
+	for _, failed := range k.Unknown(ctx) {
+		if errors.Is(failed, context.Canceled) || errors.Is(failed, context.DeadlineExceeded) {
+			return n, failed
+		}
+		if failed != nil && !errors.Is(failed, blob.ErrIntegrity) {
+			return n, fmt.Errorf("look for blobs that the state does not name: %w", failed)
+		}
+		n++
+	}
+	return n, nil
+}
