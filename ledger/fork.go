@@ -39,9 +39,10 @@ func (e *Rollback) Unwrap() error { return ErrRollback }
 
 // A Fork is an [ErrFork]: two chains of checkpoints that go on from a common one.
 type Fork struct {
-	Common Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
-	Ours   []Side // after it, oldest first: what was accepted
-	Theirs []Side // and what the store has in its place
+	Accepted Point  // the end of our side
+	Common   Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
+	Ours     []Side // after it, oldest first: what was accepted
+	Theirs   []Side // and what the store has in its place
 }
 
 // A Side is a checkpoint on one side of a fork.
@@ -51,6 +52,9 @@ type Side struct {
 }
 
 func (e *Fork) Error() string {
+	if e.Common.Number == 0 {
+		return fmt.Sprintf("checkpoint %v was accepted, and is not before the newest: %v", e.Accepted, ErrFork)
+	}
 	return fmt.Sprintf("after checkpoint %d: %v", e.Common.Number, ErrFork)
 }
 
@@ -62,6 +66,9 @@ func Common(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Poin
 	common, _, _, err := common(ctx, newObjects(a), atA, newObjects(b), atB)
 	return common, err
 }
+
+// maxFork bounds how many checkpoints are followed back in the search for a common one.
+const maxFork = 1 << 14
 
 // common returns also the checkpoints of both sides after the common one, newest first, as
 // far as they are there.
@@ -75,6 +82,9 @@ func common(ctx context.Context, a *objects, atA Point, b *objects, atB Point) (
 		return nil
 	}
 	for atA != atB {
+		if len(onA)+len(onB) > maxFork {
+			return Point{}, onA, onB, fmt.Errorf("more than %d checkpoints back: %w", maxFork, ErrFork)
+		}
 		if atA.Number <= 1 && atB.Number <= 1 {
 			return Point{}, onA, onB, fmt.Errorf("no common checkpoint: %w", ErrFork)
 		}
@@ -184,7 +194,7 @@ func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error 
 	if ctx.Err() != nil {
 		return err
 	}
-	f := &Fork{Common: at}
+	f := &Fork{Accepted: accepted, Common: at}
 	label := func(*stored) string { return "" }
 	if len(ours) > 0 {
 		label = o.labeller(ctx, ours[0])

@@ -232,3 +232,49 @@ func TestSlotsOfTheLosingSideAreNamedOldestFirst(t *testing.T) {
 		t.Fatalf("%+v", fork.Ours)
 	}
 }
+
+// Without a pin nothing tells which checkpoint 1 is ours: there is no older state to go back to.
+func TestAnOlderStateNeedsAPin(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	backup := s.in(s.copy())
+	l = s.commit(l, "alice", newKey("db"))
+	at := l.At()
+	_, _, err := Open(t.Context(), backup.store, Trust{Checkpoint: &at, OlderState: true})
+	s.refused(err, ErrRollback)
+	s.ok(s.store.Delete(t.Context(), blob.SlotPath(3)))
+	if got := s.opened(Trust{Checkpoint: &at, OlderState: true}); got.At() != at {
+		t.Fatal(got.At())
+	}
+}
+
+// A slot in the middle is missing: what was accepted can still be read.
+func TestAnIncompleteCopyCanBeRead(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	pin := l.Pin()
+	s.commit(l, "alice", newKey("db"))
+	s.ok(s.store.Delete(t.Context(), blob.SlotPath(2)))
+	_, _, err := s.open(pin)
+	s.refused(err, ErrIncomplete)
+	old := s.opened(Trust{Pins: []Pin{pin}, OlderState: true})
+	s.has(old, "db@1")
+}
+
+// Checkpoint 1 is exchanged, so that the store seems to be another keyring's, for which a
+// signature would have to do.
+func TestAnotherFirstCheckpointDoesNotPutThePinAside(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	other := newStory(t)
+	_, err := Found(t.Context(), other.store, blob.MemberList{KeyringID: blob.ID{7}, Members: members("alice")}, who("alice").signer(), day, s.nonce)
+	s.ok(err)
+	s.replace(blob.SlotPath(1), other.slot(1))
+	_, _, err = Open(t.Context(), s.store, Trust{Pins: []Pin{l.Pin()}, Voucher: who("alice").key.Public()})
+	s.refused(err, ErrRollback)
+	at := l.At()
+	for _, trust := range []Trust{{Voucher: who("alice").key.Public()}, {Checkpoint: &at}} {
+		_, _, err = Open(t.Context(), s.store, trust)
+		s.refused(err, ErrFork)
+	}
+}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 // Refresh opens the keyring again at the head that it has by now. With write every step is
@@ -96,7 +94,7 @@ func (r *objects) next(ctx context.Context, s State, to Point, src Source) (Stat
 		return s, err
 	}
 	next, err := s.Apply(ctx, step)
-	if errors.Is(err, blob.ErrNotFound) {
+	if errors.Is(err, ErrIncomplete) {
 		err = fmt.Errorf("%w: %w", ErrCompacted, err)
 	}
 	return next, err
