@@ -119,6 +119,21 @@ func TestAHintBeyondTheEnd(t *testing.T) {
 	}
 }
 
+// A hint that leads to a node of another trie, or to another node of the same, is of no use.
+func TestAHintToAnotherNode(t *testing.T) {
+	store := packs{}
+	tr := store.update(t, Empty(), manyKeys(20)...)
+	other := store.update(t, Empty(), key("other", 1))
+	child := store.update(t, tr, manyKeys(100)...)
+	for _, at := range []blob.Hint{other.At, child.At} {
+		bad := tr
+		bad.At = at
+		if err := last(bad.All(t.Context(), StoreSource(store))); !errors.Is(err, blob.ErrMisplaced) {
+			t.Errorf("%v: %v", at, err)
+		}
+	}
+}
+
 func TestAWalkEndsWhenItsContextDoes(t *testing.T) {
 	store, tr := grown(t)
 	ctx, cancel := context.WithCancel(t.Context())
