@@ -24,7 +24,7 @@ type replaced struct {
 // A base is an inner node that is stored whole, which a patch can refer to.
 type base struct {
 	ref
-	children [ways]ref
+	children *[ways]ref
 }
 
 // patchTo returns the patch that turns a base into an inner node with the children given,
