@@ -214,7 +214,7 @@ func encryptTo(k *hsmkeys.Keyring, out io.Writer, name, text string) error {
 func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 	ctx := context.Background()
 	office := faultySite(t, "office", token.RSA2048)
-	k, _, dir := office.found(t)
+	k, store, dir := office.found(t)
 	create(t, k, "payroll")
 	value := reveal(t, k, "payroll@1")
 	add(t, k, newSite(t, "vault").member(blob.BackupAuthority, "vault"))

@@ -112,7 +112,7 @@ func twoSigners(t *testing.T) (office, branch *site, key *signingKey, k *hsmkeys
 
 func TestAnOwnerSignsWithItsSigningKeyAlone(t *testing.T) {
 	ctx := context.Background()
-	office, branch, key, k, store, dir := twoSigners(t)
+	office, branch, key, k, store, _ := twoSigners(t)
 
 	record(t, store, key.signer(), keyBy(t, k, "genuine", office, key.signer()))
 	k, err := office.open(store)
@@ -251,7 +251,7 @@ func TestRecoveriesWithSigningKeys(t *testing.T) {
 	ctx := context.Background()
 	office, branch, vault, spare := newSite(t, "office"), newSite(t, "branch"), newSite(t, "vault"), newSite(t, "spare")
 	branchKey, vaultKey, spareKey := newSigningKey(t), newSigningKey(t), newSigningKey(t)
-	k, store, dir := office.found(t)
+	k, store, _ := office.found(t)
 	add(t, k, vault.signsWith(blob.BackupAuthority, "vault", vaultKey))
 	add(t, k, branch.signsWith(blob.Owner, "branch", branchKey))
 	source := keyBy(t, k, "payroll", branch, office.signer())
