@@ -134,11 +134,10 @@ func TestListsOfMembersThatAreRefused(t *testing.T) {
 			l.Members[0], l.Recovery = newOwner, recovery(l)
 		}, "untrusted signer"},
 		"a recovery signed by an owner": {office, func(l *blob.MemberList) {
-			l.Members = append(l.Members, newOwner)
-			l.Recovery = &blob.Recovery{List: l.Number, From: other.id(), Reason: "a test"}
+			l.Members[0], l.Recovery = newOwner, recovery(l)
 		}, "which is for a backup authority"},
 		"a list for another keyring":      {office, func(l *blob.MemberList) { l.KeyringID[0]++ }, "of keyring"},
-		"a list that follows another one": {office, func(l *blob.MemberList) { l.Previous = make([]byte, 32) }, "follows another list"},
+		"a list that follows another one": {office, func(l *blob.MemberList) { l.Previous = make([]byte, 32) }, "incomplete copy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			undo := forgeList(t, store, attack.signer.signer(), attack.edit)

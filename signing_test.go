@@ -130,7 +130,7 @@ func TestAnOwnerSignsWithItsSigningKeyAlone(t *testing.T) {
 	}) {
 		t.Errorf("%+v, %v", e.Holders, err)
 	}
-	if c := coverage(t, k); c.Holders[1].SubjectKeyID != hex.EncodeToString(branch.id()) || c.Holders[1].Opens != 1 {
+	if c := coverage(t, k); c.Holders[1].SubjectKeyID != hex.EncodeToString(branch.id()) || c.Holders[1].Opens != 2 {
 		t.Errorf("%+v", c.Holders)
 	}
 
@@ -256,6 +256,7 @@ func TestRecoveriesWithSigningKeys(t *testing.T) {
 	add(t, k, branch.signsWith(blob.Owner, "branch", branchKey))
 	source := keyBy(t, k, "payroll", branch, office.signer())
 	record(t, store, office.signer(), source)
+	branch.joinWith(t, store, office.cert)
 	recovery := func(s signer, edit func(*blob.MemberList)) (undo func()) {
 		return forgeList(t, store, s, func(l *blob.MemberList) {
 			l.Members[0] = spare.signsWith(blob.Owner, "spare", spareKey)
