@@ -148,18 +148,15 @@ func (k *Keyring) isKnown(ctx context.Context, path string) (bool, error) {
 	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
 		return false, nil
 	}
-	if err != nil || v.Blob == digest || revision >= v.Revision {
-		return v.Blob == digest, err
+	if err != nil || revision >= v.Revision {
+		return v.Blob == digest && v.Revision == revision, err
 	}
 	for b, err := range k.revisions(ctx, found{e, v}) {
 		if err != nil {
 			return false, nil // that is told of where the key is verified
 		}
-		if b.Digest() == digest {
-			return true, nil
-		}
 		if b.Descriptor().Revision <= revision {
-			break
+			return b.Digest() == digest, nil
 		}
 	}
 	return false, nil
