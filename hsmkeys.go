@@ -60,10 +60,10 @@ type Keyring struct {
 
 	settings settings
 	maxAge   time.Duration // of a head that is encrypted under; 0: any
-	state    State         // what opening has found
 
-	mu   sync.Mutex
-	head *ledger.Ledger // the newest that is known
+	mu    sync.Mutex
+	head  *ledger.Ledger // the newest that is known
+	state State          // what opening has found
 
 	recording recording
 	opened    opened
@@ -81,6 +81,13 @@ type settings struct {
 // introduces a list of members with the pair as the only owner, and its signing key where
 // it has one. It refuses with [blob.ErrExists] when the store has a keyring.
 func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, label string) (*Keyring, error) {
+	taken := hint(fmt.Errorf("found a keyring: %w", blob.ErrExists), "the store has a keyring; choose another --store")
+	switch there, err := founded(ctx, store, 1); { // before a certificate is made
+	case err != nil:
+		return nil, err
+	case there:
+		return nil, taken
+	}
 	certificate, err := CertificateOf(ctx, pair, label)
 	if err != nil {
 		return nil, err
@@ -99,7 +106,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
 	}, signerAs(pair, signing, certificate), now, nonce(t))
 	if errors.Is(err, blob.ErrExists) {
-		err = hint(err, "the store has a keyring; choose another --store")
+		return nil, taken
 	}
 	if err != nil {
 		return nil, fmt.Errorf("found a keyring: %w", err)
@@ -119,6 +126,31 @@ func FinishFounding(ctx context.Context, t *token.Token, pair *token.KeyPair, st
 		return nil, err
 	}
 	return k, k.keepPin(ctx, onToken)
+}
+
+// BarelyFounded reports whether a store has a first checkpoint, no second one, and no key.
+func BarelyFounded(ctx context.Context, store blob.Store) (bool, error) {
+	first, err := founded(ctx, store, 1)
+	if err != nil || !first {
+		return false, err
+	}
+	second, err := founded(ctx, store, 2)
+	if err != nil || second {
+		return false, err
+	}
+	for _, err := range store.List(ctx, blob.KeysPrefix) {
+		return false, err
+	}
+	return true, nil
+}
+
+// founded reports whether a store has the checkpoint with a number.
+func founded(ctx context.Context, store blob.Store, number int) (bool, error) {
+	_, err := store.Get(ctx, blob.SlotPath(number))
+	if errors.Is(err, blob.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // CertificateOf gives the pair's certificate: its own, or one that somebody has issued

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -84,11 +85,16 @@ func unhex(dst []byte, s string) bool {
 type Pins struct {
 	token *token.Token // nil: only the directory
 	dir   string       // empty: only the token
+
+	mu   sync.Mutex
+	seen map[[sha256.Size]byte]int // the highest checkpoint pinned on the token, by the first of the keyring
 }
 
 // PinsOn keeps pins on a token and in a directory. Without a directory they are on the
 // token alone, and a token that keeps no data objects is an error.
-func PinsOn(t *token.Token, dir string) *Pins { return &Pins{t, dir} }
+func PinsOn(t *token.Token, dir string) *Pins {
+	return &Pins{token: t, dir: dir, seen: map[[sha256.Size]byte]int{}}
+}
 
 // load reads the pins of a pair. Anything that keeps one from being read is an error,
 // unless the token keeps no data objects at all.
@@ -121,9 +127,23 @@ func (p *Pins) onToken(ctx context.Context, pair string) ([]Pin, error) {
 		}
 		if pin.Pair == pair {
 			pins = append(pins, pin)
+			p.saw(pin)
 		}
 	}
 	return pins, nil
+}
+
+// saw remembers what is pinned on the token: to look there takes a card long.
+func (p *Pins) saw(pin Pin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen[pin.First] = max(p.seen[pin.First], pin.At.Number)
+}
+
+func (p *Pins) highestOnToken(pin Pin) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[pin.First]
 }
 
 // inFiles reads the pins of a pair in the directory.
@@ -198,21 +218,12 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 	if p.token == nil {
 		return nil
 	}
-	there, err := p.onToken(ctx, pin.Pair)
-	if err != nil {
-		return err
-	}
-	highest := 0
-	for _, other := range there {
-		if other.First == pin.First {
-			highest = max(highest, other.At.Number)
-		}
-	}
-	lags := highest == 0 || pin.At.Number-highest >= wornAfter
-	if !replace && (slices.Contains(there, pin) || pin.At.Number < highest || where == inFile && p.dir != "" && !lags) {
+	highest := p.highestOnToken(pin)
+	due := where == onToken || p.dir == "" || highest == 0 || pin.At.Number-highest >= wornAfter
+	if !replace && (!due || pin.At.Number <= highest) {
 		return nil
 	}
-	err = p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
+	err := p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
 	if errors.Is(err, token.ErrUnsupported) && p.dir != "" {
 		return nil // the file's is all there is
 	}
@@ -222,6 +233,7 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 	if err != nil {
 		return err
 	}
+	p.saw(pin)
 	return p.removeOutdated(ctx, pin, replace)
 }
 
@@ -261,15 +273,14 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 	if p.dir == "" {
 		return nil
 	}
-	dir := filepath.Join(p.dir, pin.Pair)
-	if err := makeDurable(dir); err != nil {
-		return err
-	}
 	path := p.file(pin)
+	if there, err := readPin(path); err == nil && there == pin {
+		return nil
+	}
 	if err := ownfile.CheckPlace(path); err != nil {
 		return err
 	}
-	unlock, err := lockDirectory(dir)
+	unlock, err := lockDirectory(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -284,7 +295,7 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 	case !replace:
 		pin.Checked = later(pin.Checked, there.Checked)
 	}
-	return writePin(path, pin)
+	return ownfile.Replace(path, []byte(pin.String()+"\n"))
 }
 
 // later returns the later of two points of one chain.
@@ -302,6 +313,9 @@ func (p *Pins) file(pin Pin) string {
 
 // lockDirectory keeps other processes from replacing pins until unlock is called.
 func lockDirectory(dir string) (unlock func(), err error) {
+	if err := ownfile.MkdirAll(dir); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
@@ -310,49 +324,4 @@ func lockDirectory(dir string) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil // closing it unlocks
-}
-
-// writePin replaces a file, whole or not at all.
-func writePin(path string, pin Pin) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".pin-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails when it has its name: good
-	_, err = f.WriteString(pin.String() + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDirectory(dir)
-}
-
-// makeDurable makes a directory and those above it where they are missing.
-func makeDurable(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for range 3 { // the pair's, that of all pins, and the program's
-		if dir = filepath.Dir(dir); dir == "/" {
-			break
-		}
-		if err := syncDirectory(dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

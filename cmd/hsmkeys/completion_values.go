@@ -11,6 +11,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -152,13 +153,13 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 	return a
 }
 
-func versionsIn(ctx context.Context, store *blob.Dir, name string) answer {
+func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 	a := words()
 	for path, err := range store.List(ctx, "keys/"+name+"/") {
 		if err != nil || len(a.candidates) == mostCandidates {
 			break
 		}
-		if n, version, _, ok := blob.ParseKeyPath(path); ok && n == name {
+		if n, version, _, _, ok := blob.ParseKeyPath(path); ok && n == name {
 			a.candidates = append(a.candidates, candidate{word: hsmkeys.Ref{Name: name, Version: version}.String()})
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -163,7 +163,7 @@ func (d *doctor) examine() {
 }
 
 // withLogin makes the checks that need the PIN.
-func (d *doctor) withLogin(store *blob.Dir) {
+func (d *doctor) withLogin(store *dir.Store) {
 	d.pinSource()
 	loggedIn := false
 	hung := func(err error) { // what was found out until then is worth telling

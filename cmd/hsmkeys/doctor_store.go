@@ -7,13 +7,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // store opens the store and looks at the directory. It returns nil where there is none.
-func (d *doctor) store() *blob.Dir {
+func (d *doctor) store() *dir.Store {
 	path := storePath(d.c)
 	store, err := openStore(d.c)
 	if err != nil {
@@ -24,7 +27,7 @@ func (d *doctor) store() *blob.Dir {
 		d.failure("store", mend, err)
 		return nil
 	}
-	_, err = store.Get(d.c.Context, blob.MembersPath(1))
+	_, err = store.Get(d.c.Context, blob.SlotPath(1))
 	d.founded = !errors.Is(err, blob.ErrNotFound)
 	if err := store.TryWrite(d.c.Context); err != nil {
 		d.failure("store", "", fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
@@ -41,7 +44,7 @@ func (d *doctor) store() *blob.Dir {
 	return store
 }
 
-func (d *doctor) permissions(path string, look blob.Checkup) {
+func (d *doctor) permissions(path string, look dir.Checkup) {
 	if len(look.Open) == 0 {
 		d.ok("permissions", "only its owner and group can write to the store")
 		return
@@ -50,7 +53,7 @@ func (d *doctor) permissions(path string, look blob.Checkup) {
 		plural(len(look.Open), "file or directory of the store", "files and directories of the store"), filepath.Join(path, look.Open[0]))
 }
 
-func (d *doctor) leftovers(path string, look blob.Checkup) {
+func (d *doctor) leftovers(path string, look dir.Checkup) {
 	if n := len(look.Unfinished); n > 0 {
 		d.warn("leftovers", "find "+shellQuote(path)+" -name '.tmp-*' -type f -mmin +60 -delete",
 			"%s of an hour ago or longer, such as %q: a writer was interrupted; they are ignored", plural(n, "unfinished file", "unfinished files"), look.Unfinished[0])
@@ -66,47 +69,60 @@ func (d *doctor) leftovers(path string, look blob.Checkup) {
 
 // keyring opens the keyring, which verifies the list of members and holds it against
 // the pin.
-func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *blob.Dir) {
-	k, err := hsmkeys.OpenKeyring(d.c.Context, t, pair, store, pins(t))
+func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) {
+	k, err := openDoctor(d.c, t, pair, store)
 	switch {
 	case errors.Is(err, hsmkeys.ErrNotJoined):
 		d.failure("keyring", "hsmkeys join --vouched-by CERTIFICATE", err)
 	case errors.Is(err, blob.ErrNotFound):
 		d.failure("keyring", "hsmkeys init --adopt", err)
 	case err != nil:
-		d.failure("keyring", "cp -a BACKUP/keyring/. "+shellQuote(filepath.Join(storePath(d.c), "keyring")), err)
+		d.failure("keyring", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), explain(err))
 	}
 	if err != nil {
 		d.skip("the keyring cannot be opened", afterKeyring[1:]...)
 		return
 	}
-	d.sawSigned(k.ListSigned())
-	d.ok("keyring", "keyring %s, list of members %d is verified; this token is %s %s", k.ID(), k.State().Number, k.Self().Role, printable(k.Self().Label))
+	s := k.State()
+	d.sawSigned(s.Signed)
+	d.ok("keyring", "keyring %s, checkpoint %d with list of members %d is verified; this token is %s %s", k.ID(), s.At.Number, s.List, k.Self().Role, printable(k.Self().Label))
+	for _, r := range s.Recoveries {
+		d.fail("keyring", fmt.Sprintf("hsmkeys accept %v", r.At), "%s", recoveryText(r))
+	}
 	d.pin(k)
 	d.members(k)
 	d.newestKeys(k)
 }
 
-// pin tells where the pin is, and whether another list counts from now on.
+// pin tells where the pins are.
 func (d *doctor) pin(k *hsmkeys.Keyring) {
-	switch s := k.State(); {
-	case s.Where == "":
-	case s.Before == 0:
-		d.warn("pin", "", "there was no pin, list of members %d is pinned on %s now: an older state of the store would not have been noticed; look who is in it (hsmkeys owner list, authority list)", s.Number, printable(s.Where))
-		return
-	default:
-		d.ok("pin", "list of members %d is accepted and pinned on %s now, it was %d before", s.Number, printable(s.Where), s.Before)
+	s := k.State()
+	if s.Unpinned {
+		d.fail("pin", "hsmkeys join --vouched-by CERTIFICATE", "there is none: an older state of the store would not be noticed, and nothing is encrypted or signed")
 		return
 	}
 	place, err := k.PinPlace(d.c.Context)
 	switch {
 	case err != nil:
 		d.failure("pin", "", err)
-	case place.OnToken:
-		d.ok("pin", "list of members %d is pinned on the token", k.State().Number)
+	case place.Token == 0:
+		d.ok("pin", "checkpoint %d is pinned in %s, and the token keeps no data objects: who can write there and to the store can put an old state back", place.File, printable(place.Path))
+	case place.File == 0:
+		d.ok("pin", "checkpoint %d is pinned on the token", place.Token)
 	default:
-		d.ok("pin", "list of members %d is pinned in %s, as the token keeps no data objects: who can write there and to the store can put an old list back", k.State().Number, printable(place.Path))
+		d.ok("pin", "checkpoint %d is pinned in %s, and number %d on the token", place.File, printable(place.Path), place.Token)
 	}
+}
+
+// openDoctor opens the keyring, and pins it like any other command. What is to be announced
+// is among the findings.
+func openDoctor(c *cli.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+	o, err := options(c, store)
+	if err != nil {
+		return nil, err
+	}
+	o.Token, o.Pair, o.Pins = t, pair, pins(t)
+	return hsmkeys.Open(c.Context, o)
 }
 
 // members looks for a backup authority, and for members to whom nothing can be
@@ -127,12 +143,18 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 	}
 }
 
-// newestKeys verifies the newest version of each key; verify does older ones too.
+// newestKeys verifies the version of each key that encrypts; verify does all.
 func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
 	var missing, open []string
 	var first error
 	for e, err := range k.List(d.c.Context) {
+		if err == nil {
+			var shown hsmkeys.Entry
+			if shown, err = k.Show(d.c.Context, hsmkeys.Ref{Name: e.Name, Version: e.Version}); err == nil {
+				e = shown
+			}
+		}
 		if err != nil {
 			if bad++; first == nil {
 				first = err
@@ -144,13 +166,22 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		if who := withoutKey(k, e); who != "" {
 			missing = append(missing, fmt.Sprintf("%s: %s", versionOf(e), who))
 		}
-		former, err := k.FormerHolders(d.c.Context, hsmkeys.Ref{Name: e.Name, Version: e.Version})
-		if err != nil {
-			d.failure("holders", "", err)
-		} else if len(former) > 0 {
+		if former := e.Former(); len(former) > 0 {
 			open = append(open, fmt.Sprintf("%s: %s", versionOf(e), former[0].Label))
 		}
 	}
+	d.holders(k, good, missing, open)
+	if bad > 0 {
+		d.fail("signatures", d.restoring(first), "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
+			plural(bad, "key does", "keys do"), good+bad, first)
+		return
+	}
+	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", plural(good, "key", "keys"))
+	d.unknown(k)
+}
+
+// holders tells who lacks keys, and who still has them.
+func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 	if len(missing) > 0 {
 		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: whoever is left out cannot open it", plural(len(missing), "key is", "keys are"), missing[0])
 	}
@@ -161,12 +192,16 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	if len(missing)+len(open) == 0 && good > 0 {
 		d.ok("holders", "the newest version of each stored key that is verified is wrapped to every member that can hold it, and to nobody else")
 	}
-	if bad > 0 {
-		d.fail("signatures", d.restoring(first), "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
-			plural(bad, "key does", "keys do"), good+bad, first)
-		return
+}
+
+// unknown counts the blobs that no checkpoint leads to.
+func (d *doctor) unknown(k *hsmkeys.Keyring) {
+	switch n, err := k.CountUnknown(d.c.Context); {
+	case err != nil:
+		d.failure("blobs", "", err)
+	case n > 0:
+		d.warn("blobs", "", "%s not in the state of the keyring: of a command that was interrupted, of a recovery that is not adopted yet (hsmkeys rewrap), or of another copy of the store (hsmkeys merge)", plural(n, "key blob is", "key blobs are"))
 	}
-	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", plural(good, "key", "keys"))
 }
 
 // renewal puts a member's new certificate in the place of the one that ends. This token's
@@ -209,12 +244,12 @@ func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
 	return ""
 }
 
-// blobs reads every key blob and list of members. It needs no token, and does not say
-// that they are genuine.
-func (d *doctor) blobs(store *blob.Dir) {
+// blobs reads every object that is signed. It needs no token, and does not say that they
+// are genuine.
+func (d *doctor) blobs(store *dir.Store) {
 	good, bad := 0, 0
 	var first error
-	for _, prefix := range []string{"keyring/", "keys/"} {
+	for _, prefix := range []string{blob.CheckpointsPrefix, blob.MembersPrefix, blob.KeysPrefix} {
 		for path, err := range store.List(d.c.Context, prefix) {
 			if err == nil {
 				err = d.parse(store, path)
@@ -239,15 +274,19 @@ func (d *doctor) blobs(store *blob.Dir) {
 	d.ok("blobs", "%s well-formed; hsmkeys verify checks every signature", plural(good, "object is", "objects are"))
 }
 
-func (d *doctor) parse(store *blob.Dir, path string) error {
+func (d *doctor) parse(store *dir.Store, path string) error {
 	der, err := store.Get(d.c.Context, path)
 	if err != nil {
 		return err
 	}
 	if _, ok := blob.ParseMembersPath(path); ok {
 		_, err = blob.ParseMembers(der)
-	} else {
-		_, err = blob.Parse(der)
+		return err
 	}
+	if _, ok := blob.ParseCheckpointPath(path); ok {
+		_, err = blob.ParseCheckpoint(der)
+		return err
+	}
+	_, err = blob.Parse(der)
 	return err
 }

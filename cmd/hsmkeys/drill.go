@@ -53,17 +53,17 @@ func drillCommand() *cli.Command {
 }
 
 func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
-	refs, err := k.Versions(c.Context, c.Args().Slice()...)
-	if err != nil {
-		return err
-	}
 	var failed error
 	var proof *tally
 	if prove {
+		refs, err := k.Versions(c.Context, c.Args().Slice()...)
+		if err != nil {
+			return err
+		}
 		t, err := proveKeys(c, k, refs)
 		proof, failed = &t, err
 	}
-	coverage, err := k.Coverage(c.Context, refs, func(err error) {
+	coverage, err := k.Coverage(c.Context, c.Args().Slice(), func(err error) {
 		if !prove && !errors.Is(err, context.Canceled) { // or it was told of already
 			say(err)
 		}
@@ -171,7 +171,7 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 		case !h.Latest.IsZero():
 			latest = when(h.Latest)
 		case h.Outdated > 0: // it has proven what has been rewrapped since
-			latest = fmt.Sprintf("outdated: %s, %s", plural(h.Outdated, "other revision", "other revisions"), when(h.LatestOutdated))
+			latest = fmt.Sprintf("before a rewrap: %s, %s", plural(h.Outdated, "key", "keys"), when(h.LatestOutdated))
 		}
 		rows = append(rows, []string{printable(h.Label), h.Role, fmt.Sprintf("%d of %d", h.Opens, len(coverage.Keys)), strconv.Itoa(h.Proven), latest, strconv.Itoa(h.Alone)})
 	}
@@ -190,7 +190,7 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 		}
 		out.row(heading...)
 	}
-	out.painted = map[string]string{wouldBeLost: paint(os.Stdout, red, wouldBeLost), doesNotVerify: paint(os.Stdout, red, doesNotVerify)}
+	out.painted = map[string]string{wouldBeLost: paint(os.Stdout, red, wouldBeLost)}
 	for _, key := range coverage.Keys {
 		row := []string{hsmkeys.Ref{Name: key.Name, Version: key.Version}.String()}
 		for _, cell := range key.Cells {
@@ -212,25 +212,22 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	return proof.print(c, "\nproven", "proven before")
 }
 
-const (
-	wouldBeLost   = "would be lost"
-	doesNotVerify = "does not verify"
-)
+const wouldBeLost = "would be lost"
 
 // cellText is one key against one holder.
 func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	switch {
-	case key.Error != "":
-		return doesNotVerify
 	case key.PasswordOnly:
 		return "password only"
 	case !cell.Opens:
 		return "-"
 	case key.Lost:
 		return wouldBeLost
-	case cell.Proven.IsZero():
-		return "covered"
-	default:
+	case !cell.Proven.IsZero():
 		return "proven " + cell.Proven.UTC().Format(time.DateOnly)
+	case !cell.Earlier.IsZero():
+		return "proven before rewrap " + cell.Earlier.UTC().Format(time.DateOnly)
+	default:
+		return "covered"
 	}
 }

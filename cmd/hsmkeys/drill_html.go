@@ -23,18 +23,18 @@ var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
 	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 		switch {
-		case key.Error != "":
-			return "broken"
 		case key.PasswordOnly:
 			return "password"
 		case !cell.Opens:
 			return "none"
 		case key.Lost:
 			return "lost"
-		case cell.Proven.IsZero():
-			return "covered"
-		default:
+		case !cell.Proven.IsZero():
 			return "proven"
+		case !cell.Earlier.IsZero():
+			return "earlier"
+		default:
+			return "covered"
 		}
 	},
 }).Parse(reportPage))

@@ -8,6 +8,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -41,7 +42,7 @@ func importCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
 				if simple.Pair, err = pairNamed(c, t, "pair"); err != nil {
 					return err
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -24,6 +25,7 @@ func initCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
+			&cli.BoolFlag{Name: "new-keyring", Usage: "found a keyring also where another one was in this place before"},
 			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found nothing: for a token that will join a keyring"},
 			&cli.BoolFlag{Name: "adopt", Usage: "use a pair that is on the token already: the one of the URI or label that follows, of --token or --label, or the only one"},
 		},
@@ -52,7 +54,7 @@ func initCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			store, err := blob.CreateDir(path) // before the token makes a pair for nothing
+			store, err := dir.Create(path) // before the token makes a pair for nothing
 			if err != nil {
 				return err
 			}
@@ -117,7 +119,7 @@ func mayFinish(c *cli.Context, store blob.Store, founded error) bool {
 
 // finishFounding does what an interrupted init has not come to, or else returns why the
 // keyring in the store is none of its.
-func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *blob.Dir, founded error) error {
+func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *dir.Store, founded error) error {
 	name := token.PairName{Label: labelFor(c, sel), ID: sel.ID}
 	if c.Bool("adopt") {
 		var err error
@@ -139,7 +141,7 @@ func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *b
 	if err != nil {
 		return err
 	}
-	if k.State().Where == "" {
+	if k.State().Before.Number > 0 {
 		note("an earlier init has founded this keyring, and nothing was missing")
 	} else {
 		note("took over the keyring that an interrupted init has left in the store, and pinned it")
@@ -224,9 +226,9 @@ func adopted(c *cli.Context, t *token.Token, name token.PairName) (token.PairNam
 }
 
 func refuseKeyring(c *cli.Context, store blob.Store) error {
-	_, err := store.Get(c.Context, blob.MembersPath(1))
+	_, err := store.Get(c.Context, blob.SlotPath(1))
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil
+		return refuseBound(c)
 	}
 	if err == nil {
 		return &hintedError{fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists),
@@ -235,23 +237,37 @@ func refuseKeyring(c *cli.Context, store blob.Store) error {
 	return err
 }
 
-func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *blob.Dir) error {
+// refuseBound refuses to found a keyring where another one belongs, which somebody may have
+// taken away.
+func refuseBound(c *cli.Context) error {
+	path, err := namedStore(c)
+	if err != nil || c.Bool("new-keyring") {
+		return err
+	}
+	id, err := boundTo(path)
+	if err != nil || id == (blob.ID{}) {
+		return err
+	}
+	return &hintedError{fmt.Errorf("store %q is empty, and keyring %s belongs there: %w", path, id, hsmkeys.ErrOtherKeyring),
+		"put it back from a copy; or found another one with init --new-keyring"}
+}
+
+func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *dir.Store) error {
+	if err := bindStore(store.String(), k.ID()); err != nil {
+		return fmt.Errorf("remember which keyring belongs to the store: %w", err)
+	}
 	self := k.Self()
 	if c.Bool("json") {
 		return printJSON(map[string]string{
 			"role": self.Role.String(), "label": self.Label, "fingerprint": fingerprint(self.Certificate),
-			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "pinned": k.State().Where,
+			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "checkpoint": k.State().At.String(),
 		})
 	}
-	where := "was pinned before"
-	if k.State().Where != "" {
-		where = "pinned on " + k.State().Where
-	}
 	return printLine("key exchange pair %s, id %x%s\n"+
-		"keyring %s founded in %s, list of members 1 %s\n"+
+		"keyring %s founded in %s, checkpoint 1 is pinned\n"+
 		"%s %s, fingerprint SHA-256 %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
-		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store, where,
+		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store,
 		self.Role, printable(self.Label), fingerprint(self.Certificate))
 }
 

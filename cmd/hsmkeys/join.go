@@ -9,6 +9,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -17,29 +18,46 @@ func joinCommand() *cli.Command {
 		Name: "join", Usage: "accept a keyring whose list of members names this token's pair, and pin it",
 		Description: "For a further owner, the new owner after a recovery, and a backup authority that wants to keep\n" +
 			"an eye on the keyring. Compare the fingerprint with what the voucher tells you, not with the storage.",
-		Flags: []cli.Flag{voucherFlag(), yesFlag()},
+		Flags: []cli.Flag{
+			voucherFlag(), yesFlag(),
+			&cli.BoolFlag{Name: "replace-pin", Usage: "forget what this token has accepted, and go on at --checkpoint: after a fork, or where the newest state is lost"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			path := c.String("vouched-by")
-			if path == "" {
-				return usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a list of members")
-			}
-			voucher, err := readCertificate(path)
+			voucher, err := joinVoucher(c)
 			if err != nil {
 				return err
 			}
-			if err := confirmJoin(c, voucher); err != nil {
+			if err := mayConfirm(c); err != nil {
 				return err
 			}
-			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
-				k, err := hsmkeys.Join(c.Context, t, pair, store, pins(t), voucher)
+			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+				o, err := options(c, store)
 				if err != nil {
 					return err
 				}
-				if c.Bool("yes") {
+				if c.String("keyring") == "" {
+					o.Keyring = blob.ID{} // to join is to choose it
+				}
+				o.Token, o.Pair, o.Pins, o.Voucher = t, pair, pins(t), voucher
+				if err := confirmJoin(c, o); err != nil {
+					return err
+				}
+				join := hsmkeys.JoinWith
+				if c.Bool("replace-pin") {
+					join = hsmkeys.ReplacePin
+				}
+				k, err := join(c.Context, o)
+				if err != nil {
+					return explain(err)
+				}
+				if c.Bool("yes") && voucher != nil {
 					warnFormerVoucher(k, voucher)
+				}
+				if err := bindStore(store.String(), k.ID()); err != nil {
+					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
 				return printJoined(c, k)
 			})
@@ -47,30 +65,60 @@ func joinCommand() *cli.Command {
 	}
 }
 
-// confirmJoin shows who vouches for the keyring, and who is in it.
-func confirmJoin(c *cli.Context, voucher *x509.Certificate) error {
+// joinVoucher reads the voucher's certificate, where that is what the keyring is believed
+// for.
+func joinVoucher(c *cli.Context) (*x509.Certificate, error) {
+	path, at := c.String("vouched-by"), c.String("checkpoint")
+	switch {
+	case c.Bool("replace-pin") && (at == "" || path != ""):
+		return nil, usage("join --replace-pin goes on at --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
+	case path == "" && at == "":
+		return nil, usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
+	case path == "":
+		return nil, nil
+	}
+	return readCertificate(path)
+}
+
+// confirmJoin shows why the keyring is believed, and who is in it.
+func confirmJoin(c *cli.Context, o hsmkeys.Options) error {
 	if c.Bool("yes") {
 		return nil
 	}
-	if err := mayConfirm(c); err != nil {
-		return err
-	}
-	store, err := openStore(c)
+	k, err := hsmkeys.OpenVouched(c.Context, o)
 	if err != nil {
-		return err
+		return explain(err)
 	}
-	defer store.Close()
-	k, err := hsmkeys.OpenWithCertificate(c.Context, voucher, store)
-	if err != nil {
-		return err
+	var shown [][]string
+	question := "Did another member show you this checkpoint?"
+	if o.Voucher != nil {
+		if shown, err = voucherRows(k, o.Voucher); err != nil {
+			return err
+		}
+		question = "Did the holder of the voucher's certificate tell you its fingerprint?"
 	}
-	shown, err := voucherRows(k, voucher)
-	if err != nil {
-		return err
-	}
-	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), k.State().Number)})
+	s := k.State()
+	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), s.List)}, []string{"  checkpoint", s.At.String() + ", " + when(s.Signed)})
 	shown = append(shown, memberRows(k)...)
-	return confirm(c, shown, "Did the holder of the voucher's certificate tell you its fingerprint?")
+	if c.Bool("replace-pin") {
+		if shown, err = replacedRows(c, o, shown); err != nil {
+			return err
+		}
+		question = "Forget what this token has accepted, and go on at this checkpoint?"
+	}
+	return confirm(c, shown, question)
+}
+
+// replacedRows shows what the token has accepted so far.
+func replacedRows(c *cli.Context, o hsmkeys.Options, shown [][]string) ([][]string, error) {
+	pinned, err := o.Pins.Of(c.Context, o.Pair)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pinned {
+		shown = append(shown, []string{"accepted so far", fmt.Sprintf("keyring %s, checkpoint %v", p.Keyring, p.At)})
+	}
+	return shown, nil
 }
 
 // voucherRows shows who vouches for a keyring. One who was removed may have kept the
@@ -112,19 +160,19 @@ func memberRows(k *hsmkeys.Keyring) [][]string {
 
 // voucherFlag names a certificate from outside the storage.
 func voucherFlag() cli.Flag {
-	return &cli.StringFlag{Name: "vouched-by", Usage: "`CERTIFICATE` of an owner or authority who has signed a list of members"}
+	return &cli.StringFlag{Name: "vouched-by", Usage: "`CERTIFICATE` of an owner or authority who has signed a checkpoint"}
 }
 
 func printJoined(c *cli.Context, k *hsmkeys.Keyring) error {
 	s, self := k.State(), k.Self()
 	if c.Bool("json") {
 		return printJSON(map[string]any{
-			"keyring": k.ID().String(), "list": s.Number, "pinned": s.Where, "label": self.Label, "role": self.Role.String(),
+			"keyring": k.ID().String(), "list": s.List, "checkpoint": s.At.String(), "label": self.Label, "role": self.Role.String(),
 			"members": membersOf(k), "time": time.Now().UTC().Truncate(time.Second),
 		})
 	}
-	if s.Where == "" {
-		return printLine("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.Number, self.Role, printable(self.Label))
+	if s.Before == s.At && !c.Bool("replace-pin") {
+		return printLine("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.List, self.Role, printable(self.Label))
 	}
-	return printLine("joined keyring %s as %s %s: list of members %d, pinned on %s", k.ID(), self.Role, printable(self.Label), s.Number, s.Where)
+	return printLine("joined keyring %s as %s %s: list of members %d, checkpoint %d is pinned", k.ID(), self.Role, printable(self.Label), s.List, s.At.Number)
 }

@@ -67,11 +67,10 @@ func addMember(c *cli.Context, role blob.Role) error {
 		return err
 	}
 	return withKeyring(c, func(k *hsmkeys.Keyring) error {
-		next, err := k.AddMember(c.Context, m)
-		if err != nil {
+		if err := k.AddMember(c.Context, m); err != nil {
 			return err
 		}
-		return printChange(c, next, fmt.Sprintf("%s %s added", role, printable(m.Label)), m)
+		return printChange(c, k, fmt.Sprintf("%s %s added", role, printable(m.Label)), m)
 	})
 }
 
@@ -128,12 +127,12 @@ func printChange(c *cli.Context, k *hsmkeys.Keyring, done string, m blob.Member)
 
 func printChanged(k *hsmkeys.Keyring, done string) error {
 	s := k.State()
-	return printLine("%s: list of members %d, pinned on %s", done, s.Number, s.Where)
+	return printLine("%s: list of members %d, checkpoint %d", done, s.List, s.At.Number)
 }
 
 func changeJSON(k *hsmkeys.Keyring, versions int) map[string]any {
 	s := k.State()
-	return map[string]any{"keyring": k.ID().String(), "list": s.Number, "pinned": s.Where, "members": membersOf(k), "keys": versions}
+	return map[string]any{"keyring": k.ID().String(), "list": s.List, "checkpoint": s.At.String(), "members": membersOf(k), "keys": versions}
 }
 
 // memberJSON is a member for programs.

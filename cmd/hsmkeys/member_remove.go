@@ -53,11 +53,11 @@ func removeMember(c *cli.Context, role blob.Role) error {
 		if err := confirm(c, shown, question); err != nil {
 			return err
 		}
-		next, err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, warn) // the one that was shown, whatever is called so by now
-		if err != nil {
+		// The one that was shown, whatever is called so by now.
+		if err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, warn); err != nil {
 			return err
 		}
-		return afterRemoval(c, next, m)
+		return afterRemoval(c, k, m)
 	})
 }
 

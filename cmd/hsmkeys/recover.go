@@ -13,6 +13,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -52,7 +53,7 @@ func recoverCommand() *cli.Command {
 			if err := mayConfirm(c); err != nil {
 				return err
 			}
-			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
 				r := recovery{c: c, from: from, to: to}
 				if err := r.open(t, pair, store); err != nil {
 					return err
@@ -92,13 +93,13 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 
 // open opens the keyring as this token knows it, or as the old owner's certificate, or
 // another from outside the storage, vouches for it. With a voucher nothing is pinned yet.
-func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *blob.Dir) (err error) {
+func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (err error) {
 	if path := r.c.String("vouched-by"); path != "" {
 		if r.voucher, err = readCertificate(path); err != nil {
 			return err
 		}
 	} else {
-		r.k, err = hsmkeys.OpenKeyring(r.c.Context, t, pair, store, pins(t))
+		r.k, err = openKeyring(r.c, t, pair, store)
 		switch notJoined := errors.Is(err, hsmkeys.ErrNotJoined); {
 		case notJoined && r.from == nil:
 			return usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.c.String("from"))
@@ -109,8 +110,13 @@ func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *blob.Dir) (e
 		}
 	}
 	if r.voucher != nil {
-		if r.k, err = hsmkeys.OpenWithCertificate(r.c.Context, r.voucher, store); err != nil {
+		o, err := options(r.c, store)
+		if err != nil {
 			return err
+		}
+		o.Voucher = r.voucher
+		if r.k, err = hsmkeys.OpenVouched(r.c.Context, o); err != nil {
+			return explain(err)
 		}
 	}
 	if err := r.findOld(); err != nil {
@@ -171,8 +177,16 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 			warnFormerVoucher(r.k, r.voucher)
 		}
 	}
-	shown := slices.Concat(party("from", old), party("to", r.to), vouched,
-		[][]string{{"keyring", fmt.Sprintf("%s, list of members %d", r.k.ID(), r.k.State().Number)}}, memberRows(r.k),
+	last, err := r.k.LastSigned(r.c.Context, old)
+	if err != nil {
+		return err
+	}
+	lastSigned := []string{"  last signed", "nothing that is there"}
+	if last.At.Number > 0 {
+		lastSigned[1] = fmt.Sprintf("checkpoint %d, on %s", last.At.Number, when(last.Created))
+	}
+	shown := slices.Concat(party("from", old), [][]string{lastSigned}, party("to", r.to), vouched,
+		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, memberRows(r.k),
 		[][]string{
 			{"by", fmt.Sprintf("%s %s", self.Role, printable(self.Label))},
 			{"keys", plural(len(r.refs), "version", "versions")},
@@ -183,24 +197,28 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 
 // join opens the keyring that a voucher has vouched for with the token, once it is
 // confirmed, and pins it.
-func (r *recovery) join(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+func (r *recovery) join(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
 	if r.voucher == nil {
 		return nil
 	}
 	shown := r.k
-	var err error
-	if r.k, err = hsmkeys.Join(r.c.Context, t, pair, store, pins(t), r.voucher); err != nil {
+	o, err := options(r.c, store)
+	if err != nil {
 		return err
 	}
-	if r.k.ID() != shown.ID() || r.k.State().Number != shown.State().Number {
-		return errors.New("the list of members has changed since it was shown; look at it again")
+	o.Token, o.Pair, o.Pins, o.Voucher = t, pair, pins(t), r.voucher
+	if r.k, err = hsmkeys.JoinWith(r.c.Context, o); err != nil {
+		return explain(err)
+	}
+	if r.k.ID() != shown.ID() || r.k.State().At != shown.State().At {
+		return hsmkeys.ErrMovedOn
 	}
 	return nil
 }
 
 func (r *recovery) run() error {
 	c := r.c
-	begun, err := r.k.BeginRecovery(c.Context, r.from, r.to, c.String("reason"), warn)
+	begun, err := r.k.BeginRecovery(c.Context, r.from, r.to, c.String("reason"))
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -160,7 +162,7 @@ func pairOfStore(c *cli.Context, t *token.Token) (*token.KeyPair, error) {
 	if path == "" {
 		return nil, nil
 	}
-	store, err := blob.OpenDir(path)
+	store, err := dir.Open(path)
 	if err != nil {
 		return nil, nil // commands that need the store say so
 	}
@@ -213,7 +215,7 @@ func pairNamed(c *cli.Context, t *token.Token, option string) (*token.KeyPair, e
 }
 
 // withStorePair opens the store and then logs in.
-func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Dir) error) error {
+func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *dir.Store) error) error {
 	if _, _, err := selector(c); err != nil {
 		return err // before the disk is touched
 	}
@@ -230,7 +232,7 @@ func withStorePair(c *cli.Context, f func(*token.Token, *token.KeyPair, *blob.Di
 
 // withKeyring opens the keyring with its token.
 func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
-	return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *blob.Dir) error {
+	return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
 		k, err := openKeyring(c, t, pair, store)
 		if err != nil {
 			return err
@@ -239,14 +241,36 @@ func withKeyring(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 	})
 }
 
-func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *blob.Dir) (*hsmkeys.Keyring, error) {
-	k, err := hsmkeys.OpenKeyring(c.Context, t, pair, store, pins(t))
+func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+	o, err := options(c, store)
 	if err != nil {
 		return nil, err
 	}
-	notePin(k)
+	o.Token, o.Pair, o.Pins = t, pair, pins(t)
+	k, err := hsmkeys.Open(c.Context, o)
+	if err != nil {
+		return nil, explain(err)
+	}
+	announce(k)
 	settle(c, k)
 	return k, nil
+}
+
+// options are how the command line wants a keyring opened.
+func options(c *cli.Context, store *dir.Store) (hsmkeys.Options, error) {
+	o := hsmkeys.Options{Store: store, OlderState: c.Bool("older-state"), MaxAge: c.Duration("max-age")}
+	var err error
+	if o.Keyring, err = expected(c); err != nil {
+		return o, err
+	}
+	if s := c.String("checkpoint"); s != "" {
+		at, err := ledger.ParsePoint(s)
+		if err != nil {
+			return o, usage("--checkpoint: %v", err)
+		}
+		o.Checkpoint = &at
+	}
+	return o, nil
 }
 
 // settle sets what the options have to say about the work with a keyring.
@@ -256,20 +280,9 @@ func settle(c *cli.Context, k *hsmkeys.Keyring) {
 	k.ReadBack(c.String("read-back") != "none")
 }
 
-// pins are on the token, or under $XDG_STATE_HOME where the token keeps none.
+// pins are in files under $XDG_STATE_HOME, and on the token where there is one.
 func pins(t *token.Token) *hsmkeys.Pins {
 	return hsmkeys.PinsOn(t, xdg("XDG_STATE_HOME", ".local/state", "pins"))
-}
-
-// notePin tells when another list of members counts from now on.
-func notePin(k *hsmkeys.Keyring) {
-	switch s := k.State(); {
-	case s.Where == "":
-	case s.Before == 0:
-		note("list of members %d of keyring %s is pinned on %s; there was no pin before", s.Number, k.ID(), s.Where)
-	default:
-		note("list of members %d accepted, pinned on %s; it was %d before (hsmkeys owner list, authority list)", s.Number, s.Where, s.Before)
-	}
 }
 
 // withReading opens the keyring with its token, or without one where the command
@@ -288,10 +301,16 @@ func withReading(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 		return err
 	}
 	defer store.Close()
-	k, err := hsmkeys.OpenWithCertificate(c.Context, certificate, store)
+	o, err := options(c, store)
 	if err != nil {
 		return err
 	}
+	o.Voucher, o.Pins = certificate, pins(nil)
+	k, err := hsmkeys.OpenWithCertificate(c.Context, o)
+	if err != nil {
+		return explain(err)
+	}
+	announce(k)
 	return f(k)
 }
 
@@ -316,12 +335,12 @@ func namedStore(c *cli.Context) (string, error) {
 	return path, nil
 }
 
-func openStore(c *cli.Context) (*blob.Dir, error) {
+func openStore(c *cli.Context) (*dir.Store, error) {
 	path, err := namedStore(c)
 	if err != nil {
 		return nil, err
 	}
-	store, err := blob.OpenDir(path)
+	store, err := dir.Open(path)
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %w", errNoStore, err)
 	}

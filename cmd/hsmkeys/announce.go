@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+// announce says what opening a keyring has found that a person should know.
+func announce(k *hsmkeys.Keyring) {
+	s := k.State()
+	for _, r := range s.Recoveries {
+		warn(errors.New(recoveryText(r)))
+	}
+	if s.Older != nil {
+		warn(fmt.Errorf("this is an older state of the keyring, checkpoint %d of %s: %w", s.At.Number, when(s.Signed), s.Older))
+	}
+	if s.Unpinned {
+		warn(fmt.Errorf("no pin of keyring %s is on the token or in a file: an older state would not be noticed, and nothing is encrypted or signed before hsmkeys join", k.ID()))
+	}
+	if s.BeforeList > 0 && s.BeforeList != s.List {
+		note("list of members %d is in force, it was %d before (hsmkeys owner list, authority list)", s.List, s.BeforeList)
+	}
+}
+
+// recoveryText says what a recovery has done.
+func recoveryText(r ledger.RecoveryEvent) string {
+	last := "which has signed nothing since this token looked last"
+	if r.LastSigned.Number > 0 {
+		last = fmt.Sprintf("which last signed checkpoint %d on %s", r.LastSigned.Number, when(r.LastTime))
+	}
+	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, %s; on %s, reason: %s; hsmkeys accept %v",
+		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), last, when(r.Created), printable(r.Reason), r.At)
+}
+
+// explain has an error of opening a keyring say what to do about it.
+func explain(err error) error {
+	var fork *ledger.Fork
+	switch {
+	case errors.As(err, &fork):
+		return &hintedError{fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
+			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint shows it, then hsmkeys merge" + ownSide(fork)}
+	case errors.Is(err, ledger.ErrRollback):
+		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile"}
+	case errors.Is(err, ledger.ErrIncomplete):
+		return &hintedError{err, "a part of the store is missing; complete it from a copy"}
+	}
+	return otherKeyring(err)
+}
+
+// sideText says who has written to one side of a fork, and when.
+func sideText(side []ledger.Side) string {
+	const most = 3
+	var all []string
+	for i, s := range side {
+		if i == most {
+			all = append(all, fmt.Sprintf("and %d more", len(side)-most))
+			break
+		}
+		who := s.Signer
+		if who == "" {
+			who = "(unknown)"
+		}
+		all = append(all, fmt.Sprintf("checkpoint %d by %s on %s", s.At.Number, printable(who), s.Created.UTC().Format(time.RFC3339)))
+	}
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
+}
+
+// ownSide names the end of the side that was accepted here, as merge takes it.
+func ownSide(fork *ledger.Fork) string {
+	if len(fork.Ours) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" @%v", fork.Ours[len(fork.Ours)-1].At)
+}

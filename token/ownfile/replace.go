@@ -1,0 +1,62 @@
+package ownfile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// Replace writes a file, mode 0600, whole or not at all, in the place of one that may be
+// there. It is durable when Replace returns nil. A directory that is missing is made, mode
+// 0700, and those above it.
+func Replace(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := MkdirAll(dir); err != nil {
+		return err
+	}
+	if err := CheckPlace(path); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".tmp-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails when it has its name: good
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDirectory(dir)
+}
+
+// MkdirAll makes a directory, mode 0700, and those above it where they are missing. They are
+// durable when it returns nil.
+func MkdirAll(dir string) error {
+	var made []string
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
+			break
+		}
+		made = append(made, at)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, at := range made {
+		if err := syncDirectory(filepath.Dir(at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDirectory(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
