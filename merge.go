@@ -112,7 +112,7 @@ func (m *Merge) status(ctx context.Context, f found, status ledger.Status) (Entr
 	}
 	f.version.Status = status
 	err := m.k.recordEdit(ctx, worsens(f.entry.Name, f.version.Number, status, fmt.Sprintf("from a copy at checkpoint %d", m.At.Number)), onToken)
-	return m.k.listed(f.entry, f.version), err == nil, err
+	return m.k.lister().entry(f.entry, f.version), err == nil, err
 }
 
 var statusOps = map[ledger.Status]ledger.Op{
