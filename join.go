@@ -111,7 +111,8 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 			return nil, err
 		}
 	}
-	k.state.Recoveries, k.state.Unpinned = nil, false
+	k.acceptRecoveries()
+	k.state.Unpinned = false
 	return k, k.keepPin(ctx, onToken)
 }
 
@@ -143,7 +144,8 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.pins, k.state.Recoveries = before, nil
+	k.acceptRecoveries()
+	k.pins = before
 	if err := k.pins.keep(ctx, k.pinned(), onToken, true); err != nil {
 		return nil, err
 	}
@@ -311,8 +313,15 @@ func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
 	if k.state.Recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, k.state.Recoveries[n-1].At, blob.ErrMisplaced)
 	}
-	k.state.Recoveries = nil
+	k.acceptRecoveries()
 	return k.keepPin(ctx, onToken)
+}
+
+// acceptRecoveries accepts all recoveries that were found.
+func (k *Keyring) acceptRecoveries() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.head, k.state.Recoveries = k.head.Accept(k.head.At()), nil
 }
 
 // pinned is the head as a pin of this pair.
@@ -332,6 +341,10 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 	}
 	return k.pins.keep(ctx, pin, where, false)
 }
+
+// Trusted returns why the state is not known to be the newest and accepted, so that nothing
+// is encrypted or signed; or nil.
+func (k *Keyring) Trusted() error { return k.trusted() }
 
 // trusted refuses to build upon a state that is not known to be the newest, or that a
 // recovery has led to which was not accepted.
