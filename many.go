@@ -28,6 +28,8 @@ type Result struct {
 
 	blob *blob.Blob
 	edit *ledger.Edit // that is to be recorded before the result is true
+
+	merged *Merged // what a merge does
 }
 
 // workers is how many keys are worked on at a time: enough to keep the token busy
@@ -232,6 +234,9 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Contex
 			}
 		}
 		flush() // also when ctx has ended: what was done is not lost
+		if err := k.keepPin(context.WithoutCancel(ctx), onToken); err != nil {
+			give(Result{Err: err})
+		}
 	}
 }
 
@@ -242,7 +247,7 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 	for range maxRaces {
 		all := make([]*recorded, len(ready))
 		for i, r := range ready {
-			all[i] = &recorded{edit: *r.edit, where: onToken}
+			all[i] = &recorded{edit: *r.edit, where: inFile} // and on the token in the end
 		}
 		k.recordMany(ctx, all)
 		var stale []Result
