@@ -2,7 +2,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -208,7 +207,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	head, report, err := ledger.Open(ctx, o.Store, trust)
 	if err != nil {
-		return nil, k.openError(ctx, err, trust.Voucher)
+		return nil, k.openError(err, o.Keyring)
 	}
 	if o.Keyring != (blob.ID{}) && head.ID() != o.Keyring {
 		return nil, fmt.Errorf("the store has keyring %s, not %s: %w", head.ID(), o.Keyring, ErrOtherKeyring)
@@ -280,9 +279,12 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 }
 
 // openError says more about a keyring that was not opened.
-func (k *Keyring) openError(ctx context.Context, err error, voucher crypto.PublicKey) error {
+func (k *Keyring) openError(err error, expected blob.ID) error {
+	none := errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity)
 	switch {
-	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
+	case none && expected != (blob.ID{}):
+		return fmt.Errorf("the store has no keyring, not %s: %w", expected, ErrOtherKeyring)
+	case none:
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
 	case errors.Is(err, ledger.ErrUnpinned) && k.pair != nil:
 		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
