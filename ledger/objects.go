@@ -61,7 +61,9 @@ func (r *objects) slot(ctx context.Context, number int) (*stored, error) {
 func (r *objects) checkpoint(ctx context.Context, at Point) (*stored, error) {
 	der, err := r.byDigest(ctx, at.Digest, blob.CheckpointPath(at.Digest))
 	if errors.Is(err, blob.ErrNotFound) {
-		der, err = r.byDigest(ctx, at.Digest, blob.SlotPath(at.Number))
+		if other, err2 := r.byDigest(ctx, at.Digest, blob.SlotPath(at.Number)); err2 == nil {
+			der, err = other, nil
+		}
 	}
 	if err != nil {
 		return nil, inCheckpoint(at.Number, err)
