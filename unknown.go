@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Blobs that the state of the keyring does not name come from a copy of the store that was
