@@ -8,8 +8,7 @@ import (
 )
 
 // Refresh opens the keyring again at the head that it has by now. With write every step is
-// checked, as a writer must. A recovery that is new is an [ErrUnaccepted]: what it is, Open
-// reports.
+// checked, as a writer must. Recoveries that are new are an [Unaccepted].
 func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 	if l.older {
 		return nil, fmt.Errorf("open the keyring again, at an older state: %w", ErrRollback)
@@ -22,7 +21,7 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 		return nil, err
 	}
 	if len(next.unaccepted) > 0 {
-		return nil, fmt.Errorf("checkpoint %d: %w", next.unaccepted[0].At.Number, ErrUnaccepted)
+		return nil, &Unaccepted{next.unaccepted}
 	}
 	if write {
 		err = next.check(ctx, o.objects)
