@@ -141,11 +141,13 @@ func TestMixedSlotsDoNotBreakTheChain(t *testing.T) {
 		l = s.commit(l, "alice", newKey("db"))
 	}
 	bob := other.opened(Trust{Pins: []Pin{common.Pin()}, Write: true})
+	pinned := []*Ledger{common}
 	for range 9 {
 		bob = other.commit(bob, "bob", newKey("web"))
+		pinned = append(pinned, bob)
 	}
 	s.unite(s.store, other.store) // slots 6 to 8 are alice's
-	for _, from := range []*Ledger{common, bob} {
+	for _, from := range pinned {
 		for _, write := range []bool{false, true} {
 			pin := from.Pin()
 			got := s.opened(Trust{Pins: []Pin{pin}, Write: write})
@@ -153,6 +155,21 @@ func TestMixedSlotsDoNotBreakTheChain(t *testing.T) {
 				t.Fatalf("opened at %v", got.At())
 			}
 		}
+	}
+}
+
+func TestAVoucherInMixedSlots(t *testing.T) {
+	s, other, _, bob, _ := forked(t)
+	other.unite(other.store, s.store)
+	s.unite(s.store, other.store) // slot 3 is alice's, slot 4 bob's
+	got := s.opened(Trust{Voucher: who("bob").key.Public()})
+	if got.At() != bob.At() {
+		t.Fatal(got.At())
+	}
+	_, report, err := Open(t.Context(), s.store, Trust{Voucher: who("alice").key.Public()})
+	s.ok(err)
+	if report.Before.Number != 2 { // what she has signed on the other side is not in this one
+		t.Fatal(report.Before)
 	}
 }
 
