@@ -13,7 +13,8 @@ func TestVersionsByNumber(t *testing.T) {
 	for range 40 { // more than are in the entry itself
 		l = s.commit(l, "alice", newKey("db"))
 	}
-	l = s.commit(l, "alice", newKey("mail"), alter("mail", func(e *Entry, v func(int) *Version) { v(1).Status, e.Current = Deactivated, 0 }, Change{Op: Deactivate, Name: "mail", Version: 1}))
+	l = s.commit(l, "alice", newKey("mail"))
+	l = s.commit(l, "alice", alter("mail", func(e *Entry, v func(int) *Version) { v(1).Status, e.Current = Deactivated, 0 }, Change{Op: Deactivate, Name: "mail", Version: 1}))
 	e, err := l.Entry(t.Context(), "db")
 	s.ok(err)
 	for number, want := range map[int]int{0: 40, 1: 1, 17: 17, 40: 40} {
