@@ -223,7 +223,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	head, report, err := ledger.Open(ctx, o.Store, trust)
 	if err != nil {
-		return nil, k.openError(err, o.Keyring)
+		return nil, openError(err, own)
 	}
 	k.head = head
 	k.found(ctx, report, own && !founding)
@@ -307,19 +307,17 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 	return v.Checkpoint().List.Number
 }
 
-// openError says more about a keyring that was not opened.
-func (k *Keyring) openError(err error, expected blob.ID) error {
-	none := errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity)
+// openError says more about a keyring that was not opened. own says that the pair's own
+// signature was looked for.
+func openError(err error, own bool) error {
 	switch {
-	case none && expected != (blob.ID{}):
-		return fmt.Errorf("the store has no keyring, not %s: %w", expected, ErrOtherKeyring)
-	case none:
+	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
-	case errors.Is(err, ledger.ErrUnpinned) && k.pair != nil:
-		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
+	case errors.Is(err, ledger.ErrUnpinned) && own:
+		return hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
 			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
 	case errors.Is(err, ledger.ErrUnpinned):
-		return hint(fmt.Errorf("%w: %w", err, blob.ErrUntrusted), "use the certificate of the signing key of an owner who has signed a checkpoint")
+		return hint(err, "use the certificate of the signing key of an owner who has signed a checkpoint")
 	}
 	return err
 }
