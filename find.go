@@ -29,7 +29,7 @@ func (k *Keyring) find(ctx context.Context, ref Ref) (found, error) {
 		return found{}, err
 	}
 	v, err := k.view().Version(ctx, e, ref.Version)
-	if errors.Is(err, blob.ErrNotFound) {
+	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
 		return found{}, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
 			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
 	}
@@ -100,7 +100,7 @@ func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision
 	}
 	der, err := k.store.Get(ctx, blob.KeyPath(name, version, revision, digest))
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("its blob is gone: %w", blob.ErrMisplaced)
+		return nil, fmt.Errorf("its blob is gone: %w: %w", blob.ErrMisplaced, err)
 	}
 	if err != nil {
 		return nil, err

@@ -309,17 +309,17 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 	return v.Checkpoint().List.Number
 }
 
-// openError says more about a keyring that was not opened; own is that nobody but the pair
-// itself could vouch for it.
+// openError says more about a keyring that was not opened. own says that the pair's own
+// signature was looked for.
 func openError(err error, own bool) error {
 	switch {
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
 	case errors.Is(err, ledger.ErrUnpinned) && own:
-		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
+		return hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
 			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
 	case errors.Is(err, ledger.ErrUnpinned):
-		return hint(fmt.Errorf("%w: %w", err, blob.ErrUntrusted), "use the certificate of the signing key of an owner who has signed a checkpoint")
+		return hint(err, "use the certificate of the signing key of an owner who has signed a checkpoint")
 	}
 	return err
 }

@@ -214,7 +214,7 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 			return Point{}, inCheckpoint(number, err)
 		}
 	}
-	return Point{}, fmt.Errorf("%w: none of %d checkpoints is signed by key %x: %w", ErrUnpinned, newest, id, blob.ErrUntrusted)
+	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", newest, id, ErrUnpinned)
 }
 
 // findHead returns the newest checkpoint, once that of the highest point is where it was.
