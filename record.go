@@ -117,13 +117,13 @@ func (k *Keyring) refresh(ctx context.Context) error {
 		return nil // it stays where it is
 	}
 	was := k.view()
-	next, report, err := ledger.Open(ctx, k.store, ledger.Trust{Pins: []ledger.Pin{was.Pin()}})
+	next, err := was.Refresh(ctx, false)
+	if recovered := (*ledger.Unaccepted)(nil); errors.As(err, &recovered) {
+		k.setRecoveries(recovered.Recoveries)
+		return nil
+	}
 	if err != nil {
 		return err
-	}
-	if len(report.Recoveries) > 0 {
-		k.setRecoveries(report.Recoveries)
-		return nil
 	}
 	if next.At() == was.At() {
 		return nil

@@ -68,7 +68,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 		if err != nil {
 			return nil, err
 		}
-		if s, err = s.Apply(ctx, step); errors.Is(err, blob.ErrNotFound) {
+		if s, err = s.Apply(ctx, step); errors.Is(err, ErrIncomplete) {
 			err = fmt.Errorf("%w: %w", ErrCompacted, err)
 		}
 		if err != nil {

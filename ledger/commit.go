@@ -107,7 +107,7 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 // The first time l itself will do: the slot tells whether it is still the newest.
 func (l *Ledger) writable(ctx context.Context, first bool) (*Ledger, error) {
 	if len(l.unaccepted) > 0 {
-		return nil, inCheckpoint(l.unaccepted[0].At.Number, ErrUnaccepted)
+		return nil, &Unaccepted{l.unaccepted}
 	}
 	if a := l.session.doubt; a != nil {
 		if err := a.fill(ctx, l.store); err != nil && !errors.Is(err, errLost) {

@@ -34,7 +34,8 @@ var (
 	ErrCompacted = fmt.Errorf("what was there before a compaction is gone: %w", blob.ErrIntegrity)
 
 	// ErrUnaccepted: between what was accepted and the head a backup authority has put
-	// a new owner in the place of another, which nobody here has accepted yet.
+	// a new owner in the place of another, which nobody here has accepted yet. An
+	// [Unaccepted] has the facts.
 	ErrUnaccepted = fmt.Errorf("a recovery has not been accepted: %w", blob.ErrIntegrity)
 
 	// ErrRace: others were faster, as often as it was tried. Nothing was recorded.
