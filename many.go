@@ -41,6 +41,9 @@ const lostTries = 3
 // that were destroyed. Files are under old versions too, so what is done to all keys is done
 // to all versions.
 func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) {
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
 	var refs []Ref
 	add := func(e ledger.Entry) error {
 		versions, err := k.chosen(ctx, e, true)
