@@ -195,10 +195,9 @@ func persist(ctx context.Context, ref Ref, do func(context.Context, Ref) Result)
 }
 
 // Checkpoints of an operation over many keys: each records what was done until then.
-const (
-	maxRecorded = 1000        // edits in one
-	recordEvery = time.Second // at the latest
-)
+const maxRecorded = 1000 // edits in one
+
+var recordEvery = time.Second // at the latest; tests want more of them
 
 // change is each for what changes keys: do prepares the edit of a key, and its result is
 // yielded once a checkpoint with it is recorded and pinned. A key that somebody else has

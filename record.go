@@ -126,10 +126,15 @@ func (k *Keyring) refresh(ctx context.Context) error {
 		k.setRecoveries(report.Recoveries)
 		return nil
 	}
+	if next.At() != was.At() {
+		k.moveTo(next)
+	}
+	if _, ok := k.members().Member(string(k.self)); !ok && k.pair != nil {
+		return k.notNamed(k.self)
+	}
 	if next.At() == was.At() {
 		return nil
 	}
-	k.moveTo(next)
 	return k.accept(ctx)
 }
 
