@@ -135,7 +135,7 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	if next.At() == was.At() {
 		return nil
 	}
-	return k.accept(ctx)
+	return k.accept(ctx, inFile)
 }
 
 // known returns what is known of the state of the keyring.
