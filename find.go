@@ -163,6 +163,9 @@ func (k *Keyring) loadRef(ctx context.Context, ref Ref) (found, *blob.Blob, erro
 // Show verifies and describes one key. Unlike [Keyring.List] it also reads the earlier
 // revisions of that version, and tells which former members could open them.
 func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
+	if err := k.refresh(ctx); err != nil {
+		return Entry{}, err
+	}
 	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Entry{}, err
@@ -180,6 +183,9 @@ func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
 // History verifies and describes every version of a key, each with all of its revisions,
 // oldest first, and that each replaces the one before it.
 func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
 	e, err := k.entryNamed(ctx, name)
 	if err != nil {
 		return nil, err

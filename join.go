@@ -79,7 +79,7 @@ func Open(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, k.accept(ctx)
+	return k, k.accept(ctx, inFile)
 }
 
 // Join opens a keyring for the first time with the token of somebody whom its list of
@@ -186,7 +186,7 @@ func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
 	if m, _ := k.members().Signer(string(k.self)); m.Role != blob.Owner {
 		return nil, hint(fmt.Errorf("the certificate's key %x is not that of an owner in force: %w", k.self, blob.ErrUntrusted), "use the certificate of an owner of today")
 	}
-	return k, k.accept(ctx)
+	return k, k.accept(ctx, inFile)
 }
 
 // OpenVouched opens a keyring without a token, to look at it before it is joined: at its
@@ -324,12 +324,12 @@ func openError(err error, own bool) error {
 	return err
 }
 
-// accept pins the head, unless it is one that was not accepted.
-func (k *Keyring) accept(ctx context.Context) error {
+// accept pins the head, unless a person has to accept it first.
+func (k *Keyring) accept(ctx context.Context, where place) error {
 	if s := k.known(); s.Unpinned || s.Older != nil || len(s.Recoveries) > 0 {
 		return nil
 	}
-	return k.keepPin(ctx, inFile)
+	return k.keepPin(ctx, where)
 }
 
 // Accept accepts the recoveries up to a checkpoint, and pins the head where none is left.
@@ -433,6 +433,10 @@ func (k *Keyring) notNamed(pair []byte) error {
 		return fmt.Errorf("list of members %d: "+format+": %w", append(append([]any{all.List().Number}, args...), blob.ErrUntrusted)...)
 	}
 	if left := all.LeftAt(string(pair), ledger.KeyID); left > 0 {
+		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
+			return hint(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason),
+				"hsmkeys log shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
+		}
 		add := "hsmkeys owner add"
 		if was, _ := all.Known(string(pair)); was.Role == blob.BackupAuthority {
 			add = "hsmkeys authority add"
