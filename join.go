@@ -80,7 +80,7 @@ func Open(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, k.accept(ctx)
+	return k, k.accept(ctx, inFile)
 }
 
 // Join opens a keyring for the first time with the token of somebody whom its list of
@@ -187,7 +187,7 @@ func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
 	if m, _ := k.members().Signer(string(k.self)); m.Role != blob.Owner {
 		return nil, hint(fmt.Errorf("the certificate's key %x is not that of an owner in force: %w", k.self, blob.ErrUntrusted), "use the certificate of an owner of today")
 	}
-	return k, k.accept(ctx)
+	return k, k.accept(ctx, inFile)
 }
 
 // OpenVouched opens a keyring without a token, to look at it before it is joined: at its
@@ -325,11 +325,11 @@ func (k *Keyring) openError(ctx context.Context, err error, voucher crypto.Publi
 }
 
 // accept pins the head, unless it is one that was not accepted.
-func (k *Keyring) accept(ctx context.Context) error {
+func (k *Keyring) accept(ctx context.Context, where place) error {
 	if s := k.known(); s.Unpinned || s.Older != nil || len(s.Recoveries) > 0 {
 		return nil
 	}
-	return k.keepPin(ctx, inFile)
+	return k.keepPin(ctx, where)
 }
 
 // Accept accepts the recoveries up to a checkpoint, and pins the head where none is left.

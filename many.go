@@ -234,7 +234,7 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Contex
 			}
 		}
 		flush() // also when ctx has ended: what was done is not lost
-		if err := k.keepPin(context.WithoutCancel(ctx), onToken); err != nil {
+		if err := k.accept(context.WithoutCancel(ctx), onToken); err != nil {
 			give(Result{Err: err})
 		}
 	}

@@ -129,7 +129,7 @@ func (k *Keyring) refresh(ctx context.Context) error {
 		return nil
 	}
 	k.moveTo(next)
-	return k.accept(ctx)
+	return k.accept(ctx, inFile)
 }
 
 // known returns what is known of the state of the keyring.

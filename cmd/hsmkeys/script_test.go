@@ -68,6 +68,7 @@ func runScripts(t *testing.T, dir string) {
 			"stanza":     stanza,
 			"stolen":     stolen,
 			"faulty":     faulty,
+			"keep":       keep,
 		},
 	})
 }
