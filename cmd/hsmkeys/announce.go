@@ -42,8 +42,6 @@ func explain(err error) error {
 			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint shows it, then hsmkeys merge" + ownSide(fork)}
 	case errors.Is(err, ledger.ErrRollback):
 		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile"}
-	case errors.Is(err, ledger.ErrIncomplete):
-		return &hintedError{err, "a part of the store is missing; complete it from a copy"}
 	}
 	return otherKeyring(err)
 }
