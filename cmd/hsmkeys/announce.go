@@ -29,12 +29,8 @@ func announce(k *hsmkeys.Keyring) {
 
 // recoveryText says what a recovery has done.
 func recoveryText(r ledger.RecoveryEvent) string {
-	last := "which has signed nothing since this token looked last"
-	if r.LastSigned.Number > 0 {
-		last = fmt.Sprintf("which last signed checkpoint %d on %s", r.LastSigned.Number, when(r.LastTime))
-	}
-	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, %s; on %s, reason: %s; hsmkeys accept %v",
-		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), last, when(r.Created), printable(r.Reason), r.At)
+	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, which %s; on %s, reason: %s; hsmkeys accept %v",
+		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), lastSigned(r), when(r.Created), printable(r.Reason), r.At)
 }
 
 // explain has an error of opening a keyring say what to do about it.
