@@ -164,10 +164,10 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if k.Self().Role != blob.Owner || k.knowsSigner("") != nil {
 		return k, nil // an authority signs nothing but recoveries
 	}
-	reason := fmt.Sprintf("the pin of %q is replaced by checkpoint %d", k.Self().Label, k.state.At.Number)
+	reason := fmt.Sprintf("pin of %s replaced by checkpoint %d", k.Self().Label, k.state.At.Number)
 	for _, p := range was {
 		if p.of(k.pinned()) {
-			reason = fmt.Sprintf("the pin of %q at checkpoint %d:%x is replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
+			reason = fmt.Sprintf("pin of %s at checkpoint %d:%x replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
 		}
 	}
 	return k, k.recordOther(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: reason}}}, onToken)
