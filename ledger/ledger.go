@@ -203,26 +203,33 @@ func (l *Ledger) check(ctx context.Context, r *objects) error {
 	if err != nil {
 		return err
 	}
-	for s.At != l.head.at {
-		if s.At.Number >= l.head.Number {
-			return &inconsistent{l.head.at, s.At}
-		}
-		if s, err = r.next(ctx, s, l.source); err != nil {
+	steps, err := r.down(ctx, l.head, s.At.Number)
+	if err != nil {
+		return err
+	}
+	for _, at := range slices.Backward(steps) {
+		if s, err = r.next(ctx, s, at, l.source); err != nil {
 			return err
 		}
-		if s.At.Number == 1 && s.At.Digest != l.first {
+		if at.Number == 1 && at.Digest != l.first {
 			return &inconsistent{l.head.at, Point{1, l.first}}
 		}
+	}
+	if s.At != l.head.at {
+		return &inconsistent{l.head.at, s.At}
 	}
 	l.state, l.checked = &s, s.At
 	return nil
 }
 
-// next applies the step in the slot after a state.
-func (r *objects) next(ctx context.Context, s State, src Source) (State, error) {
-	c, err := r.slot(ctx, s.At.Number+1)
+// next applies the step to a checkpoint.
+func (r *objects) next(ctx context.Context, s State, to Point, src Source) (State, error) {
+	c, err := r.checkpoint(ctx, to)
 	if err != nil {
 		return s, missing(err)
+	}
+	if c.previous() != s.At && s.At.Number > 0 {
+		return s, &inconsistent{to, s.At}
 	}
 	step, err := r.step(ctx, c, src)
 	if err != nil {

@@ -70,6 +70,9 @@ func (r *objects) descends(ctx context.Context, c *stored, from Point) error {
 	if from.Number >= c.Number {
 		return &inconsistent{c.at, from}
 	}
+	if c.Number == from.Number+1 {
+		return r.walk(ctx, c, from)
+	}
 	size, record := int64(c.Number-1), int64(from.Number-1)
 	proof, err := tlog.ProveRecord(size, record, logReader{ctx, r})
 	if err == nil {
