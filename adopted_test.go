@@ -22,6 +22,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 	"github.com/miekg/pkcs11"
 )
@@ -171,7 +172,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			vault := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 			vaultCert := ca.issue(t, "vault", vault.Public(), ecUsage+hash)
 			vaultKey, vaultPEM := writePEM(t, dir, "vault.key", "PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(vault))), writePEM(t, dir, "vault.pem", "CERTIFICATE", vaultCert.Raw)
-			k = add(t, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: vaultCert})
+			add(t, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: vaultCert})
 
 			if _, err := k.Create(ctx, "payroll", blob.AES256, 0); err != nil {
 				t.Fatal(err)
@@ -189,7 +190,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			objects := []string{blob.MembersPath(1), blob.MembersPath(2), blob.KeyPath("payroll", 1, 1), blob.KeyPath("password", 1, 1), blob.ProofPath(must(blob.SubjectKeyID(by.Public())), 1)}
+			objects := []string{blob.MembersPath(1), blob.MembersPath(2), pathOf(t, store, "payroll", 1, 1), pathOf(t, store, "password", 1, 1), blob.ProofPath(must(blob.SubjectKeyID(by.Public())), 1)}
 			for _, path := range objects {
 				if _, err := store.Get(ctx, path); err != nil {
 					t.Fatal(err)
@@ -204,7 +205,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 					t.Errorf("certtool, %s: %v\n%s", path, err, out)
 				}
 			}
-			path := filepath.Join(at, blob.KeyPath("payroll", 1, 1))
+			path := filepath.Join(at, pathOf(t, store, "payroll", 1, 1))
 			out, errs, status := recoverWithOpenSSL(t, nil, path, signerPEM, vaultKey, vaultPEM)
 			if status != 0 || out != hex.EncodeToString(value) {
 				t.Errorf("the authority's key: status %d, %s", status, errs)
@@ -232,7 +233,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 				e.Holders[0].Label == "(unknown)" || e.Holders[1].Label == "(unknown)" {
 				t.Errorf("%+v, %v", e, err)
 			}
-			b := must(blob.Parse(must(store.Get(ctx, blob.KeyPath("payroll", 1, 1)))))
+			b := must(blob.Parse(must(store.Get(ctx, pathOf(t, store, "payroll", 1, 1)))))
 			if !bytes.Equal(b.SignerIdentifier(), name) {
 				t.Errorf("signer is named %x, not %x", b.SignerIdentifier(), name)
 			}
@@ -244,7 +245,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 				t.Errorf("cmsutil finds a good signature: %v", good)
 			}
 			for who, c := range map[string]*x509.Certificate{"the certificate": signer, "another one of the same key": certify(t, by, nil)} {
-				offline, err := hsmkeys.OpenWithCertificate(ctx, c, store)
+				offline, err := hsmkeys.OpenWithCertificate(ctx, c, store, nil)
 				if err != nil {
 					t.Fatalf("offline with %s: %v", who, err)
 				}
@@ -275,7 +276,7 @@ func TestARecoveryOfAdoptedPairs(t *testing.T) {
 	}
 	office, vault, spare := adopted("adopted office"), adopted("adopted vault"), adopted("adopted spare")
 	k, store, at := office.found(t)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	if _, err := k.Create(ctx, "payroll", blob.AES256, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestARecoveryOfAdoptedPairs(t *testing.T) {
 	if err := office.tok.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := vault.join(t, store, office).BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a fire", func(err error) { t.Error(err) })
+	r, err := vault.join(t, store, office).BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a fire")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +315,7 @@ func TestARecoveryOfAdoptedPairs(t *testing.T) {
 	}
 	verify := func(revision int, signer *site) {
 		t.Helper()
-		runIn(t, t.TempDir(), "openssl", "cms", "-verify", "-inform", "DER", "-in", filepath.Join(at, blob.KeyPath("payroll", 1, revision)),
+		runIn(t, t.TempDir(), "openssl", "cms", "-verify", "-inform", "DER", "-in", filepath.Join(at, pathOf(t, store, "payroll", 1, revision)),
 			"-certfile", writePEM(t, t.TempDir(), "signer.pem", "CERTIFICATE", signer.cert.Raw), "-CAfile", filepath.Join(ca.dir, "ca.pem"), "-purpose", "any", "-binary", "-out", "inner")
 	}
 	verify(2, vault)
@@ -351,7 +352,7 @@ func TestNewMembersWithIdentifiersThatAreRefused(t *testing.T) {
 		"10 KB":             {"2.5.29.14=DER:04822710" + strings.Repeat("ab", 10000) + "\n", hsmkeys.ErrCertificate},
 		"that of the owner": {ours, blob.ErrExists},
 	} {
-		if _, err := k.AddMember(context.Background(), member(test.extension)); !errors.Is(err, test.want) {
+		if err := k.AddMember(context.Background(), member(test.extension)); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -373,28 +374,28 @@ func TestNewMembersWithIdentifiersThatAreRefused(t *testing.T) {
 			t.Error("a list was signed in which a certificate's identifier is that of another member's key")
 		}
 	}
-	k = add(t, k, other)
+	add(t, k, other)
 	for range 2 { // also when it has left
-		if _, err := k.AddMember(context.Background(), late); !errors.Is(err, blob.ErrExists) {
+		if err := k.AddMember(context.Background(), late); !errors.Is(err, blob.ErrExists) {
 			t.Errorf("that of the key of another member: %v", err)
 		}
 		if len(k.Members()) > 1 {
 			var err error
-			if k, err = k.RemoveMember(context.Background(), blob.BackupAuthority, "attic", func(error) {}); err != nil {
+			if err = k.RemoveMember(context.Background(), blob.BackupAuthority, "attic", func(error) {}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	// One that a former member had names nobody else, in a list that is read either.
-	k = add(t, k, member("subjectKeyIdentifier=hash\n"))
+	add(t, k, member("subjectKeyIdentifier=hash\n"))
 	former := must(blob.Identifier(k.Members()[1].Certificate))
-	k, err := k.RemoveMember(context.Background(), blob.BackupAuthority, "vault", func(error) {})
+	err := k.RemoveMember(context.Background(), blob.BackupAuthority, "vault", func(error) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	key = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	again := member("subjectKeyIdentifier=" + hex.EncodeToString(former) + "\n")
-	if _, err := k.AddMember(context.Background(), again); !errors.Is(err, blob.ErrExists) {
+	if err := k.AddMember(context.Background(), again); !errors.Is(err, blob.ErrExists) {
 		t.Errorf("that of a former member: %v", err)
 	}
 	putListBy(t, store, next(t, store, k, func(l *blob.MemberList) { l.Members = append(l.Members, again) }), office.signer())
@@ -456,7 +457,7 @@ func TestAPairThatOpensNothingIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := filepath.Join(t.TempDir(), "store")
-		empty := must(blob.CreateDir(dir))
+		empty := must(dirstore.Create(dir))
 		defer empty.Close()
 		_, err = hsmkeys.Found(ctx, s.tok, s.pair, empty, nil, "card")
 		if !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
@@ -472,7 +473,7 @@ func TestAPairThatOpensNothingIsRefused(t *testing.T) {
 		key := s.pair.Public()
 		template := office.cert
 		c := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter}, template, key, office.pair))))
-		k = add(t, k, blob.Member{Role: blob.BackupAuthority, Label: test.name, Certificate: c})
+		add(t, k, blob.Member{Role: blob.BackupAuthority, Label: test.name, Certificate: c})
 		if _, err := hsmkeys.Join(ctx, s.tok, s.pair, store, nil, office.cert); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s joins: %v", test.name, err)
 		}
@@ -492,7 +493,7 @@ func TestCertificatesThatForbidWrapping(t *testing.T) {
 		}),
 	} {
 		m := blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c}
-		if _, err := k.AddMember(context.Background(), m); !errors.Is(err, hsmkeys.ErrCertificate) || !strings.Contains(err.Error(), "keyEncipherment") {
+		if err := k.AddMember(context.Background(), m); !errors.Is(err, hsmkeys.ErrCertificate) || !strings.Contains(err.Error(), "keyEncipherment") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

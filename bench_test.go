@@ -23,6 +23,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -248,7 +249,7 @@ func benchKeyring(b *testing.B) (*hsmkeys.Keyring, *token.KeyPair) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	store, err := blob.CreateDir(b.TempDir())
+	store, err := dirstore.Create(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -330,7 +331,7 @@ func BenchmarkVerify(b *testing.B) {
 	if err := storegen.Make(dir, storegen.Options{Owner: signer, Keys: keys, Versions: 1, Members: 2}); err != nil {
 		b.Fatal(err)
 	}
-	store, err := blob.OpenDir(dir)
+	store, err := dirstore.Open(dir)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -423,9 +424,9 @@ func BenchmarkRewrap(b *testing.B) {
 		besideMany(b, "rewrap", func() iter.Seq[hsmkeys.Result] {
 			var err error
 			if named {
-				k, err = k.RemoveMember(context.Background(), blob.BackupAuthority, "second", func(err error) { b.Error(err) })
+				err = k.RemoveMember(context.Background(), blob.BackupAuthority, "second", func(err error) { b.Error(err) })
 			} else {
-				k, err = k.AddMember(context.Background(), authority)
+				err = k.AddMember(context.Background(), authority)
 			}
 			if err != nil {
 				b.Fatal(err)
@@ -449,7 +450,7 @@ func BenchmarkRecover(b *testing.B) {
 		to := softMember(b, blob.Owner, "spare")
 		besideMany(b, "recover", func() iter.Seq[hsmkeys.Result] {
 			k, store, _ := found(b)
-			k = add(b, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c})
+			add(b, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: c})
 			createMany(b, k, int(benchOps))
 			owner, err := k.Certificate()
 			if err != nil {

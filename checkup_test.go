@@ -7,12 +7,13 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 )
 
 func TestPinPlaceIsWhereThePinIs(t *testing.T) {
 	ctx := context.Background()
 	s := newSite(t, "pinned")
-	store, err := blob.CreateDir(t.TempDir())
+	store, err := dirstore.Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func TestPinPlaceIsWhereThePinIs(t *testing.T) {
 	if place, err := k.PinPlace(ctx); err == nil {
 		t.Errorf("a pin that is gone is at %+v", place)
 	}
-	without, err := hsmkeys.OpenWithCertificate(ctx, s.cert, store)
+	without, err := hsmkeys.OpenWithCertificate(ctx, s.cert, store, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

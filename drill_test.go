@@ -14,7 +14,7 @@ import (
 // coverage expects no failure.
 func coverage(t *testing.T, k *hsmkeys.Keyring) hsmkeys.Coverage {
 	t.Helper()
-	c, err := k.Coverage(context.Background(), versions(t, k), func(err error) { t.Error(err) })
+	c, err := k.Coverage(context.Background(), nil, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestTheRehearsalTellsWhatWouldBeLost(t *testing.T) {
 	if c := coverage(t, k); c.Lost != 3 || c.Holders[0].Alone != 3 || !c.Keys[0].Lost {
 		t.Errorf("with one owner: %+v", c)
 	}
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	if c := coverage(t, k); c.Lost != 3 || c.Holders[1].Opens != 0 {
 		t.Errorf("before rewrap: %+v", c)
 	}
@@ -71,7 +71,7 @@ func TestTheRehearsalTellsWhatWouldBeLost(t *testing.T) {
 		t.Errorf("after the proof: %+v", c)
 	}
 	// A new revision is another wrapping, which nobody has proven.
-	k = add(t, k, newSite(t, "third").member(blob.BackupAuthority, "third"))
+	add(t, k, newSite(t, "third").member(blob.BackupAuthority, "third"))
 	rewrap(t, k)
 	if h := coverage(t, k).Holders[1]; h.Proven != 0 || !h.Latest.IsZero() || h.Outdated != 3 || h.LatestOutdated.Before(began) {
 		t.Errorf("proven is what was there before: %+v", h)
@@ -100,7 +100,7 @@ func TestProofsOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		var told []error
-		c, err := k.Coverage(ctx, versions(t, k), func(err error) { told = append(told, err) })
+		c, err := k.Coverage(ctx, nil, func(err error) { told = append(told, err) })
 		if err != nil || c.Holders[1].Proven != 0 {
 			t.Errorf("%+v, %v", c, err)
 		}
@@ -118,7 +118,7 @@ func TestProofsOfOthers(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if c, err := k.Coverage(ctx, versions(t, k), func(error) {}); err != nil || c.Holders[1].Proven != 1 {
+	if c, err := k.Coverage(ctx, nil, func(error) {}); err != nil || c.Holders[1].Proven != 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
@@ -130,7 +130,7 @@ func TestMoreKeysThanWorkers(t *testing.T) {
 	_, _, _, k, store, _ := threesome(t)
 	createMany(t, k, 60)
 	for i := range 5 {
-		if err := store.Put(ctx, blob.KeyPath(fmt.Sprintf("bad%d", i), 1, 1), []byte("junk")); err != nil {
+		if err := store.Put(ctx, pathOf(t, store, fmt.Sprintf("bad%d", i), 1, 1), []byte("junk")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -54,7 +55,7 @@ func work(job []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := blob.OpenDir(os.Getenv("TEST_STORE"))
+	store, err := dirstore.Open(os.Getenv("TEST_STORE"))
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func TestKilledRewrapAndRecovery(t *testing.T) {
 	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
 	k, store, dir := office.found(t)
 	createMany(t, k, keys)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	files := map[string][]byte{"a letter": encrypt(t, k, "k7", []byte("a letter"))}
 	vault.join(t, store, office)
 
@@ -387,16 +388,16 @@ func TestSomethingIsInTheWay(t *testing.T) {
 		}
 	}
 
-	free := plant(blob.KeyPath("payroll", 2, 1))
+	free := plant(pathOf(t, store, "payroll", 2, 1))
 	_, err := k.Rotate(ctx, "payroll")
 	wantOccupied("rotate", err)
 	free()
 	free = plant(blob.MembersPath(2))
-	_, err = k.AddMember(ctx, vault.member(blob.BackupAuthority, "vault"))
+	err = k.AddMember(ctx, vault.member(blob.BackupAuthority, "vault"))
 	wantOccupied("add a member", err)
 	free()
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
-	free = plant(blob.KeyPath("payroll", 1, 2))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	free = plant(pathOf(t, store, "payroll", 1, 2))
 	for r := range k.Rewrap(ctx, versions(t, k)) {
 		wantOccupied("rewrap", r.Err)
 	}
@@ -409,14 +410,14 @@ func TestSomethingIsInTheWay(t *testing.T) {
 
 	v := vault.join(t, store, office)
 	free = plant(blob.MembersPath(3))
-	_, err = v.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", nil)
+	_, err = v.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test")
 	wantOccupied("begin the recovery", err)
 	free()
-	r, err := v.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", func(err error) { t.Error(err) })
+	r, err := v.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	plant(blob.KeyPath("payroll", 1, 3))
+	plant(pathOf(t, store, "payroll", 1, 3))
 	for r := range r.Keys(ctx, versions(t, r.Keyring)) {
 		wantOccupied("recover", r.Err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -36,7 +37,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	store, err := blob.CreateDir(dir)
+	store, err := dirstore.Create(dir)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func ExampleOpenWithCertificate() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	keyring, err := hsmkeys.OpenWithCertificate(ctx, certificate, store)
+	keyring, err := hsmkeys.OpenWithCertificate(ctx, certificate, store, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func exampleKeyring(ctx context.Context) (*hsmkeys.Keyring, blob.Store) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	store, err := blob.CreateDir(dir)
+	store, err := dirstore.Create(dir)
 	if err != nil {
 		log.Fatal(err)
 	}

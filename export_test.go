@@ -2,5 +2,8 @@ package hsmkeys
 
 // Fresh is the keyring as it is when it was just opened, for benchmarks.
 func (k *Keyring) Fresh() *Keyring {
-	return &Keyring{store: k.store, token: k.token, pair: k.pair, pins: k.pins, chain: k.chain, state: k.state, self: k.self, signer: k.signer, settings: k.settings}
+	return &Keyring{
+		store: k.store, token: k.token, pair: k.pair, pins: k.pins, self: k.self, signer: k.signer,
+		settings: k.settings, maxAge: k.maxAge, state: k.state, head: k.view(),
+	}
 }

@@ -37,7 +37,7 @@ func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 	if got := former(k, payroll); got != nil {
 		t.Errorf("before the removal: %q", got)
 	}
-	k = remove(t, k, blob.BackupAuthority, "vault")
+	remove(t, k, blob.BackupAuthority, "vault")
 	if got := k.FormerMembers(); len(got) != 1 || got[0].Label != "vault" {
 		t.Errorf("%+v", got)
 	}
@@ -59,7 +59,7 @@ func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 	// What stands in the place of an earlier revision names nobody.
-	if err := store.Put(ctx, blob.KeyPath("payroll", 2, 1), []byte("junk")); err != nil {
+	if err := store.Put(ctx, pathOf(t, store, "payroll", 2, 1), []byte("junk")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := k.FormerHolders(ctx, payroll); err == nil {
@@ -68,7 +68,7 @@ func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 	if got := former(k, hsmkeys.Ref{Name: "payroll", Version: 1}); !slices.Equal(got, []string{"vault"}) {
 		t.Errorf("%q", got)
 	}
-	if err := os.Remove(filepath.Join(dir, blob.KeyPath("payroll", 2, 1))); err != nil {
+	if err := os.Remove(filepath.Join(dir, pathOf(t, store, "payroll", 2, 1))); err != nil {
 		t.Fatal(err)
 	}
 
@@ -105,8 +105,8 @@ func TestAFormerMemberIsNamedAfterManyRewraps(t *testing.T) {
 	ctx := context.Background()
 	_, _, spare, k, _, _ := threesome(t)
 	payroll := hsmkeys.Ref{Name: "payroll"}
-	k = remove(t, k, blob.BackupAuthority, "vault")
-	k = add(t, k, spare.member(blob.BackupAuthority, "spare"))
+	remove(t, k, blob.BackupAuthority, "vault")
+	add(t, k, spare.member(blob.BackupAuthority, "spare"))
 	rewrap(t, k)
 	for range 70 { // each makes it anew, as the other authority has proven nothing
 		for r := range k.RewrapDamaged(ctx, []hsmkeys.Ref{payroll}, true) {
@@ -133,8 +133,8 @@ func TestAFormerMemberIsNamedAfterManyRewraps(t *testing.T) {
 func TestWhoComesBackIsNoFormerMember(t *testing.T) {
 	ctx := context.Background()
 	_, vault, _, k, _, _ := threesome(t)
-	k = remove(t, k, blob.BackupAuthority, "vault")
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault again"))
+	remove(t, k, blob.BackupAuthority, "vault")
+	add(t, k, vault.member(blob.BackupAuthority, "vault again"))
 	if got, err := k.FormerHolders(ctx, hsmkeys.Ref{Name: "payroll"}); err != nil || got != nil {
 		t.Errorf("%+v, %v", got, err)
 	}

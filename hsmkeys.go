@@ -60,10 +60,10 @@ type Keyring struct {
 
 	settings settings
 	maxAge   time.Duration // of a head that is encrypted under; 0: any
-	state    State         // what opening has found
 
-	mu   sync.Mutex
-	head *ledger.Ledger // the newest that is known
+	mu    sync.Mutex
+	head  *ledger.Ledger // the newest that is known
+	state State          // what opening has found
 
 	recording recording
 	opened    opened

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"syscall"
 	"time"
 
@@ -87,7 +88,8 @@ func Open(ctx context.Context, o Options) (*Keyring, error) {
 // Somebody who has signed a checkpoint vouches for it with a certificate that did not come
 // from the storage, of the signing key where there is one; or a person with a checkpoint
 // that another member has shown. The head is pinned, and [Open] will do from then on.
-// Joining accepts the recoveries that were not accepted yet.
+// To join for the first time accepts all recoveries there have been; and joining again,
+// for the new owner, the one that made it that.
 //
 // A pair that opens nothing is refused, see [token.KeyPair.CheckOpens].
 func Join(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, voucher *x509.Certificate) (*Keyring, error) {
@@ -111,7 +113,15 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 			return nil, err
 		}
 	}
-	k.state.Recoveries, k.state.Unpinned = nil, false
+	if k.state.Before.Number > 0 { // or else joining accepts all of it
+		k.state.Recoveries = slices.DeleteFunc(k.state.Recoveries, func(r ledger.RecoveryEvent) bool { return keyID(r.To) == string(k.self) })
+	} else {
+		k.state.Recoveries = nil
+	}
+	k.state.Unpinned = false
+	if len(k.state.Recoveries) > 0 {
+		return k, nil
+	}
 	return k, k.keepPin(ctx, onToken)
 }
 
@@ -134,6 +144,9 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 		return nil, fmt.Errorf("replace the pin: no checkpoint of another member: %w", ErrStale)
 	}
 	before := o.Pins
+	if before == nil {
+		before = PinsOn(o.Token, "")
+	}
 	o.Pins = &Pins{} // what is pinned is what went wrong
 	k, err := open(ctx, o, false)
 	if err != nil {
@@ -190,6 +203,9 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	if err := k.identify(o); err != nil {
 		return nil, err
 	}
+	if err := checkBound(ctx, o); err != nil {
+		return nil, err
+	}
 	trust := ledger.Trust{Checkpoint: o.Checkpoint, OlderState: o.OlderState}
 	if k.pins != nil {
 		pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
@@ -210,9 +226,6 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	if err != nil {
 		return nil, k.openError(ctx, err, trust.Voucher)
 	}
-	if o.Keyring != (blob.ID{}) && head.ID() != o.Keyring {
-		return nil, fmt.Errorf("the store has keyring %s, not %s: %w", head.ID(), o.Keyring, ErrOtherKeyring)
-	}
 	k.head = head
 	k.found(ctx, report, own && !founding)
 	if k.pair == nil {
@@ -222,6 +235,22 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 		return nil, k.notNamed(k.self)
 	}
 	return k, nil
+}
+
+// checkBound refuses a store that holds another keyring than the caller knows for it, or
+// none any more. Nobody has verified which one it says that it holds: that it is the right
+// one, its signatures will have to show.
+func checkBound(ctx context.Context, o Options) error {
+	if o.Keyring == (blob.ID{}) {
+		return nil
+	}
+	switch id, _, err := ledger.Peek(ctx, o.Store); {
+	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
+		return fmt.Errorf("the store has no keyring, and keyring %s belongs there: %w", o.Keyring, ErrOtherKeyring)
+	case err == nil && id != o.Keyring:
+		return fmt.Errorf("the store has keyring %s, not %s: %w", id, o.Keyring, ErrOtherKeyring)
+	}
+	return nil // what else is wrong, opening it says
 }
 
 // identify sets whose keyring it is: that of the pair, or of the certificate that is
@@ -295,7 +324,7 @@ func (k *Keyring) openError(ctx context.Context, err error, voucher crypto.Publi
 
 // accept pins the head, unless it is one that was not accepted.
 func (k *Keyring) accept(ctx context.Context) error {
-	if k.state.Unpinned || k.state.Older != nil || len(k.state.Recoveries) > 0 {
+	if s := k.known(); s.Unpinned || s.Older != nil || len(s.Recoveries) > 0 {
 		return nil
 	}
 	return k.keepPin(ctx, inFile)
@@ -304,14 +333,15 @@ func (k *Keyring) accept(ctx context.Context) error {
 // Accept accepts the recoveries up to a checkpoint, and pins the head where none is left.
 // The point must be that of the last recovery in [State].
 func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
-	n := len(k.state.Recoveries)
+	recoveries := k.known().Recoveries
+	n := len(recoveries)
 	if n == 0 {
 		return fmt.Errorf("accept checkpoint %v: there is no recovery that was not accepted: %w", at, blob.ErrNotFound)
 	}
-	if k.state.Recoveries[n-1].At != at {
-		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, k.state.Recoveries[n-1].At, blob.ErrMisplaced)
+	if recoveries[n-1].At != at {
+		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)
 	}
-	k.state.Recoveries = nil
+	k.setRecoveries(nil)
 	return k.keepPin(ctx, onToken)
 }
 
@@ -324,8 +354,8 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 		return nil
 	}
 	pin := k.pinned()
-	if s, ok := k.store.(blob.Syncer); ok && pin.At != k.state.Before {
-		err := s.Sync(ctx, blob.SlotPath(pin.At.Number))
+	if pin.At != k.state.Before {
+		err := k.view().Sync(ctx)
 		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 			return err
 		}
@@ -336,7 +366,7 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 // trusted refuses to build upon a state that is not known to be the newest, or that a
 // recovery has led to which was not accepted.
 func (k *Keyring) trusted() error {
-	switch s := k.state; {
+	switch s := k.known(); {
 	case s.Older != nil:
 		return fmt.Errorf("%w: %w", ErrStale, s.Older)
 	case s.Unpinned:
@@ -405,7 +435,7 @@ func (k *Keyring) notNamed(pair []byte) error {
 
 // State returns what opening the keyring has found, and the head of now.
 func (k *Keyring) State() State {
-	s := k.state
+	s := k.known()
 	s.At, s.Signed, s.List = k.view().At(), k.view().Head().SigningTime(), k.ListNumber()
 	return s
 }

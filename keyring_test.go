@@ -22,6 +22,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -86,14 +87,9 @@ func openToken(label, pin string) (*token.Token, error) {
 }
 
 // found makes a keyring in a new directory.
-func found(tb testing.TB) (*hsmkeys.Keyring, *blob.Dir, string) {
+func found(tb testing.TB) (*hsmkeys.Keyring, *dirstore.Store, string) {
 	tb.Helper()
-	dir := filepath.Join(tb.TempDir(), "store")
-	store, err := blob.CreateDir(dir)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { store.Close() })
+	store, dir := newStore(tb)
 	k, err := hsmkeys.Found(context.Background(), tok, pair, store, nil, "owner")
 	if err != nil {
 		tb.Fatal(err)

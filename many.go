@@ -232,6 +232,9 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Contex
 			}
 		}
 		flush() // also when ctx has ended: what was done is not lost
+		if err := k.keepPin(context.WithoutCancel(ctx), onToken); err != nil {
+			give(Result{Err: err})
+		}
 	}
 }
 
@@ -242,7 +245,7 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 	for range maxRaces {
 		all := make([]*recorded, len(ready))
 		for i, r := range ready {
-			all[i] = &recorded{edit: *r.edit, where: onToken}
+			all[i] = &recorded{edit: *r.edit, where: inFile} // and on the token in the end
 		}
 		k.recordMany(ctx, all)
 		var stale []Result

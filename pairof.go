@@ -24,7 +24,7 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 	if several, err := t.SeveralPairs(ctx); err != nil || !several {
 		return nil, err
 	}
-	first, named, err := ledger.Peek(ctx, store)
+	_, first, err := ledger.Peek(ctx, store)
 	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
 		return nil, nil // opening the keyring says so
 	}
@@ -39,6 +39,13 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 	})
 	if err = errors.Join(err, failed); err != nil || len(pinned) > 0 {
 		return onlyOf(pinned), err
+	}
+	named, err := ledger.PeekMembers(ctx, store)
+	if errors.Is(err, blob.ErrIntegrity) || errors.Is(err, blob.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	members, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
 		id, err := blob.SubjectKeyID(key)

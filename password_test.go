@@ -12,6 +12,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -97,12 +98,12 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 	k, store, dir := office.found(t)
 	fromPassword(t, k, "archive", blob.PBKDF2)
 	fromPassword(t, k, "other", blob.PBKDF2)
-	path := filepath.Join(dir, blob.KeyPath("archive", 1, 1))
+	path := filepath.Join(dir, pathOf(t, store, "archive", 1, 1))
 	genuine, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := store.Get(ctx, blob.KeyPath("other", 1, 1))
+	own, err := store.Get(ctx, pathOf(t, store, "other", 1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 		}
 	}
 	authority := vault.join(t, store, office)
-	r, err := authority.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", func(err error) { t.Error(err) })
+	r, err := authority.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +204,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := blob.CreateDir(t.TempDir())
+	dir, err := dirstore.Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +220,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := dir.Put(ctx, blob.KeyPath("archive", 1, 2), planted.Bytes()); err != nil {
+	if err := dir.Put(ctx, pathOf(t, store, "archive", 1, 2), planted.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	deceived, err := vault.open(dir)

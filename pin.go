@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -84,11 +85,16 @@ func unhex(dst []byte, s string) bool {
 type Pins struct {
 	token *token.Token // nil: only the directory
 	dir   string       // empty: only the token
+
+	mu   sync.Mutex
+	seen map[[sha256.Size]byte]int // the highest checkpoint pinned on the token, by the first of the keyring
 }
 
 // PinsOn keeps pins on a token and in a directory. Without a directory they are on the
 // token alone, and a token that keeps no data objects is an error.
-func PinsOn(t *token.Token, dir string) *Pins { return &Pins{t, dir} }
+func PinsOn(t *token.Token, dir string) *Pins {
+	return &Pins{token: t, dir: dir, seen: map[[sha256.Size]byte]int{}}
+}
 
 // load reads the pins of a pair. Anything that keeps one from being read is an error,
 // unless the token keeps no data objects at all.
@@ -121,9 +127,23 @@ func (p *Pins) onToken(ctx context.Context, pair string) ([]Pin, error) {
 		}
 		if pin.Pair == pair {
 			pins = append(pins, pin)
+			p.saw(pin)
 		}
 	}
 	return pins, nil
+}
+
+// saw remembers what is pinned on the token: to look there takes a card long.
+func (p *Pins) saw(pin Pin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen[pin.First] = max(p.seen[pin.First], pin.At.Number)
+}
+
+func (p *Pins) highestOnToken(pin Pin) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[pin.First]
 }
 
 // inFiles reads the pins of a pair in the directory.
@@ -198,21 +218,12 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 	if p.token == nil {
 		return nil
 	}
-	there, err := p.onToken(ctx, pin.Pair)
-	if err != nil {
-		return err
-	}
-	highest := 0
-	for _, other := range there {
-		if other.First == pin.First {
-			highest = max(highest, other.At.Number)
-		}
-	}
-	lags := highest == 0 || pin.At.Number-highest >= wornAfter
-	if !replace && (slices.Contains(there, pin) || pin.At.Number < highest || where == inFile && p.dir != "" && !lags) {
+	highest := p.highestOnToken(pin)
+	due := where == onToken || p.dir == "" || highest == 0 || pin.At.Number-highest >= wornAfter
+	if !replace && (!due || pin.At.Number <= highest) {
 		return nil
 	}
-	err = p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
+	err := p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
 	if errors.Is(err, token.ErrUnsupported) && p.dir != "" {
 		return nil // the file's is all there is
 	}
@@ -222,6 +233,7 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 	if err != nil {
 		return err
 	}
+	p.saw(pin)
 	return p.removeOutdated(ctx, pin, replace)
 }
 
@@ -262,6 +274,9 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 		return nil
 	}
 	path := p.file(pin)
+	if there, err := readPin(path); err == nil && there == pin {
+		return nil
+	}
 	if err := ownfile.CheckPlace(path); err != nil {
 		return err
 	}

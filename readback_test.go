@@ -111,7 +111,7 @@ func TestNothingWrongIsStored(t *testing.T) {
 						k, store, _ := office.found(t)
 						create(t, k, "payroll")
 						values := map[string][]byte{"payroll@1": reveal(t, k, "payroll@1")}
-						k = add(t, k, vault) // so that there is something to rewrap
+						add(t, k, vault) // so that there is something to rewrap
 						for name, operation := range map[string]func() error{
 							"create": func() error { _, err := k.Create(ctx, "new", blob.AES256, 0); return err },
 							"mac":    func() error { _, err := k.Create(ctx, "mac", blob.HMACSHA256, 0); return err },
@@ -217,7 +217,7 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 	k, _, dir := office.found(t)
 	create(t, k, "payroll")
 	value := reveal(t, k, "payroll@1")
-	k = add(t, k, newSite(t, "vault").member(blob.BackupAuthority, "vault"))
+	add(t, k, newSite(t, "vault").member(blob.BackupAuthority, "vault"))
 	k.ReadBack(false)
 	var warnings warned
 	k.Warnings(warnings.add)
@@ -238,7 +238,7 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 		if warnings.all = nil; k.CheckOpens(ctx, payroll[0]) == nil && warnings.say("does not open with this token") {
 			break
 		}
-		if err := os.Remove(filepath.Join(dir, blob.KeyPath("payroll", 1, 2))); err != nil {
+		if err := os.Remove(filepath.Join(dir, pathOf(t, store, "payroll", 1, 2))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,7 +271,7 @@ func TestWhatAnAuthorityCannotOpenIsMadeAnew(t *testing.T) {
 	ctx := context.Background()
 	office, vault := faultySite(t, "office", token.RSA2048), newSite(t, "vault")
 	k, store, _ := office.found(t)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	a := vault.join(t, store, office)
 	for call := 1; ; call++ {
 		name := fmt.Sprintf("k%d", call)
@@ -316,11 +316,11 @@ func TestARecoveryThatTheNewOwnerCannotOpen(t *testing.T) {
 	ctx := context.Background()
 	office, vault, spare := newSite(t, "office"), faultySite(t, "vault", token.RSA2048), newSite(t, "spare")
 	k, store, _ := office.found(t)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	create(t, k, "payroll")
 	value := reveal(t, k, "payroll@1")
 	a := vault.join(t, store, office)
-	r, err := a.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "fire", func(err error) { t.Error(err) })
+	r, err := a.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "fire")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,10 +391,10 @@ func TestARecoveryIsRepeated(t *testing.T) {
 	ctx := context.Background()
 	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
 	k, store, _ := office.found(t)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	create(t, k, "payroll")
 	value := reveal(t, k, "payroll@1")
-	r, err := vault.join(t, store, office).BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "fire", func(err error) { t.Error(err) })
+	r, err := vault.join(t, store, office).BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "fire")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (k *Keyring) moveTo(head *ledger.Ledger) {
 
 // refresh looks for a newer head, and pins it.
 func (k *Keyring) refresh(ctx context.Context) error {
-	if k.state.Older != nil || len(k.state.Recoveries) > 0 {
+	if s := k.known(); s.Older != nil || len(s.Recoveries) > 0 {
 		return nil // it stays where it is
 	}
 	was := k.view()
@@ -121,18 +121,28 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(report.Recoveries) > 0 {
+		k.setRecoveries(report.Recoveries)
+		return nil
+	}
 	if next.At() == was.At() {
 		return nil
 	}
-	if len(report.Recoveries) > 0 {
-		k.state.Recoveries = report.Recoveries
-		return nil
-	}
 	k.moveTo(next)
-	if k.state.Unpinned {
-		return nil
-	}
-	return k.keepPin(ctx, inFile)
+	return k.accept(ctx)
+}
+
+// known returns what is known of the state of the keyring.
+func (k *Keyring) known() State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state
+}
+
+func (k *Keyring) setRecoveries(all []ledger.RecoveryEvent) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state.Recoveries = all
 }
 
 // again does something to one key until nobody else is faster, a bounded number of times.

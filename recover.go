@@ -60,7 +60,8 @@ func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to 
 	shown := k.view().At()
 	err = k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
 		if l.At() != shown {
-			return nil, fmt.Errorf("checkpoint %d was signed since %d was looked at: %w", l.At().Number, shown.Number, ErrMovedOn)
+			return nil, hint(fmt.Errorf("checkpoint %d was signed since number %d was looked at: %w", l.At().Number, shown.Number, ErrMovedOn),
+				"maybe by the owner who is said to be lost: hsmkeys log shows by whom; start again to look at it again")
 		}
 		next := l.NextList()
 		return &next, k.recoveryList(&next, l.Members(), old, to, reason)
@@ -74,6 +75,12 @@ func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to 
 // ErrMovedOn is for a keyring that others have changed since a person was shown it and
 // asked.
 var ErrMovedOn = errors.New("the keyring has changed since it was shown")
+
+// LastSigned returns the last checkpoint that a member has signed, and when; the zero Signed
+// where there is none.
+func (k *Keyring) LastSigned(ctx context.Context, m blob.Member) (ledger.Signed, error) {
+	return k.view().LastSigned(ctx, m)
+}
 
 // Number returns the number of the list of members by which the recovery began.
 func (r *Recovery) Number() int { return r.note.List }

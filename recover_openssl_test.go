@@ -100,7 +100,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 	for name, key := range keys {
 		var m blob.Member
 		files[name], m = inFile(t, dir, name, key)
-		k = add(t, k, m)
+		add(t, k, m)
 	}
 	for name, algorithm := range map[string]blob.Algorithm{"site-b/payroll": blob.AES256, "short": blob.AES128, "mac": blob.HMACSHA512} {
 		if _, err := k.Create(ctx, name, algorithm, 0); err != nil {
@@ -110,7 +110,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(at, blob.KeyPath(name, 1, 1))
+		path := filepath.Join(at, pathOf(t, store, name, 1, 1))
 		for kind, file := range files {
 			out, errs, status := recoverWithOpenSSL(t, nil, path, cert, file)
 			if status != 0 || out != hex.EncodeToString(value) || !strings.Contains(errs, "genuine: key "+name+", version 1, revision 1") {
@@ -185,7 +185,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 	})
 
 	t.Run("what is not genuine is refused", func(t *testing.T) {
-		genuine, err := store.Get(ctx, blob.KeyPath("short", 1, 1))
+		genuine, err := store.Get(ctx, pathOf(t, store, "short", 1, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,13 +232,13 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 		if _, err := k.CreateFromPassword(ctx, "password", blob.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
 			t.Fatal(err)
 		}
-		record, err := store.Get(ctx, blob.KeyPath("password", 1, 1))
+		record, err := store.Get(ctx, pathOf(t, store, "password", 1, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
 		refused("a derivation record", record, cert)
 
-		path = filepath.Join(at, blob.KeyPath("short", 1, 1))
+		path = filepath.Join(at, pathOf(t, store, "short", 1, 1))
 		if out, _, status := recoverWithOpenSSL(t, nil, path, cert, filepath.Join(dir, "stranger.key")); status != 4 || out != "" {
 			t.Errorf("the key of nobody: status %d", status)
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
@@ -45,7 +46,7 @@ func TestTheHardwareIsLostTwice(t *testing.T) {
 	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
 	second, last := newSite(t, "second vault"), newSite(t, "last")
 	k, store, _ := office.found(t)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	createMany(t, k, keys)
 	files := map[string][]byte{}
 	for i := range letters {
@@ -66,8 +67,8 @@ func TestTheHardwareIsLostTwice(t *testing.T) {
 
 	// The authority's token dies as well, and then the new owner's.
 	vault.lose(t)
-	k = remove(t, k, blob.BackupAuthority, "vault")
-	k = add(t, k, second.member(blob.BackupAuthority, "second vault"))
+	remove(t, k, blob.BackupAuthority, "vault")
+	add(t, k, second.member(blob.BackupAuthority, "second vault"))
 	if n := rewrap(t, k); n != keys {
 		t.Errorf("%d keys rewrapped for the second authority, not %d", n, keys)
 	}
@@ -87,11 +88,11 @@ func TestTheHardwareIsLostTwice(t *testing.T) {
 
 // threesome is a keyring with an owner and a backup authority, one key, and a
 // token to recover to.
-func threesome(t *testing.T) (office, vault, spare *site, k *hsmkeys.Keyring, store *blob.Dir, dir string) {
+func threesome(t *testing.T) (office, vault, spare *site, k *hsmkeys.Keyring, store *dirstore.Store, dir string) {
 	t.Helper()
 	office, vault, spare = newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
 	k, store, dir = office.found(t)
-	k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	create(t, k, "payroll")
 	return
 }
@@ -156,7 +157,7 @@ func TestListsOfMembersThatAreRefused(t *testing.T) {
 
 func TestAFormerOwnersListIsRefused(t *testing.T) {
 	office, _, spare, k, store, _ := threesome(t)
-	k = add(t, k, spare.member(blob.Owner, "spare"))
+	add(t, k, spare.member(blob.Owner, "spare"))
 	remove(t, k, blob.Owner, "spare")
 	putList(t, store, after(t, store, 4, office, func(l *blob.MemberList) {
 		l.Members = append(l.Members, spare.member(blob.Owner, "spare"))
@@ -235,7 +236,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	authority := vault.join(t, store, office)
-	r, err := authority.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test", func(err error) { t.Error(err) })
+	r, err := authority.BeginRecovery(ctx, office.cert, spare.member(blob.Owner, "spare"), "a test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +245,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Put(ctx, blob.KeyPath("late", 1, 1), late.Bytes()); err != nil {
+	if err := store.Put(ctx, pathOf(t, store, "late", 1, 1), late.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	k = spare.join(t, store, vault)
@@ -298,7 +299,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path := blob.KeyPath(attack.of, 1, 2)
+			path := pathOf(t, store, attack.of, 1, 2)
 			if err := store.Put(ctx, path, forged.Bytes()); err != nil {
 				t.Fatal(err)
 			}
@@ -346,7 +347,7 @@ func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Put(ctx, blob.KeyPath("payroll", 1, 2), wrong.Bytes()); err != nil {
+	if err := store.Put(ctx, pathOf(t, store, "payroll", 1, 2), wrong.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	for r := range k.Prove(ctx, versions(t, k), time.Now()) {
@@ -414,7 +415,7 @@ func TestTwoOwners(t *testing.T) {
 	office, branch := newSite(t, "office"), newSite(t, "branch")
 	k, store, _ := office.found(t)
 	create(t, k, "first")
-	k = add(t, k, branch.member(blob.Owner, "branch"))
+	add(t, k, branch.member(blob.Owner, "branch"))
 	b := branch.join(t, store, office)
 	create(t, k, "from-office")
 	create(t, b, "from-branch")
@@ -433,7 +434,7 @@ func TestTwoOwners(t *testing.T) {
 	file := encrypt(t, b, "from-branch", []byte("a letter"))
 
 	// What it signs while it does not know: an owner that was removed elsewhere.
-	k = remove(t, k, blob.Owner, "branch")
+	remove(t, k, blob.Owner, "branch")
 	if _, err := branch.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), "no member since list 3") {
 		t.Errorf("the removed owner opens the keyring: %v", err)
 	}
@@ -470,20 +471,20 @@ func TestMembersThatCannotGoOrCome(t *testing.T) {
 	ctx := context.Background()
 	_, vault, spare, k, _, _ := threesome(t)
 	nobody := func(err error) { t.Error(err) }
-	if _, err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
+	if err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
 		t.Errorf("the last owner: %v", err)
 	}
-	if _, err := k.RemoveMember(ctx, blob.Owner, "vault", nobody); !errors.Is(err, blob.ErrNotFound) {
+	if err := k.RemoveMember(ctx, blob.Owner, "vault", nobody); !errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("an authority as an owner: %v", err)
 	}
-	if _, err := k.AddMember(ctx, vault.member(blob.Owner, "somebody else")); !errors.Is(err, blob.ErrExists) {
+	if err := k.AddMember(ctx, vault.member(blob.Owner, "somebody else")); !errors.Is(err, blob.ErrExists) {
 		t.Errorf("a key that is there: %v", err)
 	}
-	if _, err := k.AddMember(ctx, spare.member(blob.Owner, "vault")); !errors.Is(err, blob.ErrExists) {
+	if err := k.AddMember(ctx, spare.member(blob.Owner, "vault")); !errors.Is(err, blob.ErrExists) {
 		t.Errorf("a label that is there: %v", err)
 	}
-	k = add(t, k, spare.member(blob.Owner, "spare"))
-	if _, err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
+	add(t, k, spare.member(blob.Owner, "spare"))
+	if err := k.RemoveMember(ctx, blob.Owner, "office", nobody); !errors.Is(err, hsmkeys.ErrRole) {
 		t.Errorf("oneself: %v", err)
 	}
 }
@@ -491,12 +492,12 @@ func TestMembersThatCannotGoOrCome(t *testing.T) {
 // TestABadBlobDoesNotKeepAnOwnerIn plants a blob that does not verify.
 func TestABadBlobDoesNotKeepAnOwnerIn(t *testing.T) {
 	_, _, spare, k, store, _ := threesome(t)
-	k = add(t, k, spare.member(blob.Owner, "spare"))
-	if err := store.Put(context.Background(), blob.KeyPath("planted", 1, 1), []byte("junk")); err != nil {
+	add(t, k, spare.member(blob.Owner, "spare"))
+	if err := store.Put(context.Background(), pathOf(t, store, "planted", 1, 1), []byte("junk")); err != nil {
 		t.Fatal(err)
 	}
 	skipped := 0
-	if _, err := k.RemoveMember(context.Background(), blob.Owner, "spare", func(error) { skipped++ }); err != nil || skipped != 1 {
+	if err := k.RemoveMember(context.Background(), blob.Owner, "spare", func(error) { skipped++ }); err != nil || skipped != 1 {
 		t.Errorf("%v, %d skipped", err, skipped)
 	}
 }
@@ -505,7 +506,7 @@ func TestABadBlobDoesNotKeepAnOwnerIn(t *testing.T) {
 func TestALostInventoryIsNotTakenForAnEmptyOne(t *testing.T) {
 	office, branch := newSite(t, "office"), newSite(t, "branch")
 	k, store, dir := office.found(t)
-	k = add(t, k, branch.member(blob.Owner, "branch"))
+	add(t, k, branch.member(blob.Owner, "branch"))
 	create(t, branch.join(t, store, office), "from-branch")
 	remove(t, k, blob.Owner, "branch")
 	parts, err := filepath.Glob(filepath.Join(dir, "inventory/*.sha256"))
@@ -572,7 +573,7 @@ func TestPinsInADirectory(t *testing.T) {
 	if s := k.State(); !strings.HasPrefix(s.Where, state) || s.Before != 0 || s.Number != 2 {
 		t.Errorf("%+v", s)
 	}
-	k = remove(t, k, blob.BackupAuthority, "vault")
+	remove(t, k, blob.BackupAuthority, "vault")
 	add(t, k, spare.member(blob.BackupAuthority, "spare"))
 	// The newest and, for a reader at the wrong moment, the one before it.
 	if files, err := filepath.Glob(filepath.Join(state, "*", "*")); err != nil || len(files) != 2 {
@@ -628,8 +629,8 @@ func TestPinsInADirectory(t *testing.T) {
 func TestPinsOnTheToken(t *testing.T) {
 	office, vault, _, k, _, _ := threesome(t)
 	for range 3 {
-		k = remove(t, k, blob.BackupAuthority, "vault")
-		k = add(t, k, vault.member(blob.BackupAuthority, "vault"))
+		remove(t, k, blob.BackupAuthority, "vault")
+		add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	}
 	if s := k.State(); s.Number != 8 || !strings.HasPrefix(s.Where, "token office") {
 		t.Errorf("%+v", s)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -66,14 +67,21 @@ func (s *site) member(role blob.Role, label string) blob.Member {
 
 func (s *site) id() []byte { return s.pair.ID() }
 
-func (s *site) found(tb testing.TB) (*hsmkeys.Keyring, *blob.Dir, string) {
+// newStore makes an empty store in a directory.
+func newStore(tb testing.TB) (*dirstore.Store, string) {
 	tb.Helper()
 	dir := filepath.Join(tb.TempDir(), "store")
-	store, err := blob.CreateDir(dir)
+	store, err := dirstore.Create(dir)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { store.Close() })
+	return store, dir
+}
+
+func (s *site) found(tb testing.TB) (*hsmkeys.Keyring, *dirstore.Store, string) {
+	tb.Helper()
+	store, dir := newStore(tb)
 	k, err := hsmkeys.Found(context.Background(), s.tok, s.pair, store, nil, "office")
 	if err != nil {
 		tb.Fatal(err)
@@ -87,31 +95,32 @@ func (s *site) open(store blob.Store) (*hsmkeys.Keyring, error) {
 
 func (s *site) join(tb testing.TB, store blob.Store, voucher *site) *hsmkeys.Keyring {
 	tb.Helper()
-	k, err := hsmkeys.Join(context.Background(), s.tok, s.pair, store, nil, voucher.cert)
+	return s.joinWith(tb, store, voucher.cert)
+}
+
+func (s *site) joinWith(tb testing.TB, store blob.Store, voucher *x509.Certificate) *hsmkeys.Keyring {
+	tb.Helper()
+	k, err := hsmkeys.Join(context.Background(), s.tok, s.pair, store, nil, voucher)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return k
 }
 
-// add adds a member and gives the keyring under the new list.
-func add(tb testing.TB, k *hsmkeys.Keyring, m blob.Member) *hsmkeys.Keyring {
+// add adds a member.
+func add(tb testing.TB, k *hsmkeys.Keyring, m blob.Member) {
 	tb.Helper()
-	next, err := k.AddMember(context.Background(), m)
-	if err != nil {
+	if err := k.AddMember(context.Background(), m); err != nil {
 		tb.Fatal(err)
 	}
-	return next
 }
 
 // remove removes a member and expects nothing to be skipped.
-func remove(t *testing.T, k *hsmkeys.Keyring, role blob.Role, label string) *hsmkeys.Keyring {
+func remove(t *testing.T, k *hsmkeys.Keyring, role blob.Role, label string) {
 	t.Helper()
-	next, err := k.RemoveMember(context.Background(), role, label, func(err error) { t.Errorf("skipped: %v", err) })
-	if err != nil {
+	if err := k.RemoveMember(context.Background(), role, label, func(err error) { t.Errorf("skipped: %v", err) }); err != nil {
 		t.Fatal(err)
 	}
-	return next
 }
 
 // createMany makes keys named k0, k1, ….
@@ -162,7 +171,7 @@ func rewrap(tb testing.TB, k *hsmkeys.Keyring) (done int) {
 // recoverAll begins a recovery with the authority's keyring and finishes it.
 func recoverAll(t *testing.T, k *hsmkeys.Keyring, from *x509.Certificate, to blob.Member) (done int) {
 	t.Helper()
-	r, err := k.BeginRecovery(context.Background(), from, to, "a fire", func(err error) { t.Errorf("skipped: %v", err) })
+	r, err := k.BeginRecovery(context.Background(), from, to, "a fire")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,45 +221,4 @@ func opens(t *testing.T, k *hsmkeys.Keyring, keys int, files map[string][]byte) 
 			t.Errorf("file %q: %q, %v", plain, got, err)
 		}
 	}
-}
-
-// putList signs a list as nobody should, and stores it.
-func putList(t *testing.T, store blob.Store, l blob.MemberList, signer *site) {
-	t.Helper()
-	der, err := blob.SignMembers(l, blob.Signer{Key: signer.pair, Scheme: blob.RSAPSS}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Put(context.Background(), blob.MembersPath(l.Number), der); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// lastList reads the newest list, whoever signed it.
-func lastList(t *testing.T, store blob.Store, number int, signer *site) *blob.VerifiedMembers {
-	t.Helper()
-	der, err := store.Get(context.Background(), blob.MembersPath(number))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := blob.ParseMembers(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := u.Verify([]blob.Party{{Key: signer.pair.Public()}}, number)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-// after is a list that continues the one with a number.
-func after(t *testing.T, store blob.Store, number int, signer *site, edit func(*blob.MemberList)) blob.MemberList {
-	t.Helper()
-	v := lastList(t, store, number, signer)
-	l, digest := v.List(), v.Digest()
-	l.Number, l.Previous, l.Created = number+1, digest[:], time.Now()
-	l.Recovery, l.Inventory = nil, nil
-	edit(&l)
-	return l
 }

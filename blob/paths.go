@@ -50,11 +50,10 @@ func ParseKeyPath(path string) (name string, version, revision int, digest [32]b
 	r, sum, _ := strings.Cut(after, ".")
 	version, okVersion := parseNumber(v)
 	revision, okRevision := parseNumber(r)
-	raw, okDigest := parseHex(sum, len(digest))
-	if !okVersion || !okRevision || !okDigest {
-		return "", 0, 0, digest, false
+	if !okVersion || !okRevision || !parseHex(digest[:], sum) {
+		return "", 0, 0, [32]byte{}, false
 	}
-	return rest[:slash], version, revision, [32]byte(raw), true
+	return rest[:slash], version, revision, digest, true
 }
 
 // MembersPath returns the path of a list of members:
@@ -105,11 +104,10 @@ func PackPath(id PackID) string { return fmt.Sprintf("%s%x%s", PacksPrefix, id, 
 // ParsePackPath is the inverse of [PackPath].
 func ParsePackPath(path string) (id PackID, ok bool) {
 	rest, isPack := cutPath(path, PacksPrefix, packSuffix)
-	raw, isID := parseHex(rest, len(id))
-	if !isPack || !isID {
-		return id, false
+	if !isPack || !parseHex(id[:], rest) {
+		return PackID{}, false
 	}
-	return PackID(raw), true
+	return id, true
 }
 
 // ChangesPath returns the path of a record of changes:
@@ -133,12 +131,11 @@ func ProofPath(keyID []byte, digest [32]byte) string {
 func ParseProofPath(path string) (keyID []byte, digest [32]byte, ok bool) {
 	rest, isProof := cutPath(path, ProofsPrefix, cmsSuffix)
 	signer, sum, _ := strings.Cut(rest, "/")
-	keyID, isKeyID := parseHex(signer, keyIDSize)
-	raw, isDigest := parseHex(sum, len(digest))
-	if !isProof || !isKeyID || !isDigest {
-		return nil, digest, false
+	keyID = make([]byte, keyIDSize)
+	if !isProof || !parseHex(keyID, signer) || !parseHex(digest[:], sum) {
+		return nil, [32]byte{}, false
 	}
-	return keyID, [32]byte(raw), true
+	return keyID, digest, true
 }
 
 // ValidPath reports whether path can be that of an object. The error is an [ErrName].
@@ -189,8 +186,7 @@ func ValidDir(dir string) bool {
 		thousands, ok := parseDigits(below, 7)
 		return !deep || ok && thousands <= MaxNumber/slotsPerDirectory
 	case ProofsPrefix:
-		_, ok := parseHex(below, keyIDSize)
-		return !deep || ok
+		return !deep || parseHex(make([]byte, keyIDSize), below)
 	case MembersPrefix, CheckpointsPrefix, PacksPrefix, ChangesPrefix:
 		return !deep
 	}
@@ -205,12 +201,11 @@ func cutPath(path, prefix, suffix string) (string, bool) {
 }
 
 func parseDigestPath(path, prefix, suffix string) (digest [32]byte, ok bool) {
-	rest, ok := cutPath(path, prefix, suffix)
-	raw, isDigest := parseHex(rest, len(digest))
-	if !ok || !isDigest {
-		return digest, false
+	rest, isPath := cutPath(path, prefix, suffix)
+	if !isPath || !parseHex(digest[:], rest) {
+		return [32]byte{}, false
 	}
-	return [32]byte(raw), true
+	return digest, true
 }
 
 // parseNumber reads a number of 1..MaxNumber in the one way it is written.
@@ -236,11 +231,29 @@ func parseDigits(s string, width int) (n int, ok bool) {
 	return n, true
 }
 
-// parseHex reads size bytes in the one way they are written: lower case.
-func parseHex(s string, size int) ([]byte, bool) {
-	if len(s) != hex.EncodedLen(size) || s != strings.ToLower(s) {
-		return nil, false
+// parseHex fills dst with the bytes that s has in the one way they are written: lower
+// case. Every path of every list goes through it, so it allocates nothing.
+func parseHex(dst []byte, s string) bool {
+	if len(s) != hex.EncodedLen(len(dst)) {
+		return false
 	}
-	out, err := hex.DecodeString(s)
-	return out, err == nil
+	for i := range dst {
+		high, low := hexDigit(s[2*i]), hexDigit(s[2*i+1])
+		if high|low > 15 {
+			return false
+		}
+		dst[i] = high<<4 | low
+	}
+	return true
+}
+
+// hexDigit returns the value of a digit, or 255.
+func hexDigit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
 }

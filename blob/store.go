@@ -12,8 +12,8 @@ import (
 // Paths are those of [ValidPath]; any other is an [ErrName]. A context that is done
 // ends every call with its error before anything is touched. The contract asks only
 // for what every kind of bucket has: put if absent, read, list in any order, delete.
-// Implementations are safe for concurrent use, by several processes too; the tests of
-// package storetest say whether they keep the contract.
+// Implementations are safe for concurrent use, by several processes too, and pass the
+// tests of package storetest.
 type Store interface {
 	// Put stores data, at most [MaxSizeOf] bytes or the error is an [ErrTooLarge],
 	// under a path where nothing is yet, whole or not at all. When it returns nil the

@@ -12,7 +12,7 @@ const million = 1_000_000
 func BenchmarkMillion(b *testing.B) {
 	ctx := b.Context()
 	store := packs{}
-	updates := keys(million)
+	updates := manyKeys(million)
 	start := time.Now()
 	tr := store.update(b, Empty(), updates...)
 	b.Logf("built in %v", time.Since(start))

@@ -67,7 +67,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 		if err != nil {
 			return nil, err
 		}
-		if s, err = s.Apply(ctx, step); errors.Is(err, blob.ErrNotFound) {
+		if s, err = s.Apply(ctx, step); errors.Is(err, ErrIncomplete) {
 			err = fmt.Errorf("%w: %w", ErrCompacted, err)
 		}
 		if err != nil {
@@ -138,26 +138,31 @@ func (m *Members) everybody() []blob.Party {
 	return all
 }
 
-// Peek returns the digest of checkpoint 1 and the list of members that the newest one names,
-// as they lie in the store: nobody has verified them. No keyring is a [blob.ErrNotFound].
-func Peek(ctx context.Context, store blob.Store) (first Digest, list blob.MemberList, err error) {
-	r := newObjects(store)
-	s, err := r.slot(ctx, 1)
+// Peek returns the identifier of the keyring in a store and the digest of its checkpoint 1,
+// as they lie there: nobody has verified them. No keyring is a [blob.ErrNotFound].
+func Peek(ctx context.Context, store blob.Store) (blob.ID, Digest, error) {
+	s, err := newObjects(store).slot(ctx, 1)
 	if err != nil {
-		return first, list, err
+		return blob.ID{}, Digest{}, err
 	}
+	return s.KeyringID, s.at.Digest, nil
+}
+
+// PeekMembers returns the list of members that the newest checkpoint names, as it lies in
+// the store: nobody has verified it.
+func PeekMembers(ctx context.Context, store blob.Store) (blob.MemberList, error) {
+	r := newObjects(store)
 	number, err := r.head(ctx, 1, false)
 	if err != nil {
-		return first, list, err
+		return blob.MemberList{}, err
 	}
 	head, err := r.slot(ctx, number)
 	if err != nil {
-		return first, list, err
+		return blob.MemberList{}, err
 	}
 	der, err := r.members(ctx, head.List.Number, head.List.Digest)
 	if err != nil {
-		return first, list, err
+		return blob.MemberList{}, err
 	}
-	list, err = blob.ParseMembers(der)
-	return s.at.Digest, list, err
+	return blob.ParseMembers(der)
 }

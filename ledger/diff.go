@@ -45,23 +45,18 @@ func (d *differ) subtrees(a, b subtree, path Digest, depth int) (more bool, err 
 	if !a.loaded && !b.loaded && a.count == b.count && a.digest == b.digest {
 		return true, nil
 	}
-	as, err := d.split(&a, path, depth)
+	an, err := a.load(d.r, path, depth)
 	if err != nil {
 		return false, err
 	}
-	bs, err := d.split(&b, path, depth)
+	bn, err := b.load(d.r, path, depth)
 	if err != nil {
 		return false, err
 	}
-	if as == nil && bs == nil {
+	if an == nil && bn == nil {
 		return d.items(a.items, b.items)
 	}
-	if as == nil {
-		as = spread(a.items, depth)
-	}
-	if bs == nil {
-		bs = spread(b.items, depth)
-	}
+	as, bs := childrenOf(an, a.items, depth), childrenOf(bn, b.items, depth)
 	for i := range as {
 		if more, err := d.subtrees(as[i], bs[i], child(path, depth, i), depth+1); !more || err != nil {
 			return false, err
@@ -70,35 +65,13 @@ func (d *differ) subtrees(a, b subtree, path Digest, depth int) (more bool, err 
 	return true, nil
 }
 
-// split reads a subtree. It returns the children of an inner node; a leaf is loaded.
-func (d *differ) split(s *subtree, path Digest, depth int) (*[ways]subtree, error) {
-	if s.loaded || s.count == 0 {
-		s.loaded = true
-		return nil, nil
+// childrenOf returns the children of an inner node, or those that the items of a leaf would
+// have.
+func childrenOf(n *node, items []item, depth int) *[ways]subtree {
+	if n != nil {
+		return unread(n.inner)
 	}
-	n, err := d.r.subtree(s.ref, path, depth)
-	if err != nil {
-		return nil, err
-	}
-	if n.inner == nil {
-		s.items, s.loaded = n.items, true
-		return nil, nil
-	}
-	children := new([ways]subtree)
-	for i := range children {
-		children[i].ref = n.inner[i]
-	}
-	return children, nil
-}
-
-// spread returns the children that items would have.
-func spread(items []item, depth int) *[ways]subtree {
-	children := new([ways]subtree)
-	for i := range items {
-		c := &children[nibble(&items[i].path, depth)]
-		c.items, c.loaded = append(c.items, items[i]), true
-	}
-	return children
+	return spread(items, depth)
 }
 
 // items compares what two leaves have.

@@ -39,9 +39,10 @@ func (e *Rollback) Unwrap() error { return ErrRollback }
 
 // A Fork is an [ErrFork]: two chains of checkpoints that go on from a common one.
 type Fork struct {
-	Common Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
-	Ours   []Side // after it, oldest first: what was accepted
-	Theirs []Side // and what the store has in its place
+	Accepted Point  // the end of our side
+	Common   Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
+	Ours     []Side // after it, oldest first: what was accepted
+	Theirs   []Side // and what the store has in its place
 }
 
 // A Side is a checkpoint on one side of a fork.
@@ -51,6 +52,9 @@ type Side struct {
 }
 
 func (e *Fork) Error() string {
+	if e.Common.Number == 0 {
+		return fmt.Sprintf("checkpoint %v was accepted, and is not before the newest: %v", e.Accepted, ErrFork)
+	}
 	return fmt.Sprintf("after checkpoint %d: %v", e.Common.Number, ErrFork)
 }
 
@@ -62,6 +66,9 @@ func Common(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Poin
 	common, _, _, err := common(ctx, newObjects(a), atA, newObjects(b), atB)
 	return common, err
 }
+
+// maxFork bounds how many checkpoints are followed back in the search for a common one.
+const maxFork = 1 << 14
 
 // common returns also the checkpoints of both sides after the common one, newest first, as
 // far as they are there.
@@ -75,6 +82,9 @@ func common(ctx context.Context, a *objects, atA Point, b *objects, atB Point) (
 		return nil
 	}
 	for atA != atB {
+		if len(onA)+len(onB) > maxFork {
+			return Point{}, onA, onB, fmt.Errorf("more than %d checkpoints back: %w", maxFork, ErrFork)
+		}
 		if atA.Number <= 1 && atB.Number <= 1 {
 			return Point{}, onA, onB, fmt.Errorf("no common checkpoint: %w", ErrFork)
 		}
@@ -184,7 +194,7 @@ func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error 
 	if ctx.Err() != nil {
 		return err
 	}
-	f := &Fork{Common: at}
+	f := &Fork{Accepted: accepted, Common: at}
 	label := func(*stored) string { return "" }
 	if len(ours) > 0 {
 		label = o.labeller(ctx, ours[0])
@@ -200,36 +210,4 @@ func sides(all []*stored, label func(*stored) string) []Side {
 		out = append(out, Side{Signed{s.at, s.Created}, label(s)})
 	}
 	return out
-}
-
-// olderState opens what is there in the place of a head that was accepted, where that is
-// allowed: the accepted checkpoint itself, or else the head that is there, if it descends
-// from checkpoint 1.
-func (o *opening) olderState(ctx context.Context, found error) (*Ledger, error) {
-	if !o.trust.OlderState || !errors.Is(found, ErrRollback) && !errors.Is(found, ErrFork) {
-		return nil, found
-	}
-	o.report.Older = found
-	first := Point{1, o.first.at.Digest}
-	head, err := o.checkpoint(ctx, o.points[0])
-	from := o.points[0]
-	if err != nil {
-		number, err := o.head(ctx, 1, false)
-		if err != nil {
-			return nil, errors.Join(found, err)
-		}
-		if head, err = o.slot(ctx, number); err != nil {
-			return nil, errors.Join(found, err)
-		}
-		if err := o.descends(ctx, head, first); err != nil {
-			return nil, errors.Join(found, err)
-		}
-		from = first
-	}
-	l, err := o.ledger(ctx, head, from)
-	if err != nil {
-		return nil, errors.Join(found, err)
-	}
-	l.older = true
-	return l, nil
 }

@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"crypto/sha256"
-	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -30,6 +29,7 @@ const (
 	leafKind  = 1 + iota // entries, sorted by path
 	innerKind            // the counts and digests of 16 children
 	blockKind            // older versions of one entry
+	patchKind            // an inner node, as what differs from another
 )
 
 // A ref is what is known of a node before it is read.
@@ -118,10 +118,7 @@ func (d *decoder) leaf() []item {
 func appendInner(b []byte, children *[ways]ref) []byte {
 	b = append(b, innerKind)
 	for i := range children {
-		b = appendNumber(b, children[i].count)
-		if children[i].count > 0 {
-			b = append(b, children[i].digest[:]...)
-		}
+		b = appendChild(b, &children[i])
 	}
 	return b
 }
@@ -129,18 +126,31 @@ func appendInner(b []byte, children *[ways]ref) []byte {
 // inner reads an inner node up to its hints.
 func (d *decoder) inner() *[ways]ref {
 	children := new([ways]ref)
-	total := 0
 	for i := range children {
-		children[i].count = d.number("number of keys", 0, blob.MaxNumber-total)
-		if children[i].count > 0 {
-			children[i].digest = d.digest("digest of a node")
-		}
-		total += children[i].count
-	}
-	if total <= maxLeaf {
-		d.fail("inner node of %d keys", total)
+		d.child(&children[i])
 	}
 	return children
+}
+
+func appendChild(b []byte, c *ref) []byte {
+	if b = appendNumber(b, c.count); c.count > 0 {
+		b = append(b, c.digest[:]...)
+	}
+	return b
+}
+
+func (d *decoder) child(c *ref) {
+	if c.count = d.number("number of keys", 0, blob.MaxNumber); c.count > 0 {
+		c.digest = d.digest("digest of a node")
+	}
+}
+
+// keys returns how many keys there are below an inner node.
+func keys(children *[ways]ref) (total int64) {
+	for i := range children {
+		total += int64(children[i].count)
+	}
+	return total
 }
 
 func appendBlock(b []byte, bl *block) []byte {
@@ -170,11 +180,14 @@ func (d *decoder) block() *block {
 	return bl
 }
 
-// A node is one of the three.
+// A node is one of the four. A patch is read together with what it patches.
 type node struct {
 	items []item
 	inner *[ways]ref
 	block *block
+	patch *patch
+
+	base *base // of an inner node: what a patch of it may be of
 }
 
 // refs calls visit with each ref that has a hint, in the order of the hints.
@@ -194,6 +207,9 @@ func (n *node) refs(visit func(at *blob.Hint)) {
 	if n.block != nil && n.block.before.count > 0 {
 		visit(&n.block.before.at)
 	}
+	if n.patch != nil {
+		n.patch.refs(visit)
+	}
 }
 
 func (n *node) appendCanonical(b []byte) []byte {
@@ -202,6 +218,8 @@ func (n *node) appendCanonical(b []byte) []byte {
 		return appendInner(b, n.inner)
 	case n.block != nil:
 		return appendBlock(b, n.block)
+	case n.patch != nil:
+		return appendPatch(b, n.patch)
 	}
 	return appendLeaf(b, n.items)
 }
@@ -250,7 +268,7 @@ func (d *decoder) hint(packs []blob.PackID) (blob.Hint, []blob.PackID) {
 }
 
 // parseNode parses a node, which has the one encoding of what it says. It returns how many
-// bytes of it its digest covers.
+// bytes there are before the hints; these are what the digest covers.
 func parseNode(raw []byte) (n *node, covered int, err error) {
 	d := &decoder{in: raw}
 	n = new(node)
@@ -261,6 +279,8 @@ func parseNode(raw []byte) (n *node, covered int, err error) {
 		n.inner = d.inner()
 	case blockKind:
 		n.block = d.block()
+	case patchKind:
+		n.patch = d.patch()
 	default:
 		d.fail("node of kind %d", kind)
 	}
@@ -275,22 +295,4 @@ func parseNode(raw []byte) (n *node, covered int, err error) {
 		return nil, 0, malformed("node in another form than its own")
 	}
 	return n, covered, nil
-}
-
-// checkNode parses a node that has been read, and checks its digest. Hints for the node's
-// own pack then name it.
-func checkNode(raw []byte, want ref) (*node, error) {
-	n, covered, err := parseNode(raw)
-	if err != nil {
-		return nil, err
-	}
-	if nodeDigest(raw[:covered]) != want.digest {
-		return nil, fmt.Errorf("node has another digest: %w", blob.ErrMisplaced)
-	}
-	n.refs(func(at *blob.Hint) {
-		if at.Pack == (blob.PackID{}) {
-			at.Pack = want.at.Pack
-		}
-	})
-	return n, nil
 }

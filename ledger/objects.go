@@ -61,7 +61,9 @@ func (r *objects) slot(ctx context.Context, number int) (*stored, error) {
 func (r *objects) checkpoint(ctx context.Context, at Point) (*stored, error) {
 	der, err := r.byDigest(ctx, at.Digest, blob.CheckpointPath(at.Digest))
 	if errors.Is(err, blob.ErrNotFound) {
-		der, err = r.byDigest(ctx, at.Digest, blob.SlotPath(at.Number))
+		if other, err2 := r.byDigest(ctx, at.Digest, blob.SlotPath(at.Number)); err2 == nil {
+			der, err = other, nil
+		}
 	}
 	if err != nil {
 		return nil, inCheckpoint(at.Number, err)
@@ -138,11 +140,11 @@ func (r *objects) lists(ctx context.Context, c blob.Checkpoint) ([]blob.MemberLi
 	return lists, nil
 }
 
-// missing makes of an object that is not there a part of an incomplete copy: something that
-// is there refers to it.
+// missing makes of an object that is not there an [ErrIncomplete]: something that is there
+// refers to it. It is no [blob.ErrNotFound], which would say that there is no such key.
 func missing(err error) error {
 	if errors.Is(err, blob.ErrNotFound) {
-		return fmt.Errorf("%w: %w", ErrIncomplete, err)
+		return fmt.Errorf("%w: %v", ErrIncomplete, err)
 	}
 	return err
 }

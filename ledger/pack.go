@@ -43,20 +43,26 @@ func (w *writer) leaf(items []item) (ref, error) {
 	return w.node(&node{items: items}, len(items)), nil
 }
 
-// inner writes an inner node.
-func (w *writer) inner(children *[ways]ref) (ref, error) {
+// inner writes an inner node, as a patch of a base if there is one and this is shorter.
+func (w *writer) inner(children *[ways]ref, base *base) (ref, error) {
 	if err := w.room(); err != nil {
 		return ref{}, err
 	}
-	count := 0
 	for i := range children {
 		children[i].at = w.hint(children[i])
-		count += children[i].count
 	}
+	count := keys(children)
 	if count > blob.MaxNumber {
 		return ref{}, fmt.Errorf("more than %d keys", blob.MaxNumber)
 	}
-	return w.node(&node{inner: children}, count), nil
+	n := &node{inner: children}
+	digest := nodeDigest(appendInner(nil, children))
+	if p := base.patchTo(children); p != nil {
+		n = &node{patch: p}
+	}
+	r := w.node(n, int(count))
+	r.digest = digest
+	return r, nil
 }
 
 // block writes a block of older versions.
@@ -162,7 +168,7 @@ func (c *copier) subtree(at ref, path Digest, depth int) (ref, error) {
 			return ref{}, err
 		}
 	}
-	return c.w.inner(n.inner)
+	return c.w.inner(n.inner, nil)
 }
 
 func (c *copier) leaf(items []item) (ref, error) {

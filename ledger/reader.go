@@ -23,17 +23,62 @@ func (r reader) read(at ref) (*node, error) {
 }
 
 func (r reader) tryRead(at ref) (*node, error) {
-	if err := r.ctx.Err(); err != nil {
-		return nil, err
-	}
-	if h := at.at; h.Offset < 0 || h.Length < 1 || h.Length > MaxNode || h.Offset > maxPack-h.Length {
-		return nil, malformed("hint at %d, %d bytes", h.Offset, h.Length)
-	}
-	raw, err := r.src.Node(r.ctx, at.digest, at.at)
+	n, digest, err := r.stored(at)
 	if err != nil {
 		return nil, err
 	}
-	return checkNode(raw, at)
+	if n.patch != nil {
+		if n, digest, err = r.patched(n.patch); err != nil {
+			return nil, err
+		}
+	} else if n.inner != nil {
+		n.base = &base{at, *n.inner}
+	}
+	if digest != at.digest {
+		return nil, errOtherDigest
+	}
+	return n, nil
+}
+
+var errOtherDigest = fmt.Errorf("node has another digest: %w", blob.ErrMisplaced)
+
+// stored reads a node in its stored form, and returns the digest that it has if this is not
+// a patch. Hints for the node's own pack name it.
+func (r reader) stored(at ref) (*node, Digest, error) {
+	if err := r.ctx.Err(); err != nil {
+		return nil, Digest{}, err
+	}
+	if h := at.at; h.Offset < 0 || h.Length < 1 || h.Length > MaxNode || h.Offset > maxPack-h.Length {
+		return nil, Digest{}, malformed("hint at %d, %d bytes", h.Offset, h.Length)
+	}
+	raw, err := r.src.Node(r.ctx, at.digest, at.at)
+	if err != nil {
+		return nil, Digest{}, err
+	}
+	n, covered, err := parseNode(raw)
+	if err != nil {
+		return nil, Digest{}, err
+	}
+	n.refs(func(h *blob.Hint) {
+		if h.Pack == (blob.PackID{}) {
+			h.Pack = at.at.Pack
+		}
+	})
+	return n, nodeDigest(raw[:covered]), nil
+}
+
+// patched reads the node that a patch is of, and returns the inner node that the patch makes
+// of it, and its digest.
+func (r reader) patched(p *patch) (*node, Digest, error) {
+	whole, digest, err := r.stored(p.base)
+	if err != nil {
+		return nil, Digest{}, fmt.Errorf("patched node %x: %w", p.base.digest[:4], err)
+	}
+	if whole.inner == nil || digest != p.base.digest {
+		return nil, Digest{}, fmt.Errorf("patched node %x: %w", p.base.digest[:4], errOtherDigest)
+	}
+	n := &node{inner: p.apply(*whole.inner), base: &base{p.base, *whole.inner}}
+	return n, nodeDigest(appendInner(nil, n.inner)), nil
 }
 
 // subtree reads the node of a subtree, a leaf or an inner node, and checks that it belongs
@@ -50,16 +95,16 @@ func (r reader) subtree(at ref, path Digest, depth int) (*node, error) {
 }
 
 func (n *node) belongs(count int, path Digest, depth int) error {
-	there := len(n.items)
+	there := int64(len(n.items))
 	if n.inner != nil {
 		if depth >= maxDepth {
 			return malformed("inner node below the end of a path")
 		}
-		for i := range n.inner {
-			there += n.inner[i].count
+		if there = keys(n.inner); there <= maxLeaf {
+			return malformed("inner node of %d keys", there)
 		}
 	}
-	if n.block != nil || there != count {
+	if n.block != nil || there != int64(count) {
 		return malformed("node of %d keys, not %d", there, count)
 	}
 	for i := range n.items {

@@ -80,6 +80,8 @@ func certify(name string, key crypto.Signer) *x509.Certificate {
 	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))))
 }
 
+const minute = time.Minute
+
 var keyringID = blob.ID{0x4b, 1}
 
 // A story is a keyring, and the time in it.
@@ -295,4 +297,3 @@ func TestAKeyringIsFoundedOpenedAndChanged(t *testing.T) {
 	_, err = again.Entry(s.Context(), "dc")
 	s.refused(err, blob.ErrNotFound)
 }
-

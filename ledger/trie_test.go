@@ -76,7 +76,7 @@ func key(name string, n int) Update {
 	return up
 }
 
-func keys(n int) []Update {
+func manyKeys(n int) []Update {
 	all := make([]Update, n)
 	for i := range all {
 		all[i] = key(fmt.Sprintf("key-%06d", i), 1)
@@ -256,7 +256,7 @@ func drawUpdates(t *rapid.T, m model) []Update {
 	names := slices.Sorted(maps.Keys(m))
 	used := map[string]bool{}
 	var all []Update
-	for range rapid.SampledFrom([]int{1, 1, 3, 60, 200}).Draw(t, "batch") {
+	for range rapid.SampledFrom([]int{1, 1, 3, 20, 80}).Draw(t, "batch") {
 		up := drawUpdate(t, m, names)
 		if up.Entry.Name == "" || used[up.Entry.Name] || used[up.From] {
 			continue
@@ -308,7 +308,7 @@ func drawSet(t *rapid.T, name string, old []Version) (set []Version) {
 			set = append(set, v)
 		}
 	}
-	n := rapid.SampledFrom([]int{0, 0, 1, 2, 20, 300}).Draw(t, "versions")
+	n := rapid.SampledFrom([]int{0, 0, 0, 1, 1, 2, 2, 17, 20, 300}).Draw(t, "versions")
 	if len(old) == 0 {
 		n = max(n, 1)
 	}

@@ -97,26 +97,12 @@ type updater struct {
 	w writer
 }
 
-// A subtree is a node that is not read, or at most maxLeaf items that are not written.
-type subtree struct {
-	ref
-	items  []item
-	loaded bool
-}
-
-func (s *subtree) size() int {
-	if s.loaded {
-		return len(s.items)
-	}
-	return s.count
-}
-
 // apply applies edits to a subtree.
 func (u *updater) apply(s subtree, path Digest, depth int, edits []edit) (subtree, error) {
 	if len(edits) == 0 {
 		return s, nil
 	}
-	children, err := u.split(&s, path, depth, len(edits))
+	children, base, err := u.split(&s, path, depth, len(edits))
 	if err != nil {
 		return subtree{}, err
 	}
@@ -132,39 +118,26 @@ func (u *updater) apply(s subtree, path Digest, depth int, edits []edit) (subtre
 		}
 		edits = edits[n:]
 	}
-	return u.join(children, path, depth)
+	return u.join(children, base, path, depth)
 }
 
 // split returns the children of a subtree. It returns none where so many edits of its items
 // leave a leaf; these are then read.
-func (u *updater) split(s *subtree, path Digest, depth, edits int) (*[ways]subtree, error) {
-	children := new([ways]subtree)
-	if !s.loaded && s.count > 0 {
-		n, err := u.r.subtree(s.ref, path, depth)
-		if err != nil {
-			return nil, err
-		}
-		if n.inner != nil {
-			for i := range children {
-				children[i].ref = n.inner[i]
-			}
-			return children, nil
-		}
-		s.items = n.items
+func (u *updater) split(s *subtree, path Digest, depth, edits int) (*[ways]subtree, *base, error) {
+	n, err := s.load(u.r, path, depth)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case n != nil:
+		return unread(n.inner), n.base, nil
+	case len(s.items)+edits <= maxLeaf:
+		return nil, nil, nil
 	}
-	s.loaded = true
-	if len(s.items)+edits <= maxLeaf {
-		return nil, nil
-	}
-	for i := range s.items {
-		c := &children[nibble(&s.items[i].path, depth)]
-		c.items, c.loaded = append(c.items, s.items[i]), true
-	}
-	return children, nil
+	return spread(s.items, depth), nil, nil
 }
 
 // join returns the subtree of children. It writes their parent unless that is a leaf.
-func (u *updater) join(children *[ways]subtree, path Digest, depth int) (subtree, error) {
+func (u *updater) join(children *[ways]subtree, base *base, path Digest, depth int) (subtree, error) {
 	total := 0
 	for i := range children {
 		total += children[i].size()
@@ -179,7 +152,7 @@ func (u *updater) join(children *[ways]subtree, path Digest, depth int) (subtree
 			return subtree{}, err
 		}
 	}
-	at, err := u.w.inner(&refs)
+	at, err := u.w.inner(&refs, base)
 	return subtree{ref: at}, err
 }
 
@@ -187,15 +160,10 @@ func (u *updater) join(children *[ways]subtree, path Digest, depth int) (subtree
 func (u *updater) gather(children *[ways]subtree, path Digest, depth int) (subtree, error) {
 	all := subtree{loaded: true}
 	for i := range children {
-		c := &children[i]
-		if !c.loaded && c.count > 0 {
-			n, err := u.r.subtree(c.ref, child(path, depth, i), depth+1)
-			if err != nil {
-				return subtree{}, err
-			}
-			c.items = n.items
+		if _, err := children[i].load(u.r, child(path, depth, i), depth+1); err != nil {
+			return subtree{}, err
 		}
-		all.items = append(all.items, c.items...)
+		all.items = append(all.items, children[i].items...)
 	}
 	return all, nil
 }

@@ -177,7 +177,15 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 			warnFormerVoucher(r.k, r.voucher)
 		}
 	}
-	shown := slices.Concat(party("from", old), party("to", r.to), vouched,
+	last, err := r.k.LastSigned(r.c.Context, old)
+	if err != nil {
+		return err
+	}
+	lastSigned := []string{"  last signed", "nothing that is there"}
+	if last.At.Number > 0 {
+		lastSigned[1] = fmt.Sprintf("checkpoint %d, on %s", last.At.Number, when(last.Created))
+	}
+	shown := slices.Concat(party("from", old), [][]string{lastSigned}, party("to", r.to), vouched,
 		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, memberRows(r.k),
 		[][]string{
 			{"by", fmt.Sprintf("%s %s", self.Role, printable(self.Label))},

@@ -2,6 +2,7 @@ package dir
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,5 +105,16 @@ func TestTryWriteLeavesNothing(t *testing.T) {
 	top, _ := filepath.Glob(filepath.Join(path, ".*"))
 	if err != nil || len(all)+len(top) != 0 {
 		t.Errorf("left: %q %q, %v", all, top, err)
+	}
+}
+
+// What is in the place of a directory of objects is found before a Put fails by it.
+func TestTryWriteFindsWhatIsInTheWay(t *testing.T) {
+	s, at := newStore(t)
+	if err := os.Symlink(".", filepath.Join(at, "packs")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.TryWrite(context.Background()); !errors.Is(err, blob.ErrOccupied) {
+		t.Error(err)
 	}
 }

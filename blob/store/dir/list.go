@@ -83,7 +83,7 @@ func (l *listing) list(dir string) bool {
 // entry returns an object, and what is in a directory that can lead to some.
 func (l *listing) entry(name string, e fs.DirEntry) bool {
 	switch {
-	case blob.ValidPath(name) == nil: // also what is no file: Get says so
+	case blob.MaxSizeOf(name) > 0: // also what is no file: Get says so
 		return !strings.HasPrefix(name, l.prefix) || l.yield(name, nil)
 	case !strings.HasPrefix(name+"/", l.prefix) || !blob.ValidDir(name):
 		return true

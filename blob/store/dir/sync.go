@@ -22,7 +22,8 @@ func (s *Store) syncObject(name string) error {
 		return err
 	}
 	defer f.Close()
-	// A file system that cannot sync is one that nobody can write to.
+	// A file system without the call is one that only reads; Windows does not sync what
+	// is open for reading. There is nothing more to be had.
 	if err := s.sync(f); err != nil && !cannotSync(err) {
 		return err
 	}
@@ -60,7 +61,7 @@ func (s *Store) syncDirs(dir string) error {
 }
 
 // cannotSync reports whether an error of fsync(2) says that the file system has no such
-// call.
+// call, or none for this kind of file.
 func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
 }
