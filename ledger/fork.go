@@ -159,25 +159,31 @@ func (o *opening) labeller(ctx context.Context, trusted *stored) func(*stored) s
 	}
 }
 
-// beside tells that there is another checkpoint where one was accepted: a fork, where that is
-// still in the store.
-func (o *opening) beside(ctx context.Context, accepted Point, there *stored) error {
+// beside returns the head where there is another checkpoint in the slot of one that was
+// accepted. It may descend from that all the same, where a copy with fewer checkpoints was
+// put over this one. Otherwise there is a fork, or a rollback if the accepted one is not in
+// the store any more.
+func (o *opening) beside(ctx context.Context, accepted Point, there *stored) (*stored, error) {
 	_, err := o.checkpoint(ctx, accepted)
 	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
-		return o.rollback(ctx, accepted, there)
+		return nil, o.rollback(ctx, accepted, there)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	number, err := o.head(ctx, there.Number, false)
+	number, err := o.head(ctx, there.Number, o.trust.Write)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	head, err := o.slot(ctx, number)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return o.fork(ctx, accepted, head)
+	err = o.descends(ctx, head, accepted)
+	if errors.Is(err, blob.ErrIntegrity) {
+		return nil, o.fork(ctx, accepted, head)
+	}
+	return head, err
 }
 
 // explain makes the fork that it is of a head that does not descend from a point.
@@ -191,8 +197,8 @@ func (o *opening) explain(ctx context.Context, head *stored, accepted Point, err
 
 func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error {
 	at, ours, theirs, err := common(ctx, o.objects, accepted, o.objects, head.at)
-	if ctx.Err() != nil {
-		return err
+	if err != nil && !errors.Is(err, blob.ErrIntegrity) {
+		return err // the store failed
 	}
 	f := &Fork{Accepted: accepted, Common: at}
 	label := func(*stored) string { return "" }

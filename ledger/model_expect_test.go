@@ -143,7 +143,7 @@ func (p *play) expect(s *site, trust Trust, voucher string) outcome {
 	case there != at && !s.has(at):
 		return outcome{err: ErrRollback, accepted: at, here: there}
 	}
-	head, err := headAfter(slots, at.at.Number, trust.Write && there == at)
+	head, err := headAfter(slots, at.at.Number, trust.Write)
 	if err != nil {
 		return outcome{err: err}
 	}

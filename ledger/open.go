@@ -196,28 +196,34 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 	if err != nil {
 		return Point{}, err
 	}
-	newest, err := o.head(ctx, 1, o.trust.Write)
+	number, err := o.head(ctx, 1, o.trust.Write)
 	if err != nil {
 		return Point{}, err
 	}
-	for number := newest; number > 0; number-- {
-		s, err := o.slot(ctx, number)
-		if err != nil {
-			return Point{}, err
-		}
+	newest, err := o.slot(ctx, number)
+	if err != nil {
+		return Point{}, err
+	}
+	for s := newest; ; {
 		// The key is what vouches, under whatever name its certificate gave it then.
 		_, err = s.unverified.Verify([]blob.Party{{Key: key, ID: s.unverified.SignerIdentifier()}})
 		if err == nil {
 			return s.at, nil
 		}
 		if !errors.Is(err, blob.ErrSignature) && !errors.Is(err, blob.ErrUnsupported) { // somebody else's
-			return Point{}, inCheckpoint(number, err)
+			return Point{}, inCheckpoint(s.Number, err)
+		}
+		if s.Number == 1 {
+			break
+		}
+		if s, err = o.checkpoint(ctx, s.previous()); err != nil { // the slot may have one of another copy
+			return Point{}, missing(err)
 		}
 	}
-	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", newest, id, blob.ErrUntrusted)
+	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", number, id, blob.ErrUntrusted)
 }
 
-// findHead returns the newest checkpoint, once that of the highest point is where it was.
+// findHead returns the newest checkpoint, once that of the highest point is there.
 func (o *opening) findHead(ctx context.Context) (*stored, error) {
 	at := o.points[0]
 	there, err := o.slot(ctx, at.Number)
@@ -228,7 +234,7 @@ func (o *opening) findHead(ctx context.Context) (*stored, error) {
 		return nil, err
 	}
 	if there.at != at {
-		return nil, o.beside(ctx, at, there)
+		return o.beside(ctx, at, there)
 	}
 	number, err := o.head(ctx, at.Number, o.trust.Write)
 	if err != nil || number == at.Number {
