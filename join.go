@@ -2,7 +2,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -122,6 +121,7 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 	if len(k.state.Recoveries) > 0 {
 		return k, nil
 	}
+	k.acceptRecoveries()
 	return k, k.keepPin(ctx, onToken)
 }
 
@@ -156,7 +156,8 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.pins, k.state.Recoveries = before, nil
+	k.acceptRecoveries()
+	k.pins = before
 	if err := k.pins.keep(ctx, k.pinned(), onToken, true); err != nil {
 		return nil, err
 	}
@@ -224,7 +225,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	head, report, err := ledger.Open(ctx, o.Store, trust)
 	if err != nil {
-		return nil, k.openError(ctx, err, trust.Voucher)
+		return nil, openError(err, own)
 	}
 	k.head = head
 	k.found(ctx, report, own && !founding)
@@ -308,12 +309,13 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 	return v.Checkpoint().List.Number
 }
 
-// openError says more about a keyring that was not opened.
-func (k *Keyring) openError(ctx context.Context, err error, voucher crypto.PublicKey) error {
+// openError says more about a keyring that was not opened; own is that nobody but the pair
+// itself could vouch for it.
+func openError(err error, own bool) error {
 	switch {
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
-	case errors.Is(err, ledger.ErrUnpinned) && k.pair != nil:
+	case errors.Is(err, ledger.ErrUnpinned) && own:
 		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
 			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
 	case errors.Is(err, ledger.ErrUnpinned):
@@ -341,8 +343,15 @@ func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
 	if recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)
 	}
-	k.setRecoveries(nil)
+	k.acceptRecoveries()
 	return k.keepPin(ctx, onToken)
+}
+
+// acceptRecoveries accepts all recoveries that were found.
+func (k *Keyring) acceptRecoveries() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.head, k.state.Recoveries = k.head.Accept(k.head.At()), nil
 }
 
 // pinned is the head as a pin of this pair.
@@ -362,6 +371,10 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 	}
 	return k.pins.keep(ctx, pin, where, false)
 }
+
+// Trusted returns why the state is not known to be the newest and accepted, so that nothing
+// is encrypted or signed; or nil.
+func (k *Keyring) Trusted() error { return k.trusted() }
 
 // trusted refuses to build upon a state that is not known to be the newest, or that a
 // recovery has led to which was not accepted.

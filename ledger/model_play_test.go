@@ -64,6 +64,7 @@ type token struct {
 	inFile  Pin // zero: none
 	l       *Ledger
 	at      *site // where l was opened
+	soiled  bool  // l has read what a dishonest storage had
 }
 
 func (k *token) pins() (all []Pin) {
@@ -84,6 +85,7 @@ type call struct {
 	recovery bool
 	compact  bool
 	notes    int
+	ran      []int   // the checkpoint for which each command has run last
 	marks    []*mark // that it has made
 }
 
@@ -248,7 +250,10 @@ func (m *mark) follow(c *call) {
 	for name, k := range b.keys {
 		m.keys[name] = k
 	}
-	for _, cmd := range c.commands {
+	for i, cmd := range c.commands {
+		if c.ran[i] != m.at.Number {
+			continue // what it needs could not be read
+		}
 		old, there := m.keys[cmd.name]
 		k, changed, ok := cmd.model(old, there, m.at.Number, m.list)
 		if ok && changed {

@@ -89,7 +89,6 @@ func (p *play) End() {
 	s := p.sites[0]
 	p.BeHonest()
 	head := p.repair(s)
-	told := &token{label: "ann"}
 	for _, k := range p.tokens {
 		k.l = nil
 		if !p.open(k, s, Trust{Pins: k.pins(), Write: true}, "") && k.l != nil {
@@ -103,7 +102,6 @@ func (p *play) End() {
 		}
 		k.inFile, k.onToken = k.l.Pin(), k.l.Pin()
 	}
-	_ = told
 	for _, k := range p.tokens {
 		if !head.hasOwner(k.label) {
 			continue
@@ -116,7 +114,7 @@ func (p *play) End() {
 		if err != nil {
 			p.Fatalf("%s cannot go on: %v", k.label, err)
 		}
-		p.recorded(k, c, l, errs)
+		p.recorded(k, c, l, errs, false)
 	}
 }
 
