@@ -152,7 +152,7 @@ func (p *play) Refresh() {
 	if k.l == nil {
 		return
 	}
-	write, exact := p.draw("write", 2), p.whole(k.at)
+	write, exact := p.draw("write", 2), p.knows(k)
 	before, clean := k.l, !k.soiled
 	k.soiled = k.soiled || len(k.at.lies) > 0
 	want := outcome{}
@@ -371,12 +371,18 @@ func (p *play) others(slow *token) {
 	p.commit(k, c)
 }
 
+// knows reports whether the site of a token is honest, whole, and has what the token sees.
+func (p *play) knows(k *token) bool {
+	m := p.mark(k.l.At())
+	return p.whole(k.at) && p.wholeMark(k.at, m, map[*mark]bool{}) && k.at.readable(m)
+}
+
 // recorded checks a commit that was reported as done.
 func (p *play) recorded(k *token, c *call, l *Ledger, errs []error, faulty bool) {
 	p.Helper()
 	before, m := k.l, p.mark(l.At())
 	k.soiled = k.soiled || len(k.at.lies) > 0
-	exact := p.whole(k.at) && !faulty
+	exact := p.knows(k) && !faulty
 	if before.older || len(before.unaccepted) > 0 {
 		p.Fatal("recorded without what was accepted")
 	}
@@ -411,7 +417,7 @@ func (p *play) sameErrors(c *call, was, m *mark, errs []error, exact bool) {
 		list++
 		changes++
 	}
-	if c.compact {
+	if c.compact && m.call == c { // or else the nodes lay so already
 		changes++
 	}
 	keys := was.keys
@@ -458,7 +464,7 @@ func (p *play) refused(k *token, c *call, err error, faulty bool) {
 	case before.older:
 		p.is(err, ErrRollback)
 		return
-	case !p.whole(k.at), !p.entitled(c, p.mark(before.At())) && errors.Is(err, blob.ErrUntrusted):
+	case !p.knows(k), !p.entitled(c, p.mark(before.At())) && errors.Is(err, blob.ErrUntrusted):
 		return
 	}
 	want := p.expect(k.at, Trust{Pins: []Pin{before.Pin()}, Write: true}, "")

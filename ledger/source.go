@@ -73,7 +73,7 @@ type forgetter interface{ forget() }
 
 // forget has a source read anew whatever it is asked for, once a node was not what it has to
 // be: a store that was wrong for a while must not be so for ever. Of what was read before
-// that, the hints may be wrong as well, which no digest covers.
+// that, the hints may be wrong as well, which no digest covers, and the length of a pack.
 func forget(src Source) {
 	if f, ok := src.(forgetter); ok {
 		f.forget()
@@ -128,7 +128,6 @@ func (s *storeSource) page(ctx context.Context, id pageID, end int) ([]byte, err
 	from := id.index * pageSize
 	data, err := s.store.GetRange(ctx, packPath(id.pack), int64(from), to-from)
 	if err != nil {
-		s.forget() // also how long the pack was
 		return nil, missing(err)
 	}
 	if len(data) != to-from {
