@@ -91,6 +91,12 @@ func Sources(all ...Source) Source { return sources(all) }
 
 type sources []Source
 
+func (all sources) forget() {
+	for _, s := range all {
+		forget(s)
+	}
+}
+
 func (all sources) Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error) {
 	var failed error
 	for _, s := range all {
