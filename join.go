@@ -122,6 +122,7 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 	if len(k.state.Recoveries) > 0 {
 		return k, nil
 	}
+	k.acceptRecoveries()
 	return k, k.keepPin(ctx, onToken)
 }
 
@@ -156,7 +157,8 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.pins, k.state.Recoveries = before, nil
+	k.acceptRecoveries()
+	k.pins = before
 	if err := k.pins.keep(ctx, k.pinned(), onToken, true); err != nil {
 		return nil, err
 	}
@@ -341,8 +343,15 @@ func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
 	if recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)
 	}
-	k.setRecoveries(nil)
+	k.acceptRecoveries()
 	return k.keepPin(ctx, onToken)
+}
+
+// acceptRecoveries accepts all recoveries that were found.
+func (k *Keyring) acceptRecoveries() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.head, k.state.Recoveries = k.head.Accept(k.head.At()), nil
 }
 
 // pinned is the head as a pin of this pair.
@@ -362,6 +371,10 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 	}
 	return k.pins.keep(ctx, pin, where, false)
 }
+
+// Trusted returns why the state is not known to be the newest and accepted, so that nothing
+// is encrypted or signed; or nil.
+func (k *Keyring) Trusted() error { return k.trusted() }
 
 // trusted refuses to build upon a state that is not known to be the newest, or that a
 // recovery has led to which was not accepted.

@@ -28,6 +28,8 @@ type Result struct {
 
 	blob *blob.Blob
 	edit *ledger.Edit // that is to be recorded before the result is true
+
+	merged *Merged // what a merge does
 }
 
 // workers is how many keys are worked on at a time: enough to keep the token busy

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -12,188 +15,337 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
+// ErrContinues is for a copy of the keyring that goes on from the newest checkpoint here:
+// it is no fork, and its objects only have to be copied.
+var ErrContinues = errors.New("the copy is newer, and nothing has been written here since")
+
 // Merge is the work of taking in what another copy of the keyring has, which was written
 // to as well.
 type Merge struct {
 	Common ledger.Point // the newest checkpoint that both copies have
-	At     ledger.Point // what is taken in
-	Lists  []blob.MemberList
+	At     ledger.Point // what is taken in: Common where that is nothing
+	Signed time.Time    // when that was signed
+	Signer string       // label of who has signed it
+
+	// Lists are the lists of members of the copy after the common checkpoint, oldest
+	// first. They are not taken.
+	Lists []blob.MemberList
 
 	k      *Keyring
 	branch *ledger.Branch
+	from   *Keyring      // the copy, to load blobs
 	source ledger.Source // has the nodes of both
+
+	mu   sync.Mutex
+	made map[string][]*blob.Blob // by name: wrapped anew and not recorded yet
 }
 
 // BeginMerge opens a branch of the keyring: the head of another store, or where at is not
 // nil that checkpoint, which may be in this very store, as after one copy was put over
-// another. Every step of it from the common checkpoint on is checked. The lists of members
-// that it has and we do not are in Lists: they are not taken.
+// another. Every step of it from the common checkpoint on is checked. Another store whose
+// head only continues this keyring's is an [ErrContinues].
 func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.Point) (*Merge, error) {
+	const op = "merge another copy"
+	if store == nil {
+		store = k.store
+	}
 	if err := k.refresh(ctx); err != nil {
 		return nil, err
 	}
-	if err := k.mustOwn("merge another copy"); err != nil {
+	if err := k.mustOwn(op); err != nil {
 		return nil, err
 	}
 	branch, err := k.view().Branch(ctx, store, at)
 	if err != nil {
-		return nil, fmt.Errorf("merge another copy: %w", err)
+		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	m := &Merge{Common: branch.Common, At: branch.At(), k: k, branch: branch, source: ledger.Sources(branch.Source(), k.view().Source())}
-	theirs, ours := branch.Members(), k.members()
-	for number := theirs.List().Number; number > 1; number-- {
-		l := theirs.ListNumber(number)
-		if number <= ours.List().Number && ours.ListNumber(number).Created.Equal(l.Created) && len(ours.ListNumber(number).Members) == len(l.Members) {
-			break // the lists before are the same ones
-		}
-		m.Lists = append(m.Lists, l)
+	if store != k.store && branch.Common == k.view().At() && branch.At() != branch.Common {
+		return nil, fmt.Errorf("%s, at checkpoint %d: %w", op, branch.At().Number, ErrContinues)
+	}
+	signer, _ := branch.HeadSigner()
+	m := &Merge{
+		Common: branch.Common, At: branch.At(), Signed: branch.Head().SigningTime(), Signer: signer.Label,
+		k: k, branch: branch, from: &Keyring{store: store, head: branch.Ledger},
+		source: ledger.Sources(branch.Source(), k.view().Source()), made: map[string][]*blob.Blob{},
+	}
+	for number := branch.List + 1; number <= branch.Members().List().Number; number++ {
+		m.Lists = append(m.Lists, branch.Members().ListNumber(number))
 	}
 	return m, nil
 }
 
-// Keys takes the keys in, one result for each version that is new to us or whose status
-// changes. What comes in under a name that we have is wrapped and signed anew, gets a
-// version number of its own, and is deactivated: it opens its files, and never encrypts. A
-// name that we do not have comes as it is. It can be killed and started again.
-func (m *Merge) Keys(ctx context.Context) iter.Seq[Result] {
-	return func(yield func(Result) bool) {
-		for d, err := range ledger.Diff(ctx, m.source, m.branch.From, m.branch.Trie()) {
-			if err != nil {
-				yield(Result{Err: err})
+// Merged is what a merge has done to one name.
+type Merged struct {
+	Name     string
+	New      bool            // there was no such name here
+	Versions []MergedVersion // that came, or whose status is worse now, ascending
+	Err      error           // also of some versions, where others have come
+}
+
+// A MergedVersion is one version of what came.
+type MergedVersion struct {
+	Theirs, Ours int // its numbers in the copy and here
+	Status       ledger.Status
+	Known        bool // it was here, with a better status
+}
+
+// Keys takes the keys in, and yields what was done to each name to which something was.
+// What comes in is wrapped and signed anew. Under a name that is here it gets a version
+// number of its own and is at least deactivated: it opens its files, and never encrypts. A
+// name that is not here comes with its numbers, and encrypts as before if an owner in force
+// here has signed it. Of a key that both copies have the worse status counts, and one that
+// was destroyed in either is destroyed.
+//
+// It can be killed and started again: what has come is known by its key id.
+func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
+	return func(yield func(Merged) bool) {
+		refs, err := m.changed(ctx)
+		if err != nil {
+			yield(Merged{Err: err})
+			return
+		}
+		for r := range m.k.change(ctx, refs, m.prepare) {
+			merged := Merged{Name: r.Ref.Name, Err: r.Err}
+			if r.merged != nil {
+				merged = *r.merged
+			}
+			if (len(merged.Versions) > 0 || merged.Err != nil) && !yield(merged) {
 				return
-			}
-			if d.New == nil {
-				continue // nothing is ever taken away
-			}
-			for v, err := range m.branch.Versions(ctx, *d.New) {
-				r := Result{Ref: Ref{d.New.Name, v.Number}, Err: err}
-				if err == nil {
-					r.Entry, r.Done, r.Err = m.version(ctx, *d.New, v)
-				}
-				if (r.Done || r.Err != nil) && !yield(r) || err != nil {
-					return
-				}
 			}
 		}
 	}
 }
 
-// version takes one version in.
-func (m *Merge) version(ctx context.Context, e ledger.Entry, v ledger.Version) (Entry, bool, error) {
-	k := m.k
-	f, ok, err := k.versionWithID(ctx, e.Name, v.KeyID)
-	if err != nil {
-		return Entry{}, false, err
+// changed returns the names that the copy has changed. Those that it has not are no less
+// here.
+func (m *Merge) changed(ctx context.Context) ([]Ref, error) {
+	var refs []Ref
+	for d, err := range ledger.Diff(ctx, m.source, m.branch.From, m.branch.Trie()) {
+		if err != nil {
+			return nil, fmt.Errorf("merge another copy: %w", err)
+		}
+		if d.New != nil {
+			refs = append(refs, Ref{Name: d.New.Name})
+		}
 	}
-	if ok {
-		return m.status(ctx, f, v.Status)
-	}
-	if v.Status == ledger.Destroyed {
-		return Entry{}, false, nil // we never had it
-	}
-	b, err := m.blob(ctx, e.Name, v)
-	if err != nil {
-		return Entry{}, false, inVersion(e.Name, v, err)
-	}
-	taken, err := k.takeIn(ctx, b, max(v.Status, ledger.Deactivated), fmt.Sprintf("from a copy at checkpoint %d", m.At.Number))
-	return taken, err == nil, err
+	return refs, nil
 }
 
-// blob reads a blob that the branch names.
-func (m *Merge) blob(ctx context.Context, name string, v ledger.Version) (*blob.Blob, error) {
-	from := &Keyring{store: m.branch.Store(), head: m.branch.Ledger}
-	return from.load(ctx, found{ledger.Entry{Name: name}, v})
+// prepare wraps what comes of one name, and returns the edit that takes it in.
+func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
+	if err := m.discard(ctx, ref.Name); err != nil {
+		return Result{Ref: ref, Err: err}
+	}
+	theirs, err := m.branch.Entry(ctx, ref.Name)
+	if err != nil {
+		return Result{Ref: ref, Err: err}
+	}
+	e := entering{name: ref.Name, reason: fmt.Sprintf("from a copy at checkpoint %d", m.At.Number), worse: map[int]ledger.Status{}}
+	known, err := m.known(ctx, &e)
+	if err != nil {
+		return Result{Ref: ref, Err: err}
+	}
+	merged := Merged{Name: ref.Name, New: e.last == 0}
+	var versions []ledger.Version
+	for v, err := range m.branch.Versions(ctx, theirs) {
+		if err != nil {
+			return Result{Ref: ref, Err: err}
+		}
+		versions = append(versions, v)
+	}
+	next := e.last
+	for _, v := range slices.Backward(versions) {
+		if ours, ok := known[v.KeyID]; ok {
+			if v.Status > ours.Status {
+				e.worse[ours.Number] = v.Status
+				merged.Versions = append(merged.Versions, MergedVersion{v.Number, ours.Number, v.Status, true})
+			}
+			continue
+		}
+		number := next + 1
+		if merged.New {
+			number = v.Number
+		}
+		taken, err := m.version(ctx, ref.Name, v, number, merged.New)
+		if err != nil {
+			merged.Err = errors.Join(merged.Err, inVersion(ref.Name, v, err))
+			continue
+		}
+		if next = number; merged.New && theirs.Current == v.Number && taken.Status == ledger.Active {
+			e.current = number
+		}
+		e.versions = append(e.versions, taken)
+		merged.Versions = append(merged.Versions, MergedVersion{v.Number, number, taken.Status, false})
+	}
+	r := Result{Ref: ref, Err: merged.Err, merged: &merged}
+	if len(merged.Versions) > 0 {
+		edit := e.edit()
+		r.Done, r.edit = true, &edit
+	}
+	return r
 }
 
-// status takes in a status that is worse than ours.
-func (m *Merge) status(ctx context.Context, f found, status ledger.Status) (Entry, bool, error) {
-	if status <= f.version.Status {
-		return Entry{}, false, nil
+// discard removes what was wrapped for a name and could not be recorded, as somebody else
+// was faster.
+func (m *Merge) discard(ctx context.Context, name string) error {
+	m.mu.Lock()
+	made := m.made[name]
+	delete(m.made, name)
+	m.mu.Unlock()
+	for _, b := range made {
+		if err := m.k.discard(ctx, b); err != nil {
+			return err
+		}
 	}
-	f.version.Status = status
-	err := m.k.recordEdit(ctx, worsens(f.entry.Name, f.version.Number, status, fmt.Sprintf("from a copy at checkpoint %d", m.At.Number)), onToken)
-	return m.k.listed(f.entry, f.version), err == nil, err
+	return nil
+}
+
+// known returns the versions that are here of a name, by their key ids, and notes the
+// highest.
+func (m *Merge) known(ctx context.Context, e *entering) (map[blob.ID]ledger.Version, error) {
+	known := map[blob.ID]ledger.Version{}
+	view := m.k.view()
+	ours, err := view.Entry(ctx, e.name)
+	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
+		return known, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.last = highest(ours)
+	for v, err := range view.Versions(ctx, ours) {
+		if err != nil {
+			return nil, err
+		}
+		known[v.KeyID] = v
+	}
+	return known, nil
+}
+
+// version makes of a version of the copy one that is to be recorded here.
+func (m *Merge) version(ctx context.Context, name string, v ledger.Version, number int, isNew bool) (ledger.Version, error) {
+	if v.Status == ledger.Destroyed { // so that no blob that is left of it opens anything
+		v.Number, v.List = number, min(v.List, m.k.ListNumber())
+		return v, nil
+	}
+	b, err := m.from.load(ctx, found{ledger.Entry{Name: name}, v})
+	if err != nil {
+		return v, err
+	}
+	status := v.Status
+	if signer, _ := m.k.members().Signer(string(b.SignerKeyID())); !isNew || signer.Role != blob.Owner {
+		status = max(status, ledger.Deactivated)
+	}
+	taken, b, err := m.k.wrapFor(ctx, b, number)
+	if err != nil {
+		return v, err
+	}
+	m.mu.Lock()
+	m.made[name] = append(m.made[name], b)
+	m.mu.Unlock()
+	taken.Status = status
+	return taken, nil
+}
+
+// An entering is the edit that takes in versions of one name from outside the state.
+type entering struct {
+	name     string
+	last     int                   // the highest version that is here; 0: there is no such name
+	versions []ledger.Version      // that come, ascending
+	current  int                   // of a new name
+	worse    map[int]ledger.Status // of versions that are here
+	reason   string
+}
+
+// edit returns the edit, which is stale if there is another highest version meanwhile.
+func (n entering) edit() ledger.Edit {
+	return ledger.Edit{Name: n.name, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
+		u := ledger.Update{Entry: ledger.Entry{Name: n.name, Current: n.current}}
+		if old != nil {
+			u.Entry = *old
+		}
+		if (old == nil) != (n.last == 0) || old != nil && highest(*old) != n.last {
+			return u, nil, errStaleEntry
+		}
+		var changes []ledger.Change
+		add := func(op ledger.Op, v ledger.Version) {
+			v.Changed, v.ChangedAt = number, at
+			u.Set = append(u.Set, v)
+			changes = append(changes, ledger.Change{Op: op, Name: n.name, Version: v.Number, Reason: n.reason})
+		}
+		for _, version := range slices.Sorted(maps.Keys(n.worse)) {
+			v, ok, err := get(version)
+			if err != nil {
+				return u, nil, err
+			}
+			status := n.worse[version]
+			if !ok || v.Status >= status {
+				continue // somebody else has done that
+			}
+			if u.Entry.Current == version && status != ledger.Deactivated {
+				u.Entry.Current = 0
+			}
+			v.Status = status
+			add(statusOps[status], v)
+		}
+		for _, v := range n.versions {
+			add(ledger.Merge, v)
+		}
+		return u, changes, nil
+	}}
 }
 
 var statusOps = map[ledger.Status]ledger.Op{
 	ledger.Deactivated: ledger.Deactivate, ledger.Compromised: ledger.Compromise, ledger.Destroyed: ledger.Destroy,
 }
 
-// worsens is the edit that gives a version a worse status.
-func worsens(name string, version int, status ledger.Status, reason string) ledger.Edit {
-	return ledger.Edit{Name: name, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
-		if old == nil {
-			return ledger.Update{}, nil, errStaleEntry
-		}
-		v, ok, err := get(version)
-		if err != nil || !ok || v.Status >= status {
-			return ledger.Update{}, nil, err
-		}
-		v.Status, v.Changed, v.ChangedAt = status, number, at
-		e := *old
-		if status != ledger.Deactivated && e.Current == version {
-			e.Current = 0
-		}
-		return ledger.Update{Entry: e, Set: []ledger.Version{v}}, []ledger.Change{{Op: statusOps[status], Name: name, Version: version, Reason: reason}}, nil
-	}}
-}
-
 // takeIn gives a key that the state does not name a version of its own: the same key,
-// wrapped to the members of today and signed by us. Under a name that we do not have it is
-// the first, and encrypts.
-func (k *Keyring) takeIn(ctx context.Context, b *blob.Blob, status ledger.Status, reason string) (Entry, error) {
-	return again(ctx, k, func() (Entry, error) { return k.takeInOnce(ctx, b, status, reason) })
+// wrapped to the members of today and signed by us. It is deactivated; under a name that we
+// do not have it is the first, and encrypts.
+func (k *Keyring) takeIn(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {
+	return again(ctx, k, func() (Entry, error) { return k.takeInOnce(ctx, b, reason) })
 }
 
-func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, status ledger.Status, reason string) (Entry, error) {
-	d := b.Descriptor()
-	last, isNew := 0, false
-	switch e, err := k.view().Entry(ctx, d.Name); {
+func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {
+	n := entering{name: b.Descriptor().Name, reason: reason}
+	status := ledger.Deactivated
+	switch e, err := k.view().Entry(ctx, n.name); {
 	case err == nil:
-		last = highest(e)
+		n.last = highest(e)
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		isNew = true
+		status, n.current = ledger.Active, 1
 	default:
 		return Entry{}, err
 	}
-	list, digest := k.ListNumber(), b.Digest()
-	d.Version, d.Revision, d.Replaces, d.Recovery = last+1, 1, digest[:], nil
-	taken, err := k.wrapAs(ctx, b, d)
+	v, taken, err := k.wrapFor(ctx, b, n.last+1)
 	if err != nil {
 		return Entry{}, err
 	}
-	v := k.version(taken, list)
-	if v.Status = status; isNew && status == ledger.Deactivated {
-		v.Status = ledger.Active
-	}
-	err = k.recordEdit(ctx, merges(d.Name, last, v, reason), onToken)
+	v.Status = status
+	n.versions = []ledger.Version{v}
+	err = k.recordEdit(ctx, n.edit(), onToken)
 	if errors.Is(err, errStaleEntry) {
 		return Entry{}, errors.Join(err, k.discard(ctx, taken))
 	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("take in key %q: %w", d.Name, err)
+		return Entry{}, fmt.Errorf("take in key %q: %w", n.name, err)
 	}
 	e := k.entry(taken)
 	e.Status = v.Status.String()
 	return e, nil
 }
 
-// merges is the edit that takes a version in, if last is still the highest.
-func merges(name string, last int, v ledger.Version, reason string) ledger.Edit {
-	return ledger.Edit{Name: name, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
-		e := ledger.Entry{Name: name}
-		if old != nil {
-			e = *old
-		}
-		if (old == nil) != (last == 0) || old != nil && highest(e) != last {
-			return ledger.Update{}, nil, errStaleEntry
-		}
-		v.Changed, v.ChangedAt = number, at
-		if old == nil && v.Status == ledger.Active {
-			e.Current = v.Number
-		}
-		return ledger.Update{Entry: e, Set: []ledger.Version{v}}, []ledger.Change{{Op: ledger.Merge, Name: name, Version: v.Number, Reason: reason}}, nil
-	}}
+// wrapFor wraps the key in a blob that the state does not name to today's members, as a
+// version that it has not yet either.
+func (k *Keyring) wrapFor(ctx context.Context, b *blob.Blob, number int) (ledger.Version, *blob.Blob, error) {
+	list, digest := k.ListNumber(), b.Digest()
+	d := b.Descriptor()
+	d.Version, d.Revision, d.Replaces, d.Recovery = number, 1, digest[:], nil
+	taken, err := k.wrapAs(ctx, b, d)
+	if err != nil {
+		return ledger.Version{}, nil, err
+	}
+	return k.version(taken, list), taken, nil
 }
 
 // wrapAs has the token wrap the key in a blob to today's members, under another descriptor.

@@ -7,7 +7,6 @@ import (
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Blobs that the state of the keyring does not name come from a copy of the store that was
@@ -177,7 +176,7 @@ func (k *Keyring) adoptUnknown(ctx context.Context, signer string, skipped func(
 		if err != nil || string(b.SignerKeyID()) != signer {
 			continue
 		}
-		if _, err := k.takeIn(ctx, b, ledger.Deactivated, "its signer leaves"); err != nil {
+		if _, err := k.takeIn(ctx, b, "its signer leaves"); err != nil {
 			skipped(fmt.Errorf("%s: %w", path, err))
 		}
 	}

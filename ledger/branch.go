@@ -15,6 +15,7 @@ type Branch struct {
 	*Ledger
 	Common Point // the last checkpoint that both have
 	From   Trie  // the trie as of that
+	List   int   // number of the list of members then in force
 }
 
 // Branch opens another chain of the same keyring: that to the head of another store, or to
@@ -83,7 +84,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 		return nil, err
 	}
 	branch.state, branch.checked = &s, s.At
-	return &Branch{&branch, shared, c.trie()}, nil
+	return &Branch{&branch, shared, c.trie(), c.List.Number}, nil
 }
 
 // Sources returns a source that looks for a node in one source after the other.

@@ -23,7 +23,8 @@ type Proposal struct {
 	List func(*Ledger) (*blob.MemberList, error)
 
 	Notes   []Change // recorded beside: [ReplacePin], which changes nothing
-	Compact bool     // write all nodes anew, and record that
+	Compact bool     // write all nodes anew, and record that, unless nothing would be gained
+	Fresh   bool     // make a checkpoint even if there is nothing to change, to say that this is the state still
 }
 
 // maxCommits bounds how often a commit is made anew because others were faster.

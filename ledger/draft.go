@@ -35,8 +35,7 @@ func (l *Ledger) draft(ctx context.Context, p Proposal, now time.Time) (*draft, 
 		}
 	}
 	if p.Compact {
-		d.changes = append(d.changes, Change{Op: Compact})
-		if d.trie, d.packs, err = d.compact(ctx, l.source); err != nil {
+		if err := d.compact(ctx, l.source); err != nil {
 			return nil, errs, err
 		}
 	}
@@ -45,19 +44,25 @@ func (l *Ledger) draft(ctx context.Context, p Proposal, now time.Time) (*draft, 
 			return nil, errs, err
 		}
 	}
-	if len(d.changes) == 0 && d.list == nil {
+	if len(d.changes) == 0 && d.list == nil && !p.Fresh {
 		return nil, errs, nil
 	}
 	return d, errs, nil
 }
 
-func (d *draft) compact(ctx context.Context, src Source) (Trie, []Pack, error) {
+// compact writes all nodes anew, unless they lie so already.
+func (d *draft) compact(ctx context.Context, src Source) error {
 	var packs []Pack
 	trie, err := d.trie.Repack(ctx, withPacks(src, d.packs), func(p Pack) error {
 		packs = append(packs, p)
 		return nil
 	})
-	return trie, packs, err
+	if err != nil || trie == d.trie {
+		return err
+	}
+	d.trie, d.packs = trie, packs
+	d.changes = append(d.changes, Change{Op: Compact})
+	return nil
 }
 
 func (l *Ledger) nextList(edit func(*Ledger) (*blob.MemberList, error), now time.Time) (*blob.MemberList, error) {

@@ -1,0 +1,20 @@
+package hsmkeys
+
+import (
+	"context"
+	"iter"
+
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+// Log returns who did what to which key when and why, from the checkpoints after a number
+// to the head, oldest first. An error ends it.
+func (k *Keyring) Log(ctx context.Context, since int) iter.Seq2[ledger.Event, error] {
+	return k.view().Log(ctx, since)
+}
+
+// Signer returns the label of the member who has signed the newest checkpoint.
+func (k *Keyring) Signer() string {
+	m, _ := k.view().HeadSigner()
+	return m.Label
+}
