@@ -258,7 +258,8 @@ func benchKeyring(b *testing.B) (*hsmkeys.Keyring, *token.KeyPair) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return add(b, k, softMember(b, blob.BackupAuthority, "vault")), p
+	add(b, k, softMember(b, blob.BackupAuthority, "vault"))
+	return k, p
 }
 
 // BenchmarkCreate makes, wraps to owner and authority, reads back, signs and durably stores
@@ -336,7 +337,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	k, err := hsmkeys.OpenWithCertificate(context.Background(), storegen.Certificate(signer, "owner"), store)
+	k, err := hsmkeys.OpenWithCertificate(context.Background(), storegen.Certificate(signer, "owner"), store, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -460,7 +461,7 @@ func BenchmarkRecover(b *testing.B) {
 				b.Fatal(err)
 			}
 			k.ReadBack(all)
-			r, err := k.BeginRecovery(ctx, owner, to, "a benchmark", func(err error) { b.Error(err) })
+			r, err := k.BeginRecovery(ctx, owner, to, "a benchmark")
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -6,27 +6,21 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob"
-	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 )
 
 func TestPinPlaceIsWhereThePinIs(t *testing.T) {
 	ctx := context.Background()
 	s := newSite(t, "pinned")
-	store, err := dirstore.Create(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	store, _ := newStore(t)
 	before := time.Now().Add(-2 * time.Second)
 	k, err := hsmkeys.Found(ctx, s.tok, s.pair, store, nil, "owner")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if place, err := k.PinPlace(ctx); err != nil || !place.OnToken {
+	if place, err := k.PinPlace(ctx); err != nil || place.Token != 1 || place.File != 0 {
 		t.Errorf("got %+v, %v", place, err)
 	}
-	if signed := k.ListSigned(); signed.Before(before) || signed.After(time.Now()) {
+	if signed := k.State().Signed; signed.Before(before) || signed.After(time.Now()) {
 		t.Errorf("signed %v", signed)
 	}
 	records, err := s.tok.Records(ctx)

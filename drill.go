@@ -1,6 +1,7 @@
 package hsmkeys
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -71,7 +72,12 @@ type Cell struct {
 // told of through failed, and counts for nothing.
 func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(error)) (Coverage, error) {
 	members := k.Members()
-	c := Coverage{Keyring: k.ID().String(), List: k.ListNumber(), Time: time.Now().UTC().Truncate(time.Second), Keys: []KeyCoverage{}}
+	c := Coverage{Keyring: k.ID().String(), List: k.ListNumber(), Time: time.Now().UTC().Truncate(time.Second)}
+	room := len(names)
+	if room == 0 {
+		room = min(k.view().Len(), 1<<20) // the count is not checked yet
+	}
+	c.Keys = make([]KeyCoverage, 0, room)
 	proofs := make([]*proven, len(members))
 	for i, m := range members {
 		var err error
@@ -95,18 +101,21 @@ func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(erro
 			}
 		}
 	}
+	slices.SortFunc(c.Keys, func(a, b KeyCoverage) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
+	})
 	c.count()
 	return c, ctx.Err()
 }
 
-// entries returns the named entries, or all, in the order of names.
+// entries returns the named entries, or all, in no order: to sort them takes memory.
 func (k *Keyring) entries(ctx context.Context, names []string) iter.Seq2[ledger.Entry, error] {
 	if len(names) == 0 {
-		return k.view().Entries(ctx, "")
+		view := k.view()
+		return view.Trie().All(ctx, view.Source())
 	}
 	return func(yield func(ledger.Entry, error) bool) {
-		names := slices.Sorted(slices.Values(names))
-		for _, name := range slices.Compact(names) {
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 			e, err := k.entryNamed(ctx, name)
 			if !yield(e, err) || err != nil {
 				return

@@ -190,7 +190,7 @@ func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
 			return nil, err
 		}
 		if v.Status == ledger.Destroyed {
-			all = append(all, k.listed(e, v))
+			all = append(all, k.lister().entry(e, v))
 			continue
 		}
 		for b, err := range k.revisions(ctx, found{e, v}) {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -190,4 +191,55 @@ func logOf(t *testing.T, store blob.Store, checkpoints int) (root ledger.Digest,
 		}
 	}
 	return ledger.Digest(must(tlog.TreeHash(int64(checkpoints), read))), added
+}
+
+// putProof has somebody sign that a token has opened the first version of a key, and stores
+// it where the proofs of another key are.
+func putProof(t *testing.T, store blob.Store, k *hsmkeys.Keyring, at []byte, s signer, name string) {
+	t.Helper()
+	putProofOf(t, store, k, k.ID(), at, s, name)
+}
+
+// putProofOf is putProof for any keyring.
+func putProofOf(t *testing.T, store blob.Store, k *hsmkeys.Keyring, keyring blob.ID, at []byte, s signer, name string) {
+	t.Helper()
+	e := must(k.Show(context.Background(), hsmkeys.Ref{Name: name, Version: 1}))
+	opened := blob.Opened{Blob: [32]byte(unhex(t, e.Digest)), KeyID: blob.ID(unhex(t, e.KeyID))}
+	signed := must(blob.SignProof(blob.Proof{KeyringID: keyring, Created: time.Now(), Opened: []blob.Opened{opened}}, s.blob(), time.Now()))
+	if err := store.Put(context.Background(), blob.ProofPath(at, signed.Digest()), signed.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// proofOf returns the path of the only proof of a signer.
+func proofOf(t *testing.T, store blob.Store, keyID []byte) string {
+	t.Helper()
+	var found []string
+	for path, err := range store.List(context.Background(), fmt.Sprintf("%s%x/", blob.ProofsPrefix, keyID)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, path)
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d proofs", len(found))
+	}
+	return found[0]
+}
+
+// advance adds checkpoints that change nothing.
+func advance(t *testing.T, store blob.Store, by signer, checkpoints int) {
+	t.Helper()
+	ctx := context.Background()
+	at := newest(t, store).At()
+	l, _, err := ledger.Open(ctx, store, ledger.Trust{Checkpoint: &at, Write: true})
+	for range checkpoints {
+		if err != nil {
+			break
+		}
+		l, _, err = l.Commit(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: "a test"}}}, by.blob(), time.Now(), random)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -3,8 +3,6 @@ package hsmkeys_test
 import (
 	"context"
 	"encoding/hex"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -17,7 +15,7 @@ import (
 // version is a key that it has never seen.
 func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 	ctx := context.Background()
-	_, vault, _, k, store, dir := threesome(t)
+	office, vault, _, k, store, dir := threesome(t)
 	create(t, k, "billing")
 	payroll := hsmkeys.Ref{Name: "payroll"}
 	former := func(k *hsmkeys.Keyring, ref hsmkeys.Ref) (labels []string) {
@@ -58,18 +56,22 @@ func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 	if e, err = k.Show(ctx, payroll); err != nil || len(e.Earlier) != 1 || len(e.Holders) != 1 || e.Holders[0].Former {
 		t.Errorf("%+v, %v", e, err)
 	}
-	// What stands in the place of an earlier revision names nobody.
-	if err := store.Put(ctx, pathOf(t, store, "payroll", 2, 1), []byte("junk")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := k.FormerHolders(ctx, payroll); err == nil {
-		t.Error("a newest version that does not verify has no holders")
-	}
-	if got := former(k, hsmkeys.Ref{Name: "payroll", Version: 1}); !slices.Equal(got, []string{"vault"}) {
-		t.Errorf("%q", got)
-	}
-	if err := os.Remove(filepath.Join(dir, pathOf(t, store, "payroll", 2, 1))); err != nil {
-		t.Fatal(err)
+	// What stands in the place of an earlier revision names nobody; the newest must verify.
+	earlier, newest := pathOf(t, store, "payroll", 1, 1), pathOf(t, store, "payroll", 1, 2)
+	for _, test := range []struct {
+		path string
+		fine bool
+	}{{earlier, true}, {newest, false}} {
+		genuine := must(store.Get(ctx, test.path))
+		write(t, dir, test.path, []byte("junk"))
+		fresh, err := office.open(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := fresh.FormerHolders(ctx, payroll); test.fine != (err == nil) || len(got) > 0 {
+			t.Errorf("%v, %v", got, err)
+		}
+		write(t, dir, test.path, genuine)
 	}
 
 	rotated, unchanged := 0, 0

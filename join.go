@@ -2,7 +2,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -226,7 +225,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	head, report, err := ledger.Open(ctx, o.Store, trust)
 	if err != nil {
-		return nil, k.openError(ctx, err, trust.Voucher)
+		return nil, openError(err, own)
 	}
 	k.head = head
 	k.found(ctx, report, own && !founding)
@@ -317,12 +316,13 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 	return v.Checkpoint().List.Number
 }
 
-// openError says more about a keyring that was not opened.
-func (k *Keyring) openError(ctx context.Context, err error, voucher crypto.PublicKey) error {
+// openError says more about a keyring that was not opened; own is that nobody but the pair
+// itself could vouch for it.
+func openError(err error, own bool) error {
 	switch {
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
-	case errors.Is(err, ledger.ErrUnpinned) && k.pair != nil:
+	case errors.Is(err, ledger.ErrUnpinned) && own:
 		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
 			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
 	case errors.Is(err, ledger.ErrUnpinned):

@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +25,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -215,7 +218,7 @@ func TestVerificationNeedsNoToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	offline, err := hsmkeys.OpenWithCertificate(context.Background(), c, store)
+	offline, err := hsmkeys.OpenWithCertificate(context.Background(), c, store, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,160 +273,179 @@ func forge(t *testing.T, k *hsmkeys.Keyring, name string) []byte {
 	return forged.Bytes()
 }
 
-// TestTheStorageIsNotTrusted carries out what an attacker with write access to
-// the storage can do, and expects every way of using the key to refuse it.
+// TestTheStorageIsNotTrusted exchanges the blob that the state of the keyring names, and
+// expects every way of using the key to refuse it.
 func TestTheStorageIsNotTrusted(t *testing.T) {
-	read := func(t *testing.T, path string) []byte {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	write := func(t *testing.T, path string, data []byte) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, attack := range map[string]func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (use string, want error){
-		"a key of a stranger, wrapped to our public key": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, at, forge(t, k, "payroll"))
-			return "payroll", blob.ErrUntrusted
-		},
-		"the same under our subject key identifier": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			theirs, _ := blob.SubjectKeyID(soft().Public())
-			ours, _ := blob.SubjectKeyID(pair.Public())
-			forged := forge(t, k, "payroll")
-			swapped := bytes.ReplaceAll(forged, theirs, ours)
-			if bytes.Equal(forged, swapped) {
-				t.Fatal("nothing was swapped")
-			}
-			write(t, at, swapped)
-			return "payroll", blob.ErrSignature
-		},
-		"one flipped bit": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			data := read(t, at)
-			data[len(data)/2] ^= 0x10
-			write(t, at, data)
-			return "payroll", blob.ErrIntegrity
-		},
-		"a truncated blob": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, at, read(t, at)[:100])
-			return "payroll", blob.ErrMalformed
-		},
-		"an empty blob": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, at, nil)
-			return "payroll", blob.ErrMalformed
-		},
-		"a blob of 100 MiB": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, at, nil)
-			if err := os.Truncate(at, 100<<20); err != nil {
-				t.Fatal(err)
-			}
-			return "payroll", blob.ErrTooLarge
-		},
-		"our own blob under another name": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, filepath.Join(dir, "keys/billing/1.1.cms"), read(t, at))
-			return "billing", blob.ErrMisplaced
-		},
-		"our own blob as a later version": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, filepath.Join(dir, "keys/payroll/2.1.cms"), read(t, at))
-			return "payroll", blob.ErrMisplaced
-		},
-		"our own blob as a later revision": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			write(t, filepath.Join(dir, "keys/payroll/1.2.cms"), read(t, at))
-			return "payroll", blob.ErrMisplaced
-		},
-		"a blob of another keyring of the same owner": func(t *testing.T, k *hsmkeys.Keyring, dir, at string) (string, error) {
-			other, _, otherDir := found(t)
-			create(t, other, "payroll")
-			write(t, at, read(t, filepath.Join(otherDir, "keys/payroll/1.1.cms")))
-			return "payroll", blob.ErrMisplaced
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			k, _, dir := found(t)
-			create(t, k, "payroll")
-			file := encrypt(t, k, "payroll", []byte("secret"))
-			use, want := attack(t, k, dir, filepath.Join(dir, "keys/payroll/1.1.cms"))
-			ref := hsmkeys.Ref{Name: use}
-			check := func(what string, err error) {
-				t.Helper()
-				if !errors.Is(err, want) || !errors.Is(err, blob.ErrIntegrity) {
-					t.Errorf("%s: %v, want %v", what, err, want)
-				}
-			}
-			_, err := k.Open(context.Background(), ref)
-			check("Open", err)
-			_, err = k.Show(context.Background(), ref)
-			check("Show", err)
-			_, err = k.Reveal(context.Background(), ref)
-			check("Reveal", err)
-			_, err = k.Load(context.Background(), ref, "stolen")
-			check("Load", err)
-			_, err = k.History(context.Background(), use)
-			check("History", err)
-			_, err = k.Rotate(context.Background(), use)
-			check("Rotate", err)
-			var out bytes.Buffer
-			_, err = k.Encrypt(context.Background(), &out, []hsmkeys.Ref{ref})
-			check("Encrypt", err)
-			if out.Len() > 0 {
-				t.Errorf("Encrypt wrote %d bytes", out.Len())
-			}
-			if use == "payroll" && want != blob.ErrMisplaced {
-				_, err = decrypt(k, file)
-				check("Decrypt", err)
-			}
-		})
-	}
-}
-
-func TestTheListOfMembersIsNotTrusted(t *testing.T) {
 	ctx := context.Background()
-	stranger := soft()
 	for name, attack := range map[string]struct {
-		do   func(t *testing.T, k *hsmkeys.Keyring, dir string)
+		with func(t *testing.T, k *hsmkeys.Keyring, genuine []byte) []byte
 		want error
 	}{
-		"a list of a stranger's": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
-			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 1, Created: time.Now(), Members: k.Members()}, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			os.WriteFile(filepath.Join(dir, "keyring/1.cms"), der, 0o600)
-		}, blob.ErrUntrusted},
-		"a second list of a stranger's": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
-			der, err := blob.SignMembers(blob.MemberList{KeyringID: k.ID(), Number: 2, Previous: make([]byte, 32), Created: time.Now(), Members: k.Members()}, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			os.WriteFile(filepath.Join(dir, "keyring/2.cms"), der, 0o600)
-		}, blob.ErrUntrusted},
-		"a certificate exchanged in the list": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
-			path := filepath.Join(dir, "keyring/1.cms")
-			data, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			modulus := pair.Public().(*rsa.PublicKey).N.Bytes()
-			swapped := bytes.ReplaceAll(data, modulus, stranger.N.Bytes())
-			if bytes.Equal(data, swapped) {
-				t.Fatal("nothing was swapped")
-			}
-			os.WriteFile(path, swapped, 0o600)
-		}, blob.ErrSignature},
-		"a list that is missing": {func(t *testing.T, k *hsmkeys.Keyring, dir string) {
-			os.Rename(filepath.Join(dir, "keyring/1.cms"), filepath.Join(dir, "keyring/2.cms"))
+		"a key of a stranger, wrapped to our public key": {func(t *testing.T, k *hsmkeys.Keyring, _ []byte) []byte { return forge(t, k, "payroll") }, blob.ErrMisplaced},
+		"one flipped bit": {func(t *testing.T, _ *hsmkeys.Keyring, genuine []byte) []byte {
+			genuine[len(genuine)/2] ^= 0x10
+			return genuine
+		}, blob.ErrMisplaced},
+		"a truncated blob":  {func(_ *testing.T, _ *hsmkeys.Keyring, genuine []byte) []byte { return genuine[:100] }, blob.ErrMisplaced},
+		"an empty blob":     {func(*testing.T, *hsmkeys.Keyring, []byte) []byte { return nil }, blob.ErrMisplaced},
+		"a blob of 100 MiB": {func(*testing.T, *hsmkeys.Keyring, []byte) []byte { return make([]byte, 100<<20) }, blob.ErrTooLarge},
+		"a blob of another keyring of the same owner": {func(t *testing.T, _ *hsmkeys.Keyring, _ []byte) []byte {
+			other, store, _ := found(t)
+			create(t, other, "payroll")
+			return must(store.Get(ctx, pathOf(t, store, "payroll", 1, 1)))
 		}, blob.ErrMisplaced},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k, store, dir := found(t)
 			create(t, k, "payroll")
-			attack.do(t, k, dir)
+			file := encrypt(t, k, "payroll", []byte("secret"))
+			path := pathOf(t, store, "payroll", 1, 1)
+			write(t, dir, path, attack.with(t, k, must(store.Get(ctx, path))))
+			k, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil) // which has no blobs in memory
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := hsmkeys.Ref{Name: "payroll"}
+			check := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
+					t.Errorf("%s: %v, want %v", what, err, attack.want)
+				}
+			}
+			_, err = k.Open(ctx, ref)
+			check("Open", err)
+			_, err = k.Show(ctx, ref)
+			check("Show", err)
+			_, err = k.Reveal(ctx, ref)
+			check("Reveal", err)
+			_, err = k.Load(ctx, ref, "stolen")
+			check("Load", err)
+			_, err = k.History(ctx, "payroll")
+			check("History", err)
+			_, err = k.Rotate(ctx, "payroll")
+			check("Rotate", err)
+			for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}) {
+				check("Rewrap", r.Err)
+			}
+			for _, err := range k.Verify(ctx) {
+				check("Verify", err)
+			}
+			var out bytes.Buffer
+			_, err = k.Encrypt(ctx, &out, []hsmkeys.Ref{ref})
+			check("Encrypt", err)
+			if out.Len() > 0 {
+				t.Errorf("Encrypt wrote %d bytes", out.Len())
+			}
+			_, err = decrypt(k, file)
+			check("Decrypt", err)
+		})
+	}
+}
+
+// TestWhatIsPutBesideIsNotLookedAt puts blobs under paths that the state of the keyring does
+// not name. Nothing changes.
+func TestWhatIsPutBesideIsNotLookedAt(t *testing.T) {
+	ctx := context.Background()
+	k, store, dir := found(t)
+	create(t, k, "payroll")
+	value := reveal(t, k, "payroll@1")
+	own := must(store.Get(ctx, pathOf(t, store, "payroll", 1, 1)))
+	swapped := bytes.ReplaceAll(forge(t, k, "payroll"), must(blob.SubjectKeyID(soft().Public())), must(blob.SubjectKeyID(pair.Public())))
+	for path, data := range map[string][]byte{
+		blob.KeyPath("payroll", 1, 1, sha256.Sum256(swapped)): swapped,
+		blob.KeyPath("payroll", 1, 2, sha256.Sum256(own)):     own,
+		blob.KeyPath("payroll", 2, 1, sha256.Sum256(own)):     own,
+		blob.KeyPath("billing", 1, 1, sha256.Sum256(own)):     own,
+		blob.KeyPath("payroll", 3, 1, [32]byte{}):             forge(t, k, "payroll"),
+	} {
+		write(t, dir, path, data)
+	}
+	k, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := reveal(t, k, "payroll"); !bytes.Equal(got, value) {
+		t.Error("another key is used")
+	}
+	if refs := versions(t, k); len(refs) != 1 {
+		t.Errorf("versions %v", refs)
+	}
+	if history, err := k.History(ctx, "payroll"); err != nil || len(history) != 1 {
+		t.Errorf("%+v, %v", history, err)
+	}
+	if _, err := k.Open(ctx, hsmkeys.Ref{Name: "billing"}); !errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
+		t.Errorf("billing: %v", err)
+	}
+	for name, err := range k.Verify(ctx) {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	unknown := 0
+	for _, err := range k.Unknown(ctx) {
+		if err != nil {
+			t.Error(err)
+		}
+		unknown++
+	}
+	if unknown != 5 {
+		t.Errorf("%d blobs are unknown to the state", unknown)
+	}
+	if e, err := k.Rotate(ctx, "payroll"); err != nil || e.Version != 2 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestTheStateIsNotTrusted exchanges checkpoints and lists of members.
+func TestTheStateIsNotTrusted(t *testing.T) {
+	ctx := context.Background()
+	stranger := soft()
+	for name, attack := range map[string]struct {
+		do   func(t *testing.T, k *hsmkeys.Keyring, store blob.Store, dir string)
+		want error
+	}{
+		"a stranger's first checkpoint": {func(t *testing.T, k *hsmkeys.Keyring, store blob.Store, dir string) {
+			theirs, _ := newStore(t)
+			m := k.Self()
+			m.Certificate = certify(t, stranger, func(c *x509.Certificate) { c.KeyUsage = 0 })
+			if _, err := ledger.Found(ctx, theirs, blob.MemberList{KeyringID: k.ID(), Members: []blob.Member{m}}, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now(), random); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, blob.SlotPath(1), must(theirs.Get(ctx, blob.SlotPath(1))))
+		}, ledger.ErrRollback},
+		"a stranger's next checkpoint": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, _ string) {
+			forgeList(t, store, signer{stranger, blob.RSAPSS}, func(*blob.MemberList) {})
+		}, blob.ErrUntrusted},
+		"a certificate exchanged in the list": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, dir string) {
+			path := blob.MembersPath(newest(t, store).List.Digest)
+			data := must(store.Get(ctx, path))
+			swapped := bytes.ReplaceAll(data, pair.Public().(*rsa.PublicKey).N.Bytes(), stranger.N.Bytes())
+			if bytes.Equal(data, swapped) {
+				t.Fatal("nothing was swapped")
+			}
+			write(t, dir, path, swapped)
+		}, blob.ErrMisplaced},
+		"a list that is missing": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, _ string) {
+			if err := store.Delete(ctx, blob.MembersPath(newest(t, store).List.Digest)); err != nil {
+				t.Fatal(err)
+			}
+		}, ledger.ErrIncomplete},
+		"a bit flipped in the newest checkpoint": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, dir string) {
+			path := blob.SlotPath(newest(t, store).Number)
+			data := must(store.Get(ctx, path))
+			data[len(data)-1] ^= 1
+			write(t, dir, path, data)
+		}, blob.ErrIntegrity},
+		"a slot that is missing": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, _ string) {
+			if err := store.Delete(ctx, blob.SlotPath(1)); err != nil {
+				t.Fatal(err)
+			}
+		}, ledger.ErrIncomplete},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, store, dir := found(t)
+			create(t, k, "payroll")
+			attack.do(t, k, store, dir)
 			if _, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil); !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
 				t.Errorf("%v, want %v", err, attack.want)
 			}
@@ -432,14 +454,18 @@ func TestTheListOfMembersIsNotTrusted(t *testing.T) {
 }
 
 func TestADeletedBlobIsMissed(t *testing.T) {
-	k, _, dir := found(t)
+	k, store, dir := found(t)
 	create(t, k, "payroll")
 	for range 2 {
 		if _, err := k.Rotate(context.Background(), "payroll"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Remove(filepath.Join(dir, "keys/payroll/2.1.cms")); err != nil {
+	if err := os.Remove(filepath.Join(dir, pathOf(t, store, "payroll", 2, 1))); err != nil {
+		t.Fatal(err)
+	}
+	k, err := hsmkeys.OpenKeyring(context.Background(), tok, pair, store, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range k.Verify(context.Background(), "payroll") {

@@ -33,6 +33,7 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 			yield(Entry{}, err)
 			return
 		}
+		l := k.lister()
 		for e, err := range k.view().Entries(ctx, o.Prefix) {
 			if err != nil {
 				yield(Entry{}, err)
@@ -44,7 +45,7 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 				return
 			}
 			for _, v := range versions {
-				if !yield(k.listed(e, v), nil) {
+				if !yield(l.entry(e, v), nil) {
 					return
 				}
 			}
@@ -85,29 +86,54 @@ func ValidPrefix(prefix string) error {
 	return blob.ValidName(strings.TrimSuffix(prefix, "/")) // which names what the caller has given
 }
 
-// listed describes a version by what the state says of it.
-func (k *Keyring) listed(e ledger.Entry, v ledger.Version) Entry {
+// A lister describes versions by what the state says of them.
+type lister struct {
+	k    *Keyring
+	held map[holding]holders
+}
+
+func (k *Keyring) lister() *lister { return &lister{k, map[holding]holders{}} }
+
+// holders are who can open a key, and the members who cannot hold one that is so short.
+type holders struct{ able, unable []Holder }
+
+func (l *lister) entry(e ledger.Entry, v ledger.Version) Entry {
 	one := Entry{
 		Name: e.Name, Version: v.Number, Revision: v.Revision, KeyID: v.KeyID.String(),
 		Algorithm: v.Algorithm.String(), Purpose: v.Purpose.String(), Bits: 8 * v.KeySize,
 		Legacy: v.Algorithm.IsLegacy(), Imported: v.Imported, Status: v.Status.String(),
 		Created: v.Created, Signed: v.ChangedAt,
-		Keyring: k.ID().String(), Digest: hex.EncodeToString(v.Blob[:]),
+		Keyring: l.k.ID().String(), Digest: hex.EncodeToString(v.Blob[:]),
 	}
 	if v.Derived {
 		one.Password = "a password"
 		return one
 	}
-	spec := specOfVersion(v)
-	for _, m := range k.members().ListNumber(v.List).Members {
-		if spec.WrapsTo(m.Certificate.PublicKey) {
-			one.Holders = append(one.Holders, k.holder([]byte(keyID(m))))
-		}
-	}
-	for _, m := range k.Members() {
-		if one.Legacy && !spec.WrapsTo(m.Certificate.PublicKey) {
-			one.Unable = append(one.Unable, k.holder([]byte(keyID(m))))
-		}
+	h := l.holders(holding{v.List, specOfVersion(v)})
+	one.Holders = h.able
+	if one.Legacy {
+		one.Unable = h.unable
 	}
 	return one
+}
+
+// holders finds out once for all keys that are wrapped alike, which share the slices.
+func (l *lister) holders(key holding) holders {
+	h, ok := l.held[key]
+	if ok {
+		return h
+	}
+	for _, m := range l.k.members().ListNumber(key.list).Members {
+		if key.spec.WrapsTo(m.Certificate.PublicKey) {
+			h.able = append(h.able, l.k.holder([]byte(keyID(m))))
+		}
+	}
+	for _, m := range l.k.Members() {
+		if !key.spec.WrapsTo(m.Certificate.PublicKey) {
+			h.unable = append(h.unable, l.k.holder([]byte(keyID(m))))
+		}
+	}
+	h = holders{slices.Clip(h.able), slices.Clip(h.unable)}
+	l.held[key] = h
+	return h
 }

@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -98,8 +95,8 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 	k, store, dir := office.found(t)
 	fromPassword(t, k, "archive", blob.PBKDF2)
 	fromPassword(t, k, "other", blob.PBKDF2)
-	path := filepath.Join(dir, pathOf(t, store, "archive", 1, 1))
-	genuine, err := os.ReadFile(path)
+	path := pathOf(t, store, "archive", 1, 1)
+	genuine, err := store.Get(ctx, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,13 +130,10 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 		if bytes.Equal(planted, genuine) {
 			t.Fatalf("%s: nothing was changed", name)
 		}
-		if err := os.WriteFile(path, planted, 0o600); err != nil {
-			if err := os.Chmod(path, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, planted, 0o600); err != nil {
-				t.Fatal(err)
-			}
+		write(t, dir, path, planted)
+		k, err := office.open(store)
+		if err != nil {
+			t.Fatal(err)
 		}
 		asked := false
 		k.Passwords(func(context.Context, hsmkeys.Entry) ([]byte, error) { asked = true; return []byte(goodPassword), nil })
@@ -175,7 +169,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	coverage, err := k.Coverage(ctx, refs, func(err error) { t.Error(err) })
+	coverage, err := k.Coverage(ctx, nil, func(err error) { t.Error(err) })
 	if err != nil || coverage.PasswordOnly != 1 {
 		t.Errorf("%d keys are from a password only, %v", coverage.PasswordOnly, err)
 	}
@@ -204,35 +198,10 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := dirstore.Create(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, err := range store.List(ctx, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := store.Get(ctx, path)
-		if err == nil {
-			err = dir.Put(ctx, path, der)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := dir.Put(ctx, pathOf(t, store, "archive", 1, 2), planted.Bytes()); err != nil {
-		t.Fatal(err)
-	}
-	deceived, err := vault.open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := deceived.Show(ctx, hsmkeys.Ref{Name: "archive"}); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), "another key than revision 1") {
-		t.Errorf("another salt in a recovery: %v", err)
-	}
+	putBlob(t, store, planted)
 	// Then what an honest one does.
-	for result := range r.Keys(ctx, refs) {
-		if result.Err != nil || !result.Done {
+	for result := range r.Keys(ctx, refs) { // a key from a password needs none
+		if result.Err != nil || result.Done != (result.Ref.Name != "archive") {
 			t.Errorf("%+v", result)
 		}
 	}

@@ -220,7 +220,7 @@ func (r *Recovery) holds(ctx context.Context, b *blob.Blob, opened *proven) (boo
 }
 
 // recovered returns a blob that a recovery has made of one that the state names and that
-// the token's pair is a holder of, or nil.
+// the token's pair is a holder of, or nil. Of several it is one that opens, if any does.
 func (k *Keyring) recovered(ctx context.Context, f found, b *blob.Blob) (*blob.Blob, error) {
 	if f.entry.Name == "" {
 		return nil, nil
@@ -234,13 +234,26 @@ func (k *Keyring) recovered(ctx context.Context, f found, b *blob.Blob) (*blob.B
 		if err != nil {
 			return nil, err
 		}
-		for _, one := range slices.Backward(blobs) {
-			if _, ours := k.recipient(one, string(k.self)); ours {
-				return one, nil
-			}
+		blobs = slices.DeleteFunc(blobs, func(one *blob.Blob) bool {
+			_, ours := k.recipient(one, string(k.self))
+			return !ours
+		})
+		if len(blobs) > 0 {
+			return k.firstThatOpens(ctx, blobs)
 		}
 	}
 	return nil, nil
+}
+
+// firstThatOpens returns the first blob that opens with the token, or the last where none
+// does. A single one is not tried.
+func (k *Keyring) firstThatOpens(ctx context.Context, blobs []*blob.Blob) (*blob.Blob, error) {
+	for _, one := range blobs[:len(blobs)-1] {
+		if ok, err := k.opens(ctx, one); ok || err != nil {
+			return one, err
+		}
+	}
+	return blobs[len(blobs)-1], nil
 }
 
 // recoveredBlobs returns what the recovery that began with a list of members has made of a

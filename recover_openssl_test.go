@@ -224,11 +224,11 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 		refused("another signer", genuine, writePEM(t, dir, "stranger.pem", "CERTIFICATE", other.Certificate.Raw))
 		refused("cut", genuine[:len(genuine)-1], cert)
 		refused("empty", nil, cert)
-		members, err := store.Get(ctx, blob.MembersPath(1))
+		checkpoint, err := store.Get(ctx, blob.SlotPath(1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		refused("a list of members", members, cert)
+		refused("a checkpoint", checkpoint, cert)
 		if _, err := k.CreateFromPassword(ctx, "password", blob.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
 			t.Fatal(err)
 		}

@@ -92,7 +92,11 @@ func (k *Keyring) nextRevision(ctx context.Context, f found, b *blob.Blob) (ledg
 		case err != nil:
 			return 0, nil, err
 		case recovered != nil && k.wrappedToday(recovered):
-			return ledger.Adopt, recovered, nil
+			// Only this token can tell whether the authority has wrapped the key to it.
+			if ok, err := k.opens(ctx, recovered); ok || err != nil {
+				return ledger.Adopt, recovered, err
+			}
+			b = recovered
 		case recovered != nil:
 			b = recovered
 		}

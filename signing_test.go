@@ -112,7 +112,7 @@ func twoSigners(t *testing.T) (office, branch *site, key *signingKey, k *hsmkeys
 
 func TestAnOwnerSignsWithItsSigningKeyAlone(t *testing.T) {
 	ctx := context.Background()
-	office, branch, key, k, store, dir := twoSigners(t)
+	office, branch, key, k, store, _ := twoSigners(t)
 
 	record(t, store, key.signer(), keyBy(t, k, "genuine", office, key.signer()))
 	k, err := office.open(store)
@@ -130,7 +130,7 @@ func TestAnOwnerSignsWithItsSigningKeyAlone(t *testing.T) {
 	}) {
 		t.Errorf("%+v, %v", e.Holders, err)
 	}
-	if c := coverage(t, k); c.Holders[1].SubjectKeyID != hex.EncodeToString(branch.id()) || c.Holders[1].Opens != 1 {
+	if c := coverage(t, k); c.Holders[1].SubjectKeyID != hex.EncodeToString(branch.id()) || c.Holders[1].Opens != 2 {
 		t.Errorf("%+v", c.Holders)
 	}
 
@@ -251,11 +251,12 @@ func TestRecoveriesWithSigningKeys(t *testing.T) {
 	ctx := context.Background()
 	office, branch, vault, spare := newSite(t, "office"), newSite(t, "branch"), newSite(t, "vault"), newSite(t, "spare")
 	branchKey, vaultKey, spareKey := newSigningKey(t), newSigningKey(t), newSigningKey(t)
-	k, store, dir := office.found(t)
+	k, store, _ := office.found(t)
 	add(t, k, vault.signsWith(blob.BackupAuthority, "vault", vaultKey))
 	add(t, k, branch.signsWith(blob.Owner, "branch", branchKey))
 	source := keyBy(t, k, "payroll", branch, office.signer())
 	record(t, store, office.signer(), source)
+	branch.joinWith(t, store, office.cert)
 	recovery := func(s signer, edit func(*blob.MemberList)) (undo func()) {
 		return forgeList(t, store, s, func(l *blob.MemberList) {
 			l.Members[0] = spare.signsWith(blob.Owner, "spare", spareKey)

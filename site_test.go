@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -219,6 +222,44 @@ func opens(t *testing.T, k *hsmkeys.Keyring, keys int, files map[string][]byte) 
 	for plain, file := range files {
 		if got, err := decrypt(k, file); err != nil || !bytes.Equal(got, []byte(plain)) {
 			t.Errorf("file %q: %q, %v", plain, got, err)
+		}
+	}
+}
+
+// write replaces what is at a path of a store in a directory, as nobody's program does.
+func write(t *testing.T, dir, path string, data []byte) {
+	t.Helper()
+	at := filepath.Join(dir, path)
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decryptsOnly expects a keyring that reads, and neither encrypts nor signs.
+func decryptsOnly(t *testing.T, k *hsmkeys.Keyring, key, plain string, file []byte) {
+	t.Helper()
+	ctx := context.Background()
+	if got, err := decrypt(k, file); err != nil || string(got) != plain {
+		t.Errorf("decrypt: %q, %v", got, err)
+	}
+	if _, err := k.Encrypt(ctx, io.Discard, []hsmkeys.Ref{{Name: key}}); err == nil {
+		t.Error("it encrypts")
+	}
+	if _, err := k.Create(ctx, "another", blob.AES256, 0); err == nil {
+		t.Error("it makes keys")
+	}
+	if _, err := k.Rotate(ctx, key); err == nil {
+		t.Error("it rotates keys")
+	}
+	for r := range k.Rewrap(ctx, versions(t, k)) {
+		if r.Err == nil {
+			t.Error("it rewraps keys")
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Blobs that the state of the keyring does not name come from a copy of the store that was
@@ -114,10 +115,11 @@ func (k *Keyring) openForFile(ctx context.Context, ref Ref, id blob.ID) (*Key, e
 // what is there.
 func (k *Keyring) Unknown(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		state := reached{k: k, view: k.view()}
 		for path, err := range k.store.List(ctx, blob.KeysPrefix) {
 			known := false
 			if err == nil {
-				known, err = k.isKnown(ctx, path)
+				known, err = state.has(ctx, path)
 			}
 			if known {
 				continue
@@ -129,39 +131,63 @@ func (k *Keyring) Unknown(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// isKnown reports whether the state reaches a blob: it names it, or it is one that the
-// blob which it names has replaced.
-func (k *Keyring) isKnown(ctx context.Context, path string) (bool, error) {
+// A reached tells which blobs the state reaches. It keeps the versions of the key that it
+// was asked for last, as older ones are in a chain: to look each up alone would take time
+// with the square of their number.
+type reached struct {
+	k        *Keyring
+	view     *ledger.Ledger
+	entry    ledger.Entry
+	versions map[int]ledger.Version // of the entry
+}
+
+// has reports whether the state names a blob, or it is one that the blob which it names
+// has replaced.
+func (r *reached) has(ctx context.Context, path string) (bool, error) {
 	name, version, revision, digest, ok := blob.ParseKeyPath(path)
 	if !ok {
 		return true, nil // no blob
 	}
-	e, err := k.view().Entry(ctx, name)
-	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
-		return false, nil
-	}
-	if err != nil {
+	if err := r.load(ctx, name); err != nil {
 		return false, err
 	}
-	v, err := k.view().Version(ctx, e, version)
-	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
-		return false, nil
+	v, ok := r.versions[version]
+	if !ok || revision >= v.Revision {
+		return ok && v.Blob == digest && v.Revision == revision, nil
 	}
-	if err != nil || v.Blob == digest || revision >= v.Revision {
-		return v.Blob == digest, err
-	}
-	for b, err := range k.revisions(ctx, found{e, v}) {
+	for b, err := range r.k.revisions(ctx, found{r.entry, v}) {
 		if err != nil {
 			return false, nil // that is told of where the key is verified
 		}
-		if b.Digest() == digest {
-			return true, nil
-		}
 		if b.Descriptor().Revision <= revision {
-			break
+			return b.Digest() == digest, nil
 		}
 	}
 	return false, nil
+}
+
+// load reads all versions of a key, none where the state does not name it.
+func (r *reached) load(ctx context.Context, name string) error {
+	if r.entry.Name == name && r.versions != nil {
+		return nil
+	}
+	versions := map[int]ledger.Version{}
+	e, err := r.view.Entry(ctx, name)
+	switch {
+	case err == nil:
+		for v, err := range r.view.Versions(ctx, e) {
+			if err != nil {
+				return err
+			}
+			versions[v.Number] = v
+		}
+	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
+		e = ledger.Entry{Name: name}
+	default:
+		return err
+	}
+	r.entry, r.versions = e, versions
+	return nil
 }
 
 // adoptUnknown takes the blobs in that an owner has signed and that the state does not

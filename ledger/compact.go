@@ -32,16 +32,17 @@ func (l *Ledger) Outdated(ctx context.Context, keep int) ([]blob.PackID, error) 
 		}
 	}
 	// The nodes that the kept tries have are not visited again. What an earlier call has
-	// deleted, or a disk has lost, nothing that is kept needs.
+	// deleted, or a disk has lost, nothing that is kept needs. The oldest goes first, as
+	// later nodes are patches of earlier ones.
 	outdated := newPackWalk(ctx, l.source)
 	outdated.visited, outdated.lenient = needed.visited, true
-	for _, t := range older {
+	for _, t := range slices.Backward(older) {
 		if err := outdated.trie(t); err != nil {
 			return nil, err
 		}
 	}
 	packs := slices.DeleteFunc(outdated.order, func(id blob.PackID) bool { return needed.packs[id] })
-	slices.Reverse(packs) // each is found through those before it
+	slices.Reverse(packs) // each was found through those before it
 	return packs, nil
 }
 
@@ -90,11 +91,15 @@ func (w *packWalk) found(at blob.Hint, err error) (there bool, _ error) {
 		}
 		return false, err
 	}
-	if !w.packs[at.Pack] {
-		w.packs[at.Pack] = true
-		w.order = append(w.order, at.Pack)
-	}
+	w.pack(at.Pack)
 	return true, nil
+}
+
+func (w *packWalk) pack(id blob.PackID) {
+	if !w.packs[id] {
+		w.packs[id] = true
+		w.order = append(w.order, id)
+	}
 }
 
 func (w *packWalk) subtree(at ref, path Digest, depth int) error {
@@ -113,6 +118,7 @@ func (w *packWalk) subtree(at ref, path Digest, depth int) error {
 	if n.inner == nil {
 		return nil
 	}
+	w.pack(n.base.at.Pack) // a patch needs the node that it is of, though not what that refers to
 	for i, c := range n.inner {
 		if err := w.subtree(c, child(path, depth, i), depth+1); err != nil {
 			return err

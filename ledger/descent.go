@@ -116,8 +116,11 @@ func checkIntroduction(by, before *stored, members *Members) (*RecoveryEvent, er
 		return nil, err
 	}
 	v, err := entitled(by.unverified, old, list.Recovery != nil)
-	if err != nil || list.Recovery == nil {
-		return nil, err
+	if err != nil {
+		return nil, untrusted(err, by, members.lists[:before.List.Number])
+	}
+	if list.Recovery == nil {
+		return nil, nil
 	}
 	if by.Root != before.Root || by.RootAt != before.RootAt || by.Keys != before.Keys {
 		return nil, fmt.Errorf("a recovery that changes keys: %w", ErrIllegal)
@@ -126,6 +129,16 @@ func checkIntroduction(by, before *stored, members *Members) (*RecoveryEvent, er
 	event.Authority, _ = signerOf(old, v.SignerKeyID())
 	event.From, _ = memberWith(old.Members, string(list.Recovery.From))
 	return event, nil
+}
+
+// untrusted says more about a checkpoint whose signer is not trusted, by the lists of members
+// before it.
+func untrusted(err error, s *stored, before []blob.MemberList) error {
+	members, listErr := newMembers(before)
+	if listErr != nil {
+		return err
+	}
+	return members.Untrusted(err, s.unverified.SignerIdentifier())
 }
 
 // lastSigned returns the last checkpoint that a member has signed, from one down to that

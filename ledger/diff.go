@@ -66,7 +66,7 @@ func (d *differ) subtrees(a, b subtree, path Digest, depth int) (more bool, err 
 }
 
 // childrenOf returns the children of an inner node, or those that the items of a leaf would
-// have.
+// be spread over.
 func childrenOf(n *node, items []item, depth int) *[ways]subtree {
 	if n != nil {
 		return unread(n.inner)

@@ -41,6 +41,7 @@ func (d *draft) edit(ctx context.Context, l *Ledger, edits []Edit) ([]Update, []
 			continue
 		case again:
 			updates[at] = u
+			d.changes = slices.DeleteFunc(d.changes, func(c Change) bool { return slices.ContainsFunc(changes, c.repeats) })
 		default:
 			index[e.Name] = len(updates)
 			updates = append(updates, u)
@@ -92,6 +93,11 @@ func (u *Update) onto(old Entry) *Entry {
 	e := u.Entry
 	e.Versions, e.Older = mergeVersions(old.Versions, u.Set), old.Older
 	return &e
+}
+
+// repeats reports whether a change says the same as another, but for the reason.
+func (c Change) repeats(other Change) bool {
+	return c.Op == other.Op && c.Name == other.Name && c.Version == other.Version
 }
 
 func indexOf(versions []Version, number int) int {

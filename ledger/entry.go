@@ -39,8 +39,7 @@ const (
 	MaxVersions    = 16  // versions in the entry itself
 	MaxBlock       = 256 // versions in a block of older ones
 
-	maxName    = 128 // bytes, as of blob.ValidName
-	maxKeySize = 64  // bytes, an HMAC-SHA512 key; those of legacy algorithms are shorter
+	maxName = 128 // bytes, as blob.ValidName has it
 )
 
 // A Version is what the state says of one version of a key.
@@ -200,10 +199,8 @@ func (v *Version) validate() error {
 		return fmt.Errorf("unknown purpose %d", int(v.Purpose))
 	case v.Algorithm.IsHMAC() != (v.Purpose == blob.Authenticate) || v.Algorithm.IsLegacy() != (v.Purpose == blob.Decrypt):
 		return fmt.Errorf("%v key with the purpose %q", v.Algorithm, v.Purpose)
-	case !v.Algorithm.IsLegacy() && v.KeySize != v.Algorithm.KeySize():
+	case !v.validKeySize():
 		return fmt.Errorf("%v key of %d bytes", v.Algorithm, v.KeySize)
-	case v.KeySize < 1 || v.KeySize > maxKeySize:
-		return fmt.Errorf("key of %d bytes", v.KeySize)
 	case !v.Status.valid():
 		return fmt.Errorf("unknown status %d", int(v.Status))
 	case !validTime(v.Created):
@@ -212,6 +209,17 @@ func (v *Version) validate() error {
 		return fmt.Errorf("time of change %v cannot be encoded", v.ChangedAt)
 	}
 	return nil
+}
+
+func (v *Version) validKeySize() bool {
+	if !v.Algorithm.IsLegacy() {
+		return v.KeySize == v.Algorithm.KeySize()
+	}
+	legacy := blob.Legacy{KeySize: v.KeySize}
+	if v.Algorithm == blob.RC2 {
+		legacy.EffectiveBits = 8 * v.KeySize // which the state does not say
+	}
+	return legacy.Check(v.Algorithm) == nil
 }
 
 func validNumber(n int) bool { return n >= 1 && n <= blob.MaxNumber }

@@ -201,35 +201,3 @@ func sides(all []*stored, label func(*stored) string) []Side {
 	}
 	return out
 }
-
-// olderState opens what is there in the place of a head that was accepted, where that is
-// allowed: the accepted checkpoint itself, or else the head that is there, if it descends
-// from checkpoint 1.
-func (o *opening) olderState(ctx context.Context, found error) (*Ledger, error) {
-	if !o.trust.OlderState || !errors.Is(found, ErrRollback) && !errors.Is(found, ErrFork) {
-		return nil, found
-	}
-	o.report.Older = found
-	first := Point{1, o.first.at.Digest}
-	head, err := o.checkpoint(ctx, o.points[0])
-	from := o.points[0]
-	if err != nil {
-		number, err := o.head(ctx, 1, false)
-		if err != nil {
-			return nil, errors.Join(found, err)
-		}
-		if head, err = o.slot(ctx, number); err != nil {
-			return nil, errors.Join(found, err)
-		}
-		if err := o.descends(ctx, head, first); err != nil {
-			return nil, errors.Join(found, err)
-		}
-		from = first
-	}
-	l, err := o.ledger(ctx, head, from)
-	if err != nil {
-		return nil, errors.Join(found, err)
-	}
-	l.older = true
-	return l, nil
-}

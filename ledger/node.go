@@ -180,14 +180,14 @@ func (d *decoder) block() *block {
 	return bl
 }
 
-// A node is one of the four. A patch is read together with what it patches.
+// A node is one of the four kinds. A reader replaces a patch by the inner node it makes.
 type node struct {
 	items []item
 	inner *[ways]ref
 	block *block
 	patch *patch
 
-	base *base // of an inner node: what a patch of it may be of
+	base *base // of an inner node that has been read: what it can be patched from
 }
 
 // refs calls visit with each ref that has a hint, in the order of the hints.

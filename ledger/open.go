@@ -88,6 +88,7 @@ type opening struct {
 
 	first   *stored // checkpoint 1, as it lies in the store
 	points  []Point // where trust starts, the highest first
+	pinned  bool    // some of it at pins
 	checked Point
 }
 
@@ -148,7 +149,7 @@ func (r *objects) newest(ctx context.Context) (int, error) {
 // findPoints collects the points of the keyring that are trusted.
 func (o *opening) findPoints(ctx context.Context) error {
 	for _, p := range o.trust.Pins {
-		if p.Keyring != o.first.KeyringID {
+		if p.Keyring != o.first.KeyringID && !o.holds(ctx, p.At) {
 			continue
 		}
 		if p.First != o.first.at.Digest {
@@ -159,7 +160,7 @@ func (o *opening) findPoints(ctx context.Context) error {
 		}
 		o.points = append(o.points, p.At)
 	}
-	pinned := len(o.points) > 0
+	o.pinned = len(o.points) > 0
 	if p := o.trust.Checkpoint; p != nil {
 		o.points = append(o.points, *p)
 	}
@@ -172,10 +173,20 @@ func (o *opening) findPoints(ctx context.Context) error {
 	}
 	slices.SortStableFunc(o.points, func(a, b Point) int { return b.Number - a.Number })
 	o.points = slices.Compact(o.points)
-	if !pinned && len(o.points) > 0 {
+	if !o.pinned && len(o.points) > 0 {
 		o.checked = o.points[0] // who tells a point vouches for all before it
+		if at := o.first.at; at != o.checked {
+			o.points = append(o.points, at) // so the head has to descend from what becomes a pin's First
+		}
 	}
 	return nil
+}
+
+// holds reports whether the store has a checkpoint that was accepted: then it is its keyring,
+// whatever it shows as checkpoint 1.
+func (o *opening) holds(ctx context.Context, at Point) bool {
+	_, err := o.checkpoint(ctx, at)
+	return err == nil
 }
 
 // vouched returns the newest checkpoint that a key has signed, from the newest one in the
@@ -203,7 +214,7 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 			return Point{}, inCheckpoint(number, err)
 		}
 	}
-	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", newest, id, blob.ErrUntrusted)
+	return Point{}, fmt.Errorf("%w: none of %d checkpoints is signed by key %x: %w", ErrUnpinned, newest, id, blob.ErrUntrusted)
 }
 
 // findHead returns the newest checkpoint, once that of the highest point is where it was.

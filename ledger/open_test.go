@@ -37,7 +37,8 @@ func TestWhereTrustStarts(t *testing.T) {
 		{"nowhere", Trust{}, 0, ErrUnpinned},
 		{"at a pin", Trust{Pins: []Pin{at[2].Pin()}}, 2, nil},
 		{"at the highest pin", Trust{Pins: []Pin{at[2].Pin(), at[3].Pin(), at[1].Pin()}}, 3, nil},
-		{"at a pin of another keyring", Trust{Pins: []Pin{{Keyring: blob.ID{1}, At: at[2].At()}}}, 0, ErrUnpinned},
+		{"at a pin of another keyring", Trust{Pins: []Pin{{Keyring: blob.ID{1}, At: far}}}, 0, ErrUnpinned},
+		{"at a pin of a keyring that is there no more", Trust{Pins: []Pin{{Keyring: blob.ID{1}, First: Digest{7}, At: at[2].At()}}}, 0, ErrRollback},
 		{"at a checkpoint", Trust{Checkpoint: point(2)}, 2, nil},
 		{"at the head", Trust{Checkpoint: point(4)}, 4, nil},
 		{"at a pin and a later checkpoint", Trust{Pins: []Pin{at[2].Pin()}, Checkpoint: point(3)}, 3, nil},
@@ -53,6 +54,7 @@ func TestWhereTrustStarts(t *testing.T) {
 	} {
 		for _, write := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, write %v", tt.name, write), func(t *testing.T) {
+				s := &story{T: t, store: s.store}
 				tt.trust.Write = write
 				l, report, err := Open(t.Context(), s.store, tt.trust)
 				s.refused(err, tt.err)
@@ -89,7 +91,7 @@ func TestWritersCheckFromWhereTheyWere(t *testing.T) {
 		}
 		l, _, err := Open(t.Context(), s.store, Trust{Pins: []Pin{pin}, Write: true})
 		t.Run(tt.name, func(t *testing.T) {
-			s.refused(err, tt.err)
+			(&story{T: t}).refused(err, tt.err)
 			if err == nil && l.Pin().Checked != bad {
 				t.Fatalf("checked up to %v", l.Pin().Checked)
 			}

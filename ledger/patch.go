@@ -3,32 +3,32 @@ package ledger
 import "github.com/hsmkeys/hsmkeys/blob"
 
 // maxPatch is the highest number of children in a patch. An inner node has 600 to 900
-// bytes, mostly of children that an update of one key leaves alone. A patch of i children
-// has 60+56i; five patches and then a whole node take the least on average.
+// bytes, and an update of one key changes one of its 16 children. A patch with i children
+// has about 60+56i bytes, so that five patches followed by a whole node take the least
+// space on average.
 const maxPatch = 5
 
 // A patch is another stored form of an inner node: the children that differ from those of
-// one that is stored whole. Its digest is that of the inner node; no digest covers which form
-// it has.
+// its base, a node that is stored whole. The node's digest does not depend on the form.
 type patch struct {
 	base    ref
-	changed []change // 1..maxPatch, ascending
+	changed []replaced // 1..maxPatch, ascending
 }
 
-// A change is a child of an inner node in the place of another.
-type change struct {
+// A replaced is the child that an inner node has at an index instead of its base's.
+type replaced struct {
 	index int
 	ref
 }
 
-// A base is an inner node that is stored whole.
+// A base is an inner node that is stored whole, which a patch can refer to.
 type base struct {
 	ref
-	children [ways]ref
+	children *[ways]ref
 }
 
-// patchTo returns the patch that makes children of a base, or nil where a whole inner node
-// is better.
+// patchTo returns the patch that turns a base into an inner node with the children given,
+// or nil if there is no base or too many children differ.
 func (b *base) patchTo(children *[ways]ref) *patch {
 	if b == nil {
 		return nil
@@ -36,7 +36,7 @@ func (b *base) patchTo(children *[ways]ref) *patch {
 	p := &patch{base: b.ref}
 	for i, c := range children {
 		if old := b.children[i]; c.digest != old.digest || c.count != old.count {
-			p.changed = append(p.changed, change{i, c})
+			p.changed = append(p.changed, replaced{i, c})
 		}
 	}
 	if len(p.changed) < 1 || len(p.changed) > maxPatch {
@@ -45,7 +45,7 @@ func (b *base) patchTo(children *[ways]ref) *patch {
 	return p
 }
 
-// apply returns the children that the patch makes of those of its base.
+// apply returns the children of the base as the patch changes them.
 func (p *patch) apply(children [ways]ref) *[ways]ref {
 	for _, c := range p.changed {
 		children[c.index] = c.ref
@@ -76,7 +76,7 @@ func (d *decoder) patch() *patch {
 	p := &patch{base: ref{digest: d.digest("digest of the patched node")}}
 	next := 0
 	for range d.number("number of changed children", 1, maxPatch) {
-		c := change{index: d.number("child", next, ways-1)}
+		c := replaced{index: d.number("child", next, ways-1)}
 		next = c.index + 1
 		d.child(&c.ref)
 		p.changed = append(p.changed, c)

@@ -32,7 +32,7 @@ func (r reader) tryRead(at ref) (*node, error) {
 			return nil, err
 		}
 	} else if n.inner != nil {
-		n.base = &base{at, *n.inner}
+		n.base = &base{at, n.inner}
 	}
 	if digest != at.digest {
 		return nil, errOtherDigest
@@ -77,7 +77,7 @@ func (r reader) patched(p *patch) (*node, Digest, error) {
 	if whole.inner == nil || digest != p.base.digest {
 		return nil, Digest{}, fmt.Errorf("patched node %x: %w", p.base.digest[:4], errOtherDigest)
 	}
-	n := &node{inner: p.apply(*whole.inner), base: &base{p.base, *whole.inner}}
+	n := &node{inner: p.apply(*whole.inner), base: &base{p.base, whole.inner}}
 	return n, nodeDigest(appendInner(nil, n.inner)), nil
 }
 

@@ -21,7 +21,7 @@ func (r rules) check(differences iter.Seq2[Difference, error], recorded []Change
 	left := map[string][]Change{}
 	for _, c := range recorded {
 		if (c.Name == "") != (c.Op == Compact || c.Op == ReplacePin) {
-			return illegal(c, "is not about what it names")
+			return inKey(c.Name, illegal(c, "is not about that"))
 		}
 		if c.Name != "" {
 			left[c.Name] = append(left[c.Name], c)
@@ -39,20 +39,26 @@ func (r rules) check(differences iter.Seq2[Difference, error], recorded []Change
 			renamed = append(renamed, d.New)
 		default:
 			if err := r.checkEntry(d, left[d.New.Name]); err != nil {
-				return fmt.Errorf("key %q: %w", d.New.Name, err)
+				return inKey(d.New.Name, err)
 			}
 		}
 		delete(left, d.New.Name)
 	}
 	for _, changes := range left {
-		return illegal(changes[0], "is recorded and did not happen")
+		return inKey(changes[0].Name, illegal(changes[0], "did not happen"))
 	}
 	return checkRenamed(gone, renamed)
 }
 
 func illegal(c Change, why string) error {
-	return fmt.Errorf("change %s of %q, version %d, %s: %w", c.Op, c.Name, c.Version, why, ErrIllegal)
+	what := c.Op.String()
+	if c.Version > 0 {
+		what = fmt.Sprintf("%s of version %d", c.Op, c.Version)
+	}
+	return fmt.Errorf("%s is recorded, and %s: %w", what, why, ErrIllegal)
 }
+
+func inKey(name string, err error) error { return fmt.Errorf("key %q: %w", name, err) }
 
 func isRename(changes []Change) bool { return len(changes) == 1 && changes[0].Op == Rename }
 
@@ -113,6 +119,9 @@ func (r rules) checkEntry(d Difference, changes []Change) error {
 	changed, err := r.aspects(d)
 	if err != nil {
 		return err
+	}
+	if len(changes) == 0 {
+		return fmt.Errorf("changed without a record: %w", ErrIllegal)
 	}
 	for _, c := range changes {
 		if !r.account(d, c, changed) {
@@ -177,6 +186,9 @@ func (r rules) checkVersion(v VersionDifference, changed map[aspect]bool) error 
 		changed[aspect{status, n.Number}] = true
 	}
 	if v.Old.Revision == n.Revision && v.Old.Blob == n.Blob && v.Old.List == n.List {
+		if v.Old.Status == n.Status {
+			return fmt.Errorf("has not changed: %w", ErrIllegal)
+		}
 		return nil
 	}
 	changed[aspect{wrapped, n.Number}] = true
@@ -208,8 +220,10 @@ func (r rules) account(d Difference, c Change, changed map[aspect]bool) bool {
 		return ok
 	}
 	switch c.Op {
-	case Create, Rotate:
-		return (d.Old == nil) == (c.Op == Create) && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
+	case Create:
+		return d.Old == nil && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
+	case Rotate:
+		return (d.Old != nil || c.Version > d.New.Versions[0].Number) && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
 	case Rewrap:
 		return take(aspect{wrapped, c.Version}) && pair(d, c.Version).Old.Status != Destroyed
 	case Adopt, Merge:

@@ -107,7 +107,7 @@ func (s *storeSource) page(ctx context.Context, id pageID, end int) ([]byte, err
 	from := id.index * pageSize
 	data, err := s.store.GetRange(ctx, packPath(id.pack), int64(from), to-from)
 	if err != nil {
-		return nil, err
+		return nil, missing(err)
 	}
 	if len(data) != to-from {
 		return nil, fmt.Errorf("pack %x: %d bytes from %d, not %d: %w", id.pack, len(data), from, to-from, blob.ErrMisplaced)

@@ -297,4 +297,3 @@ func TestAKeyringIsFoundedOpenedAndChanged(t *testing.T) {
 	_, err = again.Entry(s.Context(), "dc")
 	s.refused(err, blob.ErrNotFound)
 }
-

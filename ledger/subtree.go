@@ -1,6 +1,7 @@
 package ledger
 
-// A subtree is one that is not read, or the items of a leaf, which may not be written.
+// A subtree is either a node that has not been read, or the items of a leaf, which may not
+// have been written.
 type subtree struct {
 	ref
 	items  []item
@@ -14,8 +15,8 @@ func (s *subtree) size() int {
 	return s.count
 }
 
-// load reads the node of a subtree that is not read. It keeps the items of a leaf, and
-// returns an inner node.
+// load reads the node of a subtree, unless it has been read. It keeps the items of a leaf
+// and returns nil; an inner node is returned.
 func (s *subtree) load(r reader, path Digest, depth int) (*node, error) {
 	if !s.loaded && s.count > 0 {
 		n, err := r.subtree(s.ref, path, depth)
@@ -28,7 +29,7 @@ func (s *subtree) load(r reader, path Digest, depth int) (*node, error) {
 	return nil, nil
 }
 
-// unread returns the children of an inner node.
+// unread returns the children of an inner node as subtrees.
 func unread(refs *[ways]ref) *[ways]subtree {
 	children := new([ways]subtree)
 	for i := range children {
@@ -37,7 +38,7 @@ func unread(refs *[ways]ref) *[ways]subtree {
 	return children
 }
 
-// spread returns the children that items would have.
+// spread returns the children of the inner node that would have these items.
 func spread(items []item, depth int) *[ways]subtree {
 	children := new([ways]subtree)
 	for i := range items {

@@ -9,8 +9,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A Source returns the bytes of nodes as they are stored. It is not trusted: a [Trie]
-// checks the digest, the form and the place of each node.
+// A Source returns the bytes of nodes as they are stored, which the caller does not modify.
+// It is not trusted: a [Trie] checks the digest, the form and the place of each node.
 type Source interface {
 	Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error)
 }

@@ -23,9 +23,10 @@ type Update struct {
 	Set []Version
 }
 
-// Update returns the trie with the updates, and the packs of its new nodes, in the order
-// to store them in. No name may be in two updates. The root depends only on the entries
-// that the trie then has, not on how they came there.
+// Update returns the trie with the updates, and the packs of its new nodes, which must be
+// stored before the trie is used. Where nothing changes there are none. No name may be in two
+// updates. The root depends only on the entries that the trie then has, not on how they came
+// there.
 func (t Trie) Update(ctx context.Context, src Source, updates []Update) (Trie, []Pack, error) {
 	at, err := t.root()
 	if err != nil {
@@ -44,6 +45,9 @@ func (t Trie) Update(ctx context.Context, src Source, updates []Update) (Trie, [
 	}
 	if root.ref, err = u.store(root); err != nil {
 		return Trie{}, nil, err
+	}
+	if root.size() == t.Keys && root.digest == t.Root { // nothing has changed
+		return t, nil, nil
 	}
 	out, err := u.w.finish(root.ref)
 	return out, packs, err

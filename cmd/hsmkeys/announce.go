@@ -29,12 +29,8 @@ func announce(k *hsmkeys.Keyring) {
 
 // recoveryText says what a recovery has done.
 func recoveryText(r ledger.RecoveryEvent) string {
-	last := "which has signed nothing since this token looked last"
-	if r.LastSigned.Number > 0 {
-		last = fmt.Sprintf("which last signed checkpoint %d on %s", r.LastSigned.Number, when(r.LastTime))
-	}
-	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, %s; on %s, reason: %s; hsmkeys accept %v",
-		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), last, when(r.Created), printable(r.Reason), r.At)
+	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, which %s; on %s, reason: %s; hsmkeys accept %v",
+		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), lastSigned(r), when(r.Created), printable(r.Reason), r.At)
 }
 
 // explain has an error of opening a keyring say what to do about it.
@@ -46,8 +42,6 @@ func explain(err error) error {
 			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint shows it, then hsmkeys merge" + ownSide(fork)}
 	case errors.Is(err, ledger.ErrRollback):
 		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile"}
-	case errors.Is(err, ledger.ErrIncomplete):
-		return &hintedError{err, "a part of the store is missing; complete it from a copy"}
 	}
 	return otherKeyring(err)
 }

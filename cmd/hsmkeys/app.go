@@ -46,9 +46,10 @@ func newApp() *cli.App {
 		},
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
-			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), verifyCommand(),
+			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), logCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
-			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(),
+			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(), acceptCommand(),
+			checkpointCommand(), mergeCommand(), storeCommand(),
 			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
 		},
 		OnUsageError:   onUsageError,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -146,6 +147,8 @@ func hintFor(err error) string {
 		return h.Hint()
 	case errors.Is(err, errNoStore):
 		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
+	case errors.Is(err, ledger.ErrIncomplete):
+		return "a part of the store is missing; complete it from a copy"
 	case errors.Is(err, blob.ErrOccupied):
 		return "hsmkeys has not made it: look at it, and take it away"
 	case errors.Is(err, blob.ErrNotExclusive):

@@ -61,6 +61,7 @@ func runScripts(t *testing.T, dir string) {
 			"readonly":   readOnly,
 			"ageencrypt": ageEncrypt,
 			"absent":     absent,
+			"glob":       glob,
 			"losetoken":  loseToken,
 			"expired":    expired,
 			"agekey":     ageKey,
@@ -341,4 +342,14 @@ func absent(ts *testscript.TestScript, neg bool, args []string) {
 	if len(found) > 0 {
 		ts.Fatalf("there is %v", found)
 	}
+}
+
+// glob NAME PATTERN: the variable is the path of the one file with such a name.
+func glob(ts *testscript.TestScript, neg bool, args []string) {
+	found, err := filepath.Glob(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("there is %q", found)
+	}
+	ts.Setenv(args[0], found[0])
 }

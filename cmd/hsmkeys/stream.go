@@ -65,8 +65,11 @@ func (s *stream) writeRows() {
 				s.widths, s.parts = append(s.widths, 0), append(s.parts, 0)
 			}
 			if len(row) > 1 {
-				s.widths[i] = max(s.widths[i], utf8.RuneCountInString(cell))
-				s.parts[i] = max(s.parts[i], longestPart(cell))
+				n := utf8.RuneCountInString(cell)
+				s.widths[i] = max(s.widths[i], n)
+				if s.width > 0 && n > s.parts[i] { // else it is not asked for, or no longer
+					s.parts[i] = max(s.parts[i], longestPart(cell))
+				}
 			}
 		}
 	}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+func acceptCommand() *cli.Command {
+	return &cli.Command{
+		Name: "accept", Usage: "accept a recovery, which has put a new owner in the place of another", ArgsUsage: "N:DIGEST",
+		Description: "A backup authority can put a new owner in the place of one whose token was lost. Until it is accepted\n" +
+			"nothing is encrypted or signed with this token. Ask the authority, over another channel, whether it has\n" +
+			"done so, and whether the fingerprint of the new owner is the right one.",
+		Flags: []cli.Flag{yesFlag()},
+		Action: func(c *cli.Context) error {
+			arg, err := oneArgument(c, "the checkpoint N:DIGEST of the recovery, as the warning shows it")
+			if err != nil {
+				return err
+			}
+			at, err := ledger.ParsePoint(arg)
+			if err != nil {
+				return usage("%w", err)
+			}
+			if err := mayConfirm(c); err != nil {
+				return err
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error { return accept(c, k, at) })
+		},
+	}
+}
+
+func accept(c *cli.Context, k *hsmkeys.Keyring, at ledger.Point) error {
+	recoveries := k.State().Recoveries
+	var shown [][]string
+	for _, r := range recoveries {
+		shown = append(shown, recoveryRows(r)...)
+	}
+	if n := len(recoveries); n > 0 && recoveries[n-1].At == at {
+		question := "Accept this recovery, and believe what the new owner signs?"
+		if n > 1 {
+			question = fmt.Sprintf("Accept these %d recoveries, and believe what the new owners sign?", n)
+		}
+		if err := confirm(c, shown, question); err != nil {
+			return err
+		}
+	}
+	if err := k.Accept(c.Context, at); err != nil { // or it says why there is nothing to accept
+		return err
+	}
+	if c.Bool("json") {
+		accepted := []recoveryJSON{}
+		for _, r := range recoveries {
+			accepted = append(accepted, recoveryAsJSON(r))
+		}
+		return printJSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "list": k.State().List, "accepted": accepted})
+	}
+	for _, r := range recoveries {
+		if err := printLine("accepted: owner %s in the place of %s, by %s", printable(r.To.Label), printable(r.From.Label), printable(r.Authority.Label)); err != nil {
+			return err
+		}
+	}
+	return printLine("list of members %d, checkpoint %d is pinned", k.State().List, k.State().At.Number)
+}
+
+// recoveryRows shows all about a recovery.
+func recoveryRows(r ledger.RecoveryEvent) [][]string {
+	rows := [][]string{
+		{"recovery", "checkpoint " + r.At.String()},
+		{"  when", when(r.Created)},
+		{"  reason", printable(r.Reason)},
+		{"  the old owner", lastSigned(r)},
+	}
+	rows = append(rows, party("by", r.Authority)...)
+	rows = append(rows, party("from", r.From)...)
+	return append(rows, party("to", r.To)...)
+}
+
+// lastSigned says when the owner who is said to be lost has last signed.
+func lastSigned(r ledger.RecoveryEvent) string {
+	if r.LastSigned.Number == 0 {
+		return "has signed nothing since this token looked last"
+	}
+	return fmt.Sprintf("last signed checkpoint %d on %s", r.LastSigned.Number, when(r.LastTime))
+}
+
+// recoveryJSON is a recovery for programs.
+type recoveryJSON struct {
+	Checkpoint     string     `json:"checkpoint"`
+	Time           string     `json:"time"`
+	Authority      memberJSON `json:"authority"`
+	From           memberJSON `json:"from"`
+	To             memberJSON `json:"to"`
+	Reason         string     `json:"reason"`
+	LastSigned     string     `json:"last_signed,omitempty"` // checkpoint; none since this token looked last
+	LastSignedTime string     `json:"last_signed_time,omitempty"`
+}
+
+func recoveryAsJSON(r ledger.RecoveryEvent) recoveryJSON {
+	j := recoveryJSON{
+		Checkpoint: r.At.String(), Time: when(r.Created), Reason: r.Reason,
+		Authority: asJSON(r.Authority), From: asJSON(r.From), To: asJSON(r.To),
+	}
+	if r.LastSigned.Number > 0 {
+		j.LastSigned, j.LastSignedTime = r.LastSigned.String(), when(r.LastTime)
+	}
+	return j
+}

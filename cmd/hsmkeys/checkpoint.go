@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/hex"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+)
+
+func checkpointCommand() *cli.Command {
+	return &cli.Command{
+		Name: "checkpoint", Usage: "print the newest state of the keyring that this token has accepted, as N:DIGEST",
+		Description: "The line stands for everything that the keyring is. Give it to another member, who compares it or\n" +
+			"joins with it (--checkpoint), write it into a log, or keep it where nobody changes it: whatever was\n" +
+			"done since then is found out. It is no secret.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "fresh", Usage: "sign a new one first, which says that the state is still the same: for those who refuse an old one (--max-age)"},
+			certificateFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			if c.Bool("fresh") && c.String("certificate") != "" {
+				return usage("checkpoint --fresh signs with the token, and takes no --certificate")
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error {
+				if err := k.Trusted(); err != nil { // whoever is told the line believes it
+					return err
+				}
+				if c.Bool("fresh") {
+					if err := k.Renew(c.Context); err != nil {
+						return err
+					}
+				}
+				return printCheckpoint(c, k)
+			})
+		},
+	}
+}
+
+func printCheckpoint(c *cli.Context, k *hsmkeys.Keyring) error {
+	s := k.State()
+	if c.Bool("json") {
+		return printJSON(map[string]any{
+			"checkpoint": s.At.String(), "number": s.At.Number, "digest": hex.EncodeToString(s.At.Digest[:]),
+			"keyring": k.ID().String(), "time": when(s.Signed), "list": s.List, "signer": k.Signer(),
+		})
+	}
+	return printLine("%v", s.At)
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+func logCommand() *cli.Command {
+	return &cli.Command{
+		Name: "log", Usage: "who did what to which key when and why", ArgsUsage: "[NAME]",
+		Description: "It is what the checkpoints of the keyring have recorded, oldest first, up to the newest one, which is\n" +
+			"verified: nobody can change or take away what it says. Times are by the clocks of those who signed.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "since", Usage: "only what came after `WHEN`: the number of a checkpoint, a date such as 2026-11-01 or 2026-11-01T09:30:00Z, or a time until now such as 12h or 30d"},
+			certificateFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			since, err := parseSince(c.String("since"), time.Now())
+			if err != nil {
+				return err
+			}
+			name := ""
+			if c.NArg() > 0 {
+				if name, err = nameArgument(c); err != nil {
+					return err
+				}
+			}
+			return withReading(c, func(k *hsmkeys.Keyring) error { return printLog(c, k, name, since) })
+		},
+	}
+}
+
+// A since is where a log begins.
+type since struct {
+	number int       // after this checkpoint
+	at     time.Time // and not before that time
+}
+
+// parseSince reads --since.
+func parseSince(s string, now time.Time) (since, error) {
+	if s == "" {
+		return since{}, nil
+	}
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= blob.MaxNumber && strconv.Itoa(n) == s {
+		return since{number: n}, nil
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		const most = 100 * 366
+		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= most {
+			return since{at: now.AddDate(0, 0, -n)}, nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return since{at: now.Add(-d)}, nil
+	}
+	for _, form := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(form, s); err == nil {
+			return since{at: at}, nil
+		}
+	}
+	return since{}, usage("--since is the number of a checkpoint, a date such as 2026-11-01 or 2026-11-01T09:30:00Z, or a time such as 12h or 30d, not %q", s)
+}
+
+// printLog prints the events as they come.
+func printLog(c *cli.Context, k *hsmkeys.Keyring, name string, since since) error {
+	out, asJSON := newStream(os.Stdout), c.Bool("json")
+	if !asJSON {
+		out.row("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
+	}
+	found := false
+	for e, err := range k.Log(c.Context, since.number) {
+		if out.cut(err) {
+			break
+		}
+		if err != nil {
+			out.fail(err)
+			break
+		}
+		found = found || e.Change.Name == name
+		if name != "" && e.Change.Name != name || e.Created.Before(since.at) {
+			continue
+		}
+		if asJSON {
+			out.element(eventAsJSON(e))
+		} else {
+			out.row(strconv.Itoa(e.At.Number), when(e.Created), printable(e.Signer.Label), eventText(e), printable(eventReason(e)))
+		}
+	}
+	if asJSON {
+		out.endArray()
+	}
+	if err := out.end(); err != nil || name == "" || found {
+		return err
+	}
+	_, err := k.Show(c.Context, hsmkeys.Ref{Name: name}) // it may be older than since, or misspelt
+	return err
+}
+
+// eventText says what was done.
+func eventText(e ledger.Event) string {
+	switch {
+	case e.Recovery != nil:
+		return fmt.Sprintf("RECOVERY, list of members %d: %s", e.List, memberChanges(e))
+	case e.List == 1:
+		return "keyring founded: " + memberChanges(e)
+	case e.List > 0:
+		return fmt.Sprintf("list of members %d: %s", e.List, memberChanges(e))
+	case e.Change.Version > 0:
+		return fmt.Sprintf("%v %s@%d", e.Change.Op, e.Change.Name, e.Change.Version)
+	case e.Change.Name != "":
+		return fmt.Sprintf("%v %s", e.Change.Op, e.Change.Name)
+	}
+	return e.Change.Op.String()
+}
+
+// memberChanges says who came and who left. One that did both has changed.
+func memberChanges(e ledger.Event) string {
+	var all []string
+	left := map[string]bool{}
+	for _, m := range e.Left {
+		left[ledger.KeyID(m)] = true
+	}
+	for _, m := range e.Joined {
+		does := "joined"
+		if left[ledger.KeyID(m)] {
+			does = "changed"
+			delete(left, ledger.KeyID(m))
+		}
+		all = append(all, fmt.Sprintf("%s %s %s", m.Role, printable(m.Label), does))
+	}
+	for _, m := range e.Left {
+		if left[ledger.KeyID(m)] {
+			all = append(all, fmt.Sprintf("%s %s left", m.Role, printable(m.Label)))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func eventReason(e ledger.Event) string {
+	if e.Recovery != nil {
+		return e.Recovery.Reason
+	}
+	return e.Change.Reason
+}
+
+// eventJSON is an event for programs.
+type eventJSON struct {
+	Checkpoint string       `json:"checkpoint"`
+	Number     int          `json:"number"`
+	Time       string       `json:"time"`
+	Signer     string       `json:"signer"`
+	SignerID   string       `json:"signer_subject_key_id"`
+	Operation  string       `json:"operation"` // "members" and "recovery" beside those of keys
+	Name       string       `json:"name,omitempty"`
+	Version    int          `json:"version,omitempty"`
+	Reason     string       `json:"reason,omitempty"`
+	List       int          `json:"list,omitempty"`
+	Joined     []memberJSON `json:"joined,omitempty"`
+	Left       []memberJSON `json:"left,omitempty"`
+}
+
+func eventAsJSON(e ledger.Event) eventJSON {
+	j := eventJSON{
+		Checkpoint: e.At.String(), Number: e.At.Number, Time: when(e.Created), Signer: e.Signer.Label,
+		Name: e.Change.Name, Version: e.Change.Version, Reason: eventReason(e), List: e.List,
+	}
+	if e.Signer.Certificate != nil {
+		j.SignerID = asJSON(e.Signer).SubjectKeyID
+	}
+	switch {
+	case e.Recovery != nil:
+		j.Operation = "recovery"
+	case e.List > 0:
+		j.Operation = "members"
+	default:
+		j.Operation = e.Change.Op.String()
+	}
+	for _, m := range e.Joined {
+		j.Joined = append(j.Joined, asJSON(m))
+	}
+	for _, m := range e.Left {
+		j.Left = append(j.Left, asJSON(m))
+	}
+	return j
+}

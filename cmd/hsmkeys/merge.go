@@ -1,0 +1,201 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+func mergeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "merge", Usage: "take in the keys of another copy of the keyring, which was written to as well", ArgsUsage: "STORE[@N:DIGEST]",
+		Description: "STORE is the directory of the other copy. After one was put over the other both are in this store:\n" +
+			"@N:DIGEST alone names the checkpoint where the other one ends. What comes in under a name that is here\n" +
+			"gets a version of its own, which opens its files and never encrypts. Changes of members are shown and\n" +
+			"not taken. It can be interrupted and started again.",
+		Flags: []cli.Flag{yesFlag()},
+		Action: func(c *cli.Context) error {
+			arg, err := oneArgument(c, "the STORE, @N:DIGEST or STORE@N:DIGEST")
+			if err != nil {
+				return err
+			}
+			path, at, err := parseCopy(arg)
+			if err != nil {
+				return err
+			}
+			if err := mayConfirm(c); err != nil {
+				return err
+			}
+			var store blob.Store // nil: the same
+			if path != "" {
+				other, err := openCopy(c, path)
+				if err != nil {
+					return err
+				}
+				defer other.Close()
+				store = other
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				m, err := k.BeginMerge(c.Context, store, at)
+				if errors.Is(err, hsmkeys.ErrContinues) {
+					return &hintedError{err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", path, storePath(c))}
+				}
+				if err != nil {
+					return explain(err)
+				}
+				return merge(c, k, m)
+			})
+		},
+	}
+}
+
+var copyAt = regexp.MustCompile(`@[0-9]*:[^/]*$`)
+
+// parseCopy reads STORE[@N:DIGEST].
+func parseCopy(s string) (path string, at *ledger.Point, err error) {
+	place := copyAt.FindStringIndex(s)
+	if place == nil {
+		if strings.HasPrefix(s, "@") || s == "" {
+			return "", nil, usage("merge takes STORE, @N:DIGEST or STORE@N:DIGEST, not %q", s)
+		}
+		return s, nil, nil
+	}
+	point, err := ledger.ParsePoint(s[place[0]+1:])
+	if err != nil {
+		return "", nil, usage("%w", err)
+	}
+	return s[:place[0]], &point, nil
+}
+
+// openCopy opens another store than the one of the command.
+func openCopy(c *cli.Context, path string) (*dir.Store, error) {
+	own, err := namedStore(c)
+	if err != nil {
+		return nil, err
+	}
+	if storeIdentity(own) == storeIdentity(path) {
+		return nil, usage("%q is the store itself; @N:DIGEST names another copy that was put over it", path)
+	}
+	store, err := dir.Open(path)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, fmt.Errorf("the other copy: %w", err)
+	}
+	return store, err
+}
+
+func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
+	t := mergeTally{Common: m.Common.String(), Merged: m.At.String(), Names: []mergedJSON{}}
+	if m.At == m.Common {
+		note("the copy has nothing that this keyring lacks: its newest checkpoint is number %d of this one", m.At.Number)
+		return t.print(c, k)
+	}
+	if err := confirm(c, mergeRows(k, m), "Take in the keys of the other copy?"); err != nil {
+		return err
+	}
+	var failed error
+	for r := range m.Keys(c.Context) {
+		if err := t.add(c, r); err != nil {
+			return err
+		}
+		if r.Err == nil {
+			continue
+		}
+		if !errors.Is(r.Err, c.Context.Err()) || c.Context.Err() == nil { // or it is no verdict on the key
+			say(r.Err)
+		}
+		failed = errors.Join(failed, r.Err)
+	}
+	if failed != nil {
+		failed = errors.Join(errReported, failed)
+	}
+	return errors.Join(t.print(c, k), failed)
+}
+
+// mergeRows shows both copies, and what is not taken of the other one.
+func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
+	s := k.State()
+	rows := [][]string{
+		{"this copy", fmt.Sprintf("checkpoint %v of %s by %s", s.At, when(s.Signed), printable(k.Signer()))},
+		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s", m.At, when(m.Signed), printable(m.Signer))},
+		{"common", fmt.Sprintf("checkpoint %v", m.Common)},
+	}
+	for _, l := range m.Lists {
+		rows = append(rows, []string{"not taken", fmt.Sprintf("list of members %d of %s: %s", l.Number, when(l.Created), memberNames(l))})
+	}
+	return rows
+}
+
+func memberNames(l blob.MemberList) string {
+	var all []string
+	for _, m := range l.Members {
+		all = append(all, fmt.Sprintf("%s %s", m.Role, printable(m.Label)))
+	}
+	return strings.Join(all, ", ")
+}
+
+// mergeTally is what a merge has done, for programs.
+type mergeTally struct {
+	Common     string       `json:"common"`
+	Merged     string       `json:"merged"`
+	Names      []mergedJSON `json:"names"`
+	Checkpoint string       `json:"checkpoint"`
+
+	versions, worse, failed int
+}
+
+type mergedJSON struct {
+	Name     string              `json:"name"`
+	New      bool                `json:"new,omitempty"`
+	Versions []mergedVersionJSON `json:"versions"`
+	Error    string              `json:"error,omitempty"`
+}
+
+type mergedVersionJSON struct {
+	Theirs int    `json:"theirs"`
+	Ours   int    `json:"ours"`
+	Status string `json:"status"`
+	Known  bool   `json:"known,omitempty"` // it was here already, with a better status
+}
+
+// add counts what was done to a name, and prints it.
+func (t *mergeTally) add(c *cli.Context, r hsmkeys.Merged) error {
+	j := mergedJSON{Name: r.Name, New: r.New, Versions: []mergedVersionJSON{}}
+	var did []string
+	for _, v := range r.Versions {
+		j.Versions = append(j.Versions, mergedVersionJSON{v.Theirs, v.Ours, v.Status.String(), v.Known})
+		if v.Known {
+			t.worse++
+			did = append(did, fmt.Sprintf("%s@%d is %v now", r.Name, v.Ours, v.Status))
+			continue
+		}
+		t.versions++
+		did = append(did, fmt.Sprintf("%s@%d is %s@%d of the other copy, %v", r.Name, v.Ours, r.Name, v.Theirs, v.Status))
+	}
+	if r.Err != nil {
+		t.failed++
+		j.Error = oneLine(r.Err.Error())
+	}
+	if r.Name != "" { // or else it is about all of them
+		t.Names = append(t.Names, j)
+	}
+	if c.Bool("json") || len(did) == 0 {
+		return nil
+	}
+	return printLine("%s", strings.Join(did, "; "))
+}
+
+func (t *mergeTally) print(c *cli.Context, k *hsmkeys.Keyring) error {
+	t.Checkpoint = k.State().At.String()
+	if c.Bool("json") {
+		return printJSON(t)
+	}
+	return printLine("merged %s, status changed of %d, failed %d; checkpoint %d", plural(t.versions, "version", "versions"), t.worse, t.failed, k.State().At.Number)
+}

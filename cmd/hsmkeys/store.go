@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+func storeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "store", Usage: "what is done to the store itself",
+		Subcommands: []*cli.Command{storeCompactCommand(), storeMoveCommand()},
+	}
+}
+
+// keptCheckpoints is how many stay whole when a store is compacted: those who have looked
+// for the last time before them cannot sign any more.
+const keptCheckpoints = 1000
+
+func storeCompactCommand() *cli.Command {
+	return &cli.Command{
+		Name: "compact", Usage: "write the state anew, close together, and delete what only old states need",
+		Description: "Each change of a key leaves a few kilobytes of the state before it. No key, no member and nothing of the\n" +
+			"log is deleted. A token that has seen none of the kept checkpoints can still read, and signs again after\n" +
+			"hsmkeys join --replace-pin. It can be interrupted and started again.",
+		Flags: []cli.Flag{&cli.IntFlag{Name: "keep", Value: keptCheckpoints, Usage: "keep all that the last `N` checkpoints need"}},
+		Action: func(c *cli.Context) error {
+			if err := noArgument(c); err != nil {
+				return err
+			}
+			keep := c.Int("keep")
+			if keep < 1 || keep > blob.MaxNumber {
+				return usage("--keep is a number from 1 to %d", blob.MaxNumber)
+			}
+			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+				deleted, err := k.Compact(c.Context, keep)
+				if err != nil {
+					return err
+				}
+				if c.Bool("json") {
+					return printJSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "deleted": deleted})
+				}
+				return printLine("compacted: checkpoint %d, %s deleted", k.State().At.Number, plural(deleted, "pack", "packs"))
+			})
+		},
+	}
+}
+
+func storeMoveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "move", Usage: "say that the store was moved from another directory to --store", ArgsUsage: "OLD",
+		Description: "Which keyring belongs to a store is remembered by its directory, and another one there is refused.\n" +
+			"Nothing is copied or moved: do that before.",
+		Action: func(c *cli.Context) error {
+			old, err := oneArgument(c, "the OLD directory")
+			if err != nil {
+				return err
+			}
+			if err := bind(c); err != nil {
+				return err // before the store is known
+			}
+			store, err := openStore(c)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			return moveStore(c, old, store)
+		},
+	}
+}
+
+func moveStore(c *cli.Context, old string, store *dir.Store) error {
+	from, err := leftIdentity(old)
+	if err != nil {
+		return err
+	}
+	if from == storeIdentity(store.String()) {
+		return usage("%q is --store itself", old)
+	}
+	id, err := boundTo(from)
+	if err != nil {
+		return err
+	}
+	if id == (blob.ID{}) {
+		return &hintedError{notFound("no keyring is known to belong to %q", from), "name the directory as it was; or hsmkeys join the keyring where it is now"}
+	}
+	if err := holds(c, store, id); err != nil {
+		return err
+	}
+	switch there, err := boundTo(store.String()); {
+	case err != nil:
+		return err
+	case there != id && there != (blob.ID{}):
+		return fmt.Errorf("keyring %s belongs to %q, and %s to %q: %w", there, store, id, from, hsmkeys.ErrOtherKeyring)
+	}
+	if err := bindStore(store.String(), id); err != nil {
+		return fmt.Errorf("remember which keyring belongs to the store: %w", err)
+	}
+	if err := os.Remove(bindingPath(from)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(map[string]string{"keyring": id.String(), "from": from, "store": store.String()})
+	}
+	return printLine("keyring %s belongs to %s, and no more to %s", id, store, from)
+}
+
+// holds looks at what a store says that it has. Whether that is true opening it tells.
+func holds(c *cli.Context, store blob.Store, id blob.ID) error {
+	there, _, err := ledger.Peek(c.Context, store)
+	if err != nil {
+		return err
+	}
+	if there != id {
+		return fmt.Errorf("the store has keyring %s, not %s: %w", there, id, hsmkeys.ErrOtherKeyring)
+	}
+	return nil
+}
+
+// leftIdentity is the identity that a store had in a directory where it is no more, or where
+// a symbolic link is now. A copy that is still there is refused: two that are written to are
+// a fork.
+func leftIdentity(old string) (string, error) {
+	absolute, err := filepath.Abs(old)
+	if err != nil {
+		return "", err
+	}
+	left := filepath.Join(storeIdentity(filepath.Dir(absolute)), filepath.Base(absolute))
+	info, err := os.Lstat(left)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return left, nil
+	case err != nil:
+		return "", err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return left, nil
+	}
+	store, err := dir.Open(left)
+	if errors.Is(err, blob.ErrNotFound) || err != nil && !info.IsDir() {
+		return left, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	for range store.List(context.Background(), blob.SlotsPrefix) {
+		return "", &hintedError{fmt.Errorf("the store is still in %q: it was copied, not moved", left),
+			"write to one of them only; hsmkeys join uses the copy as well"}
+	}
+	return left, nil
+}

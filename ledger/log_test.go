@@ -1,0 +1,71 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// told are the events since a checkpoint, a line each.
+func (s *story) told(l *Ledger, since int) (all []string) {
+	s.Helper()
+	for e, err := range l.Log(s.Context(), since) {
+		s.ok(err)
+		line := fmt.Sprintf("%d %s", e.At.Number, e.Signer.Label)
+		if e.List > 0 {
+			line += fmt.Sprintf(" list %d", e.List)
+			for _, m := range e.Joined {
+				line += " +" + m.Label
+			}
+			for _, m := range e.Left {
+				line += " -" + m.Label
+			}
+			if e.Recovery != nil {
+				line += " " + e.Recovery.Reason
+			}
+		} else {
+			line += strings.TrimRight(fmt.Sprintf(" %s %s@%d %s", e.Change.Op, e.Change.Name, e.Change.Version, e.Change.Reason), " ")
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
+func TestTheLogTellsWhoDidWhat(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice", "bob", "vault"), "bob", newKey("web"), newKey("db"))
+	l = s.propose(l, "alice", Proposal{Edits: []Edit{rewrap("db", 1)}, List: listOf(nil, "alice", "bob", "vault", "safe")})
+	l = s.propose(l, "vault", Proposal{List: listOf(from("bob"), "alice", "carol", "vault", "safe")})
+	l = s.propose(l, "carol", Proposal{Notes: []Change{{Op: ReplacePin, Reason: "was ahead"}}})
+	want := []string{
+		"1 alice list 1 +alice +bob +vault",
+		"2 bob create db@1", "2 bob create web@1",
+		"3 alice list 2 +safe", "3 alice rewrap db@1",
+		"4 vault list 3 +carol -bob token drowned",
+		"5 carol replace-pin @0 was ahead",
+	}
+	if got := s.told(l, 0); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got := s.told(l, 3); !slices.Equal(got, want[5:]) {
+		t.Errorf("%q", got)
+	}
+	if got := s.told(l, 5); got != nil {
+		t.Errorf("%q", got)
+	}
+	for range l.Log(t.Context(), 0) {
+		break
+	}
+
+	s.replace(blob.ChangesPath(l.head.Changes), []byte{0})
+	for _, err := range l.Log(t.Context(), 4) {
+		s.refused(err, blob.ErrMisplaced)
+	}
+	s.ok(s.store.Delete(t.Context(), blob.ChangesPath(l.head.Changes)))
+	for _, err := range l.Log(t.Context(), 4) {
+		s.refused(err, ErrIncomplete)
+	}
+}

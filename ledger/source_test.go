@@ -1,0 +1,153 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// counting counts the nodes that are read.
+type counting struct {
+	Source
+	reads int
+}
+
+func (c *counting) Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error) {
+	c.reads++
+	return c.Source.Node(ctx, digest, at)
+}
+
+// last returns the error that ends a sequence.
+func last[T any](seq iter.Seq2[T, error]) (err error) {
+	for _, err = range seq {
+	}
+	return err
+}
+
+// ranges counts what is read of a store.
+type ranges struct {
+	packs
+	mu           sync.Mutex
+	reads, bytes int
+}
+
+func (r *ranges) GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reads++
+	r.bytes += length
+	return r.packs.GetRange(ctx, path, offset, length)
+}
+
+func TestAWalkReadsAhead(t *testing.T) {
+	store := &ranges{packs: packs{}}
+	tr := store.update(t, Empty(), manyKeys(100_000)...)
+	src := StoreSource(store)
+	if err := last(tr.All(t.Context(), src)); err != nil {
+		t.Fatal(err)
+	}
+	if size := store.size(); store.bytes > size*11/10 || store.reads > size/(64<<10) {
+		t.Errorf("a walk over %d bytes reads %d times, %d bytes", size, store.reads, store.bytes)
+	}
+
+	store.reads, store.bytes = 0, 0
+	src = StoreSource(store)
+	for i := range 100 {
+		if _, ok, err := tr.Get(t.Context(), src, fmt.Sprintf("key-%06d", i)); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	if store.reads > 500 || store.bytes > 100*5*pageSize {
+		t.Errorf("100 look-ups read %d times, %d bytes", store.reads, store.bytes)
+	}
+}
+
+// checkBounded checks that a source keeps what it may, and not more.
+func checkBounded(t *testing.T, src Source) {
+	t.Helper()
+	s := src.(*storeSource)
+	kept := 0
+	for _, el := range s.pages {
+		kept += cap(el.Value.(*page).data) + pageOverhead
+	}
+	if kept > cacheSize*11/10 || kept < cacheSize/2 || len(s.pages) != s.used.Len() {
+		t.Errorf("%d bytes are kept, in %d pages", kept, len(s.pages))
+	}
+}
+
+func TestASourceIsReadByMany(t *testing.T) {
+	store, tr := grown(t)
+	src := StoreSource(store)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if err := readAll(src, tr); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A hint beyond the end of a pack finds nothing, and spoils nothing.
+func TestAHintBeyondTheEnd(t *testing.T) {
+	store := packs{}
+	tr := store.update(t, Empty(), manyKeys(100)...)
+	src := StoreSource(store)
+	bad := tr
+	for _, at := range []blob.Hint{
+		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: tr.At.Length + 1},
+		{Pack: tr.At.Pack, Offset: maxPack - MaxNode, Length: MaxNode},
+		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: tr.At.Length - 1},
+		{Pack: tr.At.Pack, Offset: tr.At.Offset - 1, Length: tr.At.Length},
+		{Pack: tr.At.Pack, Offset: -1, Length: tr.At.Length},
+		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: MaxNode + 1},
+		{Pack: tr.At.Pack},
+	} {
+		bad.At = at
+		if err := last(bad.All(t.Context(), src)); !errors.Is(err, blob.ErrIntegrity) {
+			t.Errorf("%v: %v", at, err)
+		}
+	}
+	if err := last(tr.All(t.Context(), src)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A hint that leads to a node of another trie, or to another node of the same, is of no use.
+func TestAHintToAnotherNode(t *testing.T) {
+	store := packs{}
+	tr := store.update(t, Empty(), manyKeys(20)...)
+	other := store.update(t, Empty(), key("other", 1))
+	child := store.update(t, tr, manyKeys(100)...)
+	for _, at := range []blob.Hint{other.At, child.At} {
+		bad := tr
+		bad.At = at
+		if err := last(bad.All(t.Context(), StoreSource(store))); !errors.Is(err, blob.ErrMisplaced) {
+			t.Errorf("%v: %v", at, err)
+		}
+	}
+}
+
+func TestAWalkEndsWhenItsContextDoes(t *testing.T) {
+	store, tr := grown(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n := 0
+	for _, err := range tr.All(ctx, StoreSource(store)) {
+		if n++; n == 1 {
+			cancel()
+		}
+		if n > 1+maxLeaf && err == nil {
+			t.Fatal("goes on")
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+}
