@@ -203,7 +203,11 @@ func (s *faultSite) does(token string, args ...string) error {
 func (s *faultSite) prepare(t *testing.T, scenario faultScenario) {
 	t.Helper()
 	for _, args := range scenario.before {
-		s.must(t, args[0], args[1:]...)
+		if args[0] != "" {
+			s.must(t, args[0], args[1:]...)
+		} else if r := outcome(s.command(context.Background(), s.env.Module(), "", args[1], args[2:]...)); r.status != 0 {
+			t.Fatal(r)
+		}
 	}
 	// Commands are to find out again what the token can do.
 	if err := os.RemoveAll(filepath.Join(s.dir, ".cache")); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -58,8 +59,24 @@ func TestKilledCommands(t *testing.T) {
 
 // killScenarios are the commands that are killed.
 func killScenarios(keyType string) []faultScenario {
-	return slices.DeleteFunc(faultScenarios(keyType), func(s faultScenario) bool {
+	some := slices.DeleteFunc(faultScenarios(keyType), func(s faultScenario) bool {
 		return !slices.Contains([]string{"create", "rotate", "rewrap", "recover"}, s.name)
+	})
+	return append(some, faultScenario{
+		name: "merge", token: "office", args: []string{"merge", "--yes", "copy"}, holders: []string{"office", "vault"},
+		before: [][]string{
+			{"office", "owner", "add", "--yes", "spare.pem"}, {"spare", "join", "--yes", "--vouched-by", "office.pem"},
+			{"office", "rewrap"},
+			{"", "cp", "-a", "store", "copy"},
+			{"spare", "--store", "copy", "rotate", "a"}, {"spare", "--store", "copy", "create", "d"},
+			{"spare", "--store", "copy", "encrypt", "--key", "a", "-o", "fork.age", "in"},
+			{"spare", "--store", "copy", "encrypt", "--key", "d", "-o", "d.age", "in"},
+			{"office", "rotate", "a"}, {"office", "create", "e"},
+		},
+		done: func(s *faultSite, r faultRun) error {
+			return errors.Join(s.opens("office", "fork.age", "d.age"), s.opens("vault", "fork.age", "d.age"),
+				s.does("office", "encrypt", "--key", "a", "-o", "a4.age", "in"), s.opens("vault", "a4.age"), s.does("office", "verify"))
+		},
 	})
 }
 
@@ -86,7 +103,7 @@ func (k *killing) try(t *testing.T) (middle bool) {
 		if err != nil {
 			t.Fatalf("%v\n%v", err, r)
 		}
-		if err := holds(l, printed); err != nil {
+		if err := hasReported(l, printed); err != nil {
 			t.Fatalf("%v\n%v", err, r)
 		}
 		// The pin on the token, unless SoftHSM has lost that.

@@ -192,7 +192,7 @@ func checkStorage(s *faultSite, r tracedRun, killed bool) error {
 	if err != nil {
 		return err
 	}
-	if err := holds(l, reported(r.stdout)); err != nil {
+	if err := hasReported(l, reported(r.stdout)); err != nil {
 		return err
 	}
 	_, err = l.Entry(context.Background(), "c")

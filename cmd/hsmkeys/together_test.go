@@ -49,7 +49,7 @@ func TestEightProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := holds(l, printed); err != nil {
+	if err := hasReported(l, printed); err != nil {
 		t.Error(err)
 	}
 	if err := noOthers(l, printed); err != nil {
