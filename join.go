@@ -280,12 +280,19 @@ func (k *Keyring) identify(o Options) (err error) {
 func (k *Keyring) found(ctx context.Context, r ledger.Report, own bool) {
 	k.state = State{
 		At: k.head.At(), Signed: k.head.Head().SigningTime(), List: k.ListNumber(),
-		Before: r.Before, Unpinned: r.Unpinned && own, Recoveries: r.Recoveries, Older: r.Older,
+		Before: r.Before, Unpinned: r.Unpinned && own, Older: r.Older,
 	}
 	if r.Unpinned {
 		k.state.Before = ledger.Point{}
 	}
 	k.state.BeforeList = k.listAt(ctx, k.state.Before)
+	// A recovery that this pair has signed, and was kept from pinning, needs nobody to accept it.
+	k.state.Recoveries = slices.DeleteFunc(slices.Clone(r.Recoveries), func(e ledger.RecoveryEvent) bool {
+		return len(k.signer) > 0 && ledger.SignerID(e.Authority) == string(k.signer)
+	})
+	if len(k.state.Recoveries) == 0 {
+		k.head = k.head.Accept(k.head.At())
+	}
 }
 
 // listAt returns the number of the list of members in force at a point that was accepted,

@@ -118,13 +118,20 @@ func (l *Ledger) writable(ctx context.Context, first bool) (*Ledger, error) {
 	} else if first && l.state != nil && l.state.At == l.head.at && !l.older {
 		return l, nil
 	}
-	return l.Refresh(ctx, true)
+	next, err := l.Refresh(ctx, true)
+	if err == nil && next.head.Number%slotsPerThousand == slotsPerThousand-1 {
+		// Others have filled it, maybe not durably, and the next slot is in another
+		// directory: to sync that one does not make this one durable.
+		err = next.Sync(ctx)
+	}
+	return next, err
 }
 
 // at returns the ledger as of a checkpoint that was recorded on top of l.
 func (l *Ledger) at(a *attempt, members *Members) *Ledger {
 	next := *l
 	next.head, next.members, next.state, next.checked = a.stored, members, &a.after, a.after.At
+	next.durable = true
 	if a.after.recovery(a.before) { // whoever has made it need not be asked
 		next.accepted = append(slices.Clone(l.accepted), a.after.At)
 	}
