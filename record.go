@@ -15,8 +15,9 @@ import (
 // be done to it is done again.
 var errStaleEntry = errors.New("the key was changed meanwhile")
 
-// maxRaces is how often one key is begun again because somebody else was faster.
-const maxRaces = 16
+// maxRaces is how often one key is begun again because somebody else was faster: of eight
+// who change it all the time, each is the fastest once in eight times.
+const maxRaces = 128
 
 // recording puts the edits of many goroutines into one checkpoint: while one checkpoint is
 // made, the edits that come wait for the next.
@@ -129,7 +130,10 @@ func (k *Keyring) refresh(ctx context.Context) error {
 		return nil
 	}
 	k.moveTo(next)
-	return k.accept(ctx)
+	if _, ok := k.members().Member(string(k.self)); !ok && k.pair != nil {
+		return k.notNamed(k.self)
+	}
+	return k.accept(ctx, inFile)
 }
 
 // known returns what is known of the state of the keyring.

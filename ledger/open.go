@@ -204,7 +204,7 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 			return Point{}, missing(err)
 		}
 	}
-	return Point{}, fmt.Errorf("%w: none of %d checkpoints is signed by key %x: %w", ErrUnpinned, number, id, blob.ErrUntrusted)
+	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", number, id, ErrUnpinned)
 }
 
 // findHead returns the newest checkpoint, once that of the highest point is there.
