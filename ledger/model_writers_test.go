@@ -190,7 +190,7 @@ func (p *play) Refresh() {
 
 // rescued reports whether there is a recovery that a ledger has not accepted.
 func (p *play) rescued(head *mark, since *Ledger) bool {
-	return slices.ContainsFunc(head.after(since.At()), func(m *mark) bool { return m.rescue != nil && !slices.Contains(since.accepted, m.at) })
+	return slices.ContainsFunc(head.after(since.At()), func(m *mark) bool { return m.rescue != nil })
 }
 
 // Commit changes one or a few keys.

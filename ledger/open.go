@@ -20,9 +20,8 @@ type Trust struct {
 	// accepted. It is used only where there is neither a pin nor a Checkpoint.
 	Voucher crypto.PublicKey
 
-	Accepted   []Point // recoveries that were accepted, by the checkpoints that introduced them
-	OlderState bool    // go back to what is there where the pinned head is not, see [Report]
-	Write      bool    // check every step from the pin on, as a writer must
+	OlderState bool // go back to what is there where the pinned head is not, see [Report]
+	Write      bool // check every step from the pin on, as a writer must
 }
 
 // A Pin is what was accepted of a keyring: it must not come from the store.
@@ -37,7 +36,7 @@ type Pin struct {
 type Report struct {
 	Before     Point           // where trust started
 	Unpinned   bool            // it started at a voucher's signature
-	Recoveries []RecoveryEvent // since then, oldest first, that are not among the accepted ones
+	Recoveries []RecoveryEvent // since then, oldest first
 	Older      error           // with [Trust.OlderState]: the [*Rollback] or [*Fork] that was passed over
 }
 
@@ -240,14 +239,12 @@ func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger
 	}
 	l := &Ledger{
 		store: o.store, source: o.source, first: o.first.at.Digest,
-		head: head, members: members, checked: o.checked, accepted: o.trust.Accepted, session: &session{},
+		head: head, members: members, checked: o.checked, session: &session{},
 	}
 	if head.at != from {
-		events, err := o.descent(ctx, head, from, members)
-		if err != nil {
+		if o.report.Recoveries, err = o.descent(ctx, head, from, members); err != nil {
 			return nil, err
 		}
-		o.report.Recoveries = slices.DeleteFunc(events, func(e RecoveryEvent) bool { return slices.Contains(o.trust.Accepted, e.At) })
 	}
 	l.unaccepted = o.report.Recoveries
 	return l, nil
