@@ -75,8 +75,12 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	}
 	all := sample == (hsmkeys.Sample{}) && !c.Args().Present()
 	if all {
-		if err := k.VerifyChain(c.Context); err != nil {
+		unchecked, err := k.VerifyChain(c.Context)
+		if err != nil {
 			out.fail(err)
+		}
+		if err == nil && unchecked > 0 {
+			note("what %s changed cannot be checked any more, as the state was compacted since; their signatures are verified", plural(unchecked, "checkpoint", "checkpoints"))
 		}
 	}
 	none := true
