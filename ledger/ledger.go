@@ -24,6 +24,7 @@ type Ledger struct {
 	accepted   []Point         // recoveries
 	unaccepted []RecoveryEvent // and those since where trust started that are not
 	older      bool            // not at the head: nothing can be added
+	own        bool            // Commit has made the head, and seen it durable
 
 	session *session
 }
@@ -58,7 +59,7 @@ func (l *Ledger) Pin() Pin {
 // Sync makes the head durable, which others have stored.
 func (l *Ledger) Sync(ctx context.Context) error {
 	s, ok := l.store.(blob.Syncer)
-	if !ok || l.older {
+	if !ok || l.older || l.own {
 		return nil
 	}
 	if err := s.Sync(ctx, blob.SlotPath(l.head.Number)); err != nil {
