@@ -15,6 +15,10 @@ import (
 // for each key, in the order of names; a key that fails does not stop the others.
 func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		if err := k.refresh(ctx); err != nil {
+			yield("", err)
+			return
+		}
 		if len(names) == 0 {
 			k.verifyKeys(ctx, k.view().Entries(ctx, ""), yield)
 			return

@@ -67,6 +67,9 @@ func (a *attempt) fill(ctx context.Context, store blob.Store) error {
 		if err == nil {
 			return nil
 		}
+		if errors.Is(err, blob.ErrOccupied) { // by what no store has put there
+			return inCheckpoint(a.Number, err)
+		}
 		failed = err
 		there, getErr := store.Get(ctx, path)
 		switch {
