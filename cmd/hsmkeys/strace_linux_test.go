@@ -120,6 +120,9 @@ func (o *diskOrder) next(c systemCall) error {
 		clear(o.pending)
 	case "unlinkat":
 		delete(o.dirty, path)
+		if o.ours(path) && !strings.HasPrefix(filepath.Base(path), ".tmp-") { // as something has taken its place
+			return o.durable(o.store, "")
+		}
 	case "mkdirat":
 		if o.ours(path) {
 			o.pending[path] = filepath.Dir(path)
