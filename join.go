@@ -164,10 +164,10 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if k.Self().Role != blob.Owner || k.knowsSigner("") != nil {
 		return k, nil // an authority signs nothing but recoveries
 	}
-	reason := fmt.Sprintf("the pin of %q is replaced by checkpoint %d", k.Self().Label, k.state.At.Number)
+	reason := fmt.Sprintf("pin of %s replaced by checkpoint %d", k.Self().Label, k.state.At.Number)
 	for _, p := range was {
 		if p.of(k.pinned()) {
-			reason = fmt.Sprintf("the pin of %q at checkpoint %d:%x is replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
+			reason = fmt.Sprintf("pin of %s at checkpoint %d:%x replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
 		}
 	}
 	return k, k.recordOther(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: reason}}}, onToken)
@@ -280,12 +280,19 @@ func (k *Keyring) identify(o Options) (err error) {
 func (k *Keyring) found(ctx context.Context, r ledger.Report, own bool) {
 	k.state = State{
 		At: k.head.At(), Signed: k.head.Head().SigningTime(), List: k.ListNumber(),
-		Before: r.Before, Unpinned: r.Unpinned && own, Recoveries: r.Recoveries, Older: r.Older,
+		Before: r.Before, Unpinned: r.Unpinned && own, Older: r.Older,
 	}
 	if r.Unpinned {
 		k.state.Before = ledger.Point{}
 	}
 	k.state.BeforeList = k.listAt(ctx, k.state.Before)
+	// A recovery that this pair has signed, and was kept from pinning, needs nobody to accept it.
+	k.state.Recoveries = slices.DeleteFunc(slices.Clone(r.Recoveries), func(e ledger.RecoveryEvent) bool {
+		return len(k.signer) > 0 && ledger.SignerID(e.Authority) == string(k.signer)
+	})
+	if len(k.state.Recoveries) == 0 {
+		k.head = k.head.Accept(k.head.At())
+	}
 }
 
 // listAt returns the number of the list of members in force at a point that was accepted,

@@ -53,7 +53,7 @@ type Side struct {
 
 func (e *Fork) Error() string {
 	if e.Common.Number == 0 {
-		return fmt.Sprintf("checkpoint %v was accepted, and is not before the newest: %v", e.Accepted, ErrFork)
+		return fmt.Sprintf("checkpoint %v was accepted, and the newest does not descend from it: %v", e.Accepted, ErrFork)
 	}
 	return fmt.Sprintf("after checkpoint %d: %v", e.Common.Number, ErrFork)
 }

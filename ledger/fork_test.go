@@ -295,3 +295,19 @@ func TestAnotherFirstCheckpointDoesNotPutThePinAside(t *testing.T) {
 		s.refused(err, ErrFork)
 	}
 }
+
+// The slot of the checkpoint that introduced a list of members has one of another copy.
+func TestAListThatWasIntroducedBesideItsSlot(t *testing.T) {
+	s, other, alice, bob, common := forked(t)
+	alice = s.commit(alice, "alice", newKey("db"))
+	bob = other.commit(bob, "carol", newKey("db"))
+	s.unite(s.store, other.store) // slot 4 is alice's, and bob's checkpoint 4 introduces list 2
+	for _, write := range []bool{false, true} {
+		got := s.opened(Trust{Pins: []Pin{common.Pin()}, Write: write})
+		if got.At() != bob.At() || got.Members().List().Number != 2 {
+			t.Fatal(got.At())
+		}
+	}
+	_, _, err := s.open(alice.Pin())
+	s.refused(err, ErrFork)
+}
