@@ -33,7 +33,7 @@ func newTwoCopies(t *testing.T) *twoCopies {
 }
 
 // merge merges a branch into a keyring and returns how many versions came.
-func merge(t *testing.T, k *hsmkeys.Keyring, store blob.Store, at *ledger.Point) (taken int, lists []blob.MemberList) {
+func merge(t *testing.T, k *hsmkeys.Keyring, store blob.Store, at *ledger.Point) (taken int, members []ledger.Event) {
 	t.Helper()
 	ctx := context.Background()
 	m, err := k.BeginMerge(ctx, store, at)
@@ -46,7 +46,7 @@ func merge(t *testing.T, k *hsmkeys.Keyring, store blob.Store, at *ledger.Point)
 		}
 		taken += len(r.Versions)
 	}
-	return taken, m.Lists
+	return taken, m.Members
 }
 
 // TestTwoCopiesThatBothRotatedAKey puts one copy over the other, as cp -a and rsync do: in
@@ -89,8 +89,8 @@ func TestTwoCopiesThatBothRotatedAKey(t *testing.T) {
 
 			// The way out: the other one shows its checkpoint, and either takes in what is beside.
 			k = loses.replacePin(t, c.storeA, k.State().At)
-			if taken, lists := merge(t, k, c.storeA, &lost); taken != 2 || len(lists) != 0 {
-				t.Errorf("%d keys were taken in, %d lists of members are other ones", taken, len(lists))
+			if taken, members := merge(t, k, c.storeA, &lost); taken != 2 || len(members) != 0 {
+				t.Errorf("%d keys were taken in, members changed: %+v", taken, members)
 			}
 			for _, s := range []*site{stays, loses} {
 				k := s.reopen(t, c.storeA)
@@ -114,8 +114,8 @@ func TestTwoCopiesThatBothRotatedAKey(t *testing.T) {
 			if taken, _ := merge(t, k, c.storeA, &lost); taken != 0 {
 				t.Errorf("%d keys were taken in again", taken)
 			}
-			if err := k.VerifyChain(ctx); err != nil {
-				t.Error(err)
+			if unchecked, err := k.VerifyChain(ctx); unchecked != 0 || err != nil {
+				t.Errorf("%d checkpoints unchecked, %v", unchecked, err)
 			}
 			for name, err := range k.Verify(ctx) {
 				if err != nil {
@@ -161,9 +161,9 @@ func TestTwoCopiesThatBothGotAMember(t *testing.T) {
 	a := c.office.reopen(t, c.storeA)
 	// The other reads its files all the time.
 	decrypts(t, other.older(t, c.storeA, ledger.ErrFork), map[string][]byte{"by the other": c.files["by the other"]})
-	taken, lists := merge(t, a, c.storeA, &headB)
-	if taken != 1 || len(lists) != 1 || len(lists[0].Members) != 3 || lists[0].Members[2].Label != "other" {
-		t.Errorf("%d keys taken in, lists %+v", taken, lists)
+	taken, members := merge(t, a, c.storeA, &headB)
+	if taken != 1 || len(members) != 1 || len(members[0].Joined) != 1 || members[0].Joined[0].Label != "other" {
+		t.Errorf("%d keys taken in, members changed: %+v", taken, members)
 	}
 	if len(a.Members()) != 3 || a.Members()[2].Label != "one" {
 		t.Errorf("the members are %+v", a.Members())

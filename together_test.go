@@ -72,8 +72,8 @@ func TestEightGoroutinesOnTwoTokens(t *testing.T) {
 	if k.State().At != b.State().At || k.ListNumber() != 2+2*rounds {
 		t.Errorf("%v and %v, list %d", k.State().At, b.State().At, k.ListNumber())
 	}
-	if err := k.VerifyChain(ctx); err != nil {
-		t.Error(err)
+	if unchecked, err := k.VerifyChain(ctx); unchecked != 0 || err != nil {
+		t.Errorf("%d checkpoints unchecked, %v", unchecked, err)
 	}
 	if n := len(versions(t, k)); n != len(reported)+1 {
 		t.Errorf("%d versions, %d were reported", n, len(reported)+1)
