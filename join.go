@@ -280,12 +280,19 @@ func (k *Keyring) identify(o Options) (err error) {
 func (k *Keyring) found(ctx context.Context, r ledger.Report, own bool) {
 	k.state = State{
 		At: k.head.At(), Signed: k.head.Head().SigningTime(), List: k.ListNumber(),
-		Before: r.Before, Unpinned: r.Unpinned && own, Recoveries: r.Recoveries, Older: r.Older,
+		Before: r.Before, Unpinned: r.Unpinned && own, Older: r.Older,
 	}
 	if r.Unpinned {
 		k.state.Before = ledger.Point{}
 	}
 	k.state.BeforeList = k.listAt(ctx, k.state.Before)
+	// A recovery that this pair has signed, and was kept from pinning, needs nobody to accept it.
+	k.state.Recoveries = slices.DeleteFunc(slices.Clone(r.Recoveries), func(e ledger.RecoveryEvent) bool {
+		return len(k.signer) > 0 && ledger.SignerID(e.Authority) == string(k.signer)
+	})
+	if len(k.state.Recoveries) == 0 {
+		k.head = k.head.Accept(k.head.At())
+	}
 }
 
 // listAt returns the number of the list of members in force at a point that was accepted,
@@ -309,22 +316,22 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 	return v.Checkpoint().List.Number
 }
 
-// openError says more about a keyring that was not opened; own is that nobody but the pair
-// itself could vouch for it.
+// openError says more about a keyring that was not opened. own says that the pair's own
+// signature was looked for.
 func openError(err error, own bool) error {
 	switch {
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
 	case errors.Is(err, ledger.ErrUnpinned) && own:
-		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
+		return hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
 			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
 	case errors.Is(err, ledger.ErrUnpinned):
-		return hint(fmt.Errorf("%w: %w", err, blob.ErrUntrusted), "use the certificate of the signing key of an owner who has signed a checkpoint")
+		return hint(err, "use the certificate of the signing key of an owner who has signed a checkpoint")
 	}
 	return err
 }
 
-// accept pins the head, unless it is one that was not accepted.
+// accept pins the head, unless a person has to accept it first.
 func (k *Keyring) accept(ctx context.Context, where place) error {
 	if s := k.known(); s.Unpinned || s.Older != nil || len(s.Recoveries) > 0 {
 		return nil
@@ -433,6 +440,10 @@ func (k *Keyring) notNamed(pair []byte) error {
 		return fmt.Errorf("list of members %d: "+format+": %w", append(append([]any{all.List().Number}, args...), blob.ErrUntrusted)...)
 	}
 	if left := all.LeftAt(string(pair), ledger.KeyID); left > 0 {
+		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
+			return hint(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason),
+				"hsmkeys log shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
+		}
 		add := "hsmkeys owner add"
 		if was, _ := all.Known(string(pair)); was.Role == blob.BackupAuthority {
 			add = "hsmkeys authority add"

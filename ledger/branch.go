@@ -67,7 +67,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 		if err != nil {
 			return nil, err
 		}
-		if s, err = s.Apply(ctx, step); errors.Is(err, blob.ErrNotFound) {
+		if s, err = s.Apply(ctx, step); errors.Is(err, ErrIncomplete) {
 			err = fmt.Errorf("%w: %w", ErrCompacted, err)
 		}
 		if err != nil {
@@ -90,6 +90,12 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 func Sources(all ...Source) Source { return sources(all) }
 
 type sources []Source
+
+func (all sources) forget() {
+	for _, s := range all {
+		forget(s)
+	}
+}
 
 func (all sources) Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error) {
 	var failed error

@@ -7,8 +7,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Errors of a ledger, found by [errors.Is]. All but ErrRace, ErrDoubt and ErrUnpinned
-// are kinds of [blob.ErrIntegrity] as well.
+// Errors of a ledger, found by [errors.Is]. All but ErrRace and ErrDoubt are kinds
+// of [blob.ErrIntegrity] as well.
 var (
 	// ErrRollback: the store shows an older state than one that was accepted, or
 	// another one in its place. A [*Rollback] has the facts.
@@ -26,15 +26,16 @@ var (
 	ErrIllegal = fmt.Errorf("checkpoint breaks the rules: %w", blob.ErrIntegrity)
 
 	// ErrUnpinned: nothing says which keyring is meant, or up to where it is to be
-	// believed.
-	ErrUnpinned = errors.New("no checkpoint of the keyring has been accepted before")
+	// believed. It is a [blob.ErrUntrusted].
+	ErrUnpinned = fmt.Errorf("no checkpoint of the keyring has been accepted before: %w", blob.ErrUntrusted)
 
 	// ErrCompacted: a step cannot be checked any more, as the nodes from before it were
 	// removed. Whoever wants to write has to be told a later checkpoint to start from.
 	ErrCompacted = fmt.Errorf("what was there before a compaction is gone: %w", blob.ErrIntegrity)
 
 	// ErrUnaccepted: between what was accepted and the head a backup authority has put
-	// a new owner in the place of another, which nobody here has accepted yet.
+	// a new owner in the place of another, which nobody here has accepted yet. An
+	// [Unaccepted] has the facts.
 	ErrUnaccepted = fmt.Errorf("a recovery has not been accepted: %w", blob.ErrIntegrity)
 
 	// ErrRace: others were faster, as often as it was tried. Nothing was recorded.

@@ -24,6 +24,7 @@ type Ledger struct {
 	accepted   []Point         // recoveries
 	unaccepted []RecoveryEvent // and those since where trust started that are not
 	older      bool            // not at the head: nothing can be added
+	durable    bool            // the head was recorded by this process
 
 	session *session
 }
@@ -55,10 +56,10 @@ func (l *Ledger) Pin() Pin {
 	return Pin{Keyring: l.ID(), First: l.first, At: l.head.at, Checked: l.checked}
 }
 
-// Sync makes the head durable, which others have stored.
+// Sync makes the head durable, if others have stored it.
 func (l *Ledger) Sync(ctx context.Context) error {
 	s, ok := l.store.(blob.Syncer)
-	if !ok || l.older {
+	if !ok || l.older || l.durable {
 		return nil
 	}
 	if err := s.Sync(ctx, blob.SlotPath(l.head.Number)); err != nil {

@@ -127,14 +127,26 @@ func (s *faultSite) clone(t *testing.T) *faultSite {
 func (s *faultSite) run(module, token string, args ...string) faultRun {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "hsmkeys", args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	r := outcome(s.command(ctx, module, token, "hsmkeys", args...))
+	r.timeout = ctx.Err() != nil
+	return r
+}
+
+// command returns a program that is to run with a module and the settings of a command.
+func (s *faultSite) command(ctx context.Context, module, token, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
 	cmd.Env = append(append(os.Environ(), s.env.Environ()...), "HSMKEYS_MODULE="+module, "HSMKEYS_TOKEN="+token,
 		"HSMKEYS_STORE="+filepath.Join(s.dir, "store"), "HSMKEYS_PIN_SOURCE=file:"+filepath.Join(s.dir, "pin"), "HOME="+s.dir, "HSMKEYS_MODULE_TIMEOUT="+s.timeout)
+	return cmd
+}
+
+// outcome runs a command to its end.
+func outcome(cmd *exec.Cmd) faultRun {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
-	r := faultRun{args: args, stdout: stdout.String(), stderr: stderr.String(), timeout: ctx.Err() != nil}
+	r := faultRun{args: cmd.Args[1:], stdout: stdout.String(), stderr: stderr.String()}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		r.status = exit.ExitCode()
 	} else if err != nil {
@@ -191,7 +203,11 @@ func (s *faultSite) does(token string, args ...string) error {
 func (s *faultSite) prepare(t *testing.T, scenario faultScenario) {
 	t.Helper()
 	for _, args := range scenario.before {
-		s.must(t, args[0], args[1:]...)
+		if args[0] != "" {
+			s.must(t, args[0], args[1:]...)
+		} else if r := outcome(s.command(context.Background(), s.env.Module(), "", args[1], args[2:]...)); r.status != 0 {
+			t.Fatal(r)
+		}
 	}
 	// Commands are to find out again what the token can do.
 	if err := os.RemoveAll(filepath.Join(s.dir, ".cache")); err != nil {
