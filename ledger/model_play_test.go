@@ -301,7 +301,7 @@ func (p *play) filled(s *site, path string, der []byte, err error) {
 	}
 	m := p.marks[must(parseStored(der)).at.Digest]
 	there, getErr := s.Get(context.Background(), path)
-	lost := errors.Is(err, blob.ErrExists) && getErr == nil && !bytes.Equal(there, der)
+	lost := getErr == nil && !bytes.Equal(there, der)
 	if p.undecided[c.by.l.session] = m; err == nil || lost {
 		delete(p.undecided, c.by.l.session)
 	}
