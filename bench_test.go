@@ -337,7 +337,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	k, err := hsmkeys.OpenWithCertificate(context.Background(), storegen.Certificate(signer, "owner"), store, nil)
+	k, err := hsmkeys.OpenWithCertificate(context.Background(), hsmkeys.Options{Store: store, Voucher: storegen.Certificate(signer, "owner")})
 	if err != nil {
 		b.Fatal(err)
 	}

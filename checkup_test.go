@@ -35,7 +35,7 @@ func TestPinPlaceIsWhereThePinIs(t *testing.T) {
 	if place, err := k.PinPlace(ctx); err == nil {
 		t.Errorf("a pin that is gone is at %+v", place)
 	}
-	without, err := hsmkeys.OpenWithCertificate(ctx, s.cert, store, nil)
+	without, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: s.cert})
 	if err != nil {
 		t.Fatal(err)
 	}

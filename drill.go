@@ -71,6 +71,9 @@ type Cell struct {
 // that all are there and hold, [Keyring.Verify] finds out. A proof that does not verify is
 // told of through failed, and counts for nothing.
 func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(error)) (Coverage, error) {
+	if err := k.refresh(ctx); err != nil {
+		return Coverage{}, err
+	}
 	members := k.Members()
 	c := Coverage{Keyring: k.ID().String(), List: k.ListNumber(), Time: time.Now().UTC().Truncate(time.Second)}
 	room := len(names)
@@ -299,7 +302,11 @@ func (k *Keyring) proof(ctx context.Context, path string, m blob.Member) (blob.P
 // killed and started again.
 func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		if err := k.knowsSigner("record proofs"); err != nil {
+		err := k.refresh(ctx)
+		if err == nil {
+			err = k.knowsSigner("record proofs")
+		}
+		if err != nil {
 			yield(Result{Err: err})
 			return
 		}
@@ -337,7 +344,10 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 const proofBatch = 256
 
 func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since time.Time) Result {
-	_, b, err := k.loadRef(ctx, ref)
+	f, b, err := k.loadRef(ctx, ref)
+	if err == nil {
+		b, err = k.forUs(ctx, f, b)
+	}
 	if err != nil {
 		return Result{Ref: ref, Err: err}
 	}

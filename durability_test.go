@@ -63,6 +63,7 @@ func work(job []string) error {
 	if err != nil {
 		return err
 	}
+	hsmkeys.RecordEvery(10 * time.Millisecond)
 	fmt.Println("ready")
 	if job[0] == "rewrap" || job[0] == "recover" {
 		return workOnAll(ctx, k, job)
@@ -397,8 +398,9 @@ func TestSomethingIsInTheWay(t *testing.T) {
 	wantOccupied("add a member", k.AddMember(ctx, vault.member(blob.BackupAuthority, "vault")))
 	free()
 	add(t, k, vault.member(blob.BackupAuthority, "vault"))
+	refs := versions(t, k)
 	free = plant(blob.SlotPath(newest(t, store).Number + 1))
-	for r := range k.Rewrap(ctx, versions(t, k)) {
+	for r := range k.Rewrap(ctx, refs) {
 		wantOccupied("rewrap", r.Err)
 	}
 	free()

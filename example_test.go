@@ -83,7 +83,7 @@ func ExampleOpenWithCertificate() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	keyring, err := hsmkeys.OpenWithCertificate(ctx, certificate, store, nil)
+	keyring, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: certificate})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,5 +1,10 @@
 package hsmkeys
 
+import "time"
+
+// RecordEvery sets how often an operation over many keys makes a checkpoint.
+func RecordEvery(d time.Duration) { recordEvery = d }
+
 // Fresh is the keyring as it is when it was just opened, for benchmarks.
 func (k *Keyring) Fresh() *Keyring {
 	return &Keyring{

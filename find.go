@@ -29,7 +29,7 @@ func (k *Keyring) find(ctx context.Context, ref Ref) (found, error) {
 		return found{}, err
 	}
 	v, err := k.view().Version(ctx, e, ref.Version)
-	if errors.Is(err, blob.ErrNotFound) {
+	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
 		return found{}, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
 			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
 	}
@@ -100,7 +100,7 @@ func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision
 	}
 	der, err := k.store.Get(ctx, blob.KeyPath(name, version, revision, digest))
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("its blob is gone: %w", blob.ErrMisplaced)
+		return nil, fmt.Errorf("its blob is gone: %w: %w", blob.ErrMisplaced, err)
 	}
 	if err != nil {
 		return nil, err
@@ -163,6 +163,9 @@ func (k *Keyring) loadRef(ctx context.Context, ref Ref) (found, *blob.Blob, erro
 // Show verifies and describes one key. Unlike [Keyring.List] it also reads the earlier
 // revisions of that version, and tells which former members could open them.
 func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
+	if err := k.refresh(ctx); err != nil {
+		return Entry{}, err
+	}
 	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Entry{}, err
@@ -180,6 +183,9 @@ func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
 // History verifies and describes every version of a key, each with all of its revisions,
 // oldest first, and that each replaces the one before it.
 func (k *Keyring) History(ctx context.Context, name string) ([]Entry, error) {
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
 	e, err := k.entryNamed(ctx, name)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,9 @@ func (k *Keyring) FormerMembers() []blob.Member { return k.members().Former() }
 // one of its stored revisions is or was wrapped to them. An earlier revision that is
 // gone or does not verify names nobody; the newest must verify.
 func (k *Keyring) FormerHolders(ctx context.Context, ref Ref) ([]Holder, error) {
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
 	if len(k.FormerMembers()) == 0 {
 		return nil, nil // nobody has ever left
 	}

@@ -79,7 +79,7 @@ func Open(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, k.accept(ctx)
+	return k, k.accept(ctx, inFile)
 }
 
 // Join opens a keyring for the first time with the token of somebody whom its list of
@@ -164,10 +164,10 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if k.Self().Role != blob.Owner || k.knowsSigner("") != nil {
 		return k, nil // an authority signs nothing but recoveries
 	}
-	reason := fmt.Sprintf("the pin of %q is replaced by checkpoint %d", k.Self().Label, k.state.At.Number)
+	reason := fmt.Sprintf("pin of %s replaced by checkpoint %d", k.Self().Label, k.state.At.Number)
 	for _, p := range was {
 		if p.of(k.pinned()) {
-			reason = fmt.Sprintf("the pin of %q at checkpoint %d:%x is replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
+			reason = fmt.Sprintf("pin of %s at checkpoint %d:%x replaced by checkpoint %d", k.Self().Label, p.At.Number, p.At.Digest[:4], k.state.At.Number)
 		}
 	}
 	return k, k.recordOther(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: reason}}}, onToken)
@@ -186,7 +186,7 @@ func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
 	if m, _ := k.members().Signer(string(k.self)); m.Role != blob.Owner {
 		return nil, hint(fmt.Errorf("the certificate's key %x is not that of an owner in force: %w", k.self, blob.ErrUntrusted), "use the certificate of an owner of today")
 	}
-	return k, k.accept(ctx)
+	return k, k.accept(ctx, inFile)
 }
 
 // OpenVouched opens a keyring without a token, to look at it before it is joined: at its
@@ -316,27 +316,27 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 	return v.Checkpoint().List.Number
 }
 
-// openError says more about a keyring that was not opened; own is that nobody but the pair
-// itself could vouch for it.
+// openError says more about a keyring that was not opened. own says that the pair's own
+// signature was looked for.
 func openError(err error, own bool) error {
 	switch {
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
 		return hint(err, "hsmkeys init founds one; is this the right --store?")
 	case errors.Is(err, ledger.ErrUnpinned) && own:
-		return hint(fmt.Errorf("%w: %w: %w", ErrNotJoined, err, blob.ErrUntrusted),
+		return hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
 			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
 	case errors.Is(err, ledger.ErrUnpinned):
-		return hint(fmt.Errorf("%w: %w", err, blob.ErrUntrusted), "use the certificate of the signing key of an owner who has signed a checkpoint")
+		return hint(err, "use the certificate of the signing key of an owner who has signed a checkpoint")
 	}
 	return err
 }
 
-// accept pins the head, unless it is one that was not accepted.
-func (k *Keyring) accept(ctx context.Context) error {
+// accept pins the head, unless a person has to accept it first.
+func (k *Keyring) accept(ctx context.Context, where place) error {
 	if s := k.known(); s.Unpinned || s.Older != nil || len(s.Recoveries) > 0 {
 		return nil
 	}
-	return k.keepPin(ctx, inFile)
+	return k.keepPin(ctx, where)
 }
 
 // Accept accepts the recoveries up to a checkpoint, and pins the head where none is left.
@@ -440,6 +440,10 @@ func (k *Keyring) notNamed(pair []byte) error {
 		return fmt.Errorf("list of members %d: "+format+": %w", append(append([]any{all.List().Number}, args...), blob.ErrUntrusted)...)
 	}
 	if left := all.LeftAt(string(pair), ledger.KeyID); left > 0 {
+		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
+			return hint(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason),
+				"hsmkeys log shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
+		}
 		add := "hsmkeys owner add"
 		if was, _ := all.Known(string(pair)); was.Role == blob.BackupAuthority {
 			add = "hsmkeys authority add"

@@ -218,7 +218,7 @@ func TestVerificationNeedsNoToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	offline, err := hsmkeys.OpenWithCertificate(context.Background(), c, store, nil)
+	offline, err := hsmkeys.OpenWithCertificate(context.Background(), hsmkeys.Options{Store: store, Voucher: c})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,10 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 			yield(Entry{}, err)
 			return
 		}
+		if err := k.refresh(ctx); err != nil {
+			yield(Entry{}, err)
+			return
+		}
 		l := k.lister()
 		for e, err := range k.view().Entries(ctx, o.Prefix) {
 			if err != nil {

@@ -43,6 +43,9 @@ const lostTries = 3
 // that were destroyed. Files are under old versions too, so what is done to all keys is done
 // to all versions.
 func (k *Keyring) Versions(ctx context.Context, names ...string) ([]Ref, error) {
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
 	var refs []Ref
 	add := func(e ledger.Entry) error {
 		versions, err := k.chosen(ctx, e, true)
@@ -194,10 +197,9 @@ func persist(ctx context.Context, ref Ref, do func(context.Context, Ref) Result)
 }
 
 // Checkpoints of an operation over many keys: each records what was done until then.
-const (
-	maxRecorded = 1000        // edits in one
-	recordEvery = time.Second // at the latest
-)
+const maxRecorded = 1000 // edits in one
+
+var recordEvery = time.Second // at the latest; tests want more of them
 
 // change is each for what changes keys: do prepares the edit of a key, and its result is
 // yielded once a checkpoint with it is recorded and pinned. A key that somebody else has
@@ -234,7 +236,7 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Contex
 			}
 		}
 		flush() // also when ctx has ended: what was done is not lost
-		if err := k.keepPin(context.WithoutCancel(ctx), onToken); err != nil {
+		if err := k.accept(context.WithoutCancel(ctx), onToken); err != nil {
 			give(Result{Err: err})
 		}
 	}

@@ -27,9 +27,9 @@ type Merge struct {
 	Signed time.Time    // when that was signed
 	Signer string       // label of who has signed it
 
-	// Lists are the lists of members of the copy after the common checkpoint, oldest
+	// Members are the changes of members in the copy since the common checkpoint, oldest
 	// first. They are not taken.
-	Lists []blob.MemberList
+	Members []ledger.Event
 
 	k      *Keyring
 	branch *ledger.Branch
@@ -68,8 +68,13 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 		k: k, branch: branch, from: &Keyring{store: store, head: branch.Ledger},
 		source: ledger.Sources(branch.Source(), k.view().Source()), made: map[string][]*blob.Blob{},
 	}
-	for number := branch.List + 1; number <= branch.Members().List().Number; number++ {
-		m.Lists = append(m.Lists, branch.Members().ListNumber(number))
+	for e, err := range branch.Log(ctx, branch.Common.Number) {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
+		if e.List > 0 {
+			m.Members = append(m.Members, e)
+		}
 	}
 	return m, nil
 }
@@ -348,8 +353,18 @@ func (k *Keyring) wrapFor(ctx context.Context, b *blob.Blob, number int) (ledger
 	return k.version(taken, list), taken, nil
 }
 
-// wrapAs has the token wrap the key in a blob to today's members, under another descriptor.
+// wrapAs has the token wrap the key in a blob to today's members, under another descriptor,
+// and stores that.
 func (k *Keyring) wrapAs(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
+	next, err := k.wrapOnly(ctx, b, d)
+	if err != nil {
+		return nil, err
+	}
+	return next, k.storing.end(next)
+}
+
+// wrapOnly is wrapAs without waiting until the blob is stored.
+func (k *Keyring) wrapOnly(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
 	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
 		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
 	}

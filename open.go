@@ -89,8 +89,7 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 	return value, nil
 }
 
-// verified returns a key's blob, for use with the token. Where the token's pair is not
-// one of its holders, a blob that a recovery has made of it is as good.
+// verified returns a key's blob, for use with the token, see forUs.
 func (k *Keyring) verified(ctx context.Context, ref Ref) (found, *blob.Blob, error) {
 	if k.token == nil {
 		return found{}, nil, errNoToken
@@ -99,17 +98,22 @@ func (k *Keyring) verified(ctx context.Context, ref Ref) (found, *blob.Blob, err
 		return found{}, nil, err
 	}
 	f, b, err := k.loadRef(ctx, ref)
-	if err != nil || isDerived(b) {
-		return f, b, err
+	if err == nil {
+		b, err = k.forUs(ctx, f, b)
 	}
-	if _, ours := k.recipient(b, string(k.self)); ours {
-		return f, b, nil
+	return f, b, err
+}
+
+// forUs returns what a recovery has made of a blob for the token's pair where that is not
+// one of its holders, or the blob itself.
+func (k *Keyring) forUs(ctx context.Context, f found, b *blob.Blob) (*blob.Blob, error) {
+	if _, ours := k.recipient(b, string(k.self)); ours || isDerived(b) {
+		return b, nil
 	}
-	recovered, err := k.recovered(ctx, f, b)
-	if err != nil || recovered == nil {
-		return f, b, err
+	if recovered, err := k.recovered(ctx, f, b); err != nil || recovered != nil {
+		return recovered, err
 	}
-	return f, recovered, nil
+	return b, nil
 }
 
 // with gives a verified key to one of two functions: as it is wrapped to the token's

@@ -15,8 +15,9 @@ import (
 // be done to it is done again.
 var errStaleEntry = errors.New("the key was changed meanwhile")
 
-// maxRaces is how often one key is begun again because somebody else was faster.
-const maxRaces = 16
+// maxRaces is how often one key is begun again because somebody else was faster: of eight
+// who change it all the time, each is the fastest once in eight times.
+const maxRaces = 128
 
 // recording puts the edits of many goroutines into one checkpoint: while one checkpoint is
 // made, the edits that come wait for the next.
@@ -92,6 +93,7 @@ func (k *Keyring) recordOther(ctx context.Context, p ledger.Proposal, where plac
 // commit makes a checkpoint, and pins it. It returns the errors of the edits, and that of
 // the whole.
 func (k *Keyring) commit(ctx context.Context, p ledger.Proposal, where place) ([]error, error) {
+	p.Ready = k.storing.wait
 	next, errs, err := k.view().Commit(ctx, p, k.signs(), time.Now(), nonce(k.token))
 	if err != nil {
 		return nil, err
@@ -117,19 +119,22 @@ func (k *Keyring) refresh(ctx context.Context) error {
 		return nil // it stays where it is
 	}
 	was := k.view()
-	next, report, err := ledger.Open(ctx, k.store, ledger.Trust{Pins: []ledger.Pin{was.Pin()}})
+	next, err := was.Refresh(ctx, false)
+	if recovered := (*ledger.Unaccepted)(nil); errors.As(err, &recovered) {
+		k.setRecoveries(recovered.Recoveries)
+		return nil
+	}
 	if err != nil {
 		return err
-	}
-	if len(report.Recoveries) > 0 {
-		k.setRecoveries(report.Recoveries)
-		return nil
 	}
 	if next.At() == was.At() {
 		return nil
 	}
 	k.moveTo(next)
-	return k.accept(ctx)
+	if _, ok := k.members().Member(string(k.self)); !ok && k.pair != nil {
+		return k.notNamed(k.self)
+	}
+	return k.accept(ctx, inFile)
 }
 
 // known returns what is known of the state of the keyring.

@@ -46,11 +46,17 @@ func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) it
 // rewrapEach rewraps keys. What is up to date is left alone where it opens, if opens is
 // not nil.
 func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, opens func(context.Context, *blob.Blob) (bool, error)) iter.Seq[Result] {
-	return k.change(ctx, refs, func(ctx context.Context, ref Ref) Result {
-		r, err := k.rewrap(ctx, ref, opens)
-		r.Ref, r.Err = ref, err
-		return r
-	})
+	return func(yield func(Result) bool) {
+		if err := k.refresh(ctx); err != nil {
+			yield(Result{Err: err})
+			return
+		}
+		k.change(ctx, refs, func(ctx context.Context, ref Ref) Result {
+			r, err := k.rewrap(ctx, ref, opens)
+			r.Ref, r.Err = ref, err
+			return r
+		})(yield)
+	}
 }
 
 // rewrap prepares the edit that brings a key to today's list of members: a blob that a

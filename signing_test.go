@@ -176,7 +176,7 @@ func TestCheckpointOneIsSignedByTheSigningKey(t *testing.T) {
 		{"vouched for by the key exchange certificate", office.cert, blob.ErrUntrusted},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := hsmkeys.OpenWithCertificate(ctx, test.voucher, store, nil); !errors.Is(err, test.want) {
+			if _, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: test.voucher}); !errors.Is(err, test.want) {
 				t.Errorf("without a token: %v (%s)", err, hintOf(err))
 			}
 			// On a directory of its own, or the second would find the pin of the first.

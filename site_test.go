@@ -16,6 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -260,6 +261,107 @@ func decryptsOnly(t *testing.T, k *hsmkeys.Keyring, key, plain string, file []by
 	for r := range k.Rewrap(ctx, versions(t, k)) {
 		if r.Err == nil {
 			t.Error("it rewraps keys")
+		}
+	}
+}
+
+// copyOf copies a store to another directory, as cp -a does.
+func copyOf(t *testing.T, dir string) (*dirstore.Store, string) {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	store, err := dirstore.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store, to
+}
+
+// restore has a store be what another one is, as from a backup.
+func restore(t *testing.T, dir, backup string) {
+	t.Helper()
+	for _, e := range must(os.ReadDir(dir)) {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(dir, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unite copies what another store has over a store; slots that both have are overwritten,
+// as rsync does it, or stay.
+func unite(t *testing.T, store, other blob.Store, dir string, overwrite bool) {
+	t.Helper()
+	ctx := context.Background()
+	for path, err := range other.List(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Get(ctx, path); err == nil && !overwrite {
+			continue
+		}
+		write(t, dir, path, must(other.Get(ctx, path)))
+	}
+}
+
+// reopen opens the keyring again, as the next command does.
+func (s *site) reopen(t *testing.T, store blob.Store) *hsmkeys.Keyring {
+	t.Helper()
+	k, err := s.open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// older opens the keyring at what is there, where the newest state is not, after it was
+// refused for the reason that is wanted.
+func (s *site) older(t *testing.T, store blob.Store, want error) *hsmkeys.Keyring {
+	t.Helper()
+	if _, err := s.open(store); !errors.Is(err, want) || !errors.Is(err, blob.ErrIntegrity) {
+		t.Fatalf("open: %v, want %v", err, want)
+	}
+	k, err := hsmkeys.Open(context.Background(), hsmkeys.Options{Store: store, Token: s.tok, Pair: s.pair, OlderState: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(k.State().Older, want) {
+		t.Errorf("the older state is of %v", k.State().Older)
+	}
+	return k
+}
+
+// replacePin has the site go on from the newest checkpoint in the store, which another
+// member has shown.
+func (s *site) replacePin(t *testing.T, store blob.Store, shown ledger.Point) *hsmkeys.Keyring {
+	t.Helper()
+	k, err := hsmkeys.ReplacePin(context.Background(), hsmkeys.Options{Store: store, Token: s.tok, Pair: s.pair, Checkpoint: &shown})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// rotate rotates a key and returns a file under the new version.
+func rotate(t *testing.T, k *hsmkeys.Keyring, name, plain string) []byte {
+	t.Helper()
+	if _, err := k.Rotate(context.Background(), name); err != nil {
+		t.Fatal(err)
+	}
+	return encrypt(t, k, name, []byte(plain))
+}
+
+// decrypts expects all files to decrypt, each to the name that it has in the map.
+func decrypts(t *testing.T, k *hsmkeys.Keyring, files map[string][]byte) {
+	t.Helper()
+	for plain, file := range files {
+		if got, err := decrypt(k, file); err != nil || string(got) != plain {
+			t.Errorf("file %q: %q, %v", plain, got, err)
 		}
 	}
 }

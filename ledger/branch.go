@@ -15,7 +15,6 @@ type Branch struct {
 	*Ledger
 	Common Point // the last checkpoint that both have
 	From   Trie  // the trie as of that
-	List   int   // number of the list of members then in force
 }
 
 // Branch opens another chain of the same keyring: that to the head of another store, or to
@@ -68,7 +67,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 		if err != nil {
 			return nil, err
 		}
-		if s, err = s.Apply(ctx, step); errors.Is(err, blob.ErrNotFound) {
+		if s, err = s.Apply(ctx, step); errors.Is(err, ErrIncomplete) {
 			err = fmt.Errorf("%w: %w", ErrCompacted, err)
 		}
 		if err != nil {
@@ -84,13 +83,19 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 		return nil, err
 	}
 	branch.state, branch.checked = &s, s.At
-	return &Branch{&branch, shared, c.trie(), c.List.Number}, nil
+	return &Branch{&branch, shared, c.trie()}, nil
 }
 
 // Sources returns a source that looks for a node in one source after the other.
 func Sources(all ...Source) Source { return sources(all) }
 
 type sources []Source
+
+func (all sources) forget() {
+	for _, s := range all {
+		forget(s)
+	}
+}
 
 func (all sources) Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error) {
 	var failed error

@@ -22,13 +22,18 @@ type Proposal struct {
 	// to start. Commit sets KeyringID, Number, Previous, Created and Recovery.List.
 	List func(*Ledger) (*blob.MemberList, error)
 
+	// Ready is called before the checkpoint is recorded, when all is stored that it refers
+	// to. It waits for what else must be there by then. An error ends the commit.
+	Ready func() error
+
 	Notes   []Change // recorded beside: [ReplacePin], which changes nothing
 	Compact bool     // write all nodes anew, and record that, unless nothing would be gained
 	Fresh   bool     // make a checkpoint even if there is nothing to change, to say that this is the state still
 }
 
-// maxCommits bounds how often a commit is made anew because others were faster.
-const maxCommits = 16
+// maxCommits bounds how often a commit is made anew because others were faster: of eight
+// who write all the time, each is the fastest once in eight times.
+const maxCommits = 128
 
 // Found makes a keyring: the first checkpoint, which introduces the first list of members
 // and is signed by an owner in it. The list's KeyringID and Members are used. A store that
@@ -45,7 +50,7 @@ func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer b
 		return nil, err
 	}
 	l := &Ledger{store: store, source: StoreSource(store), first: a.after.At.Digest, members: members, session: &session{}}
-	switch err := a.record(ctx, store); {
+	switch err := a.record(ctx, store, nil); {
 	case errors.Is(err, errLost):
 		return nil, fmt.Errorf("checkpoint 1: %w", blob.ErrExists)
 	case err != nil:
@@ -86,7 +91,7 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 				return nil, errs, err
 			}
 		}
-		err = a.record(ctx, l.store)
+		err = a.record(ctx, l.store, p.Ready)
 		if err == nil {
 			return l.at(a, members), errs, nil
 		}
@@ -107,7 +112,7 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 // The first time l itself will do: the slot tells whether it is still the newest.
 func (l *Ledger) writable(ctx context.Context, first bool) (*Ledger, error) {
 	if len(l.unaccepted) > 0 {
-		return nil, inCheckpoint(l.unaccepted[0].At.Number, ErrUnaccepted)
+		return nil, &Unaccepted{l.unaccepted}
 	}
 	if a := l.session.doubt; a != nil {
 		if err := a.fill(ctx, l.store); err != nil && !errors.Is(err, errLost) {

@@ -181,6 +181,8 @@ type packSource struct {
 	packs map[blob.PackID][]byte
 }
 
+func (s packSource) forget() { forget(s.Source) }
+
 func (s packSource) Node(ctx context.Context, digest Digest, at blob.Hint) ([]byte, error) {
 	data, ok := s.packs[at.Pack]
 	if !ok {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"errors"
 	"testing"
 
@@ -118,6 +119,9 @@ func TestWhoMaySignWhat(t *testing.T) {
 			c.List.Introduced--
 		}}, ErrIllegal, ErrIllegal},
 		{"the list is the same one, introduced again", forgery{by: "bob", checkpoint: func(c *blob.Checkpoint) { c.List.Introduced = c.Number }}, ErrIllegal, blob.ErrIntegrity},
+		{"the list was introduced by another", forgery{by: "bob", p: Proposal{List: listOf(nil, "alice", "bob", "vault")}, checkpoint: func(c *blob.Checkpoint) {
+			c.List.Introduced = 2
+		}}, ErrIllegal, ErrIllegal},
 		{"the list was introduced earlier", forgery{by: "bob", checkpoint: func(c *blob.Checkpoint) { c.List.Introduced-- }}, ErrIllegal, ErrIllegal},
 		{"the list is from before", forgery{by: "bob", checkpoint: func(c *blob.Checkpoint) { c.List = listOne }}, ErrIllegal, ErrIllegal},
 
@@ -125,11 +129,9 @@ func TestWhoMaySignWhat(t *testing.T) {
 		{"with another number", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Number++ }}, nil, blob.ErrMisplaced}, // slot 5 stays empty
 		{"after another one", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Previous[0] ^= 1 }}, ErrFork, blob.ErrIntegrity},
 		{"with another log", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Log[0] ^= 1 }}, nil, ErrIllegal},
-		{"adds other hashes to the log", forgery{by: "bob", p: anyKey, step: func(step *Step) {
-			r := must(ParseRecord(step.Changes))
-			r.Log[0][0] ^= 1
-			step.Changes = must(MarshalRecord(r))
-		}}, nil, blob.ErrMisplaced},
+		{"adds other hashes to the log", otherLog(func(r *Record) { r.Log[0][0] ^= 1 }), nil, ErrIllegal},
+		{"adds more hashes to the log", otherLog(func(r *Record) { r.Log = append(r.Log, Digest{1}) }), nil, ErrIllegal},
+		{"adds no hashes to the log", otherLog(func(r *Record) { r.Log = nil }), nil, ErrIllegal},
 		{"years ahead", forgery{by: "bob", draft: func(d *draft) { d.now = d.now.AddDate(9, 0, 0) }}, nil, nil},
 
 		{"changes a key and does not say so", forgery{by: "bob", p: anyKey, draft: func(d *draft) { d.changes = nil }}, nil, ErrIllegal},
@@ -163,6 +165,17 @@ func TestWhoMaySignWhat(t *testing.T) {
 			}
 		})
 	}
+}
+
+// otherLog changes the record of a checkpoint before that is signed.
+func otherLog(f func(*Record)) forgery {
+	var changes []byte
+	return forgery{by: "bob", step: func(step *Step) {
+		r := must(ParseRecord(step.Changes))
+		f(&r)
+		step.Changes = must(MarshalRecord(r))
+		changes = step.Changes
+	}, checkpoint: func(c *blob.Checkpoint) { c.Changes = sha256.Sum256(changes) }}
 }
 
 // listOne is what checkpoints 1 and 2 of fourSteps say of their list.

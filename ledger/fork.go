@@ -39,9 +39,10 @@ func (e *Rollback) Unwrap() error { return ErrRollback }
 
 // A Fork is an [ErrFork]: two chains of checkpoints that go on from a common one.
 type Fork struct {
-	Common Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
-	Ours   []Side // after it, oldest first: what was accepted
-	Theirs []Side // and what the store has in its place
+	Accepted Point  // the end of our side
+	Common   Point  // the last checkpoint that both have; zero: unknown, as the store lacks what leads there
+	Ours     []Side // after it, oldest first: what was accepted
+	Theirs   []Side // and what the store has in its place
 }
 
 // A Side is a checkpoint on one side of a fork.
@@ -51,6 +52,9 @@ type Side struct {
 }
 
 func (e *Fork) Error() string {
+	if e.Common.Number == 0 {
+		return fmt.Sprintf("checkpoint %v was accepted, and the newest does not descend from it: %v", e.Accepted, ErrFork)
+	}
 	return fmt.Sprintf("after checkpoint %d: %v", e.Common.Number, ErrFork)
 }
 
@@ -62,6 +66,9 @@ func Common(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Poin
 	common, _, _, err := common(ctx, newObjects(a), atA, newObjects(b), atB)
 	return common, err
 }
+
+// maxFork bounds how many checkpoints are followed back in the search for a common one.
+const maxFork = 1 << 14
 
 // common returns also the checkpoints of both sides after the common one, newest first, as
 // far as they are there.
@@ -75,6 +82,9 @@ func common(ctx context.Context, a *objects, atA Point, b *objects, atB Point) (
 		return nil
 	}
 	for atA != atB {
+		if len(onA)+len(onB) > maxFork {
+			return Point{}, onA, onB, fmt.Errorf("more than %d checkpoints back: %w", maxFork, ErrFork)
+		}
 		if atA.Number <= 1 && atB.Number <= 1 {
 			return Point{}, onA, onB, fmt.Errorf("no common checkpoint: %w", ErrFork)
 		}
@@ -149,25 +159,31 @@ func (o *opening) labeller(ctx context.Context, trusted *stored) func(*stored) s
 	}
 }
 
-// beside tells that there is another checkpoint where one was accepted: a fork, where that is
-// still in the store.
-func (o *opening) beside(ctx context.Context, accepted Point, there *stored) error {
+// beside returns the head where there is another checkpoint in the slot of one that was
+// accepted. It may descend from that all the same, where a copy with fewer checkpoints was
+// put over this one. Otherwise there is a fork, or a rollback if the accepted one is not in
+// the store any more.
+func (o *opening) beside(ctx context.Context, accepted Point, there *stored) (*stored, error) {
 	_, err := o.checkpoint(ctx, accepted)
 	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
-		return o.rollback(ctx, accepted, there)
+		return nil, o.rollback(ctx, accepted, there)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	number, err := o.head(ctx, there.Number, false)
+	number, err := o.head(ctx, there.Number, o.trust.Write)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	head, err := o.slot(ctx, number)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return o.fork(ctx, accepted, head)
+	err = o.descends(ctx, head, accepted)
+	if errors.Is(err, blob.ErrIntegrity) {
+		return nil, o.fork(ctx, accepted, head)
+	}
+	return head, err
 }
 
 // explain makes the fork that it is of a head that does not descend from a point.
@@ -181,10 +197,10 @@ func (o *opening) explain(ctx context.Context, head *stored, accepted Point, err
 
 func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error {
 	at, ours, theirs, err := common(ctx, o.objects, accepted, o.objects, head.at)
-	if ctx.Err() != nil {
-		return err
+	if err != nil && !errors.Is(err, blob.ErrIntegrity) {
+		return err // the store failed
 	}
-	f := &Fork{Common: at}
+	f := &Fork{Accepted: accepted, Common: at}
 	label := func(*stored) string { return "" }
 	if len(ours) > 0 {
 		label = o.labeller(ctx, ours[0])

@@ -141,11 +141,13 @@ func TestMixedSlotsDoNotBreakTheChain(t *testing.T) {
 		l = s.commit(l, "alice", newKey("db"))
 	}
 	bob := other.opened(Trust{Pins: []Pin{common.Pin()}, Write: true})
+	pinned := []*Ledger{common}
 	for range 9 {
 		bob = other.commit(bob, "bob", newKey("web"))
+		pinned = append(pinned, bob)
 	}
 	s.unite(s.store, other.store) // slots 6 to 8 are alice's
-	for _, from := range []*Ledger{common, bob} {
+	for _, from := range pinned {
 		for _, write := range []bool{false, true} {
 			pin := from.Pin()
 			got := s.opened(Trust{Pins: []Pin{pin}, Write: write})
@@ -153,6 +155,21 @@ func TestMixedSlotsDoNotBreakTheChain(t *testing.T) {
 				t.Fatalf("opened at %v", got.At())
 			}
 		}
+	}
+}
+
+func TestAVoucherInMixedSlots(t *testing.T) {
+	s, other, _, bob, _ := forked(t)
+	other.unite(other.store, s.store)
+	s.unite(s.store, other.store) // slot 3 is alice's, slot 4 bob's
+	got := s.opened(Trust{Voucher: who("bob").key.Public()})
+	if got.At() != bob.At() {
+		t.Fatal(got.At())
+	}
+	_, report, err := Open(t.Context(), s.store, Trust{Voucher: who("alice").key.Public()})
+	s.ok(err)
+	if report.Before.Number != 2 { // what she has signed on the other side is not in this one
+		t.Fatal(report.Before)
 	}
 }
 
@@ -231,4 +248,66 @@ func TestSlotsOfTheLosingSideAreNamedOldestFirst(t *testing.T) {
 	if !slices.IsSortedFunc(fork.Ours, func(a, b Side) int { return a.At.Number - b.At.Number }) || fork.Ours[0].At.Number != 2 {
 		t.Fatalf("%+v", fork.Ours)
 	}
+}
+
+// Without a pin nothing tells which checkpoint 1 is ours: there is no older state to go back to.
+func TestAnOlderStateNeedsAPin(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	backup := s.in(s.copy())
+	l = s.commit(l, "alice", newKey("db"))
+	at := l.At()
+	_, _, err := Open(t.Context(), backup.store, Trust{Checkpoint: &at, OlderState: true})
+	s.refused(err, ErrRollback)
+	s.ok(s.store.Delete(t.Context(), blob.SlotPath(3)))
+	if got := s.opened(Trust{Checkpoint: &at, OlderState: true}); got.At() != at {
+		t.Fatal(got.At())
+	}
+}
+
+// A slot in the middle is missing: what was accepted can still be read.
+func TestAnIncompleteCopyCanBeRead(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	pin := l.Pin()
+	s.commit(l, "alice", newKey("db"))
+	s.ok(s.store.Delete(t.Context(), blob.SlotPath(2)))
+	_, _, err := s.open(pin)
+	s.refused(err, ErrIncomplete)
+	old := s.opened(Trust{Pins: []Pin{pin}, OlderState: true})
+	s.has(old, "db@1")
+}
+
+// Checkpoint 1 is exchanged, so that the store seems to be another keyring's, for which a
+// signature would have to do.
+func TestAnotherFirstCheckpointDoesNotPutThePinAside(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	other := newStory(t)
+	_, err := Found(t.Context(), other.store, blob.MemberList{KeyringID: blob.ID{7}, Members: members("alice")}, who("alice").signer(), day, s.nonce)
+	s.ok(err)
+	s.replace(blob.SlotPath(1), other.slot(1))
+	_, _, err = Open(t.Context(), s.store, Trust{Pins: []Pin{l.Pin()}, Voucher: who("alice").key.Public()})
+	s.refused(err, ErrRollback)
+	at := l.At()
+	for _, trust := range []Trust{{Voucher: who("alice").key.Public()}, {Checkpoint: &at}} {
+		_, _, err = Open(t.Context(), s.store, trust)
+		s.refused(err, ErrFork)
+	}
+}
+
+// The slot of the checkpoint that introduced a list of members has one of another copy.
+func TestAListThatWasIntroducedBesideItsSlot(t *testing.T) {
+	s, other, alice, bob, common := forked(t)
+	alice = s.commit(alice, "alice", newKey("db"))
+	bob = other.commit(bob, "carol", newKey("db"))
+	s.unite(s.store, other.store) // slot 4 is alice's, and bob's checkpoint 4 introduces list 2
+	for _, write := range []bool{false, true} {
+		got := s.opened(Trust{Pins: []Pin{common.Pin()}, Write: write})
+		if got.At() != bob.At() || got.Members().List().Number != 2 {
+			t.Fatal(got.At())
+		}
+	}
+	_, _, err := s.open(alice.Pin())
+	s.refused(err, ErrFork)
 }

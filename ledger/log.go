@@ -13,7 +13,7 @@ type Event struct {
 	At      Point
 	Created time.Time   // by the clock of the signer
 	Signer  blob.Member // as the list of members says that was in force
-	Change  Change      // the zero Change where the event is about members
+	Change  Change      // the zero Change where the event is about members, or nothing was changed
 
 	List         int            // number of the list of members that was introduced; 0: none
 	Recovery     *blob.Recovery // by which it was
@@ -72,7 +72,8 @@ func (r *objects) down(ctx context.Context, s *stored, since int) ([]Point, erro
 	return points, nil
 }
 
-// events returns what one checkpoint has recorded: first what is about members.
+// events returns what one checkpoint has recorded, at least one event: first what is about
+// members.
 func (l *Ledger) events(ctx context.Context, r *objects, s *stored) ([]Event, error) {
 	data, err := r.changes(ctx, s.Checkpoint)
 	if err != nil {
@@ -94,6 +95,9 @@ func (l *Ledger) events(ctx context.Context, r *objects, s *stored) ([]Event, er
 		e := event
 		e.Change = c
 		events = append(events, e)
+	}
+	if len(events) == 0 {
+		events = append(events, event)
 	}
 	return events, nil
 }

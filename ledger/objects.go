@@ -140,11 +140,11 @@ func (r *objects) lists(ctx context.Context, c blob.Checkpoint) ([]blob.MemberLi
 	return lists, nil
 }
 
-// missing makes of an object that is not there a part of an incomplete copy: something that
-// is there refers to it.
+// missing makes of an object that is not there an [ErrIncomplete]: something that is there
+// refers to it. It is no [blob.ErrNotFound], which would say that there is no such key.
 func missing(err error) error {
 	if errors.Is(err, blob.ErrNotFound) {
-		return fmt.Errorf("%w: %w", ErrIncomplete, err)
+		return fmt.Errorf("%w: %v", ErrIncomplete, err)
 	}
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -40,21 +39,6 @@ type Report struct {
 	Unpinned   bool            // it started at a voucher's signature
 	Recoveries []RecoveryEvent // since then, oldest first, that are not among the accepted ones
 	Older      error           // with [Trust.OlderState]: the [*Rollback] or [*Fork] that was passed over
-}
-
-// A RecoveryEvent is a checkpoint by which a backup authority has put a new owner in the
-// place of one whose key was lost.
-type RecoveryEvent struct {
-	At        Point
-	Created   time.Time // by the authority's clock
-	Authority blob.Member
-	From, To  blob.Member
-	Reason    string
-
-	// LastSigned is the last checkpoint before At that From has signed, and LastTime its
-	// time; zero where that was before trust started.
-	LastSigned Point
-	LastTime   time.Time
 }
 
 // Open opens the keyring in a store at its head, the newest checkpoint, which must be
@@ -196,28 +180,34 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 	if err != nil {
 		return Point{}, err
 	}
-	newest, err := o.head(ctx, 1, o.trust.Write)
+	number, err := o.head(ctx, 1, o.trust.Write)
 	if err != nil {
 		return Point{}, err
 	}
-	for number := newest; number > 0; number-- {
-		s, err := o.slot(ctx, number)
-		if err != nil {
-			return Point{}, err
-		}
+	newest, err := o.slot(ctx, number)
+	if err != nil {
+		return Point{}, err
+	}
+	for s := newest; ; {
 		// The key is what vouches, under whatever name its certificate gave it then.
 		_, err = s.unverified.Verify([]blob.Party{{Key: key, ID: s.unverified.SignerIdentifier()}})
 		if err == nil {
 			return s.at, nil
 		}
 		if !errors.Is(err, blob.ErrSignature) && !errors.Is(err, blob.ErrUnsupported) { // somebody else's
-			return Point{}, inCheckpoint(number, err)
+			return Point{}, inCheckpoint(s.Number, err)
+		}
+		if s.Number == 1 {
+			break
+		}
+		if s, err = o.checkpoint(ctx, s.previous()); err != nil { // the slot may have one of another copy
+			return Point{}, missing(err)
 		}
 	}
-	return Point{}, fmt.Errorf("%w: none of %d checkpoints is signed by key %x: %w", ErrUnpinned, newest, id, blob.ErrUntrusted)
+	return Point{}, fmt.Errorf("none of %d checkpoints is signed by key %x: %w", number, id, ErrUnpinned)
 }
 
-// findHead returns the newest checkpoint, once that of the highest point is where it was.
+// findHead returns the newest checkpoint, once that of the highest point is there.
 func (o *opening) findHead(ctx context.Context) (*stored, error) {
 	at := o.points[0]
 	there, err := o.slot(ctx, at.Number)
@@ -228,7 +218,7 @@ func (o *opening) findHead(ctx context.Context) (*stored, error) {
 		return nil, err
 	}
 	if there.at != at {
-		return nil, o.beside(ctx, at, there)
+		return o.beside(ctx, at, there)
 	}
 	number, err := o.head(ctx, at.Number, o.trust.Write)
 	if err != nil || number == at.Number {

@@ -151,7 +151,7 @@ func TestDescentReadsLittle(t *testing.T) {
 	for range 300 {
 		l = s.commit(l, "alice", Edit{"db", newKey("db").Apply})
 	}
-	c := &counting{Store: s.store}
+	c := &countGets{Store: s.store}
 	_, _, err := Open(t.Context(), c, Trust{Pins: []Pin{pin}})
 	s.ok(err)
 	if c.gets > 40 {
@@ -159,12 +159,12 @@ func TestDescentReadsLittle(t *testing.T) {
 	}
 }
 
-type counting struct {
+type countGets struct {
 	blob.Store
 	gets int
 }
 
-func (c *counting) Get(ctx context.Context, path string) ([]byte, error) {
+func (c *countGets) Get(ctx context.Context, path string) ([]byte, error) {
 	c.gets++
 	return c.Store.Get(ctx, path)
 }

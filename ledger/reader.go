@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -16,6 +17,9 @@ type reader struct {
 // read reads one node.
 func (r reader) read(at ref) (*node, error) {
 	n, err := r.tryRead(at)
+	if errors.Is(err, blob.ErrIntegrity) {
+		forget(r.src)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("node %x: %w", at.digest[:4], err)
 	}

@@ -3,9 +3,35 @@ package ledger
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
+
+// A RecoveryEvent is a checkpoint by which a backup authority has put a new owner in the
+// place of one whose key was lost.
+type RecoveryEvent struct {
+	At        Point
+	Created   time.Time // by the authority's clock
+	Authority blob.Member
+	From, To  blob.Member
+	Reason    string
+
+	// LastSigned is the last checkpoint before At that From has signed, and LastTime its
+	// time; zero where that was before trust started.
+	LastSigned Point
+	LastTime   time.Time
+}
+
+// An Unaccepted is an [ErrUnaccepted].
+type Unaccepted struct{ Recoveries []RecoveryEvent }
+
+func (e *Unaccepted) Error() string {
+	last := e.Recoveries[len(e.Recoveries)-1]
+	return fmt.Sprintf("checkpoint %d puts %q in the place of %q: %v", last.At.Number, last.To.Label, last.From.Label, ErrUnaccepted)
+}
+
+func (e *Unaccepted) Unwrap() error { return ErrUnaccepted }
 
 // checkRecovery holds a list of members that a backup authority has introduced against
 // what a recovery may do: put one new owner in the place of one old owner. Everybody else

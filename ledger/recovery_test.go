@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -72,6 +73,10 @@ func TestARecoveryWhileAliceHasItOpen(t *testing.T) {
 	s.propose(l, "vault", Proposal{List: listOf(from("bob"), "alice", "carol", "vault")})
 	_, err := alice.Refresh(t.Context(), false)
 	s.refused(err, ErrUnaccepted)
+	var facts *Unaccepted
+	if !errors.As(err, &facts) || facts.Recoveries[0].To.Label != "carol" {
+		t.Fatal(err)
+	}
 	_, err = s.try(alice, "alice", Proposal{Edits: []Edit{newKey("db")}})
 	s.refused(err, ErrUnaccepted)
 }

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 // Refresh opens the keyring again at the head that it has by now. With write every step is
-// checked, as a writer must. A recovery that is new is an [ErrUnaccepted]: what it is, Open
-// reports.
+// checked, as a writer must. Recoveries that are new are an [Unaccepted].
 func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 	if l.older {
 		return nil, fmt.Errorf("open the keyring again, at an older state: %w", ErrRollback)
@@ -24,7 +21,7 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 		return nil, err
 	}
 	if len(next.unaccepted) > 0 {
-		return nil, fmt.Errorf("checkpoint %d: %w", next.unaccepted[0].At.Number, ErrUnaccepted)
+		return nil, &Unaccepted{next.unaccepted}
 	}
 	if write {
 		err = next.check(ctx, o.objects)
@@ -96,7 +93,7 @@ func (r *objects) next(ctx context.Context, s State, to Point, src Source) (Stat
 		return s, err
 	}
 	next, err := s.Apply(ctx, step)
-	if errors.Is(err, blob.ErrNotFound) {
+	if errors.Is(err, ErrIncomplete) {
 		err = fmt.Errorf("%w: %w", ErrCompacted, err)
 	}
 	return next, err

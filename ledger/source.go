@@ -68,6 +68,27 @@ func (x *extent) read(index int) int {
 	return ahead
 }
 
+// A forgetter is a source that keeps what it has read.
+type forgetter interface{ forget() }
+
+// forget has a source read anew whatever it is asked for, once a node was not what it has to
+// be: a store that was wrong for a while must not be so for ever. Of what was read before
+// that, the hints may be wrong as well, which no digest covers, and the length of a pack.
+func forget(src Source) {
+	if f, ok := src.(forgetter); ok {
+		f.forget()
+	}
+}
+
+func (s *storeSource) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.pages)
+	clear(s.extents)
+	s.used.Init()
+	s.bytes = 0
+}
+
 type pageID struct {
 	pack  blob.PackID
 	index int

@@ -134,3 +134,17 @@ func (f *failing) Get(ctx context.Context, path string) ([]byte, error) {
 	}
 	return f.Store.Get(ctx, path)
 }
+
+// What is missing is not a key that there never was.
+func TestAMissingNodeIsNotAMissingKey(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice"), "alice", newKey("db"))
+	s.ok(s.store.Delete(t.Context(), blob.PackPath(l.Trie().At.Pack)))
+	l = s.opened(Trust{Pins: []Pin{l.Pin()}})
+	_, err := l.Entry(t.Context(), "db")
+	s.refused(err, ErrIncomplete)
+	if errors.Is(err, blob.ErrNotFound) {
+		t.Fatal(err)
+	}
+	s.refused(s.reads(l, nil), ErrIncomplete)
+}

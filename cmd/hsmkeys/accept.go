@@ -23,7 +23,7 @@ func acceptCommand() *cli.Command {
 			}
 			at, err := ledger.ParsePoint(arg)
 			if err != nil {
-				return usage("%w", err)
+				return usage("%v", err)
 			}
 			if err := mayConfirm(c); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -172,7 +173,7 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	}
 	d.holders(k, good, missing, open)
 	if bad > 0 {
-		d.fail("signatures", d.restoring(first), "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
+		d.fail("signatures", "cp -a BACKUP/keys/. "+shellQuote(filepath.Join(storePath(d.c), "keys")), "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
 			plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}
@@ -200,7 +201,7 @@ func (d *doctor) unknown(k *hsmkeys.Keyring) {
 	case err != nil:
 		d.failure("blobs", "", err)
 	case n > 0:
-		d.warn("blobs", "", "%s not in the state of the keyring: of a command that was interrupted, of a recovery that is not adopted yet (hsmkeys rewrap), or of another copy of the store (hsmkeys merge)", plural(n, "key blob is", "key blobs are"))
+		d.warn("blobs", "", "%s", unknownText(n))
 	}
 }
 
@@ -211,15 +212,6 @@ func (d *doctor) renewal(k *hsmkeys.Keyring, m blob.Member, command string) stri
 		return ""
 	}
 	return fmt.Sprintf("hsmkeys %s remove %s && hsmkeys %s add CERTIFICATE && hsmkeys rewrap", command, shellQuote(m.Label), command)
-}
-
-// restoring puts blobs back that do not hold. What stands where another blob belongs may
-// have been renamed, or be there for nothing: no command knows which.
-func (d *doctor) restoring(err error) string {
-	if errors.Is(err, blob.ErrMisplaced) {
-		return ""
-	}
-	return "cp -a BACKUP/keys/. " + shellQuote(filepath.Join(storePath(d.c), "keys"))
 }
 
 // ownersCommand is a command for an owner. An authority's token cannot carry it out.
@@ -264,29 +256,33 @@ func (d *doctor) blobs(store *dir.Store) {
 		}
 	}
 	if bad > 0 {
-		d.fail("blobs", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), "%s not well-formed, of %d, the first %v; what a backup has of them is put back", plural(bad, "object is", "objects are"), good+bad, first)
+		d.fail("blobs", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), "%s damaged, of %d, the first %v; what a backup has of them is put back", plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
 	if good == 0 {
 		d.ok("blobs", "there are none yet")
 		return
 	}
-	d.ok("blobs", "%s well-formed; hsmkeys verify checks every signature", plural(good, "object is", "objects are"))
+	d.ok("blobs", "%s well-formed, with the digests that their names say; hsmkeys verify checks every signature", plural(good, "object is", "objects are"))
 }
 
+// parse looks at one of them.
 func (d *doctor) parse(store *dir.Store, path string) error {
 	der, err := store.Get(d.c.Context, path)
 	if err != nil {
 		return err
 	}
-	if _, ok := blob.ParseMembersPath(path); ok {
+	digest, ok := blob.ParseMembersPath(path)
+	if ok {
 		_, err = blob.ParseMembers(der)
-		return err
-	}
-	if _, ok := blob.ParseCheckpointPath(path); ok {
+	} else if digest, ok = blob.ParseCheckpointPath(path); ok {
 		_, err = blob.ParseCheckpoint(der)
-		return err
+	} else {
+		_, _, _, digest, _ = blob.ParseKeyPath(path)
+		_, err = blob.Parse(der)
 	}
-	_, err = blob.Parse(der)
+	if err == nil && sha256.Sum256(der) != digest {
+		err = fmt.Errorf("it has another digest than its name says: %w", blob.ErrMisplaced)
+	}
 	return err
 }

@@ -114,6 +114,8 @@ func eventText(e ledger.Event) string {
 		return "keyring founded: " + memberChanges(e)
 	case e.List > 0:
 		return fmt.Sprintf("list of members %d: %s", e.List, memberChanges(e))
+	case e.Change.Op == 0:
+		return "nothing changed"
 	case e.Change.Version > 0:
 		return fmt.Sprintf("%v %s@%d", e.Change.Op, e.Change.Name, e.Change.Version)
 	case e.Change.Name != "":
@@ -159,7 +161,7 @@ type eventJSON struct {
 	Time       string       `json:"time"`
 	Signer     string       `json:"signer"`
 	SignerID   string       `json:"signer_subject_key_id"`
-	Operation  string       `json:"operation"` // "members" and "recovery" beside those of keys
+	Operation  string       `json:"operation"` // of a key, or "members", "recovery", "compact", "replace-pin", "fresh"
 	Name       string       `json:"name,omitempty"`
 	Version    int          `json:"version,omitempty"`
 	Reason     string       `json:"reason,omitempty"`
@@ -181,6 +183,8 @@ func eventAsJSON(e ledger.Event) eventJSON {
 		j.Operation = "recovery"
 	case e.List > 0:
 		j.Operation = "members"
+	case e.Change.Op == 0:
+		j.Operation = "fresh"
 	default:
 		j.Operation = e.Change.Op.String()
 	}

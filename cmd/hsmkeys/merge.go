@@ -70,7 +70,7 @@ func parseCopy(s string) (path string, at *ledger.Point, err error) {
 	}
 	point, err := ledger.ParsePoint(s[place[0]+1:])
 	if err != nil {
-		return "", nil, usage("%w", err)
+		return "", nil, usage("%v", err)
 	}
 	return s[:place[0]], &point, nil
 }
@@ -100,6 +100,9 @@ func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
 	if err := confirm(c, mergeRows(k, m), "Take in the keys of the other copy?"); err != nil {
 		return err
 	}
+	for _, e := range m.Members {
+		warn(errors.New("not taken: " + notTaken(e)))
+	}
 	var failed error
 	for r := range m.Keys(c.Context) {
 		if err := t.add(c, r); err != nil {
@@ -127,18 +130,15 @@ func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s", m.At, when(m.Signed), printable(m.Signer))},
 		{"common", fmt.Sprintf("checkpoint %v", m.Common)},
 	}
-	for _, l := range m.Lists {
-		rows = append(rows, []string{"not taken", fmt.Sprintf("list of members %d of %s: %s", l.Number, when(l.Created), memberNames(l))})
+	for _, e := range m.Members {
+		rows = append(rows, []string{"not taken", notTaken(e)})
 	}
 	return rows
 }
 
-func memberNames(l blob.MemberList) string {
-	var all []string
-	for _, m := range l.Members {
-		all = append(all, fmt.Sprintf("%s %s", m.Role, printable(m.Label)))
-	}
-	return strings.Join(all, ", ")
+// notTaken says what of the other copy is not taken in.
+func notTaken(e ledger.Event) string {
+	return fmt.Sprintf("list of members %d of %s by %s: %s", e.List, when(e.Created), printable(e.Signer.Label), memberChanges(e))
 }
 
 // mergeTally is what a merge has done, for programs.

@@ -22,7 +22,7 @@ func recoverCommand() *cli.Command {
 		Name: "recover", Usage: "bring keys to a new owner after the loss of a token, with the token of a backup authority", ArgsUsage: "[NAME…]",
 		Description: "Puts the new owner in the place of the old one in the list of members, and wraps all versions of the\n" +
 			"named keys, or of all keys, to it. It can be interrupted and started again. The new owner then joins\n" +
-			"(hsmkeys join) and puts its own signature on everything (hsmkeys rewrap).",
+			"(hsmkeys join) and takes the keys over (hsmkeys rewrap).",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`CERTIFICATE` of the owner whose token was lost, from outside the storage; or the owner's label, when this token has joined the keyring"},
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
@@ -168,7 +168,7 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 		return usageHint("the new owner's token makes its own: hsmkeys --token NEW init --pair-only, hsmkeys --token NEW certificate -o new.pem",
 			"--to %q is the certificate of the owner whose token was lost, and --to takes the new owner's", r.c.String("to"))
 	}
-	vouched := [][]string{{"vouched for by", "the list of members that this token has pinned"}}
+	vouched := [][]string{{"vouched for by", "the state that this token has accepted"}}
 	if r.voucher != nil {
 		if vouched, err = voucherRows(r.k, r.voucher); err != nil {
 			return err

@@ -69,6 +69,7 @@ func runScripts(t *testing.T, dir string) {
 			"stanza":     stanza,
 			"stolen":     stolen,
 			"faulty":     faulty,
+			"keep":       keep,
 		},
 	})
 }

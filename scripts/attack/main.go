@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 func main() {
@@ -42,7 +44,7 @@ func substitute(certificate, directory, name string) error {
 	if err != nil {
 		return err
 	}
-	genuine, err := read(directory, name, owner)
+	path, genuine, err := read(directory, name, owner)
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func substitute(certificate, directory, name string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(directory, blob.KeyPath(name, 1, 1)), forged.Bytes(), 0o600)
+	return os.WriteFile(filepath.Join(directory, path), forged.Bytes(), 0o600)
 }
 
 func readOwner(path string) (*rsa.PublicKey, error) {
@@ -89,32 +91,33 @@ func readOwner(path string) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// read gives the genuine blob. It is all in the storage, and readable.
-func read(directory, name string, owner *rsa.PublicKey) (*blob.Blob, error) {
-	store, err := blob.OpenDir(directory)
+// read returns the genuine blob of the first version, and its path. It is all in the
+// storage, and readable.
+func read(directory, name string, owner *rsa.PublicKey) (string, *blob.Blob, error) {
+	ctx := context.Background()
+	store, err := dir.Open(directory)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	defer store.Close()
-	trusted := []blob.Party{{Key: owner}}
-	der, err := store.Get(context.Background(), blob.MembersPath(1))
+	keyring, _, err := ledger.Peek(ctx, store)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	list, err := blob.ParseMembers(der)
-	if err != nil {
-		return nil, err
+	for path, err := range store.List(ctx, blob.KeysPrefix+name+"/1.1.") {
+		if err != nil {
+			return "", nil, err
+		}
+		der, err := store.Get(ctx, path)
+		if err != nil {
+			return "", nil, err
+		}
+		unverified, err := blob.Parse(der)
+		if err != nil {
+			return "", nil, err
+		}
+		b, err := unverified.Verify([]blob.Party{{Key: owner}}, blob.Place{KeyringID: keyring, Name: name, Version: 1, Revision: 1})
+		return path, b, err
 	}
-	members, err := list.Verify(trusted, 1)
-	if err != nil {
-		return nil, err
-	}
-	if der, err = store.Get(context.Background(), blob.KeyPath(name, 1, 1)); err != nil {
-		return nil, err
-	}
-	unverified, err := blob.Parse(der)
-	if err != nil {
-		return nil, err
-	}
-	return unverified.Verify(trusted, blob.Place{KeyringID: members.List().KeyringID, Name: name, Version: 1, Revision: 1})
+	return "", nil, fmt.Errorf("key %q: %w", name, blob.ErrNotFound)
 }
