@@ -113,7 +113,7 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 		}
 	}
 	if k.state.Before.Number > 0 { // or else joining accepts all of it
-		k.state.Recoveries = slices.DeleteFunc(k.state.Recoveries, func(r ledger.RecoveryEvent) bool { return keyID(r.To) == string(k.self) })
+		k.state.Recoveries = k.recoveriesOfOthers()
 	} else {
 		k.state.Recoveries = nil
 	}
@@ -123,6 +123,12 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 	}
 	k.acceptRecoveries()
 	return k, k.keepPin(ctx, onToken)
+}
+
+// recoveriesOfOthers returns the recoveries that were not accepted, but for the one that made
+// the token's own pair an owner: to join accepts that.
+func (k *Keyring) recoveriesOfOthers() []ledger.RecoveryEvent {
+	return slices.DeleteFunc(slices.Clone(k.state.Recoveries), func(r ledger.RecoveryEvent) bool { return keyID(r.To) == string(k.self) })
 }
 
 // knows refuses a voucher who has never signed for the keyring.
@@ -139,6 +145,8 @@ func (k *Keyring) knows(voucher *x509.Certificate) error {
 
 // ReplacePin opens a keyring anew at a checkpoint that another member has shown, whatever
 // was pinned before, and pins it. An owner's token records it in a checkpoint of its own.
+// Where recoveries have followed the checkpoint that was shown, that one is pinned and nothing
+// is recorded: [State] has them, to be accepted.
 func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if o.Checkpoint == nil {
 		return nil, fmt.Errorf("replace the pin: no checkpoint of another member: %w", ErrStale)
@@ -152,13 +160,21 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k.state.Older != nil {
+		return nil, k.trusted()
+	}
 	was, err := before.load(ctx, hex.EncodeToString(k.self))
 	if err != nil {
 		return nil, err
 	}
-	k.acceptRecoveries()
 	k.pins = before
-	if err := k.pins.keep(ctx, k.pinned(), onToken, true); err != nil {
+	pin := k.pinned()
+	if k.state.Recoveries = k.recoveriesOfOthers(); len(k.state.Recoveries) > 0 {
+		pin.At = *o.Checkpoint
+		return k, k.pins.keep(ctx, pin, onToken, true)
+	}
+	k.acceptRecoveries()
+	if err := k.pins.keep(ctx, pin, onToken, true); err != nil {
 		return nil, err
 	}
 	if k.Self().Role != blob.Owner || k.knowsSigner("") != nil {
