@@ -422,11 +422,10 @@ func (k *Keyring) mayEncrypt() error {
 		return err
 	}
 	created := k.view().Head().Checkpoint().Created
-	age := time.Since(created)
-	switch {
-	case age > k.maxAge:
+	switch now := time.Now(); { // a time.Duration ends after 292 years
+	case created.Before(now.Add(-k.maxAge)):
 		return hint(fmt.Errorf("%w: checkpoint %d is of %s, older than %v", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339), k.maxAge), "an owner's hsmkeys checkpoint --fresh makes a new one")
-	case -age > clockSkew:
+	case created.After(now.Add(clockSkew)):
 		return fmt.Errorf("%w: checkpoint %d is of %s, ahead of this clock", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339))
 	}
 	return nil
