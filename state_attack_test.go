@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -194,6 +195,11 @@ func TestARecoveryFromAnOwnerWhoLives(t *testing.T) {
 			t.Errorf("told of %+v", told)
 		}
 		encryptsNothing(t, k, "payroll", ledger.ErrUnaccepted)
+		for r := range k.Prove(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}, time.Time{}) {
+			if !errors.Is(r.Err, ledger.ErrUnaccepted) {
+				t.Errorf("a proof: %v", r.Err)
+			}
+		}
 		if got := must(k.PinPlace(ctx)).Token; got != pinned {
 			t.Errorf("the pin has moved from %d to %d", pinned, got)
 		}
