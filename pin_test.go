@@ -208,6 +208,26 @@ func TestWithoutAPinNothingIsEncrypted(t *testing.T) {
 	encrypt(t, k, "payroll", nil)
 }
 
+// TestOnlyANewKeyringIsTakenOver has init find a keyring that the pair has signed and that goes
+// on after its first checkpoint, without a pin: it may be an old state of it.
+func TestOnlyANewKeyringIsTakenOver(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "office")
+	k, store, _ := office.found(t)
+	create(t, k, "payroll")
+	for _, r := range must(office.tok.Records(ctx)) {
+		if err := office.tok.DeleteRecord(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := hsmkeys.FinishFounding(ctx, office.tok, office.pair, store, nil); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("%v", err)
+	}
+	if records := must(office.tok.Records(ctx)); len(records) != 0 {
+		t.Errorf("%d pins were made", len(records))
+	}
+}
+
 func FuzzParsePin(f *testing.F) {
 	f.Add((hsmkeys.Pin{Pair: strings.Repeat("ab", 20), Pin: ledger.Pin{At: ledger.Point{Number: 7}, Checked: ledger.Point{Number: 7}}}).String())
 	f.Add("hsmkeys-pin-2 x")
