@@ -98,8 +98,8 @@ type MergedVersion struct {
 // What comes in is wrapped and signed anew. Under a name that is here it gets a version
 // number of its own and is at least deactivated: it opens its files, and never encrypts. A
 // name that is not here comes with its numbers, and encrypts as before if an owner in force
-// here has signed it. Of a key that both copies have the worse status counts, and one that
-// was destroyed in either is destroyed.
+// here has signed it and no former member can open it. Of a key that both copies have the
+// worse status counts, and one that was destroyed in either is destroyed.
 //
 // It can be killed and started again: what has come is known by its key id.
 func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
@@ -238,7 +238,7 @@ func (m *Merge) version(ctx context.Context, name string, v ledger.Version, numb
 		return v, err
 	}
 	status := v.Status
-	if signer, _ := m.k.members().Signer(string(b.SignerKeyID())); !isNew || signer.Role != blob.Owner {
+	if signer, _ := m.k.members().Signer(string(b.SignerKeyID())); !isNew || signer.Role != blob.Owner || m.k.hasFormer(b) {
 		status = max(status, ledger.Deactivated)
 	}
 	taken, b, err := m.k.wrapFor(ctx, b, number)
@@ -318,7 +318,9 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	case err == nil:
 		n.last = highest(e)
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		status, n.current = ledger.Active, 1
+		if !k.hasFormer(b) {
+			status, n.current = ledger.Active, 1
+		}
 	default:
 		return Entry{}, err
 	}
@@ -339,6 +341,10 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	e.Status = v.Status.String()
 	return e, nil
 }
+
+// hasFormer reports whether a blob is wrapped to somebody who is no member any more. What is
+// made of it is not, and would not tell.
+func (k *Keyring) hasFormer(b *blob.Blob) bool { return !k.heldByMembersSince(b, k.ListNumber()) }
 
 // wrapFor wraps the key in a blob that the state does not name to today's members, as a
 // version that it has not yet either.

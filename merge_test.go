@@ -2,6 +2,7 @@ package hsmkeys_test
 
 import (
 	"context"
+	"io"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -176,5 +177,25 @@ func TestTwoCopiesThatBothGotAMember(t *testing.T) {
 		k := s.reopen(t, c.storeA)
 		decrypts(t, k, c.files)
 		rotate(t, k, "db", "after")
+	}
+}
+
+// TestACopyBringsAKeyOfAFormerMember has the other copy make a key for somebody who was removed
+// here: nothing would tell any more that the key is theirs too, so it encrypts nothing.
+func TestACopyBringsAKeyOfAFormerMember(t *testing.T) {
+	ctx := context.Background()
+	c := newTwoCopies(t)
+	guest := newSite(t, "guest")
+	add(t, c.a, guest.member(blob.BackupAuthority, "guest"))
+	restore(t, c.dirB, c.dirA)
+	c.b = c.branch.reopen(t, c.storeB)
+	remove(t, c.a, blob.BackupAuthority, "guest")
+	create(t, c.b, "new")
+	file := encrypt(t, c.b, "new", []byte("of the copy"))
+	merge(t, c.a, c.storeB, nil)
+	k := c.office.reopen(t, c.storeA)
+	decrypts(t, k, map[string][]byte{"of the copy": file})
+	if _, err := k.Encrypt(ctx, io.Discard, []hsmkeys.Ref{{Name: "new"}}); err == nil {
+		t.Error("it encrypts")
 	}
 }
