@@ -227,8 +227,14 @@ func proofOf(t *testing.T, store blob.Store, keyID []byte) string {
 	return found[0]
 }
 
-// advance adds checkpoints that change nothing.
+// advance adds checkpoints of today that change nothing.
 func advance(t *testing.T, store blob.Store, by signer, checkpoints int) {
+	t.Helper()
+	advanceAt(t, store, by, checkpoints, time.Now())
+}
+
+// advanceAt is advance by another clock.
+func advanceAt(t *testing.T, store blob.Store, by signer, checkpoints int, now time.Time) {
 	t.Helper()
 	ctx := context.Background()
 	at := newest(t, store).At()
@@ -237,7 +243,7 @@ func advance(t *testing.T, store blob.Store, by signer, checkpoints int) {
 		if err != nil {
 			break
 		}
-		l, _, err = l.Commit(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: "a test"}}}, by.blob(), time.Now(), random)
+		l, _, err = l.Commit(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: "a test"}}}, by.blob(), now, random)
 	}
 	if err != nil {
 		t.Fatal(err)
