@@ -4,7 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -60,41 +59,4 @@ func TestARecoveryOnACopyThatIsOutdated(t *testing.T) {
 		t.Error(err)
 	}
 	opens(t, k, 23, files)
-}
-
-// TestWithACertificateThePinIsAFile opens a keyring without a token.
-func TestWithACertificateThePinIsAFile(t *testing.T) {
-	ctx := context.Background()
-	office, vault, spare, k, store, dir := threesome(t)
-	o := hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.PinsOn(nil, t.TempDir()+"/pins")}
-	open := func() error {
-		_, err := hsmkeys.OpenWithCertificate(ctx, o)
-		return err
-	}
-	if err := open(); err != nil {
-		t.Fatal(err)
-	}
-	_, backup := copyOf(t, dir)
-	add(t, k, spare.member(blob.Owner, "spare"))
-	if err := open(); err != nil {
-		t.Fatal(err)
-	}
-	_, recent := copyOf(t, dir)
-	restore(t, dir, backup)
-	wantErr(t, "an old state", open(), ledger.ErrRollback)
-	restore(t, dir, recent)
-
-	// The key must be that of an owner of today, who has signed.
-	spare.join(t, store, office)
-	o.Pins = nil
-	o.Voucher = vault.cert
-	wantErr(t, "an authority's", open(), blob.ErrUntrusted)
-	o.Voucher = spare.cert
-	wantErr(t, "of an owner who has signed nothing", open(), blob.ErrUntrusted)
-	remove(t, spare.reopen(t, store), blob.Owner, "office")
-	if err := open(); err != nil {
-		t.Error(err)
-	}
-	o.Voucher = office.cert
-	wantErr(t, "a former owner's", open(), blob.ErrUntrusted)
 }
