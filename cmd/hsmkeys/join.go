@@ -59,6 +59,10 @@ func joinCommand() *cli.Command {
 				if err := bindStore(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
+				announce(k)
+				if err := k.Trusted(); err != nil { // of a member from before a recovery
+					return err
+				}
 				return printJoined(c, k)
 			})
 		},
