@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -136,9 +135,6 @@ func (l *Ledger) at(a *attempt, members *Members) *Ledger {
 	next := *l
 	next.head, next.members, next.state, next.checked = a.stored, members, &a.after, a.after.At
 	next.durable = true
-	if a.after.recovery(a.before) { // whoever has made it need not be asked
-		next.accepted = append(slices.Clone(l.accepted), a.after.At)
-	}
 	return &next
 }
 
