@@ -58,6 +58,7 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	if err != nil {
 		return Entry{}, fmt.Errorf("create key %q: %w", d.Name, err)
 	}
+	defer k.storing.end(b)
 	err = k.recordEdit(ctx, creates(d.Name, k.version(b, list)), inFile)
 	if errors.Is(err, blob.ErrExists) { // somebody was faster
 		return Entry{}, errors.Join(taken, k.discard(ctx, b))
@@ -70,6 +71,7 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 
 // discard removes a blob that was stored and is not in the state.
 func (k *Keyring) discard(ctx context.Context, b *blob.Blob) error {
+	_ = k.storing.end(b) // whether it came to that or not
 	return k.store.Delete(context.WithoutCancel(ctx), blobPath(b))
 }
 
@@ -106,6 +108,7 @@ func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) 
 	if err != nil {
 		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
 	}
+	defer k.storing.end(b)
 	err = k.recordEdit(ctx, edit, onToken)
 	if errors.Is(err, errStaleEntry) {
 		return Entry{}, errors.Join(err, k.discard(ctx, b))
@@ -207,15 +210,14 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 	return k.put(ctx, d, content)
 }
 
-// put signs a blob and stores it. It counts once the state names it.
+// put signs a blob, and begins to store it: storing.end waits for that. It counts once the
+// state names it.
 func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Content) (*blob.Blob, error) {
 	b, err := blob.Sign(d, content, k.signs(), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	if err := k.store.Put(ctx, blobPath(b), b.Bytes()); err != nil && !errors.Is(err, blob.ErrExists) { // this very blob
-		return nil, err
-	}
+	k.storing.begin(ctx, k.store, b)
 	return b, nil
 }
 

@@ -66,6 +66,7 @@ type Keyring struct {
 	state State          // what opening has found
 
 	recording recording
+	storing   storing
 	opened    opened
 }
 

@@ -353,8 +353,18 @@ func (k *Keyring) wrapFor(ctx context.Context, b *blob.Blob, number int) (ledger
 	return k.version(taken, list), taken, nil
 }
 
-// wrapAs has the token wrap the key in a blob to today's members, under another descriptor.
+// wrapAs has the token wrap the key in a blob to today's members, under another descriptor,
+// and stores that.
 func (k *Keyring) wrapAs(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
+	next, err := k.wrapOnly(ctx, b, d)
+	if err != nil {
+		return nil, err
+	}
+	return next, k.storing.end(next)
+}
+
+// wrapOnly is wrapAs without waiting until the blob is stored.
+func (k *Keyring) wrapOnly(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
 	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
 		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
 	}

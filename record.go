@@ -93,6 +93,7 @@ func (k *Keyring) recordOther(ctx context.Context, p ledger.Proposal, where plac
 // commit makes a checkpoint, and pins it. It returns the errors of the edits, and that of
 // the whole.
 func (k *Keyring) commit(ctx context.Context, p ledger.Proposal, where place) ([]error, error) {
+	p.Ready = k.storing.wait
 	next, errs, err := k.view().Commit(ctx, p, k.signs(), time.Now(), nonce(k.token))
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
@@ -138,7 +139,8 @@ type reached struct {
 	k        *Keyring
 	view     *ledger.Ledger
 	entry    ledger.Entry
-	versions map[int]ledger.Version // of the entry
+	versions map[int]ledger.Version     // of the entry
+	sources  map[[sha256.Size]byte]bool // what their first revisions replace; nil until it is needed
 }
 
 // has reports whether the state names a blob, or it is one that the blob which it names
@@ -152,18 +154,38 @@ func (r *reached) has(ctx context.Context, path string) (bool, error) {
 		return false, err
 	}
 	v, ok := r.versions[version]
+	if ok && v.Blob == digest && v.Revision == revision {
+		return true, nil
+	}
 	if !ok || revision >= v.Revision {
-		return ok && v.Blob == digest && v.Revision == revision, nil
+		return r.isSource(ctx, digest), ctx.Err()
 	}
 	for b, err := range r.k.revisions(ctx, found{r.entry, v}) {
 		if err != nil {
 			return false, nil // that is told of where the key is verified
 		}
 		if b.Descriptor().Revision <= revision {
-			return b.Digest() == digest, nil
+			return b.Digest() == digest || r.isSource(ctx, digest), ctx.Err()
 		}
 	}
 	return false, nil
+}
+
+// isSource reports whether the first revision of a version names a blob as what it replaces:
+// a merge makes a version anew of what another copy has. Versions that do not verify are
+// told of elsewhere.
+func (r *reached) isSource(ctx context.Context, digest [sha256.Size]byte) bool {
+	if r.sources == nil {
+		r.sources = map[[sha256.Size]byte]bool{}
+		for _, v := range r.versions {
+			for b, err := range r.k.revisions(ctx, found{r.entry, v}) {
+				if err == nil && len(b.Descriptor().Replaces) == sha256.Size {
+					r.sources[[sha256.Size]byte(b.Descriptor().Replaces)] = true
+				}
+			}
+		}
+	}
+	return r.sources[digest]
 }
 
 // load reads all versions of a key, none where the state does not name it.
@@ -186,7 +208,7 @@ func (r *reached) load(ctx context.Context, name string) error {
 	default:
 		return err
 	}
-	r.entry, r.versions = e, versions
+	r.entry, r.versions, r.sources = e, versions, nil
 	return nil
 }
 

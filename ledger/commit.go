@@ -21,6 +21,10 @@ type Proposal struct {
 	// to start. Commit sets KeyringID, Number, Previous, Created and Recovery.List.
 	List func(*Ledger) (*blob.MemberList, error)
 
+	// Ready is called before the checkpoint is recorded, when all is stored that it refers
+	// to. It waits for what else must be there by then. An error ends the commit.
+	Ready func() error
+
 	Notes   []Change // recorded beside: [ReplacePin], which changes nothing
 	Compact bool     // write all nodes anew, and record that, unless nothing would be gained
 	Fresh   bool     // make a checkpoint even if there is nothing to change, to say that this is the state still
@@ -45,7 +49,7 @@ func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer b
 		return nil, err
 	}
 	l := &Ledger{store: store, source: StoreSource(store), first: a.after.At.Digest, members: members, session: &session{}}
-	switch err := a.record(ctx, store); {
+	switch err := a.record(ctx, store, nil); {
 	case errors.Is(err, errLost):
 		return nil, fmt.Errorf("checkpoint 1: %w", blob.ErrExists)
 	case err != nil:
@@ -86,7 +90,7 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 				return nil, errs, err
 			}
 		}
-		err = a.record(ctx, l.store)
+		err = a.record(ctx, l.store, p.Ready)
 		if err == nil {
 			return l.at(a, members), errs, nil
 		}

@@ -327,3 +327,22 @@ func TestACancelledCommitIsNotInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestNothingIsRecordedBeforeAllIsReady(t *testing.T) {
+	s := newStory(t)
+	l := s.found("alice")
+	full := errors.New("the disk is full")
+	ready := full
+	p := Proposal{Edits: []Edit{newKey("db")}, Ready: func() error {
+		if _, err := s.store.Get(t.Context(), blob.SlotPath(2)); !errors.Is(err, blob.ErrNotFound) {
+			t.Errorf("slot 2 is filled before: %v", err)
+		}
+		return ready
+	}}
+	_, err := s.try(l, "alice", p)
+	s.refused(err, full)
+	ready = nil
+	if l, err = s.try(l, "alice", p); err != nil || l.head.Number != 2 {
+		t.Fatal(l, err)
+	}
+}

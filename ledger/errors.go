@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -12,31 +11,31 @@ import (
 var (
 	// ErrRollback: the store shows an older state than one that was accepted, or
 	// another one in its place. A [*Rollback] has the facts.
-	ErrRollback = fmt.Errorf("old state of the keyring: %w", blob.ErrIntegrity)
+	ErrRollback error = &sentinel{"old state of the keyring", blob.ErrIntegrity}
 
 	// ErrFork: two copies of the keyring have been written to. A [*Fork] has both
 	// sides.
-	ErrFork = fmt.Errorf("two copies of the keyring have been written to: %w", blob.ErrIntegrity)
+	ErrFork error = &sentinel{"two copies of the keyring have been written to", blob.ErrIntegrity}
 
 	// ErrIncomplete: a checkpoint is missing, and later ones are there, or what a
 	// checkpoint refers to is missing.
-	ErrIncomplete = fmt.Errorf("incomplete copy of the keyring: %w", blob.ErrIntegrity)
+	ErrIncomplete error = &sentinel{"incomplete copy of the keyring", blob.ErrIntegrity}
 
 	// ErrIllegal: a checkpoint does what its signer may not do, or not what it says.
-	ErrIllegal = fmt.Errorf("checkpoint breaks the rules: %w", blob.ErrIntegrity)
+	ErrIllegal error = &sentinel{"checkpoint breaks the rules", blob.ErrIntegrity}
 
 	// ErrUnpinned: nothing says which keyring is meant, or up to where it is to be
 	// believed. It is a [blob.ErrUntrusted].
-	ErrUnpinned = fmt.Errorf("no checkpoint of the keyring has been accepted before: %w", blob.ErrUntrusted)
+	ErrUnpinned error = &sentinel{"no checkpoint of the keyring has been accepted before", blob.ErrUntrusted}
 
 	// ErrCompacted: a step cannot be checked any more, as the nodes from before it were
 	// removed. Whoever wants to write has to be told a later checkpoint to start from.
-	ErrCompacted = fmt.Errorf("what was there before a compaction is gone: %w", blob.ErrIntegrity)
+	ErrCompacted error = &sentinel{"what was there before a compaction is gone", blob.ErrIntegrity}
 
 	// ErrUnaccepted: between what was accepted and the head a backup authority has put
 	// a new owner in the place of another, which nobody here has accepted yet. An
 	// [Unaccepted] has the facts.
-	ErrUnaccepted = fmt.Errorf("a recovery has not been accepted: %w", blob.ErrIntegrity)
+	ErrUnaccepted error = &sentinel{"a recovery has not been accepted", blob.ErrIntegrity}
 
 	// ErrRace: others were faster, as often as it was tried. Nothing was recorded.
 	ErrRace = errors.New("others changed the keyring at the same time")
@@ -45,3 +44,12 @@ var (
 	// tell whether it has it.
 	ErrDoubt = errors.New("the change may have been recorded")
 )
+
+// A sentinel is an error that is of another kind as well, which its text does not repeat.
+type sentinel struct {
+	text   string
+	parent error
+}
+
+func (e *sentinel) Error() string { return e.text }
+func (e *sentinel) Unwrap() error { return e.parent }

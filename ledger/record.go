@@ -16,8 +16,8 @@ const maxPuts = 4
 var errLost = errors.New("others were faster")
 
 // record stores an attempt: first, side by side, all that it refers to and its copy under
-// its digest, then the slot.
-func (a *attempt) record(ctx context.Context, store blob.Store) error {
+// its digest, then, when ready returns nil, the slot.
+func (a *attempt) record(ctx context.Context, store blob.Store, ready func() error) error {
 	errs := make(chan error, len(a.objects))
 	for _, o := range a.objects {
 		go func() { errs <- o.put(ctx, store) }()
@@ -27,6 +27,9 @@ func (a *attempt) record(ctx context.Context, store blob.Store) error {
 		if err := <-errs; err != nil && failed == nil {
 			failed = err
 		}
+	}
+	if failed == nil && ready != nil {
+		failed = ready()
 	}
 	if failed != nil {
 		return inCheckpoint(a.Number, failed)

@@ -66,6 +66,9 @@ func completionOffice(t *testing.T) *office {
 	return o
 }
 
+// blobName is what the file of a first version is called.
+var blobName = "1.1." + strings.Repeat("0", 64) + ".cms"
+
 func TestComplete(t *testing.T) {
 	o := completionOffice(t)
 	// What is in the store may be anybody's.
@@ -74,7 +77,7 @@ func TestComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		if dir != "keys/empty" {
-			if err := os.WriteFile(filepath.Join(o.dir, "store", dir, "1.1.cms"), nil, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(o.dir, "store", dir, blobName), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -115,6 +118,11 @@ func TestComplete(t *testing.T) {
 		{[]string{"decrypt", "l"}, kindFiles, ""},
 		{[]string{"decrypt", "--", "-l"}, kindFiles, ""},
 		{[]string{"list", "--store", ""}, kindDirectories, ""},
+		{[]string{"merge", ""}, kindDirectories, ""},
+		{[]string{"store", "move", ""}, kindDirectories, ""},
+		{[]string{"store", ""}, kindWords, "compact move"},
+		{[]string{"log", "pay"}, kindWords, "payroll"},
+		{[]string{"accept", ""}, kindWords, ""},
 		{[]string{"completion", "z"}, kindWords, "zsh"},
 		{[]string{""}, kindWords, strings.Join(visibleCommands(), " ")},
 	} {
@@ -189,7 +197,7 @@ func TestCompleteOfManyKeysIsBounded(t *testing.T) {
 		if err := os.MkdirAll(key, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(key, "1.1.cms"), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(key, blobName), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

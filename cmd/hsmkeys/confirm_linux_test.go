@@ -1,12 +1,19 @@
 package main
 
 import (
+	"crypto/sha256"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // TestWhateverChangesWhoHoldsKeysAsks runs each such command at a terminal: it shows role,
@@ -27,13 +34,21 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 		}
 		return "SHA-256 " + fingerprint(c)
 	}
-	lists := func() int {
+	count := func(dir string) int {
 		t.Helper()
-		found, err := os.ReadDir(filepath.Join(o.dir, "store/keyring"))
+		found, err := os.ReadDir(filepath.Join(o.dir, "store", dir))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return len(found)
+	}
+	pins := func() string { // what is pinned, in which place ever
+		t.Helper()
+		out, err := exec.Command("find", filepath.Join(o.dir, ".local/state"), "-type", "f", "-exec", "sha256sum", "{}", "+").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
 	}
 	ask := func(answer string, status int, args ...string) string {
 		t.Helper()
@@ -52,36 +67,72 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 		{"join", []string{"--token", "vault", "join", "--vouched-by", "office.pem"},
 			[]string{"vouched for by", "role +owner", "label +office", print("office"), "keyring [0-9a-f]{32}, list of members 3",
 				"owner +office, " + print("office"), "authority +vault, " + print("vault"), "owner +branch, " + print("branch")}, 3},
-		{"owner remove", []string{"owner", "remove", "branch"},
-			[]string{"role +owner", "label +branch", print("branch")}, 4},
 		{"recover", []string{"--token", "vault", "recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire in room 3"},
 			[]string{"from\n", "role +owner", "label +office", print("office"), "to\n", "role +owner", "label +spare", print("spare"),
-				"vouched for by +the list of members that this token has pinned",
-				"keyring +[0-9a-f]{32}, list of members 4", "owner +office, " + print("office"), "authority +vault, " + print("vault"), "by +authority vault", "keys +1 version", "reason +fire in room 3"}, 5},
+				"vouched for by +the state that this token has accepted",
+				"keyring +[0-9a-f]{32}, checkpoint [0-9]+, list of members 3", "owner +office, " + print("office"), "authority +vault, " + print("vault"), "by +authority vault", "keys +1 version", "reason +fire in room 3"}, 4},
+		{"accept", []string{"--token", "branch", "accept", newest},
+			[]string{"recovery +checkpoint [0-9]+:[0-9a-f]{64}", "reason +fire in room 3", "the old owner +last signed checkpoint [0-9]+",
+				"by\n", "role +authority", "label +vault", print("vault"), "from\n", "label +office", print("office"), "to\n", "role +owner", "label +spare", print("spare")}, 4},
+		{"join --replace-pin", []string{"--token", "vault", "join", "--replace-pin", "--checkpoint", newest},
+			[]string{"keyring [0-9a-f]{32}, list of members 4", "checkpoint +[0-9]+:[0-9a-f]{64}", "owner +spare, " + print("spare"),
+				"accepted so far +keyring [0-9a-f]{32}, checkpoint [0-9]+:", "Forget what this token has accepted"}, 4},
+		{"owner remove", []string{"--token", "spare", "owner", "remove", "branch"},
+			[]string{"role +owner", "label +branch", print("branch")}, 5},
 		{"authority remove", []string{"--token", "spare", "authority", "remove", "vault"},
 			[]string{"there is no backup authority: when this token is lost, the key and all data under it are lost",
 				"role +authority", "label +vault", print("vault"), "afterwards +there is no backup authority: when this token is lost", "Remove this authority all the same"}, 6},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			before := lists()
+			for i, arg := range step.args {
+				if arg == newest {
+					step.args[i] = o.head(t)
+				}
+			}
+			checkpoints, before := count("checkpoints"), pins()
 			for _, no := range []string{"\n", "n\n", "\x04", "yy\n", "\x03"} {
 				ask(no, statusFailed, step.args...)
 			}
-			if lists() != before {
+			if count("checkpoints") != checkpoints || pins() != before {
 				t.Error("something was done without a yes")
 			}
 			shown := ask("y\n", 0, step.args...)
 			showsInOrder(t, shown, step.shows...)
-			if lists() != step.list {
-				t.Errorf("%d lists of members, want %d", lists(), step.list)
+			if got := count("members"); got != step.list {
+				t.Errorf("%d lists of members, want %d", got, step.list)
 			}
 		})
 		switch step.name {
 		case "owner add":
 			o.run(t, "rewrap")
-		case "recover":
+			o.run(t, "--token", "branch", "join", "--vouched-by", "office.pem", "--yes")
+		case "join --replace-pin":
 			o.run(t, "--token", "spare", "join", "--vouched-by", "vault.pem", "--yes")
 		}
+	}
+}
+
+// newest stands for the newest checkpoint, N:DIGEST.
+const newest = "NEWEST"
+
+// head returns the newest checkpoint in the store.
+func (o *office) head(t *testing.T) string {
+	t.Helper()
+	store, err := dir.Open(filepath.Join(o.dir, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	number, head := 0, []byte(nil)
+	for {
+		der, err := store.Get(t.Context(), blob.SlotPath(number+1))
+		if errors.Is(err, blob.ErrNotFound) {
+			return ledger.Point{Number: number, Digest: sha256.Sum256(head)}.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, head = number+1, der
 	}
 }
 

@@ -201,7 +201,7 @@ func (d *doctor) unknown(k *hsmkeys.Keyring) {
 	case err != nil:
 		d.failure("blobs", "", err)
 	case n > 0:
-		d.warn("blobs", "", "%s not in the state of the keyring: of a command that was interrupted, of a recovery that is not adopted yet (hsmkeys rewrap), or of another copy of the store (hsmkeys merge)", plural(n, "key blob is", "key blobs are"))
+		d.warn("blobs", "", "%s", unknownText(n))
 	}
 }
 

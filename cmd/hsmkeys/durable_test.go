@@ -44,7 +44,12 @@ func (s *faultSite) chain() (*ledger.Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, _, err := ledger.Open(context.Background(), store, ledger.Trust{Checkpoint: &first, Write: true})
+	trust := ledger.Trust{Checkpoint: &first, Write: true}
+	l, _, err := ledger.Open(context.Background(), store, trust)
+	if errors.Is(err, ledger.ErrCompacted) { // what can be checked then is the descent
+		trust.Write = false
+		l, _, err = ledger.Open(context.Background(), store, trust)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the chain of checkpoints: %w", err)
 	}
@@ -98,11 +103,21 @@ func reported(stdout string) (keys []reportedKey) {
 	return keys
 }
 
-// hasReported checks that the state has the keys.
+// hasReported checks that the state has the keys, and the log when they came.
 func hasReported(l *ledger.Ledger, keys []reportedKey) error {
 	ctx := context.Background()
+	logged := map[string]bool{}
+	for event, err := range l.Log(ctx, 0) {
+		if err != nil {
+			return err
+		}
+		if c := event.Change; c.Op == ledger.Create || c.Op == ledger.Rotate {
+			logged[fmt.Sprintf("%s@%d", c.Name, c.Version)] = true
+		}
+	}
 	var all error
 	for _, key := range keys {
+		ref := fmt.Sprintf("%s@%d", key.name, key.version)
 		e, err := l.Entry(ctx, key.name)
 		if err == nil {
 			var v ledger.Version
@@ -110,8 +125,11 @@ func hasReported(l *ledger.Ledger, keys []reportedKey) error {
 				err = fmt.Errorf("the state has key id %v", v.KeyID)
 			}
 		}
+		if err == nil && !logged[ref] {
+			err = errors.New("it is not in the log")
+		}
 		if err != nil {
-			all = errors.Join(all, fmt.Errorf("%s@%d, key id %s, was reported: %w", key.name, key.version, key.id, err))
+			all = errors.Join(all, fmt.Errorf("%s, key id %s, was reported: %w", ref, key.id, err))
 		}
 	}
 	return all

@@ -43,6 +43,15 @@ var examples = map[string][]example{
 	},
 	"join": {
 		{"A backup authority joins; the fingerprint is shown and asked about", "hsmkeys --token vault join --vouched-by owner.pem"},
+		{"With the checkpoint that another member has read out", "hsmkeys --token vault join --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+		{"The newest state is lost: go on at the one that another member has", "hsmkeys join --replace-pin --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+	},
+	"accept": {
+		{"The checkpoint is in the warning; who has done what to whom is shown and asked about", "hsmkeys accept 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+	},
+	"checkpoint": {
+		{"The state of the keyring in one line, for another member to compare", "hsmkeys checkpoint"},
+		{"A new one, signed now, for those who refuse an old state", "hsmkeys checkpoint --fresh"},
 	},
 	"certificate": {
 		{"Keep a copy outside the store", "hsmkeys certificate -o owner.pem"},
@@ -74,6 +83,10 @@ var examples = map[string][]example{
 	"verify": {
 		{"Every signature", "hsmkeys verify"},
 		{"Those of one key, on a machine that has no token", "hsmkeys verify payroll --certificate owner.pem"},
+	},
+	"log": {
+		{"What became of a key?", "hsmkeys log payroll"},
+		{"All that was done in the last 30 days, for a program", "hsmkeys log --since 30d --json"},
 	},
 	"encrypt": {
 		{"A file", "hsmkeys encrypt --key payroll -o march.age march.ods"},
@@ -153,6 +166,18 @@ var examples = map[string][]example{
 	"recover": {
 		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},
 		{"In a script, which has compared the fingerprints", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes"},
+	},
+	"merge": {
+		{"A copy that was written to as well; both are shown and asked about", "hsmkeys merge /mnt/copy"},
+	},
+	"store": {
+		{"Every change leaves a few kilobytes: delete what only old states need", "hsmkeys store compact"},
+	},
+	"store compact": {
+		{"Keep what those need who have looked within the last 100 changes", "hsmkeys store compact --keep 100"},
+	},
+	"store move": {
+		{"The store was moved from its usual place", "hsmkeys --store /srv/keyring store move ~/.local/share/hsmkeys"},
 	},
 	"age": {
 		{"A file to the key exchange pair, by age itself", "hsmkeys age recipient --pair"},

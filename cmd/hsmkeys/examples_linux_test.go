@@ -42,6 +42,12 @@ var staged = []struct{ before, line string }{
 	{``, `hsmkeys show payroll`},
 	{``, `hsmkeys show payroll@1 --json`},
 	{``, `hsmkeys history payroll`},
+	{``, `hsmkeys log payroll`},
+	{``, `hsmkeys log --since 30d --json`},
+	{``, `hsmkeys checkpoint`},
+	{``, `hsmkeys checkpoint --fresh`},
+	{``, `hsmkeys store compact`},
+	{``, `hsmkeys store compact --keep 100`},
 	{``, `hsmkeys file info march.age`},
 	{``, `hsmkeys file info march.age --certificate owner.pem`},
 	{``, `hsmkeys reveal payroll --hex -o payroll.hex`},
@@ -57,6 +63,8 @@ var staged = []struct{ before, line string }{
 	{`hsmkeys --token vault certificate -o vault.pem`, `hsmkeys authority add vault.pem`},
 	{``, `hsmkeys rewrap`},
 	{``, `hsmkeys --token vault join --vouched-by owner.pem`},
+	{``, `hsmkeys --token vault join --checkpoint ` + aPoint},
+	{``, `hsmkeys join --replace-pin --checkpoint ` + aPoint},
 	{``, `hsmkeys authority list`},
 	{``, `hsmkeys drill`},
 	{``, `hsmkeys --token vault drill --prove --sample 20 --html report.html`},
@@ -79,6 +87,15 @@ var staged = []struct{ before, line string }{
 		`hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'`},
 	{`export HSMKEYS_STORE=$PWD/copy`, `hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes`},
 	{``, `hsmkeys authority remove vault --rotate`},
+	{`cp -a store mnt-copy; hsmkeys create here; XDG_STATE_HOME=$PWD/elsewhere hsmkeys --store mnt-copy create there`, `hsmkeys merge /mnt/copy`},
+	{`fresh accept; init_token; hsmkeys init --key-type p256; cd accept; hsmkeys certificate -o office.pem
+		for label in vault spare two; do
+			hsmkeys token init $label --so-pin-source file:../so-pin; hsmkeys --token $label init --pair-only --key-type p256; hsmkeys --token $label certificate -o $label.pem
+		done
+		hsmkeys authority add vault.pem --yes; hsmkeys owner add two.pem --yes
+		for label in vault two; do hsmkeys --token $label join --vouched-by office.pem --yes; done
+		hsmkeys --token vault recover --from office.pem --to spare.pem --reason fire --yes; export HSMKEYS_TOKEN=two`,
+		`hsmkeys accept ` + aPoint},
 
 	// age.
 	{``, `hsmkeys age recipient payroll`},
@@ -114,11 +131,16 @@ var staged = []struct{ before, line string }{
 
 	// What needs no token.
 	{`mkdir -p ~/.local/share/bash-completion/completions`, `hsmkeys completion bash >~/.local/share/bash-completion/completions/hsmkeys`},
+	{`fresh move; init_token; unset HSMKEYS_STORE; hsmkeys init --key-type p256; mv ~/.local/share/hsmkeys "$PWD/move/keyring"`,
+		`hsmkeys --store /srv/keyring store move ~/.local/share/hsmkeys`},
 	{`mkdir -p usr/local/share/zsh/site-functions`, `hsmkeys completion zsh >/usr/local/share/zsh/site-functions/_hsmkeys`},
 	{`mkdir -p ~/.config/fish/completions`, `hsmkeys completion fish >~/.config/fish/completions/hsmkeys.fish`},
 	{``, `hsmkeys version`},
 	{``, `hsmkeys help token init`},
 }
+
+// aPoint is the checkpoint of the examples. The newest one takes its place.
+const aPoint = "7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 // stagePrelude are the functions of staged.
 const stagePrelude = `
@@ -126,6 +148,11 @@ fresh() {
 	mkdir -p "$1/tokens"
 	printf 'directories.tokendir = %s\nobjectstore.backend = file\n' "$PWD/$1/tokens" >"$1/conf"
 	export SOFTHSM2_CONF="$PWD/$1/conf" HSMKEYS_STORE="$PWD/$1/store" XDG_STATE_HOME="$PWD/$1/state"
+}
+# The newest checkpoint, N:DIGEST.
+head_of_store() {
+	newest=$(ls "$HSMKEYS_STORE"/state/0000000/* | tail -n 1)
+	echo "$((10#${newest##*/})):$(sha256sum <"$newest" | cut -d ' ' -f 1)"
 }
 init_token() { hsmkeys token init office --so-pin-source file:so-pin; }
 # A SIMPLEBLOB with the key on stdin, for the pair in office.blob.
@@ -160,6 +187,9 @@ func TestEveryExampleRuns(t *testing.T) {
 		"PATH="+ageDir+":"+os.Getenv("PATH"))
 	here := strings.NewReplacer(
 		"/usr/lib/softhsm/libsofthsm2.so", env.Module(),
+		aPoint, "$(head_of_store)",
+		"/mnt/copy", filepath.Join(dir, "mnt-copy"),
+		"/srv/keyring", filepath.Join(dir, "move/keyring"),
 		"/run/secrets/pin", filepath.Join(dir, "pin"),
 		"/usr/local/share/zsh", filepath.Join(dir, "usr/local/share/zsh"))
 	var ran []string

@@ -169,7 +169,7 @@ func (o *startedInit) leftovers(t *testing.T, made softhsm.Token) string {
 			left = append(left, line)
 		}
 	}
-	if list, err := filepath.Glob(filepath.Join(o.dir, "store", "keyring", "*.cms")); err == nil && len(list) > 0 {
+	if list, err := filepath.Glob(filepath.Join(o.dir, "store", "state", "*", "*")); err == nil && len(list) > 0 {
 		left = append(left, strings.Join(list, "\n"))
 	}
 	return strings.Join(left, "")

@@ -63,6 +63,20 @@ func killScenarios(keyType string) []faultScenario {
 		return !slices.Contains([]string{"create", "rotate", "rewrap", "recover"}, s.name)
 	})
 	return append(some, faultScenario{
+		name: "adopt", token: "spare", args: []string{"rewrap"}, holders: []string{"spare", "vault"},
+		before: [][]string{
+			{"vault", "recover", "--yes", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"},
+			{"spare", "join", "--yes", "--vouched-by", "vault.pem"},
+		},
+		done: func(s *faultSite, r faultRun) error {
+			return errors.Join(s.does("spare", "encrypt", "--key", "a", "-o", "a3.age", "in"), s.opens("vault", "a3.age"), s.does("spare", "verify"))
+		},
+	}, faultScenario{
+		name: "store compact", token: "office", args: []string{"store", "compact", "--keep", "1"}, holders: []string{"office", "vault"},
+		done: func(s *faultSite, r faultRun) error {
+			return errors.Join(s.does("office", "rotate", "a"), s.does("office", "verify"))
+		},
+	}, faultScenario{
 		name: "merge", token: "office", args: []string{"merge", "--yes", "copy"}, holders: []string{"office", "vault"},
 		before: [][]string{
 			{"office", "owner", "add", "--yes", "spare.pem"}, {"spare", "join", "--yes", "--vouched-by", "office.pem"},

@@ -168,7 +168,7 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 		return usageHint("the new owner's token makes its own: hsmkeys --token NEW init --pair-only, hsmkeys --token NEW certificate -o new.pem",
 			"--to %q is the certificate of the owner whose token was lost, and --to takes the new owner's", r.c.String("to"))
 	}
-	vouched := [][]string{{"vouched for by", "the list of members that this token has pinned"}}
+	vouched := [][]string{{"vouched for by", "the state that this token has accepted"}}
 	if r.voucher != nil {
 		if vouched, err = voucherRows(r.k, r.voucher); err != nil {
 			return err

@@ -259,6 +259,9 @@ func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *dir
 // options are how the command line wants a keyring opened.
 func options(c *cli.Context, store *dir.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{Store: store, OlderState: c.Bool("older-state"), MaxAge: c.Duration("max-age")}
+	if o.MaxAge < 0 {
+		return o, usage("--max-age is a time such as 24h, not %v", o.MaxAge)
+	}
 	var err error
 	if o.Keyring, err = expected(c); err != nil {
 		return o, err

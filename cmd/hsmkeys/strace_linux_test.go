@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"testing"
 )
 
 // A systemCall is a line of a trace: a call that has ended.
@@ -117,6 +118,11 @@ func (o *diskOrder) next(c systemCall) error {
 	case "syncfs":
 		clear(o.dirty)
 		clear(o.pending)
+	case "unlinkat":
+		delete(o.dirty, path)
+		if o.ours(path) && !strings.HasPrefix(filepath.Base(path), ".tmp-") { // as something has taken its place
+			return o.durable(o.store, "")
+		}
 	case "mkdirat":
 		if o.ours(path) {
 			o.pending[path] = filepath.Dir(path)
@@ -167,4 +173,46 @@ func (o *diskOrder) durable(below, except string) error {
 		}
 	}
 	return nil
+}
+
+// The check of the order finds what is too early, in a trace that is right but for one line.
+func TestTheOrderIsChecked(t *testing.T) {
+	const trace = `
+7 mkdirat(8</s/store>, "keys", 0700) = 0
+7 openat(8</s/store/keys>, ".tmp-A", O_WRONLY|O_CREAT|O_EXCL, 0600) = 9</s/store/keys/.tmp-A>
+7 write(9</s/store/keys/.tmp-A>, "0\202", 2) = 2
+7 fsync(9</s/store/keys/.tmp-A> <unfinished ...>
+8 openat(AT_FDCWD</s>, "/lib", O_RDONLY) = 4</lib>
+7 <... fsync resumed>) = 0
+7 linkat(9</s/store/keys>, ".tmp-A", 10</s/store/keys>, "a.cms", 0) = 0
+7 fsync(9</s/store/keys>) = 0
+7 fsync(9</s/store>) = 0
+7 write(9</s/store/state/0000000/.tmp-B>, "0\202", 2) = 2
+7 fsync(9</s/store/state/0000000/.tmp-B>) = 0
+7 linkat(9</s/store/state/0000000>, ".tmp-B", 10</s/store/state/0000000>, "001", 0) = 0
+7 fsync(9</s/store/state/0000000>) = 0
+7 write(9</s/.local/state/hsmkeys/pins/p/.tmp-C>, "hsmkeys-pin", 11) = 11
+7 fsync(9</s/.local/state/hsmkeys/pins/p/.tmp-C>) = 0
+7 renameat(AT_FDCWD</s>, "/s/.local/state/hsmkeys/pins/p/.tmp-C", AT_FDCWD</s>, "/s/.local/state/hsmkeys/pins/p/k") = 0
+7 fsync(9</s/.local/state/hsmkeys/pins/p>) = 0
+7 write(1<pipe:[9]>, "c@1 created", 11) = 11
+`
+	s := &faultSite{dir: "/s"}
+	if err := s.checkOrder("store", parseTrace(trace)); err != nil {
+		t.Errorf("what is right: %v", err)
+	}
+	failing := 0
+	for line := range strings.Lines(trace) {
+		if !strings.Contains(line, "fsync(") {
+			continue
+		}
+		failing++
+		broken := strings.Replace(trace, line, strings.NewReplacer("= 0", "= -1 EIO (Input/output error) (INJECTED)", "<unfinished ...>", "= -1 EIO").Replace(line), 1)
+		if s.checkOrder("store", parseTrace(broken)) == nil {
+			t.Errorf("nothing is found without\n%s", line)
+		}
+	}
+	if failing != 7 {
+		t.Errorf("%d lines were tried", failing)
+	}
 }

@@ -171,8 +171,8 @@ func TestTerminalIsSparedSecrets(t *testing.T) {
 		{"reveal", []string{"reveal", "payroll"}, statusUsage, "a raw key does not go to a terminal"},
 		{"reveal --hex", []string{"reveal", "--hex", "payroll"}, statusUsage, "a raw key does not go to a terminal"},
 		{"reveal to /dev/tty", []string{"reveal", "payroll", "-o", "/dev/tty"}, statusUsage, "a raw key does not go to a terminal"},
-		{"encrypt", []string{"encrypt", "--key", "payroll", "store/keyring/1.cms"}, statusUsage, "use -o FILE"},
-		{"encrypt to -", []string{"encrypt", "--key", "payroll", "-o", "-", "store/keyring/1.cms"}, statusUsage, "use -o FILE"},
+		{"encrypt", []string{"encrypt", "--key", "payroll", "store/state/0000000/001"}, statusUsage, "use -o FILE"},
+		{"encrypt to -", []string{"encrypt", "--key", "payroll", "-o", "-", "store/state/0000000/001"}, statusUsage, "use -o FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTerminal(t)

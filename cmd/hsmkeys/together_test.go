@@ -14,10 +14,10 @@ import (
 )
 
 // TestEightProcesses has eight processes at a time, four of either of two owners, create,
-// rotate and rewrap, while one of them adds and removes a backup authority: each key that
-// was reported is there, none was given out twice, none that was not reported counts, and
-// there is one chain. Here each does a few commands; with HSMKEYS_TEST_KILLS=all it
-// takes about a minute.
+// rotate and rewrap, while one adds and removes a backup authority and another one compacts
+// the store: each key that was reported is there, none was given out twice, none that was
+// not reported counts, and there is one chain. Here each does a few commands; with
+// HSMKEYS_TEST_KILLS=all it takes about a minute.
 func TestEightProcesses(t *testing.T) {
 	rounds := 3
 	if os.Getenv("HSMKEYS_TEST_KILLS") == "all" {
@@ -83,6 +83,8 @@ func (w *togetherWorker) work(rounds int) {
 		w.do("", "rotate", own)
 		w.do("", "rewrap")
 		switch {
+		case w.number == 1:
+			w.do("", "store", "compact")
 		case w.number > 0:
 		case i%2 == 0:
 			w.do("", "authority", "add", "--yes", "guest.pem")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -20,7 +21,8 @@ type verdict struct {
 func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "verify every signature", ArgsUsage: "[NAME…]",
-		Description: "Verifies all revisions of the named keys, or of all keys. With --certificate no token is needed.\n" +
+		Description: "Verifies all revisions of the named keys, or of all keys and every checkpoint from the first on.\n" +
+			"With --certificate no token is needed.\n" +
 			"With --sample it is so many keys chosen at random, of all that are there, or of each key with that\n" +
 			"chance, which begins at once where there are very many.",
 		Flags: []cli.Flag{
@@ -71,6 +73,16 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	if sample != (hsmkeys.Sample{}) {
 		results = k.VerifySample(c.Context, sample)
 	}
+	all := sample == (hsmkeys.Sample{}) && !c.Args().Present()
+	if all {
+		unchecked, err := k.VerifyChain(c.Context)
+		if err != nil {
+			out.fail(err)
+		}
+		if err == nil && unchecked > 0 {
+			note("what %s changed cannot be checked any more, as the state was compacted since; their signatures are verified", plural(unchecked, "checkpoint", "checkpoints"))
+		}
+	}
 	none := true
 	for name, err := range results {
 		if out.cut(err) {
@@ -92,8 +104,25 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	if asJSON {
 		out.endArray()
 	}
+	if all && c.Context.Err() == nil {
+		warnUnknown(c, k)
+	}
 	if none && sample != (hsmkeys.Sample{}) && out.failed == nil {
 		note("no key was chosen: nothing is verified")
 	}
 	return out.end()
+}
+
+// warnUnknown tells how many blobs no checkpoint leads to. They are not verified.
+func warnUnknown(c *cli.Context, k *hsmkeys.Keyring) {
+	switch n, err := k.CountUnknown(c.Context); {
+	case err != nil:
+		warn(err)
+	case n > 0:
+		warn(errors.New(unknownText(n)))
+	}
+}
+
+func unknownText(n int) string {
+	return plural(n, "key blob is", "key blobs are") + " not in the state of the keyring: left by a command that was interrupted, recovered and not adopted yet (hsmkeys rewrap), or from another copy of the store (hsmkeys merge)"
 }

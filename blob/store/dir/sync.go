@@ -16,6 +16,9 @@ func (s *Store) Sync(ctx context.Context, name string) error {
 	return storeError("sync", name, s.syncObject(name))
 }
 
+// maxTop bounds how many entries of the top are looked at: a store has seven.
+const maxTop = 64
+
 func (s *Store) syncObject(name string) error {
 	f, _, err := s.openObject(name)
 	if err != nil {
@@ -32,7 +35,8 @@ func (s *Store) syncObject(name string) error {
 
 // syncDirs makes the entries of dir durable, and dir itself in those above it: whoever
 // made them may not have come to that. A directory that this Store has seen durable in
-// those above it stays so, as none is ever removed.
+// those above it stays so, as none is ever removed. Those at the top become durable
+// together.
 func (s *Store) syncDirs(dir string) error {
 	var dirs []string
 	var files []*os.File
@@ -49,6 +53,14 @@ func (s *Store) syncDirs(dir string) error {
 		files, dirs = append(files, f), append(dirs, at)
 		if _, known := s.durable.Load(at); known || at == "." {
 			break
+		}
+	}
+	if last := len(dirs) - 1; dirs[last] == "." {
+		there, _ := files[last].ReadDir(maxTop) // what is not seen is synced when its turn comes
+		for _, e := range there {
+			if e.IsDir() {
+				dirs = append(dirs, e.Name())
+			}
 		}
 	}
 	if err := s.commit(files...); err != nil {

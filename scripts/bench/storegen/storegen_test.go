@@ -25,7 +25,7 @@ func TestWhatIsMadeIsGenuine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	k, err := hsmkeys.OpenWithCertificate(t.Context(), storegen.Certificate(owner, "owner"), store, nil)
+	k, err := hsmkeys.OpenWithCertificate(t.Context(), hsmkeys.Options{Store: store, Voucher: storegen.Certificate(owner, "owner")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,69 @@
+package hsmkeys
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// storing has the blobs that are being stored while the checkpoint that names them is made
+// and signed: disk and token work at the same time. No checkpoint is recorded before all of
+// them are durable.
+type storing struct {
+	mu  sync.Mutex
+	all map[[sha256.Size]byte]*stored
+}
+
+type stored struct {
+	done chan struct{}
+	err  error
+}
+
+// begin stores a blob.
+func (s *storing) begin(ctx context.Context, store blob.Store, b *blob.Blob) {
+	one := &stored{done: make(chan struct{})}
+	s.mu.Lock()
+	if s.all == nil {
+		s.all = map[[sha256.Size]byte]*stored{}
+	}
+	s.all[b.Digest()] = one
+	s.mu.Unlock()
+	go func() {
+		defer close(one.done)
+		if err := store.Put(ctx, blobPath(b), b.Bytes()); !errors.Is(err, blob.ErrExists) { // else it is this very blob
+			one.err = err
+		}
+	}()
+}
+
+// end waits until a blob is stored, and forgets it.
+func (s *storing) end(b *blob.Blob) error {
+	s.mu.Lock()
+	one := s.all[b.Digest()]
+	delete(s.all, b.Digest())
+	s.mu.Unlock()
+	if one == nil {
+		return nil
+	}
+	<-one.done
+	return one.err
+}
+
+// wait waits until all blobs are stored that have begun to be.
+func (s *storing) wait() error {
+	s.mu.Lock()
+	var all []*stored
+	for _, one := range s.all {
+		all = append(all, one)
+	}
+	s.mu.Unlock()
+	for _, one := range all {
+		if <-one.done; one.err != nil {
+			return one.err
+		}
+	}
+	return nil
+}
