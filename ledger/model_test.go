@@ -31,7 +31,8 @@ func TestModel(t *testing.T) {
 			"commit": p.Commit, "commit another": p.Commit, "commit a third": p.Commit, "commit a fourth": p.Commit,
 			"change members": p.ChangeMembers, "recover": p.Recover, "compact": p.Compact,
 			"back up": p.BackUp, "restore": p.Restore, "copy": p.Copy, "unite": p.Unite,
-			"lie": p.Lie, "be honest": p.BeHonest, "be honest again": p.BeHonest,
+			"merge": p.Merge, "merge again": p.Merge, "log": p.ReadLog,
+			"lie": p.Lie, "forge": p.Forge, "delete packs": p.DeletePacks, "be honest": p.BeHonest, "be honest again": p.BeHonest,
 		} {
 			actions[name] = func(*rapid.T) { done++; action() }
 		}

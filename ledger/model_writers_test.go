@@ -190,7 +190,7 @@ func (p *play) Refresh() {
 
 // rescued reports whether there is a recovery that a ledger has not accepted.
 func (p *play) rescued(head *mark, since *Ledger) bool {
-	return slices.ContainsFunc(head.after(since.At()), func(m *mark) bool { return m.rescue != nil && !slices.Contains(since.accepted, m.at) })
+	return slices.ContainsFunc(head.after(since.At()), func(m *mark) bool { return m.rescue != nil })
 }
 
 // Commit changes one or a few keys.
@@ -217,12 +217,13 @@ func (p *play) begin(k *token) bool {
 func (p *play) commands(k *token) (all []command) {
 	names := []string{p.name()}
 	if p.draw("two", 4) {
-		if other := p.name(); other != names[0] {
-			names = append(names, other)
-		}
+		names = append(names, p.name())
 	}
 	for _, name := range names {
 		all = append(all, p.command(k, name))
+	}
+	if len(all) == 2 && names[0] == names[1] && all[0].op == all[1].op && all[0].version == all[1].version && all[0].op != Rotate {
+		return all[:1] // a record has no change twice
 	}
 	return all
 }
@@ -475,6 +476,8 @@ func (p *play) refused(k *token, c *call, err error, faulty bool) {
 		p.is(err, ErrUnaccepted)
 	case !k.at.writable(want.head, Point{}):
 		p.event("commit compacted")
+	case errors.Is(err, ErrIllegal) && len(c.commands) == 2 && c.commands[0].name == c.commands[1].name:
+		p.event("changes that do not go together")
 	case p.entitled(c, want.head):
 		p.Fatalf("commit by %s: %v", k.label, err)
 	default:
