@@ -77,7 +77,7 @@ func bindingOf(identity string) (blob.ID, error) {
 // parseKeyring reads the identifier of a keyring.
 func parseKeyring(s string) (blob.ID, error) {
 	raw, err := hex.DecodeString(s)
-	if err != nil || len(raw) != len(blob.ID{}) || strings.ToLower(s) != s {
+	if err != nil || len(raw) != len(blob.ID{}) || strings.ToLower(s) != s || blob.ID(raw) == (blob.ID{}) { // which would be any
 		return blob.ID{}, fmt.Errorf("%q is not the identifier of a keyring, 32 hexadecimal digits: %w", s, blob.ErrMalformed)
 	}
 	return blob.ID(raw), nil
