@@ -198,4 +198,5 @@ func TestACopyBringsAKeyOfAFormerMember(t *testing.T) {
 	if _, err := k.Encrypt(ctx, io.Discard, []hsmkeys.Ref{{Name: "new"}}); err == nil {
 		t.Error("it encrypts")
 	}
+	rotate(t, k, "new", "after a rotation")
 }
