@@ -64,6 +64,7 @@ type Keyring struct {
 	mu    sync.Mutex
 	head  *ledger.Ledger // the newest that is known
 	state State          // what opening has found
+	kept  ledger.Point   // what this process has pinned last
 
 	recording recording
 	storing   storing

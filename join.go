@@ -175,10 +175,10 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	pin := k.pinned()
 	if k.state.Recoveries = k.afterOwn(k.state.Recoveries); len(k.state.Recoveries) > 0 {
 		pin.At = *o.Checkpoint
-		return k, k.pins.keep(ctx, pin, onToken, true)
+		return k, k.pins.keep(ctx, pin, onToken, nil)
 	}
 	k.acceptRecoveries()
-	if err := k.pins.keep(ctx, pin, onToken, true); err != nil {
+	if err := k.pins.keep(ctx, pin, onToken, nil); err != nil {
 		return nil, err
 	}
 	if k.Self().Role != blob.Owner || k.knowsSigner("") != nil {
@@ -396,7 +396,25 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 			return err
 		}
 	}
-	return k.pins.keep(ctx, pin, where, false)
+	if err := k.pins.keep(ctx, pin, where, k.consistent); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept = pin.At
+	return nil
+}
+
+// consistent refuses a pin that is there and neither of this process nor of one chain with
+// the head.
+func (k *Keyring) consistent(ctx context.Context, pinned ledger.Point) error {
+	k.mu.Lock()
+	kept := k.kept
+	k.mu.Unlock()
+	if pinned == kept || pinned == k.state.Before {
+		return nil
+	}
+	return k.view().Consistent(ctx, pinned)
 }
 
 // Trusted returns why the state is not known to be the newest and accepted, so that nothing

@@ -200,9 +200,11 @@ const (
 )
 
 // keep stores a pin. Of two processes that pin two checkpoints of one chain the later
-// checkpoint stays, unless replace is set.
-func (p *Pins) keep(ctx context.Context, pin Pin, where place, replace bool) error {
-	if err := p.keepInFile(pin, replace); err != nil {
+// checkpoint stays; consistent returns an error for one that is of another chain. Where
+// consistent is nil whatever is there is replaced.
+func (p *Pins) keep(ctx context.Context, pin Pin, where place, consistent func(context.Context, ledger.Point) error) error {
+	replace := consistent == nil
+	if err := p.keepInFile(ctx, pin, consistent); err != nil {
 		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
 	}
 	if err := p.keepOnToken(ctx, pin, where, replace); err != nil {
@@ -269,7 +271,7 @@ func (p Pin) outdated(newest Pin, all []Pin) bool {
 }
 
 // keepInFile replaces the file of a pin, whole or not at all, unless it has a later one.
-func (p *Pins) keepInFile(pin Pin, replace bool) error {
+func (p *Pins) keepInFile(ctx context.Context, pin Pin, consistent func(context.Context, ledger.Point) error) error {
 	if p.dir == "" {
 		return nil
 	}
@@ -290,9 +292,13 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case !replace && (there == pin || there.At.Number > pin.At.Number || there.At == pin.At && there.Checked.Number > pin.Checked.Number):
-		return nil
-	case !replace:
+	case consistent != nil:
+		if err := consistent(ctx, there.At); err != nil { // another process has stored it since
+			return err
+		}
+		if there == pin || there.At.Number > pin.At.Number || there.At == pin.At && there.Checked.Number > pin.Checked.Number {
+			return nil
+		}
 		pin.Checked = later(pin.Checked, there.Checked)
 	}
 	return ownfile.Replace(path, []byte(pin.String()+"\n"))

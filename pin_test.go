@@ -208,6 +208,32 @@ func TestWithoutAPinNothingIsEncrypted(t *testing.T) {
 	encrypt(t, k, "payroll", nil)
 }
 
+// TestTwoProcessesPinTwoForks has the storage show each of two processes of one token another
+// copy: what one has accepted, the other does not take back, and says so.
+func TestTwoProcessesPinTwoForks(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "office")
+	pins := t.TempDir()
+	k, store, dir := office.found(t)
+	create(t, k, "payroll")
+	copied, _ := copyOf(t, dir)
+	process := func(store blob.Store) *hsmkeys.Keyring {
+		return must(hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(office.tok, pins)))
+	}
+	first, ahead, behind := process(store), process(copied), process(copied)
+	rotate(t, first, "payroll", "")
+	if _, err := behind.Create(ctx, "other", blob.AES256, 0); !errors.Is(err, ledger.ErrFork) {
+		t.Errorf("a fork: %v", err)
+	}
+	rotate(t, first, "payroll", "")
+	if _, err := ahead.Show(ctx, hsmkeys.Ref{Name: "other"}); !errors.Is(err, ledger.ErrRollback) {
+		t.Errorf("an older state: %v", err)
+	}
+	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(office.tok, pins)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOnlyANewKeyringIsTakenOver has init find a keyring that the pair has signed and that goes
 // on after its first checkpoint, without a pin: it may be an old state of it.
 func TestOnlyANewKeyringIsTakenOver(t *testing.T) {
