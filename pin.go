@@ -164,8 +164,8 @@ func (p *Pins) inFiles(pair string) ([]Pin, error) {
 	}
 	var pins []Pin
 	for _, f := range files {
-		if strings.HasPrefix(f.Name(), ".") {
-			continue // one that was not finished, or the lock
+		if strings.HasPrefix(f.Name(), ".") || p.token != nil && strings.HasSuffix(f.Name(), seen) {
+			continue // one that was not finished, or the lock; or that no token stands for
 		}
 		pin, err := readPin(filepath.Join(dir, f.Name()))
 		if err != nil {
@@ -312,9 +312,18 @@ func later(a, b ledger.Point) ledger.Point {
 	return a
 }
 
+// seen ends the name of a pin that was kept without the token. It does not count for the
+// token: one that has lost its pins must not encrypt because somebody has looked at the
+// keyring with the certificate.
+const seen = ".seen"
+
 // file is where the pin of a pair and keyring is kept.
 func (p *Pins) file(pin Pin) string {
-	return filepath.Join(p.dir, pin.Pair, hex.EncodeToString(pin.First[:sha256.Size/2]))
+	name := hex.EncodeToString(pin.First[:sha256.Size/2])
+	if p.token == nil {
+		name += seen
+	}
+	return filepath.Join(p.dir, pin.Pair, name)
 }
 
 // lockDirectory keeps other processes from replacing pins until unlock is called.

@@ -208,6 +208,43 @@ func TestWithoutAPinNothingIsEncrypted(t *testing.T) {
 	encrypt(t, k, "payroll", nil)
 }
 
+// TestAPinWithoutTheTokenIsNotTheTokens looks at a keyring with the certificate of an owner whose
+// token has lost its pins.
+func TestAPinWithoutTheTokenIsNotTheTokens(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "office")
+	k, store, dir := office.found(t)
+	create(t, k, "payroll")
+	old, oldDir := copyOf(t, dir)
+	rotate(t, k, "payroll", "")
+	for _, r := range must(office.tok.Records(ctx)) {
+		if err := office.tok.DeleteRecord(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pins := t.TempDir()
+	look := func(store blob.Store) error {
+		_, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.PinsOn(nil, pins)})
+		return err
+	}
+	if err := look(old); err != nil {
+		t.Fatal(err)
+	}
+	k = must(hsmkeys.OpenKeyring(ctx, office.tok, office.pair, old, hsmkeys.PinsOn(office.tok, pins)))
+	encryptsNothing(t, k, "payroll", hsmkeys.ErrStale)
+	// But it is a pin, beside that of the token in the directory.
+	if err := look(store); err != nil {
+		t.Fatal(err)
+	}
+	if err := look(old); !errors.Is(err, ledger.ErrRollback) {
+		t.Errorf("an older state: %v", err)
+	}
+	restore(t, oldDir, dir)
+	if err := look(old); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTwoProcessesPinTwoForks has the storage show each of two processes of one token another
 // copy: what one has accepted, the other does not take back, and says so.
 func TestTwoProcessesPinTwoForks(t *testing.T) {
