@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -90,49 +89,5 @@ func TestEightGoroutinesOnTwoTokens(t *testing.T) {
 	}
 	if got := unknown(t, k); len(got) != 0 {
 		t.Errorf("left behind: %q", got)
-	}
-}
-
-// TestMaxAge opens keyrings whose newest checkpoint is of another time.
-func TestMaxAge(t *testing.T) {
-	ctx := context.Background()
-	for _, test := range []struct {
-		name           string
-		is, max        time.Duration
-		fresh, current bool // encrypts with a maximum, and without
-	}{
-		{"new", 0, time.Hour, true, true},
-		{"younger than the maximum", 50 * time.Minute, time.Hour, true, true},
-		{"older", 61 * time.Minute, time.Hour, false, true},
-		{"a little ahead of the clock", -9 * time.Minute, time.Hour, true, true},
-		{"far ahead", -11 * time.Minute, time.Hour, false, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			office := newSite(t, "office")
-			k, store, _ := office.found(t)
-			create(t, k, "payroll")
-			file := encrypt(t, k, "payroll", []byte("a letter"))
-			advanceAt(t, store, office.signer(), 1, time.Now().Add(-test.is))
-			for maxAge, encrypts := range map[time.Duration]bool{test.max: test.fresh, 0: test.current} {
-				k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, MaxAge: maxAge})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if encrypts {
-					encrypt(t, k, "payroll", nil)
-				} else {
-					encryptsNothing(t, k, "payroll", hsmkeys.ErrStale)
-				}
-				if got, err := decrypt(k, file); err != nil || string(got) != "a letter" {
-					t.Errorf("decrypt: %q, %v", got, err)
-				}
-			}
-			// An owner makes a new checkpoint, whatever the age of the newest.
-			k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, MaxAge: test.max})
-			if err != nil {
-				t.Fatal(err)
-			}
-			rotate(t, k, "payroll", "new")
-		})
 	}
 }
