@@ -17,7 +17,7 @@ import (
 func TestModel(t *testing.T) {
 	runs, steps := 20, 50
 	if os.Getenv("HSMKEYS_TEST_MODEL") == "all" {
-		runs = 2000
+		runs = 2250
 	}
 	set(t, "rapid.checks", runs)
 	set(t, "rapid.steps", steps)
@@ -40,6 +40,9 @@ func TestModel(t *testing.T) {
 		p.End()
 	})
 	t.Logf("%d steps", done)
+	if runs > 1000 && done < 100_000 {
+		t.Errorf("only %d steps", done)
+	}
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%6d %s", seen[what], what)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -116,7 +117,9 @@ func (p *play) Join() {
 	p.drawFault(false)
 	trust, voucher := Trust{Write: p.draw("write", 2)}, ""
 	if p.draw("voucher", 2) {
-		voucher = p.token().label
+		if voucher = p.token().label; p.forgers[voucher] {
+			return // whoever trusts one that forges is lost
+		}
 		trust.Voucher = crypto.PublicKey(troupe()[voucher].Certificate.PublicKey)
 	} else {
 		at := p.token().pins()[0].At
@@ -421,10 +424,10 @@ func (p *play) sameErrors(c *call, was, m *mark, errs []error, exact bool) {
 	if c.compact && m.call == c { // or else the nodes lay so already
 		changes++
 	}
-	keys := was.keys
+	keys := maps.Clone(was.keys)
 	for i, cmd := range c.commands {
 		old, there := keys[cmd.name]
-		_, changed, ok := cmd.model(old, there, number, list)
+		key, changed, ok := cmd.model(old, there, number, list)
 		if (!exact || c.by.soiled) && promised(errs[i]) { // its nodes could not be read
 			continue
 		}
@@ -432,6 +435,7 @@ func (p *play) sameErrors(c *call, was, m *mark, errs []error, exact bool) {
 			p.Fatalf("%v of %q: %v, possible %v", cmd.op, cmd.name, errs[i], ok)
 		}
 		if ok && changed {
+			keys[cmd.name] = key
 			changes++
 		}
 	}

@@ -59,8 +59,8 @@ func joinCommand() *cli.Command {
 				if err := bindStore(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
-				if err := k.Trusted(); err != nil { // a recovery since it joined first, of somebody else
-					announce(k)
+				announce(k)
+				if err := k.Trusted(); err != nil { // of a member from before a recovery
 					return err
 				}
 				return printJoined(c, k)
