@@ -167,8 +167,8 @@ func startWith(t *testing.T, label, pin, dir, job string) (*exec.Cmd, *bufio.Sca
 	return cmd, lines
 }
 
-// TestAKilledProcessLosesNothing kills a process that creates keys, with SIGKILL,
-// at 200 random moments.
+// TestAKilledProcessLosesNothing kills a process that creates keys, with SIGKILL, at 200
+// random moments: in the beginning, and after its first key.
 func TestAKilledProcessLosesNothing(t *testing.T) {
 	k, _, dir := found(t)
 	reported := map[string]bool{}
@@ -178,11 +178,18 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 		all.Go(func() {
 			for i := range 100 {
 				cmd, lines := start(t, dir, fmt.Sprintf("create k%d-%d", lane, i))
-				kill := time.AfterFunc(time.Duration(rand.IntN(60_000))*time.Microsecond, func() { cmd.Process.Kill() })
+				var kill *time.Timer
+				killAfter := func(d time.Duration) { kill = time.AfterFunc(1+rand.N(d), func() { cmd.Process.Kill() }) }
+				if i%2 == 0 {
+					killAfter(60 * time.Millisecond)
+				}
 				for lines.Scan() {
 					mu.Lock()
 					reported[lines.Text()] = true
 					mu.Unlock()
+					if kill == nil { // or after the first key
+						killAfter(60 * time.Millisecond)
+					}
 				}
 				kill.Stop()
 				cmd.Wait()

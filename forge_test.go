@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"testing"
@@ -227,8 +230,14 @@ func proofOf(t *testing.T, store blob.Store, keyID []byte) string {
 	return found[0]
 }
 
-// advance adds checkpoints that change nothing.
+// advance adds checkpoints of today that change nothing.
 func advance(t *testing.T, store blob.Store, by signer, checkpoints int) {
+	t.Helper()
+	advanceAt(t, store, by, checkpoints, time.Now())
+}
+
+// advanceAt is advance by another clock.
+func advanceAt(t *testing.T, store blob.Store, by signer, checkpoints int, now time.Time) {
 	t.Helper()
 	ctx := context.Background()
 	at := newest(t, store).At()
@@ -237,9 +246,50 @@ func advance(t *testing.T, store blob.Store, by signer, checkpoints int) {
 		if err != nil {
 			break
 		}
-		l, _, err = l.Commit(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: "a test"}}}, by.blob(), time.Now(), random)
+		l, _, err = l.Commit(ctx, ledger.Proposal{Notes: []ledger.Change{{Op: ledger.ReplacePin, Reason: "a test"}}}, by.blob(), now, random)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// signAs signs a blob like revision 1 of a key, with another signer and key.
+func signAs(t *testing.T, signer *site, k *hsmkeys.Keyring, name string, edit func(*blob.Descriptor, *blob.Content)) (*blob.Blob, error) {
+	t.Helper()
+	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
+	if e, err := k.Show(context.Background(), hsmkeys.Ref{Name: name, Version: 1}); err == nil {
+		d.KeyID, d.CheckValue, d.Created = blob.ID(unhex(t, e.KeyID)), unhex(t, e.CheckValue), e.Created
+		if e.Confirms != "" {
+			d.Confirmation = unhex(t, e.Confirms)
+		}
+	}
+	c := blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, signer, make([]byte, 32))}}
+	if edit != nil {
+		edit(&d, &c)
+	}
+	return blob.Sign(d, c, blob.Signer{Key: signer.pair, Scheme: blob.RSAPSS}, time.Now())
+}
+
+func digestOf(t *testing.T, store blob.Store, name string, version, revision int) [32]byte {
+	t.Helper()
+	return sha256.Sum256(must(store.Get(context.Background(), pathOf(t, store, name, version, revision))))
+}
+
+// wrapTo wraps a key that we know to a site, as anybody can.
+func wrapTo(t *testing.T, to *site, key []byte) blob.Recipient {
+	t.Helper()
+	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, to.pair.Public().(*rsa.PublicKey), key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob.Recipient{SubjectKeyID: to.id(), Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	out, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

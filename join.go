@@ -88,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Keyring, error) {
 // from the storage, of the signing key where there is one; or a person with a checkpoint
 // that another member has shown. The head is pinned, and [Open] will do from then on.
 // To join for the first time accepts all recoveries there have been; and joining again,
-// for the new owner, the one that made it that.
+// for the new owner, the one that made it that and those before.
 //
 // A pair that opens nothing is refused, see [token.KeyPair.CheckOpens].
 func Join(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, voucher *x509.Certificate) (*Keyring, error) {
@@ -113,7 +113,7 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 		}
 	}
 	if k.state.Before.Number > 0 { // or else joining accepts all of it
-		k.state.Recoveries = slices.DeleteFunc(k.state.Recoveries, func(r ledger.RecoveryEvent) bool { return keyID(r.To) == string(k.self) })
+		k.state.Recoveries = k.afterOwn(k.state.Recoveries)
 	} else {
 		k.state.Recoveries = nil
 	}
@@ -123,6 +123,16 @@ func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
 	}
 	k.acceptRecoveries()
 	return k, k.keepPin(ctx, onToken)
+}
+
+// afterOwn returns the recoveries after the last one that made this pair an owner.
+func (k *Keyring) afterOwn(all []ledger.RecoveryEvent) []ledger.RecoveryEvent {
+	for i, r := range slices.Backward(all) {
+		if keyID(r.To) == string(k.self) {
+			return all[i+1:]
+		}
+	}
+	return all
 }
 
 // knows refuses a voucher who has never signed for the keyring.

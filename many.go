@@ -26,7 +26,7 @@ type Result struct {
 	// [Keyring.Unproven].
 	Unproven []Holder
 
-	blob *blob.Blob
+	blob *blob.Blob   // that was made, or looked at
 	edit *ledger.Edit // that is to be recorded before the result is true
 
 	merged *Merged // what a merge does
@@ -260,7 +260,9 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 			case !errors.Is(err, errStaleEntry) || ctx.Err() != nil:
 				done = append(done, Result{Ref: r.Ref, Err: err})
 			default:
-				if r = persist(ctx, r.Ref, do); r.edit == nil {
+				if err := k.forget(ctx, r); err != nil {
+					done = append(done, Result{Ref: r.Ref, Err: err})
+				} else if r = persist(ctx, r.Ref, do); r.edit == nil {
 					done = append(done, r)
 				} else {
 					stale = append(stale, r)
@@ -272,7 +274,15 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 		}
 	}
 	for _, r := range ready {
-		done = append(done, Result{Ref: r.Ref, Err: fmt.Errorf("key %q: %w", r.Ref, ledger.ErrRace)})
+		done = append(done, Result{Ref: r.Ref, Err: errors.Join(fmt.Errorf("key %q: %w", r.Ref, ledger.ErrRace), k.forget(ctx, r))})
 	}
 	return done
+}
+
+// forget removes the blob of an edit that lost a race.
+func (k *Keyring) forget(ctx context.Context, r Result) error {
+	if r.blob == nil {
+		return nil
+	}
+	return k.discard(ctx, r.blob)
 }

@@ -86,7 +86,9 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Contex
 	}
 	edit := replaces(op, f.entry.Name, f.version.Blob, k.version(next, list))
 	r := k.made(next)
-	r.edit = &edit
+	if r.edit = &edit; op == ledger.Adopt {
+		r.blob = nil // it was there before, and stays whatever becomes of the edit
+	}
 	return r, nil
 }
 
@@ -114,7 +116,7 @@ func (k *Keyring) nextRevision(ctx context.Context, f found, b *blob.Blob) (ledg
 // made is the result of a blob that was made and stored.
 func (k *Keyring) made(b *blob.Blob) Result {
 	e := k.entry(b)
-	return Result{Entry: e, Done: true, Unproven: k.Unproven(e)}
+	return Result{Entry: e, Done: true, Unproven: k.Unproven(e), blob: b}
 }
 
 // isToday reports whether a blob is signed by an owner, or adopted by one, and wrapped to

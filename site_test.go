@@ -365,3 +365,11 @@ func decrypts(t *testing.T, k *hsmkeys.Keyring, files map[string][]byte) {
 		}
 	}
 }
+
+// wantErr expects an error, which is one of integrity.
+func wantErr(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) || !errors.Is(err, blob.ErrIntegrity) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}

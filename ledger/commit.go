@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -27,7 +26,7 @@ type Proposal struct {
 	Ready func() error
 
 	Notes   []Change // recorded beside: [ReplacePin], which changes nothing
-	Compact bool     // write all nodes anew, and record that, unless nothing would be gained
+	Compact bool     // write all nodes anew, and record that, unless the head has done so
 	Fresh   bool     // make a checkpoint even if there is nothing to change, to say that this is the state still
 }
 
@@ -136,9 +135,6 @@ func (l *Ledger) at(a *attempt, members *Members) *Ledger {
 	next := *l
 	next.head, next.members, next.state, next.checked = a.stored, members, &a.after, a.after.At
 	next.durable = true
-	if a.after.recovery(a.before) { // whoever has made it need not be asked
-		next.accepted = append(slices.Clone(l.accepted), a.after.At)
-	}
 	return &next
 }
 

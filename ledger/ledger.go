@@ -21,8 +21,7 @@ type Ledger struct {
 
 	checked    Point           // up to where every step was checked
 	state      *State          // at the head, where that is checked
-	accepted   []Point         // recoveries
-	unaccepted []RecoveryEvent // and those since where trust started that are not
+	unaccepted []RecoveryEvent // since where trust started
 	older      bool            // not at the head: nothing can be added
 	durable    bool            // the head was recorded by this process
 
@@ -138,13 +137,6 @@ func (l *Ledger) LastSigned(ctx context.Context, m blob.Member) (Signed, error) 
 // a checkpoint: without that nothing is recorded on top of them.
 func (l *Ledger) Accept(at Point) *Ledger {
 	next := *l
-	next.unaccepted, next.accepted = nil, slices.Clone(l.accepted)
-	for _, e := range l.unaccepted {
-		if e.At.Number <= at.Number {
-			next.accepted = append(next.accepted, e.At)
-		} else {
-			next.unaccepted = append(next.unaccepted, e)
-		}
-	}
+	next.unaccepted = slices.DeleteFunc(slices.Clone(l.unaccepted), func(e RecoveryEvent) bool { return e.At.Number <= at.Number })
 	return &next
 }

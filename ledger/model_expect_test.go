@@ -216,7 +216,7 @@ func (p *play) opened(s *site, trust Trust, voucher string, l *Ledger, r Report,
 	}
 	p.once(m)
 	p.legitimate(m, from, trust.Write)
-	p.recovered(r.Recoveries, m, from, trust.Accepted)
+	p.recovered(r.Recoveries, m, from)
 	p.same(l, m, !exact || !s.readable(m))
 }
 
@@ -328,11 +328,11 @@ func (p *play) legitimate(head *mark, from Point, write bool) {
 }
 
 // recovered checks which recoveries are told.
-func (p *play) recovered(got []RecoveryEvent, head *mark, from Point, accepted []Point) {
+func (p *play) recovered(got []RecoveryEvent, head *mark, from Point) {
 	p.Helper()
 	var want []*mark
 	for _, m := range head.after(from) {
-		if m.rescue != nil && !slices.Contains(accepted, m.at) {
+		if m.rescue != nil {
 			want = append(want, m)
 		}
 	}

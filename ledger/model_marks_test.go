@@ -126,12 +126,16 @@ type command struct {
 	name    string
 	to      string // Rename
 	version int
-	list    int    // that the writer wraps under
-	secret  string // the key of a new version
-	status  Status // of what is merged
+	list    int     // that the writer wraps under
+	secret  string  // the key of a new version
+	key     blob.ID // the one that is merged
+	status  Status  // of what is merged
 }
 
 func (c command) id() blob.ID {
+	if c.op == Merge {
+		return c.key
+	}
 	d := sha256.Sum256([]byte(c.secret))
 	return blob.ID(d[:16])
 }
@@ -249,7 +253,7 @@ func (c command) edit() Edit {
 }
 
 func (c command) merge(e Entry, old *Entry, get func(int) (Version, bool, error), fresh Version) (Update, []Change, error) {
-	for n := range fresh.Number {
+	for n := 1; n < fresh.Number; n++ {
 		if v, ok, err := get(n); err != nil || ok && v.KeyID == fresh.KeyID {
 			return Update{}, nil, err
 		}

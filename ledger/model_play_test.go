@@ -103,17 +103,19 @@ type play struct {
 	running   []*call // the last one is the innermost
 	fault     *fault
 	undecided map[*session]*mark
-	wrong     string // found while a call was running
+	wrong     string          // found while a call was running
+	forgers   map[string]bool // labels
 	seen      map[string]int
 }
 
 func newPlay(t *rapid.T, seen map[string]int) *play {
-	p := &play{T: t, marks: map[Digest]*mark{}, archive: map[string][]byte{}, now: day, undecided: map[*session]*mark{}, seen: seen}
+	p := &play{T: t, marks: map[Digest]*mark{}, archive: map[string][]byte{}, now: day, undecided: map[*session]*mark{}, forgers: map[string]bool{}, seen: seen}
 	for _, label := range []string{"ann", "ben", "cleo", "dora", "emil", "fay", "vault", "safe"} {
 		p.tokens = append(p.tokens, &token{label: label})
 	}
 	p.sites = []*site{{objects: map[string][]byte{}, lies: map[string]lie{}}}
 	p.found()
+	p.fill()
 	p.sites = append(p.sites, p.sites[0].copy())
 	return p
 }
@@ -145,6 +147,32 @@ func (p *play) found() {
 		k.onToken, k.inFile = l.Pin(), l.Pin()
 	}
 	p.same(l, p.mark(l.At()), false)
+}
+
+// fill makes some keyrings larger: of more names than a leaf has, or more versions than an
+// entry.
+func (p *play) fill() {
+	k, c := p.tokens[0], &call{}
+	switch rapid.IntRange(0, 9).Draw(p.T, "size") {
+	case 9:
+		for i := range 40 {
+			c.commands = append(c.commands, command{op: Create, name: fmt.Sprintf("app%02d", i), secret: fmt.Sprint("app", i), list: 1})
+		}
+	case 8:
+		c.commands = []command{{op: Create, name: "db", secret: "db", list: 1}}
+	default:
+		return
+	}
+	p.open(k, p.sites[0], Trust{Pins: k.pins(), Write: true}, "")
+	p.commit(k, c)
+	if len(c.commands) > 1 || k.l == nil {
+		return
+	}
+	c = &call{}
+	for i := range 20 {
+		c.commands = append(c.commands, command{op: Rotate, name: "db", secret: fmt.Sprint("db", i), list: 1})
+	}
+	p.commit(k, c)
 }
 
 func (p *play) mark(at Point) *mark {
@@ -301,7 +329,7 @@ func (p *play) filled(s *site, path string, der []byte, err error) {
 	}
 	m := p.marks[must(parseStored(der)).at.Digest]
 	there, getErr := s.Get(context.Background(), path)
-	lost := errors.Is(err, blob.ErrExists) && getErr == nil && !bytes.Equal(there, der)
+	lost := getErr == nil && !bytes.Equal(there, der)
 	if p.undecided[c.by.l.session] = m; err == nil || lost {
 		delete(p.undecided, c.by.l.session)
 	}

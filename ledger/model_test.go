@@ -17,7 +17,7 @@ import (
 func TestModel(t *testing.T) {
 	runs, steps := 20, 50
 	if os.Getenv("HSMKEYS_TEST_MODEL") == "all" {
-		runs = 2000
+		runs = 2250
 	}
 	set(t, "rapid.checks", runs)
 	set(t, "rapid.steps", steps)
@@ -31,7 +31,8 @@ func TestModel(t *testing.T) {
 			"commit": p.Commit, "commit another": p.Commit, "commit a third": p.Commit, "commit a fourth": p.Commit,
 			"change members": p.ChangeMembers, "recover": p.Recover, "compact": p.Compact,
 			"back up": p.BackUp, "restore": p.Restore, "copy": p.Copy, "unite": p.Unite,
-			"lie": p.Lie, "be honest": p.BeHonest, "be honest again": p.BeHonest,
+			"merge": p.Merge, "merge again": p.Merge, "log": p.ReadLog,
+			"lie": p.Lie, "forge": p.Forge, "delete packs": p.DeletePacks, "be honest": p.BeHonest, "be honest again": p.BeHonest,
 		} {
 			actions[name] = func(*rapid.T) { done++; action() }
 		}
@@ -39,6 +40,9 @@ func TestModel(t *testing.T) {
 		p.End()
 	})
 	t.Logf("%d steps", done)
+	if runs > 1000 && done < 100_000 {
+		t.Errorf("only %d steps", done)
+	}
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%6d %s", seen[what], what)
 	}

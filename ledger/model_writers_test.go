@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -116,7 +117,9 @@ func (p *play) Join() {
 	p.drawFault(false)
 	trust, voucher := Trust{Write: p.draw("write", 2)}, ""
 	if p.draw("voucher", 2) {
-		voucher = p.token().label
+		if voucher = p.token().label; p.forgers[voucher] {
+			return // whoever trusts one that forges is lost
+		}
 		trust.Voucher = crypto.PublicKey(troupe()[voucher].Certificate.PublicKey)
 	} else {
 		at := p.token().pins()[0].At
@@ -190,7 +193,7 @@ func (p *play) Refresh() {
 
 // rescued reports whether there is a recovery that a ledger has not accepted.
 func (p *play) rescued(head *mark, since *Ledger) bool {
-	return slices.ContainsFunc(head.after(since.At()), func(m *mark) bool { return m.rescue != nil && !slices.Contains(since.accepted, m.at) })
+	return slices.ContainsFunc(head.after(since.At()), func(m *mark) bool { return m.rescue != nil })
 }
 
 // Commit changes one or a few keys.
@@ -217,12 +220,13 @@ func (p *play) begin(k *token) bool {
 func (p *play) commands(k *token) (all []command) {
 	names := []string{p.name()}
 	if p.draw("two", 4) {
-		if other := p.name(); other != names[0] {
-			names = append(names, other)
-		}
+		names = append(names, p.name())
 	}
 	for _, name := range names {
 		all = append(all, p.command(k, name))
+	}
+	if len(all) == 2 && names[0] == names[1] && all[0].op == all[1].op && all[0].version == all[1].version && all[0].op != Rotate {
+		return all[:1] // a record has no change twice
 	}
 	return all
 }
@@ -420,10 +424,10 @@ func (p *play) sameErrors(c *call, was, m *mark, errs []error, exact bool) {
 	if c.compact && m.call == c { // or else the nodes lay so already
 		changes++
 	}
-	keys := was.keys
+	keys := maps.Clone(was.keys)
 	for i, cmd := range c.commands {
 		old, there := keys[cmd.name]
-		_, changed, ok := cmd.model(old, there, number, list)
+		key, changed, ok := cmd.model(old, there, number, list)
 		if (!exact || c.by.soiled) && promised(errs[i]) { // its nodes could not be read
 			continue
 		}
@@ -431,6 +435,7 @@ func (p *play) sameErrors(c *call, was, m *mark, errs []error, exact bool) {
 			p.Fatalf("%v of %q: %v, possible %v", cmd.op, cmd.name, errs[i], ok)
 		}
 		if ok && changed {
+			keys[cmd.name] = key
 			changes++
 		}
 	}
@@ -475,6 +480,8 @@ func (p *play) refused(k *token, c *call, err error, faulty bool) {
 		p.is(err, ErrUnaccepted)
 	case !k.at.writable(want.head, Point{}):
 		p.event("commit compacted")
+	case errors.Is(err, ErrIllegal) && len(c.commands) == 2 && c.commands[0].name == c.commands[1].name:
+		p.event("changes that do not go together")
 	case p.entitled(c, want.head):
 		p.Fatalf("commit by %s: %v", k.label, err)
 	default:

@@ -20,9 +20,8 @@ type Trust struct {
 	// accepted. It is used only where there is neither a pin nor a Checkpoint.
 	Voucher crypto.PublicKey
 
-	Accepted   []Point // recoveries that were accepted, by the checkpoints that introduced them
-	OlderState bool    // go back to what is there where the pinned head is not, see [Report]
-	Write      bool    // check every step from the pin on, as a writer must
+	OlderState bool // go back to what is there where the pinned head is not, see [Report]
+	Write      bool // check every step from the pin on, as a writer must
 }
 
 // A Pin is what was accepted of a keyring: it must not come from the store.
@@ -37,7 +36,7 @@ type Pin struct {
 type Report struct {
 	Before     Point           // where trust started
 	Unpinned   bool            // it started at a voucher's signature
-	Recoveries []RecoveryEvent // since then, oldest first, that are not among the accepted ones
+	Recoveries []RecoveryEvent // since then, oldest first
 	Older      error           // with [Trust.OlderState]: the [*Rollback] or [*Fork] that was passed over
 }
 
@@ -132,19 +131,9 @@ func (r *objects) newest(ctx context.Context) (int, error) {
 
 // findPoints collects the points of the keyring that are trusted.
 func (o *opening) findPoints(ctx context.Context) error {
-	for _, p := range o.trust.Pins {
-		if p.Keyring != o.first.KeyringID && !o.holds(ctx, p.At) {
-			continue
-		}
-		if p.First != o.first.at.Digest {
-			return o.rollback(ctx, Point{1, p.First}, o.first)
-		}
-		if p.Checked.Number > o.checked.Number {
-			o.checked = p.Checked
-		}
-		o.points = append(o.points, p.At)
+	if err := o.pinPoints(ctx); err != nil {
+		return err
 	}
-	o.pinned = len(o.points) > 0
 	if p := o.trust.Checkpoint; p != nil {
 		o.points = append(o.points, *p)
 	}
@@ -166,11 +155,34 @@ func (o *opening) findPoints(ctx context.Context) error {
 	return nil
 }
 
-// holds reports whether the store has a checkpoint that was accepted: then it is its keyring,
-// whatever it shows as checkpoint 1.
-func (o *opening) holds(ctx context.Context, at Point) bool {
-	_, err := o.checkpoint(ctx, at)
-	return err == nil
+// pinPoints collects the points that are pinned.
+func (o *opening) pinPoints(ctx context.Context) error {
+	for _, p := range o.ownPins(ctx) {
+		if p.First != o.first.at.Digest {
+			return o.rollback(ctx, Point{1, p.First}, o.first)
+		}
+		if p.Checked.Number > o.checked.Number {
+			o.checked = p.Checked
+		}
+		o.points, o.pinned = append(o.points, p.At), true
+	}
+	return nil
+}
+
+// ownPins returns the pins of the keyring in the store. Where there seem to be none, those
+// are whose checkpoint the store has, whatever it shows as checkpoint 1: exchanging that one
+// must not put pins aside.
+func (o *opening) ownPins(ctx context.Context) []Pin {
+	own := func(is func(Pin) bool) []Pin {
+		return slices.DeleteFunc(slices.Clone(o.trust.Pins), func(p Pin) bool { return !is(p) })
+	}
+	if pins := own(func(p Pin) bool { return p.Keyring == o.first.KeyringID }); len(pins) > 0 {
+		return pins
+	}
+	return own(func(p Pin) bool {
+		_, err := o.checkpoint(ctx, p.At)
+		return err == nil
+	})
 }
 
 // vouched returns the newest checkpoint that a key has signed, from the newest one in the
@@ -240,14 +252,12 @@ func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger
 	}
 	l := &Ledger{
 		store: o.store, source: o.source, first: o.first.at.Digest,
-		head: head, members: members, checked: o.checked, accepted: o.trust.Accepted, session: &session{},
+		head: head, members: members, checked: o.checked, session: &session{},
 	}
 	if head.at != from {
-		events, err := o.descent(ctx, head, from, members)
-		if err != nil {
+		if o.report.Recoveries, err = o.descent(ctx, head, from, members); err != nil {
 			return nil, err
 		}
-		o.report.Recoveries = slices.DeleteFunc(events, func(e RecoveryEvent) bool { return slices.Contains(o.trust.Accepted, e.At) })
 	}
 	l.unaccepted = o.report.Recoveries
 	return l, nil

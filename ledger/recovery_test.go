@@ -38,8 +38,8 @@ func TestARecoveryIsAnnouncedAndHasToBeAccepted(t *testing.T) {
 	_, err = s.try(alice.Accept(Point{4, Digest{}}), "alice", Proposal{Edits: []Edit{newKey("db")}})
 	s.refused(err, ErrUnaccepted)
 	s.has(s.commit(alice.Accept(e.At), "alice", newKey("db")), "db@2", "mail@1", "web@1")
-
-	_, report, err = Open(t.Context(), s.store, Trust{Pins: []Pin{pinned}, Accepted: []Point{e.At}})
+	pinned.At = e.At
+	_, report, err = s.open(pinned)
 	s.ok(err)
 	if len(report.Recoveries) != 0 {
 		t.Fatalf("%+v", report)

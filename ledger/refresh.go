@@ -14,7 +14,7 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 		return nil, fmt.Errorf("open the keyring again, at an older state: %w", ErrRollback)
 	}
 	o := &opening{objects: newObjects(l.store), source: l.source, points: []Point{l.head.at}, checked: l.checked}
-	o.trust = Trust{Accepted: l.accepted, Write: write}
+	o.trust = Trust{Write: write}
 	o.first = &stored{at: Point{1, l.first}}
 	next, err := o.reopen(ctx, l)
 	if err != nil {

@@ -224,9 +224,9 @@ func (r rules) account(d Difference, c Change, changed map[aspect]bool) bool {
 		return d.Old == nil && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
 	case Rotate:
 		return (d.Old != nil || c.Version > d.New.Versions[0].Number) && take(aspect{made, c.Version}) && mayAdd(d, c.Version)
-	case Rewrap:
+	case Rewrap, Adopt:
 		return take(aspect{wrapped, c.Version}) && pair(d, c.Version).Old.Status != Destroyed
-	case Adopt, Merge:
+	case Merge:
 		return accountMerge(d, c, take)
 	case Activate, Deactivate, Compromise, Destroy:
 		return accountStatus(d, c, take)
@@ -249,8 +249,7 @@ func mayAdd(d Difference, version int) bool {
 }
 
 // accountMerge is for what comes from outside the state: versions that encrypt nothing
-// unless the name is new here, newer wrappings of those that are here, and with Merge a worse
-// status.
+// unless the name is new here, newer wrappings of those that are here, and a worse status.
 func accountMerge(d Difference, c Change, take func(aspect) bool) bool {
 	v := pair(d, c.Version)
 	if take(aspect{made, c.Version}) {
@@ -260,7 +259,7 @@ func accountMerge(d Difference, c Change, take func(aspect) bool) bool {
 	if rewrapped && v.Old.Status == Destroyed {
 		return false
 	}
-	if c.Op == Merge && take(aspect{status, c.Version}) {
+	if take(aspect{status, c.Version}) {
 		return v.New.Status > v.Old.Status
 	}
 	return rewrapped

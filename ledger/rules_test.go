@@ -133,6 +133,7 @@ func TestWhichChangesAreAllowed(t *testing.T) {
 
 		{"adopt", true, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)) }, db(Adopt, 4))},
 		{"adopt what is destroyed", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(1)) }, db(Adopt, 1))},
+		{"adopt a version", false, alter("db", status1(6, Deactivated), db(Adopt, 6))},
 		{"adopt with a worse status", false, alter("db", status1(4, Deactivated), db(Adopt, 4))},
 
 		{"merge in a version", true, alter("db", status1(6, Deactivated), db(Merge, 6))},

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The whole story on throw-away SoftHSM tokens, with real files: the main job, three
-# attacks on the storage, and the loss of the token and the recovery from it. Nothing of the user's is touched, and
-# nothing is left behind. HSMKEYS names the program, bin/hsmkeys by default.
+# The whole story on throw-away SoftHSM tokens, with real files: the main job, attacks on
+# the storage, and the loss of the token and the recovery from it. Nothing of the user's is
+# touched, and nothing is left behind. HSMKEYS names the program, bin/hsmkeys by default.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -74,7 +74,7 @@ say '4. The attack: a session key of a stranger, wrapped to OUR public key'
 echo 'The storage is open to everybody, and so is the certificate. The stranger makes a'
 echo 'session key, wraps it to our key, signs with a key of their own, and swaps the blob.'
 cp -R "$store" "$dir/honest"
-blob=$store/keys/payroll/1.1.cms
+blob=$(echo "$store"/keys/payroll/1.1.*.cms)
 (cd "$here/.." && go run ./scripts/attack "$dir/owner.pem" "$store" payroll)
 refused 3 verify payroll
 refused 3 encrypt --key payroll -o "$dir/leak.age" "$dir/letter.txt"
@@ -92,17 +92,39 @@ refused 3 show payroll
 say '6. The attack: our own blob under another name'
 restore
 mkdir "$store/keys/billing"
-cp "$blob" "$store/keys/billing/1.1.cms"
-refused 3 show billing
-
-restore
-say 'Without an attacker, all is well'
+cp "$blob" "$store/keys/billing/"
+refused 4 show billing
+echo 'No signed state names it, so for every command it is not there; verify counts it.'
 run verify
 
-say '7. What if the token is lost? The rehearsal says: everything'
+restore
+say '7. The attack that surprises most: a leaked key, put back after its rotation'
+echo 'Somebody has got hold of a key, so it is rotated. The keeper of the storage, who has'
+echo 'the leaked key, puts the store back as it was before: every blob in it is genuine.'
+run create leaked
+cp -R "$store" "$dir/before"
+run rotate leaked
+mv "$store" "$dir/after"
+cp -R "$dir/before" "$store"
+refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
+[ ! -e "$dir/leak.age" ] || fail 'something was written'
+echo 'Or takes only the new version away, and leaves everything else:'
+rm -r "$store"
+cp -R "$dir/after" "$store"
+rm "$store"/keys/leaked/2.1.*.cms
+refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
+[ ! -e "$dir/leak.age" ] || fail 'something was written'
+
+rm -r "$store"
+mv "$dir/after" "$store"
+say 'Without an attacker, all is well'
+run verify
+run log
+
+say '8. What if the token is lost? The rehearsal says: everything'
 refused 1 drill
 
-say '8. A backup authority, with a token of its own'
+say '9. A backup authority, with a token of its own'
 run token init vault --so-pin-source "file:$dir/so-pin"
 run --token vault init --pair-only
 "$program" --token vault certificate >"$dir/vault.pem"
@@ -112,13 +134,14 @@ echo 'The authority proves that it could: every key is really unwrapped with its
 run --token vault join --vouched-by "$dir/owner.pem" --yes
 run --token vault drill --prove
 
-say '9. The token is lost'
+say '10. The token is lost'
 for token in "$dir"/tokens/*; do
 	if grep -aq 'demo  ' "$token/token.object"; then rm -r "$token"; fi
 done
 refused 5 decrypt -o "$dir/letter.txt.back" "$dir/letter.txt.age"
+cp -R "$store" "$dir/lost"
 
-say '10. The recovery, to a new token'
+say '11. The recovery, to a new token'
 run token init spare --so-pin-source "file:$dir/so-pin"
 run --token spare init --pair-only
 "$program" --token spare certificate >"$dir/spare.pem"
@@ -134,10 +157,12 @@ for file in letter.txt big.bin; do
 	echo "-> $file, encrypted before the loss, is there again"
 done
 
-say '11. The attack: the list of members from before the recovery is put back'
-mv "$store/keyring/3.cms" "$dir/3.cms"
+say '12. The attack: the store from before the recovery is put back'
+mv "$store" "$dir/recovered"
+cp -R "$dir/lost" "$store"
 refused 3 list
-mv "$dir/3.cms" "$store/keyring/3.cms"
+rm -r "$store"
+mv "$dir/recovered" "$store"
 run verify
 echo
 echo "Everything was under $dir: tokens, store and files. It is removed now."

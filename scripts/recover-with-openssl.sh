@@ -5,7 +5,7 @@
 # when hsmkeys is gone. Each step can be followed by hand. docs/recovery.md says when
 # one would want this, and what it does not check.
 #
-#   BLOB         a file keys/<name>/<version>.<revision>.cms
+#   BLOB         a file keys/<name>/<version>.<revision>.<sha256>.cms
 #   SIGNER-CERT  the certificate (PEM) of who signed it, from a place that is not the
 #                store: whoever can write to the store could have put it there
 #   KEY          the private key of a holder, a file or a pkcs11: URI. For a URI the

@@ -23,30 +23,39 @@ import (
 // maxBinding bounds the size of such a file, in bytes: an identifier and a path.
 const maxBinding = 8 << 10
 
-// bindingPath is the file for a store, or nothing where there is no place for it.
-func bindingPath(store string) string {
+// bindingPath is the file for a store by its identity, or nothing where there is no place
+// for it.
+func bindingPath(identity string) string {
 	dir := xdg("XDG_STATE_HOME", ".local/state", "stores")
 	if dir == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(storeIdentity(store)))
+	sum := sha256.Sum256([]byte(identity))
 	return filepath.Join(dir, hex.EncodeToString(sum[:16]))
 }
 
-// storeIdentity is a store's absolute path, without symbolic links where it exists.
+// storeIdentity is a store's absolute path, without symbolic links as far as it exists.
 func storeIdentity(store string) string {
-	if absolute, err := filepath.Abs(store); err == nil {
-		store = absolute
+	absolute, err := filepath.Abs(store)
+	if err != nil {
+		return store
 	}
-	if real, err := filepath.EvalSymlinks(store); err == nil {
-		store = real
+	for path, rest := absolute, ""; ; path, rest = filepath.Dir(path), filepath.Join(filepath.Base(path), rest) {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if path == filepath.Dir(path) {
+			return absolute
+		}
 	}
-	return store
 }
 
 // boundTo returns the keyring that belongs to a store; the zero ID where nobody knows.
-func boundTo(store string) (blob.ID, error) {
-	path := bindingPath(store)
+func boundTo(store string) (blob.ID, error) { return bindingOf(storeIdentity(store)) }
+
+// bindingOf is boundTo for a store by its identity.
+func bindingOf(identity string) (blob.ID, error) {
+	path := bindingPath(identity)
 	if path == "" {
 		return blob.ID{}, nil
 	}
@@ -68,7 +77,7 @@ func boundTo(store string) (blob.ID, error) {
 // parseKeyring reads the identifier of a keyring.
 func parseKeyring(s string) (blob.ID, error) {
 	raw, err := hex.DecodeString(s)
-	if err != nil || len(raw) != len(blob.ID{}) || strings.ToLower(s) != s {
+	if err != nil || len(raw) != len(blob.ID{}) || strings.ToLower(s) != s || blob.ID(raw) == (blob.ID{}) { // which would be any
 		return blob.ID{}, fmt.Errorf("%q is not the identifier of a keyring, 32 hexadecimal digits: %w", s, blob.ErrMalformed)
 	}
 	return blob.ID(raw), nil
@@ -76,7 +85,7 @@ func parseKeyring(s string) (blob.ID, error) {
 
 // bindStore remembers which keyring belongs to a store.
 func bindStore(store string, id blob.ID) error {
-	path := bindingPath(store)
+	path := bindingPath(storeIdentity(store))
 	if path == "" {
 		return nil
 	}

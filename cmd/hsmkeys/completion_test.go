@@ -118,6 +118,11 @@ func TestComplete(t *testing.T) {
 		{[]string{"decrypt", "l"}, kindFiles, ""},
 		{[]string{"decrypt", "--", "-l"}, kindFiles, ""},
 		{[]string{"list", "--store", ""}, kindDirectories, ""},
+		{[]string{"merge", ""}, kindDirectories, ""},
+		{[]string{"store", "move", ""}, kindDirectories, ""},
+		{[]string{"store", ""}, kindWords, "compact move"},
+		{[]string{"log", "pay"}, kindWords, "payroll"},
+		{[]string{"accept", ""}, kindWords, ""},
 		{[]string{"completion", "z"}, kindWords, "zsh"},
 		{[]string{""}, kindWords, strings.Join(visibleCommands(), " ")},
 	} {

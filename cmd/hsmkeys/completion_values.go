@@ -90,7 +90,7 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	switch name {
 	case "FILE", "IN", "CERTIFICATE", "LIBRARY":
 		return answer{kind: kindFiles}
-	case "DIRECTORY":
+	case "DIRECTORY", "STORE", "OLD":
 		return answer{kind: kindDirectories}
 	case "COMMAND":
 		return l.helped()

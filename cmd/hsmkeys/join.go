@@ -59,6 +59,10 @@ func joinCommand() *cli.Command {
 				if err := bindStore(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
+				announce(k)
+				if err := k.Trusted(); err != nil { // of a member from before a recovery
+					return err
+				}
 				return printJoined(c, k)
 			})
 		},
@@ -100,6 +104,9 @@ func confirmJoin(c *cli.Context, o hsmkeys.Options) error {
 	s := k.State()
 	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), s.List)}, []string{"  checkpoint", s.At.String() + ", " + when(s.Signed)})
 	shown = append(shown, memberRows(k)...)
+	for _, r := range s.Recoveries { // which joining accepts
+		shown = append(shown, recoveryRows(r)...)
+	}
 	if c.Bool("replace-pin") {
 		if shown, err = replacedRows(c, o, shown); err != nil {
 			return err

@@ -147,14 +147,14 @@ func hintFor(err error) string {
 		return h.Hint()
 	case errors.Is(err, errNoStore):
 		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
+	case errors.Is(err, ledger.ErrCompacted):
+		return "the state that this token has accepted last was compacted away: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint prints it"
 	case errors.Is(err, ledger.ErrIncomplete):
 		return "a part of the store is missing; complete it from a copy"
 	case errors.Is(err, ledger.ErrDoubt):
 		return "the storage did not answer: hsmkeys log shows whether it was done; do it again only then"
 	case errors.Is(err, ledger.ErrRace), errors.Is(err, hsmkeys.ErrMovedOn):
 		return "nothing was done; run it again"
-	case errors.Is(err, ledger.ErrCompacted):
-		return "the state that this token has accepted last was compacted away: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint prints it"
 	case errors.Is(err, blob.ErrOccupied):
 		return "hsmkeys has not made it: look at it, and take it away"
 	case errors.Is(err, blob.ErrNotExclusive):

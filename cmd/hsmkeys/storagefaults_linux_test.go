@@ -64,7 +64,7 @@ func TestStorageFaults(t *testing.T) {
 	scenarios := faultScenarios("p256")
 	create := scenarios[slices.IndexFunc(scenarios, func(s faultScenario) bool { return s.name == "create" })]
 	var seen storageCalls
-	seen.want(site, traced(t, site.clone(t), create, "").calls)
+	seen.want(site, traced(t, site.clone(t), create).calls)
 	t.Run("at", func(t *testing.T) {
 		for i, f := range slices.Concat(storageFaults, lastingFaults) {
 			lasting := i >= len(storageFaults)
@@ -83,10 +83,15 @@ func TestStorageFaults(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				for n := first; ; n += step {
-					if !tryStorage(t, site, create, &seen, f.call, fmt.Sprintf("%s:when=%d%s", f.action, n, suffix)) {
-						return // it has no more calls than that
-					}
+				try := func(n int) bool {
+					return tryStorage(t, site, create, &seen, f.call, fmt.Sprintf("%s:when=%d%s", f.action, n, suffix))
+				}
+				n := first
+				for try(n) {
+					n += step
+				}
+				if n == first && !try(1) {
+					t.Error("it was not committed")
 				}
 			})
 		}
@@ -94,6 +99,71 @@ func TestStorageFaults(t *testing.T) {
 	if every {
 		for _, role := range seen.missing() {
 			t.Errorf("%s has never failed", role)
+		}
+	}
+}
+
+// TestADirectoryFails has all system calls fail by which names get into a directory of the
+// store, or to disk there: the command never succeeds, and when it is about the slot it says
+// that the change may have been recorded.
+func TestADirectoryFails(t *testing.T) {
+	site := newFaultSite(t, "p256")
+	create := killScenarios("p256")[0]
+	const slots = "state/0000000"
+	for _, call := range []string{"fsync", "linkat"} {
+		for _, dir := range []string{".", "keys", "keys/c", "packs", "changes", "checkpoints", "state", slots} {
+			if call == "linkat" && slices.Contains([]string{".", "keys", "state"}, dir) {
+				continue // has directories alone
+			}
+			t.Run(call+" "+dir, func(t *testing.T) {
+				s := site.clone(t)
+				r := traced(t, s, create, "-P", filepath.Join(s.dir, "store", dir), "-e", "inject="+call+":error=EIO")
+				if err := checkStorage(s, r, false); err != nil || r.status != statusFailed {
+					t.Errorf("%v\n%v", err, r)
+				}
+				// The slot is filled when all but the directories above it are on disk.
+				doubt := dir == slots || call == "fsync" && dir == "state"
+				if strings.Contains(r.stderr, "may have been recorded") != doubt {
+					t.Errorf("whether it is in doubt: %v", r)
+				}
+				s.freshTokens(t, site)
+				again := s.honest(create.token, create.args...)
+				if err := create.done(s, again); err != nil {
+					t.Errorf("it does not go on: %v\nafter %v", err, r)
+				}
+			})
+		}
+	}
+}
+
+// TestKilledAroundTheSlot kills each command before it fills a slot, and between that and the
+// pin: the same command goes on, with its own checkpoint or without.
+func TestKilledAroundTheSlot(t *testing.T) {
+	base := newFaultSite(t, "p256")
+	for _, scenario := range killScenarios("p256") {
+		site := base.clone(t)
+		site.prepare(t, scenario)
+		for _, moment := range []string{"linkat", "renameat"} {
+			t.Run(scenario.name+" "+moment, func(t *testing.T) {
+				s := site.clone(t)
+				options := []string{"-P", filepath.Join(s.dir, "store/state/0000000"), "-e", "inject=" + moment + ":signal=SIGKILL"}
+				for _, pin := range s.pinFiles() {
+					options = append(options, "-P", pin)
+				}
+				r := traced(t, s, scenario, options...)
+				l, err := s.chain()
+				if err == nil {
+					err = hasReported(l, reported(r.stdout))
+				}
+				if err != nil || r.status != -1 {
+					t.Fatalf("%v\n%v", err, r)
+				}
+				s.freshTokens(t, site)
+				again := s.honest(scenario.token, scenario.args...)
+				if err := scenario.done(s, again); err != nil {
+					t.Errorf("it does not go on: %v\nafter %v", err, again)
+				}
+			})
 		}
 	}
 }
@@ -109,7 +179,7 @@ func TestDiskOrder(t *testing.T) {
 		t.Run(scenario.name, func(t *testing.T) {
 			s := base.clone(t)
 			s.prepare(t, scenario)
-			r := traced(t, s, scenario, "")
+			r := traced(t, s, scenario)
 			if r.status != 0 {
 				t.Fatal(r)
 			}
@@ -130,18 +200,17 @@ type tracedRun struct {
 	calls []systemCall
 }
 
-// traced runs the command of a scenario under strace, with something injected where inject
-// is not empty.
-func traced(t *testing.T, s *faultSite, scenario faultScenario, inject string) tracedRun {
+// traced runs the command of a scenario under strace, with more of its options.
+func traced(t *testing.T, s *faultSite, scenario faultScenario, options ...string) tracedRun {
 	t.Helper()
 	trace := filepath.Join(s.dir, "trace")
-	args := []string{"-f", "-qq", "-y", "-s", "16", "--seccomp-bpf", "-o", trace, "-e", "trace=" + tracedCalls}
-	if inject != "" {
-		args = append(args, "-e", "inject="+inject)
+	args := []string{"-f", "-qq", "-y", "-s", "16", "-o", trace, "-e", "trace=" + tracedCalls}
+	if !strings.Contains(strings.Join(options, " "), "signal=") { // which it would forget
+		args = append(args, "--seccomp-bpf")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	r := tracedRun{faultRun: outcome(s.command(ctx, s.env.Module(), scenario.token, "strace", slices.Concat(args, []string{"hsmkeys"}, scenario.args)...))}
+	r := tracedRun{faultRun: outcome(s.command(ctx, s.env.Module(), scenario.token, "strace", slices.Concat(args, options, []string{"hsmkeys"}, scenario.args)...))}
 	r.timeout = ctx.Err() != nil
 	text, err := os.ReadFile(trace)
 	if err != nil {
@@ -158,13 +227,13 @@ func traced(t *testing.T, s *faultSite, scenario faultScenario, inject string) t
 func tryStorage(t *testing.T, site *faultSite, scenario faultScenario, seen *storageCalls, call, action string) bool {
 	s := site.clone(t)
 	defer os.RemoveAll(s.env.Dir()) // there are many
-	r := traced(t, s, scenario, call+":"+action)
+	r := traced(t, s, scenario, "-e", "inject="+call+":"+action)
 	killed := strings.HasPrefix(action, "signal") && r.status == -1
 	if !killed && !slices.ContainsFunc(r.calls, func(c systemCall) bool { return c.injected }) {
 		return false
 	}
 	seen.add(s, r.calls)
-	if err := checkStorage(s, r, killed); err != nil {
+	if err := errors.Join(s.checkOrder("store", r.calls), checkStorage(s, r, killed)); err != nil {
 		t.Errorf("%s: %v\n%v", action, err, r)
 	}
 	if s.objects() == site.objects() && r.status != 0 {
@@ -197,9 +266,6 @@ var recordedAnyway = regexp.MustCompile(`may have been recorded|checkpoint \d+ i
 func checkStorage(s *faultSite, r tracedRun, killed bool) error {
 	if r.timeout {
 		return errors.New("it does not end")
-	}
-	if err := s.checkOrder("store", r.calls); err != nil {
-		return err
 	}
 	l, err := s.chain()
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -80,14 +79,17 @@ func storeMoveCommand() *cli.Command {
 }
 
 func moveStore(c *cli.Context, old string, store *dir.Store) error {
-	from, err := leftIdentity(old)
+	from, err := placeOf(old)
 	if err != nil {
 		return err
 	}
 	if from == storeIdentity(store.String()) {
 		return usage("%q is --store itself", old)
 	}
-	id, err := boundTo(from)
+	if err := hasLeft(c, from); err != nil {
+		return err
+	}
+	id, err := bindingOf(from)
 	if err != nil {
 		return err
 	}
@@ -127,35 +129,33 @@ func holds(c *cli.Context, store blob.Store, id blob.ID) error {
 	return nil
 }
 
-// leftIdentity is the identity that a store had in a directory where it is no more, or where
-// a symbolic link is now. A copy that is still there is refused: two that are written to are
-// a fork.
-func leftIdentity(old string) (string, error) {
+// placeOf is the identity that a store had in a directory where it is no more, or where a
+// symbolic link to it is now.
+func placeOf(old string) (string, error) {
 	absolute, err := filepath.Abs(old)
-	if err != nil {
-		return "", err
+	return filepath.Join(storeIdentity(filepath.Dir(absolute)), filepath.Base(absolute)), err
+}
+
+// hasLeft refuses a store that is still where it was: two copies that are written to are a
+// fork.
+func hasLeft(c *cli.Context, from string) error {
+	if info, err := os.Lstat(from); err != nil || !info.IsDir() {
+		return nil
 	}
-	left := filepath.Join(storeIdentity(filepath.Dir(absolute)), filepath.Base(absolute))
-	info, err := os.Lstat(left)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return left, nil
-	case err != nil:
-		return "", err
-	case info.Mode()&fs.ModeSymlink != 0:
-		return left, nil
-	}
-	store, err := dir.Open(left)
-	if errors.Is(err, blob.ErrNotFound) || err != nil && !info.IsDir() {
-		return left, nil
+	store, err := dir.Open(from)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer store.Close()
-	for range store.List(context.Background(), blob.SlotsPrefix) {
-		return "", &hintedError{fmt.Errorf("the store is still in %q: it was copied, not moved", left),
+	for _, err := range store.List(c.Context, blob.SlotsPrefix) {
+		if err != nil {
+			return err
+		}
+		return &hintedError{fmt.Errorf("the store is still in %q: it was copied, not moved", from),
 			"write to one of them only; hsmkeys join uses the copy as well"}
 	}
-	return left, nil
+	return nil
 }

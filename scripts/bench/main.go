@@ -94,7 +94,8 @@ func (b *bench) run(only *regexp.Regexp) error {
 		name string
 		run  func() error
 	}{
-		{"token", b.besideToken}, {"command", b.oneCommand}, {"files", b.files}, {"growth", b.growth}, {"others", b.otherTokens},
+		{"token", b.besideToken}, {"command", b.oneCommand}, {"files", b.files}, {"state-size", b.stateSize}, {"state-many", b.amongMany}, {"state-versions", b.manyVersions},
+		{"state-links", b.hostileLinks}, {"before", b.before}, {"growth", b.growth}, {"others", b.otherTokens},
 	} {
 		if !only.MatchString(part.name) {
 			continue

@@ -122,13 +122,14 @@ else
 	grep -q RSA capi.err
 fi
 
-cp store/keys/payroll/2.1.cms swap
-chmod u+w store/keys/payroll/2.1.cms
+blob=$(echo store/keys/payroll/2.1.*.cms)
+cp "$blob" swap
+chmod u+w "$blob"
 byte=$(od -An -tu1 -j700 -N1 swap)
 # shellcheck disable=SC2059 # an octal escape
-printf "\\$(printf %o $((byte ^ 1)))" | dd of=store/keys/payroll/2.1.cms bs=1 seek=700 conv=notrunc status=none
+printf "\\$(printf %o $((byte ^ 1)))" | dd of="$blob" bs=1 seek=700 conv=notrunc status=none
 refused 3 on_token show payroll
-cat swap >store/keys/payroll/2.1.cms
+cat swap >"$blob"
 on_token verify payroll
 if [ "$(on_token --json show payroll | sed -n 's/.*"residence": "\(.*\)".*/\1/p')" = memory ]; then
 	refused 5 on_token --require-token reveal payroll
