@@ -9,7 +9,7 @@ import (
 )
 
 // Compact writes all nodes of the state anew, close together, records that in a checkpoint
-// unless they lie so already, and deletes the packs that none of the last keep checkpoints
+// unless the newest one has done so, and deletes the packs that none of the last keep checkpoints
 // needs. It returns how many it has deleted. It can be killed and run again.
 //
 // A token that has accepted none of the kept checkpoints cannot sign any more before it has

@@ -26,7 +26,7 @@ type Proposal struct {
 	Ready func() error
 
 	Notes   []Change // recorded beside: [ReplacePin], which changes nothing
-	Compact bool     // write all nodes anew, and record that, unless nothing would be gained
+	Compact bool     // write all nodes anew, and record that, unless the head has done so
 	Fresh   bool     // make a checkpoint even if there is nothing to change, to say that this is the state still
 }
 

@@ -35,7 +35,7 @@ func (l *Ledger) draft(ctx context.Context, p Proposal, now time.Time) (*draft, 
 		}
 	}
 	if p.Compact {
-		if err := d.compact(ctx, l.source); err != nil {
+		if err := d.compact(ctx, l); err != nil {
 			return nil, errs, err
 		}
 	}
@@ -50,14 +50,21 @@ func (l *Ledger) draft(ctx context.Context, p Proposal, now time.Time) (*draft, 
 	return d, errs, nil
 }
 
-// compact writes all nodes anew, unless they lie so already.
-func (d *draft) compact(ctx context.Context, src Source) error {
+// compact writes all nodes anew, unless the checkpoint before has done so.
+func (d *draft) compact(ctx context.Context, l *Ledger) error {
+	before, err := newObjects(l.store).changes(ctx, l.head.Checkpoint)
+	if err != nil {
+		return err
+	}
+	if compacts(before) && len(d.changes) == 0 {
+		return nil
+	}
 	var packs []Pack
-	trie, err := d.trie.Repack(ctx, withPacks(src, d.packs), func(p Pack) error {
+	trie, err := d.trie.Repack(ctx, withPacks(l.source, d.packs), func(p Pack) error {
 		packs = append(packs, p)
 		return nil
 	})
-	if err != nil || trie == d.trie {
+	if err != nil {
 		return err
 	}
 	d.trie, d.packs = trie, packs

@@ -83,10 +83,15 @@ func TestStorageFaults(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				for n := first; ; n += step {
-					if !tryStorage(t, site, create, &seen, f.call, fmt.Sprintf("%s:when=%d%s", f.action, n, suffix)) {
-						return // it has no more calls than that
-					}
+				try := func(n int) bool {
+					return tryStorage(t, site, create, &seen, f.call, fmt.Sprintf("%s:when=%d%s", f.action, n, suffix))
+				}
+				n := first
+				for try(n) {
+					n += step
+				}
+				if n == first && !try(1) {
+					t.Error("it was not committed")
 				}
 			})
 		}
@@ -131,6 +136,43 @@ func TestADirectoryFails(t *testing.T) {
 	}
 }
 
+// TestKilledAroundTheSlot kills each command before it fills a slot, and between that and the
+// pin: the same command goes on, with its own checkpoint or without.
+func TestKilledAroundTheSlot(t *testing.T) {
+	base := newFaultSite(t, "p256")
+	for _, scenario := range killScenarios("p256") {
+		site := base.clone(t)
+		site.prepare(t, scenario)
+		site.must(t, scenario.token, "list") // which pins what there is
+		before, err := site.chain()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for filled, moment := range []string{"linkat", "renameat"} {
+			t.Run(scenario.name+" "+moment, func(t *testing.T) {
+				s := site.clone(t)
+				options := []string{"-P", filepath.Join(s.dir, "store/state/0000000"), "-e", "inject=" + moment + ":signal=SIGKILL"}
+				for _, pin := range s.pinFiles() {
+					options = append(options, "-P", pin)
+				}
+				r := traced(t, s, scenario, options...)
+				l, err := s.chain()
+				if err == nil {
+					err = hasReported(l, reported(r.stdout))
+				}
+				if err != nil || r.status != -1 || l.At().Number != before.At().Number+filled {
+					t.Fatalf("%v\n%v", err, r)
+				}
+				s.freshTokens(t, site)
+				again := s.honest(scenario.token, scenario.args...)
+				if err := scenario.done(s, again); err != nil {
+					t.Errorf("it does not go on: %v\nafter %v", err, again)
+				}
+			})
+		}
+	}
+}
+
 // TestDiskOrder follows the calls of each command that changes a keyring: what it refers
 // to, pins or reports was on disk before.
 func TestDiskOrder(t *testing.T) {
@@ -167,7 +209,10 @@ type tracedRun struct {
 func traced(t *testing.T, s *faultSite, scenario faultScenario, options ...string) tracedRun {
 	t.Helper()
 	trace := filepath.Join(s.dir, "trace")
-	args := []string{"-f", "-qq", "-y", "-s", "16", "--seccomp-bpf", "-o", trace, "-e", "trace=" + tracedCalls}
+	args := []string{"-f", "-qq", "-y", "-s", "16", "-o", trace, "-e", "trace=" + tracedCalls}
+	if !strings.Contains(strings.Join(options, " "), "signal=") { // which it would forget
+		args = append(args, "--seccomp-bpf")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r := tracedRun{faultRun: outcome(s.command(ctx, s.env.Module(), scenario.token, "strace", slices.Concat(args, options, []string{"hsmkeys"}, scenario.args)...))}
