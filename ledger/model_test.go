@@ -40,8 +40,15 @@ func TestModel(t *testing.T) {
 		p.End()
 	})
 	t.Logf("%d steps", done)
-	if runs > 1000 && done < 100_000 {
-		t.Errorf("only %d steps", done)
+	if runs > 1000 {
+		if done < 100_000 {
+			t.Errorf("only %d steps", done)
+		}
+		for _, what := range []string{ErrFork.Error(), ErrRollback.Error(), "older state", "recovery seen", "race", "merge", "forged", "cured", "packs deleted", "joined", "log"} {
+			if seen[what] == 0 {
+				t.Errorf("never: %s", what)
+			}
+		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%6d %s", seen[what], what)
