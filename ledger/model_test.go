@@ -15,7 +15,7 @@ import (
 // swaps against a reference model of plain Go maps. All 100,000 steps are made with
 // HSMKEYS_TEST_MODEL=all.
 func TestModel(t *testing.T) {
-	runs, steps := 20, 50
+	runs, steps := 15, 50
 	if os.Getenv("HSMKEYS_TEST_MODEL") == "all" {
 		runs = 2250
 	}
