@@ -44,7 +44,7 @@ func TestModel(t *testing.T) {
 		if done < 100_000 {
 			t.Errorf("only %d steps", done)
 		}
-		for _, what := range []string{ErrFork.Error(), ErrRollback.Error(), "older state", "recovery seen", "race", "merge", "forged", "cured", "packs deleted", "joined", "log"} {
+		for _, what := range []string{ErrFork.Error(), ErrRollback.Error(), "older state", "recovery seen", "race", "in doubt", "merge", "forged", "cured", "packs deleted", "joined", "log"} {
 			if seen[what] == 0 {
 				t.Errorf("never: %s", what)
 			}

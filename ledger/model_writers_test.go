@@ -43,7 +43,8 @@ func (p *play) drawFault(writes bool) {
 		}...)
 	}
 	where := rapid.SampledFrom(at).Draw(p.T, "where")
-	p.fault = &fault{op: where[0], prefix: where[1], lost: p.draw("lost", 2), death: p.draw("death", 2)}
+	p.fault = &fault{op: where[0], prefix: where[1], lost: p.draw("lost", 2), lasting: p.draw("lasting", 2)}
+	p.fault.death = p.fault.lasting && p.draw("death", 2)
 }
 
 // calm ends faults, and reports whether there was one.
@@ -310,6 +311,9 @@ func (p *play) refused(k *token, c *call, err error, faulty bool) {
 		p.Fatalf("commit: %v is of no kind that is promised", err)
 	}
 	if faulty {
+		if errors.Is(err, ErrDoubt) {
+			p.event("in doubt")
+		}
 		return
 	}
 	if errors.Is(err, errFault) || errors.Is(err, ErrDoubt) || errors.Is(err, ErrRace) {
