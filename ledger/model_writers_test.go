@@ -114,7 +114,6 @@ func (p *play) LoseTheFile() {
 // a checkpoint that a person tells.
 func (p *play) Join() {
 	k, s := p.token(), p.site()
-	p.drawFault(false)
 	trust, voucher := Trust{Write: p.draw("write", 2)}, ""
 	if p.draw("voucher", 2) {
 		if voucher = p.token().label; p.forgers[voucher] {
@@ -125,6 +124,7 @@ func (p *play) Join() {
 		at := p.token().pins()[0].At
 		trust.Checkpoint = &at
 	}
+	p.drawFault(false)
 	if p.open(k, s, trust, voucher) {
 		k.onToken, k.inFile = k.l.Pin(), k.l.Pin()
 		p.event("joined")

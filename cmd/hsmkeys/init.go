@@ -21,7 +21,7 @@ var keyTypes = map[string]token.KeyType{
 func initCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "make the key exchange pair and found the keyring", ArgsUsage: "[--adopt [URI]]",
-		Description: "Makes an RSA or EC pair and its certificate on the token, and writes the first list of members to the store.",
+		Description: "Makes an RSA or EC pair and its certificate on the token, and signs the first checkpoint, with the first list of members.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},

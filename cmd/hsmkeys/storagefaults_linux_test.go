@@ -143,7 +143,12 @@ func TestKilledAroundTheSlot(t *testing.T) {
 	for _, scenario := range killScenarios("p256") {
 		site := base.clone(t)
 		site.prepare(t, scenario)
-		for _, moment := range []string{"linkat", "renameat"} {
+		site.must(t, scenario.token, "list") // which pins what there is
+		before, err := site.chain()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for filled, moment := range []string{"linkat", "renameat"} {
 			t.Run(scenario.name+" "+moment, func(t *testing.T) {
 				s := site.clone(t)
 				options := []string{"-P", filepath.Join(s.dir, "store/state/0000000"), "-e", "inject=" + moment + ":signal=SIGKILL"}
@@ -155,7 +160,7 @@ func TestKilledAroundTheSlot(t *testing.T) {
 				if err == nil {
 					err = hasReported(l, reported(r.stdout))
 				}
-				if err != nil || r.status != -1 {
+				if err != nil || r.status != -1 || l.At().Number != before.At().Number+filled {
 					t.Fatalf("%v\n%v", err, r)
 				}
 				s.freshTokens(t, site)
