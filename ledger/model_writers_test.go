@@ -11,11 +11,11 @@ import (
 	"pgregory.net/rapid"
 )
 
+// draw draws what happens once in a number of times.
 func (p *play) draw(label string, chance int) bool {
 	return rapid.IntRange(1, chance).Draw(p.T, label) == 1
 }
 
-// token draws one, of which the owners are the first.
 func (p *play) token() *token { return p.tokens[rapid.IntRange(0, len(p.tokens)-1).Draw(p.T, "token")] }
 
 func (p *play) site() *site { return p.sites[rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(p.T, "site")] }
