@@ -103,12 +103,13 @@ type play struct {
 	running   []*call // the last one is the innermost
 	fault     *fault
 	undecided map[*session]*mark
-	wrong     string // found while a call was running
+	wrong     string          // found while a call was running
+	forgers   map[string]bool // labels
 	seen      map[string]int
 }
 
 func newPlay(t *rapid.T, seen map[string]int) *play {
-	p := &play{T: t, marks: map[Digest]*mark{}, archive: map[string][]byte{}, now: day, undecided: map[*session]*mark{}, seen: seen}
+	p := &play{T: t, marks: map[Digest]*mark{}, archive: map[string][]byte{}, now: day, undecided: map[*session]*mark{}, forgers: map[string]bool{}, seen: seen}
 	for _, label := range []string{"ann", "ben", "cleo", "dora", "emil", "fay", "vault", "safe"} {
 		p.tokens = append(p.tokens, &token{label: label})
 	}
