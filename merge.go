@@ -38,6 +38,8 @@ type Merge struct {
 
 	mu   sync.Mutex
 	made map[string][]*blob.Blob // by name: wrapped anew and not recorded yet
+
+	by map[int]blob.Member // who has signed the checkpoints of the copy
 }
 
 // BeginMerge opens a branch of the keyring: the head of another store, or where at is not
@@ -67,11 +69,13 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 		Common: branch.Common, At: branch.At(), Signed: branch.Head().SigningTime(), Signer: signer.Label,
 		k: k, branch: branch, from: &Keyring{store: store, head: branch.Ledger},
 		source: ledger.Sources(branch.Source(), k.view().Source()), made: map[string][]*blob.Blob{},
+		by: map[int]blob.Member{},
 	}
 	for e, err := range branch.Log(ctx, branch.Common.Number) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", op, err)
 		}
+		m.by[e.At.Number] = e.Signer
 		if e.List > 0 {
 			m.Members = append(m.Members, e)
 		}
@@ -99,7 +103,8 @@ type MergedVersion struct {
 // number of its own and is at least deactivated: it opens its files, and never encrypts. A
 // name that is not here comes with its numbers, and encrypts as before if an owner in force
 // here has signed it and no former member can open it. Of a key that both copies have the
-// worse status counts, and one that was destroyed in either is destroyed.
+// worse status counts, and one that was destroyed in either is destroyed, if an owner in force
+// here has done it.
 //
 // It can be killed and started again: what has come is known by its key id.
 func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
@@ -162,6 +167,11 @@ func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
 	for _, v := range slices.Backward(versions) {
 		if ours, ok := known[v.KeyID]; ok {
 			if v.Status > ours.Status {
+				if by := m.by[v.Changed]; !m.k.isOwner(by) {
+					err := fmt.Errorf("%v there since checkpoint %d, by %q, who is no owner here: %w", v.Status, v.Changed, by.Label, blob.ErrUntrusted)
+					merged.Err = errors.Join(merged.Err, inVersion(ref.Name, v, err))
+					continue
+				}
 				e.worse[ours.Number] = v.Status
 				merged.Versions = append(merged.Versions, MergedVersion{v.Number, ours.Number, v.Status, true})
 			}
@@ -340,6 +350,15 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	e := k.entry(taken)
 	e.Status = v.Status.String()
 	return e, nil
+}
+
+// isOwner reports whether a member of another copy is an owner in force here.
+func (k *Keyring) isOwner(m blob.Member) bool {
+	if m.Certificate == nil {
+		return false
+	}
+	here, _ := k.members().Signer(signerID(m))
+	return here.Role == blob.Owner
 }
 
 // hasFormer reports whether a blob is wrapped to somebody who is no member any more. What is

@@ -2,6 +2,7 @@ package hsmkeys_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"testing"
 
@@ -199,4 +200,23 @@ func TestACopyBringsAKeyOfAFormerMember(t *testing.T) {
 		t.Error("it encrypts")
 	}
 	rotate(t, k, "new", "after a rotation")
+}
+
+// TestACopyOfWhoWasRemovedDestroysNothing has an owner who was removed here destroy a key in
+// another copy.
+func TestACopyOfWhoWasRemovedDestroysNothing(t *testing.T) {
+	ctx := context.Background()
+	c := newTwoCopies(t)
+	remove(t, c.a, blob.Owner, "branch")
+	destroy(t, c.storeB, c.branch.signer(), "db", 1)
+	m, err := c.a.BeginMerge(ctx, c.storeB, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range m.Keys(ctx) {
+		if !errors.Is(r.Err, blob.ErrUntrusted) {
+			t.Errorf("%+v", r)
+		}
+	}
+	decrypts(t, c.office.reopen(t, c.storeA), c.files)
 }
