@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,6 +55,11 @@ func initCommand() *cli.Command {
 			path, err := namedStore(c)
 			if err != nil {
 				return err
+			}
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				if err := refuseBound(c); err != nil {
+					return err // before the directory is made
+				}
 			}
 			store, err := dir.Create(path) // before the token makes a pair for nothing
 			if err != nil {

@@ -65,6 +65,9 @@ func joinCommand() *cli.Command {
 				if c.Bool("yes") && voucher != nil {
 					warnFormerVoucher(k, voucher)
 				}
+				if was, err := boundTo(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
+					note("until now keyring %s belonged in %s", was, printable(store.String()))
+				}
 				if err := bindStore(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
