@@ -45,6 +45,10 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	if err := blob.ValidNewName(d.Name); err != nil {
 		return Entry{}, err
 	}
+	return again(ctx, k, func() (Entry, error) { return k.createOnce(ctx, d, make) })
+}
+
+func (k *Keyring) createOnce(ctx context.Context, d blob.Descriptor, make func(context.Context, blob.Descriptor) (*blob.Blob, error)) (Entry, error) {
 	taken := hint(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
 	switch _, err := k.view().Entry(ctx, d.Name); { // before a key is made for nothing
 	case err == nil:
@@ -60,10 +64,12 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	}
 	defer k.storing.end(b)
 	err = k.recordEdit(ctx, creates(d.Name, k.version(b, list)), inFile)
-	if errors.Is(err, blob.ErrExists) { // somebody was faster
+	switch {
+	case errors.Is(err, blob.ErrExists): // somebody was faster
 		return Entry{}, errors.Join(taken, k.discard(ctx, b))
-	}
-	if err != nil {
+	case isStale(err):
+		return Entry{}, errors.Join(err, k.discard(ctx, b))
+	case err != nil:
 		return Entry{}, fmt.Errorf("create key %q: %w", d.Name, err)
 	}
 	return k.entry(b), nil
@@ -110,7 +116,7 @@ func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) 
 	}
 	defer k.storing.end(b)
 	err = k.recordEdit(ctx, edit, onToken)
-	if errors.Is(err, errStaleEntry) {
+	if isStale(err) {
 		return Entry{}, errors.Join(err, k.discard(ctx, b))
 	}
 	if err != nil {

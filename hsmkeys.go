@@ -103,7 +103,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 		return nil, err
 	}
 	now := time.Now()
-	_, err = ledger.Found(ctx, store, blob.MemberList{
+	l, err := ledger.Found(ctx, store, blob.MemberList{
 		KeyringID: id, Created: now,
 		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
 	}, signerAs(pair, signing, certificate), now, nonce(t))
@@ -113,7 +113,14 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	if err != nil {
 		return nil, fmt.Errorf("found a keyring: %w", err)
 	}
-	return FinishFounding(ctx, t, pair, store, pins)
+	k, err := open(ctx, Options{Token: t, Pair: pair, Store: store, Pins: pins}, true)
+	if err == nil && k.view().Pin().First != l.Pin().First { // the storage shows one that the pair has founded before
+		err = ErrOtherKeyring
+	}
+	if err != nil {
+		return nil, fmt.Errorf("found a keyring: %w", err)
+	}
+	return k, k.keepPin(ctx, onToken)
 }
 
 // FinishFounding opens the keyring of a [Found] that may have been interrupted after the

@@ -341,7 +341,7 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	v.Status = status
 	n.versions = []ledger.Version{v}
 	err = k.recordEdit(ctx, n.edit(), onToken)
-	if errors.Is(err, errStaleEntry) {
+	if isStale(err) {
 		return Entry{}, errors.Join(err, k.discard(ctx, taken))
 	}
 	if err != nil {

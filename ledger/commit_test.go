@@ -90,10 +90,10 @@ func TestEdits(t *testing.T) {
 	s := newStory(t)
 	l := s.commit(s.found("alice"), "alice", newKey("db"))
 	broken := errors.New("broken")
-	fails := Edit{"web", func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
+	fails := Edit{Name: "web", Apply: func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
 		return Update{}, nil, broken
 	}}
-	nothing := Edit{"mail", func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
+	nothing := Edit{Name: "mail", Apply: func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
 		return Update{}, nil, nil
 	}}
 
@@ -383,5 +383,20 @@ func TestNothingIsRecordedBeforeAllIsReady(t *testing.T) {
 	ready = nil
 	if l, err = s.try(l, "alice", p); err != nil || l.head.Number != 2 {
 		t.Fatal(l, err)
+	}
+}
+
+// A key that was wrapped to the members of one list is not recorded under another.
+func TestAnEditForAnotherListOfMembers(t *testing.T) {
+	s := newStory(t)
+	l := s.change(s.found("alice"), "alice", "alice", "bob")
+	for list, want := range map[int]error{0: nil, 1: ErrList, 2: nil, 3: ErrList} {
+		e := newKey(fmt.Sprint("key", list))
+		e.List = list
+		_, errs, err := l.Commit(t.Context(), Proposal{Edits: []Edit{e}}, who("alice").signer(), day, s.nonce)
+		s.ok(err)
+		if !errors.Is(errs[0], want) {
+			t.Fatalf("for list %d: %v, want %v", list, errs[0], want)
+		}
 	}
 }
