@@ -204,7 +204,11 @@ const (
 // consistent is nil whatever is there is replaced.
 func (p *Pins) keep(ctx context.Context, pin Pin, where place, consistent func(context.Context, ledger.Point) error) error {
 	replace := consistent == nil
-	if err := p.keepInFile(ctx, pin, consistent); err != nil {
+	err := p.keepInFile(ctx, pin, consistent)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		err = hint(err, "XDG_STATE_HOME names a directory that this user can write to")
+	}
+	if err != nil {
 		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
 	}
 	if err := p.keepOnToken(ctx, pin, where, replace); err != nil {

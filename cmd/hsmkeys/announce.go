@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,9 @@ func recoveryText(r ledger.RecoveryEvent) string {
 func explain(err error) error {
 	var fork *ledger.Fork
 	switch {
+	case errors.As(err, &fork) && len(fork.Theirs) > 0 && !slices.ContainsFunc(fork.Theirs, func(s ledger.Side) bool { return s.Signer != "" }):
+		return &hintedError{fmt.Errorf("%w; but nobody who was a member before has signed what is in the store: %s", err, sideText(fork.Theirs)),
+			"somebody else has put it there: take the store from a copy; hsmkeys decrypt --older-state opens files meanwhile"}
 	case errors.As(err, &fork):
 		return &hintedError{fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
 			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint shows it, then hsmkeys merge" + ownSide(fork)}
@@ -57,7 +61,7 @@ func sideText(side []ledger.Side) string {
 		}
 		who := s.Signer
 		if who == "" {
-			who = "(unknown)"
+			who = "an unknown key"
 		}
 		all = append(all, fmt.Sprintf("checkpoint %d by %s on %s", s.At.Number, printable(who), s.Created.UTC().Format(time.RFC3339)))
 	}
