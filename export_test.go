@@ -1,6 +1,11 @@
 package hsmkeys
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
 
 // RecordEvery sets how often an operation over many keys makes a checkpoint.
 func RecordEvery(d time.Duration) { recordEvery = d }
@@ -11,4 +16,14 @@ func (k *Keyring) Fresh() *Keyring {
 		store: k.store, token: k.token, pair: k.pair, pins: k.pins, self: k.self, signer: k.signer,
 		settings: k.settings, maxAge: k.maxAge, state: k.state, head: k.view(),
 	}
+}
+
+// SetStatus gives a version a worse status.
+func (k *Keyring) SetStatus(ctx context.Context, name string, version int, status ledger.Status) error {
+	e, err := k.view().Entry(ctx, name)
+	if err != nil {
+		return err
+	}
+	n := entering{name: name, last: highest(e), worse: map[int]ledger.Status{version: status}}
+	return k.recordEdit(ctx, n.edit(), inFile)
 }

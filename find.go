@@ -70,6 +70,15 @@ func (k *Keyring) notFound(ctx context.Context, name string) error {
 	return hint(err, fmt.Sprintf("did you mean %q?", best))
 }
 
+// ErrMissing is for a blob that the state of the keyring names, or another blob, and that
+// the store does not have. It is a [blob.ErrMisplaced].
+var ErrMissing error = &missingError{}
+
+type missingError struct{}
+
+func (*missingError) Error() string { return "its blob is gone from the store" }
+func (*missingError) Unwrap() error { return blob.ErrMisplaced }
+
 // lookAt is among how many keys the one is looked for that was perhaps meant.
 const lookAt = 10_000
 
@@ -100,13 +109,14 @@ func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision
 	}
 	der, err := k.store.Get(ctx, blob.KeyPath(name, version, revision, digest))
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("its blob is gone: %w: %w", blob.ErrMisplaced, err)
+		return nil, hint(ErrMissing, "put "+blob.KeyPath(name, version, revision, digest)+" back from a copy of the store")
 	}
 	if err != nil {
 		return nil, err
 	}
 	if got := sha256.Sum256(der); got != digest {
-		return nil, fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced)
+		return nil, hint(fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced),
+			"somebody has exchanged it, or it is damaged: put "+blob.KeyPath(name, version, revision, digest)+" back from a copy of the store")
 	}
 	b, err := k.verify(der, place)
 	if err != nil {

@@ -21,10 +21,10 @@
 // The files are age v1 files. [NewPairRecipient] and [PairIdentity] are for age files to
 // the pair itself, which anybody can make.
 //
-// Errors keep what packages token and blob say. [errors.Is] tells them apart:
-// [blob.ErrIntegrity] when a signature, a digest or a name did not hold,
-// [blob.ErrNotFound], [blob.ErrExists], [blob.ErrName], and those of package
-// token.
+// Errors keep what packages token, blob and ledger say. [errors.Is] tells them apart:
+// [blob.ErrIntegrity] when a signature, a digest or a name did not hold, and its kinds such as
+// [ledger.ErrRollback] and [ledger.ErrFork]; [blob.ErrNotFound], [blob.ErrExists],
+// [blob.ErrName], and those of package token.
 //
 // Trust starts at the pin on the operator's own token: which checkpoint of the keyring was
 // accepted last. A checkpoint signs for the whole keyring, see package ledger, so nothing

@@ -61,8 +61,8 @@ func onlyOf(pairs []*token.KeyPair) *token.KeyPair {
 	return nil
 }
 
-// has reports whether the pair with a public key has pinned the keyring whose first list
-// has a digest.
+// has reports whether the pair with a public key has pinned the keyring whose first
+// checkpoint has a digest.
 func (p *Pins) has(ctx context.Context, key crypto.PublicKey, first [sha256.Size]byte) (bool, error) {
 	id, err := blob.SubjectKeyID(key)
 	if err != nil {

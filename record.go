@@ -127,12 +127,15 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if next.At() == was.At() {
-		return nil
+	moved := next.At() != was.At()
+	if moved {
+		k.moveTo(next)
 	}
-	k.moveTo(next)
-	if _, ok := k.members().Member(string(k.self)); !ok && k.pair != nil {
+	if _, ok := k.members().Member(string(k.self)); !ok && k.pair != nil { // also if an earlier call has moved
 		return k.notNamed(k.self)
+	}
+	if !moved {
+		return nil
 	}
 	return k.accept(ctx, inFile)
 }

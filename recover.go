@@ -28,7 +28,7 @@ type Recovery struct {
 }
 
 // BeginRecovery records a list of members with a new owner in the place of one whose pair
-// was lost, signed by the token's pair, a backup authority's. It stops with a [RaceError]
+// was lost, signed by the token's pair, a backup authority's. It stops with an [ErrMovedOn]
 // where an owner, maybe the one who is said to be lost, signs meanwhile.
 //
 // The old owner is known by either of its certificates. A recovery that was begun

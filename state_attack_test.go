@@ -154,6 +154,10 @@ func TestABackupFromBeforeAMemberCameIsRestored(t *testing.T) {
 	if _, err := hsmkeys.ReplacePin(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair}); !errors.Is(err, hsmkeys.ErrStale) {
 		t.Errorf("without a checkpoint: %v", err)
 	}
+	gone := k.State().Before
+	if _, err := hsmkeys.ReplacePin(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, Checkpoint: &gone}); !errors.Is(err, ledger.ErrRollback) {
+		t.Errorf("with the checkpoint that is not there: %v", err)
+	}
 	// A person who has the backup shows its checkpoint, and the way goes on from there.
 	before := newest(t, store).At()
 	office.replacePin(t, store, before)

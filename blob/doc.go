@@ -1,4 +1,5 @@
-// Package blob serialises, signs, verifies and stores key blobs.
+// Package blob serialises, signs and verifies key blobs and the other objects of a keyring,
+// and says what a [Store] of them has to do.
 //
 // A key blob is a session key wrapped to the key exchange public keys of its
 // holders and signed by one of them. It is standard CMS (RFC 5652): a

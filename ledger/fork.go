@@ -192,6 +192,11 @@ func (o *opening) explain(ctx context.Context, head *stored, accepted Point, err
 	if !errors.As(err, &not) {
 		return err
 	}
+	if told := o.trust.Checkpoint; told != nil && *told == accepted { // there may never have been one
+		if there, err := o.slot(ctx, accepted.Number); err == nil && there.at != accepted {
+			return o.rollback(ctx, accepted, there)
+		}
+	}
 	return o.fork(ctx, accepted, head)
 }
 

@@ -141,7 +141,8 @@ func (s *site) heal() {
 type fault struct {
 	op, prefix string // of the path
 	lost       bool   // the call is made, and its answer is lost
-	death      bool   // nothing works after it
+	lasting    bool   // no call works after it
+	death      bool   // nor does the program: it was killed
 	before     func() // is done before the call, by others; then nothing goes wrong
 
 	happened bool
@@ -152,7 +153,7 @@ var errFault = errors.New("the store failed")
 // at is what happens at a call, for [storetest.Fault].
 func (f *fault) at(op, path string) error {
 	switch {
-	case f.happened && f.death:
+	case f.happened && f.lasting:
 		return errFault
 	case f.happened || op != f.op || !strings.HasPrefix(path, f.prefix):
 		return nil

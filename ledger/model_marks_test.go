@@ -2,7 +2,7 @@ package ledger
 
 import (
 	"crypto/sha256"
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -36,7 +36,6 @@ type modelKey struct {
 	current     int
 	description string
 	rotateEvery int
-	earlier     []string
 	versions    map[int]modelVersion
 }
 
@@ -124,7 +123,6 @@ func (m *mark) owners() (all []string) {
 type command struct {
 	op      Op
 	name    string
-	to      string // Rename
 	version int
 	list    int     // that the writer wraps under
 	secret  string  // the key of a new version
@@ -191,7 +189,7 @@ func (c command) model(old modelKey, there bool, number, list int) (modelKey, bo
 	return k, false, false
 }
 
-var errNotNow = fmt.Errorf("that is not possible now")
+var errNotNow = errors.New("that is not possible now")
 
 // edit returns what the command is for [Ledger.Commit].
 func (c command) edit() Edit {

@@ -15,7 +15,7 @@ import (
 // swaps against a reference model of plain Go maps. All 100,000 steps are made with
 // HSMKEYS_TEST_MODEL=all.
 func TestModel(t *testing.T) {
-	runs, steps := 20, 50
+	runs, steps := 15, 50
 	if os.Getenv("HSMKEYS_TEST_MODEL") == "all" {
 		runs = 2250
 	}
@@ -40,8 +40,15 @@ func TestModel(t *testing.T) {
 		p.End()
 	})
 	t.Logf("%d steps", done)
-	if runs > 1000 && done < 100_000 {
-		t.Errorf("only %d steps", done)
+	if runs > 1000 {
+		if done < 100_000 {
+			t.Errorf("only %d steps", done)
+		}
+		for _, what := range []string{ErrFork.Error(), ErrRollback.Error(), "older state", "recovery seen", "race", "in doubt", "merge", "forged", "cured", "packs deleted", "joined", "log"} {
+			if seen[what] == 0 {
+				t.Errorf("never: %s", what)
+			}
+		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%6d %s", seen[what], what)

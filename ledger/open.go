@@ -72,6 +72,7 @@ type opening struct {
 	first   *stored // checkpoint 1, as it lies in the store
 	points  []Point // where trust starts, the highest first
 	pinned  bool    // some of it at pins
+	pin     Point   // the highest of these
 	checked Point
 }
 
@@ -85,7 +86,9 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 	if len(o.points) == 0 {
 		return nil, ErrUnpinned
 	}
-	o.report.Before = o.points[0]
+	if o.report.Before = o.points[0]; o.pinned { // a recovery after it still has to be accepted
+		o.report.Before = o.pin
+	}
 	head, err := o.findHead(ctx)
 	if err != nil {
 		return o.olderState(ctx, err)
@@ -95,7 +98,7 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 			return o.olderState(ctx, o.explain(ctx, head, p, err))
 		}
 	}
-	return o.ledger(ctx, head, o.points[0])
+	return o.ledger(ctx, head, o.report.Before)
 }
 
 // findFirst reads checkpoint 1, which tells which keyring is in the store.
@@ -163,6 +166,9 @@ func (o *opening) pinPoints(ctx context.Context) error {
 		}
 		if p.Checked.Number > o.checked.Number {
 			o.checked = p.Checked
+		}
+		if p.At.Number > o.pin.Number {
+			o.pin = p.At
 		}
 		o.points, o.pinned = append(o.points, p.At), true
 	}

@@ -297,3 +297,22 @@ func TestAKeyringIsFoundedOpenedAndChanged(t *testing.T) {
 	_, err = again.Entry(s.Context(), "dc")
 	s.refused(err, blob.ErrNotFound)
 }
+
+// What a person tells beside a pin does not stand for accepting a recovery after the pin.
+func TestARecoveryBeforeACheckpointThatWasToldIsReported(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice", "bob", "vault"), "alice", newKey("db"))
+	pin := l.Pin()
+	l = s.propose(l, "vault", Proposal{List: listOf(from("alice"), "carol", "bob", "vault")})
+	told := l.At()
+	_, report, err := Open(s.Context(), s.store, Trust{Pins: []Pin{pin}, Checkpoint: &told})
+	s.ok(err)
+	if len(report.Recoveries) != 1 || report.Before != pin.At {
+		t.Fatalf("%+v", report)
+	}
+	_, report, err = Open(s.Context(), s.store, Trust{Checkpoint: &told})
+	s.ok(err)
+	if len(report.Recoveries) != 0 {
+		t.Fatalf("%+v without a pin", report)
+	}
+}

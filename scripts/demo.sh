@@ -43,7 +43,8 @@ random() { od -An -N8 -tx8 /dev/urandom | tr -d ' \n'; }
 (umask 077; random >"$dir/pin"; random >"$dir/so-pin")
 
 export SOFTHSM2_CONF="$dir/softhsm2.conf" HSMKEYS_MODULE="$module" HSMKEYS_TOKEN=demo \
-	HSMKEYS_STORE="$dir/store" HSMKEYS_PIN_SOURCE="file:$dir/pin" HSMKEYS_CONFIG=/dev/null
+	HSMKEYS_STORE="$dir/store" HSMKEYS_PIN_SOURCE="file:$dir/pin" HSMKEYS_CONFIG=/dev/null \
+	XDG_STATE_HOME="$dir/state" XDG_CACHE_HOME="$dir/cache"
 store=$HSMKEYS_STORE
 
 say '1. A token, a key exchange pair, a keyring'
@@ -108,10 +109,17 @@ mv "$store" "$dir/after"
 cp -R "$dir/before" "$store"
 refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
 [ ! -e "$dir/leak.age" ] || fail 'something was written'
+refused 3 rotate leaked
+diff -r "$dir/before" "$store" || fail 'something was written'
+echo 'What was encrypted before can be read all the same, by who asks for it.'
+run --older-state decrypt -o "$dir/letter.txt.back" "$dir/letter.txt.age"
 echo 'Or takes only the new version away, and leaves everything else:'
 rm -r "$store"
 cp -R "$dir/after" "$store"
 rm "$store"/keys/leaked/2.1.*.cms
+refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
+echo 'And the signed state too that names it:'
+rm "$(ls -d "$store"/state/*/* | tail -n 1)"
 refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
 [ ! -e "$dir/leak.age" ] || fail 'something was written'
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,7 +23,7 @@ var keyTypes = map[string]token.KeyType{
 func initCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "make the key exchange pair and found the keyring", ArgsUsage: "[--adopt [URI]]",
-		Description: "Makes an RSA or EC pair and its certificate on the token, and writes the first list of members to the store.",
+		Description: "Makes an RSA or EC pair and its certificate on the token, and signs the first checkpoint, with the first list of members.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
@@ -53,6 +55,11 @@ func initCommand() *cli.Command {
 			path, err := namedStore(c)
 			if err != nil {
 				return err
+			}
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				if err := refuseBound(c); err != nil {
+					return err // before the directory is made
+				}
 			}
 			store, err := dir.Create(path) // before the token makes a pair for nothing
 			if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -10,6 +11,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -42,12 +44,19 @@ func joinCommand() *cli.Command {
 					o.Keyring = blob.ID{} // to join is to choose it
 				}
 				o.Token, o.Pair, o.Pins, o.Voucher = t, pair, pins(t), voucher
-				if err := confirmJoin(c, o); err != nil {
+				shown, err := confirmJoin(c, o)
+				if err != nil {
 					return err
 				}
 				join := hsmkeys.JoinWith
 				if c.Bool("replace-pin") {
 					join = hsmkeys.ReplacePin
+				} else if shown != nil { // a recovery since then was not shown
+					o.Checkpoint = shown
+				}
+				before, err := o.Pins.Of(c.Context, pair)
+				if err != nil {
+					return err
 				}
 				k, err := join(c.Context, o)
 				if err != nil {
@@ -56,6 +65,9 @@ func joinCommand() *cli.Command {
 				if c.Bool("yes") && voucher != nil {
 					warnFormerVoucher(k, voucher)
 				}
+				if was, err := boundTo(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
+					note("until now keyring %s belonged in %s", was, printable(store.String()))
+				}
 				if err := bindStore(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
@@ -63,7 +75,8 @@ func joinCommand() *cli.Command {
 				if err := k.Trusted(); err != nil { // of a member from before a recovery
 					return err
 				}
-				return printJoined(c, k)
+				already := slices.ContainsFunc(before, func(p hsmkeys.Pin) bool { return p.At == k.State().At })
+				return printJoined(c, k, already)
 			})
 		},
 	}
@@ -84,20 +97,21 @@ func joinVoucher(c *cli.Context) (*x509.Certificate, error) {
 	return readCertificate(path)
 }
 
-// confirmJoin shows why the keyring is believed, and who is in it.
-func confirmJoin(c *cli.Context, o hsmkeys.Options) error {
+// confirmJoin shows why the keyring is believed, and who is in it. It returns the checkpoint
+// as of which that is, or nil where nobody is asked.
+func confirmJoin(c *cli.Context, o hsmkeys.Options) (*ledger.Point, error) {
 	if c.Bool("yes") {
-		return nil
+		return nil, nil
 	}
 	k, err := hsmkeys.OpenVouched(c.Context, o)
 	if err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
 	var shown [][]string
 	question := "Did another member show you this checkpoint?"
 	if o.Voucher != nil {
 		if shown, err = voucherRows(k, o.Voucher); err != nil {
-			return err
+			return nil, err
 		}
 		question = "Did the holder of the voucher's certificate tell you its fingerprint?"
 	}
@@ -109,11 +123,11 @@ func confirmJoin(c *cli.Context, o hsmkeys.Options) error {
 	}
 	if c.Bool("replace-pin") {
 		if shown, err = replacedRows(c, o, shown); err != nil {
-			return err
+			return nil, err
 		}
 		question = "Forget what this token has accepted, and go on at this checkpoint?"
 	}
-	return confirm(c, shown, question)
+	return &s.At, confirm(c, shown, question)
 }
 
 // replacedRows shows what the token has accepted so far.
@@ -170,7 +184,7 @@ func voucherFlag() cli.Flag {
 	return &cli.StringFlag{Name: "vouched-by", Usage: "`CERTIFICATE` of an owner or authority who has signed a checkpoint"}
 }
 
-func printJoined(c *cli.Context, k *hsmkeys.Keyring) error {
+func printJoined(c *cli.Context, k *hsmkeys.Keyring, already bool) error {
 	s, self := k.State(), k.Self()
 	if c.Bool("json") {
 		return printJSON(map[string]any{
@@ -178,7 +192,7 @@ func printJoined(c *cli.Context, k *hsmkeys.Keyring) error {
 			"members": membersOf(k), "time": time.Now().UTC().Truncate(time.Second),
 		})
 	}
-	if s.Before == s.At && !c.Bool("replace-pin") {
+	if already {
 		return printLine("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.List, self.Role, printable(self.Label))
 	}
 	return printLine("joined keyring %s as %s %s: list of members %d, checkpoint %d is pinned", k.ID(), self.Role, printable(self.Label), s.List, s.At.Number)

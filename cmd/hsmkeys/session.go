@@ -319,7 +319,7 @@ func withReading(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 
 // certificateFlag is for the commands that only verify.
 func certificateFlag() cli.Flag {
-	return &cli.StringFlag{Name: "certificate", Usage: "use the certificate in this `FILE`, of an owner who has signed a list of members, in place of the token"}
+	return &cli.StringFlag{Name: "certificate", Usage: "use the certificate in this `FILE`, of an owner in force who has signed a checkpoint, in place of the token"}
 }
 
 func storePath(c *cli.Context) string {

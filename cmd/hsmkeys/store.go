@@ -114,7 +114,7 @@ func moveStore(c *cli.Context, old string, store *dir.Store) error {
 	if c.Bool("json") {
 		return printJSON(map[string]string{"keyring": id.String(), "from": from, "store": store.String()})
 	}
-	return printLine("keyring %s belongs to %s, and no more to %s", id, store, from)
+	return printLine("keyring %s belongs to %s, and no more to %s", id, storeIdentity(store.String()), from)
 }
 
 // holds looks at what a store says that it has. Whether that is true opening it tells.

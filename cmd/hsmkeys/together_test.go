@@ -21,7 +21,7 @@ import (
 func TestEightProcesses(t *testing.T) {
 	rounds := 3
 	if os.Getenv("HSMKEYS_TEST_KILLS") == "all" {
-		rounds = 40
+		rounds = 16
 	}
 	s := newFaultSite(t, "p256")
 	s.must(t, "office", "owner", "add", "--yes", "spare.pem")
