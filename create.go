@@ -100,7 +100,7 @@ func (k *Keyring) rotate(ctx context.Context, name string, password []byte) (Ent
 }
 
 func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) (Entry, error) {
-	f, model, err := k.loadRef(ctx, Ref{Name: name})
+	f, model, err := k.model(ctx, name)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -117,6 +117,20 @@ func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) 
 		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
 	}
 	return k.entry(b), nil
+}
+
+// model returns what the next version of a key is to be like: the current version, or the
+// newest where none encrypts, as of a name that came with a merge.
+func (k *Keyring) model(ctx context.Context, name string) (found, *blob.Blob, error) {
+	e, err := k.entryNamed(ctx, name)
+	if err != nil {
+		return found{}, nil, err
+	}
+	ref := Ref{Name: name, Version: e.Current}
+	if e.Current == 0 {
+		ref.Version = highest(e)
+	}
+	return k.loadRef(ctx, ref)
 }
 
 // nextVersion makes the next version of a key, and the edit that records it.

@@ -304,7 +304,7 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 	return func(yield func(Result) bool) {
 		err := k.refresh(ctx)
 		if err == nil {
-			err = k.knowsSigner("record proofs")
+			err = k.maySign("record proofs")
 		}
 		if err != nil {
 			yield(Result{Err: err})

@@ -90,7 +90,7 @@ func (k *Keyring) RotateFormer(ctx context.Context, names ...string) (iter.Seq[R
 
 // rotateFormer prepares the edit that rotates a key, if a former member can open it.
 func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
-	f, newest, err := k.loadRef(ctx, Ref{Name: ref.Name})
+	f, newest, err := k.model(ctx, ref.Name)
 	if err != nil {
 		return Result{}, err
 	}

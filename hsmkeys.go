@@ -64,6 +64,7 @@ type Keyring struct {
 	mu    sync.Mutex
 	head  *ledger.Ledger // the newest that is known
 	state State          // what opening has found
+	kept  ledger.Point   // what this process has pinned last
 
 	recording recording
 	storing   storing
@@ -120,7 +121,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 // the only one. Any other keyring is a [blob.ErrExists].
 func FinishFounding(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins) (*Keyring, error) {
 	k, err := open(ctx, Options{Token: t, Pair: pair, Store: store, Pins: pins}, true)
-	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Unpinned {
+	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Before.Number == 0 {
 		return nil, fmt.Errorf("found a keyring: the store has one: %w", blob.ErrExists)
 	}
 	if err != nil {

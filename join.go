@@ -149,6 +149,8 @@ func (k *Keyring) knows(voucher *x509.Certificate) error {
 
 // ReplacePin opens a keyring anew at a checkpoint that another member has shown, whatever
 // was pinned before, and pins it. An owner's token records it in a checkpoint of its own.
+// Where recoveries have followed the checkpoint that was shown, that one is pinned and nothing
+// is recorded: [State] has them, to be accepted.
 func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if o.Checkpoint == nil {
 		return nil, fmt.Errorf("replace the pin: no checkpoint of another member: %w", ErrStale)
@@ -162,13 +164,21 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k.state.Older != nil {
+		return nil, k.trusted()
+	}
 	was, err := before.load(ctx, hex.EncodeToString(k.self))
 	if err != nil {
 		return nil, err
 	}
-	k.acceptRecoveries()
 	k.pins = before
-	if err := k.pins.keep(ctx, k.pinned(), onToken, true); err != nil {
+	pin := k.pinned()
+	if k.state.Recoveries = k.afterOwn(k.state.Recoveries); len(k.state.Recoveries) > 0 {
+		pin.At = *o.Checkpoint
+		return k, k.pins.keep(ctx, pin, onToken, nil)
+	}
+	k.acceptRecoveries()
+	if err := k.pins.keep(ctx, pin, onToken, nil); err != nil {
 		return nil, err
 	}
 	if k.Self().Role != blob.Owner || k.knowsSigner("") != nil {
@@ -386,7 +396,25 @@ func (k *Keyring) keepPin(ctx context.Context, where place) error {
 			return err
 		}
 	}
-	return k.pins.keep(ctx, pin, where, false)
+	if err := k.pins.keep(ctx, pin, where, k.consistent); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept = pin.At
+	return nil
+}
+
+// consistent refuses a pin that is there and neither of this process nor of one chain with
+// the head.
+func (k *Keyring) consistent(ctx context.Context, pinned ledger.Point) error {
+	k.mu.Lock()
+	kept := k.kept
+	k.mu.Unlock()
+	if pinned == kept || pinned == k.state.Before {
+		return nil
+	}
+	return k.view().Consistent(ctx, pinned)
 }
 
 // Trusted returns why the state is not known to be the newest and accepted, so that nothing
@@ -416,11 +444,10 @@ func (k *Keyring) mayEncrypt() error {
 		return err
 	}
 	created := k.view().Head().Checkpoint().Created
-	age := time.Since(created)
-	switch {
-	case age > k.maxAge:
+	switch now := time.Now(); { // a time.Duration ends after 292 years
+	case created.Before(now.Add(-k.maxAge)):
 		return hint(fmt.Errorf("%w: checkpoint %d is of %s, older than %v", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339), k.maxAge), "an owner's hsmkeys checkpoint --fresh makes a new one")
-	case -age > clockSkew:
+	case created.After(now.Add(clockSkew)):
 		return fmt.Errorf("%w: checkpoint %d is of %s, ahead of this clock", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339))
 	}
 	return nil

@@ -267,6 +267,45 @@ func (w watch) Put(ctx context.Context, path string, data []byte) error {
 	return w.Store.Put(ctx, path, data)
 }
 
+// A liar shows another checkpoint in slot 3 when that is to be filled, and later none.
+type liar struct {
+	blob.Store
+	other []byte
+	asked int
+}
+
+func (l *liar) Put(ctx context.Context, path string, data []byte) error {
+	if path == blob.SlotPath(3) && l.asked == 0 {
+		return blob.ErrExists
+	}
+	return l.Store.Put(ctx, path, data)
+}
+
+func (l *liar) Get(ctx context.Context, path string) ([]byte, error) {
+	if path == blob.SlotPath(3) && l.asked == 0 {
+		l.asked++
+		return l.other, nil
+	}
+	return l.Store.Get(ctx, path)
+}
+
+// The number of a checkpoint that has lost its slot is not signed again where nothing is in it.
+func TestNothingIsInTheSlotThatWasLost(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice", "bob"), "bob", newKey("db"))
+	signed := map[string]bool{}
+	mine, _, err := Open(t.Context(), s.store, Trust{Pins: []Pin{l.Pin()}, Write: true})
+	s.ok(err)
+	mine.store = &liar{Store: watch{s.store, signed}, other: l.Head().Bytes()}
+	_, err = s.try(mine, "alice", Proposal{Edits: []Edit{newKey("web")}})
+	s.refused(err, ErrDoubt)
+	mine = s.commit(mine, "alice", newKey("other"))
+	s.has(mine, "db@1", "other@1", "web@1")
+	if len(signed) != 1 {
+		t.Errorf("%d checkpoints of number 3 were signed", len(signed))
+	}
+}
+
 func TestAnotherIsInTheSlotAfterADoubt(t *testing.T) {
 	s := newStory(t)
 	l := s.found("alice", "bob")

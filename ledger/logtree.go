@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 
@@ -100,6 +101,24 @@ func (r *objects) descends(ctx context.Context, c *stored, from Point) error {
 		return err
 	}
 	return r.walk(ctx, c, from)
+}
+
+// Consistent returns nil if the head descends from a point that was accepted, or that one from
+// the head. It is an [ErrFork] if they are of two chains, and an [ErrRollback] if the point is
+// newer than the head and not in the store.
+func (l *Ledger) Consistent(ctx context.Context, accepted Point) error {
+	r := newObjects(l.store)
+	if accepted.Number <= l.head.Number {
+		return r.descends(ctx, l.head, accepted)
+	}
+	c, err := r.checkpoint(ctx, accepted)
+	if errors.Is(err, blob.ErrNotFound) {
+		return &Rollback{Accepted: accepted, Found: Signed{l.head.at, l.head.Created}}
+	}
+	if err != nil {
+		return err
+	}
+	return r.descends(ctx, c, l.head.at)
 }
 
 // An inconsistent is that a checkpoint does not descend from a point.
