@@ -355,7 +355,7 @@ func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
 	recoveries := k.known().Recoveries
 	n := len(recoveries)
 	if n == 0 {
-		return fmt.Errorf("accept checkpoint %v: there is no recovery that was not accepted: %w", at, blob.ErrNotFound)
+		return fmt.Errorf("accept checkpoint %v: no recovery waits to be accepted there: %w", at, blob.ErrNotFound)
 	}
 	if recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)
@@ -452,7 +452,7 @@ func (k *Keyring) notNamed(pair []byte) error {
 	if left := all.LeftAt(string(pair), ledger.KeyID); left > 0 {
 		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
 			return hint(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason),
-				"hsmkeys log shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
+				"hsmkeys log of another member shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
 		}
 		add := "hsmkeys owner add"
 		if was, _ := all.Known(string(pair)); was.Role == blob.BackupAuthority {
