@@ -41,7 +41,7 @@ func explain(err error) error {
 		return &hintedError{err, fmt.Sprintf("no member has signed checkpoint %d as the store has it: the store is damaged, or somebody has changed it; put it back from a copy, which loses nothing", fork.Theirs[0].At.Number)}
 	case errors.As(err, &fork):
 		return &hintedError{fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
-			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint shows it, then hsmkeys merge" + ownSide(fork)}
+			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as hsmkeys checkpoint prints it for another member or on the machine that wrote it, then hsmkeys merge" + ownSide(fork)}
 	case errors.Is(err, ledger.ErrRollback):
 		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; where no newer copy is left, hsmkeys join --replace-pin --checkpoint N:DIGEST goes on from this one"}
 	}
