@@ -27,7 +27,7 @@ func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
 	recoveries := k.known().Recoveries
 	n := len(recoveries)
 	if n == 0 {
-		return fmt.Errorf("accept checkpoint %v: there is no recovery that was not accepted: %w", at, blob.ErrNotFound)
+		return fmt.Errorf("accept checkpoint %v: no recovery waits to be accepted there: %w", at, blob.ErrNotFound)
 	}
 	if recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)

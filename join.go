@@ -146,7 +146,7 @@ func (k *Keyring) notNamed(pair []byte) error {
 	if left := all.LeftAt(string(pair), ledger.KeyID); left > 0 {
 		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
 			return hint(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason),
-				"hsmkeys log shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
+				"hsmkeys log of another member shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again")
 		}
 		add := "hsmkeys owner add"
 		if was, _ := all.Known(string(pair)); was.Role == blob.BackupAuthority {

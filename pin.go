@@ -186,7 +186,8 @@ func readPin(path string) (Pin, error) {
 	}
 	pin, err := ParsePin(strings.TrimSuffix(string(value), "\n"))
 	if err != nil {
-		return Pin{}, fmt.Errorf("read pins: %s: %w", path, err)
+		return Pin{}, hint(fmt.Errorf("read pins: %s: %w", path, err),
+			"put the file back from a copy, or delete it: the pin on the token counts then, and where that has none, hsmkeys join makes one")
 	}
 	return pin, nil
 }

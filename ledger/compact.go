@@ -26,10 +26,11 @@ func (l *Ledger) Outdated(ctx context.Context, keep int) ([]blob.PackID, error) 
 	}
 	kept, older := chain[:min(keep, len(chain))], chain[min(keep, len(chain)):]
 	needed := newPackWalk(ctx, l.source)
-	for _, t := range slices.Backward(kept) {
+	for _, t := range kept { // the newest first, which has to be whole
 		if err := needed.trie(t); err != nil {
 			return nil, err
 		}
+		needed.lenient = true // an earlier call that kept fewer has deleted parts of the others
 	}
 	// The nodes that the kept tries have are not visited again. What an earlier call has
 	// deleted, or a disk has lost, nothing that is kept needs. The oldest goes first, as

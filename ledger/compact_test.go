@@ -129,6 +129,23 @@ func TestWhatKeptCheckpointsNeedStays(t *testing.T) {
 	s.opened(Trust{Pins: []Pin{pins[0]}}) // a reader needs none of it
 }
 
+func TestMoreCheckpointsAreKeptThanAnEarlierCompactionKept(t *testing.T) {
+	s := newStory(t)
+	l := s.propose(s.grown(), "alice", Proposal{Compact: true})
+	s.purge(l, 2, all)
+	for _, keep := range []int{all, 20, 3} {
+		if n := s.purge(l, keep, all); n != 0 {
+			t.Fatalf("%d packs are outdated while %d checkpoints are kept", n, keep)
+		}
+	}
+	l = s.propose(s.commit(l, "alice", newKey("db")), "alice", Proposal{Compact: true})
+	s.purge(l, 1, all)
+	if n := len(s.packs()); n != 1 {
+		t.Fatalf("%d packs are left", n)
+	}
+	s.whole(l)
+}
+
 // The packs of a checkpoint that is not in the chain yet, or in another one, are not
 // touched.
 func TestPacksOfWritersAtWorkStay(t *testing.T) {

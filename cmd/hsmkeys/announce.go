@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,16 +37,21 @@ func recoveryText(r ledger.RecoveryEvent) string {
 func explain(err error) error {
 	var fork *ledger.Fork
 	switch {
-	case errors.As(err, &fork) && len(fork.Theirs) > 0 && !slices.ContainsFunc(fork.Theirs, func(s ledger.Side) bool { return s.Signer != "" }):
-		return &hintedError{fmt.Errorf("%w; but nobody who was a member before has signed what is in the store: %s", err, sideText(fork.Theirs)),
-			"somebody else has put it there: take the store from a copy; hsmkeys decrypt --older-state opens files meanwhile"}
+	case errors.As(err, &fork) && notSigned(fork):
+		return &hintedError{err, fmt.Sprintf("no member has signed checkpoint %d as the store has it: the store is damaged, or somebody has changed it; put it back from a copy, which loses nothing", fork.Theirs[0].At.Number)}
 	case errors.As(err, &fork):
 		return &hintedError{fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
-			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint shows it, then hsmkeys merge" + ownSide(fork)}
+			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as hsmkeys checkpoint prints it for another member or on the machine that wrote it, then hsmkeys merge" + ownSide(fork)}
 	case errors.Is(err, ledger.ErrRollback):
-		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; where no newer copy is left, hsmkeys join --replace-pin goes on from this one"}
+		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; where no newer copy is left, hsmkeys join --replace-pin --checkpoint N:DIGEST goes on from this one"}
 	}
 	return otherKeyring(err)
+}
+
+// notSigned reports whether the store's side of a fork begins with a checkpoint that no member
+// has signed, although the members are known: it is damaged or forged, and no copy.
+func notSigned(fork *ledger.Fork) bool {
+	return len(fork.Ours) > 0 && fork.Ours[0].Signer != "" && len(fork.Theirs) > 0 && fork.Theirs[0].Signer == ""
 }
 
 // sideText says who has written to one side of a fork, and when.

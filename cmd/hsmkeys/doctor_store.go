@@ -13,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -72,15 +73,9 @@ func (d *doctor) leftovers(path string, look dir.Checkup) {
 // the pin.
 func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) {
 	k, err := openDoctor(d.c, t, pair, store)
-	switch {
-	case errors.Is(err, hsmkeys.ErrNotJoined):
-		d.failure("keyring", "hsmkeys join --vouched-by CERTIFICATE", err)
-	case errors.Is(err, blob.ErrNotFound):
-		d.failure("keyring", "hsmkeys init --adopt", err)
-	case err != nil:
-		d.failure("keyring", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), explain(err))
-	}
 	if err != nil {
+		err = explain(err)
+		d.failure("keyring", d.keyringMend(err), err)
 		d.skip("the keyring cannot be opened", afterKeyring[1:]...)
 		return
 	}
@@ -93,6 +88,26 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 	d.pin(k)
 	d.members(k)
 	d.newestKeys(k)
+}
+
+// keyringMend returns the command that mends a keyring that cannot be opened, or nothing
+// where no single command does.
+func (d *doctor) keyringMend(err error) string {
+	restore := "cp -a BACKUP/. " + shellQuote(storePath(d.c))
+	var fork *ledger.Fork
+	switch {
+	case errors.Is(err, hsmkeys.ErrNotJoined):
+		return "hsmkeys join --vouched-by CERTIFICATE"
+	case errors.As(err, &fork) && !notSigned(fork): // a copy of either side is in the store already
+		return "hsmkeys join --replace-pin --checkpoint N:DIGEST"
+	case fork != nil, errors.Is(err, ledger.ErrRollback), errors.Is(err, ledger.ErrIncomplete), errors.Is(err, hsmkeys.ErrOtherKeyring):
+		return restore
+	case errors.Is(err, blob.ErrNotFound):
+		return "hsmkeys init --adopt"
+	case errors.Is(err, blob.ErrIntegrity) && hintFor(err) == "": // damaged
+		return restore
+	}
+	return ""
 }
 
 // pin tells where the pins are.

@@ -33,6 +33,9 @@ func joinCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := options(c, nil); err != nil { // before anybody is asked
+				return err
+			}
 			if err := mayConfirm(c); err != nil {
 				return err
 			}
@@ -140,8 +143,11 @@ func replacedRows(c *cli.Context, o hsmkeys.Options, shown [][]string) ([][]stri
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pinned {
-		shown = append(shown, []string{"accepted so far", fmt.Sprintf("keyring %s, checkpoint %v", p.Keyring, p.At)})
+	for _, p := range pinned { // on the token and in the file it is mostly the same
+		row := []string{"accepted so far", fmt.Sprintf("keyring %s, checkpoint %v", p.Keyring, p.At)}
+		if !slices.ContainsFunc(shown, func(r []string) bool { return slices.Equal(r, row) }) {
+			shown = append(shown, row)
+		}
 	}
 	return shown, nil
 }

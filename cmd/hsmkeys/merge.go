@@ -45,8 +45,8 @@ func mergeCommand() *cli.Command {
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				m, err := k.BeginMerge(c.Context, store, at)
-				if errors.Is(err, hsmkeys.ErrContinues) {
-					return &hintedError{err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", path, storePath(c))}
+				if errors.Is(err, hsmkeys.ErrContinues) && path != "" {
+					return &hintedError{err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", shellQuote(path), shellQuote(storePath(c)))}
 				}
 				if err != nil {
 					return explain(err)

@@ -367,6 +367,9 @@ func readCertificate(path string) (*x509.Certificate, error) {
 		}
 		data = block.Bytes
 	}
+	if len(data) == 0 { // what the shell leaves of a command that failed
+		return nil, usage("%q is empty, not a certificate", path)
+	}
 	certificate, err := x509.ParseCertificate(data)
 	if err != nil {
 		return nil, usage("%q is not a certificate: %v", path, err)

@@ -129,7 +129,7 @@ func mayConfirm(c *cli.Context) error {
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return usage("there is no terminal to ask; compare the fingerprints, and add --yes")
+		return usage("there is no terminal to ask; check what is to be done, such as the fingerprints, and add --yes")
 	}
 	return tty.Close()
 }
