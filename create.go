@@ -100,7 +100,7 @@ func (k *Keyring) rotate(ctx context.Context, name string, password []byte) (Ent
 }
 
 func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) (Entry, error) {
-	f, model, err := k.loadRef(ctx, Ref{Name: name})
+	f, model, err := k.loadNewest(ctx, Ref{Name: name})
 	if err != nil {
 		return Entry{}, err
 	}
