@@ -45,6 +45,10 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	if err := blob.ValidNewName(d.Name); err != nil {
 		return Entry{}, err
 	}
+	return again(ctx, k, func() (Entry, error) { return k.createOnce(ctx, d, make) })
+}
+
+func (k *Keyring) createOnce(ctx context.Context, d blob.Descriptor, make func(context.Context, blob.Descriptor) (*blob.Blob, error)) (Entry, error) {
 	taken := hint(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
 	switch _, err := k.view().Entry(ctx, d.Name); { // before a key is made for nothing
 	case err == nil:
@@ -60,10 +64,12 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 	}
 	defer k.storing.end(b)
 	err = k.recordEdit(ctx, creates(d.Name, k.version(b, list)), inFile)
-	if errors.Is(err, blob.ErrExists) { // somebody was faster
+	switch {
+	case errors.Is(err, blob.ErrExists): // somebody was faster
 		return Entry{}, errors.Join(taken, k.discard(ctx, b))
-	}
-	if err != nil {
+	case isStale(err):
+		return Entry{}, errors.Join(err, k.discard(ctx, b))
+	case err != nil:
 		return Entry{}, fmt.Errorf("create key %q: %w", d.Name, err)
 	}
 	return k.entry(b), nil
@@ -100,7 +106,7 @@ func (k *Keyring) rotate(ctx context.Context, name string, password []byte) (Ent
 }
 
 func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) (Entry, error) {
-	f, model, err := k.loadNewest(ctx, Ref{Name: name})
+	f, model, err := k.model(ctx, name)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -110,13 +116,27 @@ func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) 
 	}
 	defer k.storing.end(b)
 	err = k.recordEdit(ctx, edit, onToken)
-	if errors.Is(err, errStaleEntry) {
+	if isStale(err) {
 		return Entry{}, errors.Join(err, k.discard(ctx, b))
 	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
 	}
 	return k.entry(b), nil
+}
+
+// model returns what the next version of a key is to be like: the current version, or the
+// newest where none encrypts, as of a name that came with a merge.
+func (k *Keyring) model(ctx context.Context, name string) (found, *blob.Blob, error) {
+	e, err := k.entryNamed(ctx, name)
+	if err != nil {
+		return found{}, nil, err
+	}
+	ref := Ref{Name: name, Version: e.Current}
+	if e.Current == 0 {
+		ref.Version = highest(e)
+	}
+	return k.loadRef(ctx, ref)
 }
 
 // nextVersion makes the next version of a key, and the edit that records it.

@@ -167,16 +167,26 @@ func startWith(t *testing.T, label, pin, dir, job string) (*exec.Cmd, *bufio.Sca
 	return cmd, lines
 }
 
-// TestAKilledProcessLosesNothing kills a process that creates keys, with SIGKILL, at 200
-// random moments: in the beginning, and after its first key.
+// moments returns at how many moments to kill: all with HSMKEYS_TEST_KILLS=all, or else a
+// few of them.
+func moments(few, all int) int {
+	if os.Getenv("HSMKEYS_TEST_KILLS") == "all" {
+		return all
+	}
+	return few
+}
+
+// TestAKilledProcessLosesNothing kills a process that creates keys, with SIGKILL, at random
+// moments: in the beginning, and after its first key.
 func TestAKilledProcessLosesNothing(t *testing.T) {
+	runs := moments(10, 100) // of each lane
 	k, _, dir := found(t)
 	reported := map[string]bool{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for lane := range 2 { // two at a time, the machine waits otherwise
 		all.Go(func() {
-			for i := range 100 {
+			for i := range runs {
 				cmd, lines := start(t, dir, fmt.Sprintf("create k%d-%d", lane, i))
 				var kill *time.Timer
 				killAfter := func(d time.Duration) { kill = time.AfterFunc(1+rand.N(d), func() { cmd.Process.Kill() }) }
@@ -197,8 +207,8 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if len(reported) < 100 {
-		t.Fatalf("only %d keys were created in 200 runs: the test does not test", len(reported))
+	if len(reported) < runs {
+		t.Fatalf("only %d keys were created in %d runs: the test does not test", len(reported), 2*runs)
 	}
 	listed := map[string]bool{}
 	for e, err := range k.List(context.Background()) {
@@ -214,7 +224,7 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 	}
 	// No name is stuck: what was not reported can be made or is there, and opens.
 	for lane := range 2 {
-		for i := range 100 {
+		for i := range runs {
 			for n := 0; ; n++ {
 				name := fmt.Sprintf("k%d-%d-%d", lane, i, n)
 				if reported[name] {
@@ -236,10 +246,11 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 	t.Logf("%d keys reported, %d in the store", len(reported), len(listed))
 }
 
-// TestKilledRewrapAndRecovery kills rewrap, and then recover, with SIGKILL at 50
-// random moments each, lets it finish, and counts.
+// TestKilledRewrapAndRecovery kills rewrap, and then recover, with SIGKILL at random
+// moments, lets it finish, and counts.
 func TestKilledRewrapAndRecovery(t *testing.T) {
-	const keys, kills = 400, 50
+	const keys = 400
+	kills := moments(16, 50)
 	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
 	k, store, dir := office.found(t)
 	createMany(t, k, keys)

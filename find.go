@@ -174,26 +174,17 @@ func (k *Keyring) loadRef(ctx context.Context, ref Ref) (found, *blob.Blob, erro
 	return f, b, err
 }
 
-// loadNewest is loadRef that takes the version with the highest number where none encrypts,
-// as after a merge that has deactivated all that came.
-func (k *Keyring) loadNewest(ctx context.Context, ref Ref) (found, *blob.Blob, error) {
-	e, err := k.entryNamed(ctx, ref.Name)
-	if err != nil {
-		return found{}, nil, err
-	}
-	if ref.Version == 0 && e.Current == 0 {
-		ref.Version = highest(e)
-	}
-	return k.loadRef(ctx, ref)
-}
-
 // Show verifies and describes one key, and of one of which no version encrypts the newest. Unlike [Keyring.List] it also reads the earlier
 // revisions of that version, and tells which former members could open them.
 func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
 	if err := k.refresh(ctx); err != nil {
 		return Entry{}, err
 	}
-	f, b, err := k.loadNewest(ctx, ref)
+	load := func() (found, *blob.Blob, error) { return k.loadRef(ctx, ref) }
+	if ref.Version == 0 {
+		load = func() (found, *blob.Blob, error) { return k.model(ctx, ref.Name) }
+	}
+	f, b, err := load()
 	if err != nil {
 		return Entry{}, err
 	}

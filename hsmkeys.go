@@ -64,6 +64,7 @@ type Keyring struct {
 	mu    sync.Mutex
 	head  *ledger.Ledger // the newest that is known
 	state State          // what opening has found
+	kept  ledger.Point   // what this process has pinned last
 
 	recording recording
 	storing   storing
@@ -102,7 +103,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 		return nil, err
 	}
 	now := time.Now()
-	_, err = ledger.Found(ctx, store, blob.MemberList{
+	l, err := ledger.Found(ctx, store, blob.MemberList{
 		KeyringID: id, Created: now,
 		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
 	}, signerAs(pair, signing, certificate), now, nonce(t))
@@ -112,7 +113,14 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 	if err != nil {
 		return nil, fmt.Errorf("found a keyring: %w", err)
 	}
-	return FinishFounding(ctx, t, pair, store, pins)
+	k, err := open(ctx, Options{Token: t, Pair: pair, Store: store, Pins: pins}, true)
+	if err == nil && k.view().Pin().First != l.Pin().First { // the storage shows one that the pair has founded before
+		err = ErrOtherKeyring
+	}
+	if err != nil {
+		return nil, fmt.Errorf("found a keyring: %w", err)
+	}
+	return k, k.keepPin(ctx, onToken)
 }
 
 // FinishFounding opens the keyring of a [Found] that may have been interrupted after the
@@ -120,7 +128,7 @@ func Found(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.
 // the only one. Any other keyring is a [blob.ErrExists].
 func FinishFounding(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins) (*Keyring, error) {
 	k, err := open(ctx, Options{Token: t, Pair: pair, Store: store, Pins: pins}, true)
-	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Unpinned {
+	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Before.Number == 0 {
 		return nil, fmt.Errorf("found a keyring: the store has one: %w", blob.ErrExists)
 	}
 	if err != nil {

@@ -143,13 +143,18 @@ func TestMaxAge(t *testing.T) {
 		{"older", 61 * time.Minute, time.Hour, false, true},
 		{"a little ahead of the clock", -9 * time.Minute, time.Hour, true, true},
 		{"far ahead", -11 * time.Minute, time.Hour, false, true},
+		{"centuries ahead", 0, time.Hour, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			office := newSite(t, "office")
 			k, store, _ := office.found(t)
 			create(t, k, "payroll")
 			file := encrypt(t, k, "payroll", []byte("a letter"))
-			advanceAt(t, store, office.signer(), 1, time.Now().Add(-test.is))
+			created := time.Now().Add(-test.is)
+			if test.name == "centuries ahead" { // more than a time.Duration can tell
+				created = created.AddDate(300, 0, 0)
+			}
+			advanceAt(t, store, office.signer(), 1, created)
 			for maxAge, encrypts := range map[time.Duration]bool{test.max: test.fresh, 0: test.current} {
 				k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, MaxAge: maxAge})
 				if err != nil {

@@ -73,11 +73,11 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 // loadable returns the blob of a key that other applications may be given: with it they
 // encrypt as well.
 func (k *Keyring) loadable(ctx context.Context, ref Ref) (*blob.Blob, error) {
-	_, b, err := k.verified(ctx, ref)
+	f, b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	if err := k.mayEncrypt(); err != nil {
+	if err := k.refuses(f); err != nil {
 		return nil, fmt.Errorf("load key %q: %w", ref, err)
 	}
 	return b, nil

@@ -257,7 +257,7 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 			switch err := all[i].err; {
 			case err == nil:
 				done = append(done, r)
-			case !errors.Is(err, errStaleEntry) || ctx.Err() != nil:
+			case !isStale(err) || ctx.Err() != nil:
 				done = append(done, Result{Ref: r.Ref, Err: err})
 			default:
 				if err := k.forget(ctx, r); err != nil {

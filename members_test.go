@@ -8,6 +8,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/storetest"
 )
 
 // TestListsOfMembersThatAreRefused signs lists as nobody may, with keys of the
@@ -165,4 +166,36 @@ func TestABadBlobDoesNotKeepAnOwnerIn(t *testing.T) {
 	add(t, k, spare.member(blob.Owner, "spare"))
 	write(t, dir, blob.KeyPath("planted", 1, 1, [32]byte{1}), []byte("junk"))
 	remove(t, k, blob.Owner, "spare")
+}
+
+// TestAKeyThatIsMadeWhileAMemberIsRemoved removes a member between the moment when a key
+// is wrapped to it and the one when it would be recorded: the key is made anew, and one that
+// the former member holds is never the newest.
+func TestAKeyThatIsMadeWhileAMemberIsRemoved(t *testing.T) {
+	ctx := context.Background()
+	office, _, _, other, store, _ := threesome(t)
+	removed := false
+	k, err := office.open(storetest.Fault(store, func(op, path string) error {
+		if op == "put" && strings.HasPrefix(path, blob.KeysPrefix+"new/") && !removed {
+			removed = true
+			remove(t, other, blob.BackupAuthority, "vault")
+		}
+		return nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Create(ctx, "new/key", blob.AES256, 0); err != nil {
+		t.Fatal(err)
+	}
+	e, err := other.Show(ctx, hsmkeys.Ref{Name: "new/key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !removed || len(e.Holders) != 1 || len(e.Former()) != 0 {
+		t.Errorf("removed %v; holders %v, former %v", removed, e.Holders, e.Former())
+	}
+	if n, err := other.CountUnknown(ctx); err != nil || n != 0 {
+		t.Errorf("%d blobs are left: %v", n, err)
+	}
 }

@@ -38,6 +38,8 @@ type Merge struct {
 
 	mu   sync.Mutex
 	made map[string][]*blob.Blob // by name: wrapped anew and not recorded yet
+
+	by map[int]blob.Member // who has signed the checkpoints of the copy
 }
 
 // BeginMerge opens a branch of the keyring: the head of another store, or where at is not
@@ -67,11 +69,13 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 		Common: branch.Common, At: branch.At(), Signed: branch.Head().SigningTime(), Signer: signer.Label,
 		k: k, branch: branch, from: &Keyring{store: store, head: branch.Ledger},
 		source: ledger.Sources(branch.Source(), k.view().Source()), made: map[string][]*blob.Blob{},
+		by: map[int]blob.Member{},
 	}
 	for e, err := range branch.Log(ctx, branch.Common.Number) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", op, err)
 		}
+		m.by[e.At.Number] = e.Signer
 		if e.List > 0 {
 			m.Members = append(m.Members, e)
 		}
@@ -98,8 +102,9 @@ type MergedVersion struct {
 // What comes in is wrapped and signed anew. Under a name that is here it gets a version
 // number of its own and is at least deactivated: it opens its files, and never encrypts. A
 // name that is not here comes with its numbers, and encrypts as before if an owner in force
-// here has signed it. Of a key that both copies have the worse status counts, and one that
-// was destroyed in either is destroyed.
+// here has signed it and no former member can open it. Of a key that both copies have the
+// worse status counts, and one that was destroyed in either is destroyed, if an owner in force
+// here has done it.
 //
 // It can be killed and started again: what has come is known by its key id.
 func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
@@ -162,6 +167,11 @@ func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
 	for _, v := range slices.Backward(versions) {
 		if ours, ok := known[v.KeyID]; ok {
 			if v.Status > ours.Status {
+				if by := m.by[v.Changed]; !m.k.isOwner(by) {
+					err := fmt.Errorf("%v there since checkpoint %d, by %q, who is no owner here: %w", v.Status, v.Changed, by.Label, blob.ErrUntrusted)
+					merged.Err = errors.Join(merged.Err, inVersion(ref.Name, v, err))
+					continue
+				}
 				e.worse[ours.Number] = v.Status
 				merged.Versions = append(merged.Versions, MergedVersion{v.Number, ours.Number, v.Status, true})
 			}
@@ -238,7 +248,7 @@ func (m *Merge) version(ctx context.Context, name string, v ledger.Version, numb
 		return v, err
 	}
 	status := v.Status
-	if signer, _ := m.k.members().Signer(string(b.SignerKeyID())); !isNew || signer.Role != blob.Owner {
+	if signer, _ := m.k.members().Signer(string(b.SignerKeyID())); !isNew || signer.Role != blob.Owner || m.k.hasFormer(b) {
 		status = max(status, ledger.Deactivated)
 	}
 	taken, b, err := m.k.wrapFor(ctx, b, number)
@@ -318,7 +328,9 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	case err == nil:
 		n.last = highest(e)
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		status, n.current = ledger.Active, 1
+		if !k.hasFormer(b) {
+			status, n.current = ledger.Active, 1
+		}
 	default:
 		return Entry{}, err
 	}
@@ -329,7 +341,7 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	v.Status = status
 	n.versions = []ledger.Version{v}
 	err = k.recordEdit(ctx, n.edit(), onToken)
-	if errors.Is(err, errStaleEntry) {
+	if isStale(err) {
 		return Entry{}, errors.Join(err, k.discard(ctx, taken))
 	}
 	if err != nil {
@@ -339,6 +351,19 @@ func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (
 	e.Status = v.Status.String()
 	return e, nil
 }
+
+// isOwner reports whether a member of another copy is an owner in force here.
+func (k *Keyring) isOwner(m blob.Member) bool {
+	if m.Certificate == nil {
+		return false
+	}
+	here, _ := k.members().Signer(signerID(m))
+	return here.Role == blob.Owner
+}
+
+// hasFormer reports whether a blob is wrapped to somebody who is no member any more. What is
+// made of it is not, and would not tell.
+func (k *Keyring) hasFormer(b *blob.Blob) bool { return !k.heldByMembersSince(b, k.ListNumber()) }
 
 // wrapFor wraps the key in a blob that the state does not name to today's members, as a
 // version that it has not yet either.

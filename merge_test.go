@@ -2,6 +2,8 @@ package hsmkeys_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -177,4 +179,44 @@ func TestTwoCopiesThatBothGotAMember(t *testing.T) {
 		decrypts(t, k, c.files)
 		rotate(t, k, "db", "after")
 	}
+}
+
+// TestACopyBringsAKeyOfAFormerMember has the other copy make a key for somebody who was removed
+// here: nothing would tell any more that the key is theirs too, so it encrypts nothing.
+func TestACopyBringsAKeyOfAFormerMember(t *testing.T) {
+	ctx := context.Background()
+	c := newTwoCopies(t)
+	guest := newSite(t, "guest")
+	add(t, c.a, guest.member(blob.BackupAuthority, "guest"))
+	restore(t, c.dirB, c.dirA)
+	c.b = c.branch.reopen(t, c.storeB)
+	remove(t, c.a, blob.BackupAuthority, "guest")
+	create(t, c.b, "new")
+	file := encrypt(t, c.b, "new", []byte("of the copy"))
+	merge(t, c.a, c.storeB, nil)
+	k := c.office.reopen(t, c.storeA)
+	decrypts(t, k, map[string][]byte{"of the copy": file})
+	if _, err := k.Encrypt(ctx, io.Discard, []hsmkeys.Ref{{Name: "new"}}); err == nil {
+		t.Error("it encrypts")
+	}
+	rotate(t, k, "new", "after a rotation")
+}
+
+// TestACopyOfWhoWasRemovedDestroysNothing has an owner who was removed here destroy a key in
+// another copy.
+func TestACopyOfWhoWasRemovedDestroysNothing(t *testing.T) {
+	ctx := context.Background()
+	c := newTwoCopies(t)
+	remove(t, c.a, blob.Owner, "branch")
+	destroy(t, c.storeB, c.branch.signer(), "db", 1)
+	m, err := c.a.BeginMerge(ctx, c.storeB, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range m.Keys(ctx) {
+		if !errors.Is(r.Err, blob.ErrUntrusted) {
+			t.Errorf("%+v", r)
+		}
+	}
+	decrypts(t, c.office.reopen(t, c.storeA), c.files)
 }

@@ -164,8 +164,8 @@ func (p *Pins) inFiles(pair string) ([]Pin, error) {
 	}
 	var pins []Pin
 	for _, f := range files {
-		if strings.HasPrefix(f.Name(), ".") {
-			continue // one that was not finished, or the lock
+		if strings.HasPrefix(f.Name(), ".") || p.token != nil && strings.HasSuffix(f.Name(), seen) {
+			continue // one that was not finished, or the lock; or that no token stands for
 		}
 		pin, err := readPin(filepath.Join(dir, f.Name()))
 		if err != nil {
@@ -201,9 +201,15 @@ const (
 )
 
 // keep stores a pin. Of two processes that pin two checkpoints of one chain the later
-// checkpoint stays, unless replace is set.
-func (p *Pins) keep(ctx context.Context, pin Pin, where place, replace bool) error {
-	if err := p.keepInFile(pin, replace); err != nil {
+// checkpoint stays; consistent returns an error for one that is of another chain. Where
+// consistent is nil whatever is there is replaced.
+func (p *Pins) keep(ctx context.Context, pin Pin, where place, consistent func(context.Context, ledger.Point) error) error {
+	replace := consistent == nil
+	err := p.keepInFile(ctx, pin, consistent)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		err = hint(err, "XDG_STATE_HOME names a directory that this user can write to")
+	}
+	if err != nil {
 		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
 	}
 	if err := p.keepOnToken(ctx, pin, where, replace); err != nil {
@@ -270,7 +276,7 @@ func (p Pin) outdated(newest Pin, all []Pin) bool {
 }
 
 // keepInFile replaces the file of a pin, whole or not at all, unless it has a later one.
-func (p *Pins) keepInFile(pin Pin, replace bool) error {
+func (p *Pins) keepInFile(ctx context.Context, pin Pin, consistent func(context.Context, ledger.Point) error) error {
 	if p.dir == "" {
 		return nil
 	}
@@ -291,9 +297,13 @@ func (p *Pins) keepInFile(pin Pin, replace bool) error {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case !replace && (there == pin || there.At.Number > pin.At.Number || there.At == pin.At && there.Checked.Number > pin.Checked.Number):
-		return nil
-	case !replace:
+	case consistent != nil:
+		if err := consistent(ctx, there.At); err != nil { // another process has stored it since
+			return err
+		}
+		if there == pin || there.At.Number > pin.At.Number || there.At == pin.At && there.Checked.Number > pin.Checked.Number {
+			return nil
+		}
 		pin.Checked = later(pin.Checked, there.Checked)
 	}
 	return ownfile.Replace(path, []byte(pin.String()+"\n"))
@@ -307,9 +317,18 @@ func later(a, b ledger.Point) ledger.Point {
 	return a
 }
 
+// seen ends the name of a pin that was kept without the token. It does not count for the
+// token: one that has lost its pins must not encrypt because somebody has looked at the
+// keyring with the certificate.
+const seen = ".seen"
+
 // file is where the pin of a pair and keyring is kept.
 func (p *Pins) file(pin Pin) string {
-	return filepath.Join(p.dir, pin.Pair, hex.EncodeToString(pin.First[:sha256.Size/2]))
+	name := hex.EncodeToString(pin.First[:sha256.Size/2])
+	if p.token == nil {
+		name += seen
+	}
+	return filepath.Join(p.dir, pin.Pair, name)
 }
 
 // lockDirectory keeps other processes from replacing pins until unlock is called.

@@ -208,6 +208,89 @@ func TestWithoutAPinNothingIsEncrypted(t *testing.T) {
 	encrypt(t, k, "payroll", nil)
 }
 
+// TestAPinWithoutTheTokenIsNotTheTokens looks at a keyring with the certificate of an owner whose
+// token has lost its pins.
+func TestAPinWithoutTheTokenIsNotTheTokens(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "office")
+	k, store, dir := office.found(t)
+	create(t, k, "payroll")
+	old, oldDir := copyOf(t, dir)
+	rotate(t, k, "payroll", "")
+	for _, r := range must(office.tok.Records(ctx)) {
+		if err := office.tok.DeleteRecord(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pins := t.TempDir()
+	look := func(store blob.Store) error {
+		_, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.PinsOn(nil, pins)})
+		return err
+	}
+	if err := look(old); err != nil {
+		t.Fatal(err)
+	}
+	k = must(hsmkeys.OpenKeyring(ctx, office.tok, office.pair, old, hsmkeys.PinsOn(office.tok, pins)))
+	encryptsNothing(t, k, "payroll", hsmkeys.ErrStale)
+	// But it is a pin, beside that of the token in the directory.
+	if err := look(store); err != nil {
+		t.Fatal(err)
+	}
+	if err := look(old); !errors.Is(err, ledger.ErrRollback) {
+		t.Errorf("an older state: %v", err)
+	}
+	restore(t, oldDir, dir)
+	if err := look(old); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTwoProcessesPinTwoForks has the storage show each of two processes of one token another
+// copy: what one has accepted, the other does not take back, and says so.
+func TestTwoProcessesPinTwoForks(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "office")
+	pins := t.TempDir()
+	k, store, dir := office.found(t)
+	create(t, k, "payroll")
+	copied, _ := copyOf(t, dir)
+	process := func(store blob.Store) *hsmkeys.Keyring {
+		return must(hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(office.tok, pins)))
+	}
+	first, ahead, behind := process(store), process(copied), process(copied)
+	rotate(t, first, "payroll", "")
+	if _, err := behind.Create(ctx, "other", blob.AES256, 0); !errors.Is(err, ledger.ErrFork) {
+		t.Errorf("a fork: %v", err)
+	}
+	rotate(t, first, "payroll", "")
+	if _, err := ahead.Show(ctx, hsmkeys.Ref{Name: "other"}); !errors.Is(err, ledger.ErrRollback) {
+		t.Errorf("an older state: %v", err)
+	}
+	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(office.tok, pins)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOnlyANewKeyringIsTakenOver has init find a keyring that the pair has signed and that goes
+// on after its first checkpoint, without a pin: it may be an old state of it.
+func TestOnlyANewKeyringIsTakenOver(t *testing.T) {
+	ctx := context.Background()
+	office := newSite(t, "office")
+	k, store, _ := office.found(t)
+	create(t, k, "payroll")
+	for _, r := range must(office.tok.Records(ctx)) {
+		if err := office.tok.DeleteRecord(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := hsmkeys.FinishFounding(ctx, office.tok, office.pair, store, nil); !errors.Is(err, blob.ErrExists) {
+		t.Errorf("%v", err)
+	}
+	if records := must(office.tok.Records(ctx)); len(records) != 0 {
+		t.Errorf("%d pins were made", len(records))
+	}
+}
+
 func FuzzParsePin(f *testing.F) {
 	f.Add((hsmkeys.Pin{Pair: strings.Repeat("ab", 20), Pin: ledger.Pin{At: ledger.Point{Number: 7}, Checked: ledger.Point{Number: 7}}}).String())
 	f.Add("hsmkeys-pin-2 x")

@@ -15,6 +15,10 @@ import (
 // be done to it is done again.
 var errStaleEntry = errors.New("the key was changed meanwhile")
 
+// isStale reports whether what was to be done has to be done again, as others have changed
+// the key, or the members that it was wrapped to.
+func isStale(err error) bool { return errors.Is(err, errStaleEntry) || errors.Is(err, ledger.ErrList) }
+
 // maxRaces is how often one key is begun again because somebody else was faster: of eight
 // who change it all the time, each is the fastest once in eight times.
 const maxRaces = 128
@@ -157,7 +161,7 @@ func (k *Keyring) setRecoveries(all []ledger.RecoveryEvent) {
 func again[T any](ctx context.Context, k *Keyring, do func() (T, error)) (T, error) {
 	for range maxRaces {
 		done, err := do()
-		if !errors.Is(err, errStaleEntry) {
+		if !isStale(err) {
 			return done, err
 		}
 		if err := k.refresh(ctx); err != nil {
@@ -180,7 +184,7 @@ func (k *Keyring) version(b *blob.Blob, list int) ledger.Version {
 
 // creates is the edit that makes a key of its first version.
 func creates(name string, v ledger.Version) ledger.Edit {
-	return ledger.Edit{Name: name, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
+	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		if old != nil {
 			return ledger.Update{}, nil, blob.ErrExists
 		}
@@ -192,7 +196,7 @@ func creates(name string, v ledger.Version) ledger.Edit {
 
 // rotates is the edit that adds a version, if last is still the highest.
 func rotates(name string, last int, v ledger.Version) ledger.Edit {
-	return ledger.Edit{Name: name, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
+	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		if old == nil || highest(*old) != last {
 			return ledger.Update{}, nil, errStaleEntry
 		}
@@ -205,7 +209,7 @@ func rotates(name string, last int, v ledger.Version) ledger.Edit {
 
 // replaces is the edit that puts another blob of the same key in the place of one.
 func replaces(op ledger.Op, name string, source [32]byte, v ledger.Version) ledger.Edit {
-	return ledger.Edit{Name: name, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
+	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		if old == nil {
 			return ledger.Update{}, nil, errStaleEntry
 		}

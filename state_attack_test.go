@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -198,6 +199,11 @@ func TestARecoveryFromAnOwnerWhoLives(t *testing.T) {
 			t.Errorf("told of %+v", told)
 		}
 		encryptsNothing(t, k, "payroll", ledger.ErrUnaccepted)
+		for r := range k.Prove(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}, time.Time{}) {
+			if !errors.Is(r.Err, ledger.ErrUnaccepted) {
+				t.Errorf("a proof: %v", r.Err)
+			}
+		}
 		if got := must(k.PinPlace(ctx)).Token; got != pinned {
 			t.Errorf("the pin has moved from %d to %d", pinned, got)
 		}
@@ -228,4 +234,28 @@ func TestARecoveryFromAnOwnerWhoLives(t *testing.T) {
 		t.Errorf("the new owner is told of %+v", told)
 	}
 	create(t, spare.reopen(t, store), "from-spare")
+}
+
+// TestAPinIsReplacedAndARecoveryHasFollowed replaces a pin by a checkpoint that another owner
+// has shown, after which an authority has brought in somebody: that stays to be accepted.
+func TestAPinIsReplacedAndARecoveryHasFollowed(t *testing.T) {
+	office, vault, spare, k, store, _ := threesome(t)
+	branch := newSite(t, "branch")
+	add(t, k, branch.member(blob.Owner, "branch"))
+	rewrap(t, k)
+	branch.join(t, store, office)
+	shown := k.State().At
+	recoverAll(t, vault.join(t, store, office), office.cert, spare.member(blob.Owner, "spare"))
+
+	for _, b := range []*hsmkeys.Keyring{branch.replacePin(t, store, shown), branch.reopen(t, store)} {
+		if told := b.State().Recoveries; len(told) != 1 || b.State().List != 4 {
+			t.Errorf("%+v", b.State())
+		}
+		encryptsNothing(t, b, "payroll", ledger.ErrUnaccepted)
+	}
+	b := branch.reopen(t, store)
+	if err := b.Accept(context.Background(), b.State().Recoveries[0].At); err != nil {
+		t.Fatal(err)
+	}
+	encrypt(t, branch.reopen(t, store), "payroll", nil)
 }

@@ -44,10 +44,13 @@ func (k *Keyring) unknown(ctx context.Context, ref Ref, id blob.ID) (*blob.Blob,
 
 // unknownAt reads and verifies a blob that an owner in force has signed.
 func (k *Keyring) unknownAt(ctx context.Context, path string) (*blob.Blob, error) {
-	name, version, revision, _, _ := blob.ParseKeyPath(path)
+	name, version, revision, digest, _ := blob.ParseKeyPath(path)
 	der, err := k.store.Get(ctx, path)
 	if err != nil {
 		return nil, err
+	}
+	if sha256.Sum256(der) != digest { // before any signature is looked at: such a path costs nothing to make
+		return nil, fmt.Errorf("%s is not what its name says: %w", path, blob.ErrMisplaced)
 	}
 	b, err := k.verify(der, blob.Place{KeyringID: k.ID(), Name: name, Version: version, Revision: revision})
 	if err != nil {
@@ -223,6 +226,10 @@ func (k *Keyring) adoptUnknown(ctx context.Context, signer string, skipped func(
 		b, err := k.unknownAt(ctx, path)
 		if err != nil || string(b.SignerKeyID()) != signer {
 			continue
+		}
+		d := b.Descriptor()
+		if _, known, err := k.versionWithID(ctx, d.Name, d.KeyID); known && err == nil {
+			continue // the key is in the state already, or was destroyed
 		}
 		if _, err := k.takeIn(ctx, b, "its signer leaves"); err != nil {
 			skipped(fmt.Errorf("%s: %w", path, err))

@@ -154,6 +154,35 @@ func TestTheBlobsOfAnOwnerWhoLeavesAreAdopted(t *testing.T) {
 	}
 }
 
+// TestWhatAnOwnerWhoLeavesHasNotLost puts blobs of keys that the state has into the way of a
+// removal: under names of other digests, and one of a key that was destroyed. None is made anew.
+func TestWhatAnOwnerWhoLeavesHasNotLost(t *testing.T) {
+	ctx := context.Background()
+	c := newTwoCopies(t)
+	rotate(t, c.b, "db", "gone")
+	restore(t, c.dirA, c.dirB)
+	path := pathOf(t, c.storeA, "db", 2, 1)
+	der := must(c.storeA.Get(ctx, path))
+	destroy(t, c.storeA, c.branch.signer(), "db", 2)
+	for i := range 3 {
+		write(t, c.dirA, blob.KeyPath("db", 3+i, 1, [32]byte{byte(i)}), der)
+		write(t, c.dirA, blob.KeyPath("db", 2, 1, [32]byte{byte(i)}), der)
+	}
+	count := func() (n int) {
+		for _, err := range c.storeA.List(ctx, blob.KeysPrefix) {
+			if n++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	before := count()
+	remove(t, c.office.reopen(t, c.storeA), blob.Owner, "branch")
+	if got := count(); got != before {
+		t.Errorf("%d blobs, there were %d", got, before)
+	}
+}
+
 // destroy has an owner destroy a version, by the state alone.
 func destroy(t *testing.T, store blob.Store, by signer, name string, version int) {
 	t.Helper()

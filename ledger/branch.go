@@ -36,7 +36,10 @@ func (l *Ledger) Branch(ctx context.Context, store blob.Store, at *Point) (*Bran
 		}
 		at = &s.at
 	}
-	shared, _, steps, err := common(ctx, newObjects(l.store), l.head.at, r, *at)
+	var steps []Point // the newest first
+	shared, err := common(ctx,
+		backward{newObjects(l.store), l.head.at, func(*stored) {}},
+		backward{r, *at, func(s *stored) { steps = append(steps, s.at) }})
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +48,7 @@ func (l *Ledger) Branch(ctx context.Context, store blob.Store, at *Point) (*Bran
 
 // follow checks the steps of a branch, the newest first, after a checkpoint of the ledger's
 // own chain.
-func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*stored) (*Branch, error) {
+func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []Point) (*Branch, error) {
 	c, err := r.checkpoint(ctx, shared)
 	if err != nil {
 		return nil, missing(err)
@@ -62,7 +65,11 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []*
 	if err != nil {
 		return nil, err
 	}
-	for _, next := range slices.Backward(steps) {
+	for _, at := range slices.Backward(steps) {
+		next, err := r.checkpoint(ctx, at)
+		if err != nil {
+			return nil, missing(err)
+		}
 		step, err := r.step(ctx, next, from.source)
 		if err != nil {
 			return nil, err

@@ -71,9 +71,10 @@ func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer b
 func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, []error, error) {
 	l.session.mu.Lock() // two attempts at one number could not be told apart when one is in doubt
 	defer l.session.mu.Unlock()
-	for try := range maxCommits {
+	var lost *attempt
+	for range maxCommits {
 		var err error
-		if l, err = l.writable(ctx, try == 0); err != nil {
+		if l, err = l.writable(ctx, lost); err != nil {
 			return nil, nil, err
 		}
 		d, errs, err := l.draft(ctx, p, now)
@@ -100,6 +101,7 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 		if !errors.Is(err, errLost) {
 			return nil, errs, err
 		}
+		lost = a
 	}
 	return nil, nil, fmt.Errorf("record a checkpoint, %d times: %w", maxCommits, ErrRace)
 }
@@ -108,20 +110,28 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 // checkpoint in doubt is recorded first, or found to have lost: its number is not signed
 // again before.
 //
-// The first time l itself will do: the slot tells whether it is still the newest.
-func (l *Ledger) writable(ctx context.Context, first bool) (*Ledger, error) {
+// The first time, when no attempt was lost, l itself will do: the slot tells whether it is
+// still the newest.
+func (l *Ledger) writable(ctx context.Context, lost *attempt) (*Ledger, error) {
 	if len(l.unaccepted) > 0 {
 		return nil, &Unaccepted{l.unaccepted}
 	}
 	if a := l.session.doubt; a != nil {
-		if err := a.fill(ctx, l.store); err != nil && !errors.Is(err, errLost) {
+		switch err := a.fill(ctx, l.store); {
+		case errors.Is(err, errLost):
+			lost = a
+		case err != nil:
 			return nil, err
 		}
 		l.session.doubt = nil
-	} else if first && l.state != nil && l.state.At == l.head.at && !l.older {
+	} else if lost == nil && l.state != nil && l.state.At == l.head.at && !l.older {
 		return l, nil
 	}
 	next, err := l.Refresh(ctx, true)
+	if err == nil && lost != nil && next.head.Number < lost.Number { // the store had one in that slot
+		l.session.doubt = lost
+		err = inCheckpoint(lost.Number, fmt.Errorf("%w: %w", ErrDoubt, ErrIncomplete))
+	}
 	if err == nil && next.head.Number%slotsPerThousand == slotsPerThousand-1 {
 		// Others have filled it, maybe not durably, and the next slot is in another
 		// directory: to sync that one does not make this one durable.

@@ -90,10 +90,10 @@ func TestEdits(t *testing.T) {
 	s := newStory(t)
 	l := s.commit(s.found("alice"), "alice", newKey("db"))
 	broken := errors.New("broken")
-	fails := Edit{"web", func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
+	fails := Edit{Name: "web", Apply: func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
 		return Update{}, nil, broken
 	}}
-	nothing := Edit{"mail", func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
+	nothing := Edit{Name: "mail", Apply: func(*Entry, func(int) (Version, bool, error), int, time.Time) (Update, []Change, error) {
 		return Update{}, nil, nil
 	}}
 
@@ -267,6 +267,45 @@ func (w watch) Put(ctx context.Context, path string, data []byte) error {
 	return w.Store.Put(ctx, path, data)
 }
 
+// A liar shows another checkpoint in slot 3 when that is to be filled, and later none.
+type liar struct {
+	blob.Store
+	other []byte
+	asked int
+}
+
+func (l *liar) Put(ctx context.Context, path string, data []byte) error {
+	if path == blob.SlotPath(3) && l.asked == 0 {
+		return blob.ErrExists
+	}
+	return l.Store.Put(ctx, path, data)
+}
+
+func (l *liar) Get(ctx context.Context, path string) ([]byte, error) {
+	if path == blob.SlotPath(3) && l.asked == 0 {
+		l.asked++
+		return l.other, nil
+	}
+	return l.Store.Get(ctx, path)
+}
+
+// The number of a checkpoint that has lost its slot is not signed again where nothing is in it.
+func TestNothingIsInTheSlotThatWasLost(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice", "bob"), "bob", newKey("db"))
+	signed := map[string]bool{}
+	mine, _, err := Open(t.Context(), s.store, Trust{Pins: []Pin{l.Pin()}, Write: true})
+	s.ok(err)
+	mine.store = &liar{Store: watch{s.store, signed}, other: l.Head().Bytes()}
+	_, err = s.try(mine, "alice", Proposal{Edits: []Edit{newKey("web")}})
+	s.refused(err, ErrDoubt)
+	mine = s.commit(mine, "alice", newKey("other"))
+	s.has(mine, "db@1", "other@1", "web@1")
+	if len(signed) != 1 {
+		t.Errorf("%d checkpoints of number 3 were signed", len(signed))
+	}
+}
+
 func TestAnotherIsInTheSlotAfterADoubt(t *testing.T) {
 	s := newStory(t)
 	l := s.found("alice", "bob")
@@ -344,5 +383,20 @@ func TestNothingIsRecordedBeforeAllIsReady(t *testing.T) {
 	ready = nil
 	if l, err = s.try(l, "alice", p); err != nil || l.head.Number != 2 {
 		t.Fatal(l, err)
+	}
+}
+
+// A key that was wrapped to the members of one list is not recorded under another.
+func TestAnEditForAnotherListOfMembers(t *testing.T) {
+	s := newStory(t)
+	l := s.change(s.found("alice"), "alice", "alice", "bob")
+	for list, want := range map[int]error{0: nil, 1: ErrList, 2: nil, 3: ErrList} {
+		e := newKey(fmt.Sprint("key", list))
+		e.List = list
+		_, errs, err := l.Commit(t.Context(), Proposal{Edits: []Edit{e}}, who("alice").signer(), day, s.nonce)
+		s.ok(err)
+		if !errors.Is(errs[0], want) {
+			t.Fatalf("for list %d: %v, want %v", list, errs[0], want)
+		}
 	}
 }

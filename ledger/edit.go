@@ -12,6 +12,10 @@ import (
 type Edit struct {
 	Name string
 
+	// List is the number of the list of members that has to be in force, as that is what a
+	// key was wrapped under; 0 for any. Another one is an [ErrList].
+	List int
+
 	// Apply returns what becomes of the entry, which is nil where there is none, and what
 	// is recorded about it. get returns a version of the entry, also an older one, and
 	// reports whether there is one. number and at are those of the new checkpoint, for
@@ -54,6 +58,9 @@ func (d *draft) edit(ctx context.Context, l *Ledger, edits []Edit) ([]Update, []
 // apply runs an edit on an entry, or on what an update before in the same proposal makes of
 // it. The update that it returns includes that.
 func (d *draft) apply(ctx context.Context, l *Ledger, e Edit, before *Update) (Update, []Change, error) {
+	if e.List != 0 && e.List != l.head.List.Number {
+		return Update{}, nil, fmt.Errorf("list of members %d is in force, not %d: %w", l.head.List.Number, e.List, ErrList)
+	}
 	old, ok, err := d.trie.Get(ctx, l.source, e.Name)
 	if err != nil {
 		return Update{}, nil, err

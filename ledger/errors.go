@@ -6,7 +6,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Errors of a ledger, found by [errors.Is]. All but ErrRace and ErrDoubt are kinds
+// Errors of a ledger, found by [errors.Is]. All but ErrList, ErrRace and ErrDoubt are kinds
 // of [blob.ErrIntegrity] as well.
 var (
 	// ErrRollback: the store shows an older state than one that was accepted, or
@@ -36,6 +36,9 @@ var (
 	// a new owner in the place of another, which nobody here has accepted yet. An
 	// [Unaccepted] has the facts.
 	ErrUnaccepted error = &sentinel{"a recovery has not been accepted", blob.ErrIntegrity}
+
+	// ErrList: the list of members in force is another one than an edit was made for.
+	ErrList = errors.New("the list of members has changed")
 
 	// ErrRace: others were faster, as often as it was tried. Nothing was recorded.
 	ErrRace = errors.New("others changed the keyring at the same time")

@@ -60,46 +60,46 @@ func (e *Fork) Error() string {
 
 func (e *Fork) Unwrap() error { return ErrFork }
 
-// Common returns the last checkpoint that two chains share, each of which is read from its
-// own store. Where there is none, or the stores lack what leads there, it is an error.
-func Common(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Point) (Point, error) {
-	common, _, _, err := common(ctx, newObjects(a), atA, newObjects(b), atB)
-	return common, err
-}
-
 // maxFork bounds how many checkpoints are followed back in the search for a common one.
 const maxFork = 1 << 14
 
-// common returns also the checkpoints of both sides after the common one, newest first, as
-// far as they are there.
-func common(ctx context.Context, a *objects, atA Point, b *objects, atB Point) (at Point, onA, onB []*stored, err error) {
-	down := func(r *objects, at *Point, side *[]*stored) error {
-		s, err := r.checkpoint(ctx, *at)
-		if err != nil {
-			return missing(err)
-		}
-		*at, *side = s.previous(), append(*side, s)
-		return nil
+// A backward is a chain that is followed back from a checkpoint, and each checkpoint on the way is shown to
+// visit.
+type backward struct {
+	*objects
+	at    Point
+	visit func(*stored)
+}
+
+func (c *backward) back(ctx context.Context) error {
+	s, err := c.checkpoint(ctx, c.at)
+	if err != nil {
+		return missing(err)
 	}
-	for atA != atB {
-		if len(onA)+len(onB) > maxFork {
-			return Point{}, onA, onB, fmt.Errorf("more than %d checkpoints back: %w", maxFork, ErrFork)
+	c.visit(s)
+	c.at = s.previous()
+	return nil
+}
+
+// common returns the last checkpoint that two chains share. Those after it are visited, the
+// newest first, as far as they are there. They may be very many, and anybody's.
+func common(ctx context.Context, a, b backward) (Point, error) {
+	for steps := 0; a.at != b.at; steps++ {
+		if steps > maxFork {
+			return Point{}, fmt.Errorf("more than %d checkpoints back: %w", maxFork, ErrFork)
 		}
-		if atA.Number <= 1 && atB.Number <= 1 {
-			return Point{}, onA, onB, fmt.Errorf("no common checkpoint: %w", ErrFork)
+		if a.at.Number <= 1 && b.at.Number <= 1 {
+			return Point{}, fmt.Errorf("no common checkpoint: %w", ErrFork)
 		}
-		wasA := atA.Number
-		if atA.Number >= atB.Number {
-			err = down(a, &atA, &onA)
+		later := &a
+		if b.at.Number > a.at.Number {
+			later = &b
 		}
-		if err == nil && atB.Number >= wasA {
-			err = down(b, &atB, &onB)
-		}
-		if err != nil {
-			return Point{}, onA, onB, err
+		if err := later.back(ctx); err != nil {
+			return Point{}, err
 		}
 	}
-	return atA, onA, onB, nil
+	return a.at, nil
 }
 
 // gone tells that the store lacks the slot of a point that was accepted.
@@ -201,24 +201,20 @@ func (o *opening) explain(ctx context.Context, head *stored, accepted Point, err
 }
 
 func (o *opening) fork(ctx context.Context, accepted Point, head *stored) error {
-	at, ours, theirs, err := common(ctx, o.objects, accepted, o.objects, head.at)
+	label := func(*stored) string { return "" }
+	if c, err := o.checkpoint(ctx, accepted); err == nil {
+		label = o.labeller(ctx, c)
+	}
+	f := &Fork{Accepted: accepted}
+	collect := func(side *[]Side) func(*stored) {
+		return func(s *stored) { *side = append(*side, Side{Signed{s.at, s.Created}, label(s)}) }
+	}
+	var err error
+	f.Common, err = common(ctx, backward{o.objects, accepted, collect(&f.Ours)}, backward{o.objects, head.at, collect(&f.Theirs)})
 	if err != nil && !errors.Is(err, blob.ErrIntegrity) {
 		return err // the store failed
 	}
-	f := &Fork{Accepted: accepted, Common: at}
-	label := func(*stored) string { return "" }
-	if len(ours) > 0 {
-		label = o.labeller(ctx, ours[0])
-	}
-	f.Ours, f.Theirs = sides(ours, label), sides(theirs, label)
+	slices.Reverse(f.Ours)
+	slices.Reverse(f.Theirs)
 	return f
-}
-
-// sides are checkpoints, the newest first, as a fork has them.
-func sides(all []*stored, label func(*stored) string) []Side {
-	var out []Side
-	for _, s := range slices.Backward(all) {
-		out = append(out, Side{Signed{s.at, s.Created}, label(s)})
-	}
-	return out
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -120,7 +121,7 @@ func checkSide(s *story, ours, theirs, common *Ledger, last bool) {
 		s.Fatalf("opened at %v", l.At())
 	}
 	s.has(l, s.names(ours)...)
-	at, err := Common(s.Context(), s.store, ours.At(), s.store, theirs.At())
+	at, err := shared(s.Context(), s.store, ours.At(), s.store, theirs.At())
 	s.ok(err)
 	if at != common.At() {
 		s.Fatalf("common: %v", at)
@@ -221,12 +222,12 @@ func TestCommonOfDifferentKeyrings(t *testing.T) {
 	l := s.found("alice")
 	other := s.in(&mem.Store{})
 	m := other.found("alice")
-	_, err := Common(t.Context(), s.store, l.At(), other.store, m.At())
+	_, err := shared(t.Context(), s.store, l.At(), other.store, m.At())
 	s.refused(err, ErrFork)
-	_, err = Common(t.Context(), s.store, l.At(), other.store, l.At())
+	_, err = shared(t.Context(), s.store, l.At(), other.store, l.At())
 	s.ok(err) // the same point
 	far := Point{4, Digest{4}}
-	_, err = Common(t.Context(), s.store, far, other.store, m.At())
+	_, err = shared(t.Context(), s.store, far, other.store, m.At())
 	s.refused(err, ErrIncomplete)
 }
 
@@ -310,4 +311,10 @@ func TestAListThatWasIntroducedBesideItsSlot(t *testing.T) {
 	}
 	_, _, err := s.open(alice.Pin())
 	s.refused(err, ErrFork)
+}
+
+// shared returns the last checkpoint that two chains share, each read from its own store.
+func shared(ctx context.Context, a blob.Store, atA Point, b blob.Store, atB Point) (Point, error) {
+	pass := func(*stored) {}
+	return common(ctx, backward{newObjects(a), atA, pass}, backward{newObjects(b), atB, pass})
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,5 +68,24 @@ func TestTheLogTellsWhoDidWhat(t *testing.T) {
 	s.ok(s.store.Delete(t.Context(), blob.ChangesPath(l.head.Changes)))
 	for _, err := range l.Log(t.Context(), 4) {
 		s.refused(err, ErrIncomplete)
+	}
+}
+
+func TestTheHashesAtTheEndOfARecord(t *testing.T) {
+	var e edge
+	for number := 2; number < 70; number++ {
+		var r Record
+		e, r.Log = e.add(Digest{byte(number)})
+		data := must(MarshalRecord(r))
+		added, err := logOf(data, number)
+		if err != nil || !slices.Equal(added, r.Log) {
+			t.Fatal(number, added, err)
+		}
+		if _, err := logOf(data[:len(data)-1], number); len(r.Log) == 1 && !errors.Is(err, blob.ErrMalformed) {
+			t.Fatal(number, err)
+		}
+	}
+	if _, err := logOf(nil, 2); !errors.Is(err, blob.ErrMalformed) {
+		t.Fatal(err)
 	}
 }

@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"golang.org/x/mod/sumdb/tlog"
@@ -50,12 +52,29 @@ func (r logReader) addedBy(number int) ([]Digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	record, err := ParseRecord(data)
+	added, err := logOf(data, number)
 	if err != nil {
 		return nil, inCheckpoint(number, err)
 	}
-	r.added[number] = record.Log
-	return record.Log, nil
+	r.added[number] = added
+	return added, nil
+}
+
+// logOf returns the hashes at the end of the record of a checkpoint, from number 2 on, whose
+// count follows from the number. It parses no more of the record, which can have a million
+// changes.
+func logOf(data []byte, number int) ([]Digest, error) {
+	n := 1 + bits.TrailingZeros(^uint(number-2)) // as edge.add has it
+	before := len(data) - n*len(Digest{}) - 1
+	if before < 0 || int(data[before]) != n {
+		return nil, malformed("record of changes does not add %d hashes", n)
+	}
+	d := &decoder{in: data[before+1:]}
+	added := make([]Digest, n)
+	for i := range added {
+		added[i] = d.digest("hash")
+	}
+	return added, nil
 }
 
 // descends returns nil if the log of a checkpoint has a point, and else an [ErrFork], or an
@@ -82,6 +101,24 @@ func (r *objects) descends(ctx context.Context, c *stored, from Point) error {
 		return err
 	}
 	return r.walk(ctx, c, from)
+}
+
+// Consistent returns nil if the head descends from a point that was accepted, or that one from
+// the head. It is an [ErrFork] if they are of two chains, and an [ErrRollback] if the point is
+// newer than the head and not in the store.
+func (l *Ledger) Consistent(ctx context.Context, accepted Point) error {
+	r := newObjects(l.store)
+	if accepted.Number <= l.head.Number {
+		return r.descends(ctx, l.head, accepted)
+	}
+	c, err := r.checkpoint(ctx, accepted)
+	if errors.Is(err, blob.ErrNotFound) {
+		return &Rollback{Accepted: accepted, Found: Signed{l.head.at, l.head.Created}}
+	}
+	if err != nil {
+		return err
+	}
+	return r.descends(ctx, c, l.head.at)
 }
 
 // An inconsistent is that a checkpoint does not descend from a point.

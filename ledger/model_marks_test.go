@@ -193,7 +193,7 @@ var errNotNow = errors.New("that is not possible now")
 
 // edit returns what the command is for [Ledger.Commit].
 func (c command) edit() Edit {
-	return Edit{c.name, func(old *Entry, get func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
+	return Edit{Name: c.name, Apply: func(old *Entry, get func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
 		e, last := Entry{Name: c.name}, 0
 		if old != nil {
 			e = *old

@@ -149,7 +149,7 @@ func TestDescentReadsLittle(t *testing.T) {
 	l := s.found("alice")
 	pin := l.Pin()
 	for range 300 {
-		l = s.commit(l, "alice", Edit{"db", newKey("db").Apply})
+		l = s.commit(l, "alice", newKey("db"))
 	}
 	c := &countGets{Store: s.store}
 	_, _, err := Open(t.Context(), c, Trust{Pins: []Pin{pin}})

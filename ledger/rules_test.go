@@ -13,7 +13,7 @@ import (
 // alter is the edit that does f to an entry and to those versions that f asks for, new ones
 // among them, and records changes.
 func alter(name string, f func(e *Entry, v func(number int) *Version), changes ...Change) Edit {
-	return Edit{name, func(old *Entry, get func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
+	return Edit{Name: name, Apply: func(old *Entry, get func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
 		u := Update{Entry: Entry{Name: name}}
 		if old != nil {
 			u.Entry = *old

@@ -237,7 +237,7 @@ func (s *story) has(l *Ledger, want ...string) {
 
 // newKey is the edit that creates a key, or rotates one that is there.
 func newKey(name string) Edit {
-	return Edit{name, func(old *Entry, _ func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
+	return Edit{Name: name, Apply: func(old *Entry, _ func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
 		op, e := Create, Entry{Name: name}
 		if old != nil {
 			op, e = Rotate, *old
@@ -252,7 +252,7 @@ func newKey(name string) Edit {
 
 // editVersion is an edit of one version.
 func editVersion(op Op, name string, version int, f func(*Entry, *Version)) Edit {
-	return Edit{name, func(old *Entry, get func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
+	return Edit{Name: name, Apply: func(old *Entry, get func(int) (Version, bool, error), number int, at time.Time) (Update, []Change, error) {
 		e := *old
 		v, _, err := get(version)
 		v.Changed, v.ChangedAt = number, at

@@ -14,7 +14,7 @@ import (
 func announce(k *hsmkeys.Keyring) {
 	s := k.State()
 	for _, r := range s.Recoveries {
-		warn(errors.New(recoveryText(r)))
+		warn(fmt.Errorf("%s; hsmkeys accept %v", recoveryText(r), r.At))
 	}
 	if s.Older != nil {
 		warn(fmt.Errorf("this is an older state of the keyring, checkpoint %d of %s: %w", s.At.Number, when(s.Signed), s.Older))
@@ -29,8 +29,8 @@ func announce(k *hsmkeys.Keyring) {
 
 // recoveryText says what a recovery has done.
 func recoveryText(r ledger.RecoveryEvent) string {
-	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, which %s; on %s, reason: %s; hsmkeys accept %v",
-		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), lastSigned(r), when(r.Created), printable(r.Reason), r.At)
+	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, which %s; on %s, reason: %s",
+		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), lastSigned(r), when(r.Created), printable(r.Reason))
 }
 
 // explain has an error of opening a keyring say what to do about it.
@@ -65,7 +65,7 @@ func sideText(side []ledger.Side) string {
 		}
 		who := s.Signer
 		if who == "" {
-			who = "(unknown)"
+			who = "an unknown key"
 		}
 		all = append(all, fmt.Sprintf("checkpoint %d by %s on %s", s.At.Number, printable(who), s.Created.UTC().Format(time.RFC3339)))
 	}

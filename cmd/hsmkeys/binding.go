@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -50,10 +52,60 @@ func storeIdentity(store string) string {
 	}
 }
 
-// boundTo returns the keyring that belongs to a store; the zero ID where nobody knows.
-func boundTo(store string) (blob.ID, error) { return bindingOf(storeIdentity(store)) }
+// places returns the absolute paths by which a store is reached: from the one that is named,
+// one symbolic link after the other, to its identity. A storage that puts a link to another
+// store into the place of one is found out so.
+func places(store string) []string {
+	var all []string
+	path, err := filepath.Abs(store)
+	for more := err == nil; more && len(all) < maxLinks; path, more = followLink(path) {
+		all = append(all, path)
+	}
+	if last := storeIdentity(store); !slices.Contains(all, last) {
+		all = append(all, last)
+	}
+	return all
+}
 
-// bindingOf is boundTo for a store by its identity.
+// followLink replaces the first symbolic link in an absolute path, and reports whether there
+// is one.
+func followLink(path string) (string, bool) {
+	for i := 1; i <= len(path); i++ {
+		if i < len(path) && path[i] != filepath.Separator {
+			continue
+		}
+		target, err := os.Readlink(path[:i])
+		if err != nil {
+			continue
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path[:i]), target)
+		}
+		return filepath.Join(target, path[i:]), true
+	}
+	return path, false
+}
+
+// boundTo returns the keyring that belongs to a store; the zero ID where nobody knows. Two
+// that belong to places on the way to it are an [hsmkeys.ErrOtherKeyring].
+func boundTo(store string) (bound blob.ID, err error) {
+	from := ""
+	for _, place := range places(store) {
+		id, err := bindingOf(place)
+		switch {
+		case err != nil:
+			return id, err
+		case id == bound || id == blob.ID{}:
+		case bound == blob.ID{}:
+			bound, from = id, place
+		default:
+			return bound, fmt.Errorf("keyring %s belongs to %q, which leads to %q, where %s belongs: %w", bound, from, place, id, hsmkeys.ErrOtherKeyring)
+		}
+	}
+	return bound, nil
+}
+
+// bindingOf returns the keyring that belongs to a place.
 func bindingOf(identity string) (blob.ID, error) {
 	path := bindingPath(identity)
 	if path == "" {
@@ -83,16 +135,24 @@ func parseKeyring(s string) (blob.ID, error) {
 	return blob.ID(raw), nil
 }
 
-// bindStore remembers which keyring belongs to a store.
+// bindStore remembers which keyring belongs to a store, also for the places on the way to it
+// where another one belonged.
 func bindStore(store string, id blob.ID) error {
-	path := bindingPath(storeIdentity(store))
-	if path == "" {
-		return nil
+	identity := storeIdentity(store)
+	for _, place := range places(store) {
+		path := bindingPath(place)
+		if path == "" {
+			return nil
+		}
+		was, err := bindingOf(place)
+		if err == nil && (was == id || was == blob.ID{} && place != identity) {
+			continue
+		}
+		if err := ownfile.Replace(path, []byte(id.String()+" "+place+"\n")); err != nil {
+			return err
+		}
 	}
-	if was, err := boundTo(store); err == nil && was == id {
-		return nil
-	}
-	return ownfile.Replace(path, []byte(id.String()+" "+storeIdentity(store)+"\n"))
+	return nil
 }
 
 // expected is the keyring that the store must hold: the one of --keyring, or else the one

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -77,6 +78,9 @@ func joinCommand() *cli.Command {
 				announce(k)
 				if err := k.Trusted(); err != nil { // of a member from before a recovery
 					return err
+				}
+				if c.Bool("yes") {
+					warnAccepted(c, o, k.State().Before)
 				}
 				already := slices.ContainsFunc(before, func(p hsmkeys.Pin) bool { return p.At == k.State().At })
 				return printJoined(c, k, already)
@@ -173,6 +177,20 @@ func warnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
 	}
 	if left := k.LeftAt(by); left > 0 {
 		warn(fmt.Errorf("the voucher %q is a former %s, removed with list of members %d; take the certificate of a member of today", by.Label, by.Role, left))
+	}
+}
+
+// warnAccepted is for those who are not asked: which recoveries are accepted by joining, since
+// the keyring was vouched for and since it was accepted before.
+func warnAccepted(c *cli.Context, o hsmkeys.Options, before ledger.Point) {
+	k, err := hsmkeys.OpenVouched(c.Context, o)
+	if err != nil {
+		return // and it was joined for another reason
+	}
+	for _, r := range k.State().Recoveries {
+		if r.At.Number > before.Number {
+			warn(errors.New(recoveryText(r) + "; accepted by joining"))
+		}
 	}
 }
 

@@ -311,8 +311,8 @@ func formatPage(markdown string) string {
 	p := &page{}
 	p.line(`'\" t`)
 	p.heading("hsmkeys-format", "5", "the format of what hsmkeys stores")
-	p.line("%s", italic("keyring/1.cms"))
-	p.line(".br\n%s", italic("keys/NAME/VERSION.REVISION.cms"))
+	p.line("%s", italic("keys/NAME/VERSION.REVISION.SHA256.cms"))
+	p.line(".br\n%s", italic("state/NNNNNNN/NNN"))
 	p.section("DESCRIPTION")
 	p.markdown(markdown)
 	p.seeAlso("hsmkeys.1", "hsmkeys-config.5", "openssl-cms.1ssl", "sha256sum.1")

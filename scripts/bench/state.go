@@ -60,7 +60,7 @@ func (b *bench) certificate(label string) string { return filepath.Join(b.dir, l
 func (b *bench) store(label, name string, o storegen.Options) (env []string, dir string, err error) {
 	dir = filepath.Join(b.dir, name)
 	log.Printf("making a store of %s keys", number(o.Keys))
-	if err := storegen.Make(dir, o); err != nil {
+	if err := b.make(storeOrder{dir, filepath.Join(b.dir, label+".key"), o}); err != nil {
 		return nil, "", err
 	}
 	env = []string{"HSMKEYS_TOKEN=pkcs11:token=bench;object=" + label, "HSMKEYS_STORE=" + dir}

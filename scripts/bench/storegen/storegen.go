@@ -33,7 +33,8 @@ type Options struct {
 // Name returns the name of key i: a thousand of them share their first segment.
 func Name(i int) string { return fmt.Sprintf("g%04d/k%03d", i/1000, i%1000) }
 
-// Make makes a store in a new directory, its keys in one checkpoint. Blobs are not synced.
+// Make makes a store in a new directory: its keys in one checkpoint, but for the last few,
+// which have one each, as a keyring that is in use has. Blobs are not synced.
 func Make(path string, o Options) error {
 	store, err := dir.Create(path)
 	if err != nil {
@@ -45,7 +46,16 @@ func Make(path string, o Options) error {
 		return err
 	}
 	g.put = func(at string, der []byte) error { return writeFile(filepath.Join(path, at), der) }
-	return g.Add(context.Background(), o.Keys)
+	few := min(3, o.Keys-1)
+	if err := g.Add(context.Background(), o.Keys-few); err != nil {
+		return err
+	}
+	for range few {
+		if err := g.Add(context.Background(), 1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeFile(at string, data []byte) error {

@@ -1,0 +1,246 @@
+package hsmkeys
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Errors of opening a keyring. Those of package ledger come as they are: an old state is
+// a [ledger.ErrRollback], two copies that were written to are a [ledger.ErrFork].
+var (
+	// ErrNotJoined is for a keyring that the token has neither founded nor joined. It
+	// comes with a [blob.ErrIntegrity]: it may be somebody else's, put into the storage.
+	ErrNotJoined = errors.New("this token has not joined the keyring")
+
+	// ErrOtherKeyring, a kind of [blob.ErrIntegrity], is for another keyring than the
+	// caller knows for the store.
+	ErrOtherKeyring = fmt.Errorf("another keyring than the one of this store: %w", blob.ErrIntegrity)
+
+	// ErrStale is for a state under which nothing is encrypted or signed: an older one
+	// that was asked for, one that no pin vouches for, or one that is too old.
+	ErrStale = errors.New("the state of the keyring is not known to be the newest")
+)
+
+// Options say how a keyring is opened. Token and Pair go together; without them the
+// Voucher's certificate is what is trusted.
+type Options struct {
+	Store blob.Store
+	Token *token.Token
+	Pair  *token.KeyPair
+	Pins  *Pins // nil: on the token alone, see [PinsOn]
+
+	Keyring    blob.ID           // which keyring it must be; zero: any
+	Checkpoint *ledger.Point     // believed beside the pin, or in its place where there is none
+	Voucher    *x509.Certificate // of somebody who has signed a checkpoint; for who has not joined
+	OlderState bool              // to decrypt with what is there, where the newest state is not
+	MaxAge     time.Duration     // of a state that is encrypted under; 0: any
+}
+
+// State is what opening a keyring has found out.
+type State struct {
+	At     ledger.Point // the head: the newest checkpoint
+	Signed time.Time    // when it was signed
+	List   int          // number of the list of members in force
+
+	Before     ledger.Point // what was accepted before; zero where there was no pin
+	BeforeList int          // the list then in force; 0 where that is not known any more
+
+	Unpinned   bool                   // no pin was found: nothing is encrypted or signed
+	Recoveries []ledger.RecoveryEvent // that were not accepted yet: nothing is encrypted or signed
+	Older      error                  // the newest state is missing: nothing is encrypted or signed
+}
+
+// OpenKeyring is [Open] with a token, and nothing else chosen.
+func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins) (*Keyring, error) {
+	return Open(ctx, Options{Store: store, Token: t, Pair: pair, Pins: pins})
+}
+
+// Open opens a keyring, with the token of a member.
+//
+// Trust starts at the pin: which checkpoint this pair has accepted last. A storage that
+// shows an older one, or another one in its place, is refused with [ledger.ErrRollback] or
+// [ledger.ErrFork]; a newer one is accepted when it is signed by an owner and descends from
+// the pin, and is pinned in its place. Where there is no pin, trust starts at the newest
+// checkpoint that the pair itself has signed; nothing is encrypted or signed then before
+// the token has joined anew. A pair that has signed none must [Join].
+func Open(ctx context.Context, o Options) (*Keyring, error) {
+	k, err := open(ctx, o, false)
+	if err != nil {
+		return nil, err
+	}
+	return k, k.accept(ctx, inFile)
+}
+
+// OpenWithCertificate opens a keyring without a token, to list and verify it. Trust starts
+// at the public key of the Voucher, which must not come from the storage and must be that
+// of an owner in force. With Pins, the head is pinned in their directory, and an older one is
+// noticed from then on.
+func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
+	o.Token, o.Pair = nil, nil
+	k, err := open(ctx, o, false)
+	if err != nil {
+		return nil, err
+	}
+	if m, _ := k.members().Signer(string(k.self)); m.Role != blob.Owner {
+		return nil, hint(fmt.Errorf("the certificate's key %x is not that of an owner in force: %w", k.self, blob.ErrUntrusted), "use the certificate of an owner of today")
+	}
+	return k, k.accept(ctx, inFile)
+}
+
+// OpenVouched opens a keyring without a token, to look at it before it is joined: at its
+// head, believed because of somebody who has signed a checkpoint, or of a checkpoint that
+// another member has shown. Nothing is pinned.
+func OpenVouched(ctx context.Context, o Options) (*Keyring, error) {
+	o.Token, o.Pair, o.Pins = nil, nil, nil
+	return open(ctx, o, false)
+}
+
+// open opens a keyring at its head and pins nothing. With founding a head that only the
+// pair's own signature vouches for is as good as one that is pinned.
+func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
+	k := &Keyring{store: o.Store, token: o.Token, pair: o.Pair, pins: o.Pins, maxAge: o.MaxAge}
+	if err := k.identify(o); err != nil {
+		return nil, err
+	}
+	if err := checkBound(ctx, o); err != nil {
+		return nil, err
+	}
+	trust := ledger.Trust{Checkpoint: o.Checkpoint, OlderState: o.OlderState}
+	if k.pins != nil {
+		pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range pins {
+			trust.Pins = append(trust.Pins, p.Pin)
+		}
+	}
+	own := k.pair != nil && o.Voucher == nil
+	if own {
+		trust.Voucher = k.pair.Signing().Public()
+	} else if o.Voucher != nil {
+		trust.Voucher = o.Voucher.PublicKey
+	}
+	head, report, err := ledger.Open(ctx, o.Store, trust)
+	if err != nil {
+		return nil, openError(err, own)
+	}
+	k.head = head
+	k.found(ctx, report, own && !founding)
+	if k.pair == nil {
+		return k, nil
+	}
+	if _, ok := k.members().Member(string(k.self)); !ok {
+		return nil, k.notNamed(k.self)
+	}
+	return k, nil
+}
+
+// checkBound refuses a store that holds another keyring than the caller knows for it, or
+// none any more. Nobody has verified which one it says that it holds: that it is the right
+// one, its signatures will have to show.
+func checkBound(ctx context.Context, o Options) error {
+	if o.Keyring == (blob.ID{}) {
+		return nil
+	}
+	switch id, _, err := ledger.Peek(ctx, o.Store); {
+	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
+		return fmt.Errorf("the store has no keyring, and keyring %s belongs there: %w", o.Keyring, ErrOtherKeyring)
+	case err == nil && id != o.Keyring:
+		return fmt.Errorf("the store has keyring %s, not %s: %w", id, o.Keyring, ErrOtherKeyring)
+	}
+	return nil // what else is wrong, opening it says
+}
+
+// identify sets whose keyring it is: that of the pair, or of the certificate that is
+// trusted in its place.
+func (k *Keyring) identify(o Options) (err error) {
+	if k.pair == nil {
+		if o.Voucher != nil {
+			k.self, err = blob.SubjectKeyID(o.Voucher.PublicKey)
+		}
+		return err
+	}
+	if k.pins == nil {
+		k.pins = PinsOn(k.token, "")
+	}
+	if k.self, err = blob.SubjectKeyID(k.pair.Public()); err != nil {
+		return err
+	}
+	if k.signer, err = blob.SubjectKeyID(k.pair.Signing().Public()); err != nil {
+		return fmt.Errorf("signing key: %w", err)
+	}
+	return nil
+}
+
+// found keeps what opening has found. own says that the pair's own signature counts in the
+// place of a pin, for reading.
+func (k *Keyring) found(ctx context.Context, r ledger.Report, own bool) {
+	k.state = State{
+		At: k.head.At(), Signed: k.head.Head().SigningTime(), List: k.ListNumber(),
+		Before: r.Before, Unpinned: r.Unpinned && own, Older: r.Older,
+	}
+	if r.Unpinned {
+		k.state.Before = ledger.Point{}
+	}
+	k.state.BeforeList = k.listAt(ctx, k.state.Before)
+	// A recovery that this pair has signed, and was kept from pinning, needs nobody to accept it.
+	k.state.Recoveries = slices.DeleteFunc(slices.Clone(r.Recoveries), func(e ledger.RecoveryEvent) bool {
+		return len(k.signer) > 0 && ledger.SignerID(e.Authority) == string(k.signer)
+	})
+	if len(k.state.Recoveries) == 0 {
+		k.head = k.head.Accept(k.head.At())
+	}
+}
+
+// listAt returns the number of the list of members in force at a point that was accepted,
+// or 0 where the checkpoint is not there.
+func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
+	if at == k.head.At() {
+		return k.ListNumber()
+	}
+	der, err := k.store.Get(ctx, blob.CheckpointPath(at.Digest))
+	if err != nil {
+		return 0
+	}
+	u, err := blob.ParseCheckpoint(der)
+	if err != nil {
+		return 0
+	}
+	v, err := u.VerifyDigest(at.Digest)
+	if err != nil {
+		return 0
+	}
+	return v.Checkpoint().List.Number
+}
+
+// openError says more about a keyring that was not opened. own says that the pair's own
+// signature was looked for.
+func openError(err error, own bool) error {
+	switch {
+	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
+		return hint(err, "hsmkeys init founds one; is this the right --store?")
+	case errors.Is(err, ledger.ErrUnpinned) && own:
+		return hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
+			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
+	case errors.Is(err, ledger.ErrUnpinned):
+		return hint(err, "use the certificate of the signing key of an owner who has signed a checkpoint")
+	}
+	return err
+}
+
+// State returns what opening the keyring has found, and the head of now.
+func (k *Keyring) State() State {
+	s := k.known()
+	s.At, s.Signed, s.List = k.view().At(), k.view().Head().SigningTime(), k.ListNumber()
+	return s
+}
