@@ -28,6 +28,10 @@ func (k *Keyring) find(ctx context.Context, ref Ref) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
+	if ref.Version == 0 && e.Current == 0 {
+		return found{}, hint(fmt.Errorf("key %q: no version that encrypts: %w", ref.Name, blob.ErrNotFound),
+			fmt.Sprintf("hsmkeys rotate %s makes one; hsmkeys history %s shows the others", ref.Name, ref.Name))
+	}
 	v, err := k.view().Version(ctx, e, ref.Version)
 	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
 		return found{}, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
@@ -171,13 +175,17 @@ func (k *Keyring) loadRef(ctx context.Context, ref Ref) (found, *blob.Blob, erro
 	return f, b, err
 }
 
-// Show verifies and describes one key. Unlike [Keyring.List] it also reads the earlier
+// Show verifies and describes one key, and of one of which no version encrypts the newest. Unlike [Keyring.List] it also reads the earlier
 // revisions of that version, and tells which former members could open them.
 func (k *Keyring) Show(ctx context.Context, ref Ref) (Entry, error) {
 	if err := k.refresh(ctx); err != nil {
 		return Entry{}, err
 	}
-	f, b, err := k.loadRef(ctx, ref)
+	load := func() (found, *blob.Blob, error) { return k.loadRef(ctx, ref) }
+	if ref.Version == 0 {
+		load = func() (found, *blob.Blob, error) { return k.model(ctx, ref.Name) }
+	}
+	f, b, err := load()
 	if err != nil {
 		return Entry{}, err
 	}

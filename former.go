@@ -65,8 +65,8 @@ func holds(holders []Holder, h Holder) bool {
 
 // RotateFormer makes a new version of each named key, or of every key, whose newest
 // version a former member can open. Keys that no former member can open are left
-// alone, so RotateFormer can be interrupted and started again. So are legacy keys and keys
-// from passwords: the former encrypt nothing new, the latter are wrapped to nobody.
+// alone, so RotateFormer can be interrupted and started again. So are legacy keys, keys of
+// which no version encrypts, and keys from passwords, which are wrapped to nobody.
 func (k *Keyring) RotateFormer(ctx context.Context, names ...string) (iter.Seq[Result], int, error) {
 	if err := k.mustOwn("rotate keys"); err != nil {
 		return nil, 0, err
@@ -90,7 +90,14 @@ func (k *Keyring) RotateFormer(ctx context.Context, names ...string) (iter.Seq[R
 
 // rotateFormer prepares the edit that rotates a key, if a former member can open it.
 func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
-	f, newest, err := k.model(ctx, ref.Name)
+	e, err := k.entryNamed(ctx, ref.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if e.Current == 0 {
+		return Result{Entry: Entry{Name: e.Name, Version: highest(e)}}, nil
+	}
+	f, newest, err := k.loadRef(ctx, Ref{Name: ref.Name})
 	if err != nil {
 		return Result{}, err
 	}

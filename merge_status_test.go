@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -97,10 +98,24 @@ func TestAMergeBelievesOwnersInForce(t *testing.T) {
 	if got := statuses(t, c.a, "by-late"); !slices.Equal(got, []string{"deactivated"}) {
 		t.Errorf("it is %v", got)
 	}
+	ctx, ref := context.Background(), hsmkeys.Ref{Name: "by-late"}
+	if e, err := c.a.Show(ctx, ref); err != nil || e.Version != 1 || e.Status != "deactivated" {
+		t.Errorf("shown: %+v, %v", e, err)
+	}
+	former, _, err := c.a.RotateFormer(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range former {
+		if r.Err != nil {
+			t.Errorf("rotate %v: %v", r.Ref, r.Err)
+		}
+	}
 	decrypts(t, c.a, c.files)
-	if _, err := c.a.Open(context.Background(), hsmkeys.Ref{Name: "by-late"}); !errors.Is(err, blob.ErrNotFound) {
+	if _, err := c.a.Open(ctx, ref); !errors.Is(err, blob.ErrNotFound) || strings.Contains(err.Error(), "version 0") {
 		t.Errorf("it is current: %v", err)
 	}
+	rotate(t, c.a, "by-late", "under a version of our own")
 }
 
 // TestAMergeLosesARace: another process rotates the keys meanwhile.

@@ -48,6 +48,16 @@ func explain(err error) error {
 	return otherKeyring(err)
 }
 
+// explainTold is explain where the options may name a checkpoint. If the store lacks just
+// that, it may be the wrong one.
+func explainTold(o hsmkeys.Options, err error) error {
+	var lacks *ledger.Rollback
+	if o.Checkpoint != nil && errors.As(err, &lacks) && lacks.Accepted == *o.Checkpoint {
+		return &hintedError{err, "--checkpoint names it: compare it with what hsmkeys checkpoint of the other member prints; if it is the same, take a newer copy of the store"}
+	}
+	return explain(err)
+}
+
 // notSigned reports whether the store's side of a fork begins with a checkpoint that no member
 // has signed, although the members are known: it is damaged or forged, and no copy.
 func notSigned(fork *ledger.Fork) bool {

@@ -188,7 +188,11 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	}
 	d.holders(k, good, missing, open)
 	if bad > 0 {
-		d.fail("signatures", "cp -a BACKUP/keys/. "+shellQuote(filepath.Join(storePath(d.c), "keys")), "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
+		mend := "cp -a BACKUP/keys/. " + shellQuote(filepath.Join(storePath(d.c), "keys"))
+		if errors.Is(first, ledger.ErrIncomplete) { // it is the state that lacks something
+			mend = "cp -a BACKUP/. " + shellQuote(storePath(d.c))
+		}
+		d.fail("signatures", mend, "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
 			plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}

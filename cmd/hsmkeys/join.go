@@ -64,7 +64,7 @@ func joinCommand() *cli.Command {
 				}
 				k, err := join(c.Context, o)
 				if err != nil {
-					return explain(err)
+					return explainTold(o, err)
 				}
 				if c.Bool("yes") && voucher != nil {
 					warnFormerVoucher(k, voucher)
@@ -112,7 +112,7 @@ func confirmJoin(c *cli.Context, o hsmkeys.Options) (*ledger.Point, error) {
 	}
 	k, err := hsmkeys.OpenVouched(c.Context, o)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explainTold(o, err)
 	}
 	var shown [][]string
 	question := "Did another member show you this checkpoint?"

@@ -49,12 +49,23 @@ func mergeCommand() *cli.Command {
 					return &hintedError{err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", shellQuote(path), shellQuote(storePath(c)))}
 				}
 				if err != nil {
-					return explain(err)
+					return explainMerge(err)
 				}
 				return merge(c, k, m)
 			})
 		},
 	}
+}
+
+// explainMerge has an error of opening the other copy say what to do about it.
+func explainMerge(err error) error {
+	switch {
+	case errors.Is(err, ledger.ErrCompacted), errors.Is(err, ledger.ErrIncomplete):
+		return &hintedError{err, "name a copy from before the compaction, STORE@N:DIGEST; nothing is to be done if it was merged before"}
+	case errors.Is(err, ledger.ErrFork), errors.Is(err, blob.ErrNotFound):
+		return &hintedError{err, "is STORE a copy of this keyring's store?"}
+	}
+	return explain(err)
 }
 
 var copyAt = regexp.MustCompile(`@[0-9]*:[^/]*$`)

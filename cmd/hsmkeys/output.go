@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // printLine prints a line for people. That stdout cannot be written is a failure,
@@ -49,6 +50,9 @@ func printEntry(c *cli.Context, e hsmkeys.Entry) error {
 		{"purpose", e.Purpose},
 		{"created", when(e.Created)},
 		{"signed", fmt.Sprintf("%s by %s, %s (%s)", when(e.Signed), printable(e.Signer.Label), e.Signature, printable(e.Why))},
+	}
+	if e.Status != ledger.Active.String() {
+		rows = append(rows, []string{"status", e.Status + ", encrypts nothing"})
 	}
 	if e.Effective != 0 {
 		rows = append(rows, []string{"effective bits", strconv.Itoa(e.Effective)})

@@ -249,7 +249,7 @@ func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *dir
 	o.Token, o.Pair, o.Pins = t, pair, pins(t)
 	k, err := hsmkeys.Open(c.Context, o)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explainTold(o, err)
 	}
 	announce(k)
 	settle(c, k)
@@ -311,7 +311,7 @@ func withReading(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 	o.Voucher, o.Pins = certificate, pins(nil)
 	k, err := hsmkeys.OpenWithCertificate(c.Context, o)
 	if err != nil {
-		return explain(err)
+		return explainTold(o, err)
 	}
 	announce(k)
 	return f(k)
