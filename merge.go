@@ -26,6 +26,7 @@ type Merge struct {
 	At     ledger.Point // what is taken in: Common where that is nothing
 	Signed time.Time    // when that was signed
 	Signer string       // label of who has signed it
+	Former bool         // who is no member here any more
 
 	// Members are the changes of members in the copy since the common checkpoint, oldest
 	// first. They are not taken.
@@ -57,6 +58,9 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 	if err := k.mustOwn(op); err != nil {
 		return nil, err
 	}
+	if id, _, err := ledger.Peek(ctx, store); err == nil && id != k.ID() {
+		return nil, fmt.Errorf("%s: it has keyring %s, not %s: %w", op, id, k.ID(), ErrOtherKeyring)
+	}
 	branch, err := k.view().Branch(ctx, store, at)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
@@ -66,7 +70,7 @@ func (k *Keyring) BeginMerge(ctx context.Context, store blob.Store, at *ledger.P
 	}
 	signer, _ := branch.HeadSigner()
 	m := &Merge{
-		Common: branch.Common, At: branch.At(), Signed: branch.Head().SigningTime(), Signer: signer.Label,
+		Common: branch.Common, At: branch.At(), Signed: branch.Head().SigningTime(), Signer: signer.Label, Former: k.isFormer(signer),
 		k: k, branch: branch, from: &Keyring{store: store, head: branch.Ledger},
 		source: ledger.Sources(branch.Source(), k.view().Source()), made: map[string][]*blob.Blob{},
 		by: map[int]blob.Member{},
@@ -96,6 +100,15 @@ type MergedVersion struct {
 	Theirs, Ours int // its numbers in the copy and here
 	Status       ledger.Status
 	Known        bool // it was here, with a better status
+}
+
+// isFormer reports whether a member of a copy is none here, or no more.
+func (k *Keyring) isFormer(m blob.Member) bool {
+	if m.Certificate == nil {
+		return true
+	}
+	_, ok := k.members().Signer(signerID(m))
+	return !ok
 }
 
 // Keys takes the keys in, and yields what was done to each name to which something was.

@@ -23,7 +23,7 @@ var (
 
 	// ErrOtherKeyring, a kind of [blob.ErrIntegrity], is for another keyring than the
 	// caller knows for the store.
-	ErrOtherKeyring = fmt.Errorf("another keyring than the one of this store: %w", blob.ErrIntegrity)
+	ErrOtherKeyring = fmt.Errorf("another keyring: %w", blob.ErrIntegrity)
 
 	// ErrStale is for a state under which nothing is encrypted or signed: an older one
 	// that was asked for, one that no pin vouches for, or one that is too old.
@@ -41,7 +41,7 @@ type Options struct {
 	Keyring    blob.ID           // which keyring it must be; zero: any
 	Checkpoint *ledger.Point     // believed beside the pin, or in its place where there is none
 	Voucher    *x509.Certificate // of somebody who has signed a checkpoint; for who has not joined
-	OlderState bool              // to decrypt with what is there, where the newest state is not
+	OlderState bool              // to decrypt with what is there, where the newest state is not, or has no place for the pair
 	MaxAge     time.Duration     // of a state that is encrypted under; 0: any
 }
 
@@ -139,10 +139,29 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	if k.pair == nil {
 		return k, nil
 	}
-	if _, ok := k.members().Member(string(k.self)); !ok {
-		return nil, k.notNamed(k.self)
+	if _, ok := k.members().Member(string(k.self)); ok {
+		return k, nil
 	}
-	return k, nil
+	removed := k.notNamed(k.self)
+	if o.OlderState && k.stay(ctx, trust, removed) {
+		return k, nil
+	}
+	return nil, removed
+}
+
+// stay goes back to what was accepted last, where this pair was still a member, and reports
+// whether there is such a state: what it could decrypt then, it still can.
+func (k *Keyring) stay(ctx context.Context, trust ledger.Trust, removed error) bool {
+	trust.Stay = true
+	head, report, err := ledger.Open(ctx, k.store, trust)
+	if err != nil {
+		return false
+	}
+	k.head = head
+	k.found(ctx, report, false)
+	k.state.Older = removed
+	_, ok := k.members().Member(string(k.self))
+	return ok
 }
 
 // checkBound refuses a store that holds another keyring than the caller knows for it, or

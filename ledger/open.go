@@ -21,6 +21,7 @@ type Trust struct {
 	Voucher crypto.PublicKey
 
 	OlderState bool // go back to what is there where the pinned head is not, see [Report]
+	Stay       bool // open at the highest point itself, whatever has come after it
 	Write      bool // check every step from the pin on, as a writer must
 }
 
@@ -89,6 +90,9 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 	if o.report.Before = o.points[0]; o.pinned { // a recovery after it still has to be accepted
 		o.report.Before = o.pin
 	}
+	if o.trust.Stay {
+		return o.stay(ctx)
+	}
 	head, err := o.findHead(ctx)
 	if err != nil {
 		return o.olderState(ctx, err)
@@ -99,6 +103,20 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 		}
 	}
 	return o.ledger(ctx, head, o.report.Before)
+}
+
+// stay opens the highest point. Nothing can be added there.
+func (o *opening) stay(ctx context.Context) (*Ledger, error) {
+	at, err := o.checkpoint(ctx, o.points[0])
+	if err != nil {
+		return nil, missing(err)
+	}
+	l, err := o.ledger(ctx, at, at.at)
+	if err != nil {
+		return nil, err
+	}
+	l.older = true
+	return l, nil
 }
 
 // findFirst reads checkpoint 1, which tells which keyring is in the store.

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 func listCommand() *cli.Command {
@@ -58,13 +59,21 @@ func list(c *cli.Context, k *hsmkeys.Keyring, o hsmkeys.ListOptions) error {
 		case asJSON:
 			out.element(e)
 		default:
-			out.row(e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Kind(), e.Purpose, when(e.Created), holdersOf(e))
+			out.row(e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Kind(), purposeOf(e), when(e.Created), holdersOf(e))
 		}
 	}
 	if asJSON {
 		out.endArray()
 	}
 	return out.end()
+}
+
+// purposeOf is what a key is for, and its status where that is not the usual one.
+func purposeOf(e hsmkeys.Entry) string {
+	if e.Status == "" || e.Status == ledger.Active.String() {
+		return e.Purpose
+	}
+	return e.Purpose + ", " + e.Status
 }
 
 func holdersOf(e hsmkeys.Entry) string {

@@ -62,7 +62,7 @@ func explainMerge(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrCompacted), errors.Is(err, ledger.ErrIncomplete):
 		return &hintedError{err, "name a copy from before the compaction, STORE@N:DIGEST; nothing is to be done if it was merged before"}
-	case errors.Is(err, ledger.ErrFork), errors.Is(err, blob.ErrNotFound):
+	case errors.Is(err, ledger.ErrFork), errors.Is(err, blob.ErrNotFound), errors.Is(err, hsmkeys.ErrOtherKeyring):
 		return &hintedError{err, "is STORE a copy of this keyring's store?"}
 	}
 	return explain(err)
@@ -136,9 +136,13 @@ func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
 // mergeRows shows both copies, and what is not taken of the other one.
 func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 	s := k.State()
+	former := ""
+	if m.Former {
+		former = ", WHO IS NO MEMBER HERE (any more)"
+	}
 	rows := [][]string{
 		{"this copy", fmt.Sprintf("checkpoint %v of %s by %s", s.At, when(s.Signed), printable(k.Signer()))},
-		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s", m.At, when(m.Signed), printable(m.Signer))},
+		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s%s", m.At, when(m.Signed), printable(m.Signer), former)},
 		{"common", fmt.Sprintf("checkpoint %v", m.Common)},
 	}
 	for _, e := range m.Members {
