@@ -25,7 +25,12 @@ test: cross ## run every test, on real SoftHSM tokens
 	scripts/install-softhsm.sh
 	scripts/install-test-tools.sh
 	$(GO) vet ./...
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -timeout 20m ./...
+
+race: ## run every test under the race detector, which takes twice the time
+	scripts/install-softhsm.sh
+	scripts/install-test-tools.sh
+	$(GO) test -race -timeout 30m ./...
 
 # What verifies needs no PKCS #11 module, and so no C compiler.
 cross: ## build the libraries without cgo, for Linux, macOS and Windows
