@@ -2,12 +2,12 @@ PREFIX   ?= /usr/local
 FUZZTIME ?= 10m
 GO       ?= go
 
-PORTABLE = ./blob/... $(if $(wildcard ledger),./ledger/...)
+PORTABLE = ./blob/... ./ledger/...
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test cross faults matrix bench fuzz lint install dist clean
+.PHONY: help build demo test race cross faults matrix bench fuzz lint install dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,13 +20,13 @@ demo: ## tell the whole story on a throw-away SoftHSM token
 	$(MAKE) --no-print-directory build
 	scripts/demo.sh
 
-# The race detector needs gcc, which a program that loads PKCS#11 modules needs anyway.
 test: cross ## run every test, on real SoftHSM tokens
 	scripts/install-softhsm.sh
 	scripts/install-test-tools.sh
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
+# The race detector needs gcc, which a program that loads PKCS#11 modules needs anyway.
 race: ## run every test under the race detector, which takes twice the time
 	scripts/install-softhsm.sh
 	scripts/install-test-tools.sh
