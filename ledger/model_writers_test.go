@@ -330,6 +330,9 @@ func (p *play) refused(k *token, c *call, err error, faulty bool) {
 	case before.older:
 		p.is(err, ErrRollback)
 		return
+	case errors.Is(err, ErrIllegal) && len(c.commands) == 2 && c.commands[0].name == c.commands[1].name:
+		p.event("changes that do not go together") // which is found out before anything is stored
+		return
 	case !p.knows(k), !p.entitled(c, p.mark(before.At())) && errors.Is(err, blob.ErrUntrusted):
 		return
 	}
@@ -341,8 +344,6 @@ func (p *play) refused(k *token, c *call, err error, faulty bool) {
 		p.is(err, ErrUnaccepted)
 	case !k.at.writable(want.head, Point{}):
 		p.event("commit compacted")
-	case errors.Is(err, ErrIllegal) && len(c.commands) == 2 && c.commands[0].name == c.commands[1].name:
-		p.event("changes that do not go together")
 	case p.entitled(c, want.head):
 		p.Fatalf("commit by %s: %v", k.label, err)
 	default:
