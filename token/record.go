@@ -27,6 +27,9 @@ const (
 // errGone is for a record that another process has deleted since it was found.
 var errGone = errors.New("a record went away while it was read")
 
+// errOtherRecord is for a new record that is not read back as it was made.
+var errOtherRecord = errors.New("the token has made another object than the one that was asked for")
+
 // Records reads our records. On SoftHSM one that is made or deleted at this moment
 // may be missed: who replaces a record lets the one before it stand as well.
 //
@@ -86,8 +89,9 @@ func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error
 		return t.fail(op, ErrUnsupported, fmt.Errorf("%d bytes, it has 1 to %d", len(value), maxRecord))
 	}
 	err := t.addRecord(ctx, label, value)
-	// SoftHSM says so while another process writes to the token.
-	for try := 1; try < attachTries && is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT); try++ {
+	// SoftHSM says so, or shows the new record without its value, while another process
+	// writes to the token.
+	for try := 1; try < attachTries && (errors.Is(err, errOtherRecord) || is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT)); try++ {
 		time.Sleep(attachPause)
 		err = t.addRecord(ctx, label, value)
 	}
@@ -118,7 +122,7 @@ func (t *Token) checkRecord(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, 
 		return err
 	}
 	if !bytes.Equal(a[0].Value, value) || !isTrue(a[1]) || !isTrue(a[2]) || string(a[3].Value) != application {
-		return t.fail("read the record back", ErrUnsupported, errors.New("the token has made another object than the one that was asked for"))
+		return t.fail("read the record back", ErrUnsupported, errOtherRecord)
 	}
 	return nil
 }
