@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -121,90 +118,6 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 	return p, nil
 }
 
-// otherPairs is a hint for somebody who has named a pair that is not there.
-func (t *Token) otherPairs(ctx context.Context, name PairName) string {
-	const none = "hsmkeys init makes one; hsmkeys init --adopt takes one that is there"
-	if name.Label == "" && len(name.ID) == 0 {
-		return none
-	}
-	found, err := t.findPrivate(ctx, PairName{}, finished)
-	if err != nil || len(found) == 0 {
-		return none
-	}
-	const most = 8
-	var labels []string
-	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
-		for _, handle := range found[:min(len(found), most)] {
-			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
-			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
-			if len(label) > 0 {
-				labels = append(labels, strconv.Quote(string(label)))
-			} else {
-				labels = append(labels, PairName{ID: id}.URI())
-			}
-		}
-		return nil
-	})
-	if len(found) > most {
-		labels = append(labels, fmt.Sprintf("%d more", len(found)-most))
-	}
-	return "the token has these pairs: " + strings.Join(labels, ", ")
-}
-
-// SeveralPairs reports whether there is more than one private key to choose from.
-func (t *Token) SeveralPairs(ctx context.Context) (bool, error) {
-	found, err := t.findPrivate(ctx, PairName{}, finished)
-	return len(found) > 1, t.fail("find the key exchange pairs", nil, err)
-}
-
-// KeyPairs finds the key exchange pairs on the token whose public key is wanted, as
-// [Token.KeyPair] would. Those that cannot be used here are left out, and those with other
-// public keys are not even tried: a card has keys for other purposes, for some of which it
-// asks for the PIN each time.
-func (t *Token) KeyPairs(ctx context.Context, wanted func(crypto.PublicKey) bool) ([]*KeyPair, error) {
-	const op = "find the key exchange pairs"
-	found, err := t.findPrivate(ctx, PairName{}, finished)
-	if err != nil {
-		return nil, t.fail(op, nil, err)
-	}
-	var all []*KeyPair
-	for _, handle := range found {
-		p, err := t.pairIfWanted(ctx, handle, wanted)
-		switch {
-		case errors.Is(err, ErrUnsafe), errors.Is(err, ErrUnsupported):
-		case err != nil:
-			return nil, t.fail(op, nil, err)
-		case p != nil:
-			all = append(all, p)
-		}
-	}
-	return all, nil
-}
-
-func (t *Token) pairIfWanted(ctx context.Context, private pkcs11.ObjectHandle, wanted func(crypto.PublicKey) bool) (*KeyPair, error) {
-	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
-	if err := p.read(ctx); err != nil {
-		return nil, err
-	}
-	stated, err := p.publicOfPrivate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	claims := []candidate{{key: stated}}
-	if stated == nil {
-		if claims, err = p.candidates(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if len(claims) > 0 && !slices.ContainsFunc(claims, func(c candidate) bool { return c.key != nil && wanted(c.key) }) {
-		return nil, nil
-	}
-	if err := p.findPublic(ctx); err != nil || !wanted(p.public) {
-		return nil, err
-	}
-	return p, nil
-}
-
 // pairOf is the pair of a private key.
 func (t *Token) pairOf(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPair, error) {
 	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
@@ -215,93 +128,6 @@ func (t *Token) pairOf(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPa
 }
 
 func finished(label string) bool { return !strings.HasSuffix(label, unfinished) }
-
-// findPrivate looks for private keys that nobody can have planted.
-func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
-	var all []pkcs11.ObjectHandle
-	for _, kind := range []uint{pkcs11.CKK_RSA, pkcs11.CKK_EC} {
-		found, err := t.findObjects(ctx, append(name.template(),
-			attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_KEY_TYPE, kind),
-			attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true)))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
-	var keep []pkcs11.ObjectHandle
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		for _, handle := range all {
-			if label, err := t.optional(s, handle, pkcs11.CKA_LABEL); err != nil {
-				return err
-			} else if wanted(string(label)) {
-				keep = append(keep, handle)
-			}
-		}
-		return nil
-	})
-	return keep, err
-}
-
-// findByPublicLabel finds private keys by the label of a public key or certificate
-// with the same id. That label only points: what the pair's public key is, is
-// settled by the private key.
-func (t *Token) findByPublicLabel(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
-	var ids [][]byte
-	for _, class := range []uint{pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_CERTIFICATE} {
-		found, err := t.findObjects(ctx, append(name.template(), attr(pkcs11.CKA_CLASS, class)))
-		if err != nil {
-			return nil, err
-		}
-		err = t.with(ctx, func(s pkcs11.SessionHandle) error {
-			for _, handle := range found {
-				id, err := t.optional(s, handle, pkcs11.CKA_ID)
-				if err != nil {
-					return err
-				}
-				if len(id) > 0 && !slices.ContainsFunc(ids, func(other []byte) bool { return bytes.Equal(id, other) }) {
-					ids = append(ids, id)
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	var all []pkcs11.ObjectHandle
-	for _, id := range ids {
-		found, err := t.findPrivate(ctx, PairName{ID: id}, wanted)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
-	return all, nil
-}
-
-// choices is the hint by which one of several private keys can be chosen.
-func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string {
-	var all []string
-	alike := ""
-	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
-		for _, handle := range found {
-			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
-			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
-			choice := fmt.Sprintf("%s (%q)", PairName{Label: string(label), ID: id}.URI(), label)
-			if slices.Contains(all, choice) {
-				alike = choice
-				continue
-			}
-			all = append(all, choice)
-		}
-		return nil
-	})
-	hint := "name one by its id: " + strings.Join(all, ", ")
-	if alike != "" {
-		hint = fmt.Sprintf("several have the same id and label, %s: give all but one another id, which pkcs11-tool --set-id does", alike)
-	}
-	return hint
-}
 
 // URI returns the RFC 7512 URI of the pair, with its id and its label: two pairs may have
 // the same id.
@@ -399,43 +225,6 @@ func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 // Public is the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
 
-// Destroy deletes the pair and its certificates from the token. What carries the
-// pair's id and another key stays, it may be somebody else's.
-func (p *KeyPair) Destroy(ctx context.Context) error {
-	t := p.token
-	private := p.with(ctx, t.destroyQuietly)
-	var others error
-	if len(p.id) > 0 { // a TPM's public half goes with the private one
-		others = also(
-			p.destroyCertificates(ctx),
-			t.destroyObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.id))...))
-	}
-	return t.fail("destroy the key exchange pair", nil, also(private, others))
-}
-
-// destroyCertificates deletes the certificates of the pair's key.
-func (p *KeyPair) destroyCertificates(ctx context.Context) error {
-	t := p.token
-	found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, p.id), attr(pkcs11.CKA_TOKEN, true)})
-	if err != nil {
-		return err
-	}
-	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		var failed error
-		for _, handle := range found {
-			der, err := t.readValue(s, handle)
-			if err != nil {
-				failed = also(failed, err)
-				continue
-			}
-			if c, err := x509.ParseCertificate(der); err == nil && p.public.Equal(c.PublicKey) {
-				failed = also(failed, t.destroyQuietly(s, handle))
-			}
-		}
-		return failed
-	})
-}
-
 // maxObjects is how many objects that match are taken. A module can find objects without
 // end.
 const maxObjects = 1 << 16
@@ -460,18 +249,4 @@ func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) (
 		}
 	})
 	return all, t.fail("find objects", nil, err)
-}
-
-func (t *Token) destroyObjects(ctx context.Context, template ...*pkcs11.Attribute) error {
-	found, err := t.findObjects(ctx, template)
-	if err != nil {
-		return err
-	}
-	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		var err error
-		for _, handle := range found {
-			err = also(err, t.destroyQuietly(s, handle))
-		}
-		return err
-	})
 }
