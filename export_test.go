@@ -18,7 +18,7 @@ func (k *Keyring) Fresh() *Keyring {
 	}
 }
 
-// SetStatus gives a version a worse status.
+// SetStatus changes the status of a version to a worse one.
 func (k *Keyring) SetStatus(ctx context.Context, name string, version int, status ledger.Status) error {
 	e, err := k.view().Entry(ctx, name)
 	if err != nil {

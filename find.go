@@ -81,7 +81,7 @@ var ErrMissing error = &missingError{}
 
 type missingError struct{}
 
-func (*missingError) Error() string { return "its blob is gone from the store" }
+func (*missingError) Error() string   { return "its blob is gone from the store" }
 func (*missingError) Unwrap() []error { return []error{blob.ErrMisplaced, blob.ErrNotFound} }
 
 // lookAt is among how many keys the one is looked for that was perhaps meant.

@@ -25,7 +25,7 @@ type Merge struct {
 	Common ledger.Point // the newest checkpoint that both copies have
 	At     ledger.Point // what is taken in: Common where that is nothing
 	Signed time.Time    // when that was signed
-	Signer string       // label of who has signed it
+	Signer string       // the signer's label
 	Former bool         // who is no member here any more
 
 	// Members are the changes of members in the copy since the common checkpoint, oldest
@@ -327,7 +327,7 @@ var statusOps = map[ledger.Status]ledger.Op{
 	ledger.Deactivated: ledger.Deactivate, ledger.Compromised: ledger.Compromise, ledger.Destroyed: ledger.Destroy,
 }
 
-// takeIn gives a key that the state does not name a version of its own: the same key,
+// takeIn adds a version for a key that the state does not name: the same key,
 // wrapped to the members of today and signed by us. It is deactivated; under a name that we
 // do not have it is the first, and encrypts.
 func (k *Keyring) takeIn(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {

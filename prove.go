@@ -156,7 +156,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	return r
 }
 
-// record signs and stores a proof of what held, and then gives the results.
+// record signs and stores a proof of what held, and then yields the results.
 func (k *Keyring) record(ctx context.Context, held []Result, yield func(Result) bool) bool {
 	if len(held) == 0 {
 		return true

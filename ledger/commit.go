@@ -110,7 +110,7 @@ func (l *Ledger) Commit(ctx context.Context, p Proposal, signer blob.Signer, now
 // checkpoint in doubt is recorded first, or found to have lost: its number is not signed
 // again before.
 //
-// The first time, when no attempt was lost, l itself will do: the slot tells whether it is
+// The first time, when no attempt was lost, l is used as it is: the slot shows whether it is
 // still the newest.
 func (l *Ledger) writable(ctx context.Context, lost *attempt) (*Ledger, error) {
 	if len(l.unaccepted) > 0 {

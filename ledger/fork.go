@@ -10,7 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A Signed is a checkpoint and its time, by the clock of who signed it. The zero Signed is
+// A Signed is a checkpoint and its time, by its signer's clock. The zero Signed is
 // none.
 type Signed struct {
 	At      Point
@@ -21,7 +21,7 @@ type Signed struct {
 type Rollback struct {
 	Accepted Point
 	Found    Signed // the newest that is there, or what is in its place
-	Signer   string // label of who signed that; empty: unknown
+	Signer   string // the signer's label; empty if unknown
 }
 
 func (e *Rollback) Error() string {
@@ -48,7 +48,7 @@ type Fork struct {
 // A Side is a checkpoint on one side of a fork.
 type Side struct {
 	Signed
-	Signer string // label of who has signed it; empty: nobody whom the lists of members before the fork know
+	Signer string // the signer's label; empty if no list of members before the fork names it
 }
 
 func (e *Fork) Error() string {

@@ -22,8 +22,8 @@ import (
 // whose system calls have failed: the chain of checkpoints, from the first one on and by
 // nothing but its signatures, the pins, and what commands have printed.
 
-// freshTokens gives the site copies of the tokens of another one: SoftHSM can lose a token
-// whose files it was writing when it was killed.
+// freshTokens replaces the tokens of the site by copies of those of another one: SoftHSM
+// can lose a token whose files it was writing when it was killed.
 func (s *faultSite) freshTokens(t *testing.T, from *faultSite) {
 	t.Helper()
 	env, err := from.env.Clone()

@@ -84,7 +84,7 @@ func (s *Store) remove(name string) error {
 	return nil
 }
 
-// place gives a temporary file its final name, unless something has that already, which is
+// place renames a temporary file to its final name, unless something has that already, which is
 // an fs.ErrExist. The temporary name may or may not be there afterwards.
 func (s *Store) place(temporary, name string) error {
 	linked := s.link(temporary, name)

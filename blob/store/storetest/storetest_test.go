@@ -199,7 +199,7 @@ func TestFlawsAreFound(t *testing.T) {
 			}
 			f.getRange = func(ctx context.Context, path string, offset int64, length int) ([]byte, error) {
 				data, err := f.Store.GetRange(ctx, path, offset, length)
-				if err == nil || errors.Is(err, blob.ErrShort) { // or a reader gives up before any get
+				if err == nil || errors.Is(err, blob.ErrShort) { // a reader may fail before any Get
 					seen <- struct{}{}
 				}
 				return data, err
