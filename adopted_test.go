@@ -22,6 +22,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 	"github.com/miekg/pkcs11"
 )
@@ -173,10 +174,10 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			vaultKey, vaultPEM := writePEM(t, dir, "vault.key", "PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(vault))), writePEM(t, dir, "vault.pem", "CERTIFICATE", vaultCert.Raw)
 			add(t, k, blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: vaultCert})
 
-			if _, err := k.Create(ctx, "payroll", blob.AES256, 0); err != nil {
+			if _, err := k.Create(ctx, "payroll", keyspec.AES256, 0); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := k.CreateFromPassword(ctx, "password", blob.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
+			if _, err := k.CreateFromPassword(ctx, "password", keyspec.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
 				t.Fatal(err)
 			}
 			refs := []hsmkeys.Ref{{Name: "payroll"}}
@@ -276,7 +277,7 @@ func TestARecoveryOfAdoptedPairs(t *testing.T) {
 	office, vault, spare := adopted("adopted office"), adopted("adopted vault"), adopted("adopted spare")
 	k, store, at := office.found(t)
 	add(t, k, vault.member(blob.BackupAuthority, "vault"))
-	if _, err := k.Create(ctx, "payroll", blob.AES256, 0); err != nil {
+	if _, err := k.Create(ctx, "payroll", keyspec.AES256, 0); err != nil {
 		t.Fatal(err)
 	}
 	value, err := k.Reveal(ctx, hsmkeys.Ref{Name: "payroll"})
@@ -458,7 +459,7 @@ func TestAPairThatOpensNothingIsRefused(t *testing.T) {
 		}
 		empty, _ := newStore(t)
 		_, err = hsmkeys.Found(ctx, s.tok, s.pair, empty, nil, "card")
-		if !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
+		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		if _, err := empty.Get(ctx, blob.SlotPath(1)); !errors.Is(err, blob.ErrNotFound) {
@@ -472,7 +473,7 @@ func TestAPairThatOpensNothingIsRefused(t *testing.T) {
 		template := office.cert
 		c := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter}, template, key, office.pair))))
 		add(t, k, blob.Member{Role: blob.BackupAuthority, Label: test.name, Certificate: c})
-		if _, err := hsmkeys.Join(ctx, s.tok, s.pair, store, nil, office.cert); !errors.Is(err, token.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
+		if _, err := hsmkeys.Join(ctx, s.tok, s.pair, store, nil, office.cert); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s joins: %v", test.name, err)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -278,7 +279,7 @@ func BenchmarkCreate(b *testing.B) {
 				}
 				var n atomic.Int64
 				beside(b, workers, "create", func(_, _ int) error {
-					_, err := k.Create(context.Background(), fmt.Sprintf("k%d", n.Add(1)), blob.AES256, 0)
+					_, err := k.Create(context.Background(), fmt.Sprintf("k%d", n.Add(1)), keyspec.AES256, 0)
 					return err
 				}, loop)
 			})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -15,23 +16,23 @@ import (
 // and sign the blob, and stores the blob durably. It refuses with
 // [blob.ErrExists] when there is a key of that name.
 //
-// Purpose 0 is the usual one for the algorithm: [blob.WrapKeys] for AES, which
-// is what files are encrypted under, [blob.Authenticate] for HMAC.
-func (k *Keyring) Create(ctx context.Context, name string, algorithm blob.Algorithm, purpose blob.Purpose) (Entry, error) {
+// Purpose 0 is the usual one for the algorithm: [keyspec.WrapKeys] for AES, which
+// is what files are encrypted under, [keyspec.Authenticate] for HMAC.
+func (k *Keyring) Create(ctx context.Context, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose) (Entry, error) {
 	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
 		return k.make(ctx, d, algorithm)
 	})
 }
 
 // usualPurpose is what purpose 0 stands for.
-func usualPurpose(purpose blob.Purpose, algorithm blob.Algorithm) blob.Purpose {
+func usualPurpose(purpose keyspec.Purpose, algorithm keyspec.Algorithm) keyspec.Purpose {
 	switch {
 	case purpose != 0:
 		return purpose
 	case algorithm.IsHMAC():
-		return blob.Authenticate
+		return keyspec.Authenticate
 	}
-	return blob.WrapKeys
+	return keyspec.WrapKeys
 }
 
 // create makes the first version of a key, in whatever way.
@@ -167,7 +168,7 @@ func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, model *blob.B
 
 // make stores a new session key as the first revision of what the descriptor says. A
 // key that is lost with its token before it is stored is made anew.
-func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
+func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm) (*blob.Blob, error) {
 	b, err := k.makeOnce(ctx, d, algorithm)
 	for try := 1; try < lostTries && errors.Is(err, token.ErrLost) && ctx.Err() == nil; try++ {
 		b, err = k.makeOnce(ctx, d, algorithm)
@@ -175,7 +176,7 @@ func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm blob.Al
 	return b, err
 }
 
-func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm) (*blob.Blob, error) {
+func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm) (*blob.Blob, error) {
 	key, err := k.pair.Generate(ctx, specFor(algorithm, d))
 	if err != nil {
 		return nil, err
@@ -185,7 +186,7 @@ func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm blo
 }
 
 // sealNew is seal for the first revision of a key.
-func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (_ *blob.Blob, err error) {
+func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, key token.Transit) (_ *blob.Blob, err error) {
 	if d.CheckValue, err = key.CheckValue(ctx); err != nil {
 		return nil, err
 	}
@@ -205,7 +206,7 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm blob
 // cannot hold the key are skipped, as those with an EC pair cannot hold a short key; the
 // owner that a recovery is for is not. What is wrapped to the token's own pair is read back
 // before anything is signed; the rest only its holders can open.
-func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, key token.Transit) (*blob.Blob, error) {
+func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, key token.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
 	spec := specFor(algorithm, d)
 	for _, m := range k.Members() {
@@ -260,7 +261,7 @@ func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipie
 }
 
 // specFor translates what a blob says of its key into what a token is asked for.
-func specFor(algorithm blob.Algorithm, d blob.Descriptor) token.Spec {
+func specFor(algorithm keyspec.Algorithm, d blob.Descriptor) token.Spec {
 	size := algorithm.KeySize()
 	if d.Legacy != nil {
 		size = d.Legacy.KeySize
@@ -271,15 +272,15 @@ func specFor(algorithm blob.Algorithm, d blob.Descriptor) token.Spec {
 // specOfVersion is specFor for what the state says of a key.
 func specOfVersion(v ledger.Version) token.Spec { return spec(v.Algorithm, v.Purpose, v.KeySize) }
 
-func spec(algorithm blob.Algorithm, purpose blob.Purpose, size int) token.Spec {
-	legacy := map[blob.Algorithm]token.Use{
-		blob.RC2: token.DecryptRC2, blob.RC4: token.DecryptRC4, blob.DES: token.DecryptDES, blob.TripleDES: token.Decrypt3DES,
+func spec(algorithm keyspec.Algorithm, purpose keyspec.Purpose, size int) token.Spec {
+	legacy := map[keyspec.Algorithm]token.Use{
+		keyspec.RC2: token.DecryptRC2, keyspec.RC4: token.DecryptRC4, keyspec.DES: token.DecryptDES, keyspec.TripleDES: token.Decrypt3DES,
 	}
 	if use, ok := legacy[algorithm]; ok {
 		return token.Spec{Use: use, Size: size}
 	}
-	uses := map[blob.Purpose]token.Use{
-		blob.WrapKeys: token.WrapKeys, blob.Encrypt: token.EncryptData, blob.Authenticate: token.Authenticate,
+	uses := map[keyspec.Purpose]token.Use{
+		keyspec.WrapKeys: token.WrapKeys, keyspec.Encrypt: token.EncryptData, keyspec.Authenticate: token.Authenticate,
 	}
 	return token.Spec{Use: uses[purpose], Size: size}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // coverage expects no failure.
@@ -29,12 +30,12 @@ func TestTheRehearsalTellsWhatWouldBeLost(t *testing.T) {
 	if c := coverage(t, k); c.Lost != 0 || len(c.Keys) != 0 {
 		t.Errorf("without a key: %+v", c)
 	}
-	for name, a := range map[string]blob.Algorithm{"aes": blob.AES128, "mac": blob.HMACSHA384} {
+	for name, a := range map[string]keyspec.Algorithm{"aes": keyspec.AES128, "mac": keyspec.HMACSHA384} {
 		if _, err := k.Create(ctx, name, a, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := k.Create(ctx, "data", blob.AES256, blob.Encrypt); err != nil {
+	if _, err := k.Create(ctx, "data", keyspec.AES256, keyspec.Encrypt); err != nil {
 		t.Fatal(err)
 	}
 	if c := coverage(t, k); c.Lost != 3 || c.Holders[0].Alone != 3 || !c.Keys[0].Lost {

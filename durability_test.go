@@ -19,6 +19,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -71,7 +72,7 @@ func work(job []string) error {
 	if job[0] == "create" {
 		for i := 0; ; i++ {
 			name := fmt.Sprintf("%s-%d", job[1], i)
-			if _, err := k.Create(ctx, name, blob.AES256, 0); err != nil {
+			if _, err := k.Create(ctx, name, keyspec.AES256, 0); err != nil {
 				return err
 			}
 			fmt.Println(name)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -47,7 +48,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	if _, err := keyring.Create(ctx, "payroll", blob.AES256, blob.WrapKeys); err != nil {
+	if _, err := keyring.Create(ctx, "payroll", keyspec.AES256, keyspec.WrapKeys); err != nil {
 		log.Fatal(err)
 	}
 	var file bytes.Buffer
@@ -106,7 +107,7 @@ func exampleKeyring(ctx context.Context) (*hsmkeys.Keyring, blob.Store) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := k.Create(ctx, "payroll", blob.AES256, 0); err != nil {
+	if _, err := k.Create(ctx, "payroll", keyspec.AES256, 0); err != nil {
 		log.Fatal(err)
 	}
 	return k, store

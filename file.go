@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -89,7 +90,7 @@ var ErrPurpose = errors.New("the key has another purpose")
 
 // WrapsKeys says whether files can be under the key. If not, it is an [ErrPurpose].
 func (e Entry) WrapsKeys() error {
-	if e.Purpose == blob.WrapKeys.String() {
+	if e.Purpose == keyspec.WrapKeys.String() {
 		return nil
 	}
 	return hint(fmt.Errorf("key %q, for %q: %w", e.Name, e.Purpose, ErrPurpose),

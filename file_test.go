@@ -13,12 +13,13 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func TestAFileComesBackFromEveryAlgorithm(t *testing.T) {
 	k, _, _ := found(t)
 	plain := bytes.Repeat([]byte("the salaries of March\n"), 10000)
-	for _, algorithm := range []blob.Algorithm{blob.AES128, blob.AES192, blob.AES256} {
+	for _, algorithm := range []keyspec.Algorithm{keyspec.AES128, keyspec.AES192, keyspec.AES256} {
 		name := algorithm.String()
 		e, err := k.Create(context.Background(), name, algorithm, 0)
 		if err != nil {
@@ -60,9 +61,9 @@ func TestAFileStaysReadableAfterRotation(t *testing.T) {
 func TestHMACKeysEncryptNoFiles(t *testing.T) {
 	k, _, _ := found(t)
 	for name, make := range map[string]struct {
-		a blob.Algorithm
-		p blob.Purpose
-	}{"mac": {blob.HMACSHA256, 0}, "data": {blob.AES256, blob.Encrypt}} {
+		a keyspec.Algorithm
+		p keyspec.Purpose
+	}{"mac": {keyspec.HMACSHA256, 0}, "data": {keyspec.AES256, keyspec.Encrypt}} {
 		if _, err := k.Create(context.Background(), name, make.a, make.p); err != nil {
 			t.Fatal(err)
 		}

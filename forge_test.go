@@ -18,6 +18,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -26,10 +27,10 @@ import (
 // signer is what signs, and how.
 type signer struct {
 	key    crypto.Signer
-	scheme blob.SignatureScheme
+	scheme keyspec.Scheme
 }
 
-func (s *site) signer() signer { return signer{s.pair, blob.RSAPSS} }
+func (s *site) signer() signer { return signer{s.pair, keyspec.RSAPSS} }
 
 func (s signer) blob() blob.Signer { return blob.Signer{Key: s.key, Scheme: s.scheme} }
 
@@ -256,18 +257,18 @@ func advanceAt(t *testing.T, store blob.Store, by signer, checkpoints int, now t
 // signAs signs a blob like revision 1 of a key, with another signer and key.
 func signAs(t *testing.T, signer *site, k *hsmkeys.Keyring, name string, edit func(*blob.Descriptor, *blob.Content)) (*blob.Blob, error) {
 	t.Helper()
-	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
+	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: keyspec.WrapKeys}
 	if e, err := k.Show(context.Background(), hsmkeys.Ref{Name: name, Version: 1}); err == nil {
 		d.KeyID, d.CheckValue, d.Created = blob.ID(unhex(t, e.KeyID)), unhex(t, e.CheckValue), e.Created
 		if e.Confirms != "" {
 			d.Confirmation = unhex(t, e.Confirms)
 		}
 	}
-	c := blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, signer, make([]byte, 32))}}
+	c := blob.Content{Algorithm: keyspec.AES256, Recipients: []blob.Recipient{wrapTo(t, signer, make([]byte, 32))}}
 	if edit != nil {
 		edit(&d, &c)
 	}
-	return blob.Sign(d, c, blob.Signer{Key: signer.pair, Scheme: blob.RSAPSS}, time.Now())
+	return blob.Sign(d, c, blob.Signer{Key: signer.pair, Scheme: keyspec.RSAPSS}, time.Now())
 }
 
 func digestOf(t *testing.T, store blob.Store, name string, version, revision int) [32]byte {

@@ -313,7 +313,7 @@ func (k *Keyring) signs() blob.Signer {
 // signerAs is how a pair signs, under the name that the first certificate there is gives
 // its signing key.
 func signerAs(pair *token.KeyPair, certificates ...*x509.Certificate) blob.Signer {
-	s := blob.Signer{Key: pair.Signing(), Scheme: scheme(pair)}
+	s := blob.Signer{Key: pair.Signing(), Scheme: pair.Signing().Scheme()}
 	for _, c := range certificates {
 		if c != nil {
 			s.ID, _ = blob.Identifier(c) // or its key's
@@ -321,18 +321,6 @@ func signerAs(pair *token.KeyPair, certificates ...*x509.Certificate) blob.Signe
 		}
 	}
 	return s
-}
-
-// scheme is the signature that the pair can make.
-func scheme(pair *token.KeyPair) blob.SignatureScheme {
-	switch pair.Signing().Scheme() {
-	case token.PSS:
-		return blob.RSAPSS
-	case token.ECDSA:
-		return blob.ECDSA
-	default:
-		return blob.RSAPKCS1v15
-	}
 }
 
 // nonce returns 16 random bytes from the token at each call.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -19,11 +20,11 @@ type Simple struct {
 	How  token.RSAES    // how it is encrypted
 	Pair *token.KeyPair // to which; nil for the token's pair of the keyring
 
-	Size          int          // of the key, in bytes; needed for RC2 and RC4
-	EffectiveBits int          // of an RC2 key: KP_EFFECTIVE_KEYLEN
-	Salt          []byte       // of an RC2 or RC4 key: KP_SALT, KP_SALT_EX
-	Purpose       blob.Purpose // of an AES key; 0 as in [Keyring.Create]
-	CheckValue    []byte       // 3 bytes that the key must have, see [token.CheckValue]; nil to ask nothing
+	Size          int             // of the key, in bytes; needed for RC2 and RC4
+	EffectiveBits int             // of an RC2 key: KP_EFFECTIVE_KEYLEN
+	Salt          []byte          // of an RC2 or RC4 key: KP_SALT, KP_SALT_EX
+	Purpose       keyspec.Purpose // of an AES key; 0 as in [Keyring.Create]
+	CheckValue    []byte          // 3 bytes that the key must have, see [token.CheckValue]; nil to ask nothing
 }
 
 // ErrSimple is for a SIMPLEBLOB that cannot be imported as it is described.
@@ -32,12 +33,12 @@ var ErrSimple = errors.New("not a key that can be imported")
 // simpleAlgorithms are those of the session keys in SIMPLEBLOBs, and the size in bytes
 // that goes with each; 0 where there is more than one.
 var simpleAlgorithms = map[capi.AlgID]struct {
-	algorithm blob.Algorithm
+	algorithm keyspec.Algorithm
 	size      int
 }{
-	capi.AES128: {blob.AES128, 16}, capi.AES192: {blob.AES192, 24}, capi.AES256: {blob.AES256, 32},
-	capi.TripleDES112: {blob.TripleDES, 16}, capi.TripleDES: {blob.TripleDES, 24}, capi.DES: {blob.DES, 8},
-	capi.RC2: {blob.RC2, 0}, capi.RC4: {blob.RC4, 0},
+	capi.AES128: {keyspec.AES128, 16}, capi.AES192: {keyspec.AES192, 24}, capi.AES256: {keyspec.AES256, 32},
+	capi.TripleDES112: {keyspec.TripleDES, 16}, capi.TripleDES: {keyspec.TripleDES, 24}, capi.DES: {keyspec.DES, 8},
+	capi.RC2: {keyspec.RC2, 0}, capi.RC4: {keyspec.RC4, 0},
 }
 
 // Check says whether what is said of the key goes together, before anything is asked of a
@@ -48,7 +49,7 @@ func (s Simple) Check() error {
 }
 
 // describe gives what the key blob will say of the key.
-func (s Simple) describe() (blob.Descriptor, blob.Algorithm, error) {
+func (s Simple) describe() (blob.Descriptor, keyspec.Algorithm, error) {
 	known, ok := simpleAlgorithms[s.Blob.Algorithm]
 	if !ok {
 		return blob.Descriptor{}, 0, fmt.Errorf("%w: its algorithm is %v", ErrSimple, s.Blob.Algorithm)
@@ -67,10 +68,10 @@ func (s Simple) describe() (blob.Descriptor, blob.Algorithm, error) {
 	}
 	d := blob.Descriptor{Purpose: s.Purpose, Imported: true}
 	if known.algorithm.IsLegacy() {
-		if d.Purpose != 0 && d.Purpose != blob.Decrypt {
+		if d.Purpose != 0 && d.Purpose != keyspec.Decrypt {
 			return d, 0, fmt.Errorf("%w: with %v nothing new is encrypted", ErrSimple, known.algorithm)
 		}
-		d.Purpose = blob.Decrypt
+		d.Purpose = keyspec.Decrypt
 		d.Legacy = &blob.Legacy{KeySize: size, EffectiveBits: s.EffectiveBits, Salt: s.Salt}
 		if err := d.Legacy.Check(known.algorithm); err != nil {
 			return d, 0, fmt.Errorf("%w: %w", ErrSimple, err)
@@ -78,7 +79,7 @@ func (s Simple) describe() (blob.Descriptor, blob.Algorithm, error) {
 		return d, known.algorithm, nil
 	}
 	d.Purpose = usualPurpose(d.Purpose, known.algorithm)
-	if d.Purpose != blob.WrapKeys && d.Purpose != blob.Encrypt || s.EffectiveBits != 0 || s.Salt != nil {
+	if d.Purpose != keyspec.WrapKeys && d.Purpose != keyspec.Encrypt || s.EffectiveBits != 0 || s.Salt != nil {
 		return d, 0, fmt.Errorf("%w: an AES key has the purpose wrap or encrypt, and neither effective bits nor a salt", ErrSimple)
 	}
 	return d, known.algorithm, nil

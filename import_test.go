@@ -12,6 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -76,8 +77,8 @@ func TestWhatIsImportedMakesSense(t *testing.T) {
 		"3DES of 16 bytes":           {Blob: capi.SimpleBlob{Algorithm: capi.TripleDES}, Size: 16},
 		"a hash":                     {Blob: capi.SimpleBlob{Algorithm: capi.SHA1}, Size: 16},
 		"AES with a salt":            {Blob: capi.SimpleBlob{Algorithm: capi.AES128}, Salt: []byte{1}},
-		"AES to decrypt alone":       {Blob: capi.SimpleBlob{Algorithm: capi.AES128}, Purpose: blob.Decrypt},
-		"DES to encrypt":             {Blob: capi.SimpleBlob{Algorithm: capi.DES}, Purpose: blob.Encrypt},
+		"AES to decrypt alone":       {Blob: capi.SimpleBlob{Algorithm: capi.AES128}, Purpose: keyspec.Decrypt},
+		"DES to encrypt":             {Blob: capi.SimpleBlob{Algorithm: capi.DES}, Purpose: keyspec.Encrypt},
 		"a check value of 4 bytes":   {Blob: capi.SimpleBlob{Algorithm: capi.DES}, CheckValue: make([]byte, 4)},
 	} {
 		if err := s.Check(); !errors.Is(err, hsmkeys.ErrSimple) {

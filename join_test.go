@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -88,7 +89,7 @@ func TestVerificationNeedsNoToken(t *testing.T) {
 	if _, err := offline.Open(context.Background(), hsmkeys.Ref{Name: "payroll"}); err == nil {
 		t.Error("a key was opened without a token")
 	}
-	if _, err := offline.Create(context.Background(), "other", blob.AES256, 0); err == nil {
+	if _, err := offline.Create(context.Background(), "other", keyspec.AES256, 0); err == nil {
 		t.Error("a key was made without a token")
 	}
 }

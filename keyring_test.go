@@ -16,6 +16,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -93,7 +94,7 @@ func found(tb testing.TB) (*hsmkeys.Keyring, *dirstore.Store, string) {
 
 func create(tb testing.TB, k *hsmkeys.Keyring, name string) hsmkeys.Entry {
 	tb.Helper()
-	e, err := k.Create(context.Background(), name, blob.AES256, 0)
+	e, err := k.Create(context.Background(), name, keyspec.AES256, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func decrypt(k *hsmkeys.Keyring, file []byte) ([]byte, error) {
 func TestNamesOfKeys(t *testing.T) {
 	k, _, _ := found(t)
 	create(t, k, "payroll")
-	if _, err := k.Create(context.Background(), "payroll", blob.AES256, 0); !errors.Is(err, blob.ErrExists) {
+	if _, err := k.Create(context.Background(), "payroll", keyspec.AES256, 0); !errors.Is(err, blob.ErrExists) {
 		t.Errorf("creating it again: %v", err)
 	}
 	_, err := k.Open(context.Background(), hsmkeys.Ref{Name: "pairoll"})
@@ -147,7 +148,7 @@ func TestNamesOfKeys(t *testing.T) {
 
 func TestRevealGivesTheKeyThatTheTokenWrapped(t *testing.T) {
 	k, _, _ := found(t)
-	for _, a := range []blob.Algorithm{blob.AES128, blob.AES256, blob.HMACSHA512} {
+	for _, a := range []keyspec.Algorithm{keyspec.AES128, keyspec.AES256, keyspec.HMACSHA512} {
 		if _, err := k.Create(context.Background(), a.String(), a, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +166,7 @@ func TestACancelledContextStopsBeforeTheToken(t *testing.T) {
 	k, _, dir := found(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := k.Create(ctx, "payroll", blob.AES256, 0); !errors.Is(err, context.Canceled) {
+	if _, err := k.Create(ctx, "payroll", keyspec.AES256, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "keys/*/*")); len(left) > 0 {

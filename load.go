@@ -15,7 +15,7 @@ import (
 // PKCS #11 applications. The object is sensitive and not extractable; its CKA_ID
 // is the key id; it may do what the key's purpose says and nothing else.
 //
-// It refuses with [token.ErrExists] when this very key is there, or the label is that of
+// It refuses with [token.ErrTaken] when this very key is there, or the label is that of
 // another secret key.
 func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
 	b, err := k.loadable(ctx, ref)
@@ -32,7 +32,7 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 // LoadInPlace is [Keyring.Load] for an application that knows the key by the label: other
 // versions of the same key that have the label are deleted as soon as this one is there.
 // When it is there already, only that is done. A key is known by its id, so an object
-// that is not of this key is not touched, and is a [token.ErrExists]. One that has the id and
+// that is not of this key is not touched, and is a [token.ErrTaken]. One that has the id and
 // is public, as anybody without the PIN can make it, is deleted before.
 func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
 	b, err := k.loadable(ctx, ref)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // ErrCertificate is for a certificate to which no session key should be wrapped, or by
@@ -67,10 +66,10 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 		}
 	case *ecdsa.PublicKey:
 		if _, err := blob.SubjectKeyID(key); err != nil {
-			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can %s", token.ErrUnsupported, key.Curve.Params().Name, can)
+			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can %s", errors.ErrUnsupported, key.Curve.Params().Name, can)
 		}
 	default:
-		return refuse("%w: a %v key, and only RSA and EC can %s", token.ErrUnsupported, c.PublicKeyAlgorithm, can)
+		return refuse("%w: a %v key, and only RSA and EC can %s", errors.ErrUnsupported, c.PublicKeyAlgorithm, can)
 	}
 	if _, err := blob.Identifier(c); err != nil {
 		return refuse("%w", err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/storetest"
 )
 
@@ -108,7 +109,7 @@ func TestTwoOwners(t *testing.T) {
 	if _, err := branch.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), "no member since list 3") {
 		t.Errorf("the removed owner opens the keyring: %v", err)
 	}
-	if _, err := b.Create(ctx, "too-late", blob.AES256, 0); !errors.Is(err, blob.ErrUntrusted) {
+	if _, err := b.Create(ctx, "too-late", keyspec.AES256, 0); !errors.Is(err, blob.ErrUntrusted) {
 		t.Errorf("the removed owner makes a key: %v", err)
 	}
 	if _, err := b.Rotate(ctx, "from-branch"); !errors.Is(err, blob.ErrUntrusted) {
@@ -185,7 +186,7 @@ func TestAKeyThatIsMadeWhileAMemberIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Create(ctx, "new/key", blob.AES256, 0); err != nil {
+	if _, err := k.Create(ctx, "new/key", keyspec.AES256, 0); err != nil {
 		t.Fatal(err)
 	}
 	e, err := other.Show(ctx, hsmkeys.Ref{Name: "new/key"})

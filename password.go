@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -45,7 +46,7 @@ func (k *Keyring) Passwords(ask PasswordFunc) { k.settings.ask = ask }
 // salt from the token, and nothing secret. Purpose 0 is as in [Keyring.Create]. The
 // caller overwrites the password. Nobody but who knows the password has the key: no
 // backup authority can help.
-func (k *Keyring) CreateFromPassword(ctx context.Context, name string, algorithm blob.Algorithm, purpose blob.Purpose, kdf blob.KDF, password []byte) (Entry, error) {
+func (k *Keyring) CreateFromPassword(ctx context.Context, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF, password []byte) (Entry, error) {
 	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
 		return k.derive(ctx, d, algorithm, kdf, password)
 	})
@@ -92,7 +93,7 @@ func (k *Keyring) deriveLike(ctx context.Context, d blob.Descriptor, model *blob
 
 // derive stores a new derivation record as the first revision of what the descriptor
 // says.
-func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm blob.Algorithm, kdf blob.KDF, password []byte) (*blob.Blob, error) {
+func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, kdf blob.KDF, password []byte) (*blob.Blob, error) {
 	if err := CheckPassword(password); err != nil {
 		return nil, err
 	}

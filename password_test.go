@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -22,7 +23,7 @@ func answer(password string) hsmkeys.PasswordFunc {
 
 func fromPassword(t *testing.T, k *hsmkeys.Keyring, name string, kdf blob.KDF) hsmkeys.Entry {
 	t.Helper()
-	e, err := k.CreateFromPassword(context.Background(), name, blob.AES256, 0, kdf, []byte(goodPassword))
+	e, err := k.CreateFromPassword(context.Background(), name, keyspec.AES256, 0, kdf, []byte(goodPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 	if _, err := k.Open(ctx, hsmkeys.Ref{Name: "pbkdf2"}); !errors.Is(err, hsmkeys.ErrPassword) {
 		t.Errorf("with nobody to ask: %v", err)
 	}
-	if _, err := k.CreateFromPassword(ctx, "short", blob.AES256, 0, blob.Scrypt, []byte("1234567")); !errors.Is(err, hsmkeys.ErrNewPassword) {
+	if _, err := k.CreateFromPassword(ctx, "short", keyspec.AES256, 0, blob.Scrypt, []byte("1234567")); !errors.Is(err, hsmkeys.ErrNewPassword) {
 		t.Errorf("a short password: %v", err)
 	}
 	create(t, k, "stored")
@@ -109,10 +110,10 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged, err := blob.Sign(blob.Descriptor{
-		KeyringID: k.ID(), Name: "archive", Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys,
+		KeyringID: k.ID(), Name: "archive", Version: 1, Revision: 1, Created: time.Now(), Purpose: keyspec.WrapKeys,
 		KeyID: blob.ID(unhex(t, e.KeyID)), CheckValue: unhex(t, e.CheckValue),
-	}, blob.Content{Algorithm: blob.AES256, Derivation: &blob.Derivation{KDF: blob.PBKDF2, Cost: blob.DefaultPBKDF2Cost, Salt: [32]byte{1}}},
-		blob.Signer{Key: mallory.pair, Scheme: blob.RSAPSS}, time.Now())
+	}, blob.Content{Algorithm: keyspec.AES256, Derivation: &blob.Derivation{KDF: blob.PBKDF2, Cost: blob.DefaultPBKDF2Cost, Salt: [32]byte{1}}},
+		blob.Signer{Key: mallory.pair, Scheme: keyspec.RSAPSS}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +194,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 		d.Revision, d.Replaces = 2, source[:]
 		d.Recovery = &blob.Recovery{List: r.Number(), From: office.id(), Reason: "a test"}
 		d.CheckValue = unhex(t, e.CheckValue)
-		*c = blob.Content{Algorithm: blob.AES256, Derivation: &blob.Derivation{KDF: blob.PBKDF2, Cost: blob.DefaultPBKDF2Cost, Salt: [32]byte{1}}}
+		*c = blob.Content{Algorithm: keyspec.AES256, Derivation: &blob.Derivation{KDF: blob.PBKDF2, Cost: blob.DefaultPBKDF2Cost, Salt: [32]byte{1}}}
 	})
 	if err != nil {
 		t.Fatal(err)

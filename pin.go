@@ -113,7 +113,7 @@ func (p *Pins) onToken(ctx context.Context, pair string) ([]Pin, error) {
 		return nil, nil
 	}
 	records, err := p.token.Records(ctx)
-	if errors.Is(err, token.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) {
 		return nil, nil
 	}
 	if err != nil {
@@ -231,10 +231,10 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 		return nil
 	}
 	err := p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
-	if errors.Is(err, token.ErrUnsupported) && p.dir != "" {
+	if errors.Is(err, errors.ErrUnsupported) && p.dir != "" {
 		return nil // the file's is all there is
 	}
-	if errors.Is(err, token.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) {
 		return hint(fmt.Errorf("%w, and there is no directory for it", err), "set HOME or XDG_STATE_HOME to an absolute path")
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
@@ -259,7 +260,7 @@ func TestTwoProcessesPinTwoForks(t *testing.T) {
 	}
 	first, ahead, behind := process(store), process(copied), process(copied)
 	rotate(t, first, "payroll", "")
-	if _, err := behind.Create(ctx, "other", blob.AES256, 0); !errors.Is(err, ledger.ErrFork) {
+	if _, err := behind.Create(ctx, "other", keyspec.AES256, 0); !errors.Is(err, ledger.ErrFork) {
 		t.Errorf("a fork: %v", err)
 	}
 	rotate(t, first, "payroll", "")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -113,8 +114,8 @@ func TestNothingWrongIsStored(t *testing.T) {
 						values := map[string][]byte{"payroll@1": reveal(t, k, "payroll@1")}
 						add(t, k, vault) // so that there is something to rewrap
 						for name, operation := range map[string]func() error{
-							"create": func() error { _, err := k.Create(ctx, "new", blob.AES256, 0); return err },
-							"mac":    func() error { _, err := k.Create(ctx, "mac", blob.HMACSHA256, 0); return err },
+							"create": func() error { _, err := k.Create(ctx, "new", keyspec.AES256, 0); return err },
+							"mac":    func() error { _, err := k.Create(ctx, "mac", keyspec.HMACSHA256, 0); return err },
 							"rotate": func() error { _, err := k.Rotate(ctx, "payroll"); return err },
 							"rewrap": func() (err error) {
 								for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}) {
@@ -276,7 +277,7 @@ func TestWhatAnAuthorityCannotOpenIsMadeAnew(t *testing.T) {
 	for call := 1; ; call++ {
 		name := fmt.Sprintf("k%d", call)
 		fault(t, softhsm.Fault{Function: "C_WrapKey", Action: softhsm.Flip, Call: call})
-		e, err := k.Create(ctx, name, blob.AES256, 0)
+		e, err := k.Create(ctx, name, keyspec.AES256, 0)
 		if !honest(t) {
 			t.Fatal("no call of C_WrapKey is the one to the authority")
 		}

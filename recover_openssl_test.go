@@ -26,6 +26,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // recoverWithOpenSSL runs the script of which docs/recovery.md tells.
@@ -102,7 +103,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 		files[name], m = inFile(t, dir, name, key)
 		add(t, k, m)
 	}
-	for name, algorithm := range map[string]blob.Algorithm{"site-b/payroll": blob.AES256, "short": blob.AES128, "mac": blob.HMACSHA512} {
+	for name, algorithm := range map[string]keyspec.Algorithm{"site-b/payroll": keyspec.AES256, "short": keyspec.AES128, "mac": keyspec.HMACSHA512} {
 		if _, err := k.Create(ctx, name, algorithm, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +230,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused("a checkpoint", checkpoint, cert)
-		if _, err := k.CreateFromPassword(ctx, "password", blob.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
+		if _, err := k.CreateFromPassword(ctx, "password", keyspec.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
 			t.Fatal(err)
 		}
 		record, err := store.Get(ctx, pathOf(t, store, "password", 1, 1))

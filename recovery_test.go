@@ -17,6 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 )
 
@@ -134,7 +135,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 		"no check value":               {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.CheckValue = nil }, blob.ErrNotFound},
 		"another salt of a legacy key": {"legacy", vault, func(d *blob.Descriptor, c *blob.Content) {
 			d.Confirmation = nil
-			d.Purpose, d.Legacy, c.Algorithm = blob.Decrypt, &blob.Legacy{KeySize: 5}, blob.RC4
+			d.Purpose, d.Legacy, c.Algorithm = keyspec.Decrypt, &blob.Legacy{KeySize: 5}, keyspec.RC4
 		}, blob.ErrNotFound},
 		"from another owner":            {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.From = spare.id() }, blob.ErrNotFound},
 		"by a list that is no recovery": {"payroll", vault, func(d *blob.Descriptor, _ *blob.Content) { d.Recovery.List = 2 }, blob.ErrNotFound},

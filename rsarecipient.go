@@ -57,7 +57,7 @@ func NewRSARecipient(key *rsa.PublicKey) (*RSARecipient, error) {
 		return nil, err
 	}
 	if bits := key.N.BitLen(); bits > maxRSABits || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
-		return nil, fmt.Errorf("RSA with %d bits and exponent %d is no key to encrypt to: %w", bits, key.E, blob.ErrUnsupported)
+		return nil, fmt.Errorf("RSA with %d bits and exponent %d is no key to encrypt to: %w", bits, key.E, blob.ErrUnknown)
 	}
 	return &RSARecipient{key, id}, nil
 }

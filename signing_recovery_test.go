@@ -11,6 +11,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // TestRecoveriesWithSigningKeys lets an authority with a signing key recover, and try
@@ -83,9 +84,9 @@ func TestRecoveriesWithSigningKeys(t *testing.T) {
 		ok   bool
 	}{{"the authority's key exchange key", vault.signer(), false}, {"another owner's", branchKey.signer(), false}, {"the authority's signing key", vaultKey.signer(), true}} {
 		b, err := blob.Sign(blob.Descriptor{
-			KeyringID: k.ID(), Name: "payroll", Version: 1, Revision: 2, Created: source.Descriptor().Created, Purpose: blob.WrapKeys, Replaces: digest[:],
+			KeyringID: k.ID(), Name: "payroll", Version: 1, Revision: 2, Created: source.Descriptor().Created, Purpose: keyspec.WrapKeys, Replaces: digest[:],
 			Recovery: &blob.Recovery{List: 4, From: office.id(), Reason: "a test"},
-		}, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, spare, value)}}, test.by.blob(), time.Now())
+		}, blob.Content{Algorithm: keyspec.AES256, Recipients: []blob.Recipient{wrapTo(t, spare, value)}}, test.by.blob(), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -77,13 +78,13 @@ func (s *site) signsWith(role blob.Role, label string, key *signingKey) blob.Mem
 	return m
 }
 
-func (s *signingKey) signer() signer { return signer{s, blob.ECDSA} }
+func (s *signingKey) signer() signer { return signer{s, keyspec.ECDSA} }
 
 // keyBy returns a key that somebody signs, wrapped to a site.
 func keyBy(t *testing.T, k *hsmkeys.Keyring, name string, to *site, s signer) *blob.Blob {
 	t.Helper()
-	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys}
-	b, err := blob.Sign(d, blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{wrapTo(t, to, make([]byte, 32))}}, blob.Signer{Key: s.key, Scheme: s.scheme}, time.Now())
+	d := blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: keyspec.WrapKeys}
+	b, err := blob.Sign(d, blob.Content{Algorithm: keyspec.AES256, Recipients: []blob.Recipient{wrapTo(t, to, make([]byte, 32))}}, blob.Signer{Key: s.key, Scheme: s.scheme}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +274,7 @@ func TestATokenWithoutItsSigningKeyReads(t *testing.T) {
 					t.Errorf("%s: %v (%s)", what, err, hintOf(err))
 				}
 			}
-			_, err := b.Create(ctx, "another", blob.AES256, 0)
+			_, err := b.Create(ctx, "another", keyspec.AES256, 0)
 			refused("create", err)
 			_, err = b.Rotate(ctx, "payroll")
 			refused("rotate", err)

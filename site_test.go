@@ -15,6 +15,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	dirstore "github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/softhsm"
@@ -135,7 +136,7 @@ func createMany(tb testing.TB, k *hsmkeys.Keyring, n int) {
 	for range 8 {
 		all.Go(func() {
 			for name := range names {
-				if _, err := k.Create(context.Background(), name, blob.AES256, 0); err != nil {
+				if _, err := k.Create(context.Background(), name, keyspec.AES256, 0); err != nil {
 					tb.Error(err)
 				}
 			}
@@ -252,7 +253,7 @@ func decryptsOnly(t *testing.T, k *hsmkeys.Keyring, key, plain string, file []by
 	if _, err := k.Encrypt(ctx, io.Discard, []hsmkeys.Ref{{Name: key}}); err == nil {
 		t.Error("it encrypts")
 	}
-	if _, err := k.Create(ctx, "another", blob.AES256, 0); err == nil {
+	if _, err := k.Create(ctx, "another", keyspec.AES256, 0); err == nil {
 		t.Error("it makes keys")
 	}
 	if _, err := k.Rotate(ctx, key); err == nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -34,9 +35,9 @@ func forge(t *testing.T, k *hsmkeys.Keyring, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: blob.WrapKeys},
-		blob.Content{Algorithm: blob.AES256, Recipients: []blob.Recipient{{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
-		blob.Signer{Key: soft(), Scheme: blob.RSAPSS}, time.Now())
+	forged, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: keyspec.WrapKeys},
+		blob.Content{Algorithm: keyspec.AES256, Recipients: []blob.Recipient{{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
+		blob.Signer{Key: soft(), Scheme: keyspec.RSAPSS}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,13 +179,13 @@ func TestTheStateIsNotTrusted(t *testing.T) {
 			theirs, _ := newStore(t)
 			m := k.Self()
 			m.Certificate = certify(t, stranger, func(c *x509.Certificate) { c.KeyUsage = 0 })
-			if _, err := ledger.Found(ctx, theirs, blob.MemberList{KeyringID: k.ID(), Members: []blob.Member{m}}, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now(), random); err != nil {
+			if _, err := ledger.Found(ctx, theirs, blob.MemberList{KeyringID: k.ID(), Members: []blob.Member{m}}, blob.Signer{Key: stranger, Scheme: keyspec.RSAPSS}, time.Now(), random); err != nil {
 				t.Fatal(err)
 			}
 			write(t, dir, blob.SlotPath(1), must(theirs.Get(ctx, blob.SlotPath(1))))
 		}, ledger.ErrRollback},
 		"a stranger's next checkpoint": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, _ string) {
-			forgeList(t, store, signer{stranger, blob.RSAPSS}, func(*blob.MemberList) {})
+			forgeList(t, store, signer{stranger, keyspec.RSAPSS}, func(*blob.MemberList) {})
 		}, blob.ErrUntrusted},
 		"a certificate exchanged in the list": {func(t *testing.T, _ *hsmkeys.Keyring, store blob.Store, dir string) {
 			path := blob.MembersPath(newest(t, store).List.Digest)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // TestEightGoroutinesOnTwoTokens has two owners make, rotate and rewrap keys at once: what is
@@ -44,7 +45,7 @@ func TestEightGoroutinesOnTwoTokens(t *testing.T) {
 		for lane := range 2 {
 			all.Go(func() {
 				for n := range rounds {
-					note(k.Create(ctx, fmt.Sprintf("k%d-%d-%d", i, lane, n), blob.AES256, 0))
+					note(k.Create(ctx, fmt.Sprintf("k%d-%d-%d", i, lane, n), keyspec.AES256, 0))
 				}
 			})
 		}

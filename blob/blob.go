@@ -6,6 +6,8 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 var keyBlob = profile{
@@ -73,7 +75,7 @@ type Unverified struct {
 
 // Parse reads the outer structure of a key blob, strictly. Nothing that it
 // contains is known to be true before [Unverified.Verify]. The error is an
-// [ErrMalformed], [ErrTooLarge] or [ErrUnsupported].
+// [ErrMalformed], [ErrTooLarge] or [ErrUnknown].
 func Parse(der []byte) (*Unverified, error) {
 	p := keyBlob
 	if len(der) <= MaxSize && isDerived(der) {
@@ -136,7 +138,7 @@ func (b *Blob) Descriptor() Descriptor {
 }
 
 // Algorithm returns the session key's algorithm.
-func (b *Blob) Algorithm() Algorithm { return b.content.Algorithm }
+func (b *Blob) Algorithm() keyspec.Algorithm { return b.content.Algorithm }
 
 // KeySize is the length of the session key in bytes, 5 to 64.
 func (b *Blob) KeySize() int {

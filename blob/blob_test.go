@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"pgregory.net/rapid"
 )
 
@@ -45,7 +46,7 @@ func TestBlobSaysWhatWasSigned(t *testing.T) {
 			if diff := cmp.Diff(d, b.Descriptor()); diff != "" {
 				t.Errorf("descriptor: %s", diff)
 			}
-			if b.Algorithm() != AES256 || b.SignatureScheme() != s.scheme || !b.SigningTime().Equal(signed) {
+			if b.Algorithm() != keyspec.AES256 || b.SignatureScheme() != s.scheme || !b.SigningTime().Equal(signed) {
 				t.Errorf("got %v, %v, %v", b.Algorithm(), b.SignatureScheme(), b.SigningTime())
 			}
 			if !bytes.Equal(b.SignerKeyID(), keyID(key)) || !bytes.Equal(b.Bytes(), der) || b.Digest() != sha256.Sum256(der) {
@@ -70,7 +71,7 @@ func TestBlobSaysWhatWasSigned(t *testing.T) {
 func TestBlobCannotBeChanged(t *testing.T) {
 	t.Parallel()
 	key := ownerP256()
-	der := mustSign(t, payroll(), holders(key), key, ECDSA)
+	der := mustSign(t, payroll(), holders(key), key, keyspec.ECDSA)
 	before := bytes.Clone(der)
 	b, err := parseAndVerify(der, trust(key), payroll().Place())
 	if err != nil {
@@ -107,7 +108,7 @@ func TestTimesAreCutToWholeSecondsInUTC(t *testing.T) {
 	zone := time.FixedZone("", 5*3600+30*60)
 	d.Created = created.Add(999 * time.Millisecond).In(zone)
 	for _, at := range []time.Time{signed, time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
-		der, err := signDER(d, holders(key), key, ECDSA, at.Add(time.Second-1))
+		der, err := signDER(d, holders(key), key, keyspec.ECDSA, at.Add(time.Second-1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,14 +141,14 @@ func TestSignRefuses(t *testing.T) {
 		{"a creation time after 9999", func(d *Descriptor, c *Content) { d.Created = created.AddDate(9000, 0, 0) }, "creation time"},
 		{"no purpose", func(d *Descriptor, c *Content) { d.Purpose = 0 }, "unknown purpose 0"},
 		{"an unknown purpose", func(d *Descriptor, c *Content) { d.Purpose = 5 }, "unknown purpose 5"},
-		{"an AES key to authenticate", func(d *Descriptor, c *Content) { d.Purpose = Authenticate }, `an aes256 key cannot have the purpose "mac"`},
-		{"an HMAC key to wrap", func(d *Descriptor, c *Content) { c.Algorithm, c.Recipients = HMACSHA256, c.Recipients[:1] }, `an hmac-sha256 key cannot have the purpose "wrap"`},
+		{"an AES key to authenticate", func(d *Descriptor, c *Content) { d.Purpose = keyspec.Authenticate }, `an aes256 key cannot have the purpose "mac"`},
+		{"an HMAC key to wrap", func(d *Descriptor, c *Content) { c.Algorithm, c.Recipients = keyspec.HMACSHA256, c.Recipients[:1] }, `an hmac-sha256 key cannot have the purpose "wrap"`},
 		{"a check value of 4 bytes", func(d *Descriptor, c *Content) { d.CheckValue = make([]byte, 4) }, "check value has 4 bytes"},
 		{"a key confirmation of 3 bytes", func(d *Descriptor, c *Content) { d.Confirmation = make([]byte, 3) }, "key confirmation has 3 bytes"},
 		{"an empty check value", func(d *Descriptor, c *Content) { d.CheckValue = []byte{} }, "check value has 0 bytes"},
 		{"a digest of 31 bytes", func(d *Descriptor, c *Content) { d.Replaces = make([]byte, 31) }, "has 31 bytes"},
 		{"no algorithm", func(d *Descriptor, c *Content) { c.Algorithm = 0 }, "unknown algorithm 0"},
-		{"an unknown algorithm", func(d *Descriptor, c *Content) { c.Algorithm = TripleDES + 1 }, "unknown algorithm 11"},
+		{"an unknown algorithm", func(d *Descriptor, c *Content) { c.Algorithm = keyspec.TripleDES + 1 }, "unknown algorithm 11"},
 		{"no recipients", func(d *Descriptor, c *Content) { c.Recipients = nil }, "0 recipients"},
 		{"65 recipients", func(d *Descriptor, c *Content) { c.Recipients = manyRecipients(65) }, "65 recipients"},
 		{"a recipient twice", func(d *Descriptor, c *Content) { c.Recipients[1].SubjectKeyID = c.Recipients[0].SubjectKeyID }, "is there twice"},
@@ -166,7 +167,7 @@ func TestSignRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d, c := payroll(), holders(key)
 			test.edit(&d, &c)
-			der, err := signDER(d, c, key, ECDSA, signed)
+			der, err := signDER(d, c, key, keyspec.ECDSA, signed)
 			if err == nil || der != nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %d bytes and error %v, want %q", len(der), err, test.want)
 			}
@@ -181,16 +182,16 @@ func TestSignRefusesKeysAndTimes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		key    crypto.Signer
-		scheme SignatureScheme
+		scheme keyspec.Scheme
 		at     time.Time
 		want   string
 	}{
-		{"RSA of 1024 bits", small, RSAPSS, signed, "less than 2048 bits"},
-		{"a curve we do not use", p224, ECDSA, signed, "another curve"},
-		{"an RSA scheme with an EC key", ownerP256(), RSAPSS, signed, "scheme rsa-pss with an EC key"},
-		{"ECDSA with an RSA key", ownerRSA(), ECDSA, signed, "scheme ecdsa with an RSA key"},
+		{"RSA of 1024 bits", small, keyspec.RSAPSS, signed, "less than 2048 bits"},
+		{"a curve we do not use", p224, keyspec.ECDSA, signed, "another curve"},
+		{"an RSA scheme with an EC key", ownerP256(), keyspec.RSAPSS, signed, "scheme rsa-pss with an EC key"},
+		{"ECDSA with an RSA key", ownerRSA(), keyspec.ECDSA, signed, "scheme ecdsa with an RSA key"},
 		{"no scheme", ownerRSA(), 0, signed, "SignatureScheme(0)"},
-		{"no signing time", ownerP256(), ECDSA, time.Time{}, "signing time"},
+		{"no signing time", ownerP256(), keyspec.ECDSA, time.Time{}, "signing time"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			der, err := signDER(payroll(), holders(ownerP256()), test.key, test.scheme, test.at)
@@ -217,29 +218,29 @@ func TestSignNoticesATokenThatSignsWrongly(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		key    crypto.Signer
-		scheme SignatureScheme
+		scheme keyspec.Scheme
 		sign   func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 		want   error
 	}{
-		{"a failure is passed on", ownerRSA(), RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"a failure is passed on", ownerRSA(), keyspec.RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return nil, fault
 		}, fault},
-		{"another key signs", ownerRSA(), RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"another key signs", ownerRSA(), keyspec.RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return strangerRSA().Sign(rand.Reader, digest, opts)
 		}, ErrSignature},
-		{"another digest is signed", ownerRSA(), RSAPKCS1v15, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"another digest is signed", ownerRSA(), keyspec.RSAPKCS1v15, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return key.Sign(rand.Reader, make([]byte, len(digest)), opts)
 		}, ErrSignature},
-		{"PKCS #1 v1.5 in place of PSS", ownerRSA(), RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"PKCS #1 v1.5 in place of PSS", ownerRSA(), keyspec.RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return key.Sign(rand.Reader, digest, crypto.SHA256)
 		}, ErrSignature},
-		{"PSS with a salt of 20 bytes", ownerRSA(), RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"PSS with a salt of 20 bytes", ownerRSA(), keyspec.RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return key.Sign(rand.Reader, digest, &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256})
 		}, ErrSignature},
-		{"an empty signature", ownerRSA(), RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"an empty signature", ownerRSA(), keyspec.RSAPSS, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return nil, nil
 		}, ErrSignature},
-		{"another EC key signs", ownerP256(), ECDSA, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		{"another EC key signs", ownerP256(), keyspec.ECDSA, func(key crypto.Signer, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return strangerP256().Sign(rand.Reader, digest, opts)
 		}, ErrSignature},
 	} {
@@ -264,7 +265,7 @@ func TestSignerIsAskedForTheRightThing(t *testing.T) {
 			spy := brokenSigner{key, func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 				asked++
 				pss, isPSS := opts.(*rsa.PSSOptions)
-				if isPSS != (s.scheme == RSAPSS) || isPSS && pss.SaltLength != 32 || len(digest) != opts.HashFunc().Size() {
+				if isPSS != (s.scheme == keyspec.RSAPSS) || isPSS && pss.SaltLength != 32 || len(digest) != opts.HashFunc().Size() {
 					t.Errorf("asked to sign %d bytes with %#v", len(digest), opts)
 				}
 				return key.Sign(rand.Reader, digest, opts)
@@ -280,7 +281,7 @@ func TestSignerIsAskedForTheRightThing(t *testing.T) {
 func TestECDSASignaturesHaveALowS(t *testing.T) {
 	t.Parallel()
 	for range 32 { // one in 2^32 passes by luck
-		u, err := Parse(mustSign(t, payroll(), holders(ownerP256()), ownerP256(), ECDSA))
+		u, err := Parse(mustSign(t, payroll(), holders(ownerP256()), ownerP256(), keyspec.ECDSA))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,13 +294,13 @@ func TestECDSASignaturesHaveALowS(t *testing.T) {
 
 func TestTooManyBytesAreNotSigned(t *testing.T) {
 	t.Parallel()
-	c := Content{Algorithm: AES256, Recipients: manyRecipients(64)}
-	if der := mustSign(t, payroll(), c, ownerP256(), ECDSA); len(der) > MaxSize {
+	c := Content{Algorithm: keyspec.AES256, Recipients: manyRecipients(64)}
+	if der := mustSign(t, payroll(), c, ownerP256(), keyspec.ECDSA); len(der) > MaxSize {
 		t.Errorf("%d bytes", len(der))
 	}
 	// 64 of the longest encrypted keys still fit, so only the shared layer can
 	// be asked for more.
-	_, err := signContent(keyBlob, make([]byte, MaxSize), nil, Signer{Key: ownerP256(), Scheme: ECDSA}, signed)
+	_, err := signContent(keyBlob, make([]byte, MaxSize), nil, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, signed)
 	wantError(t, err, ErrTooLarge, "at most 262144")
 }
 
@@ -309,17 +310,17 @@ func TestRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d, c := drawDescriptor(t), drawContent(t)
 		if c.Algorithm.IsHMAC() {
-			d.Purpose = Authenticate
+			d.Purpose = keyspec.Authenticate
 		}
 		if rapid.Bool().Draw(t, "legacy") {
-			d.Purpose, d.Legacy, c = Decrypt, drawLegacy(t), Content{Recipients: c.Recipients}
+			d.Purpose, d.Legacy, c = keyspec.Decrypt, drawLegacy(t), Content{Recipients: c.Recipients}
 			d.Confirmation = nil
 			c.Algorithm, c.Recipients = legacyContent(d.Legacy, c.Recipients)
 		}
 		key := rapid.SampledFrom(keys).Draw(t, "key")
-		scheme := ECDSA
+		scheme := keyspec.ECDSA
 		if _, isRSA := key.Public().(*rsa.PublicKey); isRSA {
-			scheme = rapid.SampledFrom([]SignatureScheme{RSAPSS, RSAPKCS1v15}).Draw(t, "scheme")
+			scheme = rapid.SampledFrom([]keyspec.Scheme{keyspec.RSAPSS, keyspec.RSAPKCS1v15}).Draw(t, "scheme")
 		}
 		at := drawTime(t, "signing time")
 		der, err := signDER(d, c, key, scheme, at)
@@ -344,31 +345,31 @@ func TestRoundTrips(t *testing.T) {
 
 func TestRoundTripsOfAlgorithmsAndPurposes(t *testing.T) {
 	t.Parallel()
-	for a := AES128; a <= HMACSHA512; a++ {
-		if got, err := ParseAlgorithm(a.String()); got != a || err != nil {
+	for a := keyspec.AES128; a <= keyspec.HMACSHA512; a++ {
+		if got, err := keyspec.ParseAlgorithm(a.String()); got != a || err != nil {
 			t.Errorf("%v: %v, %v", a, got, err)
 		}
 	}
-	for p := WrapKeys; p <= Authenticate; p++ {
-		if got, err := ParsePurpose(p.String()); got != p || err != nil {
+	for p := keyspec.WrapKeys; p <= keyspec.Authenticate; p++ {
+		if got, err := keyspec.ParsePurpose(p.String()); got != p || err != nil {
 			t.Errorf("%v: %v, %v", p, got, err)
 		}
 	}
 	for _, s := range []string{"", "AES256", "aes", "des", "Algorithm(0)"} {
-		if _, err := ParseAlgorithm(s); err == nil || !strings.Contains(err.Error(), "hmac-sha512") {
+		if _, err := keyspec.ParseAlgorithm(s); err == nil || !strings.Contains(err.Error(), "hmac-sha512") {
 			t.Errorf("%q: %v", s, err)
 		}
-		if _, err := ParsePurpose(s); err == nil || !strings.Contains(err.Error(), "encrypt") {
+		if _, err := keyspec.ParsePurpose(s); err == nil || !strings.Contains(err.Error(), "encrypt") {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
 	sizes := []int{16, 24, 32, 32, 48, 64}
 	for i, size := range sizes {
-		if a := AES128 + Algorithm(i); a.KeySize() != size || a.IsHMAC() != (i > 2) {
+		if a := keyspec.AES128 + keyspec.Algorithm(i); a.KeySize() != size || a.IsHMAC() != (i > 2) {
 			t.Errorf("%v: %d bytes, HMAC %v", a, a.KeySize(), a.IsHMAC())
 		}
 	}
-	if Algorithm(0).KeySize() != 0 || Algorithm(99).IsHMAC() || Algorithm(99).String() != "Algorithm(99)" || Purpose(-1).String() != "Purpose(-1)" {
+	if keyspec.Algorithm(0).KeySize() != 0 || keyspec.Algorithm(99).IsHMAC() || keyspec.Algorithm(99).String() != "Algorithm(99)" || keyspec.Purpose(-1).String() != "Purpose(-1)" {
 		t.Error("values outside the list are not told apart")
 	}
 }
@@ -397,7 +398,7 @@ func drawDescriptor(t *rapid.T) Descriptor {
 		Revision:  rapid.IntRange(1, MaxNumber).Draw(t, "revision"),
 		KeyID:     ID(drawBytes(t, "key id", 16)),
 		Created:   drawTime(t, "created"),
-		Purpose:   rapid.SampledFrom([]Purpose{WrapKeys, Encrypt}).Draw(t, "purpose"),
+		Purpose:   rapid.SampledFrom([]keyspec.Purpose{keyspec.WrapKeys, keyspec.Encrypt}).Draw(t, "purpose"),
 	}
 	if rapid.Bool().Draw(t, "has check value") {
 		d.CheckValue = drawBytes(t, "check value", 3)
@@ -416,7 +417,7 @@ func drawDescriptor(t *rapid.T) Descriptor {
 }
 
 func drawContent(t *rapid.T) Content {
-	c := Content{Algorithm: rapid.SampledFrom([]Algorithm{AES128, AES192, AES256, HMACSHA256, HMACSHA384, HMACSHA512}).Draw(t, "algorithm")}
+	c := Content{Algorithm: rapid.SampledFrom([]keyspec.Algorithm{keyspec.AES128, keyspec.AES192, keyspec.AES256, keyspec.HMACSHA256, keyspec.HMACSHA384, keyspec.HMACSHA512}).Draw(t, "algorithm")}
 	ids := rapid.SliceOfNDistinct(rapid.SliceOfN(rapid.Byte(), 20, 20), 1, 8, func(id []byte) string { return string(id) }).Draw(t, "recipients")
 	for _, id := range ids {
 		if rapid.Bool().Draw(t, "RSA") {

@@ -135,7 +135,7 @@ func (d *decoder) number(what string, tag cryptobyte_asn1.Tag) int {
 // version takes the INTEGER version of a CMS structure.
 func (d *decoder) version(want int) {
 	if v := d.integer("version"); *d.err == nil && v != want {
-		d.fail(fmt.Errorf("%w: %s.version is %d, not %d", ErrUnsupported, d.what, v, want))
+		d.fail(fmt.Errorf("%w: %s.version is %d, not %d", ErrUnknown, d.what, v, want))
 	}
 }
 
@@ -153,7 +153,7 @@ func (d *decoder) oid(what string) asn1.ObjectIdentifier {
 // oidIs takes an object identifier that must be want.
 func (d *decoder) oidIs(what string, want asn1.ObjectIdentifier) {
 	if got := d.oid(what); *d.err == nil && !got.Equal(want) {
-		d.fail(fmt.Errorf("%w: %s.%s is %v, not %v", ErrUnsupported, d.what, what, got, want))
+		d.fail(fmt.Errorf("%w: %s.%s is %v, not %v", ErrUnknown, d.what, what, got, want))
 	}
 }
 
@@ -169,7 +169,7 @@ func (d *decoder) algorithm(what string, list ...[]byte) int {
 			return i
 		}
 	}
-	d.fail(fmt.Errorf("%w: %s.%s is not one of the algorithms allowed here: %x", ErrUnsupported, d.what, what, der[:min(len(der), 64)]))
+	d.fail(fmt.Errorf("%w: %s.%s is not one of the algorithms allowed here: %x", ErrUnknown, d.what, what, der[:min(len(der), 64)]))
 	return 0
 }
 
@@ -211,7 +211,7 @@ func (d *decoder) next(tag cryptobyte_asn1.Tag) bool {
 // refuse fails when an optional element that we never write comes next.
 func (d *decoder) refuse(what string, tag cryptobyte_asn1.Tag) {
 	if d.next(tag) {
-		d.fail(fmt.Errorf("%w: %s.%s must be absent", ErrUnsupported, d.what, what))
+		d.fail(fmt.Errorf("%w: %s.%s must be absent", ErrUnknown, d.what, what))
 	}
 }
 

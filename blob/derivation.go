@@ -153,7 +153,7 @@ func (c Content) marshalDerived() ([]byte, error) {
 					}
 				})
 			})
-			b.AddBytes(algorithms[c.Algorithm].identifier)
+			b.AddBytes(algorithmIdentifiers[c.Algorithm])
 		})
 	})
 }
@@ -172,7 +172,7 @@ func parseDerived(der []byte) (Content, error) {
 	case oid.Equal(oidPBKDF2):
 		d.KDF = PBKDF2
 	default:
-		kdf.fail(fmt.Errorf("%w: key derivation %v", ErrUnsupported, oid))
+		kdf.fail(fmt.Errorf("%w: key derivation %v", ErrUnknown, oid))
 	}
 	parameters := kdf.sequence("parameters")
 	copy(d.Salt[:], parameters.octetsOf("salt", cryptobyte_asn1.OCTET_STRING, SaltSize))
@@ -196,13 +196,13 @@ func parseDerived(der []byte) (Content, error) {
 	algorithm, known := algorithmFor(identifier)
 	switch {
 	case !known:
-		return Content{}, fmt.Errorf("%w: key algorithm %x", ErrUnsupported, identifier[:min(len(identifier), 64)])
+		return Content{}, fmt.Errorf("%w: key algorithm %x", ErrUnknown, identifier[:min(len(identifier), 64)])
 	case size != algorithm.KeySize():
 		return Content{}, fmt.Errorf("%w: derivation record of %d bytes for an %s key", ErrMalformed, size, algorithm)
 	}
 	c := Content{Algorithm: algorithm, Derivation: &d}
 	if err := d.validate(); err != nil {
-		return Content{}, fmt.Errorf("%w: derivation record: %w", ErrUnsupported, err)
+		return Content{}, fmt.Errorf("%w: derivation record: %w", ErrUnknown, err)
 	}
 	if err := c.validate(); err != nil {
 		return Content{}, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -214,7 +214,7 @@ func parseDerived(der []byte) (Content, error) {
 // mustBe takes an INTEGER that must have one value.
 func (d *decoder) mustBe(what string, want int) {
 	if got := d.integer(what); *d.err == nil && got != want {
-		d.fail(fmt.Errorf("%w: %s.%s is %d, not %d", ErrUnsupported, d.what, what, got, want))
+		d.fail(fmt.Errorf("%w: %s.%s is %d, not %d", ErrUnknown, d.what, what, got, want))
 	}
 }
 

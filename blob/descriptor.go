@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -28,7 +29,7 @@ type Descriptor struct {
 	Revision  int       // of the wrapping, 1..MaxNumber; a new revision is the same key
 	KeyID     ID        // the same in every revision
 	Created   time.Time // of the key; whole seconds, UTC
-	Purpose   Purpose
+	Purpose   keyspec.Purpose
 
 	// CheckValue is the token's CKA_CHECK_VALUE (PKCS #11 v2.40 §4.10.2),
 	// 3 bytes, or nil where the token has none.
@@ -90,7 +91,7 @@ func (d Descriptor) validate() error {
 		return fmt.Errorf("revision %d is not in 1..%d", d.Revision, MaxNumber)
 	case !validTime(d.Created):
 		return fmt.Errorf("creation time %v cannot be encoded", d.Created)
-	case !d.Purpose.valid():
+	case !d.Purpose.Valid():
 		return fmt.Errorf("unknown purpose %d", int(d.Purpose))
 	case d.CheckValue != nil && len(d.CheckValue) != checkValueSize:
 		return fmt.Errorf("key check value has %d bytes, not %d", len(d.CheckValue), checkValueSize)
@@ -100,7 +101,7 @@ func (d Descriptor) validate() error {
 		return fmt.Errorf("a key of a legacy algorithm has a key confirmation")
 	case d.Replaces != nil && len(d.Replaces) != digestSize:
 		return fmt.Errorf("digest of the replaced blob has %d bytes, not %d", len(d.Replaces), digestSize)
-	case (d.Legacy != nil) != (d.Purpose == Decrypt):
+	case (d.Legacy != nil) != (d.Purpose == keyspec.Decrypt):
 		return fmt.Errorf("purpose %q does not go with what is said of a legacy algorithm", d.Purpose)
 	case d.Recovery == nil:
 		return nil
@@ -112,7 +113,7 @@ func (d Descriptor) validate() error {
 
 // fits holds what the descriptor says of the key against what is signed with it.
 func (d Descriptor) fits(c Content) error {
-	if err := d.Purpose.fits(c.Algorithm); err != nil {
+	if err := checkPurpose(d.Purpose, c.Algorithm); err != nil {
 		return err
 	}
 	if c.Derivation != nil && d.CheckValue == nil {
@@ -181,7 +182,7 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 	out.Revision = d.integer("revision")
 	out.KeyID = d.id("keyID")
 	out.Created = d.time("created")
-	out.Purpose = Purpose(d.enumerated("purpose"))
+	out.Purpose = keyspec.Purpose(d.enumerated("purpose"))
 	if d.next(tagged(0)) {
 		out.CheckValue = d.octetsOf("keyCheckValue", tagged(0), checkValueSize)
 	}

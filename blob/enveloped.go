@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -15,13 +16,13 @@ const MaxRecipients = 64
 // Content is the session key: what it is, and for whom it is wrapped, or how it is
 // made from a password.
 type Content struct {
-	Algorithm  Algorithm
+	Algorithm  keyspec.Algorithm
 	Recipients []Recipient // 1..MaxRecipients, each subject key identifier once
 	Derivation *Derivation // in place of Recipients
 }
 
 func (c Content) validate() error {
-	if !c.Algorithm.valid() {
+	if !c.Algorithm.Valid() {
 		return fmt.Errorf("unknown algorithm %d", int(c.Algorithm))
 	}
 	if c.Derivation != nil {
@@ -72,7 +73,7 @@ func (c Content) marshal() ([]byte, error) {
 					addSetOf(b, cryptobyte_asn1.SET, recipients)
 					addSequence(b, func(b *cryptobyte.Builder) {
 						b.AddASN1ObjectIdentifier(oidData)
-						b.AddBytes(algorithms[c.Algorithm].identifier)
+						b.AddBytes(algorithmIdentifiers[c.Algorithm])
 					})
 				})
 			})
@@ -119,7 +120,7 @@ func parseContent(der []byte) (Content, error) {
 	}
 	var known bool
 	if c.Algorithm, known = algorithmFor(identifier); !known {
-		return Content{}, fmt.Errorf("%w: content-encryption algorithm %x", ErrUnsupported, identifier[:min(len(identifier), 64)])
+		return Content{}, fmt.Errorf("%w: content-encryption algorithm %x", ErrUnknown, identifier[:min(len(identifier), 64)])
 	}
 	if err := c.validate(); err != nil {
 		return Content{}, fmt.Errorf("%w: %w", ErrMalformed, err)

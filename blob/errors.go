@@ -15,12 +15,12 @@ var (
 	// ErrTooLarge: the object has more bytes than [MaxSizeOf] its path.
 	ErrTooLarge error = &integrityError{"too large", ErrIntegrity}
 
-	// ErrUnsupported: an algorithm, a type or a key outside the closed list.
-	ErrUnsupported error = &integrityError{"unsupported", ErrIntegrity}
+	// ErrUnknown: an algorithm, a type or a key that is not in the closed list.
+	ErrUnknown error = &integrityError{"unsupported", ErrIntegrity}
 
-	// ErrNewer, a kind of ErrUnsupported: whoever made the object used a newer
+	// ErrNewer, a kind of ErrUnknown: whoever made the object used a newer
 	// version of the format. In a signed object the signature holds.
-	ErrNewer error = &integrityError{"made by a newer version of this program", ErrUnsupported}
+	ErrNewer error = &integrityError{"made by a newer version of this program", ErrUnknown}
 
 	// ErrUntrusted: the signer is not among the trusted keys.
 	ErrUntrusted error = &integrityError{"untrusted signer", ErrIntegrity}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // With -update the examples in docs/format.md are printed anew, and examples that
@@ -38,7 +39,7 @@ func example(name string) string { return filepath.Join("testdata", "example-"+n
 // exampleContent is for the signer and a backup authority with an EC key,
 // whose ephemeral key is P-256's base point.
 func exampleContent(signer []byte) Content {
-	return Content{Algorithm: AES256, Recipients: []Recipient{
+	return Content{Algorithm: keyspec.AES256, Recipients: []Recipient{
 		transport(signer, crypto.SHA256),
 		{SubjectKeyID: bytes.Repeat([]byte{0x0b}, 20), Agreement: &KeyAgreement{must(ecdh.P256().NewPublicKey(basePoint)), bytes.Repeat([]byte{0xa2}, 40)}},
 	}}
@@ -47,12 +48,12 @@ func exampleContent(signer []byte) Content {
 // exampleLegacy has all that a legacy key can have.
 func exampleLegacy() Descriptor {
 	d := payroll()
-	d.Purpose, d.Legacy = Decrypt, &Legacy{KeySize: 5, EffectiveBits: 40, Salt: make([]byte, 11)}
+	d.Purpose, d.Legacy = keyspec.Decrypt, &Legacy{KeySize: 5, EffectiveBits: 40, Salt: make([]byte, 11)}
 	return d
 }
 
 func exampleLegacyContent(signer []byte) Content {
-	return Content{Algorithm: RC2, Recipients: []Recipient{transport(signer, crypto.SHA256)}}
+	return Content{Algorithm: keyspec.RC2, Recipients: []Recipient{transport(signer, crypto.SHA256)}}
 }
 
 func readExample(t testing.TB, name string) (der []byte, signer crypto.PublicKey) {
@@ -82,7 +83,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 		if diff := cmp.Diff(sorted(want), sorted(b.Recipients()), recipientsEqual); diff != "" {
 			t.Errorf("%s: %s", s.name, diff)
 		}
-		if b.SignatureScheme() != s.scheme || b.Algorithm() != AES256 || !b.SigningTime().Equal(signed) {
+		if b.SignatureScheme() != s.scheme || b.Algorithm() != keyspec.AES256 || !b.SigningTime().Equal(signed) {
 			t.Errorf("%s: %v, %v, %v", s.name, b.SignatureScheme(), b.Algorithm(), b.SigningTime())
 		}
 	}
@@ -99,7 +100,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 	if b, err = parseAndVerify(der, []Party{{Key: signer}}, payroll().Place()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(exampleLegacy(), b.Descriptor()); diff != "" || b.Algorithm() != RC2 {
+	if diff := cmp.Diff(exampleLegacy(), b.Descriptor()); diff != "" || b.Algorithm() != keyspec.RC2 {
 		t.Error(b.Algorithm(), diff)
 	}
 
@@ -160,19 +161,19 @@ func updateExamples() error {
 		}
 	}
 	key := ownerP256()
-	as := Signer{Key: key, Scheme: ECDSA}
+	as := Signer{Key: key, Scheme: keyspec.ECDSA}
 	for _, e := range []struct {
 		name, target string
 		sign         func() ([]byte, error)
 	}{
 		{"recovered", "FuzzParse", func() ([]byte, error) {
-			return signDER(recovered(), exampleContent(keyID(key)), key, ECDSA, signed)
+			return signDER(recovered(), exampleContent(keyID(key)), key, keyspec.ECDSA, signed)
 		}},
 		{"legacy", "FuzzParse", func() ([]byte, error) {
-			return signDER(exampleLegacy(), exampleLegacyContent(keyID(key)), key, ECDSA, signed)
+			return signDER(exampleLegacy(), exampleLegacyContent(keyID(key)), key, keyspec.ECDSA, signed)
 		}},
 		{"derived", "FuzzParse", func() ([]byte, error) {
-			return signDER(derivedDescriptor(), derivedContent(Scrypt), key, ECDSA, signed)
+			return signDER(derivedDescriptor(), derivedContent(Scrypt), key, keyspec.ECDSA, signed)
 		}},
 		{"checkpoint", "FuzzParseCheckpoint", func() ([]byte, error) { return bytesOf(SignCheckpoint(seventh(), as, signed)) }},
 		{"first-checkpoint", "FuzzParseCheckpoint", func() ([]byte, error) { return bytesOf(SignCheckpoint(first(), as, signed)) }},

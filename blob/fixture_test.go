@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Keys of the tests. They are made once, as RSA keys take their time.
@@ -33,14 +35,14 @@ var (
 // signers are one key for each suite.
 var signers = []struct {
 	name   string
-	scheme SignatureScheme
+	scheme keyspec.Scheme
 	key    func() crypto.Signer
 }{
-	{"pss", RSAPSS, ownerRSA},
-	{"pkcs1v15", RSAPKCS1v15, ownerRSA},
-	{"ecdsa-p256", ECDSA, ownerP256},
-	{"ecdsa-p384", ECDSA, ownerP384},
-	{"ecdsa-p521", ECDSA, ownerP521},
+	{"pss", keyspec.RSAPSS, ownerRSA},
+	{"pkcs1v15", keyspec.RSAPKCS1v15, ownerRSA},
+	{"ecdsa-p256", keyspec.ECDSA, ownerP256},
+	{"ecdsa-p384", keyspec.ECDSA, ownerP384},
+	{"ecdsa-p521", keyspec.ECDSA, ownerP521},
 }
 
 var (
@@ -63,7 +65,7 @@ func payroll() Descriptor {
 		Revision:   3,
 		KeyID:      ID(bytes.Repeat([]byte{0x1d}, 16)),
 		Created:    created,
-		Purpose:    WrapKeys,
+		Purpose:    keyspec.WrapKeys,
 		CheckValue: []byte{0xc0, 0xff, 0xee},
 		Replaces:   bytes.Repeat([]byte{0x5e}, 32),
 	}
@@ -79,16 +81,16 @@ func transport(subjectKeyID []byte, hash crypto.Hash) Recipient {
 	return Recipient{SubjectKeyID: subjectKeyID, Transport: &KeyTransport{hash, bytes.Repeat([]byte{0xe1}, 256)}}
 }
 
-func agreement(subjectKeyID []byte, curve ecdh.Curve, a Algorithm) Recipient {
+func agreement(subjectKeyID []byte, curve ecdh.Curve, a keyspec.Algorithm) Recipient {
 	ephemeral := must(curve.GenerateKey(rand.Reader)).PublicKey()
 	return Recipient{SubjectKeyID: subjectKeyID, Agreement: &KeyAgreement{ephemeral, bytes.Repeat([]byte{0xa2}, a.KeySize()+8)}}
 }
 
 // holders is a content for one RSA and one EC holder.
 func holders(owner crypto.Signer) Content {
-	return Content{Algorithm: AES256, Recipients: []Recipient{
+	return Content{Algorithm: keyspec.AES256, Recipients: []Recipient{
 		transport(keyID(owner), crypto.SHA256),
-		agreement(bytes.Repeat([]byte{0x0b}, 20), ecdh.P256(), AES256),
+		agreement(bytes.Repeat([]byte{0x0b}, 20), ecdh.P256(), keyspec.AES256),
 	}}
 }
 
@@ -99,7 +101,7 @@ func trust(keys ...crypto.Signer) (out []Party) {
 	return out
 }
 
-func mustSign(t testing.TB, d Descriptor, c Content, key crypto.Signer, scheme SignatureScheme) []byte {
+func mustSign(t testing.TB, d Descriptor, c Content, key crypto.Signer, scheme keyspec.Scheme) []byte {
 	t.Helper()
 	der, err := signDER(d, c, key, scheme, signed)
 	if err != nil {
@@ -167,7 +169,7 @@ func selfSigned(key crypto.Signer, subjectKeyID []byte) *x509.Certificate {
 }
 
 // signDER is Sign for tests that work on the bytes.
-func signDER(d Descriptor, c Content, key crypto.Signer, scheme SignatureScheme, at time.Time) ([]byte, error) {
+func signDER(d Descriptor, c Content, key crypto.Signer, scheme keyspec.Scheme, at time.Time) ([]byte, error) {
 	b, err := Sign(d, c, Signer{Key: key, Scheme: scheme}, at)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -58,7 +59,7 @@ type forgery struct {
 }
 
 // forge gives the pieces of a blob that is accepted, at payroll's place.
-func forge(key crypto.Signer, scheme SignatureScheme) *forgery {
+func forge(key crypto.Signer, scheme keyspec.Scheme) *forgery {
 	suite := must(suiteFor(scheme, key.Public()))
 	d := payroll()
 	return &forgery{

@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // These tests hold our blobs against programs that others wrote. A blob that
@@ -113,7 +115,7 @@ func TestOpenSSLAndGnuTLSVerifyOurSignatures(t *testing.T) {
 			name := bytes.Replace(blob, []byte("payroll"), []byte("billing"), 1)
 			openssl(true, name)
 			gnutls(true, name)
-			stranger := mustSign(t, payroll(), holders(key), strangerP256(), ECDSA)
+			stranger := mustSign(t, payroll(), holders(key), strangerP256(), keyspec.ECDSA)
 			openssl(true, stranger)
 			gnutls(true, stranger)
 		})
@@ -150,7 +152,7 @@ func TestOpenSSLOpensWhatIsWrappedToOurRecipients(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			recipient := test.recipient(test.key)
-			if err := recipient.validate(AES256); err != nil {
+			if err := recipient.validate(keyspec.AES256); err != nil {
 				t.Fatal(err)
 			}
 			message := []byte("sixteen bytes...")
@@ -193,7 +195,7 @@ func TestWeReadOpenSSLsKeyAgreement(t *testing.T) {
 		body.version(2)
 		element := body.octets("recipientInfos", 0x31)
 		r := decode("test", element).recipient()
-		if *d.err != nil || r.Agreement == nil || !bytes.Equal(r.SubjectKeyID, keyID(test.key)) || r.validate(AES256) != nil {
+		if *d.err != nil || r.Agreement == nil || !bytes.Equal(r.SubjectKeyID, keyID(test.key)) || r.validate(keyspec.AES256) != nil {
 			t.Fatalf("%v, %v", r, *d.err)
 		}
 		if again, err := r.marshal(); !bytes.Equal(again, element) {

@@ -29,7 +29,7 @@ const minRSABits = 2048
 // Inside CMS a key goes by its [Identifier].
 //
 // pub must be an RSA key of at least 2048 bits or an ECDSA key on P-256, P-384
-// or P-521; all else is an [ErrUnsupported].
+// or P-521; all else is an [ErrUnknown].
 func SubjectKeyID(pub crypto.PublicKey) ([]byte, error) {
 	key, err := subjectPublicKey(pub)
 	if err != nil {
@@ -46,7 +46,7 @@ func subjectPublicKey(pub crypto.PublicKey) ([]byte, error) {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
 		if pub == nil || pub.N == nil || pub.N.BitLen() < minRSABits {
-			return nil, fmt.Errorf("%w: RSA key of less than %d bits", ErrUnsupported, minRSABits)
+			return nil, fmt.Errorf("%w: RSA key of less than %d bits", ErrUnknown, minRSABits)
 		}
 		return encodeIn(pub.N.BitLen()/8+32, func(b *cryptobyte.Builder) {
 			addSequence(b, func(b *cryptobyte.Builder) {
@@ -56,13 +56,13 @@ func subjectPublicKey(pub crypto.PublicKey) ([]byte, error) {
 		})
 	case *ecdsa.PublicKey:
 		if pub == nil || pub.Curve != elliptic.P256() && pub.Curve != elliptic.P384() && pub.Curve != elliptic.P521() {
-			return nil, fmt.Errorf("%w: EC key on another curve than P-256, P-384 and P-521", ErrUnsupported)
+			return nil, fmt.Errorf("%w: EC key on another curve than P-256, P-384 and P-521", ErrUnknown)
 		}
 		point, err := pub.Bytes()
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		return point, nil
 	}
-	return nil, fmt.Errorf("%w: a public key that is neither RSA nor EC", ErrUnsupported)
+	return nil, fmt.Errorf("%w: a public key that is neither RSA nor EC", ErrUnknown)
 }

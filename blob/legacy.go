@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -33,22 +34,22 @@ const (
 
 // legacySizes are the smallest and the largest key of each legacy algorithm, in bytes,
 // and what lies between two possible sizes.
-var legacySizes = map[Algorithm]struct{ least, most, step int }{
-	RC2: {5, 16, 1}, RC4: {5, 16, 1}, DES: {8, 8, 1}, TripleDES: {16, 24, 8},
+var legacySizes = map[keyspec.Algorithm]struct{ least, most, step int }{
+	keyspec.RC2: {5, 16, 1}, keyspec.RC4: {5, 16, 1}, keyspec.DES: {8, 8, 1}, keyspec.TripleDES: {16, 24, 8},
 }
 
 // Check holds the parameters of a key of algorithm a to what that can have.
-func (l Legacy) Check(a Algorithm) error {
+func (l Legacy) Check(a keyspec.Algorithm) error {
 	sizes, ok := legacySizes[a]
-	stream := a == RC2 || a == RC4
+	stream := a == keyspec.RC2 || a == keyspec.RC4
 	switch {
 	case !ok:
 		return fmt.Errorf("%v is not a legacy algorithm", a)
 	case l.KeySize < sizes.least || l.KeySize > sizes.most || (l.KeySize-sizes.least)%sizes.step != 0:
 		return fmt.Errorf("an %v key of %d bytes", a, l.KeySize)
-	case a == RC2 && (l.EffectiveBits < 1 || l.EffectiveBits > maxEffectiveBits):
+	case a == keyspec.RC2 && (l.EffectiveBits < 1 || l.EffectiveBits > maxEffectiveBits):
 		return fmt.Errorf("an RC2 key with %d effective bits, not 1 to %d", l.EffectiveBits, maxEffectiveBits)
-	case a != RC2 && l.EffectiveBits != 0:
+	case a != keyspec.RC2 && l.EffectiveBits != 0:
 		return fmt.Errorf("an %v key with effective bits", a)
 	case l.Salt != nil && (!stream || len(l.Salt) == 0 || l.KeySize+len(l.Salt) > maxSaltedKey):
 		return fmt.Errorf("an %v key of %d bytes with a salt of %d", a, l.KeySize, len(l.Salt))

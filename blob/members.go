@@ -112,7 +112,7 @@ func MarshalMembers(l MemberList) ([]byte, error) {
 // ParseMembers reads a list of members, which must be in its one encoding. Nothing in
 // it is known to be true unless its SHA-256 comes from a checkpoint that is: the caller
 // compares that, and the keyring and number, with what it expects. The error is an
-// [ErrMalformed], [ErrTooLarge], [ErrUnsupported] or [ErrNewer].
+// [ErrMalformed], [ErrTooLarge], [ErrUnknown] or [ErrNewer].
 func ParseMembers(der []byte) (MemberList, error) {
 	if len(der) > MaxSize {
 		return MemberList{}, fmt.Errorf("%w: member list of %d bytes, at most %d are allowed", ErrTooLarge, len(der), MaxSize)

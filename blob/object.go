@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // sign makes a signed object of content, which is of p's type, and reads it back: what
@@ -59,7 +61,7 @@ type verified struct {
 	raw         []byte
 	signerKeyID []byte
 	signerID    []byte
-	scheme      SignatureScheme
+	scheme      keyspec.Scheme
 	signingTime time.Time
 }
 
@@ -71,7 +73,7 @@ func (v *verified) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
 func (v *verified) SignerIdentifier() []byte { return bytes.Clone(v.signerID) }
 
 // SignatureScheme returns how the object was signed.
-func (v *verified) SignatureScheme() SignatureScheme { return v.scheme }
+func (v *verified) SignatureScheme() keyspec.Scheme { return v.scheme }
 
 // SigningTime returns when, by the signer's own clock, it was signed.
 func (v *verified) SigningTime() time.Time { return v.signingTime }

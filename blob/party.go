@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Identifier returns the bytes by which CMS names the holder of a certificate as a
@@ -17,13 +19,13 @@ import (
 // certificate would get another name, and a blob could be read by the holder of that one
 // certificate alone.
 //
-// An extension that is empty or has more than 64 bytes is an [ErrUnsupported].
+// An extension that is empty or has more than 64 bytes is an [ErrUnknown].
 func Identifier(c *x509.Certificate) ([]byte, error) {
 	if c.SubjectKeyId == nil {
 		return SubjectKeyID(c.PublicKey)
 	}
 	if n := len(c.SubjectKeyId); n < 1 || n > maxIdentifier {
-		return nil, fmt.Errorf("%w: the certificate's subjectKeyIdentifier has %d bytes, not 1 to %d", ErrUnsupported, n, maxIdentifier)
+		return nil, fmt.Errorf("%w: the certificate's subjectKeyIdentifier has %d bytes, not 1 to %d", ErrUnknown, n, maxIdentifier)
 	}
 	return bytes.Clone(c.SubjectKeyId), nil
 }
@@ -47,7 +49,7 @@ func (p Party) identifier() ([]byte, error) {
 		return id, err
 	}
 	if len(p.ID) < 1 || len(p.ID) > maxIdentifier {
-		return nil, fmt.Errorf("%w: identifier of %d bytes, not 1 to %d", ErrUnsupported, len(p.ID), maxIdentifier)
+		return nil, fmt.Errorf("%w: identifier of %d bytes, not 1 to %d", ErrUnknown, len(p.ID), maxIdentifier)
 	}
 	return p.ID, nil
 }
@@ -56,7 +58,7 @@ func (p Party) identifier() ([]byte, error) {
 // certificate.
 type Signer struct {
 	Key    crypto.Signer // RSA of at least 2048 bits, or ECDSA on P-256, P-384 or P-521
-	Scheme SignatureScheme
+	Scheme keyspec.Scheme
 	ID     []byte // see [Party]
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"fmt"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -81,7 +82,7 @@ var aes256WrapIdentifier = algorithmIdentifier(oidAES256Wrap)
 // would be a place to contradict.
 var ecPublicKeyIdentifier = algorithmIdentifier(oidECPublicKey)
 
-func (r Recipient) validate(a Algorithm) error {
+func (r Recipient) validate(a keyspec.Algorithm) error {
 	if n := len(r.SubjectKeyID); n < 1 || n > maxIdentifier {
 		return fmt.Errorf("recipient's subject key identifier has %d bytes, not 1 to %d", n, maxIdentifier)
 	}
@@ -137,7 +138,7 @@ func (t *KeyTransport) marshal(keyID []byte) ([]byte, error) {
 			})
 		}
 	}
-	return nil, fmt.Errorf("%w: recipient %x: OAEP with %v", ErrUnsupported, keyID, t.OAEPHash)
+	return nil, fmt.Errorf("%w: recipient %x: OAEP with %v", ErrUnknown, keyID, t.OAEPHash)
 }
 
 func (a *KeyAgreement) marshal(keyID []byte) ([]byte, error) {
@@ -166,7 +167,7 @@ func (a *KeyAgreement) marshal(keyID []byte) ([]byte, error) {
 			})
 		}
 	}
-	return nil, fmt.Errorf("%w: recipient %x: ECDH on curve %v", ErrUnsupported, keyID, a.Ephemeral.Curve())
+	return nil, fmt.Errorf("%w: recipient %x: ECDH on curve %v", ErrUnknown, keyID, a.Ephemeral.Curve())
 }
 
 // recipient takes one RecipientInfo: ktri or kari, the other choices are
@@ -178,7 +179,7 @@ func (d *decoder) recipient() Recipient {
 	case d.next(tagged(1).Constructed()):
 		return d.keyAgreement()
 	}
-	d.fail(fmt.Errorf("%w: %s has a recipient that is neither ktri nor kari", ErrUnsupported, d.what))
+	d.fail(fmt.Errorf("%w: %s has a recipient that is neither ktri nor kari", ErrUnknown, d.what))
 	return Recipient{}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"pgregory.net/rapid"
 )
 
@@ -35,7 +36,7 @@ func recoveredMembers() MemberList {
 
 func TestWhatIsRecoveredSaysSo(t *testing.T) {
 	t.Parallel()
-	b, err := parseAndVerify(mustSign(t, recovered(), holders(ownerP256()), ownerP256(), ECDSA), trust(ownerP256()), payroll().Place())
+	b, err := parseAndVerify(mustSign(t, recovered(), holders(ownerP256()), ownerP256(), keyspec.ECDSA), trust(ownerP256()), payroll().Place())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func TestRefusesToWriteRecoveries(t *testing.T) {
 		t.Helper()
 		d := recovered()
 		edit(&d)
-		der, err := signDER(d, holders(ownerP256()), ownerP256(), ECDSA, signed)
+		der, err := signDER(d, holders(ownerP256()), ownerP256(), keyspec.ECDSA, signed)
 		wantRefused(t, der, err, want)
 	}
 	marshalList := func(t *testing.T, want string, edit func(*MemberList)) {
@@ -164,7 +165,7 @@ func TestRefusesToReadRecoveries(t *testing.T) {
 	}
 	inBlob := func(t *testing.T, edit func(*forgery)) error {
 		t.Helper()
-		f := forge(ownerP256(), ECDSA)
+		f := forge(ownerP256(), keyspec.ECDSA)
 		edit(f)
 		_, err := parseAndVerify(f.der(t), trust(ownerP256()), payroll().Place())
 		return err
@@ -251,7 +252,7 @@ func TestRefusesToReadRecoveries(t *testing.T) {
 // forgeOther signs content of another type than that of a key blob.
 func forgeOther(t testing.TB, contentType []int, content []byte) []byte {
 	t.Helper()
-	f := forge(ownerP256(), ECDSA)
+	f := forge(ownerP256(), keyspec.ECDSA)
 	f.eContentType, f.contentTypeValue = oid(contentType...), oid(contentType...)
 	f.descriptor, f.content = nil, content
 	return f.der(t)

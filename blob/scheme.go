@@ -13,47 +13,16 @@ import (
 	"fmt"
 	"math/big"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
-
-// A SignatureScheme is how an object is signed.
-type SignatureScheme int
-
-const (
-	// RSAPSS is RSASSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32
-	// bytes (RFC 8017 §8.1, RFC 4056).
-	RSAPSS SignatureScheme = iota + 1
-
-	// RSAPKCS1v15 is RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 §8.2), for
-	// tokens that have no PSS.
-	RSAPKCS1v15
-
-	// ECDSA uses the hash that fits the curve: P-256 SHA-256, P-384 SHA-384,
-	// P-521 SHA-512 (RFC 5753 §2.1.1). S is never above half the group's
-	// order: of the two signatures (r, s) and (r, n-s), which anybody can turn
-	// into each other, only one is valid here.
-	ECDSA
-)
-
-// String gives "rsa-pss", "rsa-pkcs1v15" or "ecdsa".
-func (s SignatureScheme) String() string {
-	switch s {
-	case RSAPSS:
-		return "rsa-pss"
-	case RSAPKCS1v15:
-		return "rsa-pkcs1v15"
-	case ECDSA:
-		return "ecdsa"
-	}
-	return fmt.Sprintf("SignatureScheme(%d)", int(s))
-}
 
 // A suite is one row of the closed list: a scheme with its hash and curve, and
 // the identifiers that stand for them. Digest identifiers of CMS have no
 // parameters (RFC 5754 §2).
 type suite struct {
-	scheme    SignatureScheme
+	scheme    keyspec.Scheme
 	hash      crypto.Hash
 	curve     elliptic.Curve // nil for RSA
 	digest    []byte         // AlgorithmIdentifier, DER
@@ -61,11 +30,11 @@ type suite struct {
 }
 
 var suites = []*suite{
-	{RSAPSS, crypto.SHA256, nil, algorithmIdentifier(oidSHA256), algorithmIdentifier(oidRSASSAPSS, pssParameters)},
-	{RSAPKCS1v15, crypto.SHA256, nil, algorithmIdentifier(oidSHA256), algorithmIdentifier(oidSHA256WithRSA, derNULL)},
-	{ECDSA, crypto.SHA256, elliptic.P256(), algorithmIdentifier(oidSHA256), algorithmIdentifier(oidECDSAWithSHA256)},
-	{ECDSA, crypto.SHA384, elliptic.P384(), algorithmIdentifier(oidSHA384), algorithmIdentifier(oidECDSAWithSHA384)},
-	{ECDSA, crypto.SHA512, elliptic.P521(), algorithmIdentifier(oidSHA512), algorithmIdentifier(oidECDSAWithSHA512)},
+	{keyspec.RSAPSS, crypto.SHA256, nil, algorithmIdentifier(oidSHA256), algorithmIdentifier(oidRSASSAPSS, pssParameters)},
+	{keyspec.RSAPKCS1v15, crypto.SHA256, nil, algorithmIdentifier(oidSHA256), algorithmIdentifier(oidSHA256WithRSA, derNULL)},
+	{keyspec.ECDSA, crypto.SHA256, elliptic.P256(), algorithmIdentifier(oidSHA256), algorithmIdentifier(oidECDSAWithSHA256)},
+	{keyspec.ECDSA, crypto.SHA384, elliptic.P384(), algorithmIdentifier(oidSHA384), algorithmIdentifier(oidECDSAWithSHA384)},
+	{keyspec.ECDSA, crypto.SHA512, elliptic.P521(), algorithmIdentifier(oidSHA512), algorithmIdentifier(oidECDSAWithSHA512)},
 }
 
 // suiteIdentifiers are the signature identifiers in the order of suites.
@@ -93,13 +62,13 @@ var pssParameters = mustEncode(func(b *cryptobyte.Builder) {
 })
 
 // suiteFor finds the suite with which pub is used under scheme.
-func suiteFor(scheme SignatureScheme, pub crypto.PublicKey) (*suite, error) {
+func suiteFor(scheme keyspec.Scheme, pub crypto.PublicKey) (*suite, error) {
 	for _, s := range suites {
 		if s.scheme == scheme && s.fits(pub) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: scheme %v with an %s key", ErrUnsupported, scheme, kindOf(pub))
+	return nil, fmt.Errorf("%w: scheme %v with an %s key", ErrUnknown, scheme, kindOf(pub))
 }
 
 // fits says whether pub is of the type, and on the curve, of the suite.
@@ -122,11 +91,11 @@ func (s *suite) sum(data []byte) []byte {
 // sign gives the signature of data, not yet verified.
 func (s *suite) sign(signer crypto.Signer, data []byte) ([]byte, error) {
 	var opts crypto.SignerOpts = s.hash
-	if s.scheme == RSAPSS {
+	if s.scheme == keyspec.RSAPSS {
 		opts = &rsa.PSSOptions{SaltLength: 32, Hash: s.hash}
 	}
 	sig, err := signer.Sign(rand.Reader, s.sum(data), opts)
-	if err == nil && s.scheme == ECDSA {
+	if err == nil && s.scheme == keyspec.ECDSA {
 		sig, err = lowS(sig, s.curve)
 	}
 	return sig, err
@@ -136,7 +105,7 @@ func (s *suite) sign(signer crypto.Signer, data []byte) ([]byte, error) {
 func (s *suite) verify(pub crypto.PublicKey, data, sig []byte) error {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		if s.scheme == RSAPSS {
+		if s.scheme == keyspec.RSAPSS {
 			return rsa.VerifyPSS(pub, s.hash, s.sum(data), sig, &rsa.PSSOptions{SaltLength: 32})
 		}
 		return rsa.VerifyPKCS1v15(pub, s.hash, s.sum(data), sig)

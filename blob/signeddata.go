@@ -167,7 +167,7 @@ func (s *signedData) parseSignerInfo(d *decoder, p profile, digest []byte) {
 	}
 	// A digest weaker than the signature's would weaken the signature.
 	if !bytes.Equal(signerDigest, s.suite.digest) || !bytes.Equal(digest, s.suite.digest) {
-		d.fail(fmt.Errorf("%w: %s.digestAlgorithm does not fit the signature algorithm %v", ErrUnsupported, d.what, s.suite.scheme))
+		d.fail(fmt.Errorf("%w: %s.digestAlgorithm does not fit the signature algorithm %v", ErrUnknown, d.what, s.suite.scheme))
 	}
 	s.checkAttributes(attributes, p)
 }
@@ -203,7 +203,7 @@ func (s *signedData) checkAttributes(d *decoder, p profile) {
 		}
 	}
 	if len(s.attributes) != len(p.attributes) {
-		d.fail(fmt.Errorf("%w: %s has an attribute that does not belong there", ErrUnsupported, d.what))
+		d.fail(fmt.Errorf("%w: %s has an attribute that does not belong there", ErrUnknown, d.what))
 	}
 	for i := 1; i < len(s.attributes); i++ {
 		if bytes.Compare(s.attributes[i-1].der, s.attributes[i].der) >= 0 {
@@ -246,7 +246,7 @@ func (s *signedData) verify(p profile, trusted []Party) (crypto.PublicKey, time.
 // verifyKey is verify once the key is known.
 func (s *signedData) verifyKey(p profile, pub crypto.PublicKey) (time.Time, error) {
 	if !s.suite.fits(pub) {
-		return time.Time{}, fmt.Errorf("%w: %s: scheme %v with %v does not fit the signer's %s key", ErrUnsupported, p.what, s.suite.scheme, s.suite.hash, kindOf(pub))
+		return time.Time{}, fmt.Errorf("%w: %s: scheme %v with %v does not fit the signer's %s key", ErrUnknown, p.what, s.suite.scheme, s.suite.hash, kindOf(pub))
 	}
 	contentType := decode(p.what+".contentType", s.attribute(oidContentType))
 	contentType.oidIs("value", p.contentType)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // A Digest is a SHA-256.
@@ -49,8 +50,8 @@ type Version struct {
 	KeyID     blob.ID // the same in every revision
 	Blob      Digest  // of the blob of this revision
 	List      int     // number of the list of members it was wrapped under
-	Algorithm blob.Algorithm
-	Purpose   blob.Purpose
+	Algorithm keyspec.Algorithm
+	Purpose   keyspec.Purpose
 	KeySize   int  // bytes; that of Algorithm, but for a legacy one
 	Derived   bool // from a password
 	Imported  bool // made elsewhere
@@ -193,11 +194,11 @@ func (v *Version) validate() error {
 		return fmt.Errorf("list of members %d is not in 1..%d", v.List, blob.MaxNumber)
 	case !validNumber(v.Changed):
 		return fmt.Errorf("checkpoint %d is not in 1..%d", v.Changed, blob.MaxNumber)
-	case v.Algorithm < blob.AES128 || v.Algorithm > blob.TripleDES:
+	case v.Algorithm < keyspec.AES128 || v.Algorithm > keyspec.TripleDES:
 		return fmt.Errorf("unknown algorithm %d", int(v.Algorithm))
-	case v.Purpose < blob.WrapKeys || v.Purpose > blob.Decrypt:
+	case v.Purpose < keyspec.WrapKeys || v.Purpose > keyspec.Decrypt:
 		return fmt.Errorf("unknown purpose %d", int(v.Purpose))
-	case v.Algorithm.IsHMAC() != (v.Purpose == blob.Authenticate) || v.Algorithm.IsLegacy() != (v.Purpose == blob.Decrypt):
+	case v.Algorithm.IsHMAC() != (v.Purpose == keyspec.Authenticate) || v.Algorithm.IsLegacy() != (v.Purpose == keyspec.Decrypt):
 		return fmt.Errorf("%v key with the purpose %q", v.Algorithm, v.Purpose)
 	case !v.validKeySize():
 		return fmt.Errorf("%v key of %d bytes", v.Algorithm, v.KeySize)
@@ -216,7 +217,7 @@ func (v *Version) validKeySize() bool {
 		return v.KeySize == v.Algorithm.KeySize()
 	}
 	legacy := blob.Legacy{KeySize: v.KeySize}
-	if v.Algorithm == blob.RC2 {
+	if v.Algorithm == keyspec.RC2 {
 		legacy.EffectiveBits = 8 * v.KeySize // which the state does not say
 	}
 	return legacy.Check(v.Algorithm) == nil

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // What an entry has beside its name, current version and versions.
@@ -171,9 +172,9 @@ func (d *decoder) version(v *Version, before int) {
 	v.Number = before + d.number("version", 1, blob.MaxNumber-before)
 	v.Revision = d.number("revision", 1, blob.MaxNumber)
 	v.List = d.number("list of members", 1, blob.MaxNumber)
-	v.Algorithm = blob.Algorithm(d.byte("algorithm"))
+	v.Algorithm = keyspec.Algorithm(d.byte("algorithm"))
 	properties := d.byte("properties")
-	v.Purpose = blob.Purpose(properties & (1<<purposeBits - 1))
+	v.Purpose = keyspec.Purpose(properties & (1<<purposeBits - 1))
 	v.Status = Status(properties >> purposeBits & (1<<statusBits - 1))
 	v.Derived = properties&derivedFlag != 0
 	v.Imported = properties&importedFlag != 0

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // documented returns the bytes of an example in docs/format.md: of each line, what stands
@@ -47,7 +48,7 @@ func TestTheDocumentsLeafIsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Entry{Name: "payroll", Current: 2, Description: "salaries", Versions: []Version{{
-		Number: 2, Revision: 3, List: 2, Algorithm: blob.AES256, Purpose: blob.WrapKeys, KeySize: 32, Status: Active,
+		Number: 2, Revision: 3, List: 2, Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, KeySize: 32, Status: Active,
 		KeyID: blob.ID(bytes.Repeat([]byte{0x1d}, 16)), Blob: Digest(bytes.Repeat([]byte{0xb1}, 32)),
 		Created: time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC), Changed: 7, ChangedAt: time.Date(2026, 3, 15, 15, 9, 26, 0, time.UTC),
 	}}}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // signsWith is a member with a second key that signs.
@@ -71,7 +72,7 @@ func TestAMemberSignsWithAnotherKey(t *testing.T) {
 	s := newStory(t)
 	l := s.found("alice", "bob")
 	key := ecKey()
-	card := blob.Signer{Key: key, Scheme: blob.ECDSA}
+	card := blob.Signer{Key: key, Scheme: keyspec.ECDSA}
 	l = s.propose(l, "bob", Proposal{List: func(l *Ledger) (*blob.MemberList, error) {
 		next := l.NextList()
 		next.Members = []blob.Member{signsWith("alice", key), who("bob").Member}

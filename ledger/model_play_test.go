@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/storetest"
 	"pgregory.net/rapid"
 )
@@ -37,7 +38,7 @@ var troupe = sync.OnceValue(func() map[string]*actor {
 		if !isOwner(label) {
 			m.Role = blob.BackupAuthority
 		}
-		all[label] = &actor{m, key, blob.ECDSA}
+		all[label] = &actor{m, key, keyspec.ECDSA}
 	}
 	return all
 })

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // nodes is a source of nodes by their digests, wherever they are said to be.
@@ -305,22 +306,22 @@ func TestWhatASignerMaySayOfAnEntry(t *testing.T) {
 		{"checkpoint 0", func(e *Entry) { e.Versions[0].Changed = 0 }, "checkpoint"},
 		{"checkpoint 2^31", func(e *Entry) { e.Versions[0].Changed = blob.MaxNumber + 1 }, "checkpoint"},
 		{"days 2^31", func(e *Entry) { e.RotateEvery = blob.MaxNumber + 1 }, "days"},
-		{"an unknown algorithm", func(e *Entry) { e.Versions[0].Algorithm = blob.TripleDES + 1 }, "unknown algorithm"},
+		{"an unknown algorithm", func(e *Entry) { e.Versions[0].Algorithm = keyspec.TripleDES + 1 }, "unknown algorithm"},
 		{"no purpose", func(e *Entry) { e.Versions[0].Purpose = 0 }, "unknown purpose"},
-		{"a purpose of other keys", func(e *Entry) { e.Versions[0].Purpose = blob.Authenticate }, "purpose"},
+		{"a purpose of other keys", func(e *Entry) { e.Versions[0].Purpose = keyspec.Authenticate }, "purpose"},
 		{"no status", func(e *Entry) { e.Versions[0].Status = 0 }, "unknown status"},
 		{"status 5", func(e *Entry) { e.Versions[0].Status = 5 }, "unknown status"},
 		{"a key of a legacy algorithm", func(e *Entry) {
 			v := &e.Versions[0]
-			v.Algorithm, v.Purpose, v.KeySize, v.Imported, v.Derived = blob.RC4, blob.Decrypt, 5, true, true
+			v.Algorithm, v.Purpose, v.KeySize, v.Imported, v.Derived = keyspec.RC4, keyspec.Decrypt, 5, true, true
 		}, ""},
 		{"a key of no bytes", func(e *Entry) {
 			v := &e.Versions[0]
-			v.Algorithm, v.Purpose, v.KeySize = blob.RC4, blob.Decrypt, 0
+			v.Algorithm, v.Purpose, v.KeySize = keyspec.RC4, keyspec.Decrypt, 0
 		}, "rc4 key of 0 bytes"},
 		{"a DES key of 7 bytes", func(e *Entry) {
 			v := &e.Versions[0]
-			v.Algorithm, v.Purpose, v.KeySize = blob.DES, blob.Decrypt, 7
+			v.Algorithm, v.Purpose, v.KeySize = keyspec.DES, keyspec.Decrypt, 7
 		}, "des key of 7 bytes"},
 		{"an AES-256 key of 16 bytes", func(e *Entry) { e.Versions[0].KeySize = 16 }, "written only"},
 		{"1970", func(e *Entry) { e.Versions[0].Created = day.AddDate(-56, 0, 0) }, ""},

@@ -230,7 +230,7 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 		if err == nil {
 			return s.at, nil
 		}
-		if !errors.Is(err, blob.ErrSignature) && !errors.Is(err, blob.ErrUnsupported) { // somebody else's
+		if !errors.Is(err, blob.ErrSignature) && !errors.Is(err, blob.ErrUnknown) { // somebody else's
 			return Point{}, inCheckpoint(s.Number, err)
 		}
 		if s.Number == 1 {

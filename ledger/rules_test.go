@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // alter is the edit that does f to an entry and to those versions that f asks for, new ones
@@ -122,7 +122,7 @@ func TestWhichChangesAreAllowed(t *testing.T) {
 		{"rewrap to the same blob", false, alter("db", func(_ *Entry, v func(int) *Version) { v(4).Revision++ }, db(Rewrap, 4))},
 		{"rewrap another version than is recorded", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)) }, db(Rewrap, 5))},
 		{"rewrap to another key", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)); v(4).KeyID[0] ^= 1 }, db(Rewrap, 4))},
-		{"rewrap to another purpose", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)); v(4).Purpose = blob.WrapKeys }, db(Rewrap, 4))},
+		{"rewrap to another purpose", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)); v(4).Purpose = keyspec.WrapKeys }, db(Rewrap, 4))},
 		{"rewrap to another time of creation", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)); v(4).Created = day.AddDate(0, 1, 0) }, db(Rewrap, 4))},
 		{"rewrap to another origin", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)); v(4).Imported = true }, db(Rewrap, 4))},
 		{"rewrap and change the status", false, alter("db", func(_ *Entry, v func(int) *Version) { again(v(4)); v(4).Status = Deactivated }, db(Rewrap, 4))},

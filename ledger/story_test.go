@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/mem"
 )
 
@@ -29,7 +30,7 @@ import (
 type actor struct {
 	blob.Member
 	key    crypto.Signer
-	scheme blob.SignatureScheme
+	scheme keyspec.Scheme
 }
 
 func (a *actor) signer() blob.Signer {
@@ -41,9 +42,9 @@ var cast = sync.OnceValue(func() map[string]*actor {
 	all := map[string]*actor{}
 	for _, label := range []string{"alice", "bob", "carol", "mallory", "vault", "safe"} {
 		var key crypto.Signer
-		scheme := blob.ECDSA
+		scheme := keyspec.ECDSA
 		if label == "bob" {
-			key, scheme = must(rsa.GenerateKey(rand.Reader, 2048)), blob.RSAPSS
+			key, scheme = must(rsa.GenerateKey(rand.Reader, 2048)), keyspec.RSAPSS
 		} else {
 			key = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 		}

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // packs is a store of packs in memory.
@@ -62,7 +63,7 @@ func version(name string, number int) Version {
 	d := pathOf(fmt.Sprint(name, "@", number))
 	return Version{
 		Number: number, Revision: 1, KeyID: blob.ID(d[:16]), Blob: pathOf(fmt.Sprintf("%x", d)), List: 1,
-		Algorithm: blob.AES256, Purpose: blob.Encrypt, KeySize: 32, Status: Active,
+		Algorithm: keyspec.AES256, Purpose: keyspec.Encrypt, KeySize: 32, Status: Active,
 		Created: day, Changed: number, ChangedAt: day.Add(time.Second),
 	}
 }

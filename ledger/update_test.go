@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func TestUpdatesThatThereCannotBe(t *testing.T) {
@@ -31,7 +32,7 @@ func TestUpdatesThatThereCannotBe(t *testing.T) {
 		{"versions out of order", []Update{{Entry: Entry{Name: "a"}, Set: []Version{version("a", 4), version("a", 3)}}}, "version 3 is out of order"},
 		{"version 2^31", []Update{{Entry: Entry{Name: "a"}, Set: []Version{version("a", blob.MaxNumber+1)}}}, "out of order"},
 		{"a key that there is", []Update{{Entry: Entry{Name: "a"}, Set: []Version{{
-			Number: 3, Revision: 1, KeyID: version("a", 1).KeyID, List: 1, Algorithm: blob.AES256, Purpose: blob.Encrypt,
+			Number: 3, Revision: 1, KeyID: version("a", 1).KeyID, List: 1, Algorithm: keyspec.AES256, Purpose: keyspec.Encrypt,
 			KeySize: 32, Status: Active, Created: day, Changed: 1, ChangedAt: day,
 		}}}}, "two versions have the key"},
 		{"a current version that is not there", []Update{{Entry: Entry{Name: "a", Current: 3}}}, "current version 3"},

@@ -47,7 +47,7 @@ func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 
 // Certify makes a certificate (RFC 5280) for the pair, signed by itself, or by the key
 // that signs for it ([KeyPair.SignWith]), and stores it on the token under the pair's id and label. It refuses
-// with [ErrExists] when the pair has one.
+// with [ErrTaken] when the pair has one.
 func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
 	const op = "certify the key exchange pair"
 	if p.Legacy() {
@@ -56,11 +56,11 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 	if have, err := p.Certificate(ctx); err != nil {
 		return nil, err
 	} else if have != nil {
-		return nil, p.token.fail(op, ErrExists, fmt.Errorf("its certificate has serial number %x", have.SerialNumber))
+		return nil, p.token.fail(op, ErrTaken, fmt.Errorf("its certificate has serial number %x", have.SerialNumber))
 	}
 	hash, err := p.OAEPHash(ctx)
 	opens := err == nil
-	if err != nil && !(errors.Is(err, ErrUnsupported) && p.CanSign()) {
+	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && p.CanSign()) {
 		return nil, err
 	}
 	serial := make([]byte, 16)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,7 +60,7 @@ func TestCertify(t *testing.T) {
 	}
 
 	_, err = p.Certify(background, "again")
-	want(t, err, ErrExists)
+	want(t, err, ErrTaken)
 	tok := p.token
 	if err := tok.Close(); err != nil {
 		t.Fatal(err)
@@ -159,7 +160,7 @@ func TestTakesOAEP(t *testing.T) {
 	}
 	mute := forbid(t, r, inMemory, pkcs11.CKA_DECRYPT)
 	_, err := mute.OAEPHash(background)
-	want(t, err, ErrUnsupported, "opens no session key")
+	want(t, err, errors.ErrUnsupported, "opens no session key")
 	if c, err := mute.Certify(background, "signs only"); err != nil || c.KeyUsage != x509.KeyUsageDigitalSignature {
 		t.Errorf("certified: %v, %v", c, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -175,7 +176,7 @@ func TestECPairThatMustNotSign(t *testing.T) {
 	}
 	digest := sha256.Sum256([]byte("x"))
 	_, err = again.Sign(nil, digest[:], crypto.SHA256)
-	want(t, err, ErrUnsupported, "CKA_SIGN")
+	want(t, err, errors.ErrUnsupported, "CKA_SIGN")
 }
 
 // A pair on a curve that blobs cannot be wrapped to is not taken for a planted one.
@@ -191,5 +192,5 @@ func TestECPairOnAnotherCurve(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tok.KeyPair(background, PairName{Label: "koblitz"})
-	want(t, err, ErrUnsupported, "none of P-256, P-384 and P-521")
+	want(t, err, errors.ErrUnsupported, "none of P-256, P-384 and P-521")
 }

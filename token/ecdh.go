@@ -89,7 +89,7 @@ func (p *KeyPair) openEC(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 	defer clear(secret)
 	kek, err := deriveX963(wrapped.Ephemeral.Curve(), secret)
 	if err != nil {
-		return nil, p.token.fail(op, ErrUnsupported, err)
+		return nil, p.token.fail(op, errors.ErrUnsupported, err)
 	}
 	defer clear(kek)
 	value, err := keyUnwrap(kek, wrapped.Key)
@@ -105,7 +105,7 @@ func (p *KeyPair) agreeRaw(ctx context.Context, ephemeral *ecdh.PublicKey) ([]by
 	const op = "agree on a secret"
 	t := p.token
 	if !p.private.derive {
-		return nil, t.fail(op, ErrUnsupported, errors.New("the pair must not derive (CKA_DERIVE)"))
+		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair must not derive (CKA_DERIVE)"))
 	}
 	size := (p.public.(*ecdsa.PublicKey).Curve.Params().BitSize + 7) / 8
 	var secret []byte

@@ -14,29 +14,28 @@ import (
 // PKCS #11 return value behind them, where there is one, is found with
 // [errors.As] and a [pkcs11.Error].
 var (
-	ErrModule      = errors.New("not a usable PKCS #11 module")
-	ErrNotFound    = errors.New("no such token")
-	ErrAmbiguous   = errors.New("more than one matches")
-	ErrPIN         = errors.New("PIN refused")
-	ErrPINLocked   = errors.New("PIN locked")
-	ErrFinalTry    = errors.New("one PIN try left")
-	ErrNoPair      = errors.New("no key exchange pair")
-	ErrExists      = errors.New("object exists")
-	ErrPlanted     = errors.New("object on the token does not belong to the private key")
-	ErrUnsafe      = errors.New("key lacks a protection")
-	ErrUnsupported = errors.New("not supported by the token")
-	ErrWrapped     = errors.New("wrapped key does not hold")
-	ErrLost        = errors.New("the token went away")
-	ErrClosed      = errors.New("closed")
-	ErrResidence   = errors.New("session keys cannot live on the token")
-	ErrURI         = errors.New("not a usable token name")
+	ErrModule    = errors.New("not a usable PKCS #11 module")
+	ErrNoToken   = errors.New("no such token")
+	ErrAmbiguous = errors.New("more than one matches")
+	ErrPIN       = errors.New("PIN refused")
+	ErrPINLocked = errors.New("PIN locked")
+	ErrFinalTry  = errors.New("one PIN try left")
+	ErrNoPair    = errors.New("no key exchange pair")
+	ErrTaken     = errors.New("object exists")
+	ErrPlanted   = errors.New("object on the token does not belong to the private key")
+	ErrUnsafe    = errors.New("key lacks a protection")
+	ErrWrapped   = errors.New("wrapped key does not hold")
+	ErrLost      = errors.New("the token went away")
+	ErrClosed    = errors.New("closed")
+	ErrResidence = errors.New("session keys cannot live on the token")
+	ErrURI       = errors.New("not a usable token name")
 )
 
 // Error says what failed, on which token, and where known what to do about it.
 type Error struct {
 	Op    string // what was attempted
 	Token string // on what: a token's label or a module's path; empty where it is clear
-	Kind  error  // one of the Err values above, or nil
+	Kind  error  // one of the Err values above, [errors.ErrUnsupported], or nil
 	Err   error  // the cause, often a pkcs11.Error; may be nil
 	hint  string
 }
@@ -51,12 +50,20 @@ func (e *Error) Error() string {
 		s = fmt.Sprintf("token %q: %s", e.Token, e.Op)
 	}
 	if e.Kind != nil {
-		s += ": " + e.Kind.Error()
+		s += ": " + e.kind()
 	}
 	if e.Err != nil {
 		s += ": " + describe(e.Err)
 	}
 	return s
+}
+
+// kind returns the kind in words: [errors.ErrUnsupported] does not say by what.
+func (e *Error) kind() string {
+	if e.Kind == errors.ErrUnsupported {
+		return "not supported by the token"
+	}
+	return e.Kind.Error()
 }
 
 // Is makes [errors.Is] see the kind. An answer out of all bounds is [ErrModule], whatever

@@ -63,7 +63,7 @@ func (t *Token) KeyPairs(ctx context.Context, wanted func(crypto.PublicKey) bool
 	for _, handle := range found {
 		p, err := t.pairIfWanted(ctx, handle, wanted)
 		switch {
-		case errors.Is(err, ErrUnsafe), errors.Is(err, ErrUnsupported):
+		case errors.Is(err, ErrUnsafe), errors.Is(err, errors.ErrUnsupported):
 		case err != nil:
 			return nil, t.fail(op, nil, err)
 		case p != nil:

@@ -61,7 +61,7 @@ func (k KeyType) String() string {
 	return fmt.Sprintf("rsa%d", int(k))
 }
 
-// GenerateKeyPair makes a key exchange pair on the token. It refuses with [ErrExists] when a pair or certificate
+// GenerateKeyPair makes a key exchange pair on the token. It refuses with [ErrTaken] when a pair or certificate
 // with that label is there.
 //
 // Before the pair counts as made, the public key and the protections of the
@@ -70,16 +70,16 @@ func (k KeyType) String() string {
 func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("make the key exchange pair %q", label)
 	if !kind.valid() {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits and EC 256, 384 or 521, not %d", int(kind)))
+		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits and EC 256, 384 or 521, not %d", int(kind)))
 	}
 	if err := t.mustGenerate(kind); err != nil {
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	if strings.HasSuffix(label, unfinished) {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
 	}
 	if err := ValidLabel(label); err != nil {
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	select {
 	case generating <- struct{}{}:
@@ -188,7 +188,7 @@ func (t *Token) refuseExisting(ctx context.Context, op, label string) error {
 			return err
 		}
 		if len(found) > 0 {
-			return &Error{Op: op, Token: t.info.Label, Kind: ErrExists,
+			return &Error{Op: op, Token: t.info.Label, Kind: ErrTaken,
 				hint: "choose another --label, or use the pair that is there with --adopt"}
 		}
 	}
@@ -245,7 +245,7 @@ func (p *KeyPair) finish(ctx context.Context, label string) (*KeyPair, error) {
 	if found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id)}); err != nil {
 		return nil, err
 	} else if len(found) > 0 {
-		return nil, t.fail("name the pair", ErrExists, fmt.Errorf("id %x is taken", id))
+		return nil, t.fail("name the pair", ErrTaken, fmt.Errorf("id %x is taken", id))
 	}
 	named, err := p.rename(ctx, public[0], id, label)
 	if err != nil {
@@ -355,7 +355,7 @@ func (p *KeyPair) wrapsUnder(ctx context.Context, spec Spec, wrapped Wrapped, da
 }
 
 // CheckOpens wraps a session key to the pair and opens it with the pair, as every session
-// key will be. The error of a pair that opens nothing is an [ErrUnsupported], and names the
+// key will be. The error of a pair that opens nothing is an [errors.ErrUnsupported], and names the
 // attribute that is in the way.
 func (p *KeyPair) CheckOpens(ctx context.Context) error {
 	var missing string
@@ -366,7 +366,7 @@ func (p *KeyPair) CheckOpens(ctx context.Context) error {
 		missing = "derive (CKA_DERIVE is false)"
 	}
 	if missing != "" {
-		return &Error{Op: "try the pair " + PairName{Label: p.label, ID: p.id}.String(), Token: p.token.info.Label, Kind: ErrUnsupported,
+		return &Error{Op: "try the pair " + PairName{Label: p.label, ID: p.id}.String(), Token: p.token.info.Label, Kind: errors.ErrUnsupported,
 			Err: errors.New("it opens no session key, as its private key must not " + missing), hint: "use another pair: hsmkeys init --label NEW makes one"}
 	}
 	_, err := p.OAEPHash(ctx)
@@ -375,7 +375,7 @@ func (p *KeyPair) CheckOpens(ctx context.Context) error {
 
 // OAEPHash tries which hash OAEP can take with this pair, for wrapping and for
 // unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair. A pair
-// that opens nothing, such as one that may only sign, is an [ErrUnsupported].
+// that opens nothing, such as one that may only sign, is an [errors.ErrUnsupported].
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 	hashes := []crypto.Hash{crypto.SHA256, crypto.SHA1}
 	if !isRSA(p.public) {
@@ -389,7 +389,7 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 		}
 		refused = why // the last: what is said against SHA-256 may concern that alone
 	}
-	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", refused),
+	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", refused),
 		hint: "session keys need a pair that may decrypt, unwrap or derive"}
 }
 
@@ -416,7 +416,7 @@ func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why,
 		return false, errors.New("the token wraps with SHA-1 alone"), nil
 	}
 	session, err := p.Unwrap(ctx, spec, wrapped)
-	if errors.Is(err, ErrWrapped) || errors.Is(err, ErrUnsupported) {
+	if errors.Is(err, ErrWrapped) || errors.Is(err, errors.ErrUnsupported) {
 		return false, err, nil // that it does not work is the answer
 	}
 	if err != nil {

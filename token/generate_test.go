@@ -74,7 +74,7 @@ func TestGenerateKeyPairRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := tok.GenerateKeyPair(background, tt.label, tt.bits)
-			want(t, err, ErrUnsupported)
+			want(t, err, errors.ErrUnsupported)
 		})
 	}
 	key := softwareKey(t)
@@ -84,7 +84,7 @@ func TestGenerateKeyPairRefuses(t *testing.T) {
 	for _, label := range []string{"pair", "public", "private", "certificate"} {
 		t.Run("a label that is taken by a "+label, func(t *testing.T) {
 			_, err := tok.GenerateKeyPair(background, label, 2048)
-			want(t, err, ErrExists, label)
+			want(t, err, ErrTaken, label)
 			if hint(t, err) == "" {
 				t.Error("no hint")
 			}
@@ -155,7 +155,7 @@ func TestGenerateKeyPairAfterAKill(t *testing.T) {
 		}
 		isTheKey(t, p, rsaOf(p))
 		_, err = tok.GenerateKeyPair(background, "pair", 2048)
-		want(t, err, ErrExists)
+		want(t, err, ErrTaken)
 	})
 }
 
@@ -207,7 +207,7 @@ func TestGenerateKeyPairAgainstAWatcher(t *testing.T) {
 		kind        error  // nil: the pair is made all the same
 		attack      func(made *rsa.PublicKey, id []byte) attack
 	}{
-		{"who takes the id before the pair has it", "pair" + unfinished, ErrExists, func(made *rsa.PublicKey, _ []byte) attack {
+		{"who takes the id before the pair has it", "pair" + unfinished, ErrTaken, func(made *rsa.PublicKey, _ []byte) attack {
 			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(&attacker.PublicKey, SubjectKeyID(made), ""))}}
 		}},
 		{"who plants a key with the id after the pair has it", "pair", nil, func(made *rsa.PublicKey, _ []byte) attack {
@@ -282,7 +282,7 @@ func TestGenerateKeyPairByManyAtOnce(t *testing.T) {
 			switch _, err := tok.GenerateKeyPair(background, "pair", 2048); {
 			case err == nil:
 				made.Add(1)
-			case errors.Is(err, ErrExists):
+			case errors.Is(err, ErrTaken):
 				refused.Add(1)
 			default:
 				t.Error(err)

@@ -19,14 +19,14 @@ import (
 // P-521. From then on it is sensitive and not extractable like one that was born there,
 // and not as good: whoever has kept the file has the key.
 //
-// It refuses with [ErrExists] when the label, or this pair, is there. The pair is read
+// It refuses with [ErrTaken] when the label, or this pair, is there. The pair is read
 // back, compared, and a signature and a session key go through it before it counts; one
-// that fails is destroyed. A token that takes no private keys is an [ErrUnsupported].
+// that fails is destroyed. A token that takes no private keys is an [errors.ErrUnsupported].
 func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
 	public, ok := private.Public().(publicKey)
 	kind := keyTypeOf(public)
 	if !ok || !kind.valid() {
-		err := &Error{Op: importOp(label), Token: t.info.Label, Kind: ErrUnsupported, Err: errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521")}
+		err := &Error{Op: importOp(label), Token: t.info.Label, Kind: errors.ErrUnsupported, Err: errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521")}
 		if key, ok := public.(*rsa.PublicKey); ok && legacyRSA(key.N) {
 			err.hint = "hsmkeys token import-pair --legacy takes RSA from 512 bits, to open SIMPLEBLOBs and for nothing else"
 		}
@@ -55,10 +55,10 @@ type importing struct {
 func (t *Token) importChecked(ctx context.Context, label string, private crypto.Signer, as importing) (*KeyPair, error) {
 	op := importOp(label)
 	if strings.HasSuffix(label, unfinished) {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
+		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
 	}
 	if err := ValidLabel(label); err != nil {
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	if err := t.refuseExisting(ctx, op, label); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (t *Token) importChecked(ctx context.Context, label string, private crypto.
 		return nil, err
 	}
 	if len(taken) > 0 {
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrExists, Err: errors.New("this key is on the token already"), hint: as.hint}
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrTaken, Err: errors.New("this key is on the token already"), hint: as.hint}
 	}
 	if err := t.removeUnfinished(ctx, label); err != nil {
 		return nil, t.fail(op, nil, err)
@@ -77,7 +77,7 @@ func (t *Token) importChecked(ctx context.Context, label string, private crypto.
 	if err != nil {
 		err = also(err, t.removeUnfinished(context.Background(), label))
 		if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_DEVICE_MEMORY) {
-			return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token does not take such a private key from outside; make a pair on it with hsmkeys init"}
+			return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "this token does not take such a private key from outside; make a pair on it with hsmkeys init"}
 		}
 		return nil, t.fail(op, nil, err)
 	}

@@ -46,10 +46,10 @@ func TestAPairFromAFile(t *testing.T) {
 			if err != nil || !again.public.Equal(key.Public()) {
 				t.Errorf("found again: %v", err)
 			}
-			if _, err := tok.ImportPair(ctx, "imported", key); !errors.Is(err, ErrExists) {
+			if _, err := tok.ImportPair(ctx, "imported", key); !errors.Is(err, ErrTaken) {
 				t.Errorf("the label twice: %v", err)
 			}
-			if _, err := tok.ImportPair(ctx, "another", key); !errors.Is(err, ErrExists) {
+			if _, err := tok.ImportPair(ctx, "another", key); !errors.Is(err, ErrTaken) {
 				t.Errorf("the key twice: %v", err)
 			}
 		})
@@ -59,7 +59,7 @@ func TestAPairFromAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tok.ImportPair(ctx, "weak", weak); !errors.Is(err, ErrUnsupported) {
+	if _, err := tok.ImportPair(ctx, "weak", weak); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a foreign curve: %v", err)
 	}
 	// What does not fit together is found by trying, and leaves nothing behind.

@@ -29,7 +29,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 	defer clear(n.UserPIN)
 	label := n.Label
 	if err := ValidTokenLabel(label); err != nil {
-		return Info{}, &Error{Op: opInitialize, Token: label, Kind: ErrUnsupported, Err: err}
+		return Info{}, &Error{Op: opInitialize, Token: label, Kind: errors.ErrUnsupported, Err: err}
 	}
 	module = resolve(module)
 	librariesMu.Lock()
@@ -74,7 +74,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 // and changes nothing.
 func MayInitialize(module string, n NewToken) error {
 	if err := ValidTokenLabel(n.Label); err != nil {
-		return &Error{Op: opInitialize, Token: n.Label, Kind: ErrUnsupported, Err: err}
+		return &Error{Op: opInitialize, Token: n.Label, Kind: errors.ErrUnsupported, Err: err}
 	}
 	module = resolve(module)
 	librariesMu.Lock()
@@ -116,17 +116,17 @@ func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
 	var blank *Info
 	for i, info := range all {
 		if info.Initialized && info.Label == label {
-			return refuse(ErrExists, fmt.Sprintf("a token with this label is in slot %d, serial %s; choose another label", info.Slot, info.Serial))
+			return refuse(ErrTaken, fmt.Sprintf("a token with this label is in slot %d, serial %s; choose another label", info.Slot, info.Serial))
 		}
 		if slot != nil && info.Slot == *slot && info.Initialized {
-			return refuse(ErrExists, fmt.Sprintf("the token in slot %d is %q; it is not initialised a second time", info.Slot, info.Label))
+			return refuse(ErrTaken, fmt.Sprintf("the token in slot %d is %q; it is not initialised a second time", info.Slot, info.Label))
 		}
 		if !info.Initialized && info.Problem == "" && blank == nil && (slot == nil || info.Slot == *slot) {
 			blank = &all[i]
 		}
 	}
 	if blank == nil {
-		return refuse(ErrNotFound, noBlank(all, slot))
+		return refuse(ErrNoToken, noBlank(all, slot))
 	}
 	return *blank, nil
 }

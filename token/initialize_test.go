@@ -86,14 +86,14 @@ func TestInitializeRefuses(t *testing.T) {
 		so, user    string
 		kind        error
 	}{
-		{"a label that is taken", st.Label, nil, "1234", "5678", ErrExists},
-		{"a slot whose token is initialised", "fresh", &taken, "1234", "5678", ErrExists},
-		{"a slot that is not there", "fresh", &missing, "1234", "5678", ErrNotFound},
-		{"no label", "", nil, "1234", "5678", ErrUnsupported},
-		{"a label too long", strings.Repeat("x", 33), nil, "1234", "5678", ErrUnsupported},
-		{"a label that ends in a blank, which a token does not keep", "fresh ", nil, "1234", "5678", ErrUnsupported},
-		{"a label with a NUL", "fr\x00esh", nil, "1234", "5678", ErrUnsupported},
-		{"a label that is no UTF-8", "fr\xffesh", nil, "1234", "5678", ErrUnsupported},
+		{"a label that is taken", st.Label, nil, "1234", "5678", ErrTaken},
+		{"a slot whose token is initialised", "fresh", &taken, "1234", "5678", ErrTaken},
+		{"a slot that is not there", "fresh", &missing, "1234", "5678", ErrNoToken},
+		{"no label", "", nil, "1234", "5678", errors.ErrUnsupported},
+		{"a label too long", strings.Repeat("x", 33), nil, "1234", "5678", errors.ErrUnsupported},
+		{"a label that ends in a blank, which a token does not keep", "fresh ", nil, "1234", "5678", errors.ErrUnsupported},
+		{"a label with a NUL", "fr\x00esh", nil, "1234", "5678", errors.ErrUnsupported},
+		{"a label that is no UTF-8", "fr\xffesh", nil, "1234", "5678", errors.ErrUnsupported},
 		{"a security officer's PIN too short", "fresh", nil, "123", "5678", ErrPIN},
 		{"a user PIN too short", "fresh", nil, "1234", "567", ErrPIN},
 		{"a user PIN too long", "fresh", nil, "1234", strings.Repeat("5", 256), ErrPIN},

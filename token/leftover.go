@@ -112,7 +112,7 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 // Leftover returns the pair with a label that an interrupted [Token.GenerateKeyPair] may
 // have left: one that was born on this token, works, and is of the kind, 0 for any. What is
 // missing of its public half is made anew. Whether the pair is somebody's already, the
-// caller must know. Its errors are those of [Token.KeyPair], and [ErrExists] for a pair
+// caller must know. Its errors are those of [Token.KeyPair], and [ErrTaken] for a pair
 // that is none of this.
 func (t *Token) Leftover(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("take over the key exchange pair %q", label)
@@ -121,11 +121,11 @@ func (t *Token) Leftover(ctx context.Context, label string, kind KeyType) (*KeyP
 		return nil, err
 	}
 	if got := keyTypeOf(p.public); kind != 0 && got != kind {
-		return nil, t.fail(op, ErrExists, fmt.Errorf("it is %v, not %v", got, kind))
+		return nil, t.fail(op, ErrTaken, fmt.Errorf("it is %v, not %v", got, kind))
 	}
 	switch err := p.checkBorn(ctx); {
 	case errors.Is(err, ErrUnsafe):
-		return nil, t.fail(op, ErrExists, err)
+		return nil, t.fail(op, ErrTaken, err)
 	case err != nil:
 		return nil, err
 	}

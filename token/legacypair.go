@@ -34,7 +34,7 @@ func (p *KeyPair) Legacy() bool {
 	return ok && legacyRSA(key.N)
 }
 
-// RefuseLegacy returns an [ErrUnsupported] for a legacy pair, and nil for any other.
+// RefuseLegacy returns an [errors.ErrUnsupported] for a legacy pair, and nil for any other.
 func (p *KeyPair) RefuseLegacy() error {
 	if !p.Legacy() {
 		return nil
@@ -43,7 +43,7 @@ func (p *KeyPair) RefuseLegacy() error {
 }
 
 func (p *KeyPair) refuseLegacy(op string) error {
-	return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported,
+	return &Error{Op: op, Token: p.token.info.Label, Kind: errors.ErrUnsupported,
 		Err:  fmt.Errorf("it is a legacy pair, RSA with %d bits: it opens SIMPLEBLOBs and does nothing else", p.public.(*rsa.PublicKey).N.BitLen()),
 		hint: "hsmkeys import NAME --capi FILE --pair LABEL opens a SIMPLEBLOB with it; all else needs RSA with 2048 bits, or EC"}
 }
@@ -54,7 +54,7 @@ func (p *KeyPair) refuseLegacy(op string) error {
 func (t *Token) ImportLegacyPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
 	key, ok := private.(*rsa.PrivateKey)
 	if !ok || key.N.BitLen() < minLegacyRSA || !legacyRSA(key.N) {
-		return nil, t.fail(importOp(label), ErrUnsupported, fmt.Errorf("a legacy pair is RSA with %d to %d bits", minLegacyRSA, minNewRSA-1))
+		return nil, t.fail(importOp(label), errors.ErrUnsupported, fmt.Errorf("a legacy pair is RSA with %d to %d bits", minLegacyRSA, minNewRSA-1))
 	}
 	return t.importChecked(ctx, label, private, importing{
 		templates: legacyTemplates,

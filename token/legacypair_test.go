@@ -47,7 +47,7 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 	for _, bits := range []int{512, 768, 1024, 2040} {
 		key := shortKey(t, bits)
 		label := strconv.Itoa(bits)
-		if _, err := tok.ImportPair(ctx, label, key); !errors.Is(err, ErrUnsupported) {
+		if _, err := tok.ImportPair(ctx, label, key); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%d bits as any other pair: %v", bits, err)
 		}
 		if _, err := tok.ImportLegacyPair(ctx, label, key); err != nil {
@@ -61,16 +61,16 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 			t.Errorf("%d bits: %+v, %v", bits, a, err)
 		}
 		sum := sha256.Sum256(nil)
-		if _, err := p.Sign(nil, sum[:], crypto.SHA256); !errors.Is(err, ErrUnsupported) || p.CanSign() {
+		if _, err := p.Sign(nil, sum[:], crypto.SHA256); !errors.Is(err, errors.ErrUnsupported) || p.CanSign() {
 			t.Errorf("%d bits: signs: %v", bits, err)
 		}
-		if _, err := p.Certify(ctx, "legacy"); !errors.Is(err, ErrUnsupported) {
+		if _, err := p.Certify(ctx, "legacy"); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%d bits: is certified: %v", bits, err)
 		}
-		if err := p.RefuseLegacy(); !errors.Is(err, ErrUnsupported) {
+		if err := p.RefuseLegacy(); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%d bits: %v", bits, err)
 		}
-		if _, err := tok.ImportLegacyPair(ctx, "again", key); !errors.Is(err, ErrExists) {
+		if _, err := tok.ImportLegacyPair(ctx, "again", key); !errors.Is(err, ErrTaken) {
 			t.Errorf("%d bits twice: %v", bits, err)
 		}
 		// An AES key in the token, and one of a legacy cipher through memory.
@@ -168,7 +168,7 @@ func TestAShortPairOfAnotherProgramIsLegacy(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(nil)
-	if _, err := p.Sign(nil, sum[:], crypto.SHA256); !p.Legacy() || !errors.Is(err, ErrUnsupported) {
+	if _, err := p.Sign(nil, sum[:], crypto.SHA256); !p.Legacy() || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("it signs: %v", err)
 	}
 }

@@ -201,7 +201,7 @@ func pick(all []Info, module string, sel Selector) (Info, error) {
 		if len(have) > 0 {
 			hint = meant(sel, all) + "the module shows: " + strings.Join(have, ", ")
 		}
-		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNotFound, Err: broken, hint: hint}
+		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNoToken, Err: broken, hint: hint}
 	default:
 		var serials []string
 		for _, info := range match {
@@ -246,7 +246,7 @@ func attach(path string, cfg Config, sel Selector) (lib *library, c11 *crypto11.
 	}
 	for try := 1; ; try++ {
 		lib, c11, info, err = once(path, sel)
-		if try == attachTries || !errors.Is(err, ErrNotFound) {
+		if try == attachTries || !errors.Is(err, ErrNoToken) {
 			return lib, c11, info, err
 		}
 		time.Sleep(attachPause)
@@ -285,7 +285,7 @@ func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, 
 }
 
 func tooFewSessions(info Info) error {
-	return &Error{Op: "open the token", Token: info.Label, Kind: ErrUnsupported,
+	return &Error{Op: "open the token", Token: info.Label, Kind: errors.ErrUnsupported,
 		Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
 }
 
@@ -319,7 +319,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	})
 	if err != nil {
 		// It was there a moment ago; crypto11's error for that has no name.
-		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNotFound, Err: err,
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err,
 			hint: "the token went away meanwhile; try again"}
 	}
 	lib := libraries[path]
@@ -346,7 +346,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	again, err := readInfo(lib.ctx, path, info.Slot)
 	if err != nil || again.Label != info.Label || again.Serial != info.Serial {
 		_ = detach(path, c11)
-		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNotFound, Err: err,
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err,
 			hint: "the tokens changed places meanwhile; try again"}
 	}
 	return lib, c11, info, nil

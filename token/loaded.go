@@ -74,10 +74,10 @@ func (t *Token) Unload(ctx context.Context, key Loaded) error {
 func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]byte) error {
 	t := p.token
 	if len(id) == 0 {
-		return t.fail(opLoad, ErrUnsupported, errors.New("it needs an id to be found by"))
+		return t.fail(opLoad, errors.ErrUnsupported, errors.New("it needs an id to be found by"))
 	}
 	if err := ValidLabel(label); err != nil {
-		return t.fail(opLoad, ErrUnsupported, err)
+		return t.fail(opLoad, errors.ErrUnsupported, err)
 	}
 	all, err := t.Loaded(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]
 
 // taken is the error about a secret key that has the id or the label of one to be loaded.
 func (t *Token) taken(there Loaded, label string, sameID bool) error {
-	e := &Error{Op: opLoad + " as " + strconv.Quote(label), Token: t.info.Label, Kind: ErrExists}
+	e := &Error{Op: opLoad + " as " + strconv.Quote(label), Token: t.info.Label, Kind: ErrTaken}
 	const public = "that anybody can make and use without the PIN (CKA_PRIVATE is false)"
 	switch {
 	case sameID && there.Public:

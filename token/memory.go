@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -86,10 +87,10 @@ func (k *memoryKey) Close() error {
 func (k *memoryKey) WrapData(ctx context.Context, data []byte) (wrapped []byte, err error) {
 	const op = "wrap data key"
 	if k.spec.Use != WrapKeys {
-		return nil, k.token.fail(op, ErrUnsupported, errUse)
+		return nil, k.token.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(data)); err != nil {
-		return nil, k.token.fail(op, ErrUnsupported, err)
+		return nil, k.token.fail(op, errors.ErrUnsupported, err)
 	}
 	err = k.use(ctx, op, func(value []byte) (err error) {
 		wrapped, err = keyWrap(value, data)
@@ -101,7 +102,7 @@ func (k *memoryKey) WrapData(ctx context.Context, data []byte) (wrapped []byte, 
 func (k *memoryKey) UnwrapData(ctx context.Context, wrapped []byte) (data []byte, err error) {
 	const op = "unwrap data key"
 	if k.spec.Use != WrapKeys {
-		return nil, k.token.fail(op, ErrUnsupported, errUse)
+		return nil, k.token.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(wrapped) - 8); err != nil {
 		return nil, k.token.fail(op, ErrWrapped, err)
@@ -120,7 +121,7 @@ var hmacHashes = map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: c
 func (k *memoryKey) MAC(ctx context.Context, message []byte) (mac []byte, err error) {
 	const op = "compute HMAC"
 	if k.spec.Use != Authenticate {
-		return nil, k.token.fail(op, ErrUnsupported, errUse)
+		return nil, k.token.fail(op, errors.ErrUnsupported, errUse)
 	}
 	err = k.use(ctx, op, func(value []byte) error {
 		mac = authenticate(hmacHashes[k.spec.Size], value, message)
@@ -161,10 +162,10 @@ func (k *memoryKey) CheckValue(ctx context.Context) (check []byte, err error) {
 func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (wrapped Wrapped, err error) {
 	const op = "wrap session key"
 	if err := checkRecipient(to, hash); err != nil {
-		return Wrapped{}, k.token.fail(op, ErrUnsupported, err)
+		return Wrapped{}, k.token.fail(op, errors.ErrUnsupported, err)
 	}
 	if _, isEC := to.(*ecdsa.PublicKey); isEC && !k.spec.wrapsInAES() {
-		return Wrapped{}, k.token.fail(op, ErrUnsupported, errShortForEC(k.spec))
+		return Wrapped{}, k.token.fail(op, errors.ErrUnsupported, errShortForEC(k.spec))
 	}
 	err = k.use(ctx, op, func(value []byte) error {
 		switch to := to.(type) {

@@ -85,14 +85,14 @@ func TestSessionKeysInMemory(t *testing.T) {
 		if spec.Use == Authenticate {
 			want(t, err, ErrClosed)
 		} else {
-			want(t, err, ErrUnsupported)
+			want(t, err, errors.ErrUnsupported)
 		}
 		transit.Close()
 		_, err = transit.Wrap(background, p.Public(), crypto.SHA1)
 		want(t, err, ErrClosed)
 	}
 	_, err := p.Generate(background, Spec{WrapKeys, 31})
-	want(t, err, ErrUnsupported)
+	want(t, err, errors.ErrUnsupported)
 }
 
 // What one residence wraps the other unwraps, and neither takes what is damaged.

@@ -197,14 +197,14 @@ func TestFind(t *testing.T) {
 	}
 
 	_, err = Find(ctx, []ModuleConfig{gone, broken, soft}, Selector{Label: "nope"}, nil)
-	want(t, err, ErrNotFound, `"nope"`)
+	want(t, err, ErrNoToken, `"nope"`)
 	for _, text := range []string{env.Module()[strings.LastIndex(env.Module(), "/"):], st.Label, gone.Path, "/b.module"} {
 		if h := hint(t, err); !strings.Contains(h, text) {
 			t.Errorf("hint %q does not say %q", h, text)
 		}
 	}
 	_, err = Find(ctx, nil, Selector{}, nil)
-	want(t, err, ErrNotFound)
+	want(t, err, ErrNoToken)
 	_, err = Find(ctx, []ModuleConfig{soft}, Selector{}, nil)
 	want(t, err, ErrAmbiguous)
 

@@ -169,7 +169,7 @@ func (p *KeyPair) read(ctx context.Context) error {
 				return err
 			}
 			if len(params) > 0 && !knownCurve(params) {
-				return t.fail("look at the key exchange pair", ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
+				return t.fail("look at the key exchange pair", errors.ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
 			}
 		}
 		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -98,7 +99,7 @@ func TestSign(t *testing.T) {
 	} {
 		t.Run("refuses "+tt.name, func(t *testing.T) {
 			_, err := p.Sign(rand.Reader, tt.digest, tt.opts)
-			want(t, err, ErrUnsupported)
+			want(t, err, errors.ErrUnsupported)
 		})
 	}
 }
@@ -107,8 +108,8 @@ func TestKeyPairIsFound(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
 	a, b := makePair(t, tok, "a", 2048), makePair(t, tok, "b", 2048)
-	if a.Label() != "a" || !bytes.Equal(a.ID(), SubjectKeyID(a.public)) || !(a.Scheme() == PSS) {
-		t.Errorf("label %q, id %x, PSS %v", a.Label(), a.ID(), (a.Scheme() == PSS))
+	if a.Label() != "a" || !bytes.Equal(a.ID(), SubjectKeyID(a.public)) || !(a.Scheme() == keyspec.RSAPSS) {
+		t.Errorf("label %q, id %x, PSS %v", a.Label(), a.ID(), (a.Scheme() == keyspec.RSAPSS))
 	}
 	for _, tt := range []struct {
 		name string
@@ -456,7 +457,7 @@ func TestPairsThatAreThereAlready(t *testing.T) {
 				t.Errorf("it signs: %v, %v", ok, err)
 			}
 			// The software key has signed the certificate itself.
-			if _, err := p.Certify(background, "adopted"); err != nil && !(tt.certify != "-" && errors.Is(err, ErrExists)) {
+			if _, err := p.Certify(background, "adopted"); err != nil && !(tt.certify != "-" && errors.Is(err, ErrTaken)) {
 				t.Errorf("it is certified: %v", err)
 			}
 		})

@@ -201,13 +201,13 @@ func (t *Token) checkPublic(key publicKey) error {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
 		if key.E < 3 || key.E%2 == 0 {
-			return t.fail(op, ErrUnsupported, fmt.Errorf("public exponent %v", key.E))
+			return t.fail(op, errors.ErrUnsupported, fmt.Errorf("public exponent %v", key.E))
 		}
 		return nil
 	case *ecdsa.PublicKey:
 		return nil // ecPublic knows three curves
 	}
-	return t.fail(op, ErrUnsupported, fmt.Errorf("a key of type %T", key))
+	return t.fail(op, errors.ErrUnsupported, fmt.Errorf("a key of type %T", key))
 }
 
 // chooseProven takes the first public key that the private key proves to be its own.
@@ -236,7 +236,7 @@ func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) erro
 	if len(candidates) > 0 {
 		err = errors.New("the private key does not say it, and none of the public keys and certificates with its id belongs to it")
 	}
-	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: ErrUnsupported, Err: err,
+	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err,
 		hint: "store its certificate or public key on the token, with the private key's id (pkcs11-tool --write-object)"}
 }
 

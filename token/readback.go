@@ -38,7 +38,7 @@ func (p *KeyPair) ReadBack(ctx context.Context, key Transit, wrapped Wrapped) er
 		}
 		return p.readBackFails(also(p.sameInTransit(ctx, key, again), again.Close()))
 	}
-	return p.token.fail(opReadBack, ErrUnsupported, fmt.Errorf("a key of type %T", key))
+	return p.token.fail(opReadBack, errors.ErrUnsupported, fmt.Errorf("a key of type %T", key))
 }
 
 const opReadBack = "read back the wrapped session key"

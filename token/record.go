@@ -51,7 +51,7 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 		return nil, err
 	}
 	if len(found) > maxRecords {
-		// Not an ErrUnsupported: a caller would take the token for one without records.
+		// Not an errors.ErrUnsupported: a caller would take the token for one without records.
 		return nil, t.fail("read records", nil, fmt.Errorf("%d of them, at most %d are expected", len(found), maxRecords))
 	}
 	var all []Record
@@ -81,12 +81,12 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 }
 
 // AddRecord makes a record of at most 1024 bytes, and reads it back before it
-// counts. The error is an [ErrUnsupported] where the token keeps no private data
+// counts. The error is an [errors.ErrUnsupported] where the token keeps no private data
 // objects, so that the caller can keep the value elsewhere.
 func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error {
 	op := fmt.Sprintf("make the record %q", label)
 	if len(value) == 0 || len(value) > maxRecord {
-		return t.fail(op, ErrUnsupported, fmt.Errorf("%d bytes, it has 1 to %d", len(value), maxRecord))
+		return t.fail(op, errors.ErrUnsupported, fmt.Errorf("%d bytes, it has 1 to %d", len(value), maxRecord))
 	}
 	err := t.addRecord(ctx, label, value)
 	// SoftHSM says so, or shows the new record without its value, while another process
@@ -96,7 +96,7 @@ func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error
 		err = t.addRecord(ctx, label, value)
 	}
 	if refusesRecords(err) {
-		return t.fail(op, ErrUnsupported, err)
+		return t.fail(op, errors.ErrUnsupported, err)
 	}
 	return t.fail(op, nil, err)
 }
@@ -122,7 +122,7 @@ func (t *Token) checkRecord(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, 
 		return err
 	}
 	if !bytes.Equal(a[0].Value, value) || !isTrue(a[1]) || !isTrue(a[2]) || string(a[3].Value) != application {
-		return t.fail("read the record back", ErrUnsupported, errOtherRecord)
+		return t.fail("read the record back", errors.ErrUnsupported, errOtherRecord)
 	}
 	return nil
 }

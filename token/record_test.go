@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -59,7 +60,7 @@ func TestRecordsSurvive(t *testing.T) {
 		t.Errorf("after deleting: %q", got)
 	}
 	for _, value := range [][]byte{nil, make([]byte, maxRecord+1)} {
-		want(t, tok.AddRecord(ctx, "a", value), ErrUnsupported)
+		want(t, tok.AddRecord(ctx, "a", value), errors.ErrUnsupported)
 	}
 }
 

@@ -36,11 +36,11 @@ func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec Spec, encrypted []byte, 
 	t := p.token
 	switch err := spec.check(); {
 	case !isRSA(p.public):
-		return nil, t.fail(op, ErrUnsupported, errors.New("the pair is not RSA"))
+		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair is not RSA"))
 	case err != nil:
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	case spec.Use == Authenticate:
-		return nil, t.fail(op, ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	wrapped := Wrapped{Key: encrypted, pkcs1v15: how == RSAESPKCS1v15}
 	if how == RSAESOAEPSHA1 {
@@ -143,7 +143,7 @@ func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how RSAES
 func (k *memoryKey) WrapFor(ctx context.Context, to *rsa.PublicKey, how RSAES) (wrapped []byte, err error) {
 	const op = "wrap session key"
 	if err := checkRecipient(to, crypto.SHA1); err != nil {
-		return nil, k.token.fail(op, ErrUnsupported, err)
+		return nil, k.token.fail(op, errors.ErrUnsupported, err)
 	}
 	err = k.use(ctx, op, func(value []byte) (err error) {
 		if how == RSAESOAEPSHA1 {

@@ -12,6 +12,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/big"
 	"testing"
@@ -111,7 +112,7 @@ func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
 				}
 				if spec.Use.IsLegacy() {
 					_, err := p.Unwrap(background, spec, wrapped)
-					want(t, err, ErrUnsupported, "legacy")
+					want(t, err, errors.ErrUnsupported, "legacy")
 				}
 			}
 		}
@@ -185,12 +186,12 @@ func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 	spec := Spec{Decrypt3DES, 24}
 	ciphertext := encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(24))
 	_, err := p.UnwrapRSAES(background, Spec{Decrypt3DES, 20}, ciphertext, RSAESPKCS1v15)
-	want(t, err, ErrUnsupported, "20 bytes")
+	want(t, err, errors.ErrUnsupported, "20 bytes")
 	_, err = p.UnwrapRSAES(background, spec, ciphertext[1:], RSAESPKCS1v15)
 	want(t, err, ErrWrapped, "255 bytes")
 	ec := makePair(t, p.token, "ec", P256)
 	_, err = ec.UnwrapRSAES(background, spec, ciphertext, RSAESPKCS1v15)
-	want(t, err, ErrUnsupported, "not RSA")
+	want(t, err, errors.ErrUnsupported, "not RSA")
 	ended, end := context.WithCancel(background)
 	end()
 	_, err = p.UnwrapRSAES(ended, spec, ciphertext, RSAESPKCS1v15)
@@ -218,7 +219,7 @@ func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = short.Wrap(background, &other.PublicKey, 0)
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 		_ = short.Close()
 	}
 }
@@ -275,7 +276,7 @@ func TestLegacyKeysAreLoadedToDecrypt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer key.Close()
-	want(t, p.Load(background, spec, wrapSHA1(t, key, p), "rc4", []byte{0xac}), ErrUnsupported)
+	want(t, p.Load(background, spec, wrapSHA1(t, key, p), "rc4", []byte{0xac}), errors.ErrUnsupported)
 }
 
 // cbc encrypts with 3DES and a vector of zeros.

@@ -20,7 +20,7 @@ func (p *KeyPair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Ha
 	const op = "decrypt with the key exchange pair"
 	key, ok := p.public.(*rsa.PublicKey)
 	if !ok {
-		return nil, p.token.fail(op, ErrUnsupported, errors.New("it is not an RSA pair"))
+		return nil, p.token.fail(op, errors.ErrUnsupported, errors.New("it is not an RSA pair"))
 	}
 	if len(ciphertext) != key.Size() || hash != crypto.SHA1 && hash != crypto.SHA256 {
 		return nil, p.token.fail(op, ErrWrapped, fmt.Errorf("%d bytes with %v, for a key of %d bytes", len(ciphertext), hash, key.Size()))

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"errors"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -54,7 +55,7 @@ func TestDecrypt(t *testing.T) {
 	check("decrypts", decrypts)
 	mute := forbid(t, r, decrypts, pkcs11.CKA_DECRYPT)
 	_, err = mute.Decrypt(background, enc, crypto.SHA1)
-	want(t, err, ErrUnsupported)
+	want(t, err, errors.ErrUnsupported)
 
 	st, both = newPair(t)
 	unwraps := forbid(t, openRaw(t, st), both, pkcs11.CKA_DECRYPT)
@@ -96,9 +97,9 @@ func TestECDH(t *testing.T) {
 			_, err = p.ECDH(background, nil)
 			want(t, err, ErrWrapped)
 			_, err = p.Decrypt(background, make([]byte, 256), crypto.SHA1)
-			want(t, err, ErrUnsupported, "not an RSA pair")
+			want(t, err, errors.ErrUnsupported, "not an RSA pair")
 			_, err = forbid(t, r, p, pkcs11.CKA_DERIVE).ECDH(background, peer.PublicKey())
-			want(t, err, ErrUnsupported, "must not derive")
+			want(t, err, errors.ErrUnsupported, "must not derive")
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"math/big"
@@ -233,7 +234,7 @@ func TestUnwrapDataRefuses(t *testing.T) {
 	}
 	for _, n := range []int{0, 8, 15, 17, 72} {
 		_, err := k.WrapData(background, make([]byte, n))
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 	}
 	if got := len(openRaw(t, st).secretKeys(t, attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET))); got != 0 {
 		t.Errorf("%d data keys are left on the token", got)
@@ -347,11 +348,11 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 		wraps, _, _ := newSession(t, p, Spec{WrapKeys, 16})
 		macs, _, _ := newSession(t, p, Spec{Authenticate, 32})
 		_, err := wraps.MAC(background, nil)
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 		_, err = macs.WrapData(background, make([]byte, 16))
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 		_, err = macs.UnwrapData(background, make([]byte, 24))
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 	})
 }
 
@@ -360,14 +361,14 @@ func TestSpecsThatAreRefused(t *testing.T) {
 	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
 	for _, spec := range []Spec{{}, {WrapKeys, 0}, {WrapKeys, 8}, {WrapKeys, 64}, {EncryptData, 31}, {Authenticate, 16}, {Authenticate, -32}, {4, 32}, {-1, 32}} {
 		_, err := p.token.Generate(background, spec)
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 		_, err = p.Unwrap(background, spec, wrapped)
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 		_, err = p.UnwrapTransit(background, spec, wrapped)
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 		_, err = p.Reveal(background, spec, wrapped)
-		want(t, err, ErrUnsupported)
-		want(t, p.Load(background, spec, wrapped, "x", []byte{1}), ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
+		want(t, p.Load(background, spec, wrapped, "x", []byte{1}), errors.ErrUnsupported)
 	}
 }
 
@@ -376,7 +377,7 @@ func TestWrapRefuses(t *testing.T) {
 	k := generate(t, p.token, Spec{WrapKeys, 32})
 	for _, hash := range []crypto.Hash{0, crypto.MD5, crypto.SHA512} {
 		_, err := k.Wrap(background, p.public, hash)
-		want(t, err, ErrUnsupported)
+		want(t, err, errors.ErrUnsupported)
 	}
 	modulus := softwareKey(t).N
 	for name, key := range map[string]*rsa.PublicKey{
@@ -386,7 +387,7 @@ func TestWrapRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := k.Wrap(background, key, crypto.SHA1)
-			want(t, err, ErrUnsupported)
+			want(t, err, errors.ErrUnsupported)
 		})
 	}
 	if err := k.Close(); err != nil {
@@ -452,7 +453,7 @@ func TestUnwrapRefuses(t *testing.T) {
 	}
 	t.Run("SHA-256, which the token does not take", func(t *testing.T) {
 		_, err := p.Unwrap(background, spec, Wrapped{Hash: crypto.SHA256, Key: wrapped.Key})
-		want(t, err, ErrUnsupported, "CKR_ARGUMENTS_BAD")
+		want(t, err, errors.ErrUnsupported, "CKR_ARGUMENTS_BAD")
 	})
 	t.Run("a key of another size", func(t *testing.T) {
 		_, err := p.Reveal(background, spec, Wrapped{Hash: crypto.SHA1, Key: odd})
@@ -532,16 +533,16 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(t, p.Load(background, spec, wrapped, "loaded 0", []byte{1}), ErrExists)
-	want(t, p.Load(background, spec, wrapped, "new", []byte{0xaa, 0}), ErrExists)
-	want(t, p.Load(background, spec, wrapped, "", []byte{1}), ErrUnsupported)
-	want(t, p.Load(background, spec, wrapped, "new", nil), ErrUnsupported)
+	want(t, p.Load(background, spec, wrapped, "loaded 0", []byte{1}), ErrTaken)
+	want(t, p.Load(background, spec, wrapped, "new", []byte{0xaa, 0}), ErrTaken)
+	want(t, p.Load(background, spec, wrapped, "", []byte{1}), errors.ErrUnsupported)
+	want(t, p.Load(background, spec, wrapped, "new", nil), errors.ErrUnsupported)
 	planted := append([]*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES), attr(pkcs11.CKA_TOKEN, true),
 		attr(pkcs11.CKA_PRIVATE, false), attr(pkcs11.CKA_LABEL, "planted"), attr(pkcs11.CKA_VALUE, make([]byte, 32)),
 	}, uses(EncryptData)...)
 	plant(t, st, planted)
-	want(t, p.Load(background, spec, wrapped, "planted", []byte{1}), ErrExists)
+	want(t, p.Load(background, spec, wrapped, "planted", []byte{1}), ErrTaken)
 	if err := p.Load(background, spec, wrapped, "application", []byte{0xbb}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,28 +14,19 @@ import (
 	"io"
 	"math/big"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
-// Scheme is how a pair signs.
-type Scheme string
-
-// The signatures of blobs, best first for each kind of key.
-const (
-	PSS      Scheme = "rsa-pss"      // RSASSA-PSS (RFC 8017 §8.1)
-	PKCS1v15 Scheme = "rsa-pkcs1v15" // RSASSA-PKCS1-v1_5 (RFC 8017 §8.2), where a token has no PSS
-	ECDSA    Scheme = "ecdsa"        // FIPS 186-5 §6
-)
-
-// Scheme is how the pair signs, as its key and the token's mechanisms have it.
-func (p *KeyPair) Scheme() Scheme {
+// Scheme returns the best signature scheme that the pair's key and the token's mechanisms allow.
+func (p *KeyPair) Scheme() keyspec.Scheme {
 	switch {
 	case !isRSA(p.public):
-		return ECDSA
+		return keyspec.ECDSA
 	case p.token.info.Can.SignPSS:
-		return PSS
-	default:
-		return PKCS1v15
+		return keyspec.RSAPSS
+	default: // a token without PSS
+		return keyspec.RSAPKCS1v15
 	}
 }
 
@@ -61,21 +52,21 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 	switch hash {
 	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
 	default:
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("hash %v", hash))
+		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("hash %v", hash))
 	}
 	if len(digest) != hash.Size() {
-		return nil, t.fail(op, ErrUnsupported, fmt.Errorf("a digest of %d bytes, %v has %d", len(digest), hash, hash.Size()))
+		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("a digest of %d bytes, %v has %d", len(digest), hash, hash.Size()))
 	}
 	if p.Legacy() {
 		return nil, p.refuseLegacy(op)
 	}
 	if !p.private.sign {
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrUnsupported, Err: errors.New("the pair must not sign (CKA_SIGN)"),
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: errors.New("the pair must not sign (CKA_SIGN)"),
 			hint: "name the pair that signs with --signing-key"}
 	}
 	how, input, err := p.signMechanism(hash, digest, opts)
 	if err != nil {
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	var signature []byte
 	// crypto.Signer knows no context.
@@ -152,7 +143,7 @@ func (p *KeyPair) authenticate(s pkcs11.SessionHandle) error {
 // signs says whether the pair's signature verifies.
 func (p *KeyPair) signs(digest [32]byte) (bool, error) {
 	var opts crypto.SignerOpts = crypto.SHA256
-	if p.Scheme() == PSS {
+	if p.Scheme() == keyspec.RSAPSS {
 		opts = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
 	}
 	signature, err := p.Sign(rand.Reader, digest[:], opts)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -76,18 +77,18 @@ func TestSignWith(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
 	opens, signs := makePair(t, tok, "opens", 2048), makePair(t, tok, "signs", P256)
-	want(t, opens.SignWith(opens), ErrUnsupported, "the key exchange pair itself")
+	want(t, opens.SignWith(opens), errors.ErrUnsupported, "the key exchange pair itself")
 	other := makePair(t, open(t, newToken(t)), "other", 2048)
-	want(t, opens.SignWith(other), ErrUnsupported, "another token")
+	want(t, opens.SignWith(other), errors.ErrUnsupported, "another token")
 	mute := forbid(t, openRaw(t, st), makePair(t, tok, "mute", 2048), pkcs11.CKA_SIGN)
-	want(t, opens.SignWith(mute), ErrUnsupported, "CKA_SIGN")
+	want(t, opens.SignWith(mute), errors.ErrUnsupported, "CKA_SIGN")
 	if c, err := opens.SigningCertificate(background); c != nil || err != nil || opens.Signing() != opens {
 		t.Errorf("a pair that signs itself: %v, %v", c, err)
 	}
 	if err := opens.SignWith(signs); err != nil {
 		t.Fatal(err)
 	}
-	if opens.Signing() != signs || opens.Signing().Scheme() != ECDSA {
+	if opens.Signing() != signs || opens.Signing().Scheme() != keyspec.ECDSA {
 		t.Error("the other should sign")
 	}
 	c, err := opens.SigningCertificate(background)

@@ -15,11 +15,11 @@ func (p *KeyPair) SignWith(other *KeyPair) error {
 	const op = "have another pair sign"
 	switch {
 	case other.token != p.token:
-		return p.token.fail(op, ErrUnsupported, errors.New("it is on another token"))
+		return p.token.fail(op, errors.ErrUnsupported, errors.New("it is on another token"))
 	case other.public.Equal(p.public):
-		return &Error{Op: op, Token: p.token.info.Label, Kind: ErrUnsupported, Err: errors.New("it is the key exchange pair itself"), hint: "leave --signing-key out"}
+		return &Error{Op: op, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: errors.New("it is the key exchange pair itself"), hint: "leave --signing-key out"}
 	case !other.CanSign():
-		return p.token.fail(op, ErrUnsupported, errors.New("it must not sign (CKA_SIGN)"))
+		return p.token.fail(op, errors.ErrUnsupported, errors.New("it must not sign (CKA_SIGN)"))
 	}
 	p.signing = other
 	return nil

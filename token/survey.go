@@ -36,13 +36,13 @@ func ListAll(ctx context.Context, modules []ModuleConfig, list Lister) (all []In
 // Its Info has the module. A token that two modules show is ambiguous too: which one
 // is meant, only the caller can say. The modules are asked by list, as in [ListAll], or
 // where it is nil in this process, and then one that does not answer within 10 seconds
-// stops it. Its errors are [ErrNotFound], [ErrAmbiguous] and [ErrModule].
+// stops it. Its errors are [ErrNoToken], [ErrAmbiguous] and [ErrModule].
 func Find(ctx context.Context, modules []ModuleConfig, sel Selector, list Lister) (Info, error) {
 	began := time.Now()
 	for try := 1; ; try++ {
 		info, err := survey(ctx, modules, answerWithin, Look, list).pick(ctx, sel)
 		// As in attach: SoftHSM hides a token that another process is logging in to.
-		if try == attachTries || !errors.Is(err, ErrNotFound) || time.Since(began) > time.Second {
+		if try == attachTries || !errors.Is(err, ErrNoToken) || time.Since(began) > time.Second {
 			return info, err
 		}
 		time.Sleep(attachPause)
@@ -175,7 +175,7 @@ func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
 		if looked == nil {
 			looked = []string{"p11-kit knows no module"}
 		}
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNotFound,
+		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNoToken,
 			hint: meant(sel, s.tokens) + "looked at: " + strings.Join(looked, "; ") + "; another module is named with --module"}
 	default:
 		var serials []string

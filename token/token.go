@@ -96,7 +96,7 @@ type Token struct {
 }
 
 // Open finds the token and logs in, once: a PIN that is refused is not tried
-// again, because tokens lock. Its errors are [ErrModule], [ErrNotFound],
+// again, because tokens lock. Its errors are [ErrModule], [ErrNoToken],
 // [ErrAmbiguous], [ErrPIN], [ErrPINLocked] and [ErrFinalTry].
 //
 // The login belongs to the process (PKCS #11 §5.6): while one Token is open, a

@@ -99,10 +99,10 @@ func TestOpenFindsNoToken(t *testing.T) {
 		kind        error
 		hints       []string
 	}{
-		{"an unknown label", "nobody", ErrNotFound, []string{`"twin"`, `"beside"`}},
-		{"a label in another case", "Twin", ErrNotFound, nil},
-		{"a serial of another token", "pkcs11:token=beside;serial=" + twin.Serial, ErrNotFound, nil},
-		{"an unknown slot", "pkcs11:slot-id=99999", ErrNotFound, nil},
+		{"an unknown label", "nobody", ErrNoToken, []string{`"twin"`, `"beside"`}},
+		{"a label in another case", "Twin", ErrNoToken, nil},
+		{"a serial of another token", "pkcs11:token=beside;serial=" + twin.Serial, ErrNoToken, nil},
+		{"an unknown slot", "pkcs11:slot-id=99999", ErrNoToken, nil},
 		{"a label that two tokens have", "twin", ErrAmbiguous, []string{twin.Serial, other.Serial}},
 		{"no name at all, where there are several tokens", "", ErrAmbiguous, []string{twin.Serial, other.Serial}},
 	} {
@@ -767,7 +767,7 @@ func TestWithoutCrypto11(t *testing.T) {
 	}
 	without.Token = Selector{Label: "nobody"}
 	_, err := Open(background, without)
-	want(t, err, ErrNotFound, "nobody")
+	want(t, err, ErrNoToken, "nobody")
 	without.Module = "/etc/hostname"
 	_, err = Open(background, without)
 	want(t, err, ErrModule)

@@ -84,10 +84,10 @@ func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 	const op = "wrap data key"
 	t := k.token
 	if k.spec.Use != WrapKeys {
-		return nil, t.fail(op, ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(data)); err != nil {
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	var wrapped []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
@@ -111,7 +111,7 @@ func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, erro
 	const op = "unwrap data key"
 	t := k.token
 	if k.spec.Use != WrapKeys {
-		return nil, t.fail(op, ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(wrapped) - 8); err != nil {
 		return nil, t.fail(op, ErrWrapped, err)
@@ -141,7 +141,7 @@ func (k *tokenKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
 	const op = "compute HMAC"
 	t := k.token
 	if k.spec.Use != Authenticate {
-		return nil, t.fail(op, ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	var mac []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -26,7 +27,7 @@ func (k *tokenTransit) Residence() Residence { return InToken }
 func (t *Token) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	const op = "generate session key"
 	if err := spec.check(); err != nil {
-		return nil, t.fail(op, ErrUnsupported, err)
+		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	var handle pkcs11.ObjectHandle
 	var generation uint64
@@ -103,7 +104,7 @@ func (k *tokenTransit) Wrap(ctx context.Context, to crypto.PublicKey, hash crypt
 	case *ecdsa.PublicKey:
 		return k.wrapEC(ctx, to)
 	}
-	return Wrapped{}, k.token.fail("wrap session key", ErrUnsupported, fmt.Errorf("to a %T", to))
+	return Wrapped{}, k.token.fail("wrap session key", errors.ErrUnsupported, fmt.Errorf("to a %T", to))
 }
 
 // wrapRSA has the token wrap the key to an RSA public key (C_WrapKey).
@@ -111,7 +112,7 @@ func (k *tokenTransit) wrapRSA(ctx context.Context, to *rsa.PublicKey, hash cryp
 	const op = "wrap session key"
 	t := k.token
 	if hash != crypto.SHA256 && hash != crypto.SHA1 {
-		return Wrapped{}, t.fail(op, ErrUnsupported, fmt.Errorf("OAEP with %v", hash))
+		return Wrapped{}, t.fail(op, errors.ErrUnsupported, fmt.Errorf("OAEP with %v", hash))
 	}
 	if t.sha1Only.Load() {
 		hash = crypto.SHA1
@@ -149,13 +150,13 @@ func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (Wrapped
 	const op = "wrap session key"
 	t := k.token
 	if !k.spec.wrapsInAES() {
-		return Wrapped{}, t.fail(op, ErrUnsupported, errShortForEC(k.spec))
+		return Wrapped{}, t.fail(op, errors.ErrUnsupported, errShortForEC(k.spec))
 	}
 	var wrapped Wrapped
 	err := withoutTrace(func() error {
 		ephemeral, kek, err := agreeKEK(to)
 		if err != nil {
-			return t.fail(op, ErrUnsupported, err)
+			return t.fail(op, errors.ErrUnsupported, err)
 		}
 		defer clear(kek)
 		wrapped.Ephemeral = ephemeral

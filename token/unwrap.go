@@ -24,7 +24,7 @@ func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
 		return p.token.Generate(ctx, spec)
 	}
 	if err := spec.check(); err != nil {
-		return nil, p.token.fail("generate session key", ErrUnsupported, err)
+		return nil, p.token.fail("generate session key", errors.ErrUnsupported, err)
 	}
 	random, err := p.token.Random()
 	if err != nil {
@@ -47,11 +47,11 @@ func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
 // Unwrap unwraps a session key for its one use: in the token (C_UnwrapKey; for EC after
 // C_DeriveKey), or where it cannot hold session keys into memory (C_Decrypt, or
 // C_DeriveKey and the key derivation and key wrap here). Its error is [ErrWrapped] when
-// the wrapped key is not for this pair or damaged, and [ErrUnsupported] for the key of a
+// the wrapped key is not for this pair or damaged, and [errors.ErrUnsupported] for the key of a
 // legacy cipher.
 func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (SessionKey, error) {
 	if spec.Use.IsLegacy() {
-		return nil, p.token.fail("unwrap session key", ErrUnsupported, errors.New("nothing is done here with the key of a legacy cipher; it can be loaded and revealed"))
+		return nil, p.token.fail("unwrap session key", errors.ErrUnsupported, errors.New("nothing is done here with the key of a legacy cipher; it can be loaded and revealed"))
 	}
 	key := &tokenKey{spec: spec}
 	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
@@ -122,7 +122,7 @@ func asTransit(key *memoryKey, err error) (Transit, error) {
 }
 
 // Load unwraps a session key into a token object that other applications can
-// use by its label. It refuses with [ErrExists] when a secret key with that id is there,
+// use by its label. It refuses with [ErrTaken] when a secret key with that id is there,
 // or one with that label whose id is none of those in beside. Where session keys pass
 // through memory the token is given the value (C_CreateObject), if it takes any.
 func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte, beside ...[]byte) error {
@@ -146,7 +146,7 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 		return err
 	})
 	if spec.Use.IsLegacy() && refuses(err) {
-		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "the token does not know this cipher; hsmkeys reveal gives the key to a program that does"}
+		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "the token does not know this cipher; hsmkeys reveal gives the key to a program that does"}
 	}
 	if err != nil || inMemory == nil {
 		return err
@@ -190,7 +190,7 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
 	const op = "unwrap session key"
 	if err := spec.check(); err != nil {
-		return nil, p.token.fail(op, ErrUnsupported, err)
+		return nil, p.token.fail(op, errors.ErrUnsupported, err)
 	}
 	if err := p.checkWrapped(spec, wrapped); err != nil {
 		return nil, p.token.fail(op, ErrWrapped, err)
@@ -271,7 +271,7 @@ func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped Wrapped, template [
 	})
 	kind := unwrapKind(err)
 	if wrapped.Hash == crypto.SHA256 && refusesParameters(err) {
-		kind = ErrUnsupported
+		kind = errors.ErrUnsupported
 	}
 	return t.fail("unwrap session key", kind, err)
 }
@@ -293,7 +293,7 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 	}
 	t := p.token
 	if !p.private.decrypt && !p.private.unwrap {
-		return nil, t.fail(op, ErrUnsupported, errors.New("the pair must not decrypt or unwrap (CKA_DECRYPT, CKA_UNWRAP)"))
+		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair must not decrypt or unwrap (CKA_DECRYPT, CKA_UNWRAP)"))
 	}
 	var value []byte
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
@@ -321,7 +321,7 @@ func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
 		clear(value)
 		kind := unwrapKind(err)
 		if refuses(err) {
-			kind = ErrUnsupported
+			kind = errors.ErrUnsupported
 		}
 		return nil, t.fail(op, kind, err)
 	}

@@ -89,10 +89,10 @@ func (p *KeyPair) LoadValue(ctx context.Context, spec Spec, value []byte, label 
 // checkValue says whether a value may be used with this token at all.
 func (p *KeyPair) checkValue(spec Spec, value []byte) error {
 	if err := spec.check(); err != nil {
-		return p.token.fail("use the session key", ErrUnsupported, err)
+		return p.token.fail("use the session key", errors.ErrUnsupported, err)
 	}
 	if spec.Size != len(value) {
-		return p.token.fail("use the session key", ErrUnsupported, errors.New("its value has another size"))
+		return p.token.fail("use the session key", errors.ErrUnsupported, errors.New("its value has another size"))
 	}
 	return p.CheckComputed()
 }
@@ -122,7 +122,7 @@ func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label stri
 		return err
 	})
 	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
-		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}
+		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}
 	}
 	return p.token.fail(opLoad, nil, err)
 }

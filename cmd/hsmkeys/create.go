@@ -8,6 +8,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func createCommand() *cli.Command {
@@ -24,16 +25,16 @@ func createCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			algorithm, err := blob.ParseAlgorithm(c.String("algorithm"))
+			algorithm, err := keyspec.ParseAlgorithm(c.String("algorithm"))
 			if err != nil {
 				return usage("--algorithm: %v", err)
 			}
-			var purpose blob.Purpose
+			var purpose keyspec.Purpose
 			if c.IsSet("purpose") {
-				if purpose, err = blob.ParsePurpose(c.String("purpose")); err != nil {
+				if purpose, err = keyspec.ParsePurpose(c.String("purpose")); err != nil {
 					return usage("--purpose: %v", err)
 				}
-				if (purpose == blob.Authenticate) != algorithm.IsHMAC() {
+				if (purpose == keyspec.Authenticate) != algorithm.IsHMAC() {
 					return usage("a key for %s cannot have the purpose %q", algorithm, purpose)
 				}
 			}
@@ -59,7 +60,7 @@ func createCommand() *cli.Command {
 	}
 }
 
-func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorithm blob.Algorithm, purpose blob.Purpose, kdf blob.KDF) error {
+func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF) error {
 	if _, err := k.Show(c.Context, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks of a password for nothing
 		_, err := k.CreateFromPassword(c.Context, name, algorithm, purpose, kdf, nil) // it says so, and what to do
 		return err

@@ -73,7 +73,7 @@ func (d *doctor) failure(check, mend string, err error) {
 		error
 		mend string
 	}{
-		{token.ErrNotFound, "hsmkeys token list"},
+		{token.ErrNoToken, "hsmkeys token list"},
 		{token.ErrAmbiguous, "hsmkeys token list"},
 		{token.ErrFinalTry, "hsmkeys --final-try doctor"},
 		{token.ErrPINLocked, d.pkcs11Tool("--login --login-type so --init-pin")},

@@ -6,8 +6,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -78,7 +78,7 @@ func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 		}
 	}
 	if c.IsSet("purpose") {
-		if s.Purpose, err = blob.ParsePurpose(c.String("purpose")); err != nil {
+		if s.Purpose, err = keyspec.ParsePurpose(c.String("purpose")); err != nil {
 			return s, usage("--purpose: %v", err)
 		}
 	}

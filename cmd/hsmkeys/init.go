@@ -167,14 +167,14 @@ func makeOrTakeOver(c *cli.Context, t *token.Token, label string, kind token.Key
 		note("deleted what an interrupted init has left on the token: %d objects that nothing can use", removed)
 	}
 	pair, exists := t.GenerateKeyPair(c.Context, label, kind)
-	if !errors.Is(exists, token.ErrExists) {
+	if !errors.Is(exists, token.ErrTaken) {
 		return pair, exists
 	}
 	if !c.IsSet("key-type") {
 		kind = 0
 	}
 	pair, err = t.Leftover(c.Context, label, kind)
-	if errors.Is(err, token.ErrExists) || errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) || errors.Is(err, token.ErrUnsafe) || errors.Is(err, token.ErrUnsupported) {
+	if errors.Is(err, token.ErrTaken) || errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) || errors.Is(err, token.ErrUnsafe) || errors.Is(err, errors.ErrUnsupported) {
 		return nil, exists
 	}
 	if err != nil {

@@ -47,7 +47,7 @@ func status(err error) int {
 		return statusUsage
 	case errors.Is(err, blob.ErrNotFound) && !errors.As(err, new(*rehearsalError)):
 		return statusNotFound
-	case errors.Is(err, token.ErrExists): // nothing is wrong with the token
+	case errors.Is(err, token.ErrTaken): // nothing is wrong with the token
 		return statusFailed
 	case errors.As(err, new(*token.Error)), errors.Is(err, token.ErrModule), errors.Is(err, hsmkeys.ErrSigningKey), errors.Is(err, hsmkeys.ErrPassword):
 		return statusToken

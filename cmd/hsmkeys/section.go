@@ -132,7 +132,7 @@ func bind(c *cli.Context) error {
 		known = append(known, s.modules()...)
 	}
 	info, err := token.Find(c.Context, known, sel, search(c))
-	if e := (*token.Error)(nil); errors.As(err, &e) && (errors.Is(err, token.ErrNotFound) || errors.Is(err, token.ErrAmbiguous)) {
+	if e := (*token.Error)(nil); errors.As(err, &e) && (errors.Is(err, token.ErrNoToken) || errors.Is(err, token.ErrAmbiguous)) {
 		e.Op = "find the token in the modules of the configuration"
 	}
 	if err != nil {

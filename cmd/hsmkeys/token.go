@@ -44,7 +44,7 @@ func tokenListCommand() *cli.Command {
 			if named {
 				all = slices.DeleteFunc(all, func(info token.Info) bool { return !sel.Matches(info) })
 				if len(all) == 0 {
-					return &token.Error{Op: "list the tokens", Token: sel.String(), Kind: token.ErrNotFound}
+					return &token.Error{Op: "list the tokens", Token: sel.String(), Kind: token.ErrNoToken}
 				}
 			}
 			if c.Bool("json") {

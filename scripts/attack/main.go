@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -64,7 +65,7 @@ func substitute(certificate, directory, name string) error {
 		SubjectKeyID: genuine.Recipients()[0].SubjectKeyID,
 		Transport:    &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped},
 	}}}
-	forged, err := blob.Sign(genuine.Descriptor(), content, blob.Signer{Key: stranger, Scheme: blob.RSAPSS}, time.Now())
+	forged, err := blob.Sign(genuine.Descriptor(), content, blob.Signer{Key: stranger, Scheme: keyspec.RSAPSS}, time.Now())
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -112,7 +113,7 @@ func TestPairsThatAreMadeHere(t *testing.T) {
 		t.Run(kind.String(), func(t *testing.T) {
 			tok := open(t, config)
 			p, err := tok.GenerateKeyPair(ctx, "conformance "+kind.String(), kind)
-			if errors.Is(err, token.ErrUnsupported) {
+			if errors.Is(err, errors.ErrUnsupported) {
 				fact(t, kind.String(), "-", "-", "-", "-", reason(err))
 				return
 			}
@@ -125,7 +126,7 @@ func TestPairsThatAreMadeHere(t *testing.T) {
 			if err != nil || !bytes.Equal(token.SubjectKeyID(found.Public()), token.SubjectKeyID(p.Public())) {
 				t.Errorf("found again: %v", err)
 			}
-			if _, err := tok.GenerateKeyPair(ctx, p.Label(), kind); !errors.Is(err, token.ErrExists) {
+			if _, err := tok.GenerateKeyPair(ctx, p.Label(), kind); !errors.Is(err, token.ErrTaken) {
 				t.Errorf("a second one with its label: %v", err)
 			}
 		})
@@ -189,7 +190,7 @@ func holds(t *testing.T, kind string, p *token.KeyPair) {
 	signature := "-"
 	if p.CanSign() {
 		signs(t, p)
-		signature = string(p.Scheme())
+		signature = p.Scheme().String()
 	}
 	where, err := p.Residence(ctx)
 	if err != nil {
@@ -198,7 +199,7 @@ func holds(t *testing.T, kind string, p *token.KeyPair) {
 	hash, err := p.OAEPHash(ctx)
 	if err != nil {
 		fact(t, kind, "-", "-", signature, "-", reason(err))
-		if !errors.Is(err, token.ErrUnsupported) {
+		if !errors.Is(err, errors.ErrUnsupported) {
 			t.Error(err)
 		}
 		return
@@ -225,7 +226,7 @@ func signs(t *testing.T, p *token.KeyPair) {
 		return
 	}
 	key, digest := p.Public().(*rsa.PublicKey), sha256.Sum256([]byte("conformance"))
-	if p.Scheme() == token.PSS {
+	if p.Scheme() == keyspec.RSAPSS {
 		opts := &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
 		s, err := p.Sign(nil, digest[:], opts)
 		if err == nil {
@@ -323,7 +324,7 @@ func TestRecords(t *testing.T) {
 	ctx := context.Background()
 	tok := open(t, config)
 	err := tok.AddRecord(ctx, "conformance", []byte("value"))
-	if errors.Is(err, token.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) {
 		fact(t, "records", reason(err))
 		return
 	}

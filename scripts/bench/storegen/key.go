@@ -21,6 +21,7 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -50,11 +51,11 @@ func (g *Generator) versions(name string, blobs bool) ([]ledger.Version, error) 
 	for i := range all {
 		d := blob.Descriptor{
 			KeyringID: g.list.KeyringID, Name: name, Version: i + 1, Revision: 1,
-			Created: time.Now().UTC().Truncate(time.Second), Purpose: blob.WrapKeys, Replaces: replaces,
+			Created: time.Now().UTC().Truncate(time.Second), Purpose: keyspec.WrapKeys, Replaces: replaces,
 		}
 		_, _ = rand.Read(d.KeyID[:])
 		all[i] = ledger.Version{
-			Number: d.Version, Revision: d.Revision, KeyID: d.KeyID, List: 1, Algorithm: blob.AES256,
+			Number: d.Version, Revision: d.Revision, KeyID: d.KeyID, List: 1, Algorithm: keyspec.AES256,
 			Purpose: d.Purpose, KeySize: 32, Status: ledger.Active, Created: d.Created,
 		}
 		if !blobs {
@@ -75,7 +76,7 @@ func (g *Generator) versions(name string, blobs bool) ([]ledger.Version, error) 
 func (g *Generator) blob(d blob.Descriptor) (*blob.Blob, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
-	c := blob.Content{Algorithm: blob.AES256}
+	c := blob.Content{Algorithm: keyspec.AES256}
 	for _, m := range g.list.Members {
 		r, err := wrap(m.Certificate.PublicKey, key)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -77,10 +78,10 @@ type Generator struct {
 
 // Found founds a keyring in an empty store. Options.Keys is not used.
 func Found(ctx context.Context, store blob.Store, o Options) (*Generator, error) {
-	g := &Generator{options: o, signer: blob.Signer{Key: o.Owner, Scheme: blob.ECDSA}}
+	g := &Generator{options: o, signer: blob.Signer{Key: o.Owner, Scheme: keyspec.ECDSA}}
 	g.put = func(path string, der []byte) error { return store.Put(ctx, path, der) }
 	if _, ok := o.Owner.(*rsa.PrivateKey); ok {
-		g.signer.Scheme = blob.RSAPSS
+		g.signer.Scheme = keyspec.RSAPSS
 	}
 	_, _ = rand.Read(g.list.KeyringID[:])
 	g.list.Members = []blob.Member{{Role: blob.Owner, Label: "owner", Certificate: Certificate(o.Owner, "owner")}}
