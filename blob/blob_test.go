@@ -190,7 +190,7 @@ func TestSignRefusesKeysAndTimes(t *testing.T) {
 		{"a curve we do not use", p224, keyspec.ECDSA, signed, "another curve"},
 		{"an RSA scheme with an EC key", ownerP256(), keyspec.RSAPSS, signed, "scheme rsa-pss with an EC key"},
 		{"ECDSA with an RSA key", ownerRSA(), keyspec.ECDSA, signed, "scheme ecdsa with an RSA key"},
-		{"no scheme", ownerRSA(), 0, signed, "SignatureScheme(0)"},
+		{"no scheme", ownerRSA(), 0, signed, "Scheme(0)"},
 		{"no signing time", ownerP256(), keyspec.ECDSA, time.Time{}, "signing time"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/ledger"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -141,30 +141,11 @@ var errInterrupted = errors.New("interrupted")
 var errReported = errors.New("some keys failed")
 
 func hintFor(err error) string {
-	var h interface{ Hint() string }
-	switch {
-	case errors.As(err, &h) && h.Hint() != "":
-		return h.Hint()
-	case errors.Is(err, errNoStore):
+	if text := hint.For(err); text != "" {
+		return text
+	}
+	if errors.Is(err, errNoStore) {
 		return "hsmkeys init makes a store and founds a keyring in it; is this the right --store?"
-	case errors.Is(err, ledger.ErrCompacted):
-		return "the state that this token has accepted last was compacted away: hsmkeys join --replace-pin --checkpoint N:DIGEST, as another member's hsmkeys checkpoint prints it"
-	case errors.Is(err, ledger.ErrIncomplete):
-		return "a part of the store is missing; complete it from a copy"
-	case errors.Is(err, ledger.ErrDoubt):
-		return "the storage did not answer: hsmkeys log shows whether it was done; do it again only then"
-	case errors.Is(err, ledger.ErrRace), errors.Is(err, hsmkeys.ErrMovedOn):
-		return "nothing was done; run it again"
-	case errors.Is(err, blob.ErrOccupied):
-		return "hsmkeys has not made it: look at it, and take it away"
-	case errors.Is(err, blob.ErrNotExclusive):
-		return "keep the store on another file system, such as ext4, XFS, Btrfs or NFS; copies of it may lie anywhere"
-	case errors.Is(err, syscall.ENOSPC):
-		return "the disk is full; what was stored before is not touched"
-	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return "the directory or file cannot be written or read by this user"
-	case errors.Is(err, blob.ErrName):
-		return "names are segments of a-z 0-9 . _ - joined by /, at most 128 bytes, none starting with . or ending in .cms"
 	}
 	return ""
 }
