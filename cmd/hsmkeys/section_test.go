@@ -8,6 +8,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -121,7 +122,7 @@ func FuzzConfiguration(f *testing.F) {
 		s := &settings{path: "fuzzed"}
 		top, err := s.parse(file, globalFlags())
 		if err != nil {
-			if status(err) != statusUsage {
+			if failure.Status(err) != failure.StatusUsage {
 				t.Errorf("%q: %v", text, err)
 			}
 			return
