@@ -64,7 +64,7 @@ func certify(t *testing.T, key crypto.Signer, edit func(*x509.Certificate)) *x50
 
 func (s *signingKey) id(t *testing.T) []byte {
 	t.Helper()
-	id, err := blob.SubjectKeyID(s.Public())
+	id, err := blob.PublicKeyID(s.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestASigningKeyThatIsRemoved(t *testing.T) {
 	expect("owner", `"branch" signs with another key by now`)
 	put("with-the-new-key", other.signer())
 	reopen()
-	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "with-the-new-key"}); err != nil || e.Signer.SubjectKeyID != hex.EncodeToString(other.id(t)) {
+	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "with-the-new-key"}); err != nil || e.Signer.Identifier != hex.EncodeToString(other.id(t)) {
 		t.Errorf("%+v, %v", e.Signer, err)
 	}
 	// And without a signing key: the pair signs, as never before.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
-	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func exportCommand() *cli.Command {
@@ -61,9 +61,9 @@ func exportSimple(c *cli.Context, ref hsmkeys.Ref) error {
 	if err != nil {
 		return err
 	}
-	how := token.RSAESPKCS1v15
+	how := keyspec.RSAESPKCS1v15
 	if c.Bool("oaep") {
-		how = token.RSAESOAEPSHA1
+		how = keyspec.RSAESOAEPSHA1
 	}
 	return withKeyring(c, func(k *hsmkeys.Keyring) error {
 		data, err := k.ExportSimple(c.Context, ref, to, how)
