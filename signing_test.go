@@ -230,7 +230,7 @@ func TestASigningKeyThatIsRemoved(t *testing.T) {
 	expect("owner", `"branch" signs with another key by now`)
 	put("with-the-new-key", other.signer())
 	reopen()
-	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "with-the-new-key"}); err != nil || e.Signer.Identifier != hex.EncodeToString(other.id(t)) {
+	if e, err := k.Show(ctx, hsmkeys.Ref{Name: "with-the-new-key"}); err != nil || e.Signer.SubjectKeyID != hex.EncodeToString(other.id(t)) {
 		t.Errorf("%+v, %v", e.Signer, err)
 	}
 	// And without a signing key: the pair signs, as never before.

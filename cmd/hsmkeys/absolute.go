@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -41,7 +42,7 @@ func absolute(option, value, where string) error {
 	if what == "" {
 		return nil
 	}
-	return usage("%s names %s that is not absolute, and age runs its plugins in a directory where anybody may have put that; write the whole path", where, what)
+	return failure.Usage("%s names %s that is not absolute, and age runs its plugins in a directory where anybody may have put that; write the whole path", where, what)
 }
 
 // relativeSource says what a source of a secret names by a relative path, or nothing.

@@ -6,6 +6,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -23,9 +27,9 @@ func acceptCommand() *cli.Command {
 			}
 			at, err := ledger.ParsePoint(arg)
 			if err != nil {
-				return usage("%v", err)
+				return failure.Usage("%v", err)
 			}
-			if err := mayConfirm(c); err != nil {
+			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error { return accept(c, k, at) })
@@ -44,7 +48,7 @@ func accept(c *cli.Context, k *hsmkeys.Keyring, at ledger.Point) error {
 		if n > 1 {
 			question = fmt.Sprintf("Accept these %d recoveries, and believe what the new owners sign?", n)
 		}
-		if err := confirm(c, shown, question); err != nil {
+		if err := confirm.Ask(c.Context, c.Bool("yes"), shown, question); err != nil {
 			return err
 		}
 	}
@@ -56,22 +60,22 @@ func accept(c *cli.Context, k *hsmkeys.Keyring, at ledger.Point) error {
 		for _, r := range recoveries {
 			accepted = append(accepted, recoveryAsJSON(r))
 		}
-		return printJSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "list": k.State().List, "accepted": accepted})
+		return output.JSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "list": k.State().List, "accepted": accepted})
 	}
 	for _, r := range recoveries {
-		if err := printLine("accepted: owner %s in the place of %s, by %s", printable(r.To.Label), printable(r.From.Label), printable(r.Authority.Label)); err != nil {
+		if err := output.Line("accepted: owner %s in the place of %s, by %s", text.Printable(r.To.Label), text.Printable(r.From.Label), text.Printable(r.Authority.Label)); err != nil {
 			return err
 		}
 	}
-	return printLine("list of members %d, checkpoint %d is pinned", k.State().List, k.State().At.Number)
+	return output.Line("list of members %d, checkpoint %d is pinned", k.State().List, k.State().At.Number)
 }
 
 // recoveryRows shows all about a recovery.
 func recoveryRows(r ledger.RecoveryEvent) [][]string {
 	rows := [][]string{
 		{"recovery", "checkpoint " + r.At.String()},
-		{"  when", when(r.Created)},
-		{"  reason", printable(r.Reason)},
+		{"  when", text.Time(r.Created)},
+		{"  reason", text.Printable(r.Reason)},
 		{"  the old owner", lastSigned(r)},
 	}
 	rows = append(rows, party("by", r.Authority)...)
@@ -84,7 +88,7 @@ func lastSigned(r ledger.RecoveryEvent) string {
 	if r.LastSigned.Number == 0 {
 		return "has signed nothing since this token looked last"
 	}
-	return fmt.Sprintf("last signed checkpoint %d on %s", r.LastSigned.Number, when(r.LastTime))
+	return fmt.Sprintf("last signed checkpoint %d on %s", r.LastSigned.Number, text.Time(r.LastTime))
 }
 
 // recoveryJSON is a recovery for programs.
@@ -101,11 +105,11 @@ type recoveryJSON struct {
 
 func recoveryAsJSON(r ledger.RecoveryEvent) recoveryJSON {
 	j := recoveryJSON{
-		Checkpoint: r.At.String(), Time: when(r.Created), Reason: r.Reason,
+		Checkpoint: r.At.String(), Time: text.Time(r.Created), Reason: r.Reason,
 		Authority: asJSON(r.Authority), From: asJSON(r.From), To: asJSON(r.To),
 	}
 	if r.LastSigned.Number > 0 {
-		j.LastSigned, j.LastSignedTime = r.LastSigned.String(), when(r.LastTime)
+		j.LastSigned, j.LastSignedTime = r.LastSigned.String(), text.Time(r.LastTime)
 	}
 	return j
 }

@@ -9,6 +9,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -37,7 +41,7 @@ func ageRecipientCommand() *cli.Command {
 					return err
 				}
 				if c.IsSet("certificate") {
-					return usage("age recipient --pair takes the public key from the token, not from a certificate")
+					return failure.Usage("age recipient --pair takes the public key from the token, not from a certificate")
 				}
 				return withPair(c, func(_ *token.Token, pair *token.KeyPair) error {
 					r, err := hsmkeys.NewPairRecipient(pair.Public())
@@ -64,9 +68,9 @@ func ageRecipientCommand() *cli.Command {
 
 func printRecipient(c *cli.Context, r string) error {
 	if c.Bool("json") {
-		return printJSON(map[string]string{"recipient": r})
+		return output.JSON(map[string]string{"recipient": r})
 	}
-	return printLine("%s", r)
+	return output.Line("%s", r)
 }
 
 // keyRecipient names a key that is there, and that files can be under.
@@ -89,7 +93,7 @@ func ageIdentityCommand() *cli.Command {
 			"It names a library that is loaded: take none from somebody who may not run programs as you.",
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
-				return usage("age identity takes at most one argument, the NAME of a key")
+				return failure.Usage("age identity takes at most one argument, the NAME of a key")
 			}
 			sel, _, err := selector(c)
 			clear(sel.PINValue)
@@ -97,7 +101,7 @@ func ageIdentityCommand() *cli.Command {
 				return err
 			}
 			if sel.PINSource != "" || sel.PINValue != nil {
-				return usage("the token's URI says what the PIN is or where it comes from, and an identity holds neither; use --pin-source")
+				return failure.Usage("the token's URI says what the PIN is or where it comes from, and an identity holds neither; use --pin-source")
 			}
 			if c.NArg() == 0 {
 				return withPair(c, func(t *token.Token, pair *token.KeyPair) error { return printPairIdentity(c, t, pair) })
@@ -167,7 +171,7 @@ func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
 	}
 	var err error
 	if !filepath.IsAbs(i.Module) { // a bare name, which the loader looks for wherever it is told to
-		return i, usage("an identity names its module by an absolute path; use --module /path/to/%s", i.Module)
+		return i, failure.Usage("an identity names its module by an absolute path; use --module /path/to/%s", i.Module)
 	}
 	path, err := namedStore(c)
 	if err != nil {
@@ -188,15 +192,15 @@ func printIdentity(c *cli.Context, i ageIdentity, opens, recipient string) error
 		if recipient != "" {
 			document["recipient"] = recipient
 		}
-		return printJSON(document)
+		return output.JSON(document)
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "# hsmkeys: opens %s; token %s, store %s\n", opens, printable(i.Token), printable(i.Store))
+	fmt.Fprintf(&out, "# hsmkeys: opens %s; token %s, store %s\n", opens, text.Printable(i.Token), text.Printable(i.Store))
 	if recipient != "" {
 		fmt.Fprintf(&out, "# recipient: %s\n", recipient)
 	}
 	fmt.Fprintln(&out, line)
-	return writeOutput(c.Context, "", func(w io.Writer) error {
+	return datafile.Write(c.Context, "", func(w io.Writer) error {
 		_, err := w.Write(out.Bytes())
 		return err
 	})

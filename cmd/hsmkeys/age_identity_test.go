@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 // compressedPoint is the tag of a P-256 pair.
@@ -95,7 +96,7 @@ func TestIdentitiesThatAreRefused(t *testing.T) {
 			if !errors.Is(err, errIdentity) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("read: %v", err)
 			}
-			if strings.Contains(err.Error(), "1234") || oneLine(err.Error()) != err.Error() {
+			if strings.Contains(err.Error(), "1234") || text.Line(err.Error()) != err.Error() {
 				t.Errorf("it says %q", err)
 			}
 			if _, err := i.encode(); !errors.Is(err, errIdentity) {

@@ -23,6 +23,11 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -44,7 +49,7 @@ func runPlugin(ctx context.Context, args []string) int {
 	p.RegisterFlags(flags)
 	err = flags.Parse(args)
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
-		return report(ctx, usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
+		return report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
 	}
 	// What relative path is left, in a command or a module's own configuration, leads to
 	// nothing of others' there; see absolute.
@@ -53,7 +58,7 @@ func runPlugin(ctx context.Context, args []string) int {
 		return report(ctx, err)
 	}
 	client := &ageClient{Plugin: p}
-	askSecret, talk = client.ask, client.tell
+	secret.Ask, message.Print = client.ask, client.tell
 	p.HandleRecipient(func(data []byte) (age.Recipient, error) {
 		r, err := hsmkeys.ParsePluginRecipient(data)
 		if err != nil {
@@ -258,9 +263,9 @@ func (i *pluginIdentity) unwrapKey(c *cli.Context, t *token.Token, pair *token.K
 
 // inOneLine makes an error one line with its hint, which is what age shows of it.
 func inOneLine(err error) error {
-	line := oneLine(err.Error())
-	if hint := hintFor(err); hint != "" {
-		line += " (" + oneLine(hint) + ")"
+	line := text.Line(err.Error())
+	if hint := hint.For(err); hint != "" {
+		line += " (" + text.Line(hint) + ")"
 	}
 	return errors.New(line)
 }
@@ -281,7 +286,7 @@ func (a *ageClient) ask(_ context.Context, what string) ([]byte, error) {
 	value, err := a.RequestValue(what+":", true)
 	a.since = time.Now()
 	if err != nil {
-		return nil, usage("age could not ask for the %s; use HSMKEYS_PIN_SOURCE, or for a password HSMKEYS_PASSWORD_SOURCE: env:NAME, file:PATH or exec:COMMAND", what)
+		return nil, failure.Usage("age could not ask for the %s; use HSMKEYS_PIN_SOURCE, or for a password HSMKEYS_PASSWORD_SOURCE: env:NAME, file:PATH or exec:COMMAND", what)
 	}
 	if value == "" {
 		return nil, errors.New("nothing was typed")

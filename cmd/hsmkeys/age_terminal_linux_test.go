@@ -52,7 +52,7 @@ func TestPINAtThePromptOfAge(t *testing.T) {
 			cmd := exec.Command(filepath.Join(dir, "age"), tt.args...)
 			cmd.Dir, cmd.Env = o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=prompt", "HSMKEYS_PASSWORD_SOURCE=")
 			p.converse(t, cmd, tt.typed, tt.status)
-			until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
+			Until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
 			for _, secret := range []string{testPIN, password} {
 				if strings.Contains(p.shows(), secret) {
 					t.Errorf("the terminal shows what was typed: %q", p.shows())

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -14,23 +17,23 @@ import (
 func announce(k *hsmkeys.Keyring) {
 	s := k.State()
 	for _, r := range s.Recoveries {
-		warn(fmt.Errorf("%s; hsmkeys accept %v", recoveryText(r), r.At))
+		message.Warn(fmt.Errorf("%s; hsmkeys accept %v", recoveryText(r), r.At))
 	}
 	if s.Older != nil {
-		warn(fmt.Errorf("this is an older state of the keyring, checkpoint %d of %s: %w", s.At.Number, when(s.Signed), s.Older))
+		message.Warn(fmt.Errorf("this is an older state of the keyring, checkpoint %d of %s: %w", s.At.Number, text.Time(s.Signed), s.Older))
 	}
 	if s.Unpinned {
-		warn(fmt.Errorf("no pin of keyring %s is on the token or in a file: an older state would not be noticed, and nothing is encrypted or signed before hsmkeys join", k.ID()))
+		message.Warn(fmt.Errorf("no pin of keyring %s is on the token or in a file: an older state would not be noticed, and nothing is encrypted or signed before hsmkeys join", k.ID()))
 	}
 	if s.BeforeList > 0 && s.BeforeList != s.List {
-		note("list of members %d is in force, it was %d before (hsmkeys owner list, authority list)", s.List, s.BeforeList)
+		message.Note("list of members %d is in force, it was %d before (hsmkeys owner list, authority list)", s.List, s.BeforeList)
 	}
 }
 
 // recoveryText says what a recovery has done.
 func recoveryText(r ledger.RecoveryEvent) string {
 	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, which %s; on %s, reason: %s",
-		printable(r.Authority.Label), printable(r.To.Label), printable(r.From.Label), lastSigned(r), when(r.Created), printable(r.Reason))
+		text.Printable(r.Authority.Label), text.Printable(r.To.Label), text.Printable(r.From.Label), lastSigned(r), text.Time(r.Created), text.Printable(r.Reason))
 }
 
 // explain has an error of opening a keyring say what to do about it.
@@ -38,12 +41,12 @@ func explain(err error) error {
 	var fork *ledger.Fork
 	switch {
 	case errors.As(err, &fork) && notSigned(fork):
-		return &hintedError{err, fmt.Sprintf("no member has signed checkpoint %d as the store has it: the store is damaged, or somebody has changed it; put it back from a copy, which loses nothing", fork.Theirs[0].At.Number)}
+		return failure.WithHint(err, fmt.Sprintf("no member has signed checkpoint %d as the store has it: the store is damaged, or somebody has changed it; put it back from a copy, which loses nothing", fork.Theirs[0].At.Number))
 	case errors.As(err, &fork):
-		return &hintedError{fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
-			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as hsmkeys checkpoint prints it for another member or on the machine that wrote it, then hsmkeys merge" + ownSide(fork)}
+		return failure.WithHint(fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
+			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as hsmkeys checkpoint prints it for another member or on the machine that wrote it, then hsmkeys merge"+ownSide(fork))
 	case errors.Is(err, ledger.ErrRollback):
-		return &hintedError{err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; where no newer copy is left, hsmkeys join --replace-pin --checkpoint N:DIGEST goes on from this one"}
+		return failure.WithHint(err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; where no newer copy is left, hsmkeys join --replace-pin --checkpoint N:DIGEST goes on from this one")
 	}
 	return otherKeyring(err)
 }
@@ -53,7 +56,7 @@ func explain(err error) error {
 func explainTold(o hsmkeys.Options, err error) error {
 	var lacks *ledger.Rollback
 	if o.Checkpoint != nil && errors.As(err, &lacks) && lacks.Accepted == *o.Checkpoint {
-		return &hintedError{err, "--checkpoint names it: compare it with what hsmkeys checkpoint of the other member prints; if it is the same, take a newer copy of the store"}
+		return failure.WithHint(err, "--checkpoint names it: compare it with what hsmkeys checkpoint of the other member prints; if it is the same, take a newer copy of the store")
 	}
 	return explain(err)
 }
@@ -77,7 +80,7 @@ func sideText(side []ledger.Side) string {
 		if who == "" {
 			who = "an unknown key"
 		}
-		all = append(all, fmt.Sprintf("checkpoint %d by %s on %s", s.At.Number, printable(who), s.Created.UTC().Format(time.RFC3339)))
+		all = append(all, fmt.Sprintf("checkpoint %d by %s on %s", s.At.Number, text.Printable(who), s.Created.UTC().Format(time.RFC3339)))
 	}
 	if len(all) == 0 {
 		return "none"

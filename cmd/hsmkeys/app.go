@@ -7,6 +7,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -25,16 +29,16 @@ func newApp() *cli.App {
 			if err := configure(c, flags); err != nil {
 				return err
 			}
-			asJSONLines = c.Bool("json")
+			message.JSON = c.Bool("json")
 			if n := c.Int("sessions"); c.IsSet("sessions") && (n < 1 || n > token.MaxSessions) {
-				return usage("--sessions is a number from 1 to %d", token.MaxSessions)
+				return failure.Usage("--sessions is a number from 1 to %d", token.MaxSessions)
 			}
 			if moduleTimeout(c) < time.Second {
-				return usage("--module-timeout is a second at least, such as 90s or 5m")
+				return failure.Usage("--module-timeout is a second at least, such as 90s or 5m")
 			}
 			watchModules(moduleTimeout(c))
 			if how := c.String("read-back"); how != "all" && how != "none" {
-				return usage("--read-back is all or none, not %q", how)
+				return failure.Usage("--read-back is all or none, not %q", how)
 			}
 			return nil
 		},
@@ -42,7 +46,7 @@ func newApp() *cli.App {
 			if c.Args().Present() {
 				return noCommand("", c.Args().First(), c.App.Commands)
 			}
-			return usageHint("hsmkeys help", "a command is needed")
+			return failure.UsageHint("hsmkeys help", "a command is needed")
 		},
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
@@ -61,8 +65,8 @@ func newApp() *cli.App {
 	cli.FlagStringer = optionHelp
 	cli.VersionPrinter = func(c *cli.Context) {
 		if err := printVersion(c); err != nil {
-			if out, ok := c.App.Writer.(*checkedWriter); ok {
-				out.err = err
+			if out, ok := c.App.Writer.(*output.Checked); ok {
+				out.Err = err
 			}
 		}
 	}
@@ -105,7 +109,7 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "checkpoint", Usage: "believe this checkpoint, `N:DIGEST`, as another member's hsmkeys checkpoint prints it", EnvVars: []string{"HSMKEYS_CHECKPOINT"}},
 		altsrc.NewDurationFlag(&cli.DurationFlag{Name: "max-age", Usage: "encrypt nothing under a state of the keyring older than this `TIME`, such as 24h", EnvVars: []string{"HSMKEYS_MAX_AGE"}, DefaultText: "any"}),
 		&cli.BoolFlag{Name: "older-state", Usage: "decrypt with what is there, where the store lacks the newest state of the keyring", EnvVars: []string{"HSMKEYS_OLDER_STATE"}},
-		&cli.BoolFlag{Name: "wide", Aliases: []string{"w"}, Usage: "do not fit tables to the width of the terminal", Destination: &wide},
+		&cli.BoolFlag{Name: "wide", Aliases: []string{"w"}, Usage: "do not fit tables to the width of the terminal", Destination: &terminal.Wide},
 		&cli.BoolFlag{Name: "final-try", Usage: "log in even when one more wrong PIN locks the token"},
 		&cli.BoolFlag{Name: "any-pin-length", Usage: "send a PIN that is shorter or longer than the token says that it takes"},
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 // arrange lets options stand anywhere, as people write them: after the name of a
@@ -78,17 +80,17 @@ func arrange(app *cli.App, args []string) []string {
 func refuseEmpty(c *cli.Context) error {
 	for _, arg := range c.Args().Slice() {
 		if arg == "" {
-			return usage("an argument of %s is empty", commandName(c.Command))
+			return failure.Usage("an argument of %s is empty", commandName(c.Command))
 		}
 	}
 	for _, f := range c.Command.Flags {
 		if f, ok := f.(*cli.StringFlag); ok && c.IsSet(f.Name) && c.String(f.Name) == "" {
-			return usage("the value of option %s is empty", dashed(f.Name))
+			return failure.Usage("the value of option %s is empty", dashed(f.Name))
 		}
 	}
 	for _, name := range []string{"config", "module", "store"} {
 		if settingsOf(c).onLine[name] && c.String(name) == "" {
-			return usage("the value of option %s is empty", dashed(name))
+			return failure.Usage("the value of option %s is empty", dashed(name))
 		}
 	}
 	return nil

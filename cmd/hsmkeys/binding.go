@@ -15,6 +15,8 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
@@ -58,7 +60,7 @@ func storeIdentity(store string) string {
 func places(store string) []string {
 	var all []string
 	path, err := filepath.Abs(store)
-	for more := err == nil; more && len(all) < maxLinks; path, more = followLink(path) {
+	for more := err == nil; more && len(all) < datafile.MaxLinks; path, more = followLink(path) {
 		all = append(all, path)
 	}
 	if last := storeIdentity(store); !slices.Contains(all, last) {
@@ -161,7 +163,7 @@ func expected(c *cli.Context) (blob.ID, error) {
 	if s := c.String("keyring"); s != "" {
 		id, err := parseKeyring(s)
 		if err != nil {
-			return id, usage("--keyring: %v", err)
+			return id, failure.Usage("--keyring: %v", err)
 		}
 		return id, nil
 	}
@@ -175,7 +177,7 @@ func expected(c *cli.Context) (blob.ID, error) {
 // otherKeyring has the error of a store that holds another keyring say what to do.
 func otherKeyring(err error) error {
 	if errors.Is(err, hsmkeys.ErrOtherKeyring) {
-		return &hintedError{err, "put the store back from a copy; or if it is meant, name the keyring with --keyring, or hsmkeys join it"}
+		return failure.WithHint(err, "put the store back from a copy; or if it is meant, name the keyring with --keyring, or hsmkeys join it")
 	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -28,10 +30,10 @@ func certificateCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("signing") && c.String("signing-key") == "" {
-				return usage("certificate --signing needs --signing-key")
+				return failure.Usage("certificate --signing needs --signing-key")
 			}
-			if c.Bool("capi") && toTerminal(c) {
-				return usage("a PUBLICKEYBLOB is binary; it does not go to a terminal, use -o FILE")
+			if c.Bool("capi") && datafile.ToTerminal(c.String("output")) {
+				return failure.Usage("a PUBLICKEYBLOB is binary; it does not go to a terminal, use -o FILE")
 			}
 			return withPair(c, func(t *token.Token, pair *token.KeyPair) error {
 				if c.Bool("signing") {
@@ -45,9 +47,9 @@ func certificateCommand() *cli.Command {
 					return err
 				}
 				if certificate == nil {
-					return notFound("token %q has no certificate for the pair %q; hsmkeys init makes one", t.Info().Label, pair.Label())
+					return failure.NotFound("token %q has no certificate for the pair %q; hsmkeys init makes one", t.Info().Label, pair.Label())
 				}
-				return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
+				return datafile.Write(c.Context, c.String("output"), func(out io.Writer) error {
 					return pem.Encode(out, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 				})
 			})
@@ -60,13 +62,13 @@ func certificateCommand() *cli.Command {
 func writePublicKeyBlob(c *cli.Context, pair *token.KeyPair) error {
 	public, ok := pair.Public().(*rsa.PublicKey)
 	if !ok {
-		return usage("the pair %q is an EC pair; CryptoAPI's BLOBs are for RSA", pair.Label())
+		return failure.Usage("the pair %q is an EC pair; CryptoAPI's BLOBs are for RSA", pair.Label())
 	}
 	data, err := capi.MarshalPublicKeyBlob(public)
 	if err != nil {
 		return err
 	}
-	return writeBytes(c, data)
+	return datafile.WriteBytes(c.Context, c.String("output"), data)
 }
 
 // nameIn returns what a certificate calls its holder: the common name, or else an

@@ -6,6 +6,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 func checkpointCommand() *cli.Command {
@@ -23,7 +26,7 @@ func checkpointCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("fresh") && c.String("certificate") != "" {
-				return usage("checkpoint --fresh signs with the token, and takes no --certificate")
+				return failure.Usage("checkpoint --fresh signs with the token, and takes no --certificate")
 			}
 			return withReading(c, func(k *hsmkeys.Keyring) error {
 				// Whoever is told the line believes it, so an old one is printed only when asked for.
@@ -44,10 +47,10 @@ func checkpointCommand() *cli.Command {
 func printCheckpoint(c *cli.Context, k *hsmkeys.Keyring) error {
 	s := k.State()
 	if c.Bool("json") {
-		return printJSON(map[string]any{
+		return output.JSON(map[string]any{
 			"checkpoint": s.At.String(), "number": s.At.Number, "digest": hex.EncodeToString(s.At.Digest[:]),
-			"keyring": k.ID().String(), "time": when(s.Signed), "list": s.List, "signer": k.Signer(),
+			"keyring": k.ID().String(), "time": text.Time(s.Signed), "list": s.List, "signer": k.Signer(),
 		})
 	}
-	return printLine("%v", s.At)
+	return output.Line("%v", s.At)
 }

@@ -42,7 +42,7 @@ func TestColorsOnATerminalOnly(t *testing.T) {
 				if !tt.colored {
 					want = strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[0m", "").Replace(want)
 				}
-				until(t, want, func() bool { return strings.Contains(p.shows(), want) })
+				Until(t, want, func() bool { return strings.Contains(p.shows(), want) })
 				if !tt.colored && strings.Contains(p.shows(), "\x1b") {
 					t.Errorf("%q: %q", c.args, p.shows())
 				}

@@ -13,6 +13,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
@@ -42,7 +45,7 @@ func completionCommand() *cli.Command {
 			}
 			script, ok := completionScripts[shell]
 			if !ok {
-				return usage("there is a completion for bash, zsh and fish, not for %q", shell)
+				return failure.Usage("there is a completion for bash, zsh and fish, not for %q", shell)
 			}
 			_, err = io.WriteString(c.App.Writer, script)
 			return err
@@ -85,7 +88,7 @@ func complete(args []string) {
 	// Nothing of what a module prints, or this program when one crashes it, belongs into a
 	// command line.
 	stderr := os.Stderr
-	if _, err := mute(); err != nil {
+	if _, err := stdio.Mute(); err != nil {
 		return
 	}
 	os.Stderr = stderr
@@ -128,7 +131,7 @@ func answerTo(ctx context.Context, args []string) answer {
 	l := readLine(app, words)
 	a = l.answer(ctx)
 	a.candidates = slices.DeleteFunc(a.candidates, func(c candidate) bool {
-		return !strings.HasPrefix(c.word, l.whole) || c.word != oneLine(c.word)
+		return !strings.HasPrefix(c.word, l.whole) || c.word != text.Line(c.word)
 	})
 	slices.SortStableFunc(a.candidates, func(a, b candidate) int { return strings.Compare(a.word, b.word) })
 	a.candidates = slices.CompactFunc(a.candidates, func(a, b candidate) bool { return a.word == b.word })
@@ -136,7 +139,7 @@ func answerTo(ctx context.Context, args []string) answer {
 		a.prefix = l.whole[:len(l.whole)-len(l.word)] + a.prefix
 	}
 	for i, c := range a.candidates {
-		a.candidates[i] = candidate{requote(c.word), oneLine(c.about)}
+		a.candidates[i] = candidate{requote(c.word), text.Line(c.about)}
 	}
 	return a
 }

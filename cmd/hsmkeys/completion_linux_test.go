@@ -28,7 +28,7 @@ func TestTab(t *testing.T) {
 			}
 			defer cmd.Process.Kill()
 			p.person.WriteString(shell.setup + "; PS1='READY''> '\n")
-			until(t, "a prompt", func() bool { return strings.HasSuffix(p.shows(), "READY> ") })
+			Until(t, "a prompt", func() bool { return strings.HasSuffix(p.shows(), "READY> ") })
 			for _, tt := range []struct{ typed, want string }{
 				{"hsmkeys sh", "<hsmkeys><show>"},
 				{"hsmkeys show pay", "<show><payroll>"},
@@ -52,7 +52,7 @@ func TestTab(t *testing.T) {
 			} {
 				seen := len(p.shows())
 				p.person.WriteString(tt.typed + "\t\x01printf '<%s>' \n")
-				until(t, tt.typed, func() bool {
+				Until(t, tt.typed, func() bool {
 					_, after, ok := strings.Cut(p.shows()[seen:], "<hsmkeys>")
 					return ok && strings.Contains(after, "READY> ")
 				})

@@ -12,6 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -190,11 +191,11 @@ func (l *commandLine) tokens(ctx context.Context) answer {
 		count[t.Label]++
 	}
 	for _, t := range all {
-		about := strings.TrimSpace(printable(t.Model) + " " + printable(t.Serial))
+		about := strings.TrimSpace(text.Printable(t.Model) + " " + text.Printable(t.Serial))
 		switch {
 		case !t.Initialized:
-		case t.Label == "" || count[t.Label] > 1 || printable(t.Label) != t.Label || strings.HasPrefix(t.Label, "pkcs11:"):
-			a.candidates = append(a.candidates, candidate{"pkcs11:serial=" + t.Serial, printable(t.Label)})
+		case t.Label == "" || count[t.Label] > 1 || text.Printable(t.Label) != t.Label || strings.HasPrefix(t.Label, "pkcs11:"):
+			a.candidates = append(a.candidates, candidate{"pkcs11:serial=" + t.Serial, text.Printable(t.Label)})
 		default:
 			a.candidates = append(a.candidates, candidate{t.Label, about})
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
@@ -100,7 +101,7 @@ func (s *settings) moduleHere(c *cli.Context) error {
 	}
 	f, err := ownfile.Open(path, false)
 	if err != nil {
-		return usage("--module %s: %w", name, err)
+		return failure.Usage("--module %s: %w", name, err)
 	}
 	_ = f.Close()
 	return c.Set("module", path)
@@ -136,7 +137,7 @@ func (s *settings) read(c *cli.Context) (map[string]any, error) {
 }
 
 func (s *settings) bad(format string, args ...any) error {
-	return usage("configuration file %q: %w", s.path, fmt.Errorf(format, args...))
+	return failure.Usage("configuration file %q: %w", s.path, fmt.Errorf(format, args...))
 }
 
 // defaultToken is what the option token is called in the file beside sections for tokens:

@@ -13,6 +13,8 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -28,7 +30,7 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 	o.run(t, "certificate", "-o", "office.pem")
 	print := func(label string) string {
 		t.Helper()
-		c, err := readCertificate(filepath.Join(o.dir, label+".pem"))
+		c, err := keyfile.ReadCertificate(filepath.Join(o.dir, label+".pem"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +93,7 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 			}
 			checkpoints, before := count("checkpoints"), pins()
 			for _, no := range []string{"\n", "n\n", "\x04", "yy\n", "\x03"} {
-				ask(no, statusFailed, step.args...)
+				ask(no, failure.StatusFailed, step.args...)
 			}
 			if count("checkpoints") != checkpoints || pins() != before {
 				t.Error("something was done without a yes")
@@ -145,7 +147,7 @@ func (o *office) ask(t *testing.T, answer string, status int, args ...string) st
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a question: "+strings.Join(args, " "), func() bool { return strings.HasSuffix(p.shows(), "[y/N] ") })
+	Until(t, "a question: "+strings.Join(args, " "), func() bool { return strings.HasSuffix(p.shows(), "[y/N] ") })
 	shown := strings.ReplaceAll(p.shows(), "\r\n", "\n")
 	if _, err := p.person.WriteString(answer); err != nil {
 		t.Fatal(err)
@@ -186,30 +188,30 @@ func TestRecoverShowsTheVoucher(t *testing.T) {
 	o.run(t, "--token", "evil", "--store", "forged", "init", "--key-type", "p256")
 	o.run(t, "--token", "evil", "--store", "forged", "owner", "add", "office.pem", "--yes")
 	o.run(t, "--token", "evil", "--store", "forged", "authority", "add", "vault.pem", "--yes")
-	evil, err := readCertificate(filepath.Join(o.dir, "evil.pem"))
+	evil, err := keyfile.ReadCertificate(filepath.Join(o.dir, "evil.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	recovery := []string{"recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}
 	forged := append([]string{"--token", "vault", "--store", "forged"}, append(recovery, "--vouched-by", "evil.pem")...)
-	shown := o.ask(t, "n\n", statusFailed, forged...)
+	shown := o.ask(t, "n\n", failure.StatusFailed, forged...)
 	showsInOrder(t, shown, "from\n", "to\n", "vouched for by\n", "role +owner", "label +evil", "SHA-256 "+fingerprint(evil),
 		"list of members 3", "owner +evil, SHA-256", "owner +office, SHA-256", "authority +vault, SHA-256", "by +authority vault")
 
 	// No has left the token as it was: the keyring is neither joined nor pinned.
 	genuine := append([]string{"--token", "vault"}, recovery...)
-	showsInOrder(t, o.ask(t, "n\n", statusFailed, genuine...), "vouched for by\n", "label +office")
+	showsInOrder(t, o.ask(t, "n\n", failure.StatusFailed, genuine...), "vouched for by\n", "label +office")
 	for _, store := range []string{"forged", "store"} {
 		cmd := o.command("--token", "vault", "--store", store, "list")
 		out, _ := cmd.CombinedOutput()
-		if got := cmd.ProcessState.ExitCode(); got != statusIntegrity || !strings.Contains(string(out), "has not joined the keyring") {
-			t.Errorf("%s: exit status %d, want %d: %s", store, got, statusIntegrity, out)
+		if got := cmd.ProcessState.ExitCode(); got != failure.StatusIntegrity || !strings.Contains(string(out), "has not joined the keyring") {
+			t.Errorf("%s: exit status %d, want %d: %s", store, got, failure.StatusIntegrity, out)
 		}
 	}
 
 	// The voucher of a recovery and of a join may be a former owner.
 	o.ask(t, "y\n", 0, genuine...)
-	showsInOrder(t, o.ask(t, "n\n", statusFailed, "--token", "spare", "join", "--vouched-by", "office.pem"),
+	showsInOrder(t, o.ask(t, "n\n", failure.StatusFailed, "--token", "spare", "join", "--vouched-by", "office.pem"),
 		"vouched for by\n", "role +FORMER owner, removed with list of members 3", "label +office")
 }
 
@@ -232,7 +234,7 @@ func TestThePromptComesAfterTheEcho(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the echo is off", func() bool { return !p.echoes(t) })
+	Until(t, "the echo is off", func() bool { return !p.echoes(t) })
 	if shows := p.shows(); shows != "" {
 		t.Errorf("it shows %q", shows)
 	}

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 // merge shows both copies and what of the other one it does not take, and does nothing
@@ -30,7 +32,7 @@ func TestMergeShowsBothCopies(t *testing.T) {
 	o.run(t, "create", "ours")
 	ours := o.head(t)
 	for _, no := range []string{"\n", "n\n", "\x04", "\x03"} {
-		o.ask(t, no, statusFailed, "merge", "copy")
+		o.ask(t, no, failure.StatusFailed, "merge", "copy")
 	}
 	if _, err := os.Stat(filepath.Join(o.dir, "store/keys/theirs")); err == nil || o.head(t) != ours {
 		t.Error("something was done without a yes")

@@ -9,6 +9,9 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 )
 
 func createCommand() *cli.Command {
@@ -27,23 +30,23 @@ func createCommand() *cli.Command {
 			}
 			algorithm, err := keyspec.ParseAlgorithm(c.String("algorithm"))
 			if err != nil {
-				return usage("--algorithm: %v", err)
+				return failure.Usage("--algorithm: %v", err)
 			}
 			var purpose keyspec.Purpose
 			if c.IsSet("purpose") {
 				if purpose, err = keyspec.ParsePurpose(c.String("purpose")); err != nil {
-					return usage("--purpose: %v", err)
+					return failure.Usage("--purpose: %v", err)
 				}
 				if (purpose == keyspec.Authenticate) != algorithm.IsHMAC() {
-					return usage("a key for %s cannot have the purpose %q", algorithm, purpose)
+					return failure.Usage("a key for %s cannot have the purpose %q", algorithm, purpose)
 				}
 			}
 			kdf, err := blob.ParseKDF(c.String("kdf"))
 			if err != nil {
-				return usage("--kdf: %v", err)
+				return failure.Usage("--kdf: %v", err)
 			}
 			if c.IsSet("kdf") && !c.Bool("from-password") {
-				return usage("--kdf goes with --from-password")
+				return failure.Usage("--kdf goes with --from-password")
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				if c.Bool("from-password") {
@@ -80,13 +83,13 @@ func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorit
 
 // notePassword says what it means that nothing is stored.
 func notePassword() {
-	note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
+	message.Note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
 }
 
 // noteAlone says what it means that there is no backup authority.
 func noteAlone(k *hsmkeys.Keyring) {
 	if lost := alone(k.Members()); lost != "" {
-		note("%s (hsmkeys authority add)", lost)
+		message.Note("%s (hsmkeys authority add)", lost)
 	}
 }
 
@@ -142,7 +145,7 @@ func rotateCommand() *cli.Command {
 
 func rotateAllFormer(c *cli.Context) error {
 	if c.Bool("new-password") {
-		return usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
+		return failure.Usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
 	}
 	if err := validNames(c); err != nil {
 		return err
@@ -156,7 +159,7 @@ func rotateAllFormer(c *cli.Context) error {
 func rotateFormer(c *cli.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
 	results, total, err := k.RotateFormer(c.Context, names...)
 	if err != nil {
-		return tally{Failed: []failure{}}, err
+		return tally{Failed: []failedKey{}}, err
 	}
 	return runMany(results, total, "rotate")
 }
@@ -170,7 +173,7 @@ func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, err
 		return e, err
 	}
 	if e.Password == "" {
-		return e, usage("key %q is stored, and has no password", name)
+		return e, failure.Usage("key %q is stored, and has no password", name)
 	}
 	password, err := newPassword(c, name)
 	if err != nil {
@@ -183,9 +186,9 @@ func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, err
 func printMade(c *cli.Context, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
 	until := labels(k.Unproven(e))
 	if c.Bool("json") {
-		return printJSON(made{e, until})
+		return output.JSON(made{e, until})
 	}
-	return printLine("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))
+	return output.Line("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))
 }
 
 // made is a new key.

@@ -9,6 +9,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 )
 
 func deriveCommand() *cli.Command {
@@ -35,35 +40,35 @@ func deriveCommand() *cli.Command {
 				return err
 			}
 			if !c.Bool("capi") || c.String("hash") == "" || c.String("algorithm") == "" {
-				return usage("derive needs --capi, --hash and --algorithm")
+				return failure.Usage("derive needs --capi, --hash and --algorithm")
 			}
 			hash, err := capi.ParseHash(c.String("hash"))
 			if err != nil {
-				return usage("--hash: %v", err)
+				return failure.Usage("--hash: %v", err)
 			}
 			algorithm, err := capi.ParseCipher(c.String("algorithm"))
 			if err != nil {
-				return usage("--algorithm: %v", err)
+				return failure.Usage("--algorithm: %v", err)
 			}
 			encoding := c.String("encoding")
 			if encoding != "utf8" && encoding != "utf16le" {
-				return usage("--encoding is utf8 or utf16le")
+				return failure.Usage("--encoding is utf8 or utf16le")
 			}
 			if c.Int("bits")%8 != 0 {
-				return usage("--bits is a multiple of 8")
+				return failure.Usage("--bits is a multiple of 8")
 			}
 			// What cannot be is told before somebody types a password.
 			switch smallest, largest := algorithm.KeySizes(); {
 			case smallest != largest && c.Int("bits") == 0:
-				return usage("an %v key needs its length, --bits %d to %d", algorithm, smallest*8, largest*8)
+				return failure.Usage("an %v key needs its length, --bits %d to %d", algorithm, smallest*8, largest*8)
 			case c.Int("bits") != 0 && (c.Int("bits") < smallest*8 || c.Int("bits") > largest*8):
-				return usage("an %v key has %d to %d bits, not %d", algorithm, smallest*8, largest*8, c.Int("bits"))
+				return failure.Usage("an %v key has %d to %d bits, not %d", algorithm, smallest*8, largest*8, c.Int("bits"))
 			}
 			if _, err := capi.DeriveKey(hash, algorithm, c.Int("bits")/8, nil); err != nil {
-				return usage("%v", err)
+				return failure.Usage("%v", err)
 			}
-			if isTerminal(os.Stdout) && !c.Bool("force") {
-				return usage("a raw key does not go to a terminal; pipe it into the program that needs it, or use --force")
+			if terminal.Is(os.Stdout) && !c.Bool("force") {
+				return failure.Usage("a raw key does not go to a terminal; pipe it into the program that needs it, or use --force")
 			}
 			return deriveCAPI(c, hash, algorithm)
 		},
@@ -99,7 +104,7 @@ func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
 		defer clear(blob)
 		key = blob
 	}
-	note("legacy: %s of the password with no salt; open old data with it, and encrypt nothing new", hash)
+	message.Note("legacy: %s of the password with no salt; open old data with it, and encrypt nothing new", hash)
 	_, err = os.Stdout.Write(key)
 	return err
 }
@@ -108,14 +113,14 @@ func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
 func derivePassword(c *cli.Context) ([]byte, error) {
 	path := c.String("password-file")
 	if path == "" {
-		return readSecret(c.Context, passwordOption, c.String(passwordOption), "password", askSecret)
+		return secret.Read(c.Context, passwordOption, c.String(passwordOption), "password", secret.Ask)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		warn(fmt.Errorf("others can read the password in %q; chmod 600 it", path))
+		message.Warn(fmt.Errorf("others can read the password in %q; chmod 600 it", path))
 	}
-	secret, err := readKeyFile(path)
+	secret, err := keyfile.Read(path)
 	if err != nil {
-		return nil, &secretError{err}
+		return nil, failure.Secret(err)
 	}
 	return secret, nil
 }
@@ -124,7 +129,7 @@ func derivePassword(c *cli.Context) ([]byte, error) {
 // zero.
 func utf16LE(secret []byte) ([]byte, error) {
 	if !utf8.Valid(secret) {
-		return nil, usage("the password is not UTF-8: without --encoding its bytes are taken as they are")
+		return nil, failure.Usage("the password is not UTF-8: without --encoding its bytes are taken as they are")
 	}
 	out := make([]byte, 0, 2*len(secret)) // of which no copy is made
 	for len(secret) > 0 {

@@ -12,6 +12,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -31,7 +35,7 @@ const (
 	isFail = "fail"
 )
 
-var statusColors = map[string]string{isOK: green, isWarn: yellow, isFail: red}
+var statusColors = map[string]string{isOK: terminal.Green, isWarn: terminal.Yellow, isFail: terminal.Red}
 
 // doctor collects findings. A check that fails ends none but those that need what it
 // has not found.
@@ -59,14 +63,14 @@ func (d *doctor) skip(because string, checks ...string) {
 
 func (d *doctor) add(status, check, mend, what string, args []any) {
 	// A path or label may be anybody's: neither part may break the line.
-	d.findings = append(d.findings, finding{check, status, oneLine(fmt.Sprintf(what, args...)), oneLine(mend)})
+	d.findings = append(d.findings, finding{check, status, text.Line(fmt.Sprintf(what, args...)), text.Line(mend)})
 }
 
 // failure is a fail with what the error says. Its hint comes with it, and the command
 // that is meant for its kind, or else for this check.
 func (d *doctor) failure(check, mend string, err error) {
 	what := err.Error()
-	if hint := hintFor(err); hint != "" {
+	if hint := hint.For(err); hint != "" {
 		what += "; " + hint
 	}
 	for _, kind := range []struct {
@@ -93,24 +97,13 @@ func (d *doctor) pkcs11Tool(options string) string {
 	if sel, module, err := selector(d.c); err == nil {
 		clear(sel.PINValue)
 		if module != "" {
-			command += " --module " + shellQuote(module)
+			command += " --module " + text.ShellQuote(module)
 		}
 		if sel.Label != "" {
-			command += " --token-label " + shellQuote(sel.Label)
+			command += " --token-label " + text.ShellQuote(sel.Label)
 		}
 	}
 	return command + " " + options
-}
-
-// shellQuote makes one word for the shell of any text.
-func shellQuote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r)
-	}
-	if s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func doctorCommand() *cli.Command {
@@ -174,7 +167,7 @@ func (d *doctor) withLogin(store *dir.Store) {
 	defer beforeEnd.Store(nil)
 	err := withToken(d.c, func(t *token.Token, sel token.Selector) error {
 		loggedIn = true
-		d.ok("login", "the PIN opens token %s", printable(t.Info().Label))
+		d.ok("login", "the PIN opens token %s", text.Printable(t.Info().Label))
 		pair := d.pair(t, sel)
 		switch {
 		case pair == nil:
@@ -212,13 +205,13 @@ func (d *doctor) clock(now time.Time) {
 	const mend = "timedatectl set-ntp true"
 	switch {
 	case now.Before(oldest), now.Year() >= 2100:
-		d.fail("clock", mend, "it is not %s: certificates are taken for expired or not yet valid, and keys get a false signing time", when(now))
+		d.fail("clock", mend, "it is not %s: certificates are taken for expired or not yet valid, and keys get a false signing time", text.Time(now))
 	case now.Before(d.signed.Add(-time.Minute)): // two machines are never quite of one mind
-		d.fail("clock", mend, "it says %s, and there is a signature of %s: this clock is slow, or that of the signer was fast", when(now), when(d.signed))
+		d.fail("clock", mend, "it says %s, and there is a signature of %s: this clock is slow, or that of the signer was fast", text.Time(now), text.Time(d.signed))
 	case d.signed.IsZero():
-		d.ok("clock", "%s, which is plausible; nothing signed was there to compare it with", when(now))
+		d.ok("clock", "%s, which is plausible; nothing signed was there to compare it with", text.Time(now))
 	default:
-		d.ok("clock", "%s, not before the newest signature that was looked at, of %s", when(now), when(d.signed))
+		d.ok("clock", "%s, not before the newest signature that was looked at, of %s", text.Time(now), text.Time(d.signed))
 	}
 }
 
@@ -237,12 +230,12 @@ func (d *doctor) report() error {
 	}
 	var printed error
 	if d.c.Bool("json") {
-		printed = printJSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
+		printed = output.JSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
 	} else {
 		printed = d.print(count)
 	}
 	if count[isFail] > 0 {
-		return errors.Join(printed, errors.New(plural(count[isFail], "check fails", "checks fail")))
+		return errors.Join(printed, errors.New(text.Plural(count[isFail], "check fails", "checks fail")))
 	}
 	return printed
 }
@@ -250,21 +243,21 @@ func (d *doctor) report() error {
 // print prints a line for each finding, and how many there are of each status.
 func (d *doctor) print(count map[string]int) error {
 	const indent = 4 + 2 + 11 + 2
-	width := terminalWidth(os.Stdout)
+	width := terminal.Width(os.Stdout)
 	for _, f := range d.findings {
 		what := f.What
-		if width > indent+minColumn {
-			what = strings.Join(wrapText(what, width-indent), "\n"+strings.Repeat(" ", indent))
+		if width > indent+output.MinColumn {
+			what = strings.Join(text.Wrap(what, width-indent), "\n"+strings.Repeat(" ", indent))
 		}
-		if err := printLine("%s  %-11s  %s", paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, what); err != nil {
+		if err := output.Line("%s  %-11s  %s", terminal.Paint(os.Stdout, statusColors[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, what); err != nil {
 			return err
 		}
 		if f.Mend == "" {
 			continue
 		}
-		if err := printLine("%*s%s", indent, "", "mend: "+f.Mend); err != nil {
+		if err := output.Line("%*s%s", indent, "", "mend: "+f.Mend); err != nil {
 			return err
 		}
 	}
-	return printLine("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail])
+	return output.Line("%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail])
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -92,7 +93,7 @@ func (d *doctor) module(bad func(check, mend, what string, args ...any), path st
 	if err != nil {
 		what, mend := err.Error(), ""
 		if strings.Contains(what, "load the module") {
-			mend = "ldd " + shellQuote(path) // a library that it needs may be missing
+			mend = "ldd " + text.ShellQuote(path) // a library that it needs may be missing
 		}
 		if reason := notLoadable(path); reason != nil {
 			what, mend = fmt.Sprintf("module %q does not load: %v", path, reason), findModules
@@ -100,7 +101,7 @@ func (d *doctor) module(bad func(check, mend, what string, args ...any), path st
 		bad("module", mend, "%s", what)
 		return false
 	}
-	d.ok("module", "%s: %s %s of %s, Cryptoki %s", printable(info.Path), printable(info.Description), info.Version, printable(info.Manufacturer), info.Cryptoki)
+	d.ok("module", "%s: %s %s of %s, Cryptoki %s", text.Printable(info.Path), text.Printable(info.Description), info.Version, text.Printable(info.Manufacturer), info.Cryptoki)
 	return true
 }
 
@@ -171,7 +172,7 @@ func (d *doctor) p11kit() {
 	var names []string
 	for _, m := range known {
 		if m.Err != nil {
-			d.warn("p11-kit", mend, "its module %s cannot be used: %v", printable(m.Name), m.Err)
+			d.warn("p11-kit", mend, "its module %s cannot be used: %v", text.Printable(m.Name), m.Err)
 			continue
 		}
 		names = append(names, m.Name)
@@ -180,7 +181,7 @@ func (d *doctor) p11kit() {
 		d.ok("p11-kit", "it knows no module; a module that is named does without it")
 		return
 	}
-	d.ok("p11-kit", "it knows %s", printable(strings.Join(names, ", ")))
+	d.ok("p11-kit", "it knows %s", text.Printable(strings.Join(names, ", ")))
 }
 
 // pcscd looks for the smart card service where the module talks to card readers.
@@ -193,9 +194,9 @@ func (d *doctor) pcscd(modules []string) {
 	there := err == nil && info.Mode().Type() == fs.ModeSocket
 	switch needed := slices.ContainsFunc(modules, needsReaders); {
 	case there:
-		d.ok("pcscd", "its socket is at %s", printable(socket))
+		d.ok("pcscd", "its socket is at %s", text.Printable(socket))
 	case needed:
-		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, no socket is at %s: modules for smart cards find none without it", printable(socket))
+		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, no socket is at %s: modules for smart cards find none without it", text.Printable(socket))
 	default:
 		d.ok("pcscd", "it does not run; only modules for smart cards need it")
 	}
@@ -232,7 +233,7 @@ func (d *doctor) tokens() []token.Info {
 	var initialised []token.Info
 	for _, t := range all {
 		if t.Problem != "" {
-			d.warn("token", "", "the one in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem)
+			d.warn("token", "", "the one in slot %d of module %s cannot be used: %s", t.Slot, text.Printable(t.Module), t.Problem)
 		}
 		if !t.Initialized || t.Problem != "" {
 			continue
@@ -246,7 +247,7 @@ func (d *doctor) tokens() []token.Info {
 		}
 	}
 	if len(initialised) == 0 {
-		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", plural(len(all), "slot with a token", "slots with a token"))
+		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", text.Plural(len(all), "slot with a token", "slots with a token"))
 	}
 	return initialised
 }
@@ -258,8 +259,8 @@ func (d *doctor) flags(t token.Info, used bool) {
 	if used {
 		bad = d.fail
 	}
-	name := fmt.Sprintf("token %s, serial %s", printable(t.Label), printable(t.Serial))
-	newPIN := "pkcs11-tool --module " + shellQuote(t.Module) + " --token-label " + shellQuote(t.Label) + " --login --login-type so --init-pin"
+	name := fmt.Sprintf("token %s, serial %s", text.Printable(t.Label), text.Printable(t.Serial))
+	newPIN := "pkcs11-tool --module " + text.ShellQuote(t.Module) + " --token-label " + text.ShellQuote(t.Label) + " --login --login-type so --init-pin"
 	switch p := t.PIN; {
 	case !p.Initialized && !used: // some modules show one that nobody logs in to, for operations without a key
 		d.ok("token", "%s: no user PIN has been set", name)
@@ -274,15 +275,15 @@ func (d *doctor) flags(t token.Info, used bool) {
 	case p.CountLow:
 		d.warn("token", "", "%s: a wrong PIN was entered since the last login; the right one sets that back", name)
 	case p.ToBeChanged:
-		d.warn("token", "pkcs11-tool --module "+shellQuote(t.Module)+" --token-label "+shellQuote(t.Label)+" --login --change-pin", "%s: the PIN must be changed", name)
+		d.warn("token", "pkcs11-tool --module "+text.ShellQuote(t.Module)+" --token-label "+text.ShellQuote(t.Label)+" --login --change-pin", "%s: the PIN must be changed", name)
 	default:
-		d.ok("token", "%s: %s, firmware %s, PIN %s", name, printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, pinState(t))
+		d.ok("token", "%s: %s, firmware %s, PIN %s", name, text.Printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, pinState(t))
 	}
 }
 
 // abilities says what the token can do, and what that means for session keys.
 func (d *doctor) abilities(t token.Info, used bool) {
-	name := "token " + printable(t.Label)
+	name := "token " + text.Printable(t.Label)
 	if t.Tried.Leaks {
 		bad := d.warn
 		if used && d.c.Bool("require-token") {
@@ -301,7 +302,7 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		}
 		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
 	case t.Tried.Why != "":
-		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Can), oneLine(t.Tried.Why))
+		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Can), text.Line(t.Tried.Why))
 	case t.Can.WrapRSA && !t.Tried.Unwraps:
 		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
 	default:
@@ -312,6 +313,6 @@ func (d *doctor) abilities(t token.Info, used bool) {
 // legacy names the pairs that are too weak for anything new.
 func (d *doctor) legacy(t token.Info) {
 	for _, key := range t.Legacy {
-		d.ok("legacy", "token %s: %s", printable(t.Label), describeLegacy(key))
+		d.ok("legacy", "token %s: %s", text.Printable(t.Label), describeLegacy(key))
 	}
 }

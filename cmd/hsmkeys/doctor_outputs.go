@@ -2,10 +2,11 @@ package main
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -18,24 +19,17 @@ func (d *doctor) outputs() {
 		return
 	}
 	if len(left) > 0 {
-		d.warn("outputs", "rm -- "+shellQuote(left[0]), "%s here, such as %q, part of what a process was writing with -o, perhaps plaintext, unless it is still at work",
-			plural(len(left), "file is", "files are"), left[0])
+		d.warn("outputs", "rm -- "+text.ShellQuote(left[0]), "%s here, such as %q, part of what a process was writing with -o, perhaps plaintext, unless it is still at work",
+			text.Plural(len(left), "file is", "files are"), left[0])
 		return
 	}
-	here, err := os.Open(".")
-	if err != nil {
-		d.failure("outputs", "", err)
-		return
-	}
-	defer here.Close()
-	switch file, err := newUnnamed(here, "."); {
+	switch err := datafile.TryUnnamed("."); {
 	case errors.Is(err, errors.ErrUnsupported):
 		d.warn("outputs", "", "a process that is killed while it writes with -o leaves part of its output here, in .hsmkeys-*, as this file system has no files without a name (O_TMPFILE)")
 	case err != nil:
 		d.ok("outputs", "nothing can be written with -o here: %v", err)
 	default:
 		d.ok("outputs", "a process that is killed while it writes with -o leaves nothing here")
-		_ = file.Close()
 	}
 }
 
@@ -43,6 +37,6 @@ func (d *doctor) outputs() {
 // happened.
 func (d *doctor) softHSM(t token.Info) {
 	if strings.Contains(t.Model, "SoftHSM") {
-		d.ok("softhsm", "token %s: SoftHSM writes the token's file anew at each login, and can lose the token when a process is killed there; keep a copy of its directory (directories.tokendir in softhsm2.conf)", printable(t.Label))
+		d.ok("softhsm", "token %s: SoftHSM writes the token's file anew at each login, and can lose the token when a process is killed there; keep a copy of its directory (directories.tokendir in softhsm2.conf)", text.Printable(t.Label))
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -31,14 +32,14 @@ func (d *doctor) pinSource() {
 	case "", "prompt":
 		d.ok("pin-source", "it is asked for at the terminal")
 	case "env":
-		d.ok("pin-source", "the variable %s of the environment, which other processes of this user can read", printable(name))
+		d.ok("pin-source", "the variable %s of the environment, which other processes of this user can read", text.Printable(name))
 	case "exec":
 		d.ok("pin-source", "a command") // not which: it may have a secret in it
 	case "file":
 		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-			d.warn("pin-source", "chmod 600 "+shellQuote(name), "others can read the PIN in %q", name)
+			d.warn("pin-source", "chmod 600 "+text.ShellQuote(name), "others can read the PIN in %q", name)
 		} else if err == nil {
-			d.ok("pin-source", "file %s, for this user alone", printable(name))
+			d.ok("pin-source", "file %s, for this user alone", text.Printable(name))
 		} // what cannot be read, the login says
 	}
 }
@@ -66,7 +67,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 	if another := pair.Signing().Public(); !pair.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(another) {
 		a.Sign = true // with that one
 	}
-	d.attributes(printable(pair.Label()), isRSA, a)
+	d.attributes(text.Printable(pair.Label()), isRSA, a)
 	d.strays(pair)
 	d.residence(pair)
 	return pair
@@ -79,7 +80,7 @@ func (d *doctor) strays(pair *token.KeyPair) {
 		d.failure("pair", "", err)
 	}
 	for _, s := range all {
-		d.warn("pair", "", "skipped, as it has the id of pair %s and not its key: %s", printable(pair.Label()), s.What)
+		d.warn("pair", "", "skipped, as it has the id of pair %s and not its key: %s", text.Printable(pair.Label()), s.What)
 	}
 }
 
@@ -167,8 +168,8 @@ func (d *doctor) validity(bad func(check, mend, what string, args ...any), check
 	case err != nil:
 		bad(check, mend, "%s: %v: %s", whose, err, means)
 	case now.Add(soon).After(c.NotAfter):
-		d.warn(check, mend, "%s expires on %s: from then on, %s", whose, when(c.NotAfter), means)
+		d.warn(check, mend, "%s expires on %s: from then on, %s", whose, text.Time(c.NotAfter), means)
 	default:
-		d.ok(check, "%s has its key and is valid until %s", whose, when(c.NotAfter))
+		d.ok(check, "%s has its key and is valid until %s", whose, text.Time(c.NotAfter))
 	}
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -23,7 +26,7 @@ func (d *doctor) store() *dir.Store {
 	store, err := openStore(d.c)
 	if err != nil {
 		mend := ""
-		if errors.Is(err, errNoStore) {
+		if errors.Is(err, failure.ErrNoStore) {
 			mend = "hsmkeys init"
 		}
 		d.failure("store", mend, err)
@@ -34,7 +37,7 @@ func (d *doctor) store() *dir.Store {
 	if err := store.TryWrite(d.c.Context); err != nil {
 		d.failure("store", "", fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
 	} else {
-		d.ok("store", "%s: a file was written, synced, put in its place and removed", printable(path))
+		d.ok("store", "%s: a file was written, synced, put in its place and removed", text.Printable(path))
 	}
 	look, err := store.Checkup(d.c.Context)
 	if err != nil {
@@ -51,21 +54,21 @@ func (d *doctor) permissions(path string, look dir.Checkup) {
 		d.ok("permissions", "only its owner and group can write to the store")
 		return
 	}
-	d.warn("permissions", "chmod -R o-w "+shellQuote(path), "everybody can write to %s, such as %q: nobody can forge a key in it, but anybody can delete one",
-		plural(len(look.Open), "file or directory of the store", "files and directories of the store"), filepath.Join(path, look.Open[0]))
+	d.warn("permissions", "chmod -R o-w "+text.ShellQuote(path), "everybody can write to %s, such as %q: nobody can forge a key in it, but anybody can delete one",
+		text.Plural(len(look.Open), "file or directory of the store", "files and directories of the store"), filepath.Join(path, look.Open[0]))
 }
 
 func (d *doctor) leftovers(path string, look dir.Checkup) {
 	if n := len(look.Unfinished); n > 0 {
-		d.warn("leftovers", "find "+shellQuote(path)+" -name '.tmp-*' -type f -mmin +60 -delete",
-			"%s of an hour ago or longer, such as %q: a writer was interrupted; they are ignored", plural(n, "unfinished file", "unfinished files"), look.Unfinished[0])
+		d.warn("leftovers", "find "+text.ShellQuote(path)+" -name '.tmp-*' -type f -mmin +60 -delete",
+			"%s of an hour ago or longer, such as %q: a writer was interrupted; they are ignored", text.Plural(n, "unfinished file", "unfinished files"), look.Unfinished[0])
 	}
 	if n := len(look.Stray); n > 0 {
-		d.warn("leftovers", "mv "+shellQuote(filepath.Join(path, look.Stray[0]))+" ELSEWHERE",
-			"%s that hsmkeys has not made, such as %q: they are ignored", plural(n, "thing is in the store", "things are in the store"), look.Stray[0])
+		d.warn("leftovers", "mv "+text.ShellQuote(filepath.Join(path, look.Stray[0]))+" ELSEWHERE",
+			"%s that hsmkeys has not made, such as %q: they are ignored", text.Plural(n, "thing is in the store", "things are in the store"), look.Stray[0])
 	}
 	if len(look.Unfinished)+len(look.Stray) == 0 {
-		d.ok("leftovers", "nothing is in the store but its %s", plural(look.Objects, "object", "objects"))
+		d.ok("leftovers", "nothing is in the store but its %s", text.Plural(look.Objects, "object", "objects"))
 	}
 }
 
@@ -81,7 +84,7 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 	}
 	s := k.State()
 	d.sawSigned(s.Signed)
-	d.ok("keyring", "keyring %s, checkpoint %d with list of members %d is verified; this token is %s %s", k.ID(), s.At.Number, s.List, k.Self().Role, printable(k.Self().Label))
+	d.ok("keyring", "keyring %s, checkpoint %d with list of members %d is verified; this token is %s %s", k.ID(), s.At.Number, s.List, k.Self().Role, text.Printable(k.Self().Label))
 	for _, r := range s.Recoveries {
 		d.fail("keyring", fmt.Sprintf("hsmkeys accept %v", r.At), "%s", recoveryText(r))
 	}
@@ -93,7 +96,7 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 // keyringMend returns the command that mends a keyring that cannot be opened, or nothing
 // where no single command does.
 func (d *doctor) keyringMend(err error) string {
-	restore := "cp -a BACKUP/. " + shellQuote(storePath(d.c))
+	restore := "cp -a BACKUP/. " + text.ShellQuote(storePath(d.c))
 	var fork *ledger.Fork
 	switch {
 	case errors.Is(err, hsmkeys.ErrNotJoined):
@@ -104,7 +107,7 @@ func (d *doctor) keyringMend(err error) string {
 		return restore
 	case errors.Is(err, blob.ErrNotFound):
 		return "hsmkeys init --adopt"
-	case errors.Is(err, blob.ErrIntegrity) && hintFor(err) == "": // damaged
+	case errors.Is(err, blob.ErrIntegrity) && hint.For(err) == "": // damaged
 		return restore
 	}
 	return ""
@@ -122,11 +125,11 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 	case err != nil:
 		d.failure("pin", "", err)
 	case place.Token == 0:
-		d.ok("pin", "checkpoint %d is pinned in %s, and the token keeps no data objects: who can write there and to the store can put an old state back", place.File, printable(place.Path))
+		d.ok("pin", "checkpoint %d is pinned in %s, and the token keeps no data objects: who can write there and to the store can put an old state back", place.File, text.Printable(place.Path))
 	case place.File == 0:
 		d.ok("pin", "checkpoint %d is pinned on the token", place.Token)
 	default:
-		d.ok("pin", "checkpoint %d is pinned in %s, and number %d on the token", place.File, printable(place.Path), place.Token)
+		d.ok("pin", "checkpoint %d is pinned in %s, and number %d on the token", place.File, text.Printable(place.Path), place.Token)
 	}
 }
 
@@ -151,7 +154,7 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 			command = "authority"
 			authorities++
 		}
-		d.validity(d.warn, "members", fmt.Sprintf("the certificate of %s %s", m.Role, printable(m.Label)),
+		d.validity(d.warn, "members", fmt.Sprintf("the certificate of %s %s", m.Role, text.Printable(m.Label)),
 			"keys are still wrapped to it, but once removed it is not taken again", d.renewal(k, m, command), m.Certificate, time.Now())
 	}
 	if authorities == 0 {
@@ -188,26 +191,26 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	}
 	d.holders(k, good, missing, open)
 	if bad > 0 {
-		mend := "cp -a BACKUP/keys/. " + shellQuote(filepath.Join(storePath(d.c), "keys"))
+		mend := "cp -a BACKUP/keys/. " + text.ShellQuote(filepath.Join(storePath(d.c), "keys"))
 		if errors.Is(first, ledger.ErrIncomplete) { // it is the state that lacks something
-			mend = "cp -a BACKUP/. " + shellQuote(storePath(d.c))
+			mend = "cp -a BACKUP/. " + text.ShellQuote(storePath(d.c))
 		}
 		d.fail("signatures", mend, "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
-			plural(bad, "key does", "keys do"), good+bad, first)
+			text.Plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}
-	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", plural(good, "key", "keys"))
+	d.ok("signatures", "the newest version of each key is verified, %s; hsmkeys verify does all versions", text.Plural(good, "key", "keys"))
 	d.unknown(k)
 }
 
 // holders tells who lacks keys, and who still has them.
 func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 	if len(missing) > 0 {
-		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: whoever is left out cannot open it", plural(len(missing), "key is", "keys are"), missing[0])
+		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: whoever is left out cannot open it", text.Plural(len(missing), "key is", "keys are"), missing[0])
 	}
 	if len(open) > 0 {
 		d.warn("holders", d.ownersCommand(k, "rotate --former"), "%s open to a former member, such as %q, who can read what is encrypted under it from now on; a rewrapped key is still the same key",
-			plural(len(open), "key is", "keys are"), open[0])
+			text.Plural(len(open), "key is", "keys are"), open[0])
 	}
 	if len(missing)+len(open) == 0 && good > 0 {
 		d.ok("holders", "the newest version of each stored key that is verified is wrapped to every member that can hold it, and to nobody else")
@@ -230,7 +233,7 @@ func (d *doctor) renewal(k *hsmkeys.Keyring, m blob.Member, command string) stri
 	if _, err := k.MayRemove(m.Role, m.Label); err != nil {
 		return ""
 	}
-	return fmt.Sprintf("hsmkeys %s remove %s && hsmkeys %s add CERTIFICATE && hsmkeys rewrap", command, shellQuote(m.Label), command)
+	return fmt.Sprintf("hsmkeys %s remove %s && hsmkeys %s add CERTIFICATE && hsmkeys rewrap", command, text.ShellQuote(m.Label), command)
 }
 
 // ownersCommand is a command for an owner. An authority's token cannot carry it out.
@@ -275,14 +278,14 @@ func (d *doctor) blobs(store *dir.Store) {
 		}
 	}
 	if bad > 0 {
-		d.fail("blobs", "cp -a BACKUP/. "+shellQuote(storePath(d.c)), "%s damaged, of %d, the first %v; what a backup has of them is put back", plural(bad, "object is", "objects are"), good+bad, first)
+		d.fail("blobs", "cp -a BACKUP/. "+text.ShellQuote(storePath(d.c)), "%s damaged, of %d, the first %v; what a backup has of them is put back", text.Plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
 	if good == 0 {
 		d.ok("blobs", "there are none yet")
 		return
 	}
-	d.ok("blobs", "%s well-formed, with the digests that their names say; hsmkeys verify checks every signature", plural(good, "object is", "objects are"))
+	d.ok("blobs", "%s well-formed, with the digests that their names say; hsmkeys verify checks every signature", text.Plural(good, "object is", "objects are"))
 }
 
 // parse looks at one of them.

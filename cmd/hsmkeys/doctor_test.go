@@ -18,6 +18,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -267,7 +268,7 @@ func TestDoctorQuotesForTheShell(t *testing.T) {
 	for in, want := range map[string]string{
 		"/usr/lib/m.so": "/usr/lib/m.so", "two words": "'two words'", "": "''", "-rf": "'-rf'", "it's": `'it'\''s'`, "$(reboot)": "'$(reboot)'",
 	} {
-		if got := shellQuote(in); got != want {
+		if got := text.ShellQuote(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)
 		}
 	}

@@ -14,6 +14,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 // provenLately is how old a proof may be for drill --prove to leave it alone: a
@@ -40,9 +45,9 @@ func drillCommand() *cli.Command {
 			prove := c.Bool("prove")
 			switch {
 			case !prove && (c.IsSet("sample") || c.Bool("again")):
-				return usage("--sample and --again go with --prove")
+				return failure.Usage("--sample and --again go with --prove")
 			case prove && c.String("certificate") != "":
-				return usage("--prove needs the token, and --certificate goes without")
+				return failure.Usage("--prove needs the token, and --certificate goes without")
 			}
 			if _, err := parseSample(c.String("sample")); err != nil {
 				return err
@@ -65,9 +70,9 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 	}
 	coverage, err := k.Coverage(c.Context, c.Args().Slice(), func(err error) {
 		if !prove && !errors.Is(err, context.Canceled) { // or it was told of already
-			say(err)
+			message.Error(err)
 		}
-		failed = errors.Join(failed, errReported, err)
+		failed = errors.Join(failed, failure.ErrReported, err)
 	})
 	if err != nil {
 		return err
@@ -79,26 +84,17 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 	}
 	err = printCoverage(c, coverage, proof)
 	if failed != nil {
-		failed = &rehearsalError{failed}
+		failed = failure.Detected(failed)
 	}
 	if coverage.Lost > 0 && !errors.Is(failed, context.Canceled) {
 		risk := &atRisk{coverage.Lost, len(coverage.Keys)}
 		if failed == nil {
 			return errors.Join(risk, err)
 		}
-		say(risk) // nothing else does, where other errors were told of already
+		message.Error(risk) // nothing else does, where other errors were told of already
 	}
 	return errors.Join(failed, err)
 }
-
-// rehearsalError is what a rehearsal has found wrong. That a key is not wrapped to the token
-// is what it looks for, and not a thing that somebody has named and that is not there.
-type rehearsalError struct{ err error }
-
-func (e *rehearsalError) Error() string { return e.err.Error() }
-
-// Unwrap returns the cause.
-func (e *rehearsalError) Unwrap() error { return e.err }
 
 // proveKeys proves all keys or a sample of them.
 func proveKeys(c *cli.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref) (tally, error) {
@@ -141,7 +137,7 @@ func sample(refs []hsmkeys.Ref, n int) ([]hsmkeys.Ref, error) {
 type atRisk struct{ lost, of int }
 
 func (e *atRisk) Error() string {
-	return fmt.Sprintf("%d of %s would be lost with a single token", e.lost, plural(e.of, "version of a key", "versions of keys"))
+	return fmt.Sprintf("%d of %s would be lost with a single token", e.lost, text.Plural(e.of, "version of a key", "versions of keys"))
 }
 
 func (e *atRisk) Hint() string {
@@ -150,59 +146,59 @@ func (e *atRisk) Hint() string {
 
 // printCoverage prints holders and then keys.
 func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) error {
-	out := newStream(os.Stdout)
+	out := output.NewStream(os.Stdout)
 	if c.Bool("json") {
 		keys := coverage.Keys
 		coverage.Keys = []hsmkeys.KeyCoverage{}
-		out.document(struct {
+		out.Document(struct {
 			hsmkeys.Coverage
 			Proof *tally `json:"proof,omitempty"`
 		}{coverage, proof}, "keys", func() {
 			for _, key := range keys {
-				out.element(key)
+				out.Element(key)
 			}
 		})
-		return out.end()
+		return out.End()
 	}
 	rows := [][]string{{"HOLDER", "ROLE", "OPENS", "PROVEN", "LATEST PROOF", "LOST WITH IT"}}
 	for _, h := range coverage.Holders {
 		latest := "never"
 		switch {
 		case !h.Latest.IsZero():
-			latest = when(h.Latest)
+			latest = text.Time(h.Latest)
 		case h.Outdated > 0: // it has proven what has been rewrapped since
-			latest = fmt.Sprintf("before a rewrap: %s, %s", plural(h.Outdated, "key", "keys"), when(h.LatestOutdated))
+			latest = fmt.Sprintf("before a rewrap: %s, %s", text.Plural(h.Outdated, "key", "keys"), text.Time(h.LatestOutdated))
 		}
-		rows = append(rows, []string{printable(h.Label), h.Role, fmt.Sprintf("%d of %d", h.Opens, len(coverage.Keys)), strconv.Itoa(h.Proven), latest, strconv.Itoa(h.Alone)})
+		rows = append(rows, []string{text.Printable(h.Label), h.Role, fmt.Sprintf("%d of %d", h.Opens, len(coverage.Keys)), strconv.Itoa(h.Proven), latest, strconv.Itoa(h.Alone)})
 	}
-	if err := table(rows); err != nil {
+	if err := output.Table(rows); err != nil {
 		return err
 	}
 	if len(coverage.Keys) > 0 {
-		if err := printLine(""); err != nil {
+		if err := output.Line(""); err != nil {
 			return err
 		}
 	}
 	if len(coverage.Keys) > 0 {
 		heading := []string{"KEY"}
 		for _, h := range coverage.Holders {
-			heading = append(heading, printable(h.Label))
+			heading = append(heading, text.Printable(h.Label))
 		}
-		out.row(heading...)
+		out.Row(heading...)
 	}
-	out.painted = map[string]string{wouldBeLost: paint(os.Stdout, red, wouldBeLost)}
+	out.Painted = map[string]string{wouldBeLost: terminal.Paint(os.Stdout, terminal.Red, wouldBeLost)}
 	for _, key := range coverage.Keys {
 		row := []string{hsmkeys.Ref{Name: key.Name, Version: key.Version}.String()}
 		for _, cell := range key.Cells {
 			row = append(row, cellText(key, cell))
 		}
-		out.row(row...)
+		out.Row(row...)
 	}
-	if err := out.end(); err != nil {
+	if err := out.End(); err != nil {
 		return err
 	}
 	if n := coverage.PasswordOnly; n > 0 {
-		if err := printLine("\n%s from a password only: no token and no backup authority has them", plural(n, "key is", "keys are")); err != nil {
+		if err := output.Line("\n%s from a password only: no token and no backup authority has them", text.Plural(n, "key is", "keys are")); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 // The report is one page without a script and without anything from elsewhere, so
@@ -19,7 +21,7 @@ import (
 var reportPage string
 
 var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
-	"when": when,
+	"when": text.Time,
 	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 		switch {
@@ -40,5 +42,5 @@ var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
 }).Parse(reportPage))
 
 func writeReport(c *cli.Context, path string, coverage hsmkeys.Coverage) error {
-	return writeOutput(c.Context, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
+	return datafile.Write(c.Context, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
 }

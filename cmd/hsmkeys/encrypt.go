@@ -3,13 +3,14 @@ package main
 import (
 	"errors"
 	"io"
-	"os"
 
 	"filippo.io/age/armor"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -36,10 +37,10 @@ func encryptCommand() *cli.Command {
 				refs = append(refs, ref)
 			}
 			if len(refs) == 0 {
-				return usage("encrypt needs --key NAME")
+				return failure.Usage("encrypt needs --key NAME")
 			}
-			if toTerminal(c) && !c.Bool("armor") {
-				return usage("an encrypted file is binary; it does not go to a terminal, use -o FILE or --armor")
+			if datafile.ToTerminal(c.String("output")) && !c.Bool("armor") {
+				return failure.Usage("an encrypted file is binary; it does not go to a terminal, use -o FILE or --armor")
 			}
 			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
 				closeArmor := func() error { return nil }
@@ -54,7 +55,7 @@ func encryptCommand() *cli.Command {
 				for _, ref := range refs {
 					warnFormer(c, k, ref)
 				}
-				if err := copyAll(c.Context, w, in); err != nil {
+				if err := datafile.Copy(c.Context, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished
 				}
 				if err := w.Close(); err != nil {
@@ -79,49 +80,28 @@ func decryptCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			if c.Bool("pair") {
 				return filter(c, withPairAlone, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
-					if f, size := wholeFile(in); f != nil {
+					if f, size := datafile.ReaderAt(in); f != nil {
 						return hsmkeys.DecryptFileWithPair(c.Context, pair, out, f, size)
 					}
 					plain, err := hsmkeys.DecryptWithPair(c.Context, pair, hsmkeys.Dearmor(in))
 					if err != nil {
 						return err
 					}
-					return copyAll(c.Context, out, plain)
+					return datafile.Copy(c.Context, out, plain)
 				})
 			}
 			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
-				if f, size := wholeFile(in); f != nil {
+				if f, size := datafile.ReaderAt(in); f != nil {
 					return k.DecryptFile(c.Context, out, f, size)
 				}
 				plain, err := k.Decrypt(c.Context, hsmkeys.Dearmor(in))
 				if err != nil {
 					return err
 				}
-				return copyAll(c.Context, out, plain)
+				return datafile.Copy(c.Context, out, plain)
 			})
 		},
 	}
-}
-
-// wholeFile is a binary input that can be read at any place, and its size.
-func wholeFile(in io.Reader) (io.ReaderAt, int64) {
-	if p, ok := in.(*progressReader); ok {
-		if f, size := wholeFile(p.in); f != nil {
-			return &progressReaderAt{progressReader: p, at: f}, size
-		}
-	}
-	if f, ok := in.(*os.File); ok && f != os.Stdin { // of which something may have been read
-		if size := inputSize(f); size >= 0 && !startsArmored(f) {
-			return f, size
-		}
-	}
-	return nil, 0
-}
-
-func startsArmored(f io.ReaderAt) bool {
-	var start [2 << 10]byte
-	n, _ := f.ReadAt(start[:], 0) // an error comes again when the file is read
-	return hsmkeys.Armored(start[:n])
 }
 
 func withPairAlone(c *cli.Context, f func(*token.KeyPair) error) error {
@@ -131,31 +111,15 @@ func withPairAlone(c *cli.Context, f func(*token.KeyPair) error) error {
 // filter joins input, output and what decrypts or encrypts: a keyring, or a pair.
 func filter[K any](c *cli.Context, with func(*cli.Context, func(K) error) error, f func(K, io.Writer, io.Reader) error) error {
 	if c.NArg() > 1 {
-		return usage("%s takes one file, not %d", c.Command.Name, c.NArg())
+		return failure.Usage("%s takes one file, not %d", c.Command.Name, c.NArg())
 	}
-	in, err := openInput(c.Args().First())
+	in, err := datafile.Open(c.Args().First())
 	if err != nil {
 		return err
 	}
 	return errors.Join(with(c, func(k K) error {
-		shown, done := progress(in, inputSize(in), toTerminal(c))
+		shown, done := terminal.Progress(in, datafile.Size(in), datafile.ToTerminal(c.String("output")))
 		defer done()
-		return writeOutput(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, shown) })
+		return datafile.Write(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, shown) })
 	}), in.Close())
-}
-
-func toTerminal(c *cli.Context) bool {
-	out := c.String("output")
-	if out == "" || out == "-" {
-		return isTerminal(os.Stdout)
-	}
-	if info, err := os.Stat(out); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	f, err := os.OpenFile(out, os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return false // and writing to it fails as well
-	}
-	defer f.Close()
-	return isTerminal(f)
 }

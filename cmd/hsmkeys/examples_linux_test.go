@@ -229,7 +229,7 @@ func allExamples() (all []example) {
 
 // serve answers what is asked until the command ends: a secret where nothing is echoed,
 // yes to every question.
-func (p *terminal) serve(t *testing.T, cmd *exec.Cmd) error {
+func (p *pseudoTerminal) serve(t *testing.T, cmd *exec.Cmd) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	for answered := 0; ; {

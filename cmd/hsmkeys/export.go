@@ -2,13 +2,16 @@ package main
 
 import (
 	"crypto/rsa"
-	"io"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 )
 
 func exportCommand() *cli.Command {
@@ -31,16 +34,16 @@ func exportCommand() *cli.Command {
 			}
 			switch {
 			case c.Bool("cms") == c.Bool("capi"):
-				return usage("export needs one of --cms and --capi")
+				return failure.Usage("export needs one of --cms and --capi")
 			case c.Bool("capi") && c.String("to") == "":
-				return usage("export --capi needs --to FILE, the peer's certificate or PUBLICKEYBLOB")
+				return failure.Usage("export --capi needs --to FILE, the peer's certificate or PUBLICKEYBLOB")
 			case c.Bool("cms") && c.String("to") != "", c.Bool("oaep") && c.Bool("cms"):
-				return usage("--to and --oaep go with --capi")
+				return failure.Usage("--to and --oaep go with --capi")
 			case c.Bool("capi") && c.String("certificate") != "":
-				return usage("--capi needs the token, and --certificate goes without")
+				return failure.Usage("--capi needs the token, and --certificate goes without")
 			}
-			if toTerminal(c) {
-				return usage("a key blob is binary; it does not go to a terminal, use -o FILE")
+			if datafile.ToTerminal(c.String("output")) {
+				return failure.Usage("a key blob is binary; it does not go to a terminal, use -o FILE")
 			}
 			if c.Bool("capi") {
 				return exportSimple(c, ref)
@@ -50,7 +53,7 @@ func exportCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return writeBytes(c, der)
+				return datafile.WriteBytes(c.Context, c.String("output"), der)
 			})
 		},
 	}
@@ -70,37 +73,29 @@ func exportSimple(c *cli.Context, ref hsmkeys.Ref) error {
 		if err != nil {
 			return err
 		}
-		note("nothing signs a SIMPLEBLOB: whoever carries it can put another in its place; and the peer has the key from now on")
-		return writeBytes(c, data)
+		message.Note("nothing signs a SIMPLEBLOB: whoever carries it can put another in its place; and the peer has the key from now on")
+		return datafile.WriteBytes(c.Context, c.String("output"), data)
 	})
 }
 
 // readPeer reads an RSA public key from a PUBLICKEYBLOB or a certificate.
 func readPeer(path string) (*rsa.PublicKey, error) {
-	data, err := readKeyFile(path)
+	data, err := keyfile.Read(path)
 	if err != nil {
 		return nil, err
 	}
 	if key, err := capi.ParsePublicKeyBlob(data); err == nil {
 		return key, nil
 	} else if len(data) > 0 && data[0] == 6 { // no certificate begins so
-		return nil, usage("%q: %v", path, err)
+		return nil, failure.Usage("%q: %v", path, err)
 	}
-	certificate, err := readCertificate(path)
+	certificate, err := keyfile.ReadCertificate(path)
 	if err != nil {
 		return nil, err
 	}
 	key, ok := certificate.PublicKey.(*rsa.PublicKey)
 	if !ok {
-		return nil, usage("%q is the certificate of another key, %s, and CryptoAPI's BLOBs are for RSA", path, keyType(certificate))
+		return nil, failure.Usage("%q is the certificate of another key, %s, and CryptoAPI's BLOBs are for RSA", path, keyType(certificate))
 	}
 	return key, nil
-}
-
-// writeBytes writes to --output.
-func writeBytes(c *cli.Context, data []byte) error {
-	return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
-		_, err := out.Write(data)
-		return err
-	})
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -302,7 +303,7 @@ func (s *faultSite) check(scenario faultScenario, f softhsm.Fault, r faultRun, m
 
 // checkFaultError checks how a failure is reported.
 func checkFaultError(f softhsm.Fault, r faultRun, module string) error {
-	if r.status != statusFailed && r.status != statusIntegrity && r.status != statusToken {
+	if r.status != failure.StatusFailed && r.status != failure.StatusIntegrity && r.status != failure.StatusToken {
 		return errors.New("the exit status is another than 1, 3 or 5")
 	}
 	if !strings.HasPrefix(r.stderr, "hsmkeys: ") {
@@ -319,8 +320,8 @@ func checkFaultError(f softhsm.Fault, r faultRun, module string) error {
 			return errors.New("the error names neither the result nor the module")
 		}
 	case softhsm.Hang, softhsm.Crash, softhsm.Abort, softhsm.Exit:
-		if r.status != statusToken || !strings.Contains(r.stderr, module) {
-			return fmt.Errorf("not exit status %d with the module's name", statusToken)
+		if r.status != failure.StatusToken || !strings.Contains(r.stderr, module) {
+			return fmt.Errorf("not exit status %d with the module's name", failure.StatusToken)
 		}
 	}
 	return nil

@@ -9,6 +9,10 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 func fileCommand() *cli.Command {
@@ -26,9 +30,9 @@ func fileInfoCommand() *cli.Command {
 		Flags: []cli.Flag{certificateFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
-				return usage("file info takes one file, not %d", c.NArg())
+				return failure.Usage("file info takes one file, not %d", c.NArg())
 			}
-			in, err := openInput(c.Args().First())
+			in, err := datafile.Open(c.Args().First())
 			if err != nil {
 				return err
 			}
@@ -42,7 +46,7 @@ func fileInfoCommand() *cli.Command {
 				}
 			}
 			if c.Bool("json") {
-				return printJSON(needs)
+				return output.JSON(needs)
 			}
 			return printNeeds(needs)
 		},
@@ -120,14 +124,14 @@ func printNeeds(needs []need) error {
 		case n.Pair:
 			rows = append(rows, []string{"pair", "a key exchange pair itself (hsmkeys decrypt --pair)"})
 		default:
-			rows = append(rows, []string{"other", printable(n.Type) + ", which age or another plugin opens"})
+			rows = append(rows, []string{"other", text.Printable(n.Type) + ", which age or another plugin opens"})
 		}
 		for _, h := range n.Holders {
-			rows = append(rows, []string{"  holder", fmt.Sprintf("%s (%s), key %s", printable(h.Label), h.Role, h.SubjectKeyID)})
+			rows = append(rows, []string{"  holder", fmt.Sprintf("%s (%s), key %s", text.Printable(h.Label), h.Role, h.SubjectKeyID)})
 		}
 		if n.Problem != "" {
 			rows = append(rows, []string{"  unknown", n.Problem})
 		}
 	}
-	return table(rows)
+	return output.Table(rows)
 }

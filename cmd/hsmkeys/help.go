@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 // helpCommand takes the place of the cli package's own, which knows only the first
@@ -19,7 +21,7 @@ func helpCommand() *cli.Command {
 				next := find(command.Subcommands, word)
 				if next == nil && len(command.Subcommands) == 0 {
 					name := commandName(command)
-					return usageHint("hsmkeys help "+name, "%s has no commands, and %q is none", name, word)
+					return failure.UsageHint("hsmkeys help "+name, "%s has no commands, and %q is none", name, word)
 				}
 				if next == nil {
 					return noCommand(strings.TrimSpace(strings.TrimPrefix(command.HelpName, c.App.Name)), word, command.Subcommands)

@@ -9,6 +9,12 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -61,10 +67,10 @@ func importCommand() *cli.Command {
 func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 	path := c.String("capi")
 	if path == "" {
-		return s, usage("import needs --capi FILE")
+		return s, failure.Usage("import needs --capi FILE")
 	}
 	if c.Int("bits")%8 != 0 || c.Int("bits") < 0 {
-		return s, usage("--bits is a multiple of 8")
+		return s, failure.Usage("--bits is a multiple of 8")
 	}
 	s.Size, s.EffectiveBits, s.How = c.Int("bits")/8, c.Int("effective-bits"), keyspec.RSAESPKCS1v15
 	if c.Bool("oaep") {
@@ -73,57 +79,57 @@ func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 	for option, value := range map[string]*[]byte{"salt": &s.Salt, "check-value": &s.CheckValue} {
 		if c.IsSet(option) {
 			if *value, err = hex.DecodeString(c.String(option)); err != nil || len(*value) == 0 {
-				return s, usage("--%s is not in hexadecimal digits", option)
+				return s, failure.Usage("--%s is not in hexadecimal digits", option)
 			}
 		}
 	}
 	if c.IsSet("purpose") {
 		if s.Purpose, err = keyspec.ParsePurpose(c.String("purpose")); err != nil {
-			return s, usage("--purpose: %v", err)
+			return s, failure.Usage("--purpose: %v", err)
 		}
 	}
-	data, err := readKeyFile(path)
+	data, err := keyfile.Read(path)
 	if err != nil {
 		return s, err
 	}
 	if s.Blob, err = capi.ParseSimpleBlob(data); err != nil {
-		return s, usage("%q: %v", path, err)
+		return s, failure.Usage("%q: %v", path, err)
 	}
 	switch algorithm := s.Blob.Algorithm; {
 	case s.Size == 0 && (algorithm == capi.RC2 || algorithm == capi.RC4):
-		return s, usage("%q has an %v key, and does not say how long it is: --bits, 40 or 128 in most", path, algorithm)
+		return s, failure.Usage("%q has an %v key, and does not say how long it is: --bits, 40 or 128 in most", path, algorithm)
 	case s.EffectiveBits == 0 && algorithm == capi.RC2:
-		return s, usage("%q has an rc2 key, and does not say its effective length: --effective-bits, 40 or that of the key in most", path)
+		return s, failure.Usage("%q has an rc2 key, and does not say its effective length: --effective-bits, 40 or that of the key in most", path)
 	}
 	if err := s.Check(); err != nil {
-		return s, usage("%q: %v", path, err)
+		return s, failure.Usage("%q: %v", path, err)
 	}
 	return s, nil
 }
 
 func importSimple(c *cli.Context, k *hsmkeys.Keyring, name string, s hsmkeys.Simple) error {
 	var e hsmkeys.Entry
-	err := muteModule(func() (err error) {
+	err := stdio.MuteModule(func() (err error) {
 		e, err = k.ImportSimple(c.Context, name, s)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	note("nothing signs a SIMPLEBLOB: whoever could write it can have put a key of their own in it; and whoever made it has the key too")
+	message.Note("nothing signs a SIMPLEBLOB: whoever could write it can have put a key of their own in it; and whoever made it has the key too")
 	if e.Legacy {
-		note("legacy: open old data with it, and encrypt nothing new")
+		message.Note("legacy: open old data with it, and encrypt nothing new")
 	}
 	if e.Legacy && e.Bits == 40 && e.Salt == "" {
-		note("Windows gave keys of 40 bits 11 zero bytes of salt unless CRYPT_NO_SALT was set; where the data does not open, import it under another name with --salt 0000000000000000000000")
+		message.Note("Windows gave keys of 40 bits 11 zero bytes of salt unless CRYPT_NO_SALT was set; where the data does not open, import it under another name with --salt 0000000000000000000000")
 	}
 	for _, h := range e.Unable {
-		note("%s does not get the key: one that is so short cannot be wrapped to its EC pair", printable(h.Label))
+		message.Note("%s does not get the key: one that is so short cannot be wrapped to its EC pair", text.Printable(h.Label))
 	}
 	noteAlone(k)
 	until := labels(k.Unproven(e))
 	if c.Bool("json") {
-		return printJSON(made{e, until})
+		return output.JSON(made{e, until})
 	}
-	return printLine("%s imported: %s, check value %s, key id %s%s", versionOf(e), e.Kind(), e.CheckValue, e.KeyID, notProven(until))
+	return output.Line("%s imported: %s, check value %s, key id %s%s", versionOf(e), e.Kind(), e.CheckValue, e.KeyID, notProven(until))
 }

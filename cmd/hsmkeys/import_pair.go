@@ -4,11 +4,14 @@ import (
 	"crypto"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -33,13 +36,13 @@ func importPairCommand() *cli.Command {
 			if err := validLabel(c); err != nil {
 				return err
 			}
-			data, err := readKeyFile(path)
+			data, err := keyfile.Read(path)
 			if err != nil {
 				return err
 			}
 			defer clear(data)
-			key, err := parsePrivateKey(c.Context, path, data, func() ([]byte, error) {
-				return readSecret(c.Context, passwordOption, c.String(passwordOption), fmt.Sprintf("password of %q", path), askSecret)
+			key, err := keyfile.Parse(c.Context, path, data, func() ([]byte, error) {
+				return secret.Read(c.Context, passwordOption, c.String(passwordOption), fmt.Sprintf("password of %q", path), secret.Ask)
 			})
 			if err != nil {
 				return err
@@ -71,41 +74,21 @@ func importPair(c *cli.Context, t *token.Token, key crypto.Signer) (*token.KeyPa
 
 func printImported(c *cli.Context, pair *token.KeyPair) error {
 	if pair.Legacy() {
-		note("whoever has a copy of the file opens what the token opens, and RSA that is so short can be broken: destroy the copies, and import what is to be kept")
+		message.Note("whoever has a copy of the file opens what the token opens, and RSA that is so short can be broken: destroy the copies, and import what is to be kept")
 	} else {
-		note("this key has been in a file, so it is not as good as one that was born on the token: whoever has a copy opens and signs as the token does. Destroy the copies")
+		message.Note("this key has been in a file, so it is not as good as one that was born on the token: whoever has a copy opens and signs as the token does. Destroy the copies")
 	}
-	id, label := hex.EncodeToString(pair.ID()), printable(pair.Label())
+	id, label := hex.EncodeToString(pair.ID()), text.Printable(pair.Label())
 	switch {
 	case c.Bool("json"):
-		return printJSON(struct {
+		return output.JSON(struct {
 			Label  string `json:"label"`
 			ID     string `json:"id"`
 			Legacy bool   `json:"legacy"`
 		}{pair.Label(), id, pair.Legacy()})
 	case pair.Legacy():
-		return printLine("legacy pair %s imported, id %s; hsmkeys import NAME --capi FILE --pair %s opens a SIMPLEBLOB with it", label, id, label)
+		return output.Line("legacy pair %s imported, id %s; hsmkeys import NAME --capi FILE --pair %s opens a SIMPLEBLOB with it", label, id, label)
 	default:
-		return printLine("pair %s imported, id %s; hsmkeys init --adopt %s founds a keyring with it", label, id, label)
+		return output.Line("pair %s imported, id %s; hsmkeys init --adopt %s founds a keyring with it", label, id, label)
 	}
-}
-
-// maxKeyFile bounds what is read, in bytes.
-const maxKeyFile = 1 << 20
-
-func readKeyFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(data) > maxKeyFile {
-		err = usage("%q has more than %d bytes", path, maxKeyFile)
-	}
-	if err != nil {
-		clear(data)
-		return nil, err
-	}
-	return data, nil
 }

@@ -12,6 +12,10 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -34,7 +38,7 @@ func initCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			kind, ok := keyTypes[c.String("key-type")]
 			if !ok {
-				return usage("--key-type is rsa2048, rsa3072, rsa4096, p256, p384 or p521, not %q", c.String("key-type"))
+				return failure.Usage("--key-type is rsa2048, rsa3072, rsa4096, p256, p384 or p521, not %q", c.String("key-type"))
 			}
 			if !c.Bool("adopt") || c.NArg() > 1 {
 				if err := noArgument(c); err != nil {
@@ -106,9 +110,9 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 			return err
 		}
 		if c.Bool("json") {
-			return printJSON(asJSON(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
+			return output.JSON(asJSON(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
 		}
-		return printLine("key exchange pair %s, id %x%s\n"+
+		return output.Line("key exchange pair %s, id %x%s\n"+
 			"fingerprint SHA-256 %s\n"+
 			"send the certificate to an owner, and confirm the fingerprint over another channel: hsmkeys certificate > new.pem",
 			labelOf(pair), pair.ID(), howToName(pair), fingerprint(certificate))
@@ -149,9 +153,9 @@ func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *d
 		return err
 	}
 	if k.State().Before.Number > 0 {
-		note("an earlier init has founded this keyring, and nothing was missing")
+		message.Note("an earlier init has founded this keyring, and nothing was missing")
 	} else {
-		note("took over the keyring that an interrupted init has left in the store, and pinned it")
+		message.Note("took over the keyring that an interrupted init has left in the store, and pinned it")
 	}
 	return printFounded(c, k, pair, store)
 }
@@ -164,7 +168,7 @@ func makeOrTakeOver(c *cli.Context, t *token.Token, label string, kind token.Key
 		return nil, err
 	}
 	if removed > 0 {
-		note("deleted what an interrupted init has left on the token: %d objects that nothing can use", removed)
+		message.Note("deleted what an interrupted init has left on the token: %d objects that nothing can use", removed)
 	}
 	pair, exists := t.GenerateKeyPair(c.Context, label, kind)
 	if !errors.Is(exists, token.ErrTaken) {
@@ -186,7 +190,7 @@ func makeOrTakeOver(c *cli.Context, t *token.Token, label string, kind token.Key
 	case used: // by another keyring
 		return nil, exists
 	}
-	note("took over the pair %s, which is on the token and belongs to no keyring: an interrupted init has left it, or init --pair-only", printable(label))
+	message.Note("took over the pair %s, which is on the token and belongs to no keyring: an interrupted init has left it, or init --pair-only", text.Printable(label))
 	return pair, nil
 }
 
@@ -227,7 +231,7 @@ func adopted(c *cli.Context, t *token.Token, name token.PairName) (token.PairNam
 		return token.PairName{Label: arg}, nil
 	}
 	if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
-		return name, usage("--adopt names another token than --token")
+		return name, failure.Usage("--adopt names another token than --token")
 	}
 	return token.PairName{Label: sel.Object, ID: sel.ID}, nil
 }
@@ -238,8 +242,8 @@ func refuseKeyring(c *cli.Context, store blob.Store) error {
 		return refuseBound(c)
 	}
 	if err == nil {
-		return &hintedError{fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists),
-			"a token becomes another owner of it with init --pair-only and owner add; another keyring is founded in another --store"}
+		return failure.WithHint(fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists),
+			"a token becomes another owner of it with init --pair-only and owner add; another keyring is founded in another --store")
 	}
 	return err
 }
@@ -255,8 +259,8 @@ func refuseBound(c *cli.Context) error {
 	if err != nil || id == (blob.ID{}) {
 		return err
 	}
-	return &hintedError{fmt.Errorf("store %q is empty, and keyring %s belongs there: %w", path, id, hsmkeys.ErrOtherKeyring),
-		"put it back from a copy; or found another one with init --new-keyring"}
+	return failure.WithHint(fmt.Errorf("store %q is empty, and keyring %s belongs there: %w", path, id, hsmkeys.ErrOtherKeyring),
+		"put it back from a copy; or found another one with init --new-keyring")
 }
 
 func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *dir.Store) error {
@@ -265,17 +269,17 @@ func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store
 	}
 	self := k.Self()
 	if c.Bool("json") {
-		return printJSON(map[string]string{
+		return output.JSON(map[string]string{
 			"role": self.Role.String(), "label": self.Label, "fingerprint": fingerprint(self.Certificate),
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "checkpoint": k.State().At.String(),
 		})
 	}
-	return printLine("key exchange pair %s, id %x%s\n"+
+	return output.Line("key exchange pair %s, id %x%s\n"+
 		"keyring %s founded in %s, checkpoint 1 is pinned\n"+
 		"%s %s, fingerprint SHA-256 %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
 		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store,
-		self.Role, printable(self.Label), fingerprint(self.Certificate))
+		self.Role, text.Printable(self.Label), fingerprint(self.Certificate))
 }
 
 // labelOf is the label of a pair, which one that somebody else has made may not have.
@@ -283,7 +287,7 @@ func labelOf(pair *token.KeyPair) string {
 	if pair.Label() == "" {
 		return "without a label"
 	}
-	return printable(pair.Label())
+	return text.Printable(pair.Label())
 }
 
 // howToName tells how a pair that is not found by our own label is named.

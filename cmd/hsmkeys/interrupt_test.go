@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -90,8 +92,8 @@ func wait(t *testing.T, cmd *exec.Cmd) int {
 	}
 }
 
-// until waits for what another process does.
-func until(t *testing.T, what string, f func() bool) {
+// Until waits for what another process does.
+func Until(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	over := nearlyOver(t)
 	for !f() {
@@ -157,7 +159,7 @@ func TestInterrupted(t *testing.T) {
 			if _, err := in.Write(tt.input[:len(tt.input)-1000]); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "something is written", func() bool {
+			Until(t, "something is written", func() bool {
 				for _, name := range o.hidden() { // on a file system without O_TMPFILE
 					if info, err := os.Stat(name); err == nil && info.Size() > 0 {
 						return true
@@ -169,7 +171,7 @@ func TestInterrupted(t *testing.T) {
 			if err := cmd.Process.Signal(tt.signal); err != nil {
 				t.Fatal(err)
 			}
-			if got := wait(t, cmd); got != statusFailed || stderr.String() != "hsmkeys: interrupted\n" {
+			if got := wait(t, cmd); got != failure.StatusFailed || stderr.String() != "hsmkeys: interrupted\n" {
 				t.Errorf("exit status %d, %q", got, stderr.String())
 			}
 			if left := o.hidden(); len(left) > 0 {
@@ -235,7 +237,7 @@ func TestDecryptStreams(t *testing.T) {
 	}
 	in.Close() // in the middle
 	go io.Copy(io.Discard, out)
-	if got := wait(t, cmd); got != statusIntegrity {
+	if got := wait(t, cmd); got != failure.StatusIntegrity {
 		t.Errorf("exit status %d for half a file", got)
 	}
 }
@@ -245,11 +247,11 @@ func TestAnInterruptIsNoVerdict(t *testing.T) {
 	cut := fmt.Errorf("key %q: %w", "payroll", context.Canceled)
 	results := []hsmkeys.Result{{Done: true}, {Ref: hsmkeys.Ref{Name: "payroll", Version: 1}, Err: cut}, {Err: context.Canceled}}
 	got, err := runMany(slices.Values(results), 3, "rewrap")
-	if got.Done != 1 || len(got.Failed) != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errReported) {
+	if got.Done != 1 || len(got.Failed) != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, failure.ErrReported) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	s := newStream(io.Discard)
-	if s.cut(errors.New("another")) || s.cut(nil) || s.end() != nil || !s.cut(cut) || !errors.Is(s.end(), context.Canceled) {
+	s := output.NewStream(io.Discard)
+	if s.Cut(errors.New("another")) || s.Cut(nil) || s.End() != nil || !s.Cut(cut) || !errors.Is(s.End(), context.Canceled) {
 		t.Error("an interrupt is not told from a failure")
 	}
 }

@@ -12,6 +12,12 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -36,7 +42,7 @@ func joinCommand() *cli.Command {
 			if _, err := options(c, nil); err != nil { // before anybody is asked
 				return err
 			}
-			if err := mayConfirm(c); err != nil {
+			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
 			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
@@ -70,7 +76,7 @@ func joinCommand() *cli.Command {
 					warnFormerVoucher(k, voucher)
 				}
 				if was, err := boundTo(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
-					note("until now keyring %s belonged in %s", was, printable(store.String()))
+					message.Note("until now keyring %s belonged in %s", was, text.Printable(store.String()))
 				}
 				if err := bindStore(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
@@ -95,13 +101,13 @@ func joinVoucher(c *cli.Context) (*x509.Certificate, error) {
 	path, at := c.String("vouched-by"), c.String("checkpoint")
 	switch {
 	case c.Bool("replace-pin") && (at == "" || path != ""):
-		return nil, usage("join --replace-pin goes on at --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
+		return nil, failure.Usage("join --replace-pin goes on at --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
 	case path == "" && at == "":
-		return nil, usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
+		return nil, failure.Usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
 	case path == "":
 		return nil, nil
 	}
-	return readCertificate(path)
+	return keyfile.ReadCertificate(path)
 }
 
 // confirmJoin shows why the keyring is believed, and who is in it. It returns the checkpoint
@@ -123,7 +129,7 @@ func confirmJoin(c *cli.Context, o hsmkeys.Options) (*ledger.Point, error) {
 		question = "Did the holder of the voucher's certificate tell you its fingerprint?"
 	}
 	s := k.State()
-	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), s.List)}, []string{"  checkpoint", s.At.String() + ", " + when(s.Signed)})
+	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), s.List)}, []string{"  checkpoint", s.At.String() + ", " + text.Time(s.Signed)})
 	shown = append(shown, memberRows(k)...)
 	for _, r := range s.Recoveries { // which joining accepts
 		shown = append(shown, recoveryRows(r)...)
@@ -134,7 +140,7 @@ func confirmJoin(c *cli.Context, o hsmkeys.Options) (*ledger.Point, error) {
 		}
 		question = "Forget what this token has accepted, and go on at this checkpoint?"
 	}
-	return &s.At, confirm(c, shown, question)
+	return &s.At, confirm.Ask(c.Context, c.Bool("yes"), shown, question)
 }
 
 // replacedRows shows what the token has accepted so far.
@@ -176,7 +182,7 @@ func warnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
 		return // and it did not vouch for it
 	}
 	if left := k.LeftAt(by); left > 0 {
-		warn(fmt.Errorf("the voucher %q is a former %s, removed with list of members %d; take the certificate of a member of today", by.Label, by.Role, left))
+		message.Warn(fmt.Errorf("the voucher %q is a former %s, removed with list of members %d; take the certificate of a member of today", by.Label, by.Role, left))
 	}
 }
 
@@ -189,7 +195,7 @@ func warnAccepted(c *cli.Context, o hsmkeys.Options, before ledger.Point) {
 	}
 	for _, r := range k.State().Recoveries {
 		if r.At.Number > before.Number {
-			warn(errors.New(recoveryText(r) + "; accepted by joining"))
+			message.Warn(errors.New(recoveryText(r) + "; accepted by joining"))
 		}
 	}
 }
@@ -198,7 +204,7 @@ func warnAccepted(c *cli.Context, o hsmkeys.Options, before ledger.Point) {
 func memberRows(k *hsmkeys.Keyring) [][]string {
 	var rows [][]string
 	for _, m := range membersOf(k) {
-		rows = append(rows, []string{"  " + m.Role, printable(m.Label) + ", SHA-256 " + m.Fingerprint})
+		rows = append(rows, []string{"  " + m.Role, text.Printable(m.Label) + ", SHA-256 " + m.Fingerprint})
 	}
 	return rows
 }
@@ -211,13 +217,13 @@ func voucherFlag() cli.Flag {
 func printJoined(c *cli.Context, k *hsmkeys.Keyring, already bool) error {
 	s, self := k.State(), k.Self()
 	if c.Bool("json") {
-		return printJSON(map[string]any{
+		return output.JSON(map[string]any{
 			"keyring": k.ID().String(), "list": s.List, "checkpoint": s.At.String(), "label": self.Label, "role": self.Role.String(),
 			"members": membersOf(k), "time": time.Now().UTC().Truncate(time.Second),
 		})
 	}
 	if already {
-		return printLine("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.List, self.Role, printable(self.Label))
+		return output.Line("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.List, self.Role, text.Printable(self.Label))
 	}
-	return printLine("joined keyring %s as %s %s: list of members %d, checkpoint %d is pinned", k.ID(), self.Role, printable(self.Label), s.List, s.At.Number)
+	return output.Line("joined keyring %s as %s %s: list of members %d, checkpoint %d is pinned", k.ID(), self.Role, text.Printable(self.Label), s.List, s.At.Number)
 }

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 // TestKilledCommands kills commands that change a keyring with SIGKILL at random moments, and
@@ -121,7 +123,7 @@ func (k *killing) try(t *testing.T) (middle bool) {
 			t.Fatalf("%v\n%v", err, r)
 		}
 		// The pin on the token, unless SoftHSM has lost that.
-		if seen := s.honest(k.scenario.token, "list"); seen.status != 0 && seen.status != statusToken {
+		if seen := s.honest(k.scenario.token, "list"); seen.status != 0 && seen.status != failure.StatusToken {
 			t.Errorf("after\n%v\n%v", r, seen)
 		}
 		s.freshTokens(t, k.site)

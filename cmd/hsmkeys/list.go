@@ -9,6 +9,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -23,18 +26,18 @@ func listCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
-				return usage("list takes one PREFIX, not %d", c.NArg())
+				return failure.Usage("list takes one PREFIX, not %d", c.NArg())
 			}
 			o := hsmkeys.ListOptions{Prefix: c.Args().First(), AllVersions: c.Bool("all-versions")}
 			if ref, err := hsmkeys.ParseRef(o.Prefix); err == nil && ref.Version > 0 {
-				return usageHint("hsmkeys show "+o.Prefix, "list takes the beginning of names, without a version")
+				return failure.UsageHint("hsmkeys show "+o.Prefix, "list takes the beginning of names, without a version")
 			}
 			if err := hsmkeys.ValidPrefix(o.Prefix); err != nil {
 				return err
 			}
 			if c.Bool("loaded") {
 				if c.NArg() > 0 || o.AllVersions || c.String("certificate") != "" {
-					return usage("list --loaded shows what is on the token, and takes neither PREFIX nor --all-versions nor --certificate")
+					return failure.Usage("list --loaded shows what is on the token, and takes neither PREFIX nor --all-versions nor --certificate")
 				}
 				return withKeyring(c, func(k *hsmkeys.Keyring) error { return listLoaded(c, k) })
 			}
@@ -45,27 +48,27 @@ func listCommand() *cli.Command {
 
 // list prints a line for each key, as they come.
 func list(c *cli.Context, k *hsmkeys.Keyring, o hsmkeys.ListOptions) error {
-	out, asJSON := newStream(os.Stdout), c.Bool("json")
+	out, asJSON := output.NewStream(os.Stdout), c.Bool("json")
 	if !asJSON {
-		out.row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
+		out.Row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
 	}
 	for e, err := range k.ListWith(c.Context, o) {
-		if out.cut(err) {
+		if out.Cut(err) {
 			break
 		}
 		switch {
 		case err != nil:
-			out.fail(err)
+			out.Fail(err)
 		case asJSON:
-			out.element(e)
+			out.Element(e)
 		default:
-			out.row(e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Kind(), purposeOf(e), when(e.Created), holdersOf(e))
+			out.Row(e.Name, strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Kind(), purposeOf(e), text.Time(e.Created), holdersOf(e))
 		}
 	}
 	if asJSON {
-		out.endArray()
+		out.EndArray()
 	}
-	return out.end()
+	return out.End()
 }
 
 // purposeOf is what a key is for, and its status where that is not the usual one.
@@ -82,7 +85,7 @@ func holdersOf(e hsmkeys.Entry) string {
 	}
 	var holders []string
 	for _, h := range e.Holders {
-		label := printable(h.Label)
+		label := text.Printable(h.Label)
 		if h.Former {
 			label += " (former)"
 		}
@@ -126,13 +129,13 @@ func historyCommand() *cli.Command {
 					return err
 				}
 				if c.Bool("json") {
-					return errors.Join(err, printJSON(entries))
+					return errors.Join(err, output.JSON(entries))
 				}
 				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
 				for _, e := range entries {
-					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), when(e.Signed), printable(e.Signer.Label), e.KeyID, printable(e.Why)})
+					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), text.Time(e.Signed), text.Printable(e.Signer.Label), e.KeyID, text.Printable(e.Why)})
 				}
-				return errors.Join(err, table(rows))
+				return errors.Join(err, output.Table(rows))
 			})
 		},
 	}

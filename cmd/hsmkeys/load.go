@@ -7,6 +7,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 func loadCommand() *cli.Command {
@@ -26,7 +30,7 @@ func loadCommand() *cli.Command {
 			}
 			label := c.String("label")
 			if label == "" {
-				return usage("load needs --label LABEL")
+				return failure.Usage("load needs --label LABEL")
 			}
 			if err := validLabel(c); err != nil {
 				return err
@@ -41,9 +45,9 @@ func loadCommand() *cli.Command {
 					return err
 				}
 				if c.Bool("json") {
-					return printJSON(e)
+					return output.JSON(e)
 				}
-				return printLine("%s loaded as %s, id %s", versionOf(e), printable(label), e.KeyID)
+				return output.Line("%s loaded as %s, id %s", versionOf(e), text.Printable(label), e.KeyID)
 			})
 		},
 	}
@@ -58,7 +62,7 @@ func unloadCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			label := c.String("label")
 			if (c.NArg() == 1) == (label != "") || c.NArg() > 1 {
-				return usage("unload takes NAME, NAME@VERSION or --label LABEL")
+				return failure.Usage("unload takes NAME, NAME@VERSION or --label LABEL")
 			}
 			var ref hsmkeys.Ref
 			if label == "" {
@@ -79,7 +83,7 @@ func unloadCommand() *cli.Command {
 					if label != "" {
 						what = fmt.Sprintf("no key of the keyring is loaded as %q", label)
 					}
-					return notFound("%s (hsmkeys list --loaded)", what)
+					return failure.NotFound("%s (hsmkeys list --loaded)", what)
 				}
 				return errors.Join(err, printUnloaded(c, gone))
 			})
@@ -93,10 +97,10 @@ func printUnloaded(c *cli.Context, gone []hsmkeys.LoadedKey) error {
 		if gone == nil {
 			gone = []hsmkeys.LoadedKey{}
 		}
-		return printJSON(gone)
+		return output.JSON(gone)
 	}
 	for _, l := range gone {
-		if err := printLine("%s unloaded, was %s", hsmkeys.Ref{Name: l.Name, Version: l.Version}, printable(l.Label)); err != nil {
+		if err := output.Line("%s unloaded, was %s", hsmkeys.Ref{Name: l.Name, Version: l.Version}, text.Printable(l.Label)); err != nil {
 			return err
 		}
 	}
@@ -113,11 +117,11 @@ func listLoaded(c *cli.Context, k *hsmkeys.Keyring) error {
 		if all == nil {
 			all = []hsmkeys.LoadedKey{}
 		}
-		return printJSON(all)
+		return output.JSON(all)
 	}
 	rows := [][]string{{"LABEL", "KEY", "NEWEST", "ID"}}
 	for _, l := range all {
-		row := []string{printable(l.Label), "(not of this keyring)", "-", l.KeyID}
+		row := []string{text.Printable(l.Label), "(not of this keyring)", "-", l.KeyID}
 		if l.Name != "" {
 			row[1], row[2] = hsmkeys.Ref{Name: l.Name, Version: l.Version}.String(), fmt.Sprint(l.Newest)
 		}
@@ -126,12 +130,12 @@ func listLoaded(c *cli.Context, k *hsmkeys.Keyring) error {
 		}
 		rows = append(rows, row)
 	}
-	if err := table(rows); err != nil {
+	if err := output.Table(rows); err != nil {
 		return err
 	}
 	for _, l := range all {
 		if l.Public && l.Name != "" {
-			warn(fmt.Errorf("the object %q has the id of key %s, and anybody can use it without the PIN, and can have made it; hsmkeys unload %s removes it",
+			message.Warn(fmt.Errorf("the object %q has the id of key %s, and anybody can use it without the PIN, and can have made it; hsmkeys unload %s removes it",
 				l.Label, hsmkeys.Ref{Name: l.Name, Version: l.Version}, l.Name))
 		}
 	}

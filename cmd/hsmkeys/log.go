@@ -11,6 +11,9 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -67,22 +70,22 @@ func parseSince(s string, now time.Time) (since, error) {
 			return since{at: at}, nil
 		}
 	}
-	return since{}, usage("--since is the number of a checkpoint, a date such as 2026-11-01 or 2026-11-01T09:30:00Z, or a time such as 12h or 30d, not %q", s)
+	return since{}, failure.Usage("--since is the number of a checkpoint, a date such as 2026-11-01 or 2026-11-01T09:30:00Z, or a time such as 12h or 30d, not %q", s)
 }
 
 // printLog prints the events as they come.
 func printLog(c *cli.Context, k *hsmkeys.Keyring, name string, since since) error {
-	out, asJSON := newStream(os.Stdout), c.Bool("json")
+	out, asJSON := output.NewStream(os.Stdout), c.Bool("json")
 	if !asJSON {
-		out.row("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
+		out.Row("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
 	}
 	found := false
 	for e, err := range k.Log(c.Context, since.number) {
-		if out.cut(err) {
+		if out.Cut(err) {
 			break
 		}
 		if err != nil {
-			out.fail(err)
+			out.Fail(err)
 			break
 		}
 		found = found || e.Change.Name == name
@@ -90,15 +93,15 @@ func printLog(c *cli.Context, k *hsmkeys.Keyring, name string, since since) erro
 			continue
 		}
 		if asJSON {
-			out.element(eventAsJSON(e))
+			out.Element(eventAsJSON(e))
 		} else {
-			out.row(strconv.Itoa(e.At.Number), when(e.Created), printable(e.Signer.Label), eventText(e), printable(eventReason(e)))
+			out.Row(strconv.Itoa(e.At.Number), text.Time(e.Created), text.Printable(e.Signer.Label), eventText(e), text.Printable(eventReason(e)))
 		}
 	}
 	if asJSON {
-		out.endArray()
+		out.EndArray()
 	}
-	if err := out.end(); err != nil || name == "" || found {
+	if err := out.End(); err != nil || name == "" || found {
 		return err
 	}
 	_, err := k.Show(c.Context, hsmkeys.Ref{Name: name}) // it may be older than since, or misspelt
@@ -137,11 +140,11 @@ func memberChanges(e ledger.Event) string {
 			does = "changed"
 			delete(left, ledger.KeyID(m))
 		}
-		all = append(all, fmt.Sprintf("%s %s %s", m.Role, printable(m.Label), does))
+		all = append(all, fmt.Sprintf("%s %s %s", m.Role, text.Printable(m.Label), does))
 	}
 	for _, m := range e.Left {
 		if left[ledger.KeyID(m)] {
-			all = append(all, fmt.Sprintf("%s %s left", m.Role, printable(m.Label)))
+			all = append(all, fmt.Sprintf("%s %s left", m.Role, text.Printable(m.Label)))
 		}
 	}
 	return strings.Join(all, ", ")
@@ -172,7 +175,7 @@ type eventJSON struct {
 
 func eventAsJSON(e ledger.Event) eventJSON {
 	j := eventJSON{
-		Checkpoint: e.At.String(), Number: e.At.Number, Time: when(e.Created), Signer: e.Signer.Label,
+		Checkpoint: e.At.String(), Number: e.At.Number, Time: text.Time(e.Created), Signer: e.Signer.Label,
 		Name: e.Change.Name, Version: e.Change.Version, Reason: eventReason(e), List: e.List,
 	}
 	if e.Signer.Certificate != nil {

@@ -14,6 +14,10 @@ import (
 
 	"github.com/awnumar/memcall"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
@@ -23,16 +27,16 @@ func run() int {
 	// A core dump would hold PINs, file keys and, where the token can hold none,
 	// session keys. Where the system refuses, nothing is lost but this.
 	_ = memcall.DisableCoreDumps()
-	asJSONLines = asksForJSON(os.Args) // until the options are read
-	if err := enoughFiles(); err != nil {
-		say(err)
-		return statusFailed
+	message.JSON = message.AsksForJSON(os.Args) // until the options are read
+	if err := stdio.EnoughFiles(); err != nil {
+		message.Error(err)
+		return failure.StatusFailed
 	}
-	if err := ownStdout(); err != nil {
-		say(fmt.Errorf("keep what modules print out of stdout: %w", err))
-		return statusFailed
+	if err := stdio.Own(); err != nil {
+		message.Error(fmt.Errorf("keep what modules print out of stdout: %w", err))
+		return failure.StatusFailed
 	}
-	guard.NoticeEnds(2, statusToken)
+	guard.NoticeEnds(2, failure.StatusToken)
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as by nohup(1)
 		signals = append(signals, syscall.SIGHUP)
@@ -43,10 +47,10 @@ func run() int {
 	// given a moment to clean up, and then left.
 	context.AfterFunc(ctx, func() {
 		time.Sleep(2 * time.Second)
-		say(errInterrupted)
-		guard.Exit(statusFailed)
+		message.Error(failure.ErrInterrupted)
+		guard.Exit(failure.StatusFailed)
 	})
-	if err := refuseClosed(); err != nil {
+	if err := stdio.RefuseClosed(); err != nil {
 		return report(ctx, err)
 	}
 	tuneGC()
@@ -62,11 +66,11 @@ func run() int {
 		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
 	}
 	app := newApp()
-	out := &checkedWriter{w: os.Stdout}
+	out := &output.Checked{W: os.Stdout}
 	app.Writer = out
 	err := app.RunContext(ctx, arrange(app, os.Args))
 	if err == nil {
-		err = out.err
+		err = out.Err
 	}
 	if err != nil {
 		return report(ctx, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/docs"
 )
 
@@ -67,11 +68,11 @@ var exitStatuses = []struct {
 	means  string
 }{
 	{0, "done"},
-	{statusFailed, "failed, also where what is to be made exists, a FILE cannot be read, or the program was interrupted; of doctor and drill also: they have found something"},
-	{statusUsage, "the command line or the configuration cannot be carried out"},
-	{statusIntegrity, "integrity: a signature, a digest or a name did not hold"},
-	{statusNotFound, "not found: the store, or a key, a version or a member in it; or the key is not wrapped to this token"},
-	{statusToken, "the token or its module was not found or failed, or its PIN or a password could not be had or was wrong"},
+	{failure.StatusFailed, "failed, also where what is to be made exists, a FILE cannot be read, or the program was interrupted; of doctor and drill also: they have found something"},
+	{failure.StatusUsage, "the command line or the configuration cannot be carried out"},
+	{failure.StatusIntegrity, "integrity: a signature, a digest or a name did not hold"},
+	{failure.StatusNotFound, "not found: the store, or a key, a version or a member in it; or the key is not wrapped to this token"},
+	{failure.StatusToken, "the token or its module was not found or failed, or its PIN or a password could not be had or was wrong"},
 }
 
 // pseudoVersion matches what go puts into a version for a commit without a tag: a time and a

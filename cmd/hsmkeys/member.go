@@ -14,6 +14,12 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 func authorityCommand() *cli.Command {
@@ -63,20 +69,20 @@ func addMember(c *cli.Context, role blob.Role) error {
 	if role == blob.Owner {
 		question = "Wrap every key to this owner from now on, and believe what it signs?"
 	}
-	if err := confirm(c, describe(m), question); err != nil {
+	if err := confirm.Ask(c.Context, c.Bool("yes"), describe(m), question); err != nil {
 		return err
 	}
 	return withKeyring(c, func(k *hsmkeys.Keyring) error {
 		if err := k.AddMember(c.Context, m); err != nil {
 			return err
 		}
-		return printChange(c, k, fmt.Sprintf("%s %s added", role, printable(m.Label)), m)
+		return printChange(c, k, fmt.Sprintf("%s %s added", role, text.Printable(m.Label)), m)
 	})
 }
 
 // memberFrom reads the certificate of somebody who is to become a member.
 func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error) {
-	certificate, err := readCertificate(path)
+	certificate, err := keyfile.ReadCertificate(path)
 	if err != nil {
 		return blob.Member{}, err
 	}
@@ -85,14 +91,14 @@ func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error
 		label = nameIn(certificate)
 	}
 	if label == "" {
-		return blob.Member{}, usage("%q names nobody: its subject has no name, and it has no alternative one; give the member a label with --label", path)
+		return blob.Member{}, failure.Usage("%q names nobody: its subject has no name, and it has no alternative one; give the member a label with --label", path)
 	}
 	if err := blob.ValidLabel(label); err != nil {
-		return blob.Member{}, usage("the label %q %v; give another with --label", label, err)
+		return blob.Member{}, failure.Usage("the label %q %v; give another with --label", label, err)
 	}
 	m := blob.Member{Role: role, Label: label, Certificate: certificate}
 	if path := c.String("signing-certificate"); path != "" {
-		if m.Signing, err = readCertificate(path); err != nil {
+		if m.Signing, err = keyfile.ReadCertificate(path); err != nil {
 			return blob.Member{}, err
 		}
 	}
@@ -111,23 +117,23 @@ func printChange(c *cli.Context, k *hsmkeys.Keyring, done string, m blob.Member)
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(changeJSON(k, len(refs)))
+		return output.JSON(changeJSON(k, len(refs)))
 	}
 	if err := printChanged(k, done); err != nil {
 		return err
 	}
-	if err := table(describe(m)); err != nil {
+	if err := output.Table(describe(m)); err != nil {
 		return err
 	}
 	if len(refs) == 0 {
 		return nil
 	}
-	return printLine("%s there already: hsmkeys rewrap wraps them to it", plural(len(refs), "version of a key is", "versions of keys are"))
+	return output.Line("%s there already: hsmkeys rewrap wraps them to it", text.Plural(len(refs), "version of a key is", "versions of keys are"))
 }
 
 func printChanged(k *hsmkeys.Keyring, done string) error {
 	s := k.State()
-	return printLine("%s: list of members %d, checkpoint %d", done, s.List, s.At.Number)
+	return output.Line("%s: list of members %d, checkpoint %d", done, s.List, s.At.Number)
 }
 
 func changeJSON(k *hsmkeys.Keyring, versions int) map[string]any {
@@ -180,15 +186,15 @@ func listMembers(c *cli.Context, role blob.Role) error {
 				continue
 			}
 			members = append(members, m)
-			rows = append(rows, []string{printable(m.Label), m.Key, m.SubjectKeyID, when(m.NotAfter), printable(m.Subject)})
+			rows = append(rows, []string{text.Printable(m.Label), m.Key, m.SubjectKeyID, text.Time(m.NotAfter), text.Printable(m.Subject)})
 		}
 		if c.Bool("json") {
-			return printJSON(members)
+			return output.JSON(members)
 		}
 		if len(members) == 0 {
-			note("no %s", role)
+			message.Note("no %s", role)
 		}
-		return table(rows)
+		return output.Table(rows)
 	})
 }
 
@@ -200,11 +206,11 @@ func describe(m blob.Member) [][]string {
 		rows = append(rows, []string{"  role", j.Role})
 	}
 	rows = append(rows,
-		[]string{"  label", printable(j.Label)},
-		[]string{"  subject", printable(j.Subject)},
+		[]string{"  label", text.Printable(j.Label)},
+		[]string{"  subject", text.Printable(j.Subject)},
 		[]string{"  key", j.Key + ", id " + j.SubjectKeyID},
 		[]string{"  fingerprint", "SHA-256 " + j.Fingerprint},
-		[]string{"  valid until", when(j.NotAfter)})
+		[]string{"  valid until", text.Time(j.NotAfter)})
 	if m.Signing != nil {
 		rows = append(rows, []string{"  signs with", keyType(m.Signing) + ", SHA-256 " + fingerprint(m.Signing)})
 	}

@@ -10,6 +10,11 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 func removeMemberCommand(role blob.Role) *cli.Command {
@@ -32,7 +37,7 @@ func removeMember(c *cli.Context, role blob.Role) error {
 	if err != nil {
 		return err
 	}
-	if err := mayConfirm(c); err != nil {
+	if err := confirm.Possible(c.Bool("yes")); err != nil {
 		return err
 	}
 	return withKeyring(c, func(k *hsmkeys.Keyring) error {
@@ -47,14 +52,14 @@ func removeMember(c *cli.Context, role blob.Role) error {
 		shown := describe(m)
 		if lost := lostWithout(k, m); lost != "" {
 			shown = append(shown, []string{"  afterwards", lost})
-			warn(errors.New(lost + " (hsmkeys authority add)"))
+			message.Warn(errors.New(lost + " (hsmkeys authority add)"))
 			question = fmt.Sprintf("Remove this %s all the same?", role)
 		}
-		if err := confirm(c, shown, question); err != nil {
+		if err := confirm.Ask(c.Context, c.Bool("yes"), shown, question); err != nil {
 			return err
 		}
 		// The one that was shown, whatever is called so by now.
-		if err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, warn); err != nil {
+		if err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, message.Warn); err != nil {
 			return err
 		}
 		return afterRemoval(c, k, m)
@@ -82,18 +87,18 @@ func meantMember(k *hsmkeys.Keyring, role blob.Role, label string, err error) er
 			known = append(known, m.Label)
 		}
 	}
-	hint := didYouMean(label, known, strconv.Quote)
+	hint := failure.DidYouMean(label, known, strconv.Quote)
 	if hint == "" {
 		hint = fmt.Sprintf("hsmkeys %s list shows them", role)
 	}
-	return &hintedError{err, hint}
+	return failure.WithHint(err, hint)
 }
 
 // afterRemoval does with the keys what was asked for, and tells what stays open.
 func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
 	asJSON := c.Bool("json")
 	if !asJSON {
-		if err := printChanged(k, fmt.Sprintf("%s %s removed", m.Role, printable(m.Label))); err != nil {
+		if err := printChanged(k, fmt.Sprintf("%s %s removed", m.Role, text.Printable(m.Label))); err != nil {
 			return err
 		}
 	}
@@ -124,7 +129,7 @@ func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
 		for name, t := range done {
 			document[name] = t
 		}
-		return errors.Join(failed, printJSON(document))
+		return errors.Join(failed, output.JSON(document))
 	}
 	return errors.Join(failed, printRemains(c, m, len(versions)))
 }
@@ -134,7 +139,7 @@ func printRemains(c *cli.Context, m blob.Member, versions int) error {
 	if versions == 0 {
 		return nil
 	}
-	who := printable(m.Label)
+	who := text.Printable(m.Label)
 	var lines []string
 	if c.Bool("rotate") {
 		lines = []string{fmt.Sprintf("%s can still open the versions from before, and the files under them; encrypt again what it must not read", who)}
@@ -148,7 +153,7 @@ func printRemains(c *cli.Context, m blob.Member, versions int) error {
 		lines = append(lines, "hsmkeys rewrap takes it out of the versions that are there; what it has copied it keeps")
 	}
 	for _, line := range lines {
-		if err := printLine("%s", line); err != nil {
+		if err := output.Line("%s", line); err != nil {
 			return err
 		}
 	}
@@ -159,7 +164,7 @@ func printRemains(c *cli.Context, m blob.Member, versions int) error {
 func warnFormer(c *cli.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
 	former, err := k.FormerHolders(c.Context, ref)
 	if err != nil {
-		warn(err)
+		message.Warn(err)
 	}
 	if len(former) == 0 {
 		return
@@ -176,7 +181,7 @@ func warnFormer(c *cli.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
 	if newest, err := k.Show(c.Context, hsmkeys.Ref{Name: ref.Name}); err == nil && ref.Version > 0 && newest.Version > ref.Version {
 		mend = fmt.Sprintf("there is a newer version, which --key %s without @%d takes", ref.Name, ref.Version)
 	}
-	warn(fmt.Errorf("%s can open key %q, and read what is encrypted under it now; %s (%s: SHA-256 %s)", enumerate(who), ref, mend, certificates, enumerate(prints)))
+	message.Warn(fmt.Errorf("%s can open key %q, and read what is encrypted under it now; %s (%s: SHA-256 %s)", text.Enumerate(who), ref, mend, certificates, text.Enumerate(prints)))
 }
 
 // formerFingerprint is that of a former member's certificate, as the lists knew it last.

@@ -11,6 +11,11 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -31,7 +36,7 @@ func mergeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := mayConfirm(c); err != nil {
+			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
 			var store blob.Store // nil: the same
@@ -46,7 +51,7 @@ func mergeCommand() *cli.Command {
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				m, err := k.BeginMerge(c.Context, store, at)
 				if errors.Is(err, hsmkeys.ErrContinues) && path != "" {
-					return &hintedError{err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", shellQuote(path), shellQuote(storePath(c)))}
+					return failure.WithHint(err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", text.ShellQuote(path), text.ShellQuote(storePath(c))))
 				}
 				if err != nil {
 					return explainMerge(err)
@@ -61,9 +66,9 @@ func mergeCommand() *cli.Command {
 func explainMerge(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrCompacted), errors.Is(err, ledger.ErrIncomplete):
-		return &hintedError{err, "name a copy from before the compaction, STORE@N:DIGEST; nothing is to be done if it was merged before"}
+		return failure.WithHint(err, "name a copy from before the compaction, STORE@N:DIGEST; nothing is to be done if it was merged before")
 	case errors.Is(err, ledger.ErrFork), errors.Is(err, blob.ErrNotFound), errors.Is(err, hsmkeys.ErrOtherKeyring):
-		return &hintedError{err, "is STORE a copy of this keyring's store?"}
+		return failure.WithHint(err, "is STORE a copy of this keyring's store?")
 	}
 	return explain(err)
 }
@@ -75,13 +80,13 @@ func parseCopy(s string) (path string, at *ledger.Point, err error) {
 	place := copyAt.FindStringIndex(s)
 	if place == nil {
 		if strings.HasPrefix(s, "@") || s == "" {
-			return "", nil, usage("merge takes STORE, @N:DIGEST or STORE@N:DIGEST, not %q", s)
+			return "", nil, failure.Usage("merge takes STORE, @N:DIGEST or STORE@N:DIGEST, not %q", s)
 		}
 		return s, nil, nil
 	}
 	point, err := ledger.ParsePoint(s[place[0]+1:])
 	if err != nil {
-		return "", nil, usage("%v", err)
+		return "", nil, failure.Usage("%v", err)
 	}
 	return s[:place[0]], &point, nil
 }
@@ -93,7 +98,7 @@ func openCopy(c *cli.Context, path string) (*dir.Store, error) {
 		return nil, err
 	}
 	if storeIdentity(own) == storeIdentity(path) {
-		return nil, usage("%q is the store itself; @N:DIGEST names another copy that was put over it", path)
+		return nil, failure.Usage("%q is the store itself; @N:DIGEST names another copy that was put over it", path)
 	}
 	store, err := dir.Open(path)
 	if errors.Is(err, blob.ErrNotFound) {
@@ -105,14 +110,14 @@ func openCopy(c *cli.Context, path string) (*dir.Store, error) {
 func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
 	t := mergeTally{Common: m.Common.String(), Merged: m.At.String(), Names: []mergedJSON{}}
 	if m.At == m.Common {
-		note("the copy has nothing that this keyring lacks: its newest checkpoint is number %d of this one", m.At.Number)
+		message.Note("the copy has nothing that this keyring lacks: its newest checkpoint is number %d of this one", m.At.Number)
 		return t.print(c, k)
 	}
-	if err := confirm(c, mergeRows(k, m), "Take in the keys of the other copy?"); err != nil {
+	if err := confirm.Ask(c.Context, c.Bool("yes"), mergeRows(k, m), "Take in the keys of the other copy?"); err != nil {
 		return err
 	}
 	for _, e := range m.Members {
-		warn(errors.New("not taken: " + notTaken(e)))
+		message.Warn(errors.New("not taken: " + notTaken(e)))
 	}
 	var failed error
 	for r := range m.Keys(c.Context) {
@@ -123,12 +128,12 @@ func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
 			continue
 		}
 		if !errors.Is(r.Err, c.Context.Err()) || c.Context.Err() == nil { // or it is no verdict on the key
-			say(r.Err)
+			message.Error(r.Err)
 		}
 		failed = errors.Join(failed, r.Err)
 	}
 	if failed != nil {
-		failed = errors.Join(errReported, failed)
+		failed = errors.Join(failure.ErrReported, failed)
 	}
 	return errors.Join(t.print(c, k), failed)
 }
@@ -141,8 +146,8 @@ func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 		former = ", WHO IS NO MEMBER HERE (any more)"
 	}
 	rows := [][]string{
-		{"this copy", fmt.Sprintf("checkpoint %v of %s by %s", s.At, when(s.Signed), printable(k.Signer()))},
-		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s%s", m.At, when(m.Signed), printable(m.Signer), former)},
+		{"this copy", fmt.Sprintf("checkpoint %v of %s by %s", s.At, text.Time(s.Signed), text.Printable(k.Signer()))},
+		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s%s", m.At, text.Time(m.Signed), text.Printable(m.Signer), former)},
 		{"common", fmt.Sprintf("checkpoint %v", m.Common)},
 	}
 	for _, e := range m.Members {
@@ -153,7 +158,7 @@ func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 
 // notTaken says what of the other copy is not taken in.
 func notTaken(e ledger.Event) string {
-	return fmt.Sprintf("list of members %d of %s by %s: %s", e.List, when(e.Created), printable(e.Signer.Label), memberChanges(e))
+	return fmt.Sprintf("list of members %d of %s by %s: %s", e.List, text.Time(e.Created), text.Printable(e.Signer.Label), memberChanges(e))
 }
 
 // mergeTally is what a merge has done, for programs.
@@ -196,7 +201,7 @@ func (t *mergeTally) add(c *cli.Context, r hsmkeys.Merged) error {
 	}
 	if r.Err != nil {
 		t.failed++
-		j.Error = oneLine(r.Err.Error())
+		j.Error = text.Line(r.Err.Error())
 	}
 	if r.Name != "" { // or else it is about all of them
 		t.Names = append(t.Names, j)
@@ -204,13 +209,13 @@ func (t *mergeTally) add(c *cli.Context, r hsmkeys.Merged) error {
 	if c.Bool("json") || len(did) == 0 {
 		return nil
 	}
-	return printLine("%s", strings.Join(did, "; "))
+	return output.Line("%s", strings.Join(did, "; "))
 }
 
 func (t *mergeTally) print(c *cli.Context, k *hsmkeys.Keyring) error {
 	t.Checkpoint = k.State().At.String()
 	if c.Bool("json") {
-		return printJSON(t)
+		return output.JSON(t)
 	}
-	return printLine("merged %s, status changed of %d, failed %d; checkpoint %d", plural(t.versions, "version", "versions"), t.worse, t.failed, k.State().At.Number)
+	return output.Line("merged %s, status changed of %d, failed %d; checkpoint %d", text.Plural(t.versions, "version", "versions"), t.worse, t.failed, k.State().At.Number)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -116,7 +117,7 @@ func TestAModuleThatMisbehaves(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := o.with(t, softhsm.Fault{Function: test.function, Action: test.action, Arg: test.arg}, "--module-timeout", lateAfter, "decrypt", "sealed")
-			if r.status != statusToken || !strings.Contains(r.stderr, test.says) {
+			if r.status != failure.StatusToken || !strings.Contains(r.stderr, test.says) {
 				t.Errorf("exit status %d, %q", r.status, r.stderr)
 			}
 			if !strings.Contains(r.stderr, o.module) && test.action != softhsm.Fail {
@@ -136,7 +137,7 @@ func TestAModuleThatMisbehaves(t *testing.T) {
 		if r.status == 0 && function == "C_Encrypt" {
 			continue // it is not called for every key
 		}
-		if r.status != statusToken || !strings.Contains(r.stderr, function+" returned") || r.memory > honest.memory+32<<20 {
+		if r.status != failure.StatusToken || !strings.Contains(r.stderr, function+" returned") || r.memory > honest.memory+32<<20 {
 			t.Errorf("%s is huge: %+v", function, r)
 		}
 	}
@@ -209,7 +210,7 @@ func TestDoctorTellsWhatItFoundBeforeAHang(t *testing.T) {
 	t.Parallel()
 	o := newFaultyOffice(t)
 	r := o.with(t, softhsm.Fault{Function: "C_Login", Action: softhsm.Hang}, "--module-timeout", lateAfter, "doctor")
-	if r.status != statusToken || !strings.Contains(r.stdout, "ok    store") || !strings.Contains(r.stdout, "has not returned from C_Login") {
+	if r.status != failure.StatusToken || !strings.Contains(r.stdout, "ok    store") || !strings.Contains(r.stdout, "has not returned from C_Login") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -238,7 +239,7 @@ func TestABrokenTokenBesideOthers(t *testing.T) {
 	if r = o.with(t, softhsm.Fault{}, "--token", "other", "doctor"); !strings.Contains(r.stdout, "warn  token        the one in slot 0") {
 		t.Errorf("doctor: %+v", r)
 	}
-	if r = o.with(t, softhsm.Fault{}, "verify"); r.status != statusToken || !strings.Contains(r.stderr, "CKR_GENERAL_ERROR") {
+	if r = o.with(t, softhsm.Fault{}, "verify"); r.status != failure.StatusToken || !strings.Contains(r.stderr, "CKR_GENERAL_ERROR") {
 		t.Errorf("the broken token itself: %+v", r)
 	}
 }
@@ -271,7 +272,7 @@ func TestTooFewFiles(t *testing.T) {
 		cmd := exec.Command("sh", "-c", "ulimit -n "+n+" && exec hsmkeys verify")
 		cmd.Dir, cmd.Env = o.dir, o.env
 		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != statusFailed || !strings.Contains(string(out), "ulimit -n") || strings.Count(string(out), "\n") != 1 {
+		if cmd.ProcessState.ExitCode() != failure.StatusFailed || !strings.Contains(string(out), "ulimit -n") || strings.Count(string(out), "\n") != 1 {
 			t.Errorf("%s files: %v, %s", n, err, out)
 		}
 	}

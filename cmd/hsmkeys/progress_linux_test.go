@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 )
 
 // Progress is for a person who looks on, and not among the lines that are typed or printed.
@@ -28,7 +30,7 @@ func TestProgressKeepsOutOfLines(t *testing.T) {
 		{"a person reads", null, 100, true, false},
 	} {
 		os.Stdin = tt.stdin
-		in, done := progress(null, tt.size, tt.toTerminal)
+		in, done := terminal.Progress(null, tt.size, tt.toTerminal)
 		done()
 		if got := in != null; got != tt.want {
 			t.Errorf("%s: progress %v, want %v", tt.name, got, tt.want)

@@ -14,6 +14,11 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -33,11 +38,11 @@ func recoverCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			for _, name := range []string{"from", "to", "reason"} {
 				if c.String(name) == "" {
-					return usage("recover needs --from CERTIFICATE, --to CERTIFICATE and --reason WORDS")
+					return failure.Usage("recover needs --from CERTIFICATE, --to CERTIFICATE and --reason WORDS")
 				}
 			}
 			if err := blob.ValidReason(c.String("reason")); err != nil {
-				return usage("--reason %v", err)
+				return failure.Usage("--reason %v", err)
 			}
 			if err := validNames(c); err != nil {
 				return unquoted(c, err)
@@ -50,7 +55,7 @@ func recoverCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := mayConfirm(c); err != nil {
+			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
 			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
@@ -84,7 +89,7 @@ type recovery struct {
 
 // certificateOrLabel reads a certificate, or gives nil when there is no such file.
 func certificateOrLabel(s string) (*x509.Certificate, error) {
-	certificate, err := readCertificate(s)
+	certificate, err := keyfile.ReadCertificate(s)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -95,14 +100,14 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 // another from outside the storage, vouches for it. With a voucher nothing is pinned yet.
 func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (err error) {
 	if path := r.c.String("vouched-by"); path != "" {
-		if r.voucher, err = readCertificate(path); err != nil {
+		if r.voucher, err = keyfile.ReadCertificate(path); err != nil {
 			return err
 		}
 	} else {
 		r.k, err = openKeyring(r.c, t, pair, store)
 		switch notJoined := errors.Is(err, hsmkeys.ErrNotJoined); {
 		case notJoined && r.from == nil:
-			return usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.c.String("from"))
+			return failure.Usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.c.String("from"))
 		case notJoined:
 			r.voucher = r.from
 		case err != nil:
@@ -133,7 +138,7 @@ func unquoted(c *cli.Context, err error) error {
 	if strings.ContainsRune(reason, ' ') || !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrName) {
 		return err
 	}
-	return &hintedError{err, fmt.Sprintf("%q is taken for the whole reason, and what follows for keys; put a reason of several words in quotes", reason)}
+	return failure.WithHint(err, fmt.Sprintf("%q is taken for the whole reason, and what follows for keys; put a reason of several words in quotes", reason))
 }
 
 // findOld finds the old owner's certificate. A file in the current directory may be
@@ -147,7 +152,7 @@ func (r *recovery) findOld() error {
 	case r.from == nil:
 		r.from = old.Certificate
 	case err == nil && !strings.ContainsRune(name, filepath.Separator):
-		return usageHint("write ./"+name+" for the file; for the label, run it in another directory",
+		return failure.UsageHint("write ./"+name+" for the file; for the label, run it in another directory",
 			"--from %q is the label of an owner and also a file in the current directory", name)
 	}
 	return nil
@@ -165,7 +170,7 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 		return fmt.Errorf("--from: %w", err)
 	}
 	if r.to.Certificate.Equal(r.from) || r.to.Certificate.Equal(old.Certificate) {
-		return usageHint("the new owner's token makes its own: hsmkeys --token NEW init --pair-only, hsmkeys --token NEW certificate -o new.pem",
+		return failure.UsageHint("the new owner's token makes its own: hsmkeys --token NEW init --pair-only, hsmkeys --token NEW certificate -o new.pem",
 			"--to %q is the certificate of the owner whose token was lost, and --to takes the new owner's", r.c.String("to"))
 	}
 	vouched := [][]string{{"vouched for by", "the state that this token has accepted"}}
@@ -183,16 +188,16 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 	}
 	lastSigned := []string{"  last signed", "nothing that is there"}
 	if last.At.Number > 0 {
-		lastSigned[1] = fmt.Sprintf("checkpoint %d, on %s", last.At.Number, when(last.Created))
+		lastSigned[1] = fmt.Sprintf("checkpoint %d, on %s", last.At.Number, text.Time(last.Created))
 	}
 	shown := slices.Concat(party("from", old), [][]string{lastSigned}, party("to", r.to), vouched,
 		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, memberRows(r.k),
 		[][]string{
-			{"by", fmt.Sprintf("%s %s", self.Role, printable(self.Label))},
-			{"keys", plural(len(r.refs), "version", "versions")},
-			{"reason", printable(r.c.String("reason"))},
+			{"by", fmt.Sprintf("%s %s", self.Role, text.Printable(self.Label))},
+			{"keys", text.Plural(len(r.refs), "version", "versions")},
+			{"reason", text.Printable(r.c.String("reason"))},
 		})
-	return confirm(r.c, shown, "Put the new owner in the place of the old one, and bring it these keys?")
+	return confirm.Ask(r.c.Context, r.c.Bool("yes"), shown, "Put the new owner in the place of the old one, and bring it these keys?")
 }
 
 // join opens the keyring that a voucher has vouched for with the token, once it is
@@ -227,7 +232,7 @@ func (r *recovery) run() error {
 		if err != nil {
 			return fmt.Errorf("--from: %w", err)
 		}
-		if err := printLine("list of members %d: owner %s in the place of %s, key %s", begun.Number(), printable(r.to.Label), printable(old.Label), begun.From()); err != nil {
+		if err := output.Line("list of members %d: owner %s in the place of %s, key %s", begun.Number(), text.Printable(r.to.Label), text.Printable(old.Label), begun.From()); err != nil {
 			return err
 		}
 	}

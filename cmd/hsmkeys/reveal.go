@@ -10,6 +10,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 func revealCommand() *cli.Command {
@@ -30,10 +32,10 @@ func revealCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("hex") && c.Bool("base64") {
-				return usage("--hex and --base64 do not go together")
+				return failure.Usage("--hex and --base64 do not go together")
 			}
-			if toTerminal(c) && !c.Bool("force") {
-				return usage("a raw key does not go to a terminal; pipe it into the program that needs it, use -o FILE, or --force")
+			if datafile.ToTerminal(c.String("output")) && !c.Bool("force") {
+				return failure.Usage("a raw key does not go to a terminal; pipe it into the program that needs it, use -o FILE, or --force")
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				key, err := k.Reveal(c.Context, ref)
@@ -61,7 +63,7 @@ func writeKey(c *cli.Context, key []byte) error {
 		_, err := os.Stdout.Write(text)
 		return err
 	}
-	return writeOutput(c.Context, c.String("output"), func(out io.Writer) error {
+	return datafile.Write(c.Context, c.String("output"), func(out io.Writer) error {
 		_, err := out.Write(text)
 		if w, ok := out.(*bufio.Writer); ok && err == nil {
 			err = w.Flush()

@@ -11,6 +11,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 func rewrapCommand() *cli.Command {
@@ -34,7 +39,7 @@ func rewrapCommand() *cli.Command {
 				}
 				t, err := rewrap(c, k, do, c.Args().Slice()...)
 				if t.Done > 0 && len(k.FormerMembers()) > 0 {
-					note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
+					message.Note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
 				}
 				return errors.Join(t.print(c, "rewrapped", "up to date"), err)
 			})
@@ -47,7 +52,7 @@ func rewrapCommand() *cli.Command {
 func rewrap(c *cli.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally, error) {
 	refs, err := k.Versions(c.Context, names...)
 	if err != nil {
-		return tally{Failed: []failure{}}, err
+		return tally{Failed: []failedKey{}}, err
 	}
 	return runMany(do(c.Context, refs), len(refs), "rewrap")
 }
@@ -64,9 +69,9 @@ func validNames(c *cli.Context) error {
 
 // tally is what became of many keys.
 type tally struct {
-	Done      int       `json:"done"`
-	Unchanged int       `json:"unchanged"`
-	Failed    []failure `json:"failed"`
+	Done      int         `json:"done"`
+	Unchanged int         `json:"unchanged"`
+	Failed    []failedKey `json:"failed"`
 
 	// NotProven is how many of those done have holders who alone can tell whether what was
 	// wrapped to them opens, and Until their labels.
@@ -74,7 +79,7 @@ type tally struct {
 	Until     []string `json:"not_proven_until,omitempty"`
 }
 
-type failure struct {
+type failedKey struct {
 	Name    string `json:"name"`
 	Version int    `json:"version"`
 	Error   string `json:"error"`
@@ -83,23 +88,23 @@ type failure struct {
 // runMany works through many keys, shows progress, and prints each failure; one that says the
 // same as the failure before it is counted and not printed again.
 func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, error) {
-	t := tally{Failed: []failure{}}
+	t := tally{Failed: []failedKey{}}
 	var failed error
-	count := counting(doing, total)
+	count := terminal.NewCounter(doing, total)
 	said := ""
 	for r := range results {
-		count.one()
+		count.One()
 		switch {
 		case errors.Is(r.Err, context.Canceled): // which is no verdict on the key
 			failed = errors.Join(failed, r.Err)
 		case r.Err != nil:
 			if text := r.Err.Error(); text != said { // or else it is the same for every key
-				count.clear()
-				say(r.Err)
+				count.Clear()
+				message.Error(r.Err)
 				said = text
 			}
 			if r.Ref.Name != "" { // or else it is about all of them
-				t.Failed = append(t.Failed, failure{r.Ref.Name, r.Ref.Version, oneLine(r.Err.Error())})
+				t.Failed = append(t.Failed, failedKey{r.Ref.Name, r.Ref.Version, text.Line(r.Err.Error())})
 			}
 			failed = errors.Join(failed, r.Err)
 		case r.Done:
@@ -109,18 +114,18 @@ func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, 
 			t.Unchanged++
 		}
 	}
-	count.clear()
+	count.Clear()
 	if failed != nil {
-		failed = errors.Join(errReported, failed)
+		failed = errors.Join(failure.ErrReported, failed)
 	}
 	return t, failed
 }
 
 func (t tally) print(c *cli.Context, done, unchanged string) error {
 	if c.Bool("json") {
-		return printJSON(t)
+		return output.JSON(t)
 	}
-	return printLine("%s %d, %s %d, failed %d%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), notProven(t.Until))
+	return output.Line("%s %d, %s %d, failed %d%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), notProven(t.Until))
 }
 
 func (t *tally) notProven(holders []hsmkeys.Holder) {
@@ -153,12 +158,5 @@ func notProven(until []string) string {
 	if len(until) > 1 {
 		have = "have"
 	}
-	return fmt.Sprintf("; not proven until %s %s run hsmkeys drill --prove", printable(strings.Join(until, ", ")), have)
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return fmt.Sprintf("%d %s", n, one)
-	}
-	return fmt.Sprintf("%d %s", n, many)
+	return fmt.Sprintf("; not proven until %s %s run hsmkeys drill --prove", text.Printable(strings.Join(until, ", ")), have)
 }

@@ -56,7 +56,7 @@ func TestTheRunbook(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range questions {
-			until(t, "a question", func() bool { return strings.Count(p.shows(), "[y/N] ") > n })
+			Until(t, "a question", func() bool { return strings.Count(p.shows(), "[y/N] ") > n })
 			if _, err := p.person.WriteString("y\n"); err != nil {
 				t.Fatal(err)
 			}

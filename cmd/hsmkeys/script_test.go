@@ -23,6 +23,7 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -175,7 +176,7 @@ func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strings.HasPrefix(stderr, "{") { // under --json
 		for line := range strings.Lines(stderr) {
-			var m messageJSON
+			var m message.Document
 			d := json.NewDecoder(strings.NewReader(line))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&m); err != nil || m.Error == "" && m.Warning == "" && m.Note == "" {

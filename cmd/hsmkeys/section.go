@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -202,7 +204,7 @@ func (s *settings) checkSource(source string, info token.Info) error {
 	if bound == "" {
 		return nil
 	}
-	return &secretError{fmt.Errorf("PIN of token %s: its source is bound to another token, by %s in %q; nothing was sent to the token", printable(info.Label), bound, s.path)}
+	return failure.Secret(fmt.Errorf("PIN of token %s: its source is bound to another token, by %s in %q; nothing was sent to the token", text.Printable(info.Label), bound, s.path))
 }
 
 // sameSource reports whether two sources are one, by whatever names of a file.

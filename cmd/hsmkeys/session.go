@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +11,11 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -45,7 +46,7 @@ func modules(c *cli.Context) ([]token.ModuleConfig, error) {
 	known, err := token.Modules()
 	known = append(settingsOf(c).modules(), known...)
 	if err == nil && len(known) == 0 {
-		err = usage("no PKCS #11 module named, and p11-kit knows none; use --module, HSMKEYS_MODULE or a URI's module-path")
+		err = failure.Usage("no PKCS #11 module named, and p11-kit knows none; use --module, HSMKEYS_MODULE or a URI's module-path")
 	}
 	return known, err
 }
@@ -61,7 +62,7 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	}
 	defer clear(sel.PINValue)
 	if sel.PINValue != nil {
-		warn(errPINValue)
+		message.Warn(errPINValue)
 	}
 	if module == "" {
 		known, err := modules(c)
@@ -78,10 +79,12 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 	t, err := token.Open(c.Context, token.Config{
 		Module: module, Token: sel, Sessions: c.Int("sessions"), MakePairs: c.Command.Name == "init",
 		Cache: xdg("XDG_CACHE_HOME", ".cache"), TryAgain: tells, FinalTry: c.Bool("final-try"), AnyPINLength: c.Bool("any-pin-length"), RequireToken: c.Bool("require-token"), Unattended: unattended(c, sel),
-		PINPad: func(info token.Info) { note("type the PIN on the reader of token %s", printable(info.Label)) },
+		PINPad: func(info token.Info) {
+			message.Note("type the PIN on the reader of token %s", text.Printable(info.Label))
+		},
 		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
 			warnPIN(info)
-			return readUserPIN(ctx, c, sel, info, fmt.Sprintf("PIN of token %s", printable(info.Label)), askSecret)
+			return readUserPIN(ctx, c, sel, info, fmt.Sprintf("PIN of token %s", text.Printable(info.Label)), secret.Ask)
 		},
 	})
 	if err != nil {
@@ -93,10 +96,10 @@ func withToken(c *cli.Context, f func(*token.Token, token.Selector) error) error
 // warnPIN tells what the token's flags say before a PIN is tried.
 func warnPIN(info token.Info) {
 	if info.PIN.CountLow {
-		warn(fmt.Errorf("token %q: a wrong PIN was entered since the last login; the token does not say how many tries are left", info.Label))
+		message.Warn(fmt.Errorf("token %q: a wrong PIN was entered since the last login; the token does not say how many tries are left", info.Label))
 	}
 	if info.PIN.ToBeChanged {
-		warn(fmt.Errorf("token %q: its PIN is one that has to be changed (pkcs11-tool --change-pin)", info.Label))
+		message.Warn(fmt.Errorf("token %q: its PIN is one that has to be changed (pkcs11-tool --change-pin)", info.Label))
 	}
 }
 
@@ -174,7 +177,7 @@ func pairOfStore(c *cli.Context, t *token.Token) (*token.KeyPair, error) {
 func warnStrays(c *cli.Context, pair *token.KeyPair) error {
 	strays, err := pair.Strays(c.Context)
 	for _, s := range strays {
-		warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
+		message.Warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
 	}
 	return err
 }
@@ -204,10 +207,10 @@ func pairNamed(c *cli.Context, t *token.Token, option string) (*token.KeyPair, e
 	} else if sel.Label != named { // a URI, not a label
 		clear(sel.PINValue)
 		if sel.Object == "" && len(sel.ID) == 0 {
-			return nil, usage("--%s is the label of a pair, or a URI with object or id", option)
+			return nil, failure.Usage("--%s is the label of a pair, or a URI with object or id", option)
 		}
 		if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
-			return nil, usage("--%s is on another token than the key exchange pair: both are on one", option)
+			return nil, failure.Usage("--%s is on another token than the key exchange pair: both are on one", option)
 		}
 		name = token.PairName{Label: sel.Object, ID: sel.ID}
 	}
@@ -260,7 +263,7 @@ func openKeyring(c *cli.Context, t *token.Token, pair *token.KeyPair, store *dir
 func options(c *cli.Context, store *dir.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{Store: store, OlderState: c.Bool("older-state"), MaxAge: c.Duration("max-age")}
 	if o.MaxAge < 0 {
-		return o, usage("--max-age is a time such as 24h, not %v", o.MaxAge)
+		return o, failure.Usage("--max-age is a time such as 24h, not %v", o.MaxAge)
 	}
 	var err error
 	if o.Keyring, err = expected(c); err != nil {
@@ -269,7 +272,7 @@ func options(c *cli.Context, store *dir.Store) (hsmkeys.Options, error) {
 	if s := c.String("checkpoint"); s != "" {
 		at, err := ledger.ParsePoint(s)
 		if err != nil {
-			return o, usage("--checkpoint: %v", err)
+			return o, failure.Usage("--checkpoint: %v", err)
 		}
 		o.Checkpoint = &at
 	}
@@ -279,7 +282,7 @@ func options(c *cli.Context, store *dir.Store) (hsmkeys.Options, error) {
 // settle sets what the options have to say about the work with a keyring.
 func settle(c *cli.Context, k *hsmkeys.Keyring) {
 	k.Passwords(password(c))
-	k.Warnings(warn)
+	k.Warnings(message.Warn)
 	k.ReadBack(c.String("read-back") != "none")
 }
 
@@ -295,7 +298,7 @@ func withReading(c *cli.Context, f func(*hsmkeys.Keyring) error) error {
 	if path == "" {
 		return withKeyring(c, f)
 	}
-	certificate, err := readCertificate(path)
+	certificate, err := keyfile.ReadCertificate(path)
 	if err != nil {
 		return err
 	}
@@ -333,7 +336,7 @@ func storePath(c *cli.Context) string {
 func namedStore(c *cli.Context) (string, error) {
 	path := storePath(c)
 	if path == "" {
-		return "", usage("no --store, and neither $XDG_DATA_HOME nor $HOME is an absolute path")
+		return "", failure.Usage("no --store, and neither $XDG_DATA_HOME nor $HOME is an absolute path")
 	}
 	return path, nil
 }
@@ -345,42 +348,15 @@ func openStore(c *cli.Context) (*dir.Store, error) {
 	}
 	store, err := dir.Open(path)
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %w", errNoStore, err)
+		return nil, fmt.Errorf("%w: %w", failure.ErrNoStore, err)
 	}
 	return store, err
-}
-
-// readCertificate reads one certificate, PEM or DER.
-func readCertificate(path string) (*x509.Certificate, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, blob.MaxSize))
-	if err != nil {
-		return nil, err
-	}
-	if block, _ := pem.Decode(data); block != nil {
-		if block.Type != "CERTIFICATE" {
-			return nil, usage("%q holds a PEM block of type %q, not a certificate", path, block.Type)
-		}
-		data = block.Bytes
-	}
-	if len(data) == 0 { // what the shell leaves of a command that failed
-		return nil, usage("%q is empty, not a certificate", path)
-	}
-	certificate, err := x509.ParseCertificate(data)
-	if err != nil {
-		return nil, usage("%q is not a certificate: %v", path, err)
-	}
-	return certificate, nil
 }
 
 // oneArgument is the argument of commands that take exactly one.
 func oneArgument(c *cli.Context, what string) (string, error) {
 	if c.NArg() != 1 {
-		return "", usage("%s takes one argument, %s", commandName(c.Command), what)
+		return "", failure.Usage("%s takes one argument, %s", commandName(c.Command), what)
 	}
 	return c.Args().First(), nil
 }
@@ -397,7 +373,7 @@ func nameArgument(c *cli.Context) (string, error) {
 // validName looks at the name of a key where no version may follow it.
 func validName(c *cli.Context, name string) error {
 	if key, _, versioned := strings.Cut(name, "@"); versioned && blob.ValidName(key) == nil {
-		return usageHint(fmt.Sprintf("hsmkeys %s %s", commandName(c.Command), key), "%s takes the NAME of a key, without a version", commandName(c.Command))
+		return failure.UsageHint(fmt.Sprintf("hsmkeys %s %s", commandName(c.Command), key), "%s takes the NAME of a key, without a version", commandName(c.Command))
 	}
 	return blob.ValidName(name)
 }
@@ -422,7 +398,7 @@ func keyArgument(c *cli.Context) (hsmkeys.Ref, error) {
 
 func noArgument(c *cli.Context) error {
 	if c.NArg() != 0 {
-		return usage("%s takes no argument, but there is %q", commandName(c.Command), c.Args().First())
+		return failure.Usage("%s takes no argument, but there is %q", commandName(c.Command), c.Args().First())
 	}
 	return nil
 }
@@ -431,7 +407,7 @@ func noArgument(c *cli.Context) error {
 // anything else is done.
 func validLabel(c *cli.Context) error {
 	if label := c.String("label"); label != "" && token.ValidLabel(label) != nil {
-		return usage("--label %q: %v", label, token.ValidLabel(label))
+		return failure.Usage("--label %q: %v", label, token.ValidLabel(label))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 // tracedCalls are the system calls by which files get to disk.
@@ -120,7 +121,7 @@ func TestADirectoryFails(t *testing.T) {
 				t.Parallel()
 				s := site.clone(t)
 				r := traced(t, s, create, "-P", filepath.Join(s.dir, "store", dir), "-e", "inject="+call+":error=EIO")
-				if err := checkStorage(s, r, false); err != nil || r.status != statusFailed {
+				if err := checkStorage(s, r, false); err != nil || r.status != failure.StatusFailed {
 					t.Errorf("%v\n%v", err, r)
 				}
 				// The slot is filled when all but the directories above it are on disk.

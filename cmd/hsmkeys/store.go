@@ -12,6 +12,9 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -39,7 +42,7 @@ func storeCompactCommand() *cli.Command {
 			}
 			keep := c.Int("keep")
 			if keep < 1 || keep > blob.MaxNumber {
-				return usage("--keep is a number from 1 to %d", blob.MaxNumber)
+				return failure.Usage("--keep is a number from 1 to %d", blob.MaxNumber)
 			}
 			return withKeyring(c, func(k *hsmkeys.Keyring) error {
 				deleted, err := k.Compact(c.Context, keep)
@@ -47,9 +50,9 @@ func storeCompactCommand() *cli.Command {
 					return err
 				}
 				if c.Bool("json") {
-					return printJSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "deleted": deleted})
+					return output.JSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "deleted": deleted})
 				}
-				return printLine("compacted: checkpoint %d, %s deleted", k.State().At.Number, plural(deleted, "pack", "packs"))
+				return output.Line("compacted: checkpoint %d, %s deleted", k.State().At.Number, text.Plural(deleted, "pack", "packs"))
 			})
 		},
 	}
@@ -84,7 +87,7 @@ func moveStore(c *cli.Context, old string, store *dir.Store) error {
 		return err
 	}
 	if from == storeIdentity(store.String()) {
-		return usage("%q is --store itself", old)
+		return failure.Usage("%q is --store itself", old)
 	}
 	if err := hasLeft(c, from); err != nil {
 		return err
@@ -94,7 +97,7 @@ func moveStore(c *cli.Context, old string, store *dir.Store) error {
 		return err
 	}
 	if id == (blob.ID{}) {
-		return &hintedError{notFound("no keyring is known to belong to %q", from), "name the directory as it was; or hsmkeys join the keyring where it is now"}
+		return failure.WithHint(failure.NotFound("no keyring is known to belong to %q", from), "name the directory as it was; or hsmkeys join the keyring where it is now")
 	}
 	if err := holds(c, store, id); err != nil {
 		return err
@@ -112,9 +115,9 @@ func moveStore(c *cli.Context, old string, store *dir.Store) error {
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(map[string]string{"keyring": id.String(), "from": from, "store": store.String()})
+		return output.JSON(map[string]string{"keyring": id.String(), "from": from, "store": store.String()})
 	}
-	return printLine("keyring %s belongs to %s, and no more to %s", id, storeIdentity(store.String()), from)
+	return output.Line("keyring %s belongs to %s, and no more to %s", id, storeIdentity(store.String()), from)
 }
 
 // holds looks at what a store says that it has. Whether that is true opening it tells.
@@ -154,8 +157,8 @@ func hasLeft(c *cli.Context, from string) error {
 		if err != nil {
 			return err
 		}
-		return &hintedError{fmt.Errorf("the store is still in %q: it was copied, not moved", from),
-			"write to one of them only; hsmkeys join uses the copy as well"}
+		return failure.WithHint(fmt.Errorf("the store is still in %q: it was copied, not moved", from),
+			"write to one of them only; hsmkeys join uses the copy as well")
 	}
 	return nil
 }

@@ -10,17 +10,19 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
 // A terminal is a pseudo-terminal: what a person would see and type.
-type terminal struct {
+type pseudoTerminal struct {
 	person, tty *os.File
 
 	mu   sync.Mutex
 	seen bytes.Buffer
 }
 
-func newTerminal(t *testing.T) *terminal {
+func newTerminal(t *testing.T) *pseudoTerminal {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -35,7 +37,7 @@ func newTerminal(t *testing.T) *terminal {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tty.Close() })
-	p := &terminal{person: person, tty: tty}
+	p := &pseudoTerminal{person: person, tty: tty}
 	go func() {
 		buffer := make([]byte, 4096)
 		for {
@@ -58,13 +60,13 @@ func ioctl(t *testing.T, f *os.File, request uintptr, arg unsafe.Pointer) {
 	}
 }
 
-func (p *terminal) echoes(t *testing.T) bool {
+func (p *pseudoTerminal) echoes(t *testing.T) bool {
 	var state syscall.Termios
 	ioctl(t, p.tty, syscall.TCGETS, unsafe.Pointer(&state))
 	return state.Lflag&syscall.ECHO != 0
 }
 
-func (p *terminal) shows() string {
+func (p *pseudoTerminal) shows() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.seen.String()
@@ -72,7 +74,7 @@ func (p *terminal) shows() string {
 
 // attach makes p the controlling terminal of a process, and its stdin, stdout and
 // stderr where they are nil.
-func (p *terminal) attach(cmd *exec.Cmd) {
+func (p *pseudoTerminal) attach(cmd *exec.Cmd) {
 	cmd.Stdin = p.tty
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.tty
@@ -84,9 +86,9 @@ func (p *terminal) attach(cmd *exec.Cmd) {
 }
 
 // answer waits for a prompt that hides what is typed, and types.
-func (p *terminal) answer(t *testing.T, prompt, typed string) {
+func (p *pseudoTerminal) answer(t *testing.T, prompt, typed string) {
 	t.Helper()
-	until(t, prompt, func() bool { return strings.HasSuffix(p.shows(), prompt+": ") && !p.echoes(t) })
+	Until(t, prompt, func() bool { return strings.HasSuffix(p.shows(), prompt+": ") && !p.echoes(t) })
 	if _, err := p.person.WriteString(typed); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +98,7 @@ func (p *terminal) answer(t *testing.T, prompt, typed string) {
 type exchange struct{ prompt, typed string }
 
 // converse runs a command at the terminal until it ends.
-func (p *terminal) converse(t *testing.T, cmd *exec.Cmd, exchanges []exchange, status int) {
+func (p *pseudoTerminal) converse(t *testing.T, cmd *exec.Cmd, exchanges []exchange, status int) {
 	t.Helper()
 	p.attach(cmd)
 	if err := cmd.Start(); err != nil {
@@ -120,20 +122,20 @@ func TestPINAtAPrompt(t *testing.T) {
 		shows  string
 	}{
 		{"the PIN", []string{"list"}, []exchange{{"PIN of token office", testPIN + "\n"}}, 0, "payroll"},
-		{"a wrong PIN is asked for once", []string{"list"}, []exchange{{"PIN of token office", "000000\n"}}, statusToken, "CKR_PIN_INCORRECT"},
-		{"nothing is typed", []string{"list"}, []exchange{{"PIN of token office", "\n"}}, statusToken, "nothing was typed"},
-		{"a byte order mark", []string{"list"}, []exchange{{"PIN of token office", "\ufeff" + testPIN + "\n"}}, statusToken, "byte order mark"},
-		{"^D", []string{"list"}, []exchange{{"PIN of token office", "\x04"}}, statusToken, "nothing was typed: the input ended (^D)"},
-		{"^D in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x04\x04"}}, statusToken, "the input ended (^D)"},
-		{"^C", []string{"list"}, []exchange{{"PIN of token office", "\x03"}}, statusFailed, " interrupted"},
-		{"^C in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x03"}}, statusFailed, " interrupted"},
+		{"a wrong PIN is asked for once", []string{"list"}, []exchange{{"PIN of token office", "000000\n"}}, failure.StatusToken, "CKR_PIN_INCORRECT"},
+		{"nothing is typed", []string{"list"}, []exchange{{"PIN of token office", "\n"}}, failure.StatusToken, "nothing was typed"},
+		{"a byte order mark", []string{"list"}, []exchange{{"PIN of token office", "\ufeff" + testPIN + "\n"}}, failure.StatusToken, "byte order mark"},
+		{"^D", []string{"list"}, []exchange{{"PIN of token office", "\x04"}}, failure.StatusToken, "nothing was typed: the input ended (^D)"},
+		{"^D in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x04\x04"}}, failure.StatusToken, "the input ended (^D)"},
+		{"^C", []string{"list"}, []exchange{{"PIN of token office", "\x03"}}, failure.StatusFailed, " interrupted"},
+		{"^C in the middle of a PIN", []string{"list"}, []exchange{{"PIN of token office", "1357\x03"}}, failure.StatusFailed, " interrupted"},
 		{"a new token", []string{"token", "init", "second", "--so-pin-source", "prompt"}, []exchange{
 			{"new PIN of the security officer", testSOPIN + "\n"}, {"new PIN of the security officer, again", testSOPIN + "\n"},
 			{"new PIN of the user", testPIN + "\n"}, {"new PIN of the user, again", testPIN + "\n"},
 		}, 0, "token second initialised"},
 		{"a new token, mistyped", []string{"token", "init", "third", "--so-pin-source", "env:SO_PIN_FOR_TEST"}, []exchange{
 			{"new PIN of the user", testPIN + "\n"}, {"new PIN of the user, again", testPIN + "1\n"},
-		}, statusToken, "the two are not the same"},
+		}, failure.StatusToken, "the two are not the same"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTerminal(t)
@@ -141,7 +143,7 @@ func TestPINAtAPrompt(t *testing.T) {
 			if !p.echoes(t) {
 				t.Error("the terminal is left without echo")
 			}
-			until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
+			Until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
 			for line := range strings.Lines(p.shows()) {
 				if strings.Contains(line, "PIN of") && strings.Contains(line, "hsmkeys: ") {
 					t.Errorf("a message stands behind a prompt: %q", line)
@@ -168,11 +170,11 @@ func TestTerminalIsSparedSecrets(t *testing.T) {
 		status int
 		shows  string
 	}{
-		{"reveal", []string{"reveal", "payroll"}, statusUsage, "a raw key does not go to a terminal"},
-		{"reveal --hex", []string{"reveal", "--hex", "payroll"}, statusUsage, "a raw key does not go to a terminal"},
-		{"reveal to /dev/tty", []string{"reveal", "payroll", "-o", "/dev/tty"}, statusUsage, "a raw key does not go to a terminal"},
-		{"encrypt", []string{"encrypt", "--key", "payroll", "store/state/0000000/001"}, statusUsage, "use -o FILE"},
-		{"encrypt to -", []string{"encrypt", "--key", "payroll", "-o", "-", "store/state/0000000/001"}, statusUsage, "use -o FILE"},
+		{"reveal", []string{"reveal", "payroll"}, failure.StatusUsage, "a raw key does not go to a terminal"},
+		{"reveal --hex", []string{"reveal", "--hex", "payroll"}, failure.StatusUsage, "a raw key does not go to a terminal"},
+		{"reveal to /dev/tty", []string{"reveal", "payroll", "-o", "/dev/tty"}, failure.StatusUsage, "a raw key does not go to a terminal"},
+		{"encrypt", []string{"encrypt", "--key", "payroll", "store/state/0000000/001"}, failure.StatusUsage, "use -o FILE"},
+		{"encrypt to -", []string{"encrypt", "--key", "payroll", "-o", "-", "store/state/0000000/001"}, failure.StatusUsage, "use -o FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTerminal(t)
@@ -184,7 +186,7 @@ func TestTerminalIsSparedSecrets(t *testing.T) {
 			if got := wait(t, cmd); got != tt.status {
 				t.Errorf("exit status %d, want %d", got, tt.status)
 			}
-			until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
+			Until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
 			if lines := strings.Count(p.shows(), "\n"); lines != 1 {
 				t.Errorf("it shows %q", p.shows())
 			}
@@ -206,6 +208,6 @@ func TestTerminalIsSparedSecrets(t *testing.T) {
 		}
 		// The terminal puts a carriage return before each line feed.
 		seen := strings.ReplaceAll(string(want), "\n", "\r\n")
-		until(t, "the key", func() bool { return p.shows() == seen })
+		Until(t, "the key", func() bool { return p.shows() == seen })
 	})
 }

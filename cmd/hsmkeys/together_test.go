@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -101,7 +102,7 @@ func (w *togetherWorker) do(may string, args ...string) {
 	w.printed = append(w.printed, keys...)
 	switch {
 	case r.status == 0 && (len(keys) == 1) == (args[0] == "create" || args[0] == "rotate"):
-	case r.status == statusFailed && may != "" && strings.Contains(r.stderr, may) && len(keys) == 0:
+	case r.status == failure.StatusFailed && may != "" && strings.Contains(r.stderr, may) && len(keys) == 0:
 	default:
 		w.err = errors.Join(w.err, errors.New(r.String()))
 	}

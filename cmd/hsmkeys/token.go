@@ -7,6 +7,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -48,40 +53,40 @@ func tokenListCommand() *cli.Command {
 				}
 			}
 			if c.Bool("json") {
-				return printJSON(all)
+				return output.JSON(all)
 			}
 			rows := [][]string{{"SLOT", "LABEL", "SERIAL", "MODEL", "FIRMWARE", "PIN", "CAN", "TRIED"}}
 			if module == "" {
 				rows[0] = append(rows[0], "MODULE")
 			}
 			for _, t := range all {
-				label := printable(t.Label)
+				label := text.Printable(t.Label)
 				switch {
 				case t.Problem != "":
 					label = "(unusable)"
 				case !t.Initialized:
 					label = "(blank)"
 				}
-				row := []string{fmt.Sprint(t.Slot), label, printable(t.Serial), printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)}
+				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)}
 				if module == "" {
-					row = append(row, printable(t.Module))
+					row = append(row, text.Printable(t.Module))
 				}
 				rows = append(rows, row)
 			}
 			for _, t := range all {
 				if t.Problem != "" {
-					warn(fmt.Errorf("the token in slot %d of module %s cannot be used: %s", t.Slot, printable(t.Module), t.Problem))
+					message.Warn(fmt.Errorf("the token in slot %d of module %s cannot be used: %s", t.Slot, text.Printable(t.Module), t.Problem))
 				}
 				if t.Tried.Leaks {
-					warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
+					message.Warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
 				}
 			}
 			for _, t := range all {
 				for _, key := range t.Legacy {
-					note("token %s: %s", printable(t.Label), describeLegacy(key))
+					message.Note("token %s: %s", text.Printable(t.Label), describeLegacy(key))
 				}
 			}
-			return table(rows)
+			return output.Table(rows)
 		},
 	}
 }
@@ -89,7 +94,7 @@ func tokenListCommand() *cli.Command {
 // describeLegacy describes a key as its public half has it, which needs no PIN to be read
 // or written.
 func describeLegacy(key token.LegacyKey) string {
-	return fmt.Sprintf("the pair %s is legacy, RSA with %d bits: it opens SIMPLEBLOBs (hsmkeys import --pair) and does nothing else", printable(key.Label), key.Bits)
+	return fmt.Sprintf("the pair %s is legacy, RSA with %d bits: it opens SIMPLEBLOBs (hsmkeys import --pair) and does nothing else", text.Printable(key.Label), key.Bits)
 }
 
 // listEverywhere lists the tokens of every module that p11-kit knows, with a warning
@@ -104,7 +109,7 @@ func listEverywhere(c *cli.Context) ([]token.Info, error) {
 		return nil, err
 	}
 	for _, err := range failed {
-		warn(err)
+		message.Warn(err)
 	}
 	if all == nil {
 		all = []token.Info{} // in JSON a list too
@@ -173,7 +178,7 @@ func tokenInitCommand() *cli.Command {
 				return err
 			}
 			if err := token.ValidTokenLabel(label); err != nil {
-				return usage("token label %q: %w", label, err)
+				return failure.Usage("token label %q: %w", label, err)
 			}
 			made := token.Info{Label: label, Initialized: true} // whose section counts
 			if err := settingsOf(c).bindTo(c, token.Selector{Label: label}); err != nil {
@@ -185,10 +190,10 @@ func tokenInitCommand() *cli.Command {
 			}
 			defer clear(sel.PINValue)
 			if module == "" { // which blank token is meant is nothing to guess
-				return usage("token init needs the module named; use --module, HSMKEYS_MODULE or a URI's module-path")
+				return failure.Usage("token init needs the module named; use --module, HSMKEYS_MODULE or a URI's module-path")
 			}
 			if sel.PINValue != nil {
-				warn(errPINValue)
+				message.Warn(errPINValue)
 			}
 			var slot *uint
 			if c.IsSet("slot") {
@@ -201,11 +206,11 @@ func tokenInitCommand() *cli.Command {
 			if err := settingsOf(c).checkSource(c.String("so-pin-source"), made); err != nil {
 				return err
 			}
-			so, err := readSecret(c.Context, "so-pin-source", c.String("so-pin-source"), "new PIN of the security officer", askNewSecret)
+			so, err := secret.Read(c.Context, "so-pin-source", c.String("so-pin-source"), "new PIN of the security officer", secret.AskNew)
 			if err != nil {
 				return err
 			}
-			user, err := readUserPIN(c.Context, c, sel, made, "new PIN of the user", askNewSecret)
+			user, err := readUserPIN(c.Context, c, sel, made, "new PIN of the user", secret.AskNew)
 			if err != nil {
 				clear(so)
 				return err
@@ -215,10 +220,10 @@ func tokenInitCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(info)
+				return output.JSON(info)
 			}
 			// Not the slot: SoftHSM gives a new token another one at the next start.
-			return printLine("token %s initialised, serial %s", printable(info.Label), printable(info.Serial))
+			return output.Line("token %s initialised, serial %s", text.Printable(info.Label), text.Printable(info.Serial))
 		},
 	}
 }

@@ -17,6 +17,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/token"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
@@ -128,11 +132,11 @@ func (b *bounded) Write(p []byte) (int, error) {
 // runTrial is the process of a trial. It prints one JSON document.
 func runTrial(args []string) int {
 	if len(args) != 3 {
-		return statusUsage
+		return failure.StatusUsage
 	}
 	within, err := time.ParseDuration(args[1])
 	if err != nil {
-		return statusUsage
+		return failure.StatusUsage
 	}
 	limitMemory()
 	go guard.Watch(within, endLate)
@@ -145,10 +149,10 @@ func runTrial(args []string) int {
 		t.Tokens, err = token.Look(args[2])
 	}
 	if err != nil {
-		t.Error, t.Hint = err.Error(), hintFor(err)
+		t.Error, t.Hint = err.Error(), hint.For(err)
 	}
-	if printJSON(t) != nil {
-		return statusFailed
+	if output.JSON(t) != nil {
+		return failure.StatusFailed
 	}
 	return 0
 }
@@ -175,8 +179,8 @@ func endLate(late guard.Late) {
 	if f := beforeEnd.Load(); f != nil {
 		(*f)(err)
 	}
-	say(err)
-	guard.Exit(statusToken)
+	message.Error(err)
+	guard.Exit(failure.StatusToken)
 }
 
 // beforeEnd is called with what ended the program, where a command has something to tell

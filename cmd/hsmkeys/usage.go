@@ -1,56 +1,28 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
-	"github.com/xrash/smetrics"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 // This file words what is wrong with a command line.
-
-// usageError is a command line that cannot be carried out.
-type usageError struct {
-	err  error
-	hint string
-}
-
-func (e *usageError) Error() string { return e.err.Error() }
-
-// Unwrap returns the cause.
-func (e *usageError) Unwrap() error { return e.err }
-
-// Hint returns what to type instead, or what the cause says to do, or nothing.
-func (e *usageError) Hint() string {
-	var cause interface{ Hint() string }
-	if e.hint == "" && errors.As(e.err, &cause) {
-		return cause.Hint()
-	}
-	return e.hint
-}
-
-// usage makes a usageError; %w stands for its cause.
-func usage(format string, args ...any) error { return &usageError{err: fmt.Errorf(format, args...)} }
-
-func usageHint(hint, format string, args ...any) error {
-	return &usageError{fmt.Errorf(format, args...), hint}
-}
 
 // onUsageError words what the flag package has found, which writes options with one dash,
 // and keeps the cli package from printing a page of help for one of them.
 func onUsageError(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		return usageHint(didYouMean(strings.TrimLeft(name, "-"), optionNames(c), dashed), "no option %s", dashed(strings.TrimLeft(name, "-")))
+		return failure.UsageHint(failure.DidYouMean(strings.TrimLeft(name, "-"), optionNames(c), dashed), "no option %s", dashed(strings.TrimLeft(name, "-")))
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
-		return usage("option %s needs a value", dashed(strings.TrimLeft(name, "-")))
+		return failure.Usage("option %s needs a value", dashed(strings.TrimLeft(name, "-")))
 	}
 	for _, known := range unfit {
 		m := known.FindStringSubmatch(text)
@@ -65,9 +37,9 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 		if variable != "" {
 			where = "variable " + variable
 		}
-		return usage("%s is %s, not %s", where, wanted(optionOf(c, name)), value)
+		return failure.Usage("%s is %s, not %s", where, wanted(optionOf(c, name)), value)
 	}
-	return &usageError{err: err}
+	return &failure.UsageError{Err: err}
 }
 
 // unfit are the forms in which the flag and the cli package tell of values that they cannot
@@ -122,38 +94,24 @@ func optionNames(c *cli.Context) []string {
 	return names
 }
 
-// didYouMean is a hint with the word that is most like another, if one is.
-func didYouMean(word string, known []string, write func(string) string) string {
-	best, likeness := "", 0.0
-	for _, other := range known {
-		if l := smetrics.JaroWinkler(word, other, 0.7, 4); l > likeness {
-			best, likeness = other, l
-		}
-	}
-	if likeness < 0.8 || len(word) < 2 {
-		return ""
-	}
-	return "did you mean " + write(best) + "?"
-}
-
 // noCommand is for a command that is not there, in a group of commands or among all.
 func noCommand(group, word string, commands []*cli.Command) error {
 	full := strings.TrimSpace(group + " " + word)
-	hint := didYouMean(word, commandNames(commands), func(name string) string { return strings.Join(strings.Fields("hsmkeys "+group+" "+name), " ") })
+	hint := failure.DidYouMean(word, commandNames(commands), func(name string) string { return strings.Join(strings.Fields("hsmkeys "+group+" "+name), " ") })
 	names := commandNames(commands)
 	if group != "" && len(names) == 1 {
 		if hint == "" { // the word may be what that command takes
 			hint = fmt.Sprintf("hsmkeys %s %s %s", group, names[0], word)
 		}
-		return usageHint(hint, "no command %q; there is %s", full, names[0])
+		return failure.UsageHint(hint, "no command %q; there is %s", full, names[0])
 	}
 	if group != "" {
-		return usageHint(hint, "no command %q; there are %s", full, enumerate(names))
+		return failure.UsageHint(hint, "no command %q; there are %s", full, text.Enumerate(names))
 	}
 	if hint == "" {
 		hint = "hsmkeys help lists them"
 	}
-	return usageHint(hint, "no command %q", full)
+	return failure.UsageHint(hint, "no command %q", full)
 }
 
 // groupAction is what a command does that has commands of its own and was given none.
@@ -161,7 +119,7 @@ func groupAction(c *cli.Context) error {
 	if c.Args().Present() {
 		return noCommand(c.Command.Name, c.Args().First(), c.Command.Subcommands)
 	}
-	return usageHint("hsmkeys help "+c.Command.Name, "%s needs a command: %s", c.Command.Name, enumerate(commandNames(c.Command.Subcommands)))
+	return failure.UsageHint("hsmkeys help "+c.Command.Name, "%s needs a command: %s", c.Command.Name, text.Enumerate(commandNames(c.Command.Subcommands)))
 }
 
 func commandNames(commands []*cli.Command) []string {
@@ -172,37 +130,4 @@ func commandNames(commands []*cli.Command) []string {
 		}
 	}
 	return names
-}
-
-// enumerate writes names as a list of one sentence.
-func enumerate(names []string) string {
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
-}
-
-// A checkedWriter remembers that something could not be written, for those who do not look:
-// the cli package prints help and does not.
-type checkedWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (c *checkedWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	if c.err == nil {
-		c.err = err
-	}
-	return n, err
-}
-
-// asksForJSON reports whether the command line asks for JSON, before it has been read.
-func asksForJSON(args []string) bool {
-	if end := slices.Index(args, "--"); end >= 0 {
-		args = args[:end]
-	}
-	return slices.ContainsFunc(args, func(arg string) bool {
-		return slices.Contains([]string{"--json", "-json", "--json=true", "-json=true"}, arg)
-	})
 }

@@ -9,6 +9,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
 // verdict is one line of the result of verify.
@@ -34,7 +39,7 @@ func verifyCommand() *cli.Command {
 				return err
 			}
 			if c.IsSet("sample") && c.NArg() > 0 {
-				return usage("--sample chooses of all keys, and takes no NAME")
+				return failure.Usage("--sample chooses of all keys, and takes no NAME")
 			}
 			sample, err := parseSample(c.String("sample"))
 			if err != nil {
@@ -60,15 +65,15 @@ func parseSample(text string) (s hsmkeys.Sample, err error) {
 		err = s.Check()
 	}
 	if err != nil {
-		return s, usage("--sample takes a number of keys from 1, or a percentage above 0 and up to 100")
+		return s, failure.Usage("--sample takes a number of keys from 1, or a percentage above 0 and up to 100")
 	}
 	return s, nil
 }
 
 // verify prints a line for each key, as they come.
 func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
-	out, asJSON := newStream(os.Stdout), c.Bool("json")
-	ok := paint(os.Stdout, green, "ok")
+	out, asJSON := output.NewStream(os.Stdout), c.Bool("json")
+	ok := terminal.Paint(os.Stdout, terminal.Green, "ok")
 	results := k.Verify(c.Context, c.Args().Slice()...)
 	if sample != (hsmkeys.Sample{}) {
 		results = k.VerifySample(c.Context, sample)
@@ -77,52 +82,52 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	if all {
 		unchecked, err := k.VerifyChain(c.Context)
 		if err != nil {
-			out.fail(err)
+			out.Fail(err)
 		}
 		if err == nil && unchecked > 0 {
-			note("what %s changed cannot be checked any more, as the state was compacted since; their signatures are verified", plural(unchecked, "checkpoint", "checkpoints"))
+			message.Note("what %s changed cannot be checked any more, as the state was compacted since; their signatures are verified", text.Plural(unchecked, "checkpoint", "checkpoints"))
 		}
 	}
 	none := true
 	for name, err := range results {
-		if out.cut(err) {
+		if out.Cut(err) {
 			break
 		}
 		none = false
 		v := verdict{Name: name, OK: err == nil}
 		if err != nil {
-			v.Error = oneLine(err.Error())
-			out.fail(err)
+			v.Error = text.Line(err.Error())
+			out.Fail(err)
 		}
 		switch {
 		case asJSON:
-			out.element(v)
+			out.Element(v)
 		case err == nil:
-			out.line(ok + "  " + name)
+			out.Line(ok + "  " + name)
 		}
 	}
 	if asJSON {
-		out.endArray()
+		out.EndArray()
 	}
 	if all && c.Context.Err() == nil {
 		warnUnknown(c, k)
 	}
-	if none && sample != (hsmkeys.Sample{}) && out.failed == nil {
-		note("no key was chosen: nothing is verified")
+	if none && sample != (hsmkeys.Sample{}) && out.Failed == nil {
+		message.Note("no key was chosen: nothing is verified")
 	}
-	return out.end()
+	return out.End()
 }
 
 // warnUnknown tells how many blobs no checkpoint leads to. They are not verified.
 func warnUnknown(c *cli.Context, k *hsmkeys.Keyring) {
 	switch n, err := k.CountUnknown(c.Context); {
 	case err != nil:
-		warn(err)
+		message.Warn(err)
 	case n > 0:
-		warn(errors.New(unknownText(n)))
+		message.Warn(errors.New(unknownText(n)))
 	}
 }
 
 func unknownText(n int) string {
-	return plural(n, "key blob is", "key blobs are") + " not in the state of the keyring: left by a command that was interrupted, recovered and not adopted yet (hsmkeys rewrap), or from another copy of the store (hsmkeys merge)"
+	return text.Plural(n, "key blob is", "key blobs are") + " not in the state of the keyring: left by a command that was interrupted, recovered and not adopted yet (hsmkeys rewrap), or from another copy of the store (hsmkeys merge)"
 }

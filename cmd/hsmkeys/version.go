@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 )
 
 // build is what a program knows of how it was made. Its JSON form is stable.
@@ -59,14 +61,14 @@ func versionCommand() *cli.Command {
 func printVersion(c *cli.Context) error {
 	b := built()
 	if c.Bool("json") {
-		return printJSON(b)
+		return output.JSON(b)
 	}
 	if b.Commit == "" {
-		return printLine("hsmkeys version %s\n%s, %s", b.Version, b.Go, b.Platform)
+		return output.Line("hsmkeys version %s\n%s, %s", b.Version, b.Go, b.Platform)
 	}
 	modified := ""
 	if b.Modified {
 		modified = ", with changes"
 	}
-	return printLine("hsmkeys version %s\ncommit %s of %s%s\n%s, %s", b.Version, b.Commit, b.Date, modified, b.Go, b.Platform)
+	return output.Line("hsmkeys version %s\ncommit %s of %s%s\n%s, %s", b.Version, b.Commit, b.Date, modified, b.Go, b.Platform)
 }

@@ -1,0 +1,272 @@
+// Package output writes to stdout: lines, tables that fit the terminal, and JSON.
+package output
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+)
+
+// A stream is what goes to stdout while it comes: a table or a JSON array of as many
+// things as there are, of which only the last few are in memory. What has come is never
+// held back for longer than streamDelay.
+type stream struct {
+	out     *bufio.Writer
+	flushed time.Time
+	err     error // the first of writing
+	Failed  error // what an exit status is made of, see fail
+
+	width  int        // of the terminal, or 0
+	widths []int      // table: of the columns
+	parts  []int      // table: of the longest unbreakable part of each column
+	rows   [][]string // table: not yet written
+
+	heading []string // table: the first row
+	records int      // table: how many rows were written below each other
+
+	Painted map[string]string // table: how cells look that have a colour
+
+	inArray bool   // JSON
+	indent  string // JSON: of the array
+}
+
+const (
+	streamDelay = 100 * time.Millisecond
+	streamRows  = 256 // so many rows at the most decide on the width of columns
+)
+
+func NewStream(out io.Writer) *stream {
+	s := &stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
+	if f, ok := out.(*os.File); ok {
+		s.width = terminal.Width(f)
+	}
+	return s
+}
+
+// Row adds a row to the table; the first is the heading.
+func (s *stream) Row(cells ...string) {
+	s.rows = append(s.rows, cells)
+	if len(s.rows) == streamRows || s.isLate() {
+		s.writeRows()
+	}
+}
+
+// writeRows writes the rows that have come. Columns get wider where they must, and never
+// narrower. A row of one cell goes across all columns.
+func (s *stream) writeRows() {
+	for _, row := range s.rows {
+		for i, cell := range row {
+			if i == len(s.widths) {
+				s.widths, s.parts = append(s.widths, 0), append(s.parts, 0)
+			}
+			if len(row) > 1 {
+				n := utf8.RuneCountInString(cell)
+				s.widths[i] = max(s.widths[i], n)
+				if s.width > 0 && n > s.parts[i] { // else it is not asked for, or no longer
+					s.parts[i] = max(s.parts[i], text.LongestPart(cell))
+				}
+			}
+		}
+	}
+	widths, fits := s.columns()
+	for _, row := range s.rows {
+		isHeading := s.heading == nil
+		if isHeading {
+			s.heading = row
+		}
+		switch {
+		case len(row) == 1 && s.width > 0:
+			s.writeRow(row, []int{s.width})
+		case len(row) == 1:
+			s.writeRow(row, []int{utf8.RuneCountInString(row[0])})
+		case fits:
+			s.writeRow(row, widths)
+		case !isHeading:
+			s.writeRecord(row)
+		}
+	}
+	s.rows = s.rows[:0]
+	s.flushLate()
+}
+
+// columns returns the widths of the columns, and reports whether a row fits the terminal
+// without a word being cut. Two columns are labels and what they stand for, and always fit:
+// labels stay on one line, and long words beside them are cut.
+func (s *stream) columns() (widths []int, fits bool) {
+	if len(s.widths) != 2 {
+		return fit(s.widths, s.parts, s.width)
+	}
+	labels := s.widths[0]
+	if 2*labels > s.width {
+		labels = 0
+	}
+	widths, _ = fit(s.widths, []int{labels, 0}, s.width)
+	return widths, true
+}
+
+// writeRecord writes the cells of a row below each other, each beside its heading, and
+// skips empty ones.
+func (s *stream) writeRecord(row []string) {
+	labels := 0
+	for _, label := range s.heading {
+		labels = max(labels, utf8.RuneCountInString(label))
+	}
+	if s.records++; s.records > 1 {
+		s.write("\n")
+	}
+	for i, cell := range row {
+		if cell == "" {
+			continue
+		}
+		s.writeRow([]string{s.heading[i], cell}, []int{labels, max(s.width-labels-columnGap, MinColumn)})
+	}
+}
+
+// writeRow writes a row, in several lines where a cell is wider than its column.
+func (s *stream) writeRow(row []string, widths []int) {
+	cells := make([][]string, len(row))
+	height := 1
+	for i, cell := range row {
+		cells[i] = text.Wrap(cell, widths[i])
+		height = max(height, len(cells[i]))
+	}
+	for n := range height {
+		gap := 0 // not written yet, so that no line ends in blanks that wrapping made
+		for i, lines := range cells {
+			text := ""
+			if n < len(lines) {
+				text = lines[n]
+			}
+			if text != "" || height == 1 {
+				s.write(strings.Repeat(" ", gap))
+				gap = 0
+				if painted, ok := s.Painted[text]; ok {
+					s.write(painted)
+				} else {
+					s.write(text)
+				}
+			}
+			gap += widths[i] - utf8.RuneCountInString(text) + columnGap
+		}
+		s.write("\n")
+	}
+}
+
+// Line writes one line.
+func (s *stream) Line(text string) {
+	s.write(text + "\n")
+	s.flushLate()
+}
+
+// Element adds an element to the JSON array, which looks as if the whole document had been
+// printed in one piece.
+func (s *stream) Element(v any) {
+	text, err := document(v, s.indent+"  ")
+	if err != nil {
+		s.err = errors.Join(s.err, err)
+		return
+	}
+	if s.inArray {
+		s.write(",\n")
+	} else {
+		s.write("[\n")
+	}
+	s.inArray = true
+	s.write(s.indent + "  " + text)
+	s.flushLate()
+}
+
+// EndArray ends the JSON array.
+func (s *stream) EndArray() {
+	if s.inArray {
+		s.write("\n" + s.indent + "]")
+	} else {
+		s.write("[]")
+	}
+	if s.indent == "" {
+		s.write("\n")
+	}
+}
+
+// Document prints a JSON document around an array that is too large to be printed in one
+// piece: v has it under this name, and has it empty.
+func (s *stream) Document(v any, name string, array func()) {
+	text, err := document(v, "")
+	empty := fmt.Sprintf("%q: []", name) // in no string of the document, where quotes are escaped
+	before, after, found := strings.Cut(text, empty)
+	if err != nil || !found {
+		s.err = errors.Join(s.err, err, fmt.Errorf("no %s", empty))
+		return
+	}
+	s.write(before + strings.TrimSuffix(empty, "[]"))
+	s.indent = "  "
+	array()
+	s.EndArray()
+	s.write(after + "\n")
+}
+
+// Fail tells of an error, behind what has come so far, and remembers that one which counts
+// for the exit status.
+func (s *stream) Fail(err error) {
+	s.flush()
+	message.Error(err)
+	if s.Failed == nil || failure.Status(err) == failure.StatusIntegrity {
+		s.Failed = errors.Join(failure.ErrReported, err)
+	}
+}
+
+// Cut reports whether an error is that the user has interrupted the program, which is no
+// verdict on anything, and remembers it for the end.
+func (s *stream) Cut(err error) bool {
+	if !errors.Is(err, context.Canceled) {
+		return false
+	}
+	s.Failed = errors.Join(s.Failed, err)
+	return true
+}
+
+func (s *stream) write(text string) {
+	if _, err := s.out.WriteString(text); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *stream) isLate() bool { return time.Since(s.flushed) > streamDelay }
+
+func (s *stream) flushLate() {
+	if s.isLate() {
+		s.flushOut()
+	}
+}
+
+// flush writes all that has come.
+func (s *stream) flush() {
+	if len(s.rows) > 0 {
+		s.writeRows()
+	}
+	s.flushOut()
+}
+
+func (s *stream) flushOut() {
+	if err := s.out.Flush(); err != nil && s.err == nil {
+		s.err = err
+	}
+	s.flushed = time.Now()
+}
+
+// End writes the rest, and returns the errors.
+func (s *stream) End() error {
+	s.flush()
+	return errors.Join(s.Failed, s.err)
+}

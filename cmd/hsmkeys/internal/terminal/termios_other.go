@@ -1,0 +1,12 @@
+//go:build !linux
+
+package terminal
+
+import "golang.org/x/sys/unix"
+
+// ioctl(2) requests of termios(3): tcgetattr, and tcsetattr with TCSANOW and TCSAFLUSH.
+const (
+	getTermios      = unix.TIOCGETA
+	setTermios      = unix.TIOCSETA
+	setTermiosFlush = unix.TIOCSETAF
+)

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package main
-
-import "os"
-
-// widenPipe is for Linux.
-func widenPipe(*os.File) {}
