@@ -190,7 +190,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			objects := []string{blob.SlotPath(1), blob.SlotPath(2), pathOf(t, store, "payroll", 1, 1), pathOf(t, store, "password", 1, 1), proofOf(t, store, must(blob.SubjectKeyID(by.Public())))}
+			objects := []string{blob.SlotPath(1), blob.SlotPath(2), pathOf(t, store, "payroll", 1, 1), pathOf(t, store, "password", 1, 1), proofOf(t, store, must(blob.PublicKeyID(by.Public())))}
 			for _, path := range objects {
 				if _, err := store.Get(ctx, path); err != nil {
 					t.Fatal(err)
@@ -229,7 +229,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 
 			// What is shown goes by the hash of the key.
 			e, err := k.Show(ctx, refs[0])
-			if err != nil || e.Signer.SubjectKeyID != hex.EncodeToString(must(blob.SubjectKeyID(by.Public()))) || e.Signer.Role != "owner" || len(e.Holders) != 2 ||
+			if err != nil || e.Signer.SubjectKeyID != hex.EncodeToString(must(blob.PublicKeyID(by.Public()))) || e.Signer.Role != "owner" || len(e.Holders) != 2 ||
 				e.Holders[0].Label == "(unknown)" || e.Holders[1].Label == "(unknown)" {
 				t.Errorf("%+v, %v", e, err)
 			}
@@ -374,7 +374,7 @@ func TestNewMembersWithIdentifiersThatAreRefused(t *testing.T) {
 	// Nor that of a key whose certificate has another.
 	other := blob.Member{Role: blob.BackupAuthority, Label: "attic",
 		Certificate: ca.issue(t, "attic", must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)).Public(), "subjectKeyIdentifier=0102030405\n")}
-	its := must(blob.SubjectKeyID(other.Certificate.PublicKey))
+	its := must(blob.PublicKeyID(other.Certificate.PublicKey))
 	late := member("subjectKeyIdentifier=" + hex.EncodeToString(its) + "\n")
 	for _, both := range [][]blob.Member{{other, late}, {late, other}} {
 		if marshal(both...) == nil {

@@ -144,7 +144,7 @@ func newBare(b *testing.B, pair *token.KeyPair) *bare {
 	r := &bare{ctx: pkcs11.New(module), hash: crypto.SHA1}
 	if where, err := pair.Residence(context.Background()); err != nil {
 		b.Fatal(err)
-	} else if where == token.InMemory {
+	} else if where == keyspec.InMemory {
 		r.decrypts, r.hash = true, crypto.SHA256
 	}
 	if takes, err := pair.TakesOAEP(context.Background(), crypto.SHA256); err == nil && !takes {

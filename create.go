@@ -177,7 +177,7 @@ func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm keyspec
 }
 
 func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm) (*blob.Blob, error) {
-	key, err := k.pair.Generate(ctx, specFor(algorithm, d))
+	key, err := k.pair.Generate(ctx, d.Key(algorithm))
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (k *Keyring) makeOnce(ctx context.Context, d blob.Descriptor, algorithm key
 }
 
 // sealNew is seal for the first revision of a key.
-func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, key token.Transit) (_ *blob.Blob, err error) {
+func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, key keyspec.Transit) (_ *blob.Blob, err error) {
 	if d.CheckValue, err = key.CheckValue(ctx); err != nil {
 		return nil, err
 	}
@@ -206,13 +206,13 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm keys
 // cannot hold the key are skipped, as those with an EC pair cannot hold a short key; the
 // owner that a recovery is for is not. What is wrapped to the token's own pair is read back
 // before anything is signed; the rest only its holders can open.
-func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, key token.Transit) (*blob.Blob, error) {
+func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm, key keyspec.Transit) (*blob.Blob, error) {
 	content := blob.Content{Algorithm: algorithm}
-	spec := specFor(algorithm, d)
+	what := d.Key(algorithm)
 	for _, m := range k.Members() {
-		if !spec.WrapsTo(m.Certificate.PublicKey) {
+		if !what.WrapsTo(m.Certificate.PublicKey) {
 			if d.Recovery != nil && keyID(m) == keyID(k.members().RecoveredTo(d.Recovery.List)) {
-				return nil, hint(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, spec.Size, errors.ErrUnsupported),
+				return nil, hint(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, what.Size, errors.ErrUnsupported),
 					"recover it to an owner with an RSA pair, or reveal it with the authority's token")
 			}
 			continue
@@ -222,7 +222,7 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)
 		}
 		if keyID(m) == string(k.self) && !k.settings.believes {
-			if err := k.pair.ReadBack(ctx, key, wrappedTo(r, d)); err != nil {
+			if err := k.pair.ReadBack(ctx, key, wrappedTo(r, what, d)); err != nil {
 				return nil, err
 			}
 		}
@@ -242,7 +242,7 @@ func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Conte
 	return b, nil
 }
 
-func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipient, error) {
+func wrapTo(ctx context.Context, key keyspec.Transit, m blob.Member) (blob.Recipient, error) {
 	id, err := blob.Identifier(m.Certificate)
 	if err != nil {
 		return blob.Recipient{}, err
@@ -251,36 +251,5 @@ func wrapTo(ctx context.Context, key token.Transit, m blob.Member) (blob.Recipie
 	if err != nil {
 		return blob.Recipient{}, err
 	}
-	r := blob.Recipient{SubjectKeyID: id}
-	if wrapped.Ephemeral != nil {
-		r.Agreement = &blob.KeyAgreement{Ephemeral: wrapped.Ephemeral, EncryptedKey: wrapped.Key}
-	} else {
-		r.Transport = &blob.KeyTransport{OAEPHash: wrapped.Hash, EncryptedKey: wrapped.Key}
-	}
-	return r, nil
-}
-
-// specFor translates what a blob says of its key into what a token is asked for.
-func specFor(algorithm keyspec.Algorithm, d blob.Descriptor) token.Spec {
-	size := algorithm.KeySize()
-	if d.Legacy != nil {
-		size = d.Legacy.KeySize
-	}
-	return spec(algorithm, d.Purpose, size)
-}
-
-// specOfVersion is specFor for what the state says of a key.
-func specOfVersion(v ledger.Version) token.Spec { return spec(v.Algorithm, v.Purpose, v.KeySize) }
-
-func spec(algorithm keyspec.Algorithm, purpose keyspec.Purpose, size int) token.Spec {
-	legacy := map[keyspec.Algorithm]token.Use{
-		keyspec.RC2: token.DecryptRC2, keyspec.RC4: token.DecryptRC4, keyspec.DES: token.DecryptDES, keyspec.TripleDES: token.Decrypt3DES,
-	}
-	if use, ok := legacy[algorithm]; ok {
-		return token.Spec{Use: use, Size: size}
-	}
-	uses := map[keyspec.Purpose]token.Use{
-		keyspec.WrapKeys: token.WrapKeys, keyspec.Encrypt: token.EncryptData, keyspec.Authenticate: token.Authenticate,
-	}
-	return token.Spec{Use: uses[purpose], Size: size}
+	return blob.Recipient{Identifier: id, Key: wrapped}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -40,7 +41,7 @@ const maxSteps = 8
 // that does not hold, it goes back to the revision before, which the blob names by its
 // digest and which says that it is the same key, and warns. It returns the blob that was
 // opened.
-func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(token.Wrapped) error) (*blob.Blob, error) {
+func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(keyspec.WrappedKey) error) (*blob.Blob, error) {
 	wrapped, err := k.ours(b)
 	if err == nil {
 		err = open(wrapped)
@@ -93,8 +94,8 @@ func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
 	if err != nil || isDerived(b) {
 		return err
 	}
-	_, err = k.opening(ctx, b, func(wrapped token.Wrapped) error {
-		key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	_, err = k.opening(ctx, b, func(wrapped keyspec.WrappedKey) error {
+		key, err := k.pair.UnwrapTransit(ctx, wrapped)
 		if err != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func (k *Keyring) opens(ctx context.Context, b *blob.Blob) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	key, err := k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	key, err := k.pair.UnwrapTransit(ctx, wrapped)
 	if errors.Is(err, token.ErrWrapped) {
 		return false, nil
 	}

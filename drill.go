@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Coverage tells, for each version of each key, who can open it and who has proven
@@ -136,7 +136,7 @@ type coverer struct {
 // A holding is all that says which members hold a key.
 type holding struct {
 	list int
-	spec token.Spec
+	spec keyspec.Key
 }
 
 func (c *coverer) version(name string, v ledger.Version) KeyCoverage {
@@ -160,7 +160,7 @@ func (c *coverer) version(name string, v ledger.Version) KeyCoverage {
 
 // holders tells which of the members hold a version.
 func (c *coverer) holders(v ledger.Version) []bool {
-	h := holding{v.List, specOfVersion(v)}
+	h := holding{v.List, v.Key()}
 	if held, ok := c.held[h]; ok {
 		return held
 	}

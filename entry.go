@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Entry describes a key blob that was verified. Its JSON form is stable.
@@ -89,24 +89,19 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 		e.Password, e.Salt = how.String(), hex.EncodeToString(how.Salt[:])
 	}
 	for _, r := range b.Recipients() {
-		h := k.holder(k.members().Key(r.SubjectKeyID))
-		switch {
-		case r.Transport != nil:
-			h.Wrapping = "RSA-OAEP " + r.Transport.OAEPHash.String()
-		default:
-			h.Wrapping = "ECDH, AES-256 key wrap"
-		}
+		h := k.holder(k.members().Key(r.Identifier))
+		h.Wrapping = r.Key.String()
 		e.Holders = append(e.Holders, h)
 	}
 	for _, m := range k.Members() {
-		if d.Legacy != nil && !specOf(b).WrapsTo(m.Certificate.PublicKey) {
+		if d.Legacy != nil && !b.Key().WrapsTo(m.Certificate.PublicKey) {
 			e.Unable = append(e.Unable, k.holder([]byte(keyID(m))))
 		}
 	}
 	if k.pair != nil {
 		where, _ := k.pair.Residence(context.Background()) // where that fails, opening the key says so
 		if isDerived(b) {
-			where = token.InMemory // it is computed there, wherever it is used then
+			where = keyspec.InMemory // it is computed there, wherever it is used then
 		}
 		e.Residence = string(where)
 	}

@@ -7,14 +7,14 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
-	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // ExportSimple verifies a key and has the token wrap it to a CryptoAPI peer's RSA public
 // key of 2048 bits or more: a SIMPLEBLOB. Nothing signs that BLOB, and who can decrypt
 // with the peer's key has the session key from then on. A key from a password and an HMAC
 // key are an [ErrDerivation].
-func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how token.RSAES) ([]byte, error) {
+func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
 	_, b, err := k.verified(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -23,9 +23,9 @@ func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, 
 	if !ok || isDerived(b) {
 		return nil, hint(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), "stored AES and legacy keys can be exported; hsmkeys show tells what the key is")
 	}
-	var key token.Transit
-	if _, err = k.opening(ctx, b, func(wrapped token.Wrapped) (err error) {
-		key, err = k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	var key keyspec.Transit
+	if _, err = k.opening(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
+		key, err = k.pair.UnwrapTransit(ctx, wrapped)
 		return err
 	}); err != nil {
 		return nil, fmt.Errorf("export key %q: %w", ref, err)

@@ -283,7 +283,7 @@ func wrapTo(t *testing.T, to *site, key []byte) blob.Recipient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return blob.Recipient{SubjectKeyID: to.id(), Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}
+	return blob.Recipient{Identifier: to.id(), Key: &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}
 }
 
 func unhex(t *testing.T, s string) []byte {

@@ -120,7 +120,7 @@ func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
 // MemberWith returns the member, present or former, that has a certificate's key as its
 // key exchange key or to sign.
 func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
-	id, err := blob.SubjectKeyID(key)
+	id, err := blob.PublicKeyID(key)
 	if err != nil {
 		return blob.Member{}, err
 	}

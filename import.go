@@ -17,7 +17,7 @@ import (
 // does not say of it.
 type Simple struct {
 	Blob capi.SimpleBlob
-	How  token.RSAES    // how it is encrypted
+	How  keyspec.RSAES  // how it is encrypted
 	Pair *token.KeyPair // to which; nil for the token's pair of the keyring
 
 	Size          int             // of the key, in bytes; needed for RC2 and RC4
@@ -103,7 +103,7 @@ func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entr
 	}
 	d.Name = name
 	return k.create(ctx, d, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
-		key, err := k.unwrapSimple(ctx, s, specFor(algorithm, d))
+		key, err := k.unwrapSimple(ctx, s, d.Key(algorithm))
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +114,7 @@ func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entr
 
 // unwrapSimple answers at whole seconds, so that what went wrong on the way is not told by
 // how long it took.
-func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec token.Spec) (token.Transit, error) {
+func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec keyspec.Key) (keyspec.Transit, error) {
 	pair := s.Pair
 	if pair == nil {
 		pair = k.pair

@@ -24,7 +24,7 @@ func simple(t *testing.T, to *rsa.PublicKey, algorithm capi.AlgID, key []byte) h
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hsmkeys.Simple{Blob: capi.SimpleBlob{Algorithm: algorithm, EncryptedKey: encrypted}, How: token.RSAESPKCS1v15}
+	return hsmkeys.Simple{Blob: capi.SimpleBlob{Algorithm: algorithm, EncryptedKey: encrypted}, How: keyspec.RSAESPKCS1v15}
 }
 
 // Sound, for another key, and damaged: none comes sooner than the others.

@@ -67,7 +67,7 @@ func (k *Keyring) afterOwn(all []ledger.RecoveryEvent) []ledger.RecoveryEvent {
 
 // knows refuses a voucher who has never signed for the keyring.
 func (k *Keyring) knows(voucher *x509.Certificate) error {
-	id, err := blob.SubjectKeyID(voucher.PublicKey)
+	id, err := blob.PublicKeyID(voucher.PublicKey)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 // MemberOf returns the member whose pair it is, by the list in force, or the error with
 // which [Join] would refuse the pair. It is for a keyring that was opened without a token.
 func (k *Keyring) MemberOf(pair *token.KeyPair) (blob.Member, error) {
-	id, err := blob.SubjectKeyID(pair.Public())
+	id, err := blob.PublicKeyID(pair.Public())
 	if err != nil {
 		return blob.Member{}, err
 	}

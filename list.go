@@ -113,7 +113,7 @@ func (l *lister) entry(e ledger.Entry, v ledger.Version) Entry {
 		one.Password = "a password"
 		return one
 	}
-	h := l.holders(holding{v.List, specOfVersion(v)})
+	h := l.holders(holding{v.List, v.Key()})
 	one.Holders = h.able
 	if one.Legacy {
 		one.Unable = h.unable

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -106,27 +107,28 @@ func (k *Keyring) otherVersions(ctx context.Context, b *blob.Blob) ([][]byte, er
 func (k *Keyring) loadBlob(ctx context.Context, b *blob.Blob, label string, beside ...[]byte) (*blob.Blob, error) {
 	id := b.Descriptor().KeyID
 	return k.with(ctx, b,
-		func(wrapped token.Wrapped) error {
+		func(wrapped keyspec.WrappedKey) error {
 			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
-				return k.loadSalted(ctx, specOf(b), wrapped, d.Legacy.Salt, label, id[:], beside)
+				return k.loadSalted(ctx, wrapped, d.Legacy.Salt, label, id[:], beside)
 			}
-			return k.pair.Load(ctx, specOf(b), wrapped, label, id[:], beside...)
+			return k.pair.Load(ctx, wrapped, label, id[:], beside...)
 		},
 		func(value []byte) error {
-			return k.pair.LoadValue(ctx, specOf(b), value, label, id[:], beside...)
+			return k.pair.LoadValue(ctx, b.Key(), value, label, id[:], beside...)
 		})
 }
 
 // loadSalted loads a key with its salt behind it, which is the key that the cipher is
 // given. No token is asked to join the two.
-func (k *Keyring) loadSalted(ctx context.Context, spec token.Spec, wrapped token.Wrapped, salt []byte, label string, id []byte, beside [][]byte) error {
-	value, err := k.pair.Reveal(ctx, spec, wrapped)
+func (k *Keyring) loadSalted(ctx context.Context, wrapped keyspec.WrappedKey, salt []byte, label string, id []byte, beside [][]byte) error {
+	value, err := k.pair.Reveal(ctx, wrapped)
 	if err != nil {
 		return err
 	}
 	salted := append(bytes.Clone(value), salt...)
 	clear(value)
 	defer clear(salted)
+	spec := wrapped.Key
 	spec.Size = len(salted)
 	return k.pair.LoadValue(ctx, spec, salted, label, id, beside...)
 }

@@ -65,7 +65,7 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 			return refuse("RSA with %d bits is too weak, it needs 2048", key.N.BitLen())
 		}
 	case *ecdsa.PublicKey:
-		if _, err := blob.SubjectKeyID(key); err != nil {
+		if _, err := blob.PublicKeyID(key); err != nil {
 			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can %s", errors.ErrUnsupported, key.Curve.Params().Name, can)
 		}
 	default:

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // ErrContinues is for a copy of the keyring that goes on from the newest checkpoint here:
@@ -406,9 +406,9 @@ func (k *Keyring) wrapOnly(ctx context.Context, b *blob.Blob, d blob.Descriptor)
 	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
 		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
 	}
-	var key token.Transit
-	_, err := k.opening(ctx, b, func(wrapped token.Wrapped) (err error) {
-		key, err = k.pair.UnwrapTransit(ctx, specOf(b), wrapped)
+	var key keyspec.Transit
+	_, err := k.opening(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
+		key, err = k.pair.UnwrapTransit(ctx, wrapped)
 		return err
 	})
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Key is a session key that was verified and unwrapped, ready for use.
 type Key struct {
 	Entry Entry
-	token.SessionKey
+	keyspec.SessionKey
 
 	id      blob.ID
 	refused error // why nothing is encrypted under it
@@ -36,14 +36,14 @@ func (k *Keyring) openBlob(ctx context.Context, ref Ref, f found, b *blob.Blob) 
 		return nil, hint(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose),
 			"a legacy key only opens data of its time, elsewhere: hsmkeys load puts it on the token, hsmkeys reveal gives it to a program")
 	}
-	var session token.SessionKey
+	var session keyspec.SessionKey
 	used, err := k.with(ctx, b,
-		func(wrapped token.Wrapped) (err error) {
-			session, err = k.pair.Unwrap(ctx, specOf(b), wrapped)
+		func(wrapped keyspec.WrappedKey) (err error) {
+			session, err = k.pair.Unwrap(ctx, wrapped)
 			return err
 		},
 		func(value []byte) (err error) {
-			session, err = k.pair.Use(ctx, specOf(b), value)
+			session, err = k.pair.Use(ctx, b.Key(), value)
 			return err
 		})
 	if err != nil {
@@ -75,8 +75,8 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 	}
 	var value []byte
 	_, err = k.with(ctx, b,
-		func(wrapped token.Wrapped) (err error) {
-			value, err = k.pair.Reveal(ctx, specOf(b), wrapped)
+		func(wrapped keyspec.WrappedKey) (err error) {
+			value, err = k.pair.Reveal(ctx, wrapped)
 			return err
 		},
 		func(computed []byte) error {
@@ -119,7 +119,7 @@ func (k *Keyring) forUs(ctx context.Context, f found, b *blob.Blob) (*blob.Blob,
 // with gives a verified key to one of two functions: as it is wrapped to the token's
 // pair, see opening, or where it comes from a password its value, which is overwritten
 // then. It returns the revision that was used.
-func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(token.Wrapped) error, value func([]byte) error) (*blob.Blob, error) {
+func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(keyspec.WrappedKey) error, value func([]byte) error) (*blob.Blob, error) {
 	if isDerived(b) {
 		computed, err := k.value(ctx, b)
 		if err != nil {
@@ -131,27 +131,20 @@ func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(token.Wra
 	return k.opening(ctx, b, wrapped)
 }
 
-// ours gives what in a blob is wrapped to the token's pair.
-func (k *Keyring) ours(b *blob.Blob) (token.Wrapped, error) {
+// ours returns what in a blob is wrapped to the token's pair.
+func (k *Keyring) ours(b *blob.Blob) (keyspec.WrappedKey, error) {
 	if r, ok := k.recipient(b, string(k.self)); ok {
-		return wrappedTo(r, b.Descriptor()), nil
+		return wrappedTo(r, b.Key(), b.Descriptor()), nil
 	}
-	return token.Wrapped{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
+	return keyspec.WrappedKey{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
 		"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
 }
 
-// wrappedTo is what a blob has for one holder, in the token's terms.
-func wrappedTo(r blob.Recipient, d blob.Descriptor) token.Wrapped {
-	w := token.Wrapped{Confirmation: d.Confirmation}
+// wrappedTo returns what a blob has of a session key for one holder.
+func wrappedTo(r blob.Recipient, what keyspec.Key, d blob.Descriptor) keyspec.WrappedKey {
+	w := keyspec.WrappedKey{Key: what, Wrapped: r.Key, Confirmation: d.Confirmation}
 	if d.Legacy != nil {
 		w.Confirmation = d.CheckValue
 	}
-	if r.Agreement != nil {
-		w.Ephemeral, w.Key = r.Agreement.Ephemeral, r.Agreement.EncryptedKey
-	} else {
-		w.Hash, w.Key = r.Transport.OAEPHash, r.Transport.EncryptedKey
-	}
 	return w
 }
-
-func specOf(b *blob.Blob) token.Spec { return specFor(b.Algorithm(), b.Descriptor()) }

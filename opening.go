@@ -185,17 +185,17 @@ func checkBound(ctx context.Context, o Options) error {
 func (k *Keyring) identify(o Options) (err error) {
 	if k.pair == nil {
 		if o.Voucher != nil {
-			k.self, err = blob.SubjectKeyID(o.Voucher.PublicKey)
+			k.self, err = blob.PublicKeyID(o.Voucher.PublicKey)
 		}
 		return err
 	}
 	if k.pins == nil {
 		k.pins = PinsOn(k.token, "")
 	}
-	if k.self, err = blob.SubjectKeyID(k.pair.Public()); err != nil {
+	if k.self, err = blob.PublicKeyID(k.pair.Public()); err != nil {
 		return err
 	}
-	if k.signer, err = blob.SubjectKeyID(k.pair.Signing().Public()); err != nil {
+	if k.signer, err = blob.PublicKeyID(k.pair.Signing().Public()); err != nil {
 		return fmt.Errorf("signing key: %w", err)
 	}
 	return nil

@@ -48,7 +48,7 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 		return nil, err
 	}
 	members, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
-		id, err := blob.SubjectKeyID(key)
+		id, err := blob.PublicKeyID(key)
 		return err == nil && slices.ContainsFunc(named.Members, func(m blob.Member) bool { return keyID(m) == string(id) })
 	})
 	return onlyOf(members), err
@@ -64,7 +64,7 @@ func onlyOf(pairs []*token.KeyPair) *token.KeyPair {
 // has reports whether the pair with a public key has pinned the keyring whose first
 // checkpoint has a digest.
 func (p *Pins) has(ctx context.Context, key crypto.PublicKey, first [sha256.Size]byte) (bool, error) {
-	id, err := blob.SubjectKeyID(key)
+	id, err := blob.PublicKeyID(key)
 	if err != nil {
 		return false, nil // a kind of key that no list names
 	}
@@ -81,7 +81,7 @@ func (p *Pins) Has(ctx context.Context, pair *token.KeyPair) (bool, error) {
 
 // Of returns the pins of a pair.
 func (p *Pins) Of(ctx context.Context, pair *token.KeyPair) ([]Pin, error) {
-	id, err := blob.SubjectKeyID(pair.Public())
+	id, err := blob.PublicKeyID(pair.Public())
 	if err != nil {
 		return nil, err
 	}

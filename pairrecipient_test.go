@@ -28,6 +28,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -170,7 +171,7 @@ func TestStanzasThatAreNotForThePair(t *testing.T) {
 // byHand makes a stanza as docs/age.md describes it.
 func byHand(t *testing.T, public *rsa.PublicKey, secret []byte) *age.Stanza {
 	t.Helper()
-	id, err := blob.SubjectKeyID(public)
+	id, err := blob.PublicKeyID(public)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,8 +215,12 @@ func TestTheSecretOfAStanzaIsNoSessionKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, size := range []int{16, 24, 32} {
-		key, err := pair.Reveal(context.Background(), token.Spec{Use: token.WrapKeys, Size: size}, token.Wrapped{Hash: crypto.SHA1, Key: enc})
+	for _, algorithm := range []keyspec.Algorithm{keyspec.AES128, keyspec.AES192, keyspec.AES256} {
+		size := algorithm.KeySize()
+		key, err := pair.Reveal(context.Background(), keyspec.WrappedKey{
+			Key:     keyspec.Key{Algorithm: algorithm, Purpose: keyspec.WrapKeys, Size: size},
+			Wrapped: &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: enc},
+		})
 		if !errors.Is(err, token.ErrWrapped) {
 			t.Errorf("as a session key of %d bytes: %x, %v", size, key, err)
 		}

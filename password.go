@@ -119,7 +119,7 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm keysp
 		return nil, err
 	}
 	defer clear(value)
-	if d.CheckValue, err = token.CheckValue(specFor(algorithm, d), value); err != nil {
+	if d.CheckValue, err = token.CheckValue(d.Key(algorithm), value); err != nil {
 		return nil, err
 	}
 	d.KeyringID, d.Revision, d.Created = k.ID(), 1, time.Now()
@@ -158,7 +158,7 @@ func computed(b *blob.Blob, password []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	check, err := token.CheckValue(specOf(b), value)
+	check, err := token.CheckValue(b.Key(), value)
 	if err == nil && subtle.ConstantTimeCompare(check, b.Descriptor().CheckValue) != 1 {
 		err = ErrPassword
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 const goodPassword = "correct horse battery staple"
@@ -48,7 +47,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key.Residence() != token.InToken {
+		if key.Residence() != keyspec.InToken {
 			t.Errorf("%v: in use it lives in %v", kdf, key.Residence())
 		}
 		key.Close()

@@ -143,7 +143,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	}
 	wrapped, err := k.ours(b)
 	if err == nil {
-		err = k.pair.Rehearse(ctx, specOf(b), wrapped)
+		err = k.pair.Rehearse(ctx, wrapped)
 	}
 	if errors.Is(err, token.ErrWrapped) {
 		err = hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),

@@ -92,7 +92,7 @@ func (r *Recovery) From() string { return hex.EncodeToString(r.note.From) }
 // certificate, also where it is that of the signing key: this one is at hand, as it
 // vouches for the keyring.
 func (k *Keyring) ownerOf(c *x509.Certificate) ([]byte, error) {
-	id, err := blob.SubjectKeyID(c.PublicKey)
+	id, err := blob.PublicKeyID(c.PublicKey)
 	if err != nil {
 		return nil, err
 	}
@@ -295,6 +295,6 @@ func (k *Keyring) recoveredBlobs(ctx context.Context, f found, b *blob.Blob, lis
 func (k *Keyring) heldByMembersSince(b *blob.Blob, list int) bool {
 	all := k.members()
 	return !slices.ContainsFunc(b.Recipients(), func(r blob.Recipient) bool {
-		return !all.Since(list, string(all.Key(r.SubjectKeyID)))
+		return !all.Since(list, string(all.Key(r.Identifier)))
 	})
 }

@@ -58,7 +58,7 @@ func writePEM(t *testing.T, dir, name, kind string, der []byte) string {
 // inFile is a backup authority whose key is in a file.
 func inFile(t *testing.T, dir, name string, key crypto.Signer) (path string, m blob.Member) {
 	t.Helper()
-	id, err := blob.SubjectKeyID(key.Public())
+	id, err := blob.PublicKeyID(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,13 +164,13 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			id, err := blob.SubjectKeyID(rsaKey.Public())
+			id, err := blob.PublicKeyID(rsaKey.Public())
 			if err != nil {
 				t.Fatal(err)
 			}
 			// The other recipient has the other hash, and must not be taken for this one.
 			b, err := signAs(t, office, k, "by-hand", func(_ *blob.Descriptor, c *blob.Content) {
-				c.Recipients = append(c.Recipients, blob.Recipient{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: hash, EncryptedKey: wrapped}})
+				c.Recipients = append(c.Recipients, blob.Recipient{Identifier: id, Key: &keyspec.KeyTransport{OAEPHash: hash, EncryptedKey: wrapped}})
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -147,7 +147,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 		}, blob.ErrNotFound},
 		"to an owner who is in no list": {"payroll", vault, func(_ *blob.Descriptor, c *blob.Content) {
 			c.Recipients = append(c.Recipients, c.Recipients[0])
-			c.Recipients[1].SubjectKeyID = stranger.id()
+			c.Recipients[1].Identifier = stranger.id()
 		}, blob.ErrNotFound},
 		"another key, all else the same": {"payroll", vault, func(*blob.Descriptor, *blob.Content) {}, blob.ErrIntegrity},
 	} {

@@ -133,13 +133,13 @@ func (k *Keyring) isToday(b *blob.Blob) bool {
 func (k *Keyring) wrappedToday(b *blob.Blob) bool {
 	all, recipients, able := k.members(), b.Recipients(), 0
 	for _, r := range recipients {
-		m, ok := all.Member(string(all.Key(r.SubjectKeyID)))
-		if !ok || identifier(m) != string(r.SubjectKeyID) { // or its certificate was another one
+		m, ok := all.Member(string(all.Key(r.Identifier)))
+		if !ok || identifier(m) != string(r.Identifier) { // or its certificate was another one
 			return false
 		}
 	}
 	for _, m := range k.Members() {
-		if specOf(b).WrapsTo(m.Certificate.PublicKey) {
+		if b.Key().WrapsTo(m.Certificate.PublicKey) {
 			able++
 		}
 	}

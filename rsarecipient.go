@@ -52,7 +52,7 @@ type RSARecipient struct {
 
 // NewRSARecipient takes a public key of 2048 to 16384 bits.
 func NewRSARecipient(key *rsa.PublicKey) (*RSARecipient, error) {
-	id, err := blob.SubjectKeyID(key)
+	id, err := blob.PublicKeyID(key)
 	if err != nil {
 		return nil, err
 	}

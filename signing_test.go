@@ -64,7 +64,7 @@ func certify(t *testing.T, key crypto.Signer, edit func(*x509.Certificate)) *x50
 
 func (s *signingKey) id(t *testing.T) []byte {
 	t.Helper()
-	id, err := blob.SubjectKeyID(s.Public())
+	id, err := blob.PublicKeyID(s.Public())
 	if err != nil {
 		t.Fatal(err)
 	}

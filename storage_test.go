@@ -31,12 +31,12 @@ func forge(t *testing.T, k *hsmkeys.Keyring, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := blob.SubjectKeyID(public)
+	id, err := blob.PublicKeyID(public)
 	if err != nil {
 		t.Fatal(err)
 	}
 	forged, err := blob.Sign(blob.Descriptor{KeyringID: k.ID(), Name: name, Version: 1, Revision: 1, Created: time.Now(), Purpose: keyspec.WrapKeys},
-		blob.Content{Algorithm: keyspec.AES256, Recipients: []blob.Recipient{{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
+		blob.Content{Algorithm: keyspec.AES256, Recipients: []blob.Recipient{{Identifier: id, Key: &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}}},
 		blob.Signer{Key: soft(), Scheme: keyspec.RSAPSS}, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestWhatIsPutBesideIsNotLookedAt(t *testing.T) {
 	create(t, k, "payroll")
 	value := reveal(t, k, "payroll@1")
 	own := must(store.Get(ctx, pathOf(t, store, "payroll", 1, 1)))
-	swapped := bytes.ReplaceAll(forge(t, k, "payroll"), must(blob.SubjectKeyID(soft().Public())), must(blob.SubjectKeyID(pair.Public())))
+	swapped := bytes.ReplaceAll(forge(t, k, "payroll"), must(blob.PublicKeyID(soft().Public())), must(blob.PublicKeyID(pair.Public())))
 	for path, data := range map[string][]byte{
 		blob.KeyPath("payroll", 1, 1, sha256.Sum256(swapped)): swapped,
 		blob.KeyPath("payroll", 1, 2, sha256.Sum256(own)):     own,

@@ -74,7 +74,7 @@ func (k *Keyring) recipient(b *blob.Blob, key string) (blob.Recipient, bool) {
 		}
 	}
 	recipients := b.Recipients()
-	i := slices.IndexFunc(recipients, func(r blob.Recipient) bool { return string(all.Key(r.SubjectKeyID)) == key })
+	i := slices.IndexFunc(recipients, func(r blob.Recipient) bool { return string(all.Key(r.Identifier)) == key })
 	if i < 0 {
 		return blob.Recipient{}, false
 	}

@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
@@ -30,12 +29,4 @@ func algorithmFor(identifier []byte) (keyspec.Algorithm, bool) {
 		}
 	}
 	return 0, false
-}
-
-// checkPurpose checks that a key of an algorithm can have a purpose.
-func checkPurpose(p keyspec.Purpose, a keyspec.Algorithm) error {
-	if a.IsHMAC() != (p == keyspec.Authenticate) || a.IsLegacy() != (p == keyspec.Decrypt) {
-		return fmt.Errorf("an %s key cannot have the purpose %q", a, p)
-	}
-	return nil
 }

@@ -140,13 +140,11 @@ func (b *Blob) Descriptor() Descriptor {
 // Algorithm returns the session key's algorithm.
 func (b *Blob) Algorithm() keyspec.Algorithm { return b.content.Algorithm }
 
-// KeySize is the length of the session key in bytes, 5 to 64.
-func (b *Blob) KeySize() int {
-	if b.descriptor.Legacy != nil {
-		return b.descriptor.Legacy.KeySize
-	}
-	return b.content.Algorithm.KeySize()
-}
+// Key returns what the session key is.
+func (b *Blob) Key() keyspec.Key { return b.descriptor.Key(b.content.Algorithm) }
+
+// KeySize returns the length of the session key in bytes, 5 to 64.
+func (b *Blob) KeySize() int { return b.Key().Size }
 
 // Derivation returns how the key is made from a password; false for a key that is
 // wrapped to recipients.
@@ -162,7 +160,7 @@ func (b *Blob) Derivation() (Derivation, bool) {
 // signature covers the certificate, so it is nothing that a store may hold: [Parse]
 // refuses it.
 func (b *Blob) WithCertificate(signer *x509.Certificate) ([]byte, error) {
-	id, err := SubjectKeyID(signer.PublicKey)
+	id, err := PublicKeyID(signer.PublicKey)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +194,7 @@ func (b *Blob) Recipients() []Recipient {
 // Recipient returns the holder with this [Identifier].
 func (b *Blob) Recipient(subjectKeyID []byte) (Recipient, bool) {
 	for _, r := range b.content.Recipients {
-		if bytes.Equal(r.SubjectKeyID, subjectKeyID) {
+		if bytes.Equal(r.Identifier, subjectKeyID) {
 			return r.clone(), true
 		}
 	}

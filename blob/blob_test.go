@@ -56,9 +56,9 @@ func TestBlobSaysWhatWasSigned(t *testing.T) {
 				t.Errorf("recipients: %s", diff)
 			}
 			for _, want := range c.Recipients {
-				got, ok := b.Recipient(want.SubjectKeyID)
+				got, ok := b.Recipient(want.Identifier)
 				if !ok || !cmp.Equal(want, got, recipientsEqual) {
-					t.Errorf("recipient %x: %v, %v", want.SubjectKeyID, got, ok)
+					t.Errorf("recipient %x: %v, %v", want.Identifier, got, ok)
 				}
 			}
 			if _, ok := b.Recipient(keyID(strangerRSA())); ok {
@@ -84,11 +84,11 @@ func TestBlobCannotBeChanged(t *testing.T) {
 	clear(b.Descriptor().CheckValue)
 	clear(b.Descriptor().Replaces)
 	for _, r := range b.Recipients() {
-		clear(r.SubjectKeyID)
-		if r.Transport != nil {
-			clear(r.Transport.EncryptedKey)
+		clear(r.Identifier)
+		if t, ok := r.Key.(*keyspec.KeyTransport); ok {
+			clear(t.EncryptedKey)
 		} else {
-			clear(r.Agreement.EncryptedKey)
+			clear(r.Key.(*keyspec.KeyAgreement).EncryptedKey)
 		}
 	}
 	if !bytes.Equal(b.Bytes(), before) || !bytes.Equal(b.SignerKeyID(), keyID(key)) {
@@ -151,17 +151,22 @@ func TestSignRefuses(t *testing.T) {
 		{"an unknown algorithm", func(d *Descriptor, c *Content) { c.Algorithm = keyspec.TripleDES + 1 }, "unknown algorithm 11"},
 		{"no recipients", func(d *Descriptor, c *Content) { c.Recipients = nil }, "0 recipients"},
 		{"65 recipients", func(d *Descriptor, c *Content) { c.Recipients = manyRecipients(65) }, "65 recipients"},
-		{"a recipient twice", func(d *Descriptor, c *Content) { c.Recipients[1].SubjectKeyID = c.Recipients[0].SubjectKeyID }, "is there twice"},
-		{"no key identifier", func(d *Descriptor, c *Content) { c.Recipients[0].SubjectKeyID = nil }, "has 0 bytes"},
-		{"a key identifier of 65 bytes", func(d *Descriptor, c *Content) { c.Recipients[0].SubjectKeyID = make([]byte, 65) }, "has 65 bytes"},
-		{"neither transport nor agreement", func(d *Descriptor, c *Content) { c.Recipients[0].Transport = nil }, "exactly one"},
-		{"both transport and agreement", func(d *Descriptor, c *Content) { c.Recipients[0].Agreement = c.Recipients[1].Agreement }, "exactly one"},
-		{"an OAEP hash we do not use", func(d *Descriptor, c *Content) { c.Recipients[0].Transport.OAEPHash = crypto.MD5 }, "OAEP with MD5"},
-		{"an encrypted key of RSA 1024", func(d *Descriptor, c *Content) { c.Recipients[0].Transport.EncryptedKey = make([]byte, 128) }, "has 128 bytes"},
-		{"a wrapped key of another size", func(d *Descriptor, c *Content) { c.Recipients[1].Agreement.EncryptedKey = make([]byte, 24) }, "has 24 bytes, not 40"},
-		{"no ephemeral key", func(d *Descriptor, c *Content) { c.Recipients[1].Agreement.Ephemeral = nil }, "without an ephemeral key"},
+		{"a recipient twice", func(d *Descriptor, c *Content) { c.Recipients[1].Identifier = c.Recipients[0].Identifier }, "is there twice"},
+		{"no key identifier", func(d *Descriptor, c *Content) { c.Recipients[0].Identifier = nil }, "has 0 bytes"},
+		{"a key identifier of 65 bytes", func(d *Descriptor, c *Content) { c.Recipients[0].Identifier = make([]byte, 65) }, "has 65 bytes"},
+		{"no wrapped key", func(d *Descriptor, c *Content) { c.Recipients[0].Key = nil }, "no key"},
+		{"no key transport", func(d *Descriptor, c *Content) { c.Recipients[0].Key = (*keyspec.KeyTransport)(nil) }, "no key"},
+		{"no key agreement", func(d *Descriptor, c *Content) { c.Recipients[0].Key = (*keyspec.KeyAgreement)(nil) }, "no key"},
+		{"an OAEP hash we do not use", func(d *Descriptor, c *Content) { c.Recipients[0].Key.(*keyspec.KeyTransport).OAEPHash = crypto.MD5 }, "OAEP with MD5"},
+		{"an encrypted key of RSA 1024", func(d *Descriptor, c *Content) {
+			c.Recipients[0].Key.(*keyspec.KeyTransport).EncryptedKey = make([]byte, 128)
+		}, "has 128 bytes"},
+		{"a wrapped key of another size", func(d *Descriptor, c *Content) {
+			c.Recipients[1].Key.(*keyspec.KeyAgreement).EncryptedKey = make([]byte, 24)
+		}, "has 24 bytes, not 40"},
+		{"no ephemeral key", func(d *Descriptor, c *Content) { c.Recipients[1].Key.(*keyspec.KeyAgreement).Ephemeral = nil }, "without an ephemeral key"},
 		{"an ephemeral key on X25519", func(d *Descriptor, c *Content) {
-			c.Recipients[1].Agreement.Ephemeral = must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
+			c.Recipients[1].Key.(*keyspec.KeyAgreement).Ephemeral = must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
 		}, "ECDH on curve X25519"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -378,13 +383,13 @@ var recipientsEqual = cmp.Comparer(func(a, b *ecdh.PublicKey) bool { return a.Eq
 
 // sorted puts recipients in the order of their key identifiers.
 func sorted(recipients []Recipient) []Recipient {
-	return slices.SortedFunc(slices.Values(recipients), func(a, b Recipient) int { return bytes.Compare(a.SubjectKeyID, b.SubjectKeyID) })
+	return slices.SortedFunc(slices.Values(recipients), func(a, b Recipient) int { return bytes.Compare(a.Identifier, b.Identifier) })
 }
 
 func manyRecipients(n int) (out []Recipient) {
 	for i := range n {
 		r := transport(bytes.Repeat([]byte{byte(i + 1)}, 20), crypto.SHA1)
-		r.Transport.EncryptedKey = make([]byte, 2048)
+		r.Key.(*keyspec.KeyTransport).EncryptedKey = make([]byte, 2048)
 		out = append(out, r)
 	}
 	return out
@@ -423,7 +428,7 @@ func drawContent(t *rapid.T) Content {
 		if rapid.Bool().Draw(t, "RSA") {
 			hash := rapid.SampledFrom([]crypto.Hash{crypto.SHA1, crypto.SHA256}).Draw(t, "OAEP hash")
 			key := drawBytes(t, "encrypted key", rapid.SampledFrom([]int{256, 384, 512}).Draw(t, "modulus"))
-			c.Recipients = append(c.Recipients, Recipient{id, &KeyTransport{hash, key}, nil})
+			c.Recipients = append(c.Recipients, Recipient{id, &keyspec.KeyTransport{OAEPHash: hash, EncryptedKey: key}})
 		} else {
 			curve := rapid.SampledFrom([]ecdh.Curve{ecdh.P256(), ecdh.P384(), ecdh.P521()}).Draw(t, "curve")
 			c.Recipients = append(c.Recipients, agreement(id, curve, c.Algorithm))
@@ -460,7 +465,7 @@ func TestTheSubjectKeyIDIsThatOfTheBitString(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := sha256.Sum256(info.Key.Bytes)
-		if id := must(SubjectKeyID(pub)); !bytes.Equal(id, sum[:20]) {
+		if id := must(PublicKeyID(pub)); !bytes.Equal(id, sum[:20]) {
 			t.Errorf("%s: %x, not %x", s.name, id, sum[:20])
 		}
 	}

@@ -111,10 +111,19 @@ func (d Descriptor) validate() error {
 	return d.Recovery.validate()
 }
 
+// Key returns what a session key of an algorithm is that has the descriptor.
+func (d Descriptor) Key(a keyspec.Algorithm) keyspec.Key {
+	size := a.KeySize()
+	if d.Legacy != nil {
+		size = d.Legacy.KeySize
+	}
+	return keyspec.Key{Algorithm: a, Purpose: d.Purpose, Size: size}
+}
+
 // fits holds what the descriptor says of the key against what is signed with it.
 func (d Descriptor) fits(c Content) error {
-	if err := checkPurpose(d.Purpose, c.Algorithm); err != nil {
-		return err
+	if !d.Purpose.Fits(c.Algorithm) {
+		return fmt.Errorf("an %s key cannot have the purpose %q", c.Algorithm, d.Purpose)
 	}
 	if c.Derivation != nil && d.CheckValue == nil {
 		return fmt.Errorf("a derived key needs a check value, or no wrong password is noticed")
@@ -129,8 +138,8 @@ func (d Descriptor) fits(c Content) error {
 		return err
 	}
 	for _, r := range c.Recipients {
-		if r.Agreement != nil && len(r.Agreement.EncryptedKey) != d.Legacy.KeySize+keyWrapOverhead {
-			return fmt.Errorf("recipient %x: wrapped %v key has %d bytes, not %d", r.SubjectKeyID, c.Algorithm, len(r.Agreement.EncryptedKey), d.Legacy.KeySize+keyWrapOverhead)
+		if err := r.fitsSize(c.Algorithm, d.Legacy.KeySize); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -44,10 +44,10 @@ func (c Content) validate() error {
 		}
 		// Two entries for one holder could hold two keys, and which of them is
 		// used would be the reader's choice.
-		if seen[string(r.SubjectKeyID)] {
-			return fmt.Errorf("recipient %x is there twice", r.SubjectKeyID)
+		if seen[string(r.Identifier)] {
+			return fmt.Errorf("recipient %x is there twice", r.Identifier)
 		}
-		seen[string(r.SubjectKeyID)] = true
+		seen[string(r.Identifier)] = true
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func example(name string) string { return filepath.Join("testdata", "example-"+n
 func exampleContent(signer []byte) Content {
 	return Content{Algorithm: keyspec.AES256, Recipients: []Recipient{
 		transport(signer, crypto.SHA256),
-		{SubjectKeyID: bytes.Repeat([]byte{0x0b}, 20), Agreement: &KeyAgreement{must(ecdh.P256().NewPublicKey(basePoint)), bytes.Repeat([]byte{0xa2}, 40)}},
+		{Identifier: bytes.Repeat([]byte{0x0b}, 20), Key: &keyspec.KeyAgreement{Ephemeral: must(ecdh.P256().NewPublicKey(basePoint)), EncryptedKey: bytes.Repeat([]byte{0xa2}, 40)}},
 	}}
 }
 
@@ -79,7 +79,7 @@ func TestStoredObjectsStayReadable(t *testing.T) {
 		if diff := cmp.Diff(payroll(), b.Descriptor()); diff != "" {
 			t.Errorf("%s: %s", s.name, diff)
 		}
-		want := exampleContent(must(SubjectKeyID(signer))).Recipients
+		want := exampleContent(must(PublicKeyID(signer))).Recipients
 		if diff := cmp.Diff(sorted(want), sorted(b.Recipients()), recipientsEqual); diff != "" {
 			t.Errorf("%s: %s", s.name, diff)
 		}

@@ -71,19 +71,19 @@ func payroll() Descriptor {
 	}
 }
 
-func keyID(key crypto.Signer) []byte { return must(SubjectKeyID(key.Public())) }
+func keyID(key crypto.Signer) []byte { return must(PublicKeyID(key.Public())) }
 
 func digestOf(data []byte) [32]byte { return sha256.Sum256(data) }
 
 // transport is a recipient with an RSA key. Here nobody unwraps, so the wrapped
 // key need only look like one.
 func transport(subjectKeyID []byte, hash crypto.Hash) Recipient {
-	return Recipient{SubjectKeyID: subjectKeyID, Transport: &KeyTransport{hash, bytes.Repeat([]byte{0xe1}, 256)}}
+	return Recipient{Identifier: subjectKeyID, Key: &keyspec.KeyTransport{OAEPHash: hash, EncryptedKey: bytes.Repeat([]byte{0xe1}, 256)}}
 }
 
 func agreement(subjectKeyID []byte, curve ecdh.Curve, a keyspec.Algorithm) Recipient {
 	ephemeral := must(curve.GenerateKey(rand.Reader)).PublicKey()
-	return Recipient{SubjectKeyID: subjectKeyID, Agreement: &KeyAgreement{ephemeral, bytes.Repeat([]byte{0xa2}, a.KeySize()+8)}}
+	return Recipient{Identifier: subjectKeyID, Key: &keyspec.KeyAgreement{Ephemeral: ephemeral, EncryptedKey: bytes.Repeat([]byte{0xa2}, a.KeySize()+8)}}
 }
 
 // holders is a content for one RSA and one EC holder.
@@ -175,4 +175,9 @@ func signDER(d Descriptor, c Content, key crypto.Signer, scheme keyspec.Scheme, 
 		return nil, err
 	}
 	return b.Bytes(), nil
+}
+
+func isAgreement(r Recipient) bool {
+	_, ok := r.Key.(*keyspec.KeyAgreement)
+	return ok
 }

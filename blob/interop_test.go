@@ -134,7 +134,7 @@ func TestOpenSSLOpensWhatIsWrappedToOurRecipients(t *testing.T) {
 	rsaRecipient := func(h crypto.Hash, make func() hash.Hash) func(crypto.Signer) Recipient {
 		return func(key crypto.Signer) Recipient {
 			wrapped := must(rsa.EncryptOAEP(make(), rand.Reader, key.Public().(*rsa.PublicKey), sessionKey, nil))
-			return Recipient{SubjectKeyID: keyID(key), Transport: &KeyTransport{h, wrapped}}
+			return Recipient{Identifier: keyID(key), Key: &keyspec.KeyTransport{OAEPHash: h, EncryptedKey: wrapped}}
 		}
 	}
 	ecRecipient := func(key crypto.Signer) Recipient { return agree(t, key, sessionKey) }
@@ -195,7 +195,7 @@ func TestWeReadOpenSSLsKeyAgreement(t *testing.T) {
 		body.version(2)
 		element := body.octets("recipientInfos", 0x31)
 		r := decode("test", element).recipient()
-		if *d.err != nil || r.Agreement == nil || !bytes.Equal(r.SubjectKeyID, keyID(test.key)) || r.validate(keyspec.AES256) != nil {
+		if *d.err != nil || !isAgreement(r) || !bytes.Equal(r.Identifier, keyID(test.key)) || r.validate(keyspec.AES256) != nil {
 			t.Fatalf("%v, %v", r, *d.err)
 		}
 		if again, err := r.marshal(); !bytes.Equal(again, element) {
@@ -226,7 +226,7 @@ func agree(t *testing.T, holder crypto.Signer, key []byte) Recipient {
 	h.Write([]byte{0, 0, 0, 1})
 	h.Write(shared)
 	wrapped := wrapKey(h.Sum(nil)[:32], key)
-	return Recipient{SubjectKeyID: keyID(holder), Agreement: &KeyAgreement{ephemeral.PublicKey(), wrapped}}
+	return Recipient{Identifier: keyID(holder), Key: &keyspec.KeyAgreement{Ephemeral: ephemeral.PublicKey(), EncryptedKey: wrapped}}
 }
 
 // wrapKey is AES key wrap (RFC 3394 §2.2.1).

@@ -32,20 +32,13 @@ const (
 	maxSaltedKey     = 16
 )
 
-// legacySizes are the smallest and the largest key of each legacy algorithm, in bytes,
-// and what lies between two possible sizes.
-var legacySizes = map[keyspec.Algorithm]struct{ least, most, step int }{
-	keyspec.RC2: {5, 16, 1}, keyspec.RC4: {5, 16, 1}, keyspec.DES: {8, 8, 1}, keyspec.TripleDES: {16, 24, 8},
-}
-
 // Check holds the parameters of a key of algorithm a to what that can have.
 func (l Legacy) Check(a keyspec.Algorithm) error {
-	sizes, ok := legacySizes[a]
 	stream := a == keyspec.RC2 || a == keyspec.RC4
 	switch {
-	case !ok:
+	case !a.IsLegacy():
 		return fmt.Errorf("%v is not a legacy algorithm", a)
-	case l.KeySize < sizes.least || l.KeySize > sizes.most || (l.KeySize-sizes.least)%sizes.step != 0:
+	case !a.HasSize(l.KeySize):
 		return fmt.Errorf("an %v key of %d bytes", a, l.KeySize)
 	case a == keyspec.RC2 && (l.EffectiveBits < 1 || l.EffectiveBits > maxEffectiveBits):
 		return fmt.Errorf("an RC2 key with %d effective bits, not 1 to %d", l.EffectiveBits, maxEffectiveBits)

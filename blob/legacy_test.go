@@ -45,11 +45,11 @@ func legacyContent(l *Legacy, recipients []Recipient) (a keyspec.Algorithm, able
 	}
 	for _, r := range recipients {
 		switch {
-		case r.Transport != nil:
+		case !isAgreement(r):
 		case l.KeySize >= 16:
-			r.Agreement.EncryptedKey = make([]byte, l.KeySize+8)
+			r.Key.(*keyspec.KeyAgreement).EncryptedKey = make([]byte, l.KeySize+8)
 		default:
-			r = transport(r.SubjectKeyID, crypto.SHA1)
+			r = transport(r.Identifier, crypto.SHA1)
 		}
 		able = append(able, r)
 	}
@@ -113,7 +113,7 @@ func TestWhatIsNoLegacyKeyIsNotSigned(t *testing.T) {
 		}, "derived"},
 		"short, to an EC holder": {keyspec.RC4, Legacy{KeySize: 5}, func(_ *Descriptor, c *Content) {
 			r := agreement(keyID(ownerP256()), ecdh.P256(), keyspec.AES128)
-			r.Agreement.EncryptedKey = make([]byte, 13)
+			r.Key.(*keyspec.KeyAgreement).EncryptedKey = make([]byte, 13)
 			c.Recipients = append(c.Recipients, r)
 		}, "13 bytes"},
 		"to an EC holder, of another length": {keyspec.TripleDES, Legacy{KeySize: 24}, func(_ *Descriptor, c *Content) {

@@ -212,7 +212,7 @@ func distinct(members []Member) error {
 			return fmt.Errorf("member %q: %w", m.Label, err)
 		}
 		for _, p := range parties {
-			key, err := SubjectKeyID(p.Key)
+			key, err := PublicKeyID(p.Key)
 			if err != nil {
 				return fmt.Errorf("member %q: %w", m.Label, err)
 			}
@@ -238,14 +238,14 @@ func (m Member) validate() ([][]byte, error) {
 	if m.Certificate == nil {
 		return nil, fmt.Errorf("member %q: no certificate", m.Label)
 	}
-	keyID, err := SubjectKeyID(m.Certificate.PublicKey)
+	keyID, err := PublicKeyID(m.Certificate.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("member %q: %w", m.Label, err)
 	}
 	if m.Signing == nil {
 		return [][]byte{keyID}, nil
 	}
-	signing, err := SubjectKeyID(m.Signing.PublicKey)
+	signing, err := PublicKeyID(m.Signing.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("member %q: signing key: %w", m.Label, err)
 	}

@@ -48,7 +48,7 @@ func (u *unverified) verify(p profile, trusted []Party) (verified, error) {
 	if err != nil {
 		return verified{}, err
 	}
-	keyID, err := SubjectKeyID(key)
+	keyID, err := PublicKeyID(key)
 	return u.signedBy(keyID, signingTime), err
 }
 
@@ -65,7 +65,7 @@ type verified struct {
 	signingTime time.Time
 }
 
-// SignerKeyID returns the [SubjectKeyID] of the key by which the signature holds, 20
+// SignerKeyID returns the [keyspec.SubjectKeyID] of the key by which the signature holds, 20
 // bytes; nil for a checkpoint that was verified by its digest alone.
 func (v *verified) SignerKeyID() []byte { return bytes.Clone(v.signerKeyID) }
 

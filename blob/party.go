@@ -14,7 +14,7 @@ import (
 // extension. Whoever issued the certificate has chosen it, so it names a key and proves
 // nothing about it.
 //
-// A certificate without the extension has the [SubjectKeyID] of its key. RFC 5652 would
+// A certificate without the extension has the [keyspec.SubjectKeyID] of its key. RFC 5652 would
 // name such a certificate by issuer and serial number; but then a key that gets a new
 // certificate would get another name, and a blob could be read by the holder of that one
 // certificate alone.
@@ -22,7 +22,7 @@ import (
 // An extension that is empty or has more than 64 bytes is an [ErrUnknown].
 func Identifier(c *x509.Certificate) ([]byte, error) {
 	if c.SubjectKeyId == nil {
-		return SubjectKeyID(c.PublicKey)
+		return PublicKeyID(c.PublicKey)
 	}
 	if n := len(c.SubjectKeyId); n < 1 || n > maxIdentifier {
 		return nil, fmt.Errorf("%w: the certificate's subjectKeyIdentifier has %d bytes, not 1 to %d", ErrUnknown, n, maxIdentifier)
@@ -31,7 +31,7 @@ func Identifier(c *x509.Certificate) ([]byte, error) {
 }
 
 // A Party is a public key, and the [Identifier] by which CMS objects name it. Without an
-// ID it goes by its [SubjectKeyID].
+// ID it goes by its [keyspec.SubjectKeyID].
 type Party struct {
 	Key crypto.PublicKey
 	ID  []byte
@@ -44,7 +44,7 @@ func PartyOf(c *x509.Certificate) (Party, error) {
 }
 
 func (p Party) identifier() ([]byte, error) {
-	id, err := SubjectKeyID(p.Key) // refuses keys that cannot sign, whatever their name
+	id, err := PublicKeyID(p.Key) // refuses keys that cannot sign, whatever their name
 	if err != nil || p.ID == nil {
 		return id, err
 	}

@@ -34,7 +34,12 @@ func issued(key crypto.Signer, subjectKeyID []byte) *x509.Certificate {
 
 // sha1ID is the identifier that most issuers choose (RFC 5280 §4.2.1.2, method 1).
 func sha1ID(key crypto.Signer) []byte {
-	sum := sha1.Sum(must(subjectPublicKey(key.Public())))
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		PublicKey asn1.BitString
+	}
+	must(asn1.Unmarshal(must(x509.MarshalPKIXPublicKey(key.Public())), &info))
+	sum := sha1.Sum(info.PublicKey.Bytes)
 	return sum[:]
 }
 

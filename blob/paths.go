@@ -122,7 +122,7 @@ func ParseChangesPath(path string) (digest [32]byte, ok bool) {
 }
 
 // ProofPath returns the path of a proof: proofs/<40 lower-case hexadecimal digits of
-// the signer's [SubjectKeyID]>/<64 of the proof's SHA-256>.cms.
+// the signer's [keyspec.SubjectKeyID]>/<64 of the proof's SHA-256>.cms.
 func ProofPath(keyID []byte, digest [32]byte) string {
 	return fmt.Sprintf("%s%x/%x%s", ProofsPrefix, keyID, digest, cmsSuffix)
 }

@@ -39,7 +39,7 @@ func TestAnUnchangedForgeryIsAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := b.Recipients(); len(got) != 3 || got[2].Agreement == nil || !bytes.Equal(got[2].Agreement.Ephemeral.Bytes(), basePoint) {
+	if got := b.Recipients(); len(got) != 3 || !isAgreement(got[2]) || !bytes.Equal(got[2].Key.(*keyspec.KeyAgreement).Ephemeral.Bytes(), basePoint) {
 		t.Errorf("recipients %v", got)
 	}
 }

@@ -75,7 +75,7 @@ func suiteFor(scheme keyspec.Scheme, pub crypto.PublicKey) (*suite, error) {
 func (s *suite) fits(pub crypto.PublicKey) bool {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		return s.curve == nil && pub.N.BitLen() >= minRSABits
+		return s.curve == nil && pub.N.BitLen() >= keyspec.MinRSABits
 	case *ecdsa.PublicKey:
 		return s.curve != nil && s.curve == pub.Curve
 	}

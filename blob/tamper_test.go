@@ -211,8 +211,8 @@ func TestAStrangersBlobIsRefused(t *testing.T) {
 	// The stranger's content under our signature.
 	ours := mustSign(t, payroll(), holders(owner), owner, keyspec.RSAPSS)
 	theirs := holders(owner)
-	theirs.Recipients[0].Transport.EncryptedKey = bytes.Repeat([]byte{0x66}, 256)
-	substituted := bytes.Replace(ours, bytes.Repeat([]byte{0xe1}, 256), theirs.Recipients[0].Transport.EncryptedKey, 1)
+	theirs.Recipients[0].Key.(*keyspec.KeyTransport).EncryptedKey = bytes.Repeat([]byte{0x66}, 256)
+	substituted := bytes.Replace(ours, bytes.Repeat([]byte{0xe1}, 256), theirs.Recipients[0].Key.(*keyspec.KeyTransport).EncryptedKey, 1)
 	_, err = parseAndVerify(substituted, trust(owner), payroll().Place())
 	wantError(t, err, ErrSignature, "messageDigest")
 }

@@ -212,6 +212,11 @@ func (v *Version) validate() error {
 	return nil
 }
 
+// Key returns what the session key is.
+func (v Version) Key() keyspec.Key {
+	return keyspec.Key{Algorithm: v.Algorithm, Purpose: v.Purpose, Size: v.KeySize}
+}
+
 func (v *Version) validKeySize() bool {
 	if !v.Algorithm.IsLegacy() {
 		return v.KeySize == v.Algorithm.KeySize()

@@ -12,7 +12,7 @@ import (
 
 // Members says who is and who was a member of a keyring, by all its lists of members. A
 // member is known by its key exchange key, its signature by the key that signs; these are
-// the same where it has no signing key. Keys go by their [blob.SubjectKeyID], as a string.
+// the same where it has no signing key. Keys go by their [blob.PublicKeyID], as a string.
 //
 // It does not change; certificates are shared.
 type Members struct {
@@ -188,13 +188,13 @@ func (m *Members) Untrusted(err error, identifier []byte) error {
 // KeyID returns the subject key identifier of a member's key exchange key. The member is
 // of a list that was parsed, so it has one.
 func KeyID(m blob.Member) string {
-	id, _ := blob.SubjectKeyID(m.Certificate.PublicKey)
+	id, _ := blob.PublicKeyID(m.Certificate.PublicKey)
 	return string(id)
 }
 
 // SignerID returns the subject key identifier of the key with which a member signs.
 func SignerID(m blob.Member) string {
-	id, _ := blob.SubjectKeyID(m.Signer())
+	id, _ := blob.PublicKeyID(m.Signer())
 	return string(id)
 }
 

@@ -74,6 +74,6 @@ func identifier(c *x509.Certificate) string {
 
 // certifiedKey is the subject key identifier of the key in such a certificate.
 func certifiedKey(c *x509.Certificate) string {
-	id, _ := blob.SubjectKeyID(c.PublicKey)
+	id, _ := blob.PublicKeyID(c.PublicKey)
 	return string(id)
 }

@@ -212,7 +212,7 @@ func (o *opening) ownPins(ctx context.Context) []Pin {
 // vouched returns the newest checkpoint that a key has signed, from the newest one in the
 // store backwards.
 func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, error) {
-	id, err := blob.SubjectKeyID(key)
+	id, err := blob.PublicKeyID(key)
 	if err != nil {
 		return Point{}, err
 	}

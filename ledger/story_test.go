@@ -76,7 +76,7 @@ func must[T any](v T, err error) T {
 func certify(name string, key crypto.Signer) *x509.Certificate {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: day, NotAfter: day.AddDate(10, 0, 0), SubjectKeyId: must(blob.SubjectKeyID(key.Public())),
+		NotBefore: day, NotAfter: day.AddDate(10, 0, 0), SubjectKeyId: must(blob.PublicKeyID(key.Public())),
 	}
 	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))))
 }

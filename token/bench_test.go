@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -43,10 +44,10 @@ func each[T any](b *testing.B, setup func() T, f func(T) error) {
 
 func BenchmarkUnwrap(b *testing.B) {
 	p, _ := benchPair(b)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	wrapped := wrap(b, generate(b, p.token, spec), p.public)
 	each(b, func() *KeyPair { return p }, func(p *KeyPair) error {
-		k, err := p.Unwrap(background, spec, wrapped)
+		k, err := p.Unwrap(background, of(spec, wrapped))
 		if err != nil {
 			return err
 		}
@@ -56,10 +57,10 @@ func BenchmarkUnwrap(b *testing.B) {
 
 func BenchmarkRawUnwrap(b *testing.B) {
 	p, session := benchPair(b)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	wrapped := wrap(b, generate(b, p.token, spec), p.public)
 	each(b, func() raw { return session(b) }, func(r raw) error {
-		key, err := r.UnwrapKey(r.session, oaep(wrapped.Hash), p.private.handle, wrapped.Key, spec.inUse())
+		key, err := r.UnwrapKey(r.session, oaep(wrapped.(*keyspec.KeyTransport).OAEPHash), p.private.handle, encryptedKey(wrapped), inUse(spec))
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 		Subject:      pkix.Name{CommonName: commonName},
 		NotBefore:    time.Now().UTC().Truncate(time.Second),
 		NotAfter:     noExpiry,
-		SubjectKeyId: SubjectKeyID(p.public),
+		SubjectKeyId: keyID(p.public),
 		KeyUsage:     p.usage(opens),
 		// Not a certification authority.
 		BasicConstraintsValid: true,

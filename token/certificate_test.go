@@ -26,7 +26,7 @@ func TestCertify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !p.public.Equal(c.PublicKey) || !bytes.Equal(c.SubjectKeyId, SubjectKeyID(p.public)) || c.Subject.CommonName != "Zoë's key exchange key" {
+	if !p.public.Equal(c.PublicKey) || !bytes.Equal(c.SubjectKeyId, keyID(p.public)) || c.Subject.CommonName != "Zoë's key exchange key" {
 		t.Errorf("key, id %x or name %q", c.SubjectKeyId, c.Subject)
 	}
 	if err := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {

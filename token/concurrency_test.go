@@ -26,7 +26,7 @@ func TestConcurrentUse(t *testing.T) {
 	digest := sha256.Sum256([]byte("message"))
 	var finished, cancelled atomic.Int32
 	round := func(ctx context.Context) error {
-		spec := Spec{WrapKeys, 32}
+		spec := wraps(32)
 		k, err := p.token.Generate(ctx, spec)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func TestConcurrentUse(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		session, err := p.Unwrap(ctx, spec, wrapped)
+		session, err := p.Unwrap(ctx, of(spec, wrapped))
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func TestWaitingForASession(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
 	defer cancel()
-	if _, err := tok.Generate(ctx, Spec{WrapKeys, 32}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := tok.Generate(ctx, wraps(32)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want context.DeadlineExceeded", err)
 	}
 	close(release)
@@ -150,7 +150,7 @@ func TestLostSession(t *testing.T) {
 	if err := tok.ctx.CloseSession(tok.pool.idle[0]); err != nil {
 		t.Fatal(err)
 	}
-	_, err := tok.Generate(background, Spec{WrapKeys, 32})
+	_, err := tok.Generate(background, wraps(32))
 	want(t, err, nil, "CKR_SESSION_HANDLE_INVALID")
 	works(t, tok)
 }
@@ -158,9 +158,9 @@ func TestLostSession(t *testing.T) {
 // A key is not destroyed under the hands of who is using it.
 func TestCloseKeyInUse(t *testing.T) {
 	_, p := newPair(t)
-	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
+	wrapped := wrap(t, generate(t, p.token, wraps(32)), p.public)
 	for range 20 {
-		k, err := p.Unwrap(background, Spec{WrapKeys, 32}, wrapped)
+		k, err := p.Unwrap(background, of(wraps(32), wrapped))
 		if err != nil {
 			t.Fatal(err)
 		}

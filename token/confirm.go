@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -31,7 +32,7 @@ const ConfirmationSize = 16
 const confirmed = "hsmkeys/confirm1"
 
 // confirmValue computes a key's confirmation from its value.
-func (t *Token) confirmValue(ctx context.Context, spec Spec, value []byte) ([]byte, error) {
+func (t *Token) confirmValue(ctx context.Context, spec keyspec.Key, value []byte) ([]byte, error) {
 	key, err := t.keepKey(spec, bytes.Clone(value))
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func (t *Token) confirmValue(ctx context.Context, spec Spec, value []byte) ([]by
 }
 
 // mustConfirmValue is mustConfirm for a key whose value is known.
-func (t *Token) mustConfirmValue(ctx context.Context, spec Spec, value, want []byte) error {
+func (t *Token) mustConfirmValue(ctx context.Context, spec keyspec.Key, value, want []byte) error {
 	if want == nil {
 		return nil
 	}
@@ -53,12 +54,12 @@ func (t *Token) mustConfirmValue(ctx context.Context, spec Spec, value, want []b
 }
 
 func (k *memoryKey) Confirmation(ctx context.Context) (made []byte, err error) {
-	switch k.spec.Use {
-	case WrapKeys:
+	switch k.spec.Purpose {
+	case keyspec.WrapKeys:
 		made, err = k.WrapData(ctx, []byte(confirmed))
-	case Authenticate:
+	case keyspec.Authenticate:
 		made, err = k.MAC(ctx, []byte(confirmed))
-	case EncryptData:
+	case keyspec.Encrypt:
 		err = k.use(ctx, opConfirm, func(value []byte) error {
 			return withAES(value, func(block cipher.Block) error {
 				made = make([]byte, block.BlockSize())
@@ -84,7 +85,7 @@ func (k *tokenTransit) Confirmation(ctx context.Context) (confirmation []byte, e
 	switch {
 	case k.confirmation != nil:
 		return k.confirmation, nil
-	case k.spec.Use.IsLegacy():
+	case k.spec.Algorithm.IsLegacy():
 		return k.CheckValue(ctx)
 	}
 	err = k.use(ctx, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) (err error) {
@@ -99,21 +100,21 @@ const opConfirm = "recognize the session key"
 // confirm has the token compute the confirmation of a key that may do what it is for, or
 // the half of that which discloses nothing. It is nil for what the token does not do:
 // AES-ECB is not needed for anything else.
-func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec) (made []byte, err error) {
+func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key) (made []byte, err error) {
 	size := aes.BlockSize
-	switch spec.Use {
-	case WrapKeys:
+	switch spec.Purpose {
+	case keyspec.WrapKeys:
 		var block pkcs11.ObjectHandle
 		if block, err = t.aids.block(t, s); err == nil {
 			made, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), handle, block)
 		}
 		size += 8
-	case Authenticate:
-		if err = t.ctx.SignInit(s, mechanism(hmacs[spec.Size], nil), handle); err == nil {
+	case keyspec.Authenticate:
+		if err = t.ctx.SignInit(s, mechanism(hmacs[spec.Algorithm], nil), handle); err == nil {
 			made, err = t.ctx.Sign(s, []byte(confirmed))
 		}
 		size = spec.Size
-	case EncryptData:
+	case keyspec.Encrypt:
 		if err = t.ctx.EncryptInit(s, mechanism(pkcs11.CKM_AES_ECB, nil), handle); err == nil {
 			made, err = t.ctx.Encrypt(s, []byte(confirmed))
 		}
@@ -132,7 +133,7 @@ func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec
 
 // mustConfirm refuses a key on the token that is another than the wrapped one was when
 // that was signed.
-func (t *Token) mustConfirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec, want []byte) error {
+func (t *Token) mustConfirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, want []byte) error {
 	if want == nil {
 		return nil
 	}

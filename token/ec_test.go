@@ -11,6 +11,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -21,7 +22,7 @@ func TestECPair(t *testing.T) {
 		t.Run(kind.String(), func(t *testing.T) {
 			p := makePair(t, tok, kind.String(), kind)
 			public := p.Public().(*ecdsa.PublicKey)
-			if public.Curve.Params().BitSize != int(kind) || !bytes.Equal(p.ID(), SubjectKeyID(public)) {
+			if public.Curve.Params().BitSize != int(kind) || !bytes.Equal(p.ID(), keyID(public)) {
 				t.Errorf("curve %s, id %x", public.Curve.Params().Name, p.ID())
 			}
 			c, err := p.Certify(background, "an EC pair")
@@ -37,28 +38,28 @@ func TestECPair(t *testing.T) {
 				t.Fatalf("found again: %v", err)
 			}
 			// SoftHSM has no key derivation function for C_DeriveKey.
-			if where, err := p.Residence(background); err != nil || where != InMemory || p.WhyMemory() == "" {
+			if where, err := p.Residence(background); err != nil || where != keyspec.InMemory || p.WhyMemory() == "" {
 				t.Errorf("residence %s, %v, because %q", where, err, p.WhyMemory())
 			}
-			for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 24}, {WrapKeys, 32}, {EncryptData, 32}, {Authenticate, 32}, {Authenticate, 48}, {Authenticate, 64}} {
+			for _, spec := range []keyspec.Key{wraps(16), wraps(24), wraps(32), encrypts(32), authenticates(32), authenticates(48), authenticates(64)} {
 				key, err := again.Generate(background, spec)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer key.Close()
 				wrapped, err := key.Wrap(background, public, 0)
-				if err != nil || len(wrapped.Key) != spec.Size+8 {
-					t.Fatalf("wrapped: %d bytes, %v", len(wrapped.Key), err)
+				if err != nil || len(encryptedKey(wrapped)) != spec.Size+8 {
+					t.Fatalf("wrapped: %d bytes, %v", len(encryptedKey(wrapped)), err)
 				}
 				check, err := key.CheckValue(background)
 				if err != nil || len(check) != 3 {
 					t.Errorf("check value %x, %v", check, err)
 				}
-				if err := p.Rehearse(background, spec, wrapped); err != nil {
+				if err := p.Rehearse(background, of(spec, wrapped)); err != nil {
 					t.Errorf("rehearsed: %v", err)
 				}
-				wrapped.Key[3] ^= 1
-				_, err = p.Unwrap(background, spec, wrapped)
+				encryptedKey(wrapped)[3] ^= 1
+				_, err = p.Unwrap(background, of(spec, wrapped))
 				want(t, err, ErrWrapped)
 			}
 		})
@@ -72,7 +73,7 @@ func TestPairsOfAllKindsShareKeys(t *testing.T) {
 	for _, kind := range []KeyType{RSA2048, P256, P384, P521} {
 		pairs = append(pairs, makePair(t, tok, kind.String(), kind))
 	}
-	for _, spec := range []Spec{{WrapKeys, 32}, {EncryptData, 16}, {Authenticate, 64}} {
+	for _, spec := range []keyspec.Key{wraps(32), encrypts(16), authenticates(64)} {
 		for _, from := range pairs {
 			key, err := from.Generate(background, spec)
 			if err != nil {
@@ -85,7 +86,7 @@ func TestPairsOfAllKindsShareKeys(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s to %s: %v", from.Label(), to.Label(), err)
 				}
-				got, err := to.Reveal(background, spec, wrapped)
+				got, err := to.Reveal(background, of(spec, wrapped))
 				if err != nil || len(got) != spec.Size || value != nil && !bytes.Equal(got, value) {
 					t.Errorf("%s to %s: %d bytes, %v", from.Label(), to.Label(), len(got), err)
 				}
@@ -94,7 +95,7 @@ func TestPairsOfAllKindsShareKeys(t *testing.T) {
 					if other == to {
 						continue
 					}
-					_, err := other.Unwrap(background, spec, wrapped)
+					_, err := other.Unwrap(background, of(spec, wrapped))
 					want(t, err, ErrWrapped)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -67,36 +68,98 @@ func deriveX963(curve ecdh.Curve, secret []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w: curve %v", errors.ErrUnsupported, curve)
 }
 
-// wrapECInMemory wraps a session key's value to an EC public key.
-func wrapECInMemory(to *ecdsa.PublicKey, value []byte) (Wrapped, error) {
-	ephemeral, kek, err := agreeKEK(to)
-	if err != nil {
-		return Wrapped{}, err
+// ecdhWrapped is a session key that was wrapped to an EC pair.
+type ecdhWrapped struct{ *keyspec.KeyAgreement }
+
+func (w ecdhWrapped) check(p *KeyPair, spec keyspec.Key) error {
+	if !p.sameCurve(w.Ephemeral) || len(w.EncryptedKey) != spec.Size+8 {
+		return fmt.Errorf("%d bytes with another ephemeral key than one of the pair's curve", len(w.EncryptedKey))
 	}
-	defer clear(kek)
-	wrapped, err := keyWrap(kek, value)
-	return Wrapped{Ephemeral: ephemeral, Key: wrapped}, err
+	return nil
 }
 
-// openEC agrees in the token on the secret, and unwraps in this process. The caller
-// overwrites the value.
-func (p *KeyPair) openEC(ctx context.Context, wrapped Wrapped) ([]byte, error) {
+func (w ecdhWrapped) unwrap(p *KeyPair, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	t := p.token
+	kek, err := p.deriveKEK(s, private, w.Ephemeral)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = t.ctx.DestroyObject(s, kek) }()
+	return t.ctx.UnwrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), kek, w.EncryptedKey, template)
+}
+
+func (w ecdhWrapped) refused(error) bool { return false }
+
+// open agrees in the token on the secret, and unwraps in this process.
+func (w ecdhWrapped) open(ctx context.Context, p *KeyPair) ([]byte, error) {
 	const op = "open session key"
-	secret, err := p.agreeRaw(ctx, wrapped.Ephemeral)
+	secret, err := p.agreeRaw(ctx, w.Ephemeral)
 	if err != nil {
 		return nil, p.token.fail(op, nil, err)
 	}
 	defer clear(secret)
-	kek, err := deriveX963(wrapped.Ephemeral.Curve(), secret)
+	kek, err := deriveX963(w.Ephemeral.Curve(), secret)
 	if err != nil {
 		return nil, p.token.fail(op, errors.ErrUnsupported, err)
 	}
 	defer clear(kek)
-	value, err := keyUnwrap(kek, wrapped.Key)
+	value, err := keyUnwrap(kek, w.EncryptedKey)
 	if err != nil {
 		return nil, p.token.fail(op, ErrWrapped, err)
 	}
 	return value, nil
+}
+
+// wrapEC has the token wrap the key under a key-encryption key that only the
+// holder can agree on. That key is made in our process, from an ephemeral key, and
+// is a session object for the moment of wrapping: no token is asked to make
+// ephemeral pairs, which many cannot.
+func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (*keyspec.KeyAgreement, error) {
+	const op = "wrap session key"
+	t := k.token
+	if !k.spec.WrapsInAES() {
+		return nil, t.fail(op, errors.ErrUnsupported, errShortForEC(k.spec))
+	}
+	wrapped := new(keyspec.KeyAgreement)
+	err := withoutTrace(func() error {
+		ephemeral, kek, err := agreeKEK(to)
+		if err != nil {
+			return t.fail(op, errors.ErrUnsupported, err)
+		}
+		defer clear(kek)
+		wrapped.Ephemeral = ephemeral
+		return k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+			handle, err := t.ctx.CreateObject(s, append(wrappingKEK(), attr(pkcs11.CKA_VALUE, kek)))
+			if err != nil {
+				return err
+			}
+			wrapped.EncryptedKey, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), handle, key)
+			return also(err, t.ctx.DestroyObject(s, handle))
+		})
+	})
+	if err != nil {
+		return nil, t.fail(op, nil, err)
+	}
+	if len(wrapped.EncryptedKey) != k.spec.Size+8 {
+		return nil, t.fail(op, ErrUnsafe, fmt.Errorf("%d bytes came back for a key of %d", len(wrapped.EncryptedKey), k.spec.Size))
+	}
+	return wrapped, nil
+}
+
+// wrapEC wraps a session key's value to an EC public key in this process.
+func wrapEC(to *ecdsa.PublicKey, value []byte) (*keyspec.KeyAgreement, error) {
+	ephemeral, kek, err := agreeKEK(to)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(kek)
+	wrapped, err := keyWrap(kek, value)
+	return &keyspec.KeyAgreement{Ephemeral: ephemeral, EncryptedKey: wrapped}, err
+}
+
+// errShortForEC is for the key of a legacy cipher that is too short to be wrapped to EC.
+func errShortForEC(spec keyspec.Key) error {
+	return fmt.Errorf("a key of %d bytes cannot be wrapped to an EC pair: AES key wrap takes 16 bytes or more", spec.Size)
 }
 
 // agreeRaw has the token agree with an ephemeral key, and reads the secret. The

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/ThalesIgnite/crypto11"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -241,7 +242,7 @@ func (p *KeyPair) finish(ctx context.Context, label string) (*KeyPair, error) {
 	if len(public) != 1 {
 		return nil, t.fail("read back the new public key", ErrPlanted, fmt.Errorf("%d public halves", len(public)))
 	}
-	id := SubjectKeyID(p.public)
+	id := keyID(p.public)
 	if found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_ID, id)}); err != nil {
 		return nil, err
 	} else if len(found) > 0 {
@@ -315,7 +316,7 @@ func (p *KeyPair) checkSigns(context.Context) error {
 // checkUnwraps sends a session key through the pair: a data key wrapped under
 // the one that comes out must be what the one that came out first wraps.
 func (p *KeyPair) checkUnwraps(ctx context.Context) error {
-	spec := Spec{Use: WrapKeys, Size: 32}
+	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
 	hash, err := p.OAEPHash(ctx)
 	if err != nil {
 		return err
@@ -333,7 +334,7 @@ func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		under, err := p.wrapsUnder(ctx, spec, wrapped, data)
+		under, err := p.wrapsUnder(ctx, keyspec.WrappedKey{Key: spec, Wrapped: wrapped}, data)
 		if err != nil {
 			return err
 		}
@@ -345,8 +346,8 @@ func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 	return nil
 }
 
-func (p *KeyPair) wrapsUnder(ctx context.Context, spec Spec, wrapped Wrapped, data []byte) ([]byte, error) {
-	session, err := p.Unwrap(ctx, spec, wrapped)
+func (p *KeyPair) wrapsUnder(ctx context.Context, wrapped keyspec.WrappedKey, data []byte) ([]byte, error) {
+	session, err := p.Unwrap(ctx, wrapped)
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +403,7 @@ func (p *KeyPair) TakesOAEP(ctx context.Context, hash crypto.Hash) (bool, error)
 
 // takes sends one session key through the pair; why says what went against it.
 func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why, err error) {
-	spec := Spec{Use: WrapKeys, Size: 32}
+	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
 	key, err := p.Generate(ctx, spec)
 	if err != nil {
 		return false, nil, err
@@ -412,10 +413,10 @@ func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why,
 	if err != nil {
 		return false, nil, err
 	}
-	if isRSA(p.public) && wrapped.Hash != hash {
+	if t, ok := wrapped.(*keyspec.KeyTransport); ok && t.OAEPHash != hash {
 		return false, errors.New("the token wraps with SHA-1 alone"), nil
 	}
-	session, err := p.Unwrap(ctx, spec, wrapped)
+	session, err := p.Unwrap(ctx, keyspec.WrappedKey{Key: spec, Wrapped: wrapped})
 	if errors.Is(err, ErrWrapped) || errors.Is(err, errors.ErrUnsupported) {
 		return false, err, nil // that it does not work is the answer
 	}

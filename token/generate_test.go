@@ -32,7 +32,7 @@ func TestGenerateKeyPair(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			label, id := attr(pkcs11.CKA_LABEL, tt.label), attr(pkcs11.CKA_ID, SubjectKeyID(p.public))
+			label, id := attr(pkcs11.CKA_LABEL, tt.label), attr(pkcs11.CKA_ID, keyID(p.public))
 			if got := r.find(t, attr(pkcs11.CKA_TOKEN, true), label, id); len(got) != 3 {
 				t.Errorf("%d objects have the label and id, want private key, public key and certificate", len(got))
 			}
@@ -208,10 +208,10 @@ func TestGenerateKeyPairAgainstAWatcher(t *testing.T) {
 		attack      func(made *rsa.PublicKey, id []byte) attack
 	}{
 		{"who takes the id before the pair has it", "pair" + unfinished, ErrTaken, func(made *rsa.PublicKey, _ []byte) attack {
-			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(&attacker.PublicKey, SubjectKeyID(made), ""))}}
+			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(&attacker.PublicKey, keyID(made), ""))}}
 		}},
 		{"who plants a key with the id after the pair has it", "pair", nil, func(made *rsa.PublicKey, _ []byte) attack {
-			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(&attacker.PublicKey, SubjectKeyID(made), "pair"))}}
+			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(&attacker.PublicKey, keyID(made), "pair"))}}
 		}},
 		{"who plants a key with the preliminary id", "pair" + unfinished, nil, func(_ *rsa.PublicKey, id []byte) attack {
 			return attack{Create: [][]rawAttribute{rawAttributes(publicKeyObject(&attacker.PublicKey, id, "x"))}}

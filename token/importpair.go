@@ -63,7 +63,7 @@ func (t *Token) importChecked(ctx context.Context, label string, private crypto.
 	if err := t.refuseExisting(ctx, op, label); err != nil {
 		return nil, err
 	}
-	taken, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_ID, SubjectKeyID(private.Public()))})
+	taken, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_ID, keyID(private.Public()))})
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func TestAPairFromAFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !p.public.Equal(key.Public()) || p.Label() != "imported" || string(p.ID()) != string(SubjectKeyID(p.public)) {
+			if !p.public.Equal(key.Public()) || p.Label() != "imported" || string(p.ID()) != string(keyID(p.public)) {
 				t.Errorf("%q, id %x", p.Label(), p.ID())
 			}
 			again, err := tok.KeyPair(ctx, PairName{Label: "imported"}) // which refuses a pair that may leave

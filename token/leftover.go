@@ -102,7 +102,7 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 		return err
 	})
 	public, ok := key.(publicKey)
-	if err != nil || !ok || !bytes.Equal(id, SubjectKeyID(public)) {
+	if err != nil || !ok || !bytes.Equal(id, keyID(public)) {
 		return false, err
 	}
 	private, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_ID, id)})

@@ -11,20 +11,17 @@ import (
 	"math/big"
 
 	"github.com/ThalesIgnite/crypto11"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
 // Legacy pairs: RSA of a time when 512 and 1024 bits were usual. They open the session
 // keys that were encrypted to them then, and do nothing else.
 
-// What RSA needs to protect anything new (NIST SP 800-131A §6), and the least that
-// CryptoAPI made; in bits.
-const (
-	minNewRSA    = 2048
-	minLegacyRSA = 512
-)
+// minLegacyRSA is the shortest modulus that CryptoAPI made, in bits.
+const minLegacyRSA = 512
 
-func legacyRSA(n *big.Int) bool { return n.BitLen() < minNewRSA }
+func legacyRSA(n *big.Int) bool { return n.BitLen() < keyspec.MinRSABits }
 
 // Legacy reports whether the pair is RSA of less than 2048 bits, whoever has put it on the
 // token. Such a pair opens what was encrypted to it ([KeyPair.UnwrapRSAES]); it does not
@@ -54,7 +51,7 @@ func (p *KeyPair) refuseLegacy(op string) error {
 func (t *Token) ImportLegacyPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
 	key, ok := private.(*rsa.PrivateKey)
 	if !ok || key.N.BitLen() < minLegacyRSA || !legacyRSA(key.N) {
-		return nil, t.fail(importOp(label), errors.ErrUnsupported, fmt.Errorf("a legacy pair is RSA with %d to %d bits", minLegacyRSA, minNewRSA-1))
+		return nil, t.fail(importOp(label), errors.ErrUnsupported, fmt.Errorf("a legacy pair is RSA with %d to %d bits", minLegacyRSA, keyspec.MinRSABits-1))
 	}
 	return t.importChecked(ctx, label, private, importing{
 		templates: legacyTemplates,
@@ -71,7 +68,7 @@ func (p *KeyPair) checkOpens(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	got, err := p.open(ctx, Wrapped{Key: encrypted, pkcs1v15: true})
+	got, err := (&rsaWrapped{pkcs1v15: true, encrypted: encrypted}).open(ctx, p)
 	defer clear(got)
 	if err == nil && subtle.ConstantTimeCompare(got, want) != 1 {
 		err = p.token.fail("try the new pair", ErrUnsafe, errors.New("it opens another key than was encrypted to it"))

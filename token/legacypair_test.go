@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -74,14 +75,14 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 			t.Errorf("%d bits twice: %v", bits, err)
 		}
 		// An AES key in the token, and one of a legacy cipher through memory.
-		for _, spec := range []Spec{{Use: WrapKeys, Size: 16}, {Use: DecryptRC4, Size: 5}} {
+		for _, spec := range []keyspec.Key{wraps(16), decrypts(keyspec.RC4, 5)} {
 			value := make([]byte, spec.Size)
 			_, _ = rand.Read(value)
 			encrypted, err := encryptPKCS1v15(&key.PublicKey, value)
 			if err != nil {
 				t.Fatal(err)
 			}
-			opened, err := p.UnwrapRSAES(ctx, spec, encrypted, RSAESPKCS1v15)
+			opened, err := p.UnwrapRSAES(ctx, spec, encrypted, keyspec.RSAESPKCS1v15)
 			if err != nil {
 				t.Fatalf("%d bits, %v: %v", bits, spec, err)
 			}

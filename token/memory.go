@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/awnumar/memcall"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Session keys that live in the memory of this process, because the token can hold
@@ -40,10 +40,10 @@ func keepSecret(value []byte) (*secret, error) {
 type memoryKey struct {
 	*secret
 	token *Token // for messages
-	spec  Spec
+	spec  keyspec.Key
 }
 
-func (t *Token) keepKey(spec Spec, value []byte) (*memoryKey, error) {
+func (t *Token) keepKey(spec keyspec.Key, value []byte) (*memoryKey, error) {
 	if len(value) != spec.Size {
 		defer clear(value)
 		return nil, t.fail("unwrap session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
@@ -55,9 +55,9 @@ func (t *Token) keepKey(spec Spec, value []byte) (*memoryKey, error) {
 	return &memoryKey{kept, t, spec}, nil
 }
 
-func (k *memoryKey) Spec() Spec { return k.spec }
+func (k *memoryKey) Key() keyspec.Key { return k.spec }
 
-func (k *memoryKey) Residence() Residence { return InMemory }
+func (k *memoryKey) Residence() keyspec.Residence { return keyspec.InMemory }
 
 // use runs f with the value.
 func (k *memoryKey) use(ctx context.Context, op string, f func(value []byte) error) error {
@@ -86,7 +86,7 @@ func (k *memoryKey) Close() error {
 
 func (k *memoryKey) WrapData(ctx context.Context, data []byte) (wrapped []byte, err error) {
 	const op = "wrap data key"
-	if k.spec.Use != WrapKeys {
+	if k.spec.Purpose != keyspec.WrapKeys {
 		return nil, k.token.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(data)); err != nil {
@@ -101,7 +101,7 @@ func (k *memoryKey) WrapData(ctx context.Context, data []byte) (wrapped []byte, 
 
 func (k *memoryKey) UnwrapData(ctx context.Context, wrapped []byte) (data []byte, err error) {
 	const op = "unwrap data key"
-	if k.spec.Use != WrapKeys {
+	if k.spec.Purpose != keyspec.WrapKeys {
 		return nil, k.token.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(wrapped) - 8); err != nil {
@@ -116,15 +116,17 @@ func (k *memoryKey) UnwrapData(ctx context.Context, wrapped []byte) (data []byte
 	return data, err
 }
 
-var hmacHashes = map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}
+var hmacHashes = map[keyspec.Algorithm]crypto.Hash{
+	keyspec.HMACSHA256: crypto.SHA256, keyspec.HMACSHA384: crypto.SHA384, keyspec.HMACSHA512: crypto.SHA512,
+}
 
 func (k *memoryKey) MAC(ctx context.Context, message []byte) (mac []byte, err error) {
 	const op = "compute HMAC"
-	if k.spec.Use != Authenticate {
+	if k.spec.Purpose != keyspec.Authenticate {
 		return nil, k.token.fail(op, errors.ErrUnsupported, errUse)
 	}
 	err = k.use(ctx, op, func(value []byte) error {
-		mac = authenticate(hmacHashes[k.spec.Size], value, message)
+		mac = authenticate(hmacHashes[k.spec.Algorithm], value, message)
 		return nil
 	})
 	return mac, err
@@ -159,46 +161,51 @@ func (k *memoryKey) CheckValue(ctx context.Context) (check []byte, err error) {
 	return check, err
 }
 
-func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (wrapped Wrapped, err error) {
+func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (wrapped keyspec.Wrapped, err error) {
 	const op = "wrap session key"
 	if err := checkRecipient(to, hash); err != nil {
-		return Wrapped{}, k.token.fail(op, errors.ErrUnsupported, err)
+		return nil, k.token.fail(op, errors.ErrUnsupported, err)
 	}
-	if _, isEC := to.(*ecdsa.PublicKey); isEC && !k.spec.wrapsInAES() {
-		return Wrapped{}, k.token.fail(op, errors.ErrUnsupported, errShortForEC(k.spec))
+	if !k.spec.WrapsTo(to) {
+		return nil, k.token.fail(op, errors.ErrUnsupported, errShortForEC(k.spec))
 	}
 	err = k.use(ctx, op, func(value []byte) error {
-		switch to := to.(type) {
-		case *rsa.PublicKey:
-			wrapped, err = wrapRSA(to, hash, value)
-		case *ecdsa.PublicKey:
-			wrapped, err = wrapECInMemory(to, value)
-		}
-		return err
+		return matchPublic(to,
+			func(to *rsa.PublicKey) (err error) {
+				wrapped, err = wrapRSA(to, hash, value)
+				return err
+			},
+			func(to *ecdsa.PublicKey) (err error) {
+				wrapped, err = wrapEC(to, value)
+				return err
+			})
 	})
-	return wrapped, err
+	if err != nil {
+		return nil, err
+	}
+	return wrapped, nil
 }
 
-// wrapRSA wraps a session key's value to an RSA public key in this process.
-func wrapRSA(to *rsa.PublicKey, hash crypto.Hash, value []byte) (Wrapped, error) {
-	wrapped, err := rsa.EncryptOAEP(hash.New(), rand.Reader, to, value, nil)
-	return Wrapped{Hash: hash, Key: wrapped}, err
+// matchPublic is [keyspec.MatchPublic] for functions that return an error.
+func matchPublic(pub crypto.PublicKey, rsaKey func(*rsa.PublicKey) error, ecKey func(*ecdsa.PublicKey) error) error {
+	failed, unknown := keyspec.MatchPublic(pub, rsaKey, ecKey)
+	if unknown != nil {
+		return unknown
+	}
+	return failed
 }
 
 // checkRecipient refuses what no session key should be wrapped to.
 func checkRecipient(to crypto.PublicKey, hash crypto.Hash) error {
-	switch to := to.(type) {
-	case *rsa.PublicKey:
-		if hash != crypto.SHA256 && hash != crypto.SHA1 {
-			return fmt.Errorf("OAEP with %v", hash)
-		}
-		if bits := to.N.BitLen(); bits < 2048 || bits > 16384 || to.E < 3 || to.E%2 == 0 {
-			return fmt.Errorf("RSA with %d bits and exponent %d", bits, to.E)
-		}
-		return nil
-	case *ecdsa.PublicKey:
-		_, err := to.ECDH()
-		return err
-	}
-	return fmt.Errorf("to a %T", to)
+	return matchPublic(to,
+		func(to *rsa.PublicKey) error {
+			if hash != crypto.SHA256 && hash != crypto.SHA1 {
+				return fmt.Errorf("OAEP with %v", hash)
+			}
+			return checkRSA(to)
+		},
+		func(to *ecdsa.PublicKey) error {
+			_, err := to.ECDH()
+			return err
+		})
 }

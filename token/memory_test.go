@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -30,14 +31,14 @@ func forbid(t testing.TB, r raw, p *KeyPair, uses ...uint) *KeyPair {
 func TestSessionKeysInMemory(t *testing.T) {
 	st, inToken := newPair(t)
 	r := openRaw(t, st)
-	if where, err := inToken.Residence(background); where != InToken || err != nil || inToken.WhyMemory() != "" {
+	if where, err := inToken.Residence(background); where != keyspec.InToken || err != nil || inToken.WhyMemory() != "" {
 		t.Errorf("residence %s, %v", where, err)
 	}
 	p := forbid(t, r, inToken, pkcs11.CKA_UNWRAP)
-	if where, err := p.Residence(background); where != InMemory || err != nil || p.WhyMemory() == "" {
+	if where, err := p.Residence(background); where != keyspec.InMemory || err != nil || p.WhyMemory() == "" {
 		t.Errorf("residence %s, %v", where, err)
 	}
-	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 24}, {WrapKeys, 32}, {EncryptData, 32}, {Authenticate, 32}, {Authenticate, 48}, {Authenticate, 64}} {
+	for _, spec := range []keyspec.Key{wraps(16), wraps(24), wraps(32), encrypts(32), authenticates(32), authenticates(48), authenticates(64)} {
 		// The same key, once made on the token and once in memory, does the same.
 		onToken, err := p.token.Generate(background, spec)
 		if err != nil {
@@ -48,11 +49,11 @@ func TestSessionKeysInMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transit, err := p.UnwrapTransit(background, spec, wrapped)
+		transit, err := p.UnwrapTransit(background, of(spec, wrapped))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if onToken.Residence() != InToken || transit.Residence() != InMemory {
+		if onToken.Residence() != keyspec.InToken || transit.Residence() != keyspec.InMemory {
 			t.Error("residences are wrong")
 		}
 		a, errA := onToken.CheckValue(background)
@@ -60,10 +61,10 @@ func TestSessionKeysInMemory(t *testing.T) {
 		if errA != nil || errB != nil || !bytes.Equal(a, b) || len(b) != 3 {
 			t.Errorf("%v: check values %x and %x, %v, %v", spec, a, b, errA, errB)
 		}
-		if err := p.Rehearse(background, spec, wrapped); err != nil {
+		if err := p.Rehearse(background, of(spec, wrapped)); err != nil {
 			t.Errorf("%v: rehearsed: %v", spec, err)
 		}
-		key, err := p.Unwrap(background, spec, wrapped)
+		key, err := p.Unwrap(background, of(spec, wrapped))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +72,7 @@ func TestSessionKeysInMemory(t *testing.T) {
 		if bytes.Equal(pages, make([]byte, len(pages))) || len(pages) != spec.Size {
 			t.Errorf("%v: %d bytes in memory", spec, len(pages))
 		}
-		if err := p.Load(background, spec, wrapped, "loaded", []byte{byte(spec.Use), byte(spec.Size)}); err != nil {
+		if err := p.Load(background, of(spec, wrapped), "loaded", []byte{byte(spec.Purpose), byte(spec.Size)}); err != nil {
 			t.Errorf("%v: loaded: %v", spec, err)
 		} else if err := r.DestroyObject(r.session, r.one(t, attr(pkcs11.CKA_LABEL, "loaded"))); err != nil {
 			t.Error(err)
@@ -82,7 +83,7 @@ func TestSessionKeysInMemory(t *testing.T) {
 			}
 		}
 		_, err = key.MAC(background, nil)
-		if spec.Use == Authenticate {
+		if spec.Purpose == keyspec.Authenticate {
 			want(t, err, ErrClosed)
 		} else {
 			want(t, err, errors.ErrUnsupported)
@@ -91,22 +92,22 @@ func TestSessionKeysInMemory(t *testing.T) {
 		_, err = transit.Wrap(background, p.Public(), crypto.SHA1)
 		want(t, err, ErrClosed)
 	}
-	_, err := p.Generate(background, Spec{WrapKeys, 31})
+	_, err := p.Generate(background, wraps(31))
 	want(t, err, errors.ErrUnsupported)
 }
 
 // What one residence wraps the other unwraps, and neither takes what is damaged.
 func TestResidencesAgree(t *testing.T) {
 	st, inToken := newPair(t)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	wrapped := wrap(t, generate(t, inToken.token, spec), inToken.public)
-	onToken, err := inToken.Unwrap(background, spec, wrapped)
+	onToken, err := inToken.Unwrap(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer onToken.Close()
 	p := forbid(t, openRaw(t, st), inToken, pkcs11.CKA_UNWRAP)
-	inMemory, err := p.Unwrap(background, spec, wrapped)
+	inMemory, err := p.Unwrap(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +128,8 @@ func TestResidencesAgree(t *testing.T) {
 		_, err = inMemory.UnwrapData(background, make([]byte, size))
 		want(t, err, ErrWrapped)
 	}
-	wrapped.Key[9] ^= 1
-	_, err = p.Unwrap(background, spec, wrapped)
+	encryptedKey(wrapped)[9] ^= 1
+	_, err = p.Unwrap(background, of(spec, wrapped))
 	want(t, err, ErrWrapped)
 }
 
@@ -136,8 +137,8 @@ func TestResidencesAgree(t *testing.T) {
 func TestKeyOfAnotherLengthInMemory(t *testing.T) {
 	st, inToken := newPair(t)
 	p := forbid(t, openRaw(t, st), inToken, pkcs11.CKA_UNWRAP)
-	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 16}), p.public)
-	_, err := p.Unwrap(background, Spec{WrapKeys, 32}, wrapped)
+	wrapped := wrap(t, generate(t, p.token, wraps(16)), p.public)
+	_, err := p.Unwrap(background, of(wraps(32), wrapped))
 	want(t, err, ErrWrapped, "16 bytes, not 32")
 }
 
@@ -175,14 +176,22 @@ func strictPair(t *testing.T, st softhsm.Token, label string) *KeyPair {
 func TestRequireToken(t *testing.T) {
 	st, p := newPair(t)
 	forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP)
-	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
+	wrapped := wrap(t, generate(t, p.token, wraps(32)), p.public)
 	strict := strictPair(t, st, p.label)
 	for name, f := range map[string]func() error{
-		"Generate":      func() error { _, err := strict.Generate(background, Spec{WrapKeys, 32}); return err },
-		"Unwrap":        func() error { _, err := strict.Unwrap(background, Spec{WrapKeys, 32}, wrapped); return err },
-		"UnwrapTransit": func() error { _, err := strict.UnwrapTransit(background, Spec{WrapKeys, 32}, wrapped); return err },
-		"Load":          func() error { return strict.Load(background, Spec{WrapKeys, 32}, wrapped, "x", []byte{1}) },
-		"Residence":     func() error { _, err := strict.Residence(background); return err },
+		"Generate": func() error { _, err := strict.Generate(background, wraps(32)); return err },
+		"Unwrap": func() error {
+			_, err := strict.Unwrap(background, of(wraps(32), wrapped))
+			return err
+		},
+		"UnwrapTransit": func() error {
+			_, err := strict.UnwrapTransit(background, of(wraps(32), wrapped))
+			return err
+		},
+		"Load": func() error {
+			return strict.Load(background, of(wraps(32), wrapped), "x", []byte{1})
+		},
+		"Residence": func() error { _, err := strict.Residence(background); return err },
 	} {
 		err := f()
 		if !errors.Is(err, ErrResidence) {

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // What OpenSSL wraps to the certificate of an EC pair, the pair opens: our key agreement
@@ -49,7 +51,7 @@ func TestOpenSSLWrapsToAnECPair(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, err := p.Reveal(background, Spec{EncryptData, 32}, Wrapped{Ephemeral: public, Key: wrapped})
+			key, err := p.Reveal(background, of(encrypts(32), &keyspec.KeyAgreement{Ephemeral: public, EncryptedKey: wrapped}))
 			if err != nil {
 				t.Fatal(err)
 			}

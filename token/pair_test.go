@@ -46,7 +46,7 @@ func isTheKey(t testing.TB, p *KeyPair, public *rsa.PublicKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := p.Reveal(background, Spec{WrapKeys, 32}, Wrapped{Hash: crypto.SHA1, Key: wrapped})
+	got, err := p.Reveal(background, of(wraps(32), &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}))
 	if err != nil || !bytes.Equal(got, value) {
 		t.Errorf("unwrapped %x, %v", got, err)
 	}
@@ -108,7 +108,7 @@ func TestKeyPairIsFound(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
 	a, b := makePair(t, tok, "a", 2048), makePair(t, tok, "b", 2048)
-	if a.Label() != "a" || !bytes.Equal(a.ID(), SubjectKeyID(a.public)) || !(a.Scheme() == keyspec.RSAPSS) {
+	if a.Label() != "a" || !bytes.Equal(a.ID(), keyID(a.public)) || !(a.Scheme() == keyspec.RSAPSS) {
 		t.Errorf("label %q, id %x, PSS %v", a.Label(), a.ID(), (a.Scheme() == keyspec.RSAPSS))
 	}
 	for _, tt := range []struct {
@@ -479,7 +479,7 @@ func TestSubjectKeyID(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(parsed.Key.Bytes)
-	if got := SubjectKeyID(&key.PublicKey); !bytes.Equal(got, sum[:20]) {
+	if got := keyID(&key.PublicKey); !bytes.Equal(got, sum[:20]) {
 		t.Errorf("%x, want %x", got, sum[:20])
 	}
 }
@@ -488,13 +488,13 @@ func TestCancelledContext(t *testing.T) {
 	_, p := newPair(t)
 	ctx, cancel := context.WithCancel(background)
 	cancel()
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	for name, call := range map[string]func() error{
 		"KeyPair":         func() error { _, err := p.token.KeyPair(ctx, PairName{}); return err },
 		"GenerateKeyPair": func() error { _, err := p.token.GenerateKeyPair(ctx, "x", 2048); return err },
 		"Generate":        func() error { _, err := p.token.Generate(ctx, spec); return err },
 		"Unwrap": func() error {
-			_, err := p.Unwrap(ctx, spec, Wrapped{Hash: crypto.SHA1, Key: make([]byte, 256)})
+			_, err := p.Unwrap(ctx, of(spec, &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: make([]byte, 256)}))
 			return err
 		},
 		"Certify": func() error { _, err := p.Certify(ctx, "x"); return err },

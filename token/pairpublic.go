@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"slices"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -255,26 +256,33 @@ func (p *KeyPair) provePublic(ctx context.Context, key publicKey) (bool, error) 
 	if p.private.sign {
 		return try.signs(sha256.Sum256(append([]byte("hsmkeys: whose key is this? "), nonce...)))
 	}
-	if key, ok := key.(*ecdsa.PublicKey); ok {
-		ephemeral, secret, err := agreeWith(key)
-		if err != nil {
-			return false, err
-		}
-		defer clear(secret)
-		got, err := try.agreeRaw(ctx, ephemeral)
-		defer clear(got)
-		return err == nil && subtle.ConstantTimeCompare(got, secret) == 1, err
-	}
-	wrapped, err := wrapRSA(key.(*rsa.PublicKey), crypto.SHA1, nonce)
-	if err != nil {
-		return false, err
-	}
-	got, err := try.open(ctx, wrapped)
-	defer clear(got)
-	if errors.Is(err, ErrWrapped) {
-		return false, nil
-	}
-	return err == nil && subtle.ConstantTimeCompare(got, nonce) == 1, err
+	same := false
+	err := matchPublic(key,
+		func(key *rsa.PublicKey) error {
+			wrapped, err := wrapRSA(key, crypto.SHA1, nonce)
+			if err != nil {
+				return err
+			}
+			got, err := (&rsaWrapped{hash: wrapped.OAEPHash, encrypted: wrapped.EncryptedKey}).open(ctx, try)
+			defer clear(got)
+			same = err == nil && subtle.ConstantTimeCompare(got, nonce) == 1
+			if errors.Is(err, ErrWrapped) {
+				return nil
+			}
+			return err
+		},
+		func(key *ecdsa.PublicKey) error {
+			ephemeral, secret, err := agreeWith(key)
+			if err != nil {
+				return err
+			}
+			defer clear(secret)
+			got, err := try.agreeRaw(ctx, ephemeral)
+			defer clear(got)
+			same = err == nil && subtle.ConstantTimeCompare(got, secret) == 1
+			return err
+		})
+	return same, err
 }
 
 // publicTemplate finds public halves by the key that is in them.
@@ -299,17 +307,9 @@ func (p *KeyPair) modulusBytes(key *rsa.PublicKey) []byte {
 	return key.N.Bytes()
 }
 
-// SubjectKeyID is the leftmost 160 bits of the SHA-256 of the public key's BIT
-// STRING (RFC 7093 §2, method 1): for RSA, of the RSAPublicKey in it, for EC of the
-// uncompressed point. The key is an *rsa.PublicKey or *ecdsa.PublicKey.
-func SubjectKeyID(key crypto.PublicKey) []byte {
-	var bits []byte
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		bits = x509.MarshalPKCS1PublicKey(key)
-	case *ecdsa.PublicKey:
-		bits, _ = key.Bytes() // of a curve that the token made a key on
-	}
-	sum := sha256.Sum256(bits)
-	return sum[:20]
+// keyID returns the [keyspec.SubjectKeyID] of a pair's public key, which is of a kind that has
+// one: see checkPublic.
+func keyID(key crypto.PublicKey) []byte {
+	id, _ := keyspec.SubjectKeyID(key)
+	return id
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"math/big"
 	"sync"
 
@@ -24,8 +23,8 @@ type publicKeys struct {
 // made in the anchor session, so that it lives as long as the Token.
 func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11.ObjectHandle, error) {
 	const op = "import public key"
-	if bits := key.N.BitLen(); bits < 2048 || bits > 16384 || key.E < 3 || key.E%2 == 0 {
-		return 0, t.fail(op, errors.ErrUnsupported, fmt.Errorf("RSA with %d bits and exponent %d", bits, key.E))
+	if err := checkRSA(key); err != nil {
+		return 0, t.fail(op, errors.ErrUnsupported, err)
 	}
 	name := sha256.Sum256(x509.MarshalPKCS1PublicKey(key))
 	t.public.mu.Lock()

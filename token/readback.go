@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -17,10 +18,10 @@ import (
 // On the token both keys are wrapped under a third one, which never leaves it: AES key
 // wrap is deterministic (RFC 3394), so that the results are the same if and only if the
 // keys are. In memory their values are compared.
-func (p *KeyPair) ReadBack(ctx context.Context, key Transit, wrapped Wrapped) error {
+func (p *KeyPair) ReadBack(ctx context.Context, key keyspec.Transit, wrapped keyspec.WrappedKey) error {
 	switch key := key.(type) {
 	case *memoryKey:
-		value, err := p.Reveal(ctx, key.spec, wrapped)
+		value, err := p.Reveal(ctx, wrapped)
 		if err != nil {
 			return p.readBackFails(err)
 		}
@@ -32,7 +33,7 @@ func (p *KeyPair) ReadBack(ctx context.Context, key Transit, wrapped Wrapped) er
 			return nil
 		}))
 	case *tokenTransit:
-		again, err := p.UnwrapTransit(ctx, key.spec, wrapped)
+		again, err := p.UnwrapTransit(ctx, wrapped)
 		if err != nil {
 			return p.readBackFails(err)
 		}
@@ -61,11 +62,11 @@ func cause(err error) error {
 }
 
 // sameInTransit compares two keys in transit.
-func (p *KeyPair) sameInTransit(ctx context.Context, a *tokenTransit, b Transit) error {
+func (p *KeyPair) sameInTransit(ctx context.Context, a *tokenTransit, b keyspec.Transit) error {
 	again, ok := b.(*tokenTransit)
 	// The second may have come into memory meanwhile, or both be too short for key wrap.
 	before, after := a.Confirmation, b.Confirmation
-	if ok && a.spec.wrapsInAES() {
+	if ok && a.spec.WrapsInAES() {
 		before, after = a.measured, again.measured
 	}
 	want, err := before(ctx)

@@ -6,11 +6,13 @@ import (
 	"crypto/aes"
 	"crypto/hmac"
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -42,8 +44,8 @@ func setFaults(t *testing.T, faults ...softhsm.Fault) {
 // A key that the token says it has made is looked at before anybody uses it.
 func TestMadeKeysAreLookedAt(t *testing.T) {
 	_, p := faultyPair(t)
-	for _, spec := range []Spec{{WrapKeys, 32}, {WrapKeys, 24}, {EncryptData, 32}, {Authenticate, 64}} {
-		t.Run(spec.String(), func(t *testing.T) {
+	for _, spec := range []keyspec.Key{wraps(32), wraps(24), encrypts(32), authenticates(64)} {
+		t.Run(fmt.Sprint(spec), func(t *testing.T) {
 			setFaults(t, softhsm.Fault{Function: "C_GenerateKey", Call: 1, Action: softhsm.ShortKey})
 			_, err := p.Generate(background, spec)
 			want(t, err, ErrUnsafe)
@@ -70,31 +72,31 @@ func TestConfirmation(t *testing.T) {
 	_, p := newPair(t)
 	block := []byte("hsmkeys/confirm1")
 	for _, spec := range specs {
-		t.Run(spec.String(), func(t *testing.T) {
+		t.Run(fmt.Sprint(spec), func(t *testing.T) {
 			key := generate(t, p.token, spec)
 			wrapped := wrap(t, key, p.public)
-			value, err := p.Reveal(background, spec, wrapped)
+			value, err := p.Reveal(background, of(spec, wrapped))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var made []byte
-			switch spec.Use {
-			case WrapKeys:
+			switch spec.Purpose {
+			case keyspec.WrapKeys:
 				made = wrapRFC3394(t, value, block)
-			case EncryptData:
+			case keyspec.Encrypt:
 				c, err := aes.NewCipher(value)
 				if err != nil {
 					t.Fatal(err)
 				}
 				made = make([]byte, 16)
 				c.Encrypt(made, block)
-			case Authenticate:
-				m := hmac.New(hmacHashes[spec.Size].New, value)
+			case keyspec.Authenticate:
+				m := hmac.New(hmacHashes[spec.Algorithm].New, value)
 				m.Write(block)
 				made = m.Sum(nil)
 			}
 			sum := sha256.Sum256(made)
-			again, err := p.UnwrapTransit(background, spec, wrapped)
+			again, err := p.UnwrapTransit(background, of(spec, wrapped))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,36 +106,36 @@ func TestConfirmation(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer inMemory.Close()
-			for name, transit := range map[string]Transit{"made": key, "unwrapped": again, "in memory": inMemory} {
+			for name, transit := range map[string]keyspec.Transit{"made": key, "unwrapped": again, "in memory": inMemory} {
 				if got, err := transit.Confirmation(background); err != nil || string(got) != string(sum[:16]) {
 					t.Errorf("%s: %x, %v; want %x", name, got, err, sum[:16])
 				}
 			}
 			// Whatever unwraps the key compares.
 			for _, right := range []bool{true, false} {
-				w := wrapped
+				w := of(spec, wrapped)
 				w.Confirmation = append([]byte(nil), sum[:16]...)
 				if !right {
 					w.Confirmation[15] ^= 1
 				}
 				for name, unwrap := range map[string]func() error{
 					"Unwrap": func() error {
-						k, err := p.Unwrap(background, spec, w)
+						k, err := p.Unwrap(background, w)
 						if err == nil {
 							k.Close()
 						}
 						return err
 					},
 					"UnwrapTransit": func() error {
-						k, err := p.UnwrapTransit(background, spec, w)
+						k, err := p.UnwrapTransit(background, w)
 						if err == nil {
 							k.Close()
 						}
 						return err
 					},
-					"Reveal":   func() error { _, err := p.Reveal(background, spec, w); return err },
-					"Load":     func() error { return p.Load(background, spec, w, "confirmed "+spec.String(), value[:8]) },
-					"Rehearse": func() error { return p.Rehearse(background, spec, w) },
+					"Reveal":   func() error { _, err := p.Reveal(background, w); return err },
+					"Load":     func() error { return p.Load(background, w, "confirmed "+fmt.Sprint(spec), value[:8]) },
+					"Rehearse": func() error { return p.Rehearse(background, w) },
 					"ReadBack": func() error { return p.ReadBack(background, key, w) },
 				} {
 					err := unwrap()
@@ -153,16 +155,16 @@ func TestReadBack(t *testing.T) {
 	_, p := newPair(t)
 	for _, spec := range specs {
 		key, other := generate(t, p.token, spec), generate(t, p.token, spec)
-		if err := p.ReadBack(background, key, wrap(t, key, p.public)); err != nil {
+		if err := p.ReadBack(background, key, of(spec, wrap(t, key, p.public))); err != nil {
 			t.Error(err)
 		}
-		want(t, p.ReadBack(background, key, wrap(t, other, p.public)), ErrWrapped)
+		want(t, p.ReadBack(background, key, of(spec, wrap(t, other, p.public))), ErrWrapped)
 		damaged := wrap(t, key, p.public)
-		damaged.Key[17] ^= 1
-		want(t, p.ReadBack(background, key, damaged), ErrWrapped)
+		encryptedKey(damaged)[17] ^= 1
+		want(t, p.ReadBack(background, key, of(spec, damaged)), ErrWrapped)
 	}
 	// And keys in memory.
-	for _, spec := range []Spec{{WrapKeys, 32}, {DecryptRC4, 5}, {Decrypt3DES, 24}} {
+	for _, spec := range []keyspec.Key{wraps(32), decrypts(keyspec.RC4, 5), decrypts(keyspec.TripleDES, 24)} {
 		key, err := p.token.keepKey(spec, randomBytes(spec.Size))
 		if err != nil {
 			t.Fatal(err)
@@ -178,7 +180,7 @@ func TestReadBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.ReadBack(background, key, wrapped); wrapping == other {
+			if err := p.ReadBack(background, key, of(spec, wrapped)); wrapping == other {
 				want(t, err, ErrWrapped)
 			} else if err != nil {
 				t.Error(err)
@@ -209,9 +211,9 @@ func TestAStuckRandomNumberGenerator(t *testing.T) {
 // meant for if its uses are others: what is not as it was asked for does not stay.
 func TestKeysAreMadeAsAsked(t *testing.T) {
 	tok, p := faultyPair(t)
-	spec := Spec{EncryptData, 32}
+	spec := encrypts(32)
 	wrapped := wrap(t, generate(t, tok, spec), p.public)
-	value, err := p.Reveal(background, spec, wrapped)
+	value, err := p.Reveal(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,9 +222,9 @@ func TestKeysAreMadeAsAsked(t *testing.T) {
 			function string
 			make     func() error
 		}{
-			{"C_UnwrapKey", func() error { return p.Load(background, spec, wrapped, "loaded", []byte{1}) }},
+			{"C_UnwrapKey", func() error { return p.Load(background, of(spec, wrapped), "loaded", []byte{1}) }},
 			{"C_CreateObject", func() error { return p.LoadValue(background, spec, value, "loaded", []byte{1}) }},
-			{"C_UnwrapKey", func() error { _, err := p.Unwrap(background, spec, wrapped); return err }},
+			{"C_UnwrapKey", func() error { _, err := p.Unwrap(background, of(spec, wrapped)); return err }},
 			{"C_CreateObject", func() error { _, err := p.Use(background, spec, value); return err }},
 		} {
 			before := len(mustFind(t, tok))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -156,19 +157,19 @@ func TestARecordIsThereWhileItIsReplaced(t *testing.T) {
 func TestCheckValueOfAnUnwrappedKey(t *testing.T) {
 	ctx := context.Background()
 	_, p := newPair(t)
-	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 24}, {WrapKeys, 32}, {EncryptData, 32}, {Authenticate, 32}, {Authenticate, 64}} {
+	for _, spec := range []keyspec.Key{wraps(16), wraps(24), wraps(32), encrypts(32), authenticates(32), authenticates(64)} {
 		key := generate(t, p.token, spec)
 		made, err := key.CheckValue(ctx)
 		if err != nil || len(made) != 3 {
 			t.Fatalf("%v: %x, %v", spec, made, err)
 		}
-		again, err := p.UnwrapTransit(ctx, spec, wrap(t, key, p.public))
+		again, err := p.UnwrapTransit(ctx, of(spec, wrap(t, key, p.public)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer again.Close()
 		got, err := again.CheckValue(ctx)
-		if err != nil || got == nil && spec.Use != Authenticate || got != nil && string(got) != string(made) {
+		if err != nil || got == nil && spec.Purpose != keyspec.Authenticate || got != nil && string(got) != string(made) {
 			t.Errorf("%v: made with %x, unwrapped with %x, %v", spec, made, got, err)
 		}
 		t.Logf("%v: %x", spec, got)
@@ -179,18 +180,18 @@ func TestRehearse(t *testing.T) {
 	ctx := context.Background()
 	_, p := newPair(t)
 	other := makePair(t, p.token, "other", 2048)
-	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 32}, {EncryptData, 24}, {Authenticate, 48}} {
+	for _, spec := range []keyspec.Key{wraps(16), wraps(32), encrypts(24), authenticates(48)} {
 		key := generate(t, p.token, spec)
 		wrapped := wrap(t, key, p.public)
-		if err := p.Rehearse(ctx, spec, wrapped); err != nil {
+		if err := p.Rehearse(ctx, of(spec, wrapped)); err != nil {
 			t.Errorf("%v: %v", spec, err)
 		}
-		want(t, other.Rehearse(ctx, spec, wrapped), ErrWrapped)
-		another := wrapped
+		want(t, other.Rehearse(ctx, of(spec, wrapped)), ErrWrapped)
+		another := of(spec, wrapped)
 		another.Confirmation = make([]byte, ConfirmationSize)
-		want(t, p.Rehearse(ctx, spec, another), ErrWrapped)
-		wrapped.Key[100] ^= 1
-		want(t, p.Rehearse(ctx, spec, wrapped), ErrWrapped)
-		want(t, p.Rehearse(ctx, spec, Wrapped{Hash: crypto.SHA1, Key: nil}), ErrWrapped)
+		want(t, p.Rehearse(ctx, another), ErrWrapped)
+		encryptedKey(wrapped)[100] ^= 1
+		want(t, p.Rehearse(ctx, of(spec, wrapped)), ErrWrapped)
+		want(t, p.Rehearse(ctx, of(spec, &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: nil})), ErrWrapped)
 	}
 }

@@ -36,7 +36,7 @@ func (p *KeyPair) rememberIn() string {
 	if p.token.cfg.Cache == "" || i.Serial == "" {
 		return ""
 	}
-	name := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %x", i.Module, i.Manufacturer, i.Model, i.Serial, i.Firmware, SubjectKeyID(p.public)))
+	name := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %x", i.Module, i.Manufacturer, i.Model, i.Serial, i.Firmware, keyID(p.public)))
 	return filepath.Join(p.token.cfg.Cache, hex.EncodeToString(name[:16]))
 }
 

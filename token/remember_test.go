@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // openRemembering opens the token with a cache, and its EC pair.
@@ -30,7 +32,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	tok, p := openRemembering(t, config(st), cache)
 	where, err := p.Residence(background)
 	why := p.WhyMemory()
-	if err != nil || where != InMemory || !strings.Contains(why, "CKM_ECDH1_DERIVE") {
+	if err != nil || where != keyspec.InMemory || !strings.Contains(why, "CKM_ECDH1_DERIVE") {
 		t.Fatalf("%s, %q, %v", where, why, err)
 	}
 	path := p.rememberIn()
@@ -45,7 +47,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	tok, p = openRemembering(t, config(st), cache)
-	if where, err := p.Residence(background); err != nil || where != InMemory || p.WhyMemory() != "so it was said" {
+	if where, err := p.Residence(background); err != nil || where != keyspec.InMemory || p.WhyMemory() != "so it was said" {
 		t.Errorf("%s, %q, %v", where, p.WhyMemory(), err)
 	}
 	tok.Close()
@@ -55,7 +57,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	tok, p = openRemembering(t, config(st), cache)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	key, err := tok.Generate(background, spec)
 	if err != nil {
 		t.Fatal(err)
@@ -64,12 +66,12 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used, err := p.Unwrap(background, spec, wrapped)
-	if err != nil || used.Residence() != InMemory {
+	used, err := p.Unwrap(background, of(spec, wrapped))
+	if err != nil || used.Residence() != keyspec.InMemory {
 		t.Fatalf("it was remembered to live on the token: %v", err)
 	}
 	used.Close()
-	if where, err := p.Residence(background); err != nil || where != InMemory {
+	if where, err := p.Residence(background); err != nil || where != keyspec.InMemory {
 		t.Errorf("%s, %v", where, err)
 	}
 	if _, err := os.Stat(path); err == nil {
@@ -94,7 +96,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	// A pair whose session keys can live on the token needs no try.
 	rsaPair := makePair(t, open(t, st), "rsa", 2048)
 	rsaPair.token.cfg.Cache = cache
-	if where, err := rsaPair.Residence(background); err != nil || where != InToken {
+	if where, err := rsaPair.Residence(background); err != nil || where != keyspec.InToken {
 		t.Errorf("%s, %v", where, err)
 	}
 	if _, err := os.Stat(rsaPair.rememberIn()); err == nil {

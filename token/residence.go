@@ -7,25 +7,14 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
-)
-
-// Residence is where a session key lives while it is used.
-type Residence string
-
-const (
-	// InToken: the key is an object of the token, and never in this process.
-	InToken Residence = "token"
-	// InMemory: the token decrypts or agrees, and signs; the key is in the memory of
-	// this process, locked and kept out of core dumps where the system lets us, and
-	// overwritten after use.
-	InMemory Residence = "memory"
 )
 
 // home is where the session keys of a pair live, found out once.
 type home struct {
 	mu    sync.Mutex
-	known Residence
+	known keyspec.Residence
 	why   error // it is memory
 
 	recalled bool // it was not tried by this process
@@ -36,7 +25,7 @@ type home struct {
 // mechanisms, the private key's attributes and, for EC, one try say, which is remembered
 // in [Config.Cache]; else in memory.
 // With [Config.RequireToken] memory is an [ErrResidence].
-func (p *KeyPair) Residence(ctx context.Context) (Residence, error) {
+func (p *KeyPair) Residence(ctx context.Context) (keyspec.Residence, error) {
 	p.home.mu.Lock()
 	defer p.home.mu.Unlock()
 	if p.home.known == "" {
@@ -44,12 +33,12 @@ func (p *KeyPair) Residence(ctx context.Context) (Residence, error) {
 		if err != nil {
 			return "", err
 		}
-		p.home.known, p.home.why = InToken, why
+		p.home.known, p.home.why = keyspec.InToken, why
 		if why != nil {
-			p.home.known = InMemory
+			p.home.known = keyspec.InMemory
 		}
 	}
-	if p.home.known == InMemory && p.token.cfg.RequireToken {
+	if p.home.known == keyspec.InMemory && p.token.cfg.RequireToken {
 		return "", p.refuseMemory(p.home.why)
 	}
 	return p.home.known, nil
@@ -75,7 +64,7 @@ func (p *KeyPair) refuseMemory(why error) error {
 func (p *KeyPair) settle(why error) error {
 	p.home.mu.Lock()
 	defer p.home.mu.Unlock()
-	p.home.known, p.home.why = InMemory, why
+	p.home.known, p.home.why = keyspec.InMemory, why
 	p.forgetTried()
 	if p.token.cfg.RequireToken {
 		return p.refuseMemory(why)

@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // What is left of a session key in the memory of a process that has used it, looked for
@@ -32,7 +33,7 @@ type residueJob struct {
 	Module    string
 	Serial    string
 	MaskedPIN []byte
-	Spec      Spec
+	Spec      keyspec.Key
 	Hash      crypto.Hash
 	Ephemeral []byte // on P-256; nil for RSA
 	Key       []byte
@@ -78,14 +79,16 @@ func residue(arg []byte, next func(string)) error {
 	if err != nil {
 		return err
 	}
-	wrapped := Wrapped{Hash: job.Hash, Key: job.Key}
+	var wrapped keyspec.Wrapped = &keyspec.KeyTransport{OAEPHash: job.Hash, EncryptedKey: job.Key}
 	if job.Ephemeral != nil {
-		if wrapped.Ephemeral, err = ecdh.P256().NewPublicKey(job.Ephemeral); err != nil {
+		ephemeral, err := ecdh.P256().NewPublicKey(job.Ephemeral)
+		if err != nil {
 			return err
 		}
+		wrapped = &keyspec.KeyAgreement{Ephemeral: ephemeral, EncryptedKey: job.Key}
 	}
 	// As create, rotate and rewrap use a key.
-	transit, err := p.UnwrapTransit(ctx, job.Spec, wrapped)
+	transit, err := p.UnwrapTransit(ctx, of(job.Spec, wrapped))
 	if err != nil {
 		return err
 	}
@@ -102,14 +105,14 @@ func residue(arg []byte, next func(string)) error {
 		return err
 	}
 	// As encrypt and decrypt do.
-	key, err := p.Unwrap(ctx, job.Spec, wrapped)
+	key, err := p.Unwrap(ctx, of(job.Spec, wrapped))
 	if err != nil {
 		return err
 	}
-	if key.Residence() != InMemory {
+	if key.Residence() != keyspec.InMemory {
 		return fmt.Errorf("the key lives in %s", key.Residence())
 	}
-	if job.Spec.Use == Authenticate {
+	if job.Spec.Purpose == keyspec.Authenticate {
 		if _, err := key.MAC(ctx, []byte("message")); err != nil {
 			return err
 		}
@@ -232,14 +235,17 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	job := func(spec Spec, wrapped Wrapped) residueJob {
-		j := residueJob{Module: env.Module(), Serial: st.Serial, MaskedPIN: masked([]byte(st.PIN)), Spec: spec, Hash: wrapped.Hash, Key: wrapped.Key}
-		if wrapped.Ephemeral != nil {
+	job := func(spec keyspec.Key, wrapped keyspec.Wrapped) residueJob {
+		j := residueJob{Module: env.Module(), Serial: st.Serial, MaskedPIN: masked([]byte(st.PIN)), Spec: spec, Key: encryptedKey(wrapped)}
+		switch wrapped := wrapped.(type) {
+		case *keyspec.KeyTransport:
+			j.Hash = wrapped.OAEPHash
+		case *keyspec.KeyAgreement:
 			j.Ephemeral = wrapped.Ephemeral.Bytes()
 		}
 		return j
 	}
-	for _, spec := range []Spec{{WrapKeys, 16}, {WrapKeys, 32}, {Authenticate, 32}} {
+	for _, spec := range []keyspec.Key{wraps(16), wraps(32), authenticates(32)} {
 		t.Run(fmt.Sprint("P-256", spec), func(t *testing.T) {
 			value := make([]byte, spec.Size)
 			rand.Read(value)
@@ -259,7 +265,7 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			at := startResidue(t, job(spec, Wrapped{Ephemeral: ephemeral, Key: wrapped}))
+			at := startResidue(t, job(spec, &keyspec.KeyAgreement{Ephemeral: ephemeral, EncryptedKey: wrapped}))
 			needles := slices.Concat(eighths(value), eighths(kek), eighths(secret), eighths(xored(value, 0x36)), eighths(xored(value, 0x5c)))
 			for i, n := range at("open", needles...) {
 				if n != 1 && i < spec.Size/8 {
@@ -277,7 +283,7 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 	p := forbid(t, openRaw(t, rsaToken), inToken, 0x107)
 	st = rsaToken
 	t.Run("RSA", func(t *testing.T) {
-		spec := Spec{WrapKeys, 32}
+		spec := wraps(32)
 		value := make([]byte, spec.Size)
 		rand.Read(value)
 		wrapped, err := wrapRSA(p.Public().(*rsa.PublicKey), crypto.SHA1, value)

@@ -81,7 +81,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 	}
 	defer tok.Close()
 	p := makePair(t, tok, "pair", RSA2048)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	value := make([]byte, 32)
 	wrapped, err := wrapRSA(rsaOf(p), crypto.SHA1, value)
 	if err != nil {
@@ -100,7 +100,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 			if ok, err := p.signs(digest); err != nil || !ok {
 				t.Fatalf("round %d: it signs: %v, %v", round, ok, err)
 			}
-			key, err := p.Unwrap(background, spec, wrapped)
+			key, err := p.Unwrap(background, of(spec, wrapped))
 			if err != nil {
 				t.Fatalf("round %d: it unwraps: %v", round, err)
 			}
@@ -119,7 +119,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 					return
 				default:
 				}
-				key, err := p.Unwrap(background, spec, wrapped)
+				key, err := p.Unwrap(background, of(spec, wrapped))
 				if err != nil {
 					failed.Add(1)
 					if !errors.Is(err, ErrLost) {
@@ -169,10 +169,10 @@ func TestTokenThatGoesAway(t *testing.T) {
 		s.stop()
 		ctx, cancel := context.WithTimeout(background, 300*time.Millisecond)
 		defer cancel()
-		_, err := p.Unwrap(ctx, spec, wrapped)
+		_, err := p.Unwrap(ctx, of(spec, wrapped))
 		want(t, err, context.DeadlineExceeded) // and not the loss of the token, which comes after 20 seconds
 		s.start(t)
-		if _, err := p.Unwrap(background, spec, wrapped); err != nil {
+		if _, err := p.Unwrap(background, of(spec, wrapped)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -9,15 +9,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
-)
-
-// RSAES is how CryptoAPI encrypts session keys (RFC 8017 §7).
-type RSAES int
-
-const (
-	RSAESPKCS1v15 RSAES = iota + 1 // RSAES-PKCS1-v1_5
-	RSAESOAEPSHA1                  // RSAES-OAEP with SHA-1 and an empty label, CRYPT_OAEP
 )
 
 // UnwrapRSAES unwraps a session key that was encrypted to the pair, which is RSA, by such
@@ -31,40 +24,40 @@ const (
 // encrypted to the pair for who may ask often enough (Bleichenbacher, CRYPTO '98; RFC
 // 3218). It may still come sooner for the one than for the other, which the caller has to
 // level; and that it worked is told all the same.
-func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec Spec, encrypted []byte, how RSAES) (Transit, error) {
+func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted []byte, how keyspec.RSAES) (keyspec.Transit, error) {
 	const op = "unwrap session key"
 	t := p.token
-	switch err := spec.check(); {
+	switch err := spec.Check(); {
 	case !isRSA(p.public):
 		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair is not RSA"))
 	case err != nil:
 		return nil, t.fail(op, errors.ErrUnsupported, err)
-	case spec.Use == Authenticate:
+	case spec.Purpose == keyspec.Authenticate:
 		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
-	wrapped := Wrapped{Key: encrypted, pkcs1v15: how == RSAESPKCS1v15}
-	if how == RSAESOAEPSHA1 {
-		wrapped.Hash = crypto.SHA1
+	wrapped := &rsaWrapped{encrypted: encrypted, pkcs1v15: how == keyspec.RSAESPKCS1v15}
+	if how == keyspec.RSAESOAEPSHA1 {
+		wrapped.hash = crypto.SHA1
 	}
-	if err := p.checkWrapped(spec, wrapped); err != nil {
+	if err := wrapped.check(p, spec); err != nil {
 		return nil, t.fail(op, ErrWrapped, err) // no secret: anybody can count the bytes
 	}
 	key, err := p.unwrapRSAES(ctx, spec, wrapped)
 	return key, p.hide(op, err)
 }
 
-func (p *KeyPair) unwrapRSAES(ctx context.Context, spec Spec, wrapped Wrapped) (Transit, error) {
-	if spec.Use.IsLegacy() {
+func (p *KeyPair) unwrapRSAES(ctx context.Context, spec keyspec.Key, wrapped *rsaWrapped) (keyspec.Transit, error) {
+	if spec.Algorithm.IsLegacy() {
 		if p.token.cfg.RequireToken {
 			return nil, p.refuseMemory(errors.New("a key of a legacy cipher passes through the memory of this program, or its length would not be known"))
 		}
-		value, err := p.open(ctx, wrapped)
+		value, err := wrapped.open(ctx, p)
 		if err != nil {
 			return nil, err
 		}
 		return asTransit(p.token.keepKey(spec, value))
 	}
-	key, err := p.UnwrapTransit(ctx, spec, wrapped)
+	key, err := p.unwrapTransit(ctx, opening{spec: spec, wrapped: wrapped})
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +107,13 @@ func (p *KeyPair) hide(op string, err error) error {
 
 // WrapFor wraps the key to an RSA public key of 2048 bits or more, for software that
 // knows nothing newer (C_WrapKey).
-func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how RSAES) ([]byte, error) {
-	if how == RSAESOAEPSHA1 {
+func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
+	if how == keyspec.RSAESOAEPSHA1 {
 		wrapped, err := k.wrapRSA(ctx, to, crypto.SHA1)
-		return wrapped.Key, err
+		if err != nil {
+			return nil, err
+		}
+		return wrapped.EncryptedKey, nil
 	}
 	const op = "wrap session key"
 	t := k.token
@@ -140,13 +136,13 @@ func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how RSAES
 }
 
 // WrapFor is that of a key in memory.
-func (k *memoryKey) WrapFor(ctx context.Context, to *rsa.PublicKey, how RSAES) (wrapped []byte, err error) {
+func (k *memoryKey) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RSAES) (wrapped []byte, err error) {
 	const op = "wrap session key"
 	if err := checkRecipient(to, crypto.SHA1); err != nil {
 		return nil, k.token.fail(op, errors.ErrUnsupported, err)
 	}
 	err = k.use(ctx, op, func(value []byte) (err error) {
-		if how == RSAESOAEPSHA1 {
+		if how == keyspec.RSAESOAEPSHA1 {
 			wrapped, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, to, value, nil)
 		} else {
 			//lint:ignore SA1019 the peer knows nothing newer, and the user asked for it

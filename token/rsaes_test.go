@@ -17,13 +17,14 @@ import (
 	"math/big"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
 // foreign are the session keys that come from elsewhere.
-var foreign = []Spec{
-	{DecryptRC2, 5}, {DecryptRC2, 16}, {DecryptRC4, 7}, {DecryptRC4, 16}, {DecryptDES, 8}, {Decrypt3DES, 16}, {Decrypt3DES, 24},
-	{WrapKeys, 16}, {EncryptData, 24}, {WrapKeys, 32},
+var foreign = []keyspec.Key{
+	decrypts(keyspec.RC2, 5), decrypts(keyspec.RC2, 16), decrypts(keyspec.RC4, 7), decrypts(keyspec.RC4, 16), decrypts(keyspec.DES, 8), decrypts(keyspec.TripleDES, 16), decrypts(keyspec.TripleDES, 24),
+	wraps(16), encrypts(24), wraps(32),
 }
 
 func randomBytes(size int) []byte {
@@ -33,9 +34,9 @@ func randomBytes(size int) []byte {
 }
 
 // encrypted is a value as CryptoAPI encrypts it to a pair.
-func encrypted(t testing.TB, to *rsa.PublicKey, how RSAES, value []byte) []byte {
+func encrypted(t testing.TB, to *rsa.PublicKey, how keyspec.RSAES, value []byte) []byte {
 	t.Helper()
-	if how == RSAESOAEPSHA1 {
+	if how == keyspec.RSAESOAEPSHA1 {
 		out, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, to, value, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -51,7 +52,7 @@ func encrypted(t testing.TB, to *rsa.PublicKey, how RSAES, value []byte) []byte 
 }
 
 // wrapSHA1 wraps to a pair of SoftHSM, which knows no OAEP with SHA-256, also from memory.
-func wrapSHA1(t testing.TB, k Transit, to *KeyPair) Wrapped {
+func wrapSHA1(t testing.TB, k keyspec.Transit, to *KeyPair) keyspec.Wrapped {
 	t.Helper()
 	w, err := k.Wrap(background, to.public, crypto.SHA1)
 	if err != nil {
@@ -68,29 +69,29 @@ func raised(to *rsa.PublicKey, message []byte) []byte {
 
 // bothHomes runs a test with a pair whose session keys live on the token, and one whose
 // keys live in memory.
-func bothHomes(t *testing.T, f func(t *testing.T, p *KeyPair, home Residence)) {
+func bothHomes(t *testing.T, f func(t *testing.T, p *KeyPair, home keyspec.Residence)) {
 	t.Run("token", func(t *testing.T) {
 		_, p := newPair(t)
-		f(t, p, InToken)
+		f(t, p, keyspec.InToken)
 	})
 	t.Run("memory", func(t *testing.T) {
 		st, p := newPair(t)
-		f(t, forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP), InMemory)
+		f(t, forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP), keyspec.InMemory)
 	})
 }
 
 func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
-	bothHomes(t, func(t *testing.T, p *KeyPair, home Residence) {
+	bothHomes(t, func(t *testing.T, p *KeyPair, home keyspec.Residence) {
 		for _, spec := range foreign {
-			for _, how := range []RSAES{RSAESPKCS1v15, RSAESOAEPSHA1} {
+			for _, how := range []keyspec.RSAES{keyspec.RSAESPKCS1v15, keyspec.RSAESOAEPSHA1} {
 				value := randomBytes(spec.Size)
 				key, err := p.UnwrapRSAES(background, spec, encrypted(t, rsaOf(p), how, value), how)
 				if err != nil {
 					t.Fatalf("%v: %v", spec, err)
 				}
 				where := home
-				if spec.Use.IsLegacy() {
-					where = InMemory // the token does not tell its length
+				if spec.Algorithm.IsLegacy() {
+					where = keyspec.InMemory // the token does not tell its length
 				}
 				if key.Residence() != where {
 					t.Errorf("%v lives in %s", spec, key.Residence())
@@ -100,18 +101,18 @@ func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
 					t.Errorf("%v: check value %x, not %x, %v", spec, check, computed, err)
 				}
 				wrapped := wrapSHA1(t, key, p)
-				got, err := p.Reveal(background, spec, wrapped)
+				got, err := p.Reveal(background, of(spec, wrapped))
 				if err != nil || !bytes.Equal(got, value) {
 					t.Errorf("%v: another key came out, %v", spec, err)
 				}
-				if err := p.Rehearse(background, spec, wrapped); err != nil {
+				if err := p.Rehearse(background, of(spec, wrapped)); err != nil {
 					t.Errorf("%v: rehearse: %v", spec, err)
 				}
 				if err := key.Close(); err != nil {
 					t.Error(err)
 				}
-				if spec.Use.IsLegacy() {
-					_, err := p.Unwrap(background, spec, wrapped)
+				if spec.Algorithm.IsLegacy() {
+					_, err := p.Unwrap(background, of(spec, wrapped))
 					want(t, err, errors.ErrUnsupported, "legacy")
 				}
 			}
@@ -122,7 +123,7 @@ func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
 // An answer that tells one failure from another decrypts anything for who may ask often
 // enough.
 func TestAFailureToUnwrapTellsNothing(t *testing.T) {
-	bothHomes(t, func(t *testing.T, p *KeyPair, _ Residence) {
+	bothHomes(t, func(t *testing.T, p *KeyPair, _ keyspec.Residence) {
 		public := rsaOf(p)
 		for _, spec := range foreign {
 			good := append([]byte{0, 2}, bytes.Repeat([]byte{0xff}, public.Size()-3-spec.Size)...)
@@ -141,23 +142,23 @@ func TestAFailureToUnwrapTellsNothing(t *testing.T) {
 				"a zero in the padding":   changed(5, 0),
 				"a separator too early":   changed(separator-1, 0),
 				"no separator":            raised(public, append([]byte{0, 2}, bytes.Repeat([]byte{0xff}, public.Size()-2)...)),
-				"a key of one byte more":  encrypted(t, public, RSAESPKCS1v15, randomBytes(spec.Size+1)),
-				"a key of one byte less":  encrypted(t, public, RSAESPKCS1v15, randomBytes(spec.Size-1)),
-				"a key of 8 bytes more":   encrypted(t, public, RSAESPKCS1v15, randomBytes(spec.Size+8)),
-				"an empty key":            encrypted(t, public, RSAESPKCS1v15, nil),
-				"OAEP":                    encrypted(t, public, RSAESOAEPSHA1, randomBytes(spec.Size)),
+				"a key of one byte more":  encrypted(t, public, keyspec.RSAESPKCS1v15, randomBytes(spec.Size+1)),
+				"a key of one byte less":  encrypted(t, public, keyspec.RSAESPKCS1v15, randomBytes(spec.Size-1)),
+				"a key of 8 bytes more":   encrypted(t, public, keyspec.RSAESPKCS1v15, randomBytes(spec.Size+8)),
+				"an empty key":            encrypted(t, public, keyspec.RSAESPKCS1v15, nil),
+				"OAEP":                    encrypted(t, public, keyspec.RSAESOAEPSHA1, randomBytes(spec.Size)),
 				"zero":                    make([]byte, public.Size()),
 				"a number that is no RSA": bytes.Repeat([]byte{0xff}, public.Size()),
 			}
 			// What the cases are changes of is accepted.
-			key, err := p.UnwrapRSAES(background, spec, raised(public, good), RSAESPKCS1v15)
+			key, err := p.UnwrapRSAES(background, spec, raised(public, good), keyspec.RSAESPKCS1v15)
 			if err != nil {
 				t.Fatalf("%v: %v", spec, err)
 			}
 			_ = key.Close()
 			const text = "unwrap session key: wrapped key does not hold"
 			for name, ciphertext := range cases {
-				_, err := p.UnwrapRSAES(background, spec, ciphertext, RSAESPKCS1v15)
+				_, err := p.UnwrapRSAES(background, spec, ciphertext, keyspec.RSAESPKCS1v15)
 				want(t, err, ErrWrapped)
 				if all := fmt.Sprintf("token %q: %s", p.token.info.Label, text); err == nil || err.Error() != all {
 					t.Errorf("%v: %s: %v", spec, name, err)
@@ -166,7 +167,7 @@ func TestAFailureToUnwrapTellsNothing(t *testing.T) {
 					t.Errorf("%v: %s: its cause can be had: %v", spec, name, err)
 				}
 			}
-			if _, err := p.UnwrapRSAES(background, spec, encrypted(t, public, RSAESPKCS1v15, randomBytes(spec.Size)), RSAESOAEPSHA1); err == nil || err.Error() != fmt.Sprintf("token %q: %s", p.token.info.Label, text) {
+			if _, err := p.UnwrapRSAES(background, spec, encrypted(t, public, keyspec.RSAESPKCS1v15, randomBytes(spec.Size)), keyspec.RSAESOAEPSHA1); err == nil || err.Error() != fmt.Sprintf("token %q: %s", p.token.info.Label, text) {
 				t.Errorf("PKCS #1 v1.5 for OAEP: %v", err)
 			}
 		}
@@ -183,26 +184,26 @@ func asError(err error, e **Error) bool { got, ok := err.(*Error); *e = got; ret
 
 func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 	st, p := newPair(t)
-	spec := Spec{Decrypt3DES, 24}
-	ciphertext := encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(24))
-	_, err := p.UnwrapRSAES(background, Spec{Decrypt3DES, 20}, ciphertext, RSAESPKCS1v15)
+	spec := decrypts(keyspec.TripleDES, 24)
+	ciphertext := encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, randomBytes(24))
+	_, err := p.UnwrapRSAES(background, decrypts(keyspec.TripleDES, 20), ciphertext, keyspec.RSAESPKCS1v15)
 	want(t, err, errors.ErrUnsupported, "20 bytes")
-	_, err = p.UnwrapRSAES(background, spec, ciphertext[1:], RSAESPKCS1v15)
+	_, err = p.UnwrapRSAES(background, spec, ciphertext[1:], keyspec.RSAESPKCS1v15)
 	want(t, err, ErrWrapped, "255 bytes")
 	ec := makePair(t, p.token, "ec", P256)
-	_, err = ec.UnwrapRSAES(background, spec, ciphertext, RSAESPKCS1v15)
+	_, err = ec.UnwrapRSAES(background, spec, ciphertext, keyspec.RSAESPKCS1v15)
 	want(t, err, errors.ErrUnsupported, "not RSA")
 	ended, end := context.WithCancel(background)
 	end()
-	_, err = p.UnwrapRSAES(ended, spec, ciphertext, RSAESPKCS1v15)
+	_, err = p.UnwrapRSAES(ended, spec, ciphertext, keyspec.RSAESPKCS1v15)
 	want(t, err, context.Canceled)
 
 	// Keys of legacy ciphers pass through memory, which one may refuse.
 	strict := strictPair(t, st, p.label)
-	_, err = strict.UnwrapRSAES(background, Spec{DecryptDES, 8}, encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(8)), RSAESPKCS1v15)
+	_, err = strict.UnwrapRSAES(background, decrypts(keyspec.DES, 8), encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, randomBytes(8)), keyspec.RSAESPKCS1v15)
 	want(t, err, ErrResidence, "legacy")
-	aes := Spec{EncryptData, 32}
-	key, err := strict.UnwrapRSAES(background, aes, encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(32)), RSAESPKCS1v15)
+	aes := encrypts(32)
+	key, err := strict.UnwrapRSAES(background, aes, encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, randomBytes(32)), keyspec.RSAESPKCS1v15)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +211,7 @@ func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 
 	// And cannot be wrapped to EC.
 	for _, p := range []*KeyPair{p, forbid(t, openRaw(t, st), p, pkcs11.CKA_UNWRAP)} {
-		short, err := p.UnwrapRSAES(background, Spec{DecryptRC4, 5}, encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(5)), RSAESPKCS1v15)
+		short, err := p.UnwrapRSAES(background, decrypts(keyspec.RC4, 5), encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, randomBytes(5)), keyspec.RSAESPKCS1v15)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,19 +230,19 @@ func TestLegacyKeysAreLoadedToDecrypt(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)
 	for i, test := range []struct {
-		spec Spec
+		spec keyspec.Key
 		kind uint
 		how  uint
 	}{
-		{Spec{DecryptDES, 8}, pkcs11.CKK_DES, 0}, {Spec{Decrypt3DES, 16}, pkcs11.CKK_DES2, pkcs11.CKM_DES3_CBC}, {Spec{Decrypt3DES, 24}, pkcs11.CKK_DES3, pkcs11.CKM_DES3_CBC},
+		{decrypts(keyspec.DES, 8), pkcs11.CKK_DES, 0}, {decrypts(keyspec.TripleDES, 16), pkcs11.CKK_DES2, pkcs11.CKM_DES3_CBC}, {decrypts(keyspec.TripleDES, 24), pkcs11.CKK_DES3, pkcs11.CKM_DES3_CBC},
 	} {
 		value := sha256.Sum256([]byte("a key of its time"))
-		key, err := p.UnwrapRSAES(background, test.spec, encrypted(t, rsaOf(p), RSAESPKCS1v15, value[:test.spec.Size]), RSAESPKCS1v15)
+		key, err := p.UnwrapRSAES(background, test.spec, encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, value[:test.spec.Size]), keyspec.RSAESPKCS1v15)
 		if err != nil {
 			t.Fatal(err)
 		}
 		label := fmt.Sprintf("legacy %d", i)
-		if err := p.Load(background, test.spec, wrapSHA1(t, key, p), label, []byte{0xab, byte(i)}); err != nil {
+		if err := p.Load(background, of(test.spec, wrapSHA1(t, key, p)), label, []byte{0xab, byte(i)}); err != nil {
 			t.Fatalf("%v: %v", test.spec, err)
 		}
 		_ = key.Close()
@@ -270,13 +271,13 @@ func TestLegacyKeysAreLoadedToDecrypt(t *testing.T) {
 		}
 	}
 	// SoftHSM knows no RC4.
-	spec := Spec{DecryptRC4, 16}
-	key, err := p.UnwrapRSAES(background, spec, encrypted(t, rsaOf(p), RSAESPKCS1v15, randomBytes(16)), RSAESPKCS1v15)
+	spec := decrypts(keyspec.RC4, 16)
+	key, err := p.UnwrapRSAES(background, spec, encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, randomBytes(16)), keyspec.RSAESPKCS1v15)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer key.Close()
-	want(t, p.Load(background, spec, wrapSHA1(t, key, p), "rc4", []byte{0xac}), errors.ErrUnsupported)
+	want(t, p.Load(background, of(spec, wrapSHA1(t, key, p)), "rc4", []byte{0xac}), errors.ErrUnsupported)
 }
 
 // cbc encrypts with 3DES and a vector of zeros.

@@ -28,7 +28,7 @@ func (p *KeyPair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Ha
 	if new(big.Int).SetBytes(ciphertext).Cmp(key.N) >= 0 { // no two tokens say the same to this
 		return nil, p.token.fail(op, ErrWrapped, errors.New("it is not smaller than the modulus"))
 	}
-	secret, err := p.open(ctx, Wrapped{Hash: hash, Key: ciphertext})
+	secret, err := (&rsaWrapped{hash: hash, encrypted: ciphertext}).open(ctx, p)
 	if e := (*Error)(nil); errors.As(err, &e) { // no session key was meant
 		named := *e
 		named.Op = op

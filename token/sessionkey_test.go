@@ -20,19 +20,18 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/miekg/pkcs11"
 )
 
-var specs = []Spec{
-	{WrapKeys, 16}, {WrapKeys, 24}, {WrapKeys, 32},
-	{EncryptData, 16}, {EncryptData, 24}, {EncryptData, 32},
-	{Authenticate, 32}, {Authenticate, 48}, {Authenticate, 64},
+var specs = []keyspec.Key{
+	wraps(16), wraps(24), wraps(32),
+	encrypts(16), encrypts(24), encrypts(32),
+	authenticates(32), authenticates(48), authenticates(64),
 }
 
-func (s Spec) String() string { return fmt.Sprintf("use %d with %d bytes", s.Use, s.Size) }
-
-func generate(t testing.TB, tok *Token, spec Spec) Transit {
+func generate(t testing.TB, tok *Token, spec keyspec.Key) keyspec.Transit {
 	t.Helper()
 	k, err := tok.Generate(background, spec)
 	if err != nil {
@@ -46,7 +45,7 @@ func generate(t testing.TB, tok *Token, spec Spec) Transit {
 	return k
 }
 
-func wrap(t testing.TB, k Transit, to crypto.PublicKey) Wrapped {
+func wrap(t testing.TB, k keyspec.Transit, to crypto.PublicKey) keyspec.Wrapped {
 	t.Helper()
 	w, err := k.Wrap(background, to, crypto.SHA256)
 	if err != nil {
@@ -56,14 +55,14 @@ func wrap(t testing.TB, k Transit, to crypto.PublicKey) Wrapped {
 }
 
 // newSession makes a session key, gives it in use and its value.
-func newSession(t testing.TB, p *KeyPair, spec Spec) (key *tokenKey, wrapped Wrapped, value []byte) {
+func newSession(t testing.TB, p *KeyPair, spec keyspec.Key) (key *tokenKey, wrapped keyspec.Wrapped, value []byte) {
 	t.Helper()
 	wrapped = wrap(t, generate(t, p.token, spec), p.public)
-	value, err := p.Reveal(background, spec, wrapped)
+	value, err := p.Reveal(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := p.Unwrap(background, spec, wrapped)
+	k, err := p.Unwrap(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,15 +79,15 @@ func TestSessionKeyIsOneKey(t *testing.T) {
 	peer := softwareKey(t)
 	values := map[string]bool{}
 	for _, spec := range specs {
-		t.Run(spec.String(), func(t *testing.T) {
+		t.Run(fmt.Sprint(spec), func(t *testing.T) {
 			transit := generate(t, p.token, spec)
 			own, foreign := wrap(t, transit, p.public), wrap(t, transit, &peer.PublicKey)
-			for _, w := range []Wrapped{own, foreign} {
-				if w.Hash != crypto.SHA1 { // asked for SHA-256, of which SoftHSM is not capable
-					t.Errorf("wrapped with %v", w.Hash)
+			for _, w := range []keyspec.Wrapped{own, foreign} {
+				if w.String() != "RSA-OAEP SHA-1" { // asked for SHA-256, of which SoftHSM is not capable
+					t.Errorf("wrapped with %v", w)
 				}
 			}
-			value, err := p.Reveal(background, spec, own)
+			value, err := p.Reveal(background, of(spec, own))
 			if err != nil || len(value) != spec.Size {
 				t.Fatalf("%x, %v", value, err)
 			}
@@ -98,34 +97,34 @@ func TestSessionKeyIsOneKey(t *testing.T) {
 			values[string(value)] = true
 
 			// What the token wrapped to somebody else, opened in software.
-			plain, err := rsa.DecryptOAEP(sha1.New(), nil, peer, foreign.Key, nil)
+			plain, err := rsa.DecryptOAEP(sha1.New(), nil, peer, encryptedKey(foreign), nil)
 			if err != nil || !bytes.Equal(plain, value) {
 				t.Errorf("the peer has %x, %v; want %x", plain, err, value)
 			}
 			// And wrapped once more, as to a new backup authority.
-			again, err := p.UnwrapTransit(background, spec, own)
+			again, err := p.UnwrapTransit(background, of(spec, own))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			plain, err = rsa.DecryptOAEP(sha1.New(), nil, peer, wrap(t, again, &peer.PublicKey).Key, nil)
+			plain, err = rsa.DecryptOAEP(sha1.New(), nil, peer, encryptedKey(wrap(t, again, &peer.PublicKey)), nil)
 			if err != nil || !bytes.Equal(plain, value) {
 				t.Errorf("wrapped again, the peer has %x, %v; want %x", plain, err, value)
 			}
 
-			k, err := p.Unwrap(background, spec, own)
+			k, err := p.Unwrap(background, of(spec, own))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer k.Close()
-			if k.Spec() != spec {
-				t.Errorf("it says %v", k.Spec())
+			if k.Key() != spec {
+				t.Errorf("it says %v", k.Key())
 			}
 			check, err := transit.CheckValue(background)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if spec.Use != Authenticate {
+			if spec.Purpose != keyspec.Authenticate {
 				block, err := aes.NewCipher(value)
 				if err != nil {
 					t.Fatal(err)
@@ -175,7 +174,7 @@ func TestWrapRFC3394(t *testing.T) { // RFC 3394 §4.1
 func TestWrapData(t *testing.T) {
 	_, p := newPair(t)
 	for _, size := range []int{16, 24, 32} {
-		k, _, value := newSession(t, p, Spec{WrapKeys, size})
+		k, _, value := newSession(t, p, wraps(size))
 		for _, n := range []int{16, 24, 32, 40, 48, 56, 64} {
 			t.Run(fmt.Sprintf("%d bytes under %d", n, size), func(t *testing.T) {
 				data := make([]byte, n)
@@ -194,8 +193,8 @@ func TestWrapData(t *testing.T) {
 
 func TestUnwrapDataRefuses(t *testing.T) {
 	st, p := newPair(t)
-	k, _, value := newSession(t, p, Spec{WrapKeys, 32})
-	other, _, _ := newSession(t, p, Spec{WrapKeys, 32})
+	k, _, value := newSession(t, p, wraps(32))
+	other, _, _ := newSession(t, p, wraps(32))
 	wrapped, err := k.WrapData(background, make([]byte, 16))
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +243,7 @@ func TestUnwrapDataRefuses(t *testing.T) {
 func TestMAC(t *testing.T) {
 	_, p := newPair(t)
 	for size, h := range map[int]func() hash.Hash{32: sha256.New, 48: sha512.New384, 64: sha512.New} {
-		k, _, value := newSession(t, p, Spec{Authenticate, size})
+		k, _, value := newSession(t, p, authenticates(size))
 		for _, n := range []int{0, 1, 1000, 1 << 20} {
 			t.Run(fmt.Sprintf("%d bytes with a key of %d", n, size), func(t *testing.T) {
 				message := bytes.Repeat([]byte{'m'}, n)
@@ -288,12 +287,12 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		spec Spec
+		spec keyspec.Key
 		not  []string
 	}{
-		{"a key that wraps does not encrypt, decrypt or sign", Spec{WrapKeys, 32}, []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit"}},
-		{"a key that encrypts does not wrap, unwrap or sign", Spec{EncryptData, 32}, []string{"C_WrapKey", "C_UnwrapKey", "C_SignInit"}},
-		{"a key for HMAC does not encrypt, decrypt, wrap or unwrap", Spec{Authenticate, 32}, []string{"C_EncryptInit", "C_DecryptInit", "C_WrapKey", "C_UnwrapKey"}},
+		{"a key that wraps does not encrypt, decrypt or sign", wraps(32), []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit"}},
+		{"a key that encrypts does not wrap, unwrap or sign", encrypts(32), []string{"C_WrapKey", "C_UnwrapKey", "C_SignInit"}},
+		{"a key for HMAC does not encrypt, decrypt, wrap or unwrap", authenticates(32), []string{"C_EncryptInit", "C_DecryptInit", "C_WrapKey", "C_UnwrapKey"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			k, wrapped, _ := newSession(t, p, tt.spec)
@@ -304,15 +303,15 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 			}
 			// In transit it does the half of its use that gives nothing away, for its
 			// confirmation; and AES that was unwrapped encrypts, for its check value.
-			half := map[Use]string{WrapKeys: "C_WrapKey", EncryptData: "C_EncryptInit", Authenticate: "C_SignInit"}[tt.spec.Use]
-			again, err := p.UnwrapTransit(background, tt.spec, wrapped)
+			half := map[keyspec.Purpose]string{keyspec.WrapKeys: "C_WrapKey", keyspec.Encrypt: "C_EncryptInit", keyspec.Authenticate: "C_SignInit"}[tt.spec.Purpose]
+			again, err := p.UnwrapTransit(background, of(tt.spec, wrapped))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			for _, transit := range []Transit{generate(t, p.token, tt.spec), again} {
+			for _, transit := range []keyspec.Transit{generate(t, p.token, tt.spec), again} {
 				for use, f := range uses {
-					if use == half || use == "C_EncryptInit" && transit == again && tt.spec.Use != Authenticate {
+					if use == half || use == "C_EncryptInit" && transit == again && tt.spec.Purpose != keyspec.Authenticate {
 						continue
 					}
 					if err := f(transit.(*tokenTransit).handle); !refused(err) {
@@ -334,7 +333,7 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 				t.Errorf("it is wrapped out: %v", err)
 			}
 			for _, a := range []uint{pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_DECRYPT} {
-				if a == pkcs11.CKA_DECRYPT && tt.spec.Use == EncryptData {
+				if a == pkcs11.CKA_DECRYPT && tt.spec.Purpose == keyspec.Encrypt {
 					continue
 				}
 				err := r.SetAttributeValue(r.session, k.handle, []*pkcs11.Attribute{attr(a, true)})
@@ -345,8 +344,8 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 		})
 	}
 	t.Run("and says so, rather than ask the token", func(t *testing.T) {
-		wraps, _, _ := newSession(t, p, Spec{WrapKeys, 16})
-		macs, _, _ := newSession(t, p, Spec{Authenticate, 32})
+		wraps, _, _ := newSession(t, p, wraps(16))
+		macs, _, _ := newSession(t, p, authenticates(32))
 		_, err := wraps.MAC(background, nil)
 		want(t, err, errors.ErrUnsupported)
 		_, err = macs.WrapData(background, make([]byte, 16))
@@ -358,23 +357,27 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 
 func TestSpecsThatAreRefused(t *testing.T) {
 	_, p := newPair(t)
-	wrapped := wrap(t, generate(t, p.token, Spec{WrapKeys, 32}), p.public)
-	for _, spec := range []Spec{{}, {WrapKeys, 0}, {WrapKeys, 8}, {WrapKeys, 64}, {EncryptData, 31}, {Authenticate, 16}, {Authenticate, -32}, {4, 32}, {-1, 32}} {
+	wrapped := wrap(t, generate(t, p.token, wraps(32)), p.public)
+	for _, spec := range []keyspec.Key{{}, wraps(0), wraps(8), wraps(64), encrypts(31), authenticates(16), authenticates(-32),
+		decrypts(keyspec.RC4, 4), decrypts(keyspec.DES, 7), decrypts(keyspec.TripleDES, 20), decrypts(keyspec.AES256, 32), // sizes and purposes that do not fit
+		{Algorithm: keyspec.AES256, Purpose: keyspec.Authenticate, Size: 32}, {Algorithm: keyspec.HMACSHA256, Purpose: keyspec.Encrypt, Size: 32},
+		{Algorithm: keyspec.RC4, Purpose: keyspec.Encrypt, Size: 16}, {Algorithm: keyspec.AES128, Purpose: keyspec.WrapKeys, Size: 32},
+		{Algorithm: -1, Purpose: keyspec.WrapKeys, Size: 32}, {Algorithm: keyspec.AES256, Purpose: -1, Size: 32}} {
 		_, err := p.token.Generate(background, spec)
 		want(t, err, errors.ErrUnsupported)
-		_, err = p.Unwrap(background, spec, wrapped)
+		_, err = p.Unwrap(background, of(spec, wrapped))
 		want(t, err, errors.ErrUnsupported)
-		_, err = p.UnwrapTransit(background, spec, wrapped)
+		_, err = p.UnwrapTransit(background, of(spec, wrapped))
 		want(t, err, errors.ErrUnsupported)
-		_, err = p.Reveal(background, spec, wrapped)
+		_, err = p.Reveal(background, of(spec, wrapped))
 		want(t, err, errors.ErrUnsupported)
-		want(t, p.Load(background, spec, wrapped, "x", []byte{1}), errors.ErrUnsupported)
+		want(t, p.Load(background, of(spec, wrapped), "x", []byte{1}), errors.ErrUnsupported)
 	}
 }
 
 func TestWrapRefuses(t *testing.T) {
 	_, p := newPair(t)
-	k := generate(t, p.token, Spec{WrapKeys, 32})
+	k := generate(t, p.token, wraps(32))
 	for _, hash := range []crypto.Hash{0, crypto.MD5, crypto.SHA512} {
 		_, err := k.Wrap(background, p.public, hash)
 		want(t, err, errors.ErrUnsupported)
@@ -401,11 +404,11 @@ func TestWrapRefuses(t *testing.T) {
 
 func TestUnwrapRefuses(t *testing.T) {
 	st, p := newPair(t)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	k := generate(t, p.token, spec)
 	wrapped := wrap(t, k, p.public)
 	other := makePair(t, p.token, "other", 2048)
-	flipped := bytes.Clone(wrapped.Key)
+	flipped := bytes.Clone(encryptedKey(wrapped))
 	flipped[200] ^= 1
 	value := make([]byte, 31)
 	odd, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, rsaOf(p), value, nil)
@@ -424,45 +427,45 @@ func TestUnwrapRefuses(t *testing.T) {
 	before := len(openRaw(t, st).find(t))
 	for _, tt := range []struct {
 		name    string
-		wrapped Wrapped
+		wrapped keyspec.Wrapped
 	}{
-		{"a flipped bit", Wrapped{Hash: crypto.SHA1, Key: flipped}},
+		{"a flipped bit", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: flipped}},
 		{"a key for somebody else", wrap(t, k, other.public)},
-		{"zeros", Wrapped{Hash: crypto.SHA1, Key: make([]byte, 256)}},
-		{"a number above the modulus", Wrapped{Hash: crypto.SHA1, Key: bytes.Repeat([]byte{0xff}, 256)}},
-		{"nothing", Wrapped{Hash: crypto.SHA1, Key: nil}},
-		{"one byte less", Wrapped{Hash: crypto.SHA1, Key: wrapped.Key[:255]}},
-		{"one byte more", Wrapped{Hash: crypto.SHA1, Key: append(bytes.Clone(wrapped.Key), 0)}},
-		{"a hash that OAEP does not take here", Wrapped{Hash: crypto.SHA512, Key: wrapped.Key}},
-		{"no hash", Wrapped{Key: wrapped.Key}},
-		{"OAEP with a label", Wrapped{Hash: crypto.SHA1, Key: labelled}},
-		{"PKCS #1 v1.5", Wrapped{Hash: crypto.SHA1, Key: pkcs1}},
+		{"zeros", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: make([]byte, 256)}},
+		{"a number above the modulus", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: bytes.Repeat([]byte{0xff}, 256)}},
+		{"nothing", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: nil}},
+		{"one byte less", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: encryptedKey(wrapped)[:255]}},
+		{"one byte more", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: append(bytes.Clone(encryptedKey(wrapped)), 0)}},
+		{"a hash that OAEP does not take here", &keyspec.KeyTransport{OAEPHash: crypto.SHA512, EncryptedKey: encryptedKey(wrapped)}},
+		{"no hash", &keyspec.KeyTransport{EncryptedKey: encryptedKey(wrapped)}},
+		{"OAEP with a label", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: labelled}},
+		{"PKCS #1 v1.5", &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: pkcs1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := p.Unwrap(background, spec, tt.wrapped)
+			_, err := p.Unwrap(background, of(spec, tt.wrapped))
 			want(t, err, ErrWrapped)
-			_, err = p.UnwrapTransit(background, spec, tt.wrapped)
+			_, err = p.UnwrapTransit(background, of(spec, tt.wrapped))
 			want(t, err, ErrWrapped)
-			value, err := p.Reveal(background, spec, tt.wrapped)
+			value, err := p.Reveal(background, of(spec, tt.wrapped))
 			want(t, err, ErrWrapped)
 			if value != nil {
 				t.Errorf("a value comes with the error: %x", value)
 			}
-			want(t, p.Load(background, spec, tt.wrapped, "loaded", []byte{1}), ErrWrapped)
+			want(t, p.Load(background, of(spec, tt.wrapped), "loaded", []byte{1}), ErrWrapped)
 		})
 	}
 	t.Run("SHA-256, which the token does not take", func(t *testing.T) {
-		_, err := p.Unwrap(background, spec, Wrapped{Hash: crypto.SHA256, Key: wrapped.Key})
+		_, err := p.Unwrap(background, of(spec, &keyspec.KeyTransport{OAEPHash: crypto.SHA256, EncryptedKey: encryptedKey(wrapped)}))
 		want(t, err, errors.ErrUnsupported, "CKR_ARGUMENTS_BAD")
 	})
 	t.Run("a key of another size", func(t *testing.T) {
-		_, err := p.Reveal(background, spec, Wrapped{Hash: crypto.SHA1, Key: odd})
+		_, err := p.Reveal(background, of(spec, &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: odd}))
 		want(t, err, ErrWrapped)
 	})
 	if after := len(openRaw(t, st).find(t)); after != before {
 		t.Errorf("%d objects, %d before", after, before)
 	}
-	if _, err := p.Unwrap(background, spec, wrapped); err != nil {
+	if _, err := p.Unwrap(background, of(spec, wrapped)); err != nil {
 		t.Errorf("what is sound: %v", err)
 	}
 }
@@ -470,21 +473,21 @@ func TestUnwrapRefuses(t *testing.T) {
 func TestSessionKeyCloses(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	transit, err := p.token.Generate(background, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrapped := wrap(t, transit, p.public)
-	again, err := p.UnwrapTransit(background, spec, wrapped)
+	again, err := p.UnwrapTransit(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := p.Unwrap(background, spec, wrapped)
+	k, err := p.Unwrap(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Reveal(background, spec, wrapped); err != nil { // leaves nothing
+	if _, err := p.Reveal(background, of(spec, wrapped)); err != nil { // leaves nothing
 		t.Fatal(err)
 	}
 	for left, c := range []interface{ Close() error }{k, again, transit} {
@@ -512,38 +515,38 @@ func TestLoad(t *testing.T) {
 	for i, spec := range specs {
 		label, id := fmt.Sprintf("loaded %d", i), []byte{0xaa, byte(i)}
 		wrapped := wrap(t, generate(t, p.token, spec), p.public)
-		if err := p.Load(background, spec, wrapped, label, id); err != nil {
+		if err := p.Load(background, of(spec, wrapped), label, id); err != nil {
 			t.Fatal(err)
 		}
 		object := r.one(t, attr(pkcs11.CKA_LABEL, label), attr(pkcs11.CKA_ID, id), attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY))
 		for kind, want := range map[uint]bool{
 			pkcs11.CKA_TOKEN: true, pkcs11.CKA_PRIVATE: true, pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false, pkcs11.CKA_DERIVE: false,
-			pkcs11.CKA_WRAP: spec.Use == WrapKeys, pkcs11.CKA_UNWRAP: spec.Use == WrapKeys,
-			pkcs11.CKA_ENCRYPT: spec.Use == EncryptData, pkcs11.CKA_DECRYPT: spec.Use == EncryptData,
-			pkcs11.CKA_SIGN: spec.Use == Authenticate, pkcs11.CKA_VERIFY: spec.Use == Authenticate,
+			pkcs11.CKA_WRAP: spec.Purpose == keyspec.WrapKeys, pkcs11.CKA_UNWRAP: spec.Purpose == keyspec.WrapKeys,
+			pkcs11.CKA_ENCRYPT: spec.Purpose == keyspec.Encrypt, pkcs11.CKA_DECRYPT: spec.Purpose == keyspec.Encrypt,
+			pkcs11.CKA_SIGN: spec.Purpose == keyspec.Authenticate, pkcs11.CKA_VERIFY: spec.Purpose == keyspec.Authenticate,
 		} {
 			if got := r.attribute(t, object, kind); !bytes.Equal(got, attr(0, want).Value) {
 				t.Errorf("%v: attribute 0x%X is %x, want %v", spec, kind, got, want)
 			}
 		}
 	}
-	spec := Spec{EncryptData, 32}
+	spec := encrypts(32)
 	wrapped := wrap(t, generate(t, p.token, spec), p.public)
-	value, err := p.Reveal(background, spec, wrapped)
+	value, err := p.Reveal(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(t, p.Load(background, spec, wrapped, "loaded 0", []byte{1}), ErrTaken)
-	want(t, p.Load(background, spec, wrapped, "new", []byte{0xaa, 0}), ErrTaken)
-	want(t, p.Load(background, spec, wrapped, "", []byte{1}), errors.ErrUnsupported)
-	want(t, p.Load(background, spec, wrapped, "new", nil), errors.ErrUnsupported)
+	want(t, p.Load(background, of(spec, wrapped), "loaded 0", []byte{1}), ErrTaken)
+	want(t, p.Load(background, of(spec, wrapped), "new", []byte{0xaa, 0}), ErrTaken)
+	want(t, p.Load(background, of(spec, wrapped), "", []byte{1}), errors.ErrUnsupported)
+	want(t, p.Load(background, of(spec, wrapped), "new", nil), errors.ErrUnsupported)
 	planted := append([]*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES), attr(pkcs11.CKA_TOKEN, true),
 		attr(pkcs11.CKA_PRIVATE, false), attr(pkcs11.CKA_LABEL, "planted"), attr(pkcs11.CKA_VALUE, make([]byte, 32)),
-	}, uses(EncryptData)...)
+	}, uses(keyspec.Encrypt)...)
 	plant(t, st, planted)
-	want(t, p.Load(background, spec, wrapped, "planted", []byte{1}), ErrTaken)
-	if err := p.Load(background, spec, wrapped, "application", []byte{0xbb}); err != nil {
+	want(t, p.Load(background, of(spec, wrapped), "planted", []byte{1}), ErrTaken)
+	if err := p.Load(background, of(spec, wrapped), "application", []byte{0xbb}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -589,13 +592,13 @@ func pkcs11Tool(t testing.TB, st softhsm.Token, args ...string) string {
 func TestCheckProtected(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)
-	k, _, _ := newSession(t, p, Spec{WrapKeys, 32})
-	transit := generate(t, p.token, Spec{WrapKeys, 32})
-	readable, err := r.CreateObject(r.session, append(Spec{WrapKeys, 32}.revealed(), attr(pkcs11.CKA_VALUE, make([]byte, 32))))
+	k, _, _ := newSession(t, p, wraps(32))
+	transit := generate(t, p.token, wraps(32))
+	readable, err := r.CreateObject(r.session, append(revealed(wraps(32)), attr(pkcs11.CKA_VALUE, make([]byte, 32))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := r.GenerateKey(r.session, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), append(Spec{WrapKeys, 32}.inUse(), attr(pkcs11.CKA_VALUE_LEN, 32)))
+	made, err := r.GenerateKey(r.session, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), append(inUse(wraps(32)), attr(pkcs11.CKA_VALUE_LEN, 32)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -612,7 +615,7 @@ func TestCheckProtected(t *testing.T) {
 		{"a key that is readable", readable, 32, ErrUnsafe},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := p.token.checkProtected(r.session, tt.object, Spec{WrapKeys, tt.size}, Spec{WrapKeys, tt.size}.inUse())
+			err := p.token.checkProtected(r.session, tt.object, wraps(tt.size), inUse(wraps(tt.size)))
 			if tt.kind == nil && err != nil {
 				t.Error(err)
 			} else if tt.kind != nil {
@@ -620,4 +623,52 @@ func TestCheckProtected(t *testing.T) {
 			}
 		})
 	}
+}
+
+// wraps is a session key that wraps data keys.
+func wraps(size int) keyspec.Key {
+	return keyspec.Key{Algorithm: aesKey(size), Purpose: keyspec.WrapKeys, Size: size}
+}
+
+// encrypts is a session key that encrypts data.
+func encrypts(size int) keyspec.Key {
+	return keyspec.Key{Algorithm: aesKey(size), Purpose: keyspec.Encrypt, Size: size}
+}
+
+func aesKey(size int) keyspec.Algorithm {
+	switch size {
+	case 16:
+		return keyspec.AES128
+	case 24:
+		return keyspec.AES192
+	}
+	return keyspec.AES256
+}
+
+// authenticates is a session key for HMAC.
+func authenticates(size int) keyspec.Key {
+	algorithm := keyspec.HMACSHA256
+	switch size {
+	case 48:
+		algorithm = keyspec.HMACSHA384
+	case 64:
+		algorithm = keyspec.HMACSHA512
+	}
+	return keyspec.Key{Algorithm: algorithm, Purpose: keyspec.Authenticate, Size: size}
+}
+
+// decrypts is a session key of a legacy cipher.
+func decrypts(algorithm keyspec.Algorithm, size int) keyspec.Key {
+	return keyspec.Key{Algorithm: algorithm, Purpose: keyspec.Decrypt, Size: size}
+}
+
+// of is a session key as a pair unwraps it, without a confirmation.
+func of(spec keyspec.Key, wrapped keyspec.Wrapped) keyspec.WrappedKey {
+	return keyspec.WrappedKey{Key: spec, Wrapped: wrapped}
+}
+
+func encryptedKey(w keyspec.Wrapped) []byte {
+	return keyspec.Match(w,
+		func(t *keyspec.KeyTransport) []byte { return t.EncryptedKey },
+		func(a *keyspec.KeyAgreement) []byte { return a.EncryptedKey })
 }

@@ -51,7 +51,7 @@ func TestPINForEachUse(t *testing.T) {
 		if ok, err := p.signs(sha256.Sum256(nil)); err != nil || !ok {
 			t.Fatalf("it signs: %v, %v", ok, err)
 		}
-		session, err := p.Unwrap(background, Spec{WrapKeys, 32}, wrapped)
+		session, err := p.Unwrap(background, of(wraps(32), wrapped))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ThalesIgnite/crypto11"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -115,54 +116,54 @@ func importedPublicKey(modulus, exponent []byte) []*pkcs11.Attribute {
 	}
 }
 
-// secret is what all session keys have in common.
-func (s Spec) secret() []*pkcs11.Attribute {
+// secretKey is what all session keys have in common.
+func secretKey(spec keyspec.Key) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		attr(pkcs11.CKA_KEY_TYPE, s.keyType()),
+		attr(pkcs11.CKA_KEY_TYPE, keyType(spec)),
 		attr(pkcs11.CKA_PRIVATE, true), // only for who is logged in
 		attr(pkcs11.CKA_DERIVE, false), // no other key is ever made from it
 	}
 }
 
 // uses spells out every use, because tokens differ in what they assume.
-func uses(use Use) []*pkcs11.Attribute {
+func uses(purpose keyspec.Purpose) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		// A key that wraps must never decrypt: C_Decrypt on a wrapped key
 		// would give the key away.
-		attr(pkcs11.CKA_WRAP, use == WrapKeys),
-		attr(pkcs11.CKA_UNWRAP, use == WrapKeys),
-		attr(pkcs11.CKA_ENCRYPT, use == EncryptData),
-		attr(pkcs11.CKA_DECRYPT, use == EncryptData || use.IsLegacy()),
-		attr(pkcs11.CKA_SIGN, use == Authenticate),
-		attr(pkcs11.CKA_VERIFY, use == Authenticate),
+		attr(pkcs11.CKA_WRAP, purpose == keyspec.WrapKeys),
+		attr(pkcs11.CKA_UNWRAP, purpose == keyspec.WrapKeys),
+		attr(pkcs11.CKA_ENCRYPT, purpose == keyspec.Encrypt),
+		attr(pkcs11.CKA_DECRYPT, purpose == keyspec.Encrypt || purpose == keyspec.Decrypt),
+		attr(pkcs11.CKA_SIGN, purpose == keyspec.Authenticate),
+		attr(pkcs11.CKA_VERIFY, purpose == keyspec.Authenticate),
 	}
 }
 
 // inTransit is for a key that will be wrapped to public keys.
-func (s Spec) inTransit() []*pkcs11.Attribute {
-	template := append(append(s.secret(), uses(0)...),
+func inTransit(spec keyspec.Key) []*pkcs11.Attribute {
+	template := append(append(secretKey(spec), uses(0)...),
 		attr(pkcs11.CKA_TOKEN, false),      // gone with the session
 		attr(pkcs11.CKA_SENSITIVE, true),   // leaves wrapped, never in the clear
 		attr(pkcs11.CKA_EXTRACTABLE, true), // it is here to be wrapped
 	)
 	// For its confirmation it may do the half of its use that gives nothing away: what is
 	// wrapped or encrypted under a key opens with the other half alone.
-	switch s.Use {
-	case WrapKeys:
+	switch spec.Purpose {
+	case keyspec.WrapKeys:
 		set(template, attr(pkcs11.CKA_WRAP, true))
-	case EncryptData:
+	case keyspec.Encrypt:
 		set(template, attr(pkcs11.CKA_ENCRYPT, true))
-	case Authenticate:
+	case keyspec.Authenticate:
 		set(template, attr(pkcs11.CKA_SIGN, true))
 	}
 	return template
 }
 
 // inTransitAgain is inTransit for a key that was unwrapped.
-func (s Spec) inTransitAgain() []*pkcs11.Attribute {
-	template := s.inTransit()
-	if s.keyType() == pkcs11.CKK_AES {
+func inTransitAgain(spec keyspec.Key) []*pkcs11.Attribute {
+	template := inTransit(spec)
+	if keyType(spec) == pkcs11.CKK_AES {
 		// For its check value, one block of zeros: SoftHSM has none for a key that
 		// it unwraps. To decrypt it could give wrapped keys away, to encrypt not.
 		set(template, attr(pkcs11.CKA_ENCRYPT, true))
@@ -171,8 +172,8 @@ func (s Spec) inTransitAgain() []*pkcs11.Attribute {
 }
 
 // inUse is for a key that will be used here and does not leave again.
-func (s Spec) inUse() []*pkcs11.Attribute {
-	return append(append(s.secret(), uses(s.Use)...),
+func inUse(spec keyspec.Key) []*pkcs11.Attribute {
+	return append(append(secretKey(spec), uses(spec.Purpose)...),
 		attr(pkcs11.CKA_TOKEN, false),       // gone with the session
 		attr(pkcs11.CKA_SENSITIVE, true),    // never in the clear
 		attr(pkcs11.CKA_EXTRACTABLE, false), // nor wrapped
@@ -180,9 +181,9 @@ func (s Spec) inUse() []*pkcs11.Attribute {
 }
 
 // loaded is for a key that other applications will use on this token.
-func (s Spec) loaded(label string, id []byte) []*pkcs11.Attribute {
-	template := append(s.secret(), uses(s.Use)...)
-	set(template, attr(pkcs11.CKA_KEY_TYPE, s.loadedType()))
+func loaded(spec keyspec.Key, label string, id []byte) []*pkcs11.Attribute {
+	template := append(secretKey(spec), uses(spec.Purpose)...)
+	set(template, attr(pkcs11.CKA_KEY_TYPE, loadedType(spec)))
 	return append(template,
 		attr(pkcs11.CKA_TOKEN, true),        // stays
 		attr(pkcs11.CKA_SENSITIVE, true),    // never in the clear
@@ -193,8 +194,8 @@ func (s Spec) loaded(label string, id []byte) []*pkcs11.Attribute {
 }
 
 // revealed is for a key whose value is asked for, for the moment of reading it.
-func (s Spec) revealed() []*pkcs11.Attribute {
-	return append(append(s.secret(), uses(0)...),
+func revealed(spec keyspec.Key) []*pkcs11.Attribute {
+	return append(append(secretKey(spec), uses(0)...),
 		attr(pkcs11.CKA_TOKEN, false),      // gone with the session
 		attr(pkcs11.CKA_SENSITIVE, false),  // its value is about to be read
 		attr(pkcs11.CKA_EXTRACTABLE, true), // the same, as the standard has it
@@ -272,7 +273,7 @@ func triedPrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
 
 // triedSessionKey is a session key in use, but for everybody: there is no login.
 func triedSessionKey() []*pkcs11.Attribute {
-	return public(Spec{Use: WrapKeys, Size: 32}.inUse())
+	return public(inUse(keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}))
 }
 
 // public makes a template one for an object that needs no login.
@@ -289,7 +290,7 @@ func set(template []*pkcs11.Attribute, a *pkcs11.Attribute) {
 // measuringKey is an AES key that session keys in transit are wrapped under, to see how
 // long they are and whether two are the same. The results are thrown away.
 func measuringKey() []*pkcs11.Attribute {
-	return append(uses(WrapKeys),
+	return append(uses(keyspec.WrapKeys),
 		attr(pkcs11.CKA_TOKEN, false),       // gone with the session
 		attr(pkcs11.CKA_PRIVATE, true),      // not for other users of the token
 		attr(pkcs11.CKA_SENSITIVE, true),    // what is wrapped under it is a session key

@@ -77,7 +77,7 @@ func TestOpenFindsTheToken(t *testing.T) {
 // works makes the token do something for which a login is needed.
 func works(t testing.TB, tok *Token) {
 	t.Helper()
-	k, err := tok.Generate(background, Spec{WrapKeys, 32})
+	k, err := tok.Generate(background, wraps(32))
 	if err != nil {
 		t.Error(err)
 		return
@@ -333,7 +333,7 @@ func TestOpenWithoutPIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tok.Close()
-	_, err = tok.Generate(background, Spec{WrapKeys, 32})
+	_, err = tok.Generate(background, wraps(32))
 	want(t, err, nil, "CKR_USER_NOT_LOGGED_IN")
 	_, err = tok.KeyPair(background, PairName{Label: "pair"})
 	want(t, err, ErrNoPair)
@@ -430,11 +430,11 @@ func TestTokensSideBySide(t *testing.T) {
 				t.Fatal(err)
 			}
 			second := open(t, tt.second)
-			kept, err := second.Generate(background, Spec{WrapKeys, 32})
+			kept, err := second.Generate(background, wraps(32))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := first.Generate(background, Spec{WrapKeys, 32}); err != nil {
+			if _, err := first.Generate(background, wraps(32)); err != nil {
 				t.Fatal(err)
 			}
 			if err := first.Close(); err != nil {
@@ -444,7 +444,7 @@ func TestTokensSideBySide(t *testing.T) {
 			if v, err := kept.CheckValue(background); err != nil || len(v) != 3 {
 				t.Errorf("a key of the Token that is open: %x, %v", v, err)
 			}
-			_, err = first.Generate(background, Spec{WrapKeys, 32})
+			_, err = first.Generate(background, wraps(32))
 			want(t, err, ErrClosed)
 			if got := openRaw(t, tt.second).secretKeys(t); len(got) != 1 {
 				t.Errorf("%d secret keys are there, want the one that is open", len(got))
@@ -463,7 +463,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				if _, err := tok.Generate(background, Spec{WrapKeys, 32}); err != nil { // never closed
+				if _, err := tok.Generate(background, wraps(32)); err != nil { // never closed
 					t.Error(err)
 				}
 			})
@@ -495,7 +495,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tok.Generate(background, Spec{WrapKeys, 32})
+	k, err := tok.Generate(background, wraps(32))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -524,7 +524,7 @@ func TestAfterClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := makePair(t, tok, "pair", 2048)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	transit, err := tok.Generate(background, spec)
 	if err != nil {
 		t.Fatal(err)
@@ -533,7 +533,7 @@ func TestAfterClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, err := p.Unwrap(background, spec, wrapped)
+	session, err := p.Unwrap(background, of(spec, wrapped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -556,10 +556,10 @@ func TestAfterClose(t *testing.T) {
 		"Certify":         func() error { _, err := p.Certify(background, "x"); return err },
 		"Certificate":     func() error { _, err := p.Certificate(background); return err },
 		"OAEPHash":        func() error { _, err := p.OAEPHash(background); return err },
-		"Unwrap":          func() error { _, err := p.Unwrap(background, spec, wrapped); return err },
-		"UnwrapTransit":   func() error { _, err := p.UnwrapTransit(background, spec, wrapped); return err },
-		"Reveal":          func() error { _, err := p.Reveal(background, spec, wrapped); return err },
-		"Load":            func() error { return p.Load(background, spec, wrapped, "x", []byte{1}) },
+		"Unwrap":          func() error { _, err := p.Unwrap(background, of(spec, wrapped)); return err },
+		"UnwrapTransit":   func() error { _, err := p.UnwrapTransit(background, of(spec, wrapped)); return err },
+		"Reveal":          func() error { _, err := p.Reveal(background, of(spec, wrapped)); return err },
+		"Load":            func() error { return p.Load(background, of(spec, wrapped), "x", []byte{1}) },
 		"Destroy":         func() error { return p.Destroy(background) },
 		"Wrap":            func() error { _, err := transit.Wrap(background, p.public, crypto.SHA1); return err },
 		"Wrap to a key that was not imported": func() error {
@@ -587,7 +587,7 @@ func TestCloseWaitsForCallsUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := sha256.Sum256(nil)
-	spec := Spec{WrapKeys, 32}
+	spec := wraps(32)
 	for name, call := range map[string]func(p *KeyPair) error{
 		"signing, through crypto11": func(p *KeyPair) error { _, err := p.Sign(rand.Reader, digest[:], crypto.SHA256); return err },
 		"unwrapping":                func(p *KeyPair) error { _, err := p.OAEPHash(background); return err },

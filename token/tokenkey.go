@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -61,12 +62,12 @@ func (o *object) Close() error {
 // process.
 type tokenKey struct {
 	object
-	spec Spec
+	spec keyspec.Key
 }
 
-func (k *tokenKey) Spec() Spec { return k.spec }
+func (k *tokenKey) Key() keyspec.Key { return k.spec }
 
-func (k *tokenKey) Residence() Residence { return InToken }
+func (k *tokenKey) Residence() keyspec.Residence { return keyspec.InToken }
 
 var errUse = errors.New("the session key is for another use")
 
@@ -83,7 +84,7 @@ func checkData(size int) error {
 func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 	const op = "wrap data key"
 	t := k.token
-	if k.spec.Use != WrapKeys {
+	if k.spec.Purpose != keyspec.WrapKeys {
 		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(data)); err != nil {
@@ -110,7 +111,7 @@ func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, error) {
 	const op = "unwrap data key"
 	t := k.token
-	if k.spec.Use != WrapKeys {
+	if k.spec.Purpose != keyspec.WrapKeys {
 		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	if err := checkData(len(wrapped) - 8); err != nil {
@@ -135,17 +136,19 @@ func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, erro
 	return data, nil
 }
 
-var hmacs = map[int]uint{32: pkcs11.CKM_SHA256_HMAC, 48: pkcs11.CKM_SHA384_HMAC, 64: pkcs11.CKM_SHA512_HMAC}
+var hmacs = map[keyspec.Algorithm]uint{
+	keyspec.HMACSHA256: pkcs11.CKM_SHA256_HMAC, keyspec.HMACSHA384: pkcs11.CKM_SHA384_HMAC, keyspec.HMACSHA512: pkcs11.CKM_SHA512_HMAC,
+}
 
 func (k *tokenKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
 	const op = "compute HMAC"
 	t := k.token
-	if k.spec.Use != Authenticate {
+	if k.spec.Purpose != keyspec.Authenticate {
 		return nil, t.fail(op, errors.ErrUnsupported, errUse)
 	}
 	var mac []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-		if err := t.ctx.SignInit(s, mechanism(hmacs[k.spec.Size], nil), key); err != nil {
+		if err := t.ctx.SignInit(s, mechanism(hmacs[k.spec.Algorithm], nil), key); err != nil {
 			return err
 		}
 		var err error

@@ -72,7 +72,7 @@ func tryUnwraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHa
 	if err != nil {
 		return 0, err
 	}
-	return ctx.UnwrapKey(s, oaep(hash), private, wrapped.Key, triedSessionKey())
+	return ctx.UnwrapKey(s, oaep(hash), private, wrapped.EncryptedKey, triedSessionKey())
 }
 
 func tryWraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, session pkcs11.ObjectHandle) bool {

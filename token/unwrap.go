@@ -3,27 +3,26 @@ package token
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
 // Generate makes a session key where the session keys of this pair live: on the
 // token (C_GenerateKey), or in memory from the token's random numbers.
-func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
+func (p *KeyPair) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit, error) {
 	switch where, err := p.Residence(ctx); {
 	case err != nil:
 		return nil, err
-	case where == InToken:
+	case where == keyspec.InToken:
 		return p.token.Generate(ctx, spec)
 	}
-	if err := spec.check(); err != nil {
+	if err := spec.Check(); err != nil {
 		return nil, p.token.fail("generate session key", errors.ErrUnsupported, err)
 	}
 	random, err := p.token.Random()
@@ -44,19 +43,70 @@ func (p *KeyPair) Generate(ctx context.Context, spec Spec) (Transit, error) {
 	return asTransit(key, err)
 }
 
+// A wrappedKey is a wrapped session key, as a key exchange pair opens it. There is one type for
+// each kind of key exchange pair.
+type wrappedKey interface {
+	// check returns an error if nothing of this form is wrapped to the pair. It looks at what
+	// the module, which is C code, is going to be handed.
+	check(*KeyPair, keyspec.Key) error
+	// unwrap unwraps the key into an object of the token (C_UnwrapKey).
+	unwrap(p *KeyPair, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
+	// refused reports whether an error of unwrap says that the token does not unwrap such keys.
+	refused(error) bool
+	// open returns the value of a session key that the token cannot hold. The caller overwrites
+	// it.
+	open(context.Context, *KeyPair) ([]byte, error)
+}
+
+// opening is a [keyspec.WrappedKey] for this package, which knows one more kind of them.
+type opening struct {
+	spec         keyspec.Key
+	wrapped      wrappedKey
+	confirmation []byte
+}
+
+func openingOf(key keyspec.WrappedKey) opening {
+	o := opening{spec: key.Key, confirmation: key.Confirmation}
+	if key.Wrapped != nil {
+		o.wrapped = keyspec.Match(key.Wrapped,
+			func(t *keyspec.KeyTransport) wrappedKey {
+				return &rsaWrapped{hash: t.OAEPHash, encrypted: t.EncryptedKey}
+			},
+			func(a *keyspec.KeyAgreement) wrappedKey { return ecdhWrapped{a} })
+	}
+	return o
+}
+
+// check returns an error that is an [ErrWrapped], or an [errors.ErrUnsupported] if there are no
+// such session keys.
+func (o opening) check(p *KeyPair) error {
+	const op = "unwrap session key"
+	if err := o.spec.Check(); err != nil {
+		return p.token.fail(op, errors.ErrUnsupported, err)
+	}
+	if o.wrapped == nil {
+		return p.token.fail(op, ErrWrapped, errors.New("there is none"))
+	}
+	if err := o.wrapped.check(p, o.spec); err != nil {
+		return p.token.fail(op, ErrWrapped, err)
+	}
+	return nil
+}
+
 // Unwrap unwraps a session key for its one use: in the token (C_UnwrapKey; for EC after
 // C_DeriveKey), or where it cannot hold session keys into memory (C_Decrypt, or
 // C_DeriveKey and the key derivation and key wrap here). Its error is [ErrWrapped] when
 // the wrapped key is not for this pair or damaged, and [errors.ErrUnsupported] for the key of a
 // legacy cipher.
-func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (SessionKey, error) {
-	if spec.Use.IsLegacy() {
+func (p *KeyPair) Unwrap(ctx context.Context, wrapped keyspec.WrappedKey) (keyspec.SessionKey, error) {
+	spec := wrapped.Key
+	if spec.Algorithm.IsLegacy() {
 		return nil, p.token.fail("unwrap session key", errors.ErrUnsupported, errors.New("nothing is done here with the key of a legacy cipher; it can be loaded and revealed"))
 	}
 	key := &tokenKey{spec: spec}
-	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inUse(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	inMemory, err := p.unwrap(ctx, openingOf(wrapped), inUse(spec), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-		if err := p.token.checkProtected(s, handle, spec, spec.inUse()); err != nil {
+		if err := p.token.checkProtected(s, handle, spec, inUse(spec)); err != nil {
 			return err
 		}
 		return p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
@@ -73,24 +123,29 @@ func (p *KeyPair) Unwrap(ctx context.Context, spec Spec, wrapped Wrapped) (Sessi
 // UnwrapTransit unwraps a session key so that it can be wrapped to others. The key of a
 // legacy cipher comes into memory where it may: no token tells how long it is, and many
 // do not tell one from another.
-func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped) (Transit, error) {
-	if spec.Use.IsLegacy() && !p.token.cfg.RequireToken {
-		value, err := p.Reveal(ctx, spec, wrapped)
+func (p *KeyPair) UnwrapTransit(ctx context.Context, wrapped keyspec.WrappedKey) (keyspec.Transit, error) {
+	return p.unwrapTransit(ctx, openingOf(wrapped))
+}
+
+func (p *KeyPair) unwrapTransit(ctx context.Context, o opening) (keyspec.Transit, error) {
+	spec := o.spec
+	if spec.Algorithm.IsLegacy() && !p.token.cfg.RequireToken {
+		value, err := p.reveal(ctx, o)
 		if err != nil {
 			return nil, err
 		}
 		return asTransit(p.token.keepKey(spec, value))
 	}
 	key := &tokenTransit{spec: spec}
-	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.inTransitAgain(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	inMemory, err := p.unwrap(ctx, o, inTransitAgain(spec), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-		if spec.Use.IsLegacy() {
+		if spec.Algorithm.IsLegacy() {
 			return nil
 		}
-		return p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
+		return p.token.mustConfirm(s, handle, spec, o.confirmation)
 	})
-	if err == nil && inMemory == nil && spec.Use.IsLegacy() {
-		err = p.mustConfirmTransit(ctx, key, wrapped)
+	if err == nil && inMemory == nil && spec.Algorithm.IsLegacy() {
+		err = p.mustConfirmTransit(ctx, key, o.confirmation)
 	}
 	if err != nil {
 		return nil, err
@@ -102,10 +157,10 @@ func (p *KeyPair) UnwrapTransit(ctx context.Context, spec Spec, wrapped Wrapped)
 }
 
 // mustConfirmTransit is mustConfirm for the key of a legacy cipher.
-func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, wrapped Wrapped) error {
+func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, want []byte) error {
 	got, err := key.Confirmation(ctx)
 	if err == nil {
-		err = p.token.sameKey(got, wrapped.Confirmation)
+		err = p.token.sameKey(got, want)
 	}
 	if err != nil {
 		return also(err, key.Close())
@@ -114,7 +169,7 @@ func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, wra
 }
 
 // asTransit keeps a nil key from becoming a Transit that is not nil.
-func asTransit(key *memoryKey, err error) (Transit, error) {
+func asTransit(key *memoryKey, err error) (keyspec.Transit, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -125,12 +180,13 @@ func asTransit(key *memoryKey, err error) (Transit, error) {
 // use by its label. It refuses with [ErrTaken] when a secret key with that id is there,
 // or one with that label whose id is none of those in beside. Where session keys pass
 // through memory the token is given the value (C_CreateObject), if it takes any.
-func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label string, id []byte, beside ...[]byte) error {
+func (p *KeyPair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label string, id []byte, beside ...[]byte) error {
+	spec := wrapped.Key
 	if err := p.free(ctx, label, id, beside); err != nil {
 		return err
 	}
-	if spec.Use.IsLegacy() { // it may decrypt and nothing else, so it is looked at before
-		key, err := p.UnwrapTransit(ctx, spec, wrapped)
+	if spec.Algorithm.IsLegacy() { // it may decrypt and nothing else, so it is looked at before
+		key, err := p.UnwrapTransit(ctx, wrapped)
 		if err != nil {
 			return err
 		}
@@ -138,14 +194,14 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 			return err
 		}
 	}
-	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.loaded(label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	inMemory, err := p.unwrap(ctx, openingOf(wrapped), loaded(spec, label, id), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		err := p.token.checkLoaded(s, handle, spec, label, id)
-		if err == nil && !spec.Use.IsLegacy() {
+		if err == nil && !spec.Algorithm.IsLegacy() {
 			err = p.token.mustConfirm(s, handle, spec, wrapped.Confirmation)
 		}
 		return err
 	})
-	if spec.Use.IsLegacy() && refuses(err) {
+	if spec.Algorithm.IsLegacy() && refuses(err) {
 		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "the token does not know this cipher; hsmkeys reveal gives the key to a program that does"}
 	}
 	if err != nil || inMemory == nil {
@@ -157,9 +213,13 @@ func (p *KeyPair) Load(ctx context.Context, spec Spec, wrapped Wrapped, label st
 
 // Reveal unwraps a session key and reads its value. The caller overwrites it
 // after use.
-func (p *KeyPair) Reveal(ctx context.Context, spec Spec, wrapped Wrapped) ([]byte, error) {
+func (p *KeyPair) Reveal(ctx context.Context, wrapped keyspec.WrappedKey) ([]byte, error) {
+	return p.reveal(ctx, openingOf(wrapped))
+}
+
+func (p *KeyPair) reveal(ctx context.Context, o opening) ([]byte, error) {
 	var value []byte
-	inMemory, err := p.unwrap(ctx, spec, wrapped, spec.revealed(), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	inMemory, err := p.unwrap(ctx, o, revealed(o.spec), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		var err error
 		value, err = p.token.readValue(s, handle)
 		return also(err, p.token.ctx.DestroyObject(s, handle))
@@ -171,11 +231,11 @@ func (p *KeyPair) Reveal(ctx context.Context, spec Spec, wrapped Wrapped) ([]byt
 			return nil
 		})
 	}
-	if err == nil && len(value) != spec.Size {
-		err = p.token.fail("reveal session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
+	if err == nil && len(value) != o.spec.Size {
+		err = p.token.fail("reveal session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), o.spec.Size))
 	}
 	if err == nil {
-		err = p.token.mustConfirmValue(ctx, spec, value, wrapped.Confirmation)
+		err = p.token.mustConfirmValue(ctx, o.spec, value, o.confirmation)
 	}
 	if err != nil {
 		clear(value)
@@ -186,18 +246,14 @@ func (p *KeyPair) Reveal(ctx context.Context, spec Spec, wrapped Wrapped) ([]byt
 
 // unwrap unwraps a session key where it is to live: into an object of the token that
 // look has seen, or where the token cannot hold it into the key that it gives.
-func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, template []*pkcs11.Attribute,
+func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attribute,
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
-	const op = "unwrap session key"
-	if err := spec.check(); err != nil {
-		return nil, p.token.fail(op, errors.ErrUnsupported, err)
-	}
-	if err := p.checkWrapped(spec, wrapped); err != nil {
-		return nil, p.token.fail(op, ErrWrapped, err)
+	if err := o.check(p); err != nil {
+		return nil, err
 	}
 	where, err := p.Residence(ctx)
-	if err == nil && where == InToken {
-		err = p.unwrapInToken(ctx, wrapped, template, look)
+	if err == nil && where == keyspec.InToken {
+		err = p.unwrapInToken(ctx, o.wrapped, template, look)
 		if !p.cannotHold(err) {
 			return nil, err
 		}
@@ -208,16 +264,16 @@ func (p *KeyPair) unwrap(ctx context.Context, spec Spec, wrapped Wrapped, templa
 	}
 	var key *memoryKey
 	err = withoutTrace(func() error {
-		value, err := p.open(ctx, wrapped)
+		value, err := o.wrapped.open(ctx, p)
 		if err == nil {
-			key, err = p.token.keepKey(spec, value)
+			key, err = p.token.keepKey(o.spec, value)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := key.mustConfirm(ctx, wrapped.Confirmation); err != nil {
+	if err := key.mustConfirm(ctx, o.confirmation); err != nil {
 		return nil, also(err, key.Close())
 	}
 	return key, nil
@@ -232,45 +288,21 @@ func (p *KeyPair) cannotHold(err error) bool {
 	return p.home.recalled && refuses(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
 }
 
-// checkWrapped looks at what the module, which is C code, is going to be handed.
-func (p *KeyPair) checkWrapped(spec Spec, wrapped Wrapped) error {
-	switch key := p.public.(type) {
-	case *rsa.PublicKey:
-		if len(wrapped.Key) != key.Size() || wrapped.Hash != crypto.SHA1 && wrapped.Hash != crypto.SHA256 && !wrapped.pkcs1v15 || wrapped.Ephemeral != nil {
-			return fmt.Errorf("%d bytes with %v, for a key of %d bytes", len(wrapped.Key), wrapped.Hash, key.Size())
-		}
-	default:
-		if !p.sameCurve(wrapped.Ephemeral) || len(wrapped.Key) != spec.Size+8 {
-			return fmt.Errorf("%d bytes with another ephemeral key than one of the pair's curve", len(wrapped.Key))
-		}
-	}
-	return nil
-}
-
 // unwrapInToken runs C_UnwrapKey and then a look at the new object, in one session.
 // When that look fails the object is destroyed.
-func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped Wrapped, template []*pkcs11.Attribute,
+func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped wrappedKey, template []*pkcs11.Attribute,
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	t := p.token
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-		unwrapping, how := key, wrapped.rsaes()
-		if wrapped.Ephemeral != nil {
-			kek, err := p.deriveKEK(s, key, wrapped.Ephemeral)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = t.ctx.DestroyObject(s, kek) }()
-			unwrapping, how = kek, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil)
-		}
 		t.objects.Store(true)
-		handle, err := t.ctx.UnwrapKey(s, how, unwrapping, wrapped.Key, template)
+		handle, err := wrapped.unwrap(p, s, key, template)
 		if err != nil {
 			return err
 		}
 		return t.lookOrDestroy(s, handle, look)
 	})
 	kind := unwrapKind(err)
-	if wrapped.Hash == crypto.SHA256 && refusesParameters(err) {
+	if wrapped.refused(err) {
 		kind = errors.ErrUnsupported
 	}
 	return t.fail("unwrap session key", kind, err)
@@ -282,50 +314,6 @@ func (t *Token) lookOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle
 		return also(err, t.destroyQuietly(s, handle))
 	}
 	return nil
-}
-
-// open has the token give the value of a session key that it cannot hold. The
-// caller overwrites it.
-func (p *KeyPair) open(ctx context.Context, wrapped Wrapped) ([]byte, error) {
-	const op = "open session key"
-	if wrapped.Ephemeral != nil {
-		return p.openEC(ctx, wrapped)
-	}
-	t := p.token
-	if !p.private.decrypt && !p.private.unwrap {
-		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair must not decrypt or unwrap (CKA_DECRYPT, CKA_UNWRAP)"))
-	}
-	var value []byte
-	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
-		if p.private.decrypt && t.info.Can.DecryptRSA {
-			if err := t.ctx.DecryptInit(s, wrapped.rsaes(), key); err != nil {
-				return err
-			}
-			if err := p.authenticate(s); err != nil {
-				return burn(err)
-			}
-			value, err = guard.Take(func() error {
-				_, err := t.ctx.Decrypt(s, wrapped.Key)
-				return err
-			})
-			return burn(err)
-		}
-		handle, err := t.ctx.UnwrapKey(s, wrapped.rsaes(), key, wrapped.Key, dataKey())
-		if err != nil {
-			return err
-		}
-		value, err = t.readValue(s, handle)
-		return also(err, t.ctx.DestroyObject(s, handle))
-	})
-	if err != nil {
-		clear(value)
-		kind := unwrapKind(err)
-		if refuses(err) {
-			kind = errors.ErrUnsupported
-		}
-		return nil, t.fail(op, kind, err)
-	}
-	return value, nil
 }
 
 // destroyQuietly destroys an object that may be gone already.
@@ -349,7 +337,7 @@ func unwrapKind(err error) error {
 // checkProtected reads back that the token has made the key as the template asks, for its
 // uses and for nobody without the PIN, and keeps it to itself, which some do not although
 // they took the template; and that it has the size it should have.
-func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec, template []*pkcs11.Attribute) error {
+func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, template []*pkcs11.Attribute) error {
 	const op = "unwrap session key"
 	if err := t.checkFlags(s, handle, template); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -18,8 +19,8 @@ import (
 // CheckValue is the check value of a session key, 3 bytes, as CKA_CHECK_VALUE is
 // defined (PKCS #11 §4.10.2): the start of an encrypted block of zeros, or of the
 // SHA-1 of a key that encrypts nothing.
-func CheckValue(spec Spec, value []byte) ([]byte, error) {
-	if spec.keyType() == pkcs11.CKK_GENERIC_SECRET {
+func CheckValue(spec keyspec.Key, value []byte) ([]byte, error) {
+	if keyType(spec) == pkcs11.CKK_GENERIC_SECRET {
 		h := sha1.New()
 		defer wipe(h) // it still holds a key that is shorter than its block
 		h.Write(value)
@@ -39,7 +40,7 @@ func CheckValue(spec Spec, value []byte) ([]byte, error) {
 // Use takes a session key's value into use: as a session object where the token holds
 // session keys (C_CreateObject), else in memory. With [Config.RequireToken] it is an
 // [ErrResidence], as the value was computed outside the token. The caller overwrites it.
-func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey, error) {
+func (p *KeyPair) Use(ctx context.Context, spec keyspec.Key, value []byte) (keyspec.SessionKey, error) {
 	if err := p.checkValue(spec, value); err != nil {
 		return nil, err
 	}
@@ -47,16 +48,16 @@ func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey,
 	if err != nil {
 		return nil, err
 	}
-	if where == InToken {
+	if where == keyspec.InToken {
 		key := &tokenKey{spec: spec}
 		confirmation, err := p.token.confirmValue(ctx, spec, value)
 		if err != nil {
 			return nil, err
 		}
-		err = p.create(ctx, append(spec.inUse(), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		err = p.create(ctx, append(inUse(spec), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			p.token.objects.Store(true)
 			key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
-			if err := p.token.checkProtected(s, handle, spec, spec.inUse()); err != nil {
+			if err := p.token.checkProtected(s, handle, spec, inUse(spec)); err != nil {
 				return err
 			}
 			return p.token.mustConfirm(s, handle, spec, confirmation)
@@ -76,7 +77,7 @@ func (p *KeyPair) Use(ctx context.Context, spec Spec, value []byte) (SessionKey,
 }
 
 // LoadValue is [KeyPair.Load] for a session key whose value the caller has.
-func (p *KeyPair) LoadValue(ctx context.Context, spec Spec, value []byte, label string, id []byte, beside ...[]byte) error {
+func (p *KeyPair) LoadValue(ctx context.Context, spec keyspec.Key, value []byte, label string, id []byte, beside ...[]byte) error {
 	if err := p.checkValue(spec, value); err != nil {
 		return err
 	}
@@ -87,8 +88,8 @@ func (p *KeyPair) LoadValue(ctx context.Context, spec Spec, value []byte, label 
 }
 
 // checkValue says whether a value may be used with this token at all.
-func (p *KeyPair) checkValue(spec Spec, value []byte) error {
-	if err := spec.check(); err != nil {
+func (p *KeyPair) checkValue(spec keyspec.Key, value []byte) error {
+	if err := spec.Check(); err != nil {
 		return p.token.fail("use the session key", errors.ErrUnsupported, err)
 	}
 	if spec.Size != len(value) {
@@ -109,14 +110,14 @@ func (p *KeyPair) CheckComputed() error {
 const opLoad = "load the session key"
 
 // store makes a token object of a value.
-func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label string, id []byte) error {
+func (p *KeyPair) store(ctx context.Context, spec keyspec.Key, value []byte, label string, id []byte) error {
 	confirmation, err := p.token.confirmValue(ctx, spec, value)
 	if err != nil {
 		return err
 	}
-	err = p.create(ctx, append(spec.loaded(label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	err = p.create(ctx, append(loaded(spec, label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		err := p.token.checkLoaded(s, handle, spec, label, id)
-		if err == nil && !spec.Use.IsLegacy() { // which may decrypt and nothing else
+		if err == nil && !spec.Algorithm.IsLegacy() { // which may decrypt and nothing else
 			err = p.token.mustConfirm(s, handle, spec, confirmation)
 		}
 		return err
@@ -129,8 +130,8 @@ func (p *KeyPair) store(ctx context.Context, spec Spec, value []byte, label stri
 
 // checkLoaded reads back that a token object is protected, will stay, and has the label and
 // the id by which other applications find it.
-func (t *Token) checkLoaded(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec Spec, label string, id []byte) error {
-	if err := t.checkProtected(s, handle, spec, spec.loaded(label, id)); err != nil {
+func (t *Token) checkLoaded(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, label string, id []byte) error {
+	if err := t.checkProtected(s, handle, spec, loaded(spec, label, id)); err != nil {
 		return err
 	}
 	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{

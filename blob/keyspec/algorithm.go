@@ -24,20 +24,21 @@ const (
 )
 
 var algorithms = [...]struct {
-	name string
-	size int // in bytes; 0 where the key says it
+	name      string
+	min, max  int // the smallest and the largest key, in bytes
+	increment int // between two sizes of keys
 }{
-	AES128:     {"aes128", 16},
-	AES192:     {"aes192", 24},
-	AES256:     {"aes256", 32},
-	HMACSHA256: {"hmac-sha256", 32},
-	HMACSHA384: {"hmac-sha384", 48},
-	HMACSHA512: {"hmac-sha512", 64},
+	AES128:     {"aes128", 16, 16, 1},
+	AES192:     {"aes192", 24, 24, 1},
+	AES256:     {"aes256", 32, 32, 1},
+	HMACSHA256: {"hmac-sha256", 32, 32, 1},
+	HMACSHA384: {"hmac-sha384", 48, 48, 1},
+	HMACSHA512: {"hmac-sha512", 64, 64, 1},
 
-	RC2:       {"rc2", 0},
-	RC4:       {"rc4", 0},
-	DES:       {"des", 0},
-	TripleDES: {"3des", 0},
+	RC2:       {"rc2", 5, 16, 1},
+	RC4:       {"rc4", 5, 16, 1},
+	DES:       {"des", 8, 8, 1},
+	TripleDES: {"3des", 16, 24, 8},
 }
 
 // ParseAlgorithm returns the algorithm whose [Algorithm.String] is s. It knows those that a new
@@ -63,10 +64,20 @@ func (a Algorithm) String() string {
 // KeySize returns the length of a session key in bytes. It is 0 for a legacy algorithm, whose
 // keys have several lengths, and for an unknown one.
 func (a Algorithm) KeySize() int {
-	if !a.Valid() {
+	if !a.Valid() || a.IsLegacy() {
 		return 0
 	}
-	return algorithms[a].size
+	return algorithms[a].max
+}
+
+// HasSize reports whether a key of the algorithm can have so many bytes: [Algorithm.KeySize]; 5
+// to 16 for RC2 and RC4, 8 for DES, 16 or 24 for 3DES.
+func (a Algorithm) HasSize(size int) bool {
+	if !a.Valid() {
+		return false
+	}
+	is := algorithms[a]
+	return size >= is.min && size <= is.max && (size-is.min)%is.increment == 0
 }
 
 // IsHMAC reports whether a key of the algorithm authenticates, and does not encrypt.

@@ -42,3 +42,8 @@ func (p Purpose) String() string {
 
 // Valid reports whether p is one of the purposes above.
 func (p Purpose) Valid() bool { return p >= WrapKeys && int(p) < len(purposes) }
+
+// Fits reports whether a key of an algorithm can have the purpose.
+func (p Purpose) Fits(a Algorithm) bool {
+	return p.Valid() && a.Valid() && a.IsHMAC() == (p == Authenticate) && a.IsLegacy() == (p == Decrypt)
+}

@@ -94,7 +94,7 @@ func stolen(ts *testscript.TestScript, neg bool, args []string) {
 
 // tagFor is the tag that a stanza has to have to be tried at all: by docs/age.md.
 func tagFor(ts *testscript.TestScript, enc []byte, public any) string {
-	id, err := blob.SubjectKeyID(public)
+	id, err := blob.PublicKeyID(public)
 	ts.Check(err)
 	prk, err := hkdf.Extract(sha256.New, append(bytes.Clone(enc), id...), []byte("hsmkeys-rsa v1 tag"))
 	ts.Check(err)

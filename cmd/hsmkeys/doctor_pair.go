@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
@@ -128,7 +129,7 @@ func (d *doctor) residence(pair *token.KeyPair) {
 	switch {
 	case err != nil:
 		d.failure("residence", "", err)
-	case where == token.InMemory:
+	case where == keyspec.InMemory:
 		d.warn("residence", "", "session keys live in the memory of this program while they are used: %s; --require-token refuses that", pair.WhyMemory())
 	default:
 		d.ok("residence", "session keys live on the token and never in this program")

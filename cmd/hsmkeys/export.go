@@ -8,13 +8,13 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func exportCommand() *cli.Command {
@@ -73,9 +73,9 @@ func exportSimple(ctx context.Context, s *settings.Settings, ref hsmkeys.Ref, o 
 	if err != nil {
 		return err
 	}
-	how := token.RSAESPKCS1v15
+	how := keyspec.RSAESPKCS1v15
 	if o.oaep {
-		how = token.RSAESOAEPSHA1
+		how = keyspec.RSAESOAEPSHA1
 	}
 	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 		data, err := k.ExportSimple(ctx, ref, to, how)

@@ -75,9 +75,9 @@ func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 	if c.Int("bits")%8 != 0 || c.Int("bits") < 0 {
 		return s, failure.Usage("--bits is a multiple of 8")
 	}
-	s.Size, s.EffectiveBits, s.How = c.Int("bits")/8, c.Int("effective-bits"), token.RSAESPKCS1v15
+	s.Size, s.EffectiveBits, s.How = c.Int("bits")/8, c.Int("effective-bits"), keyspec.RSAESPKCS1v15
 	if c.Bool("oaep") {
-		s.How = token.RSAESOAEPSHA1
+		s.How = keyspec.RSAESOAEPSHA1
 	}
 	for option, value := range map[string]*[]byte{"salt": &s.Salt, "check-value": &s.CheckValue} {
 		if c.IsSet(option) {

@@ -182,7 +182,7 @@ func membersOf(k *hsmkeys.Keyring) []memberJSON {
 }
 
 func asJSON(m blob.Member) memberJSON {
-	id, _ := blob.SubjectKeyID(m.Certificate.PublicKey) // a key of another kind has none
+	id, _ := blob.PublicKeyID(m.Certificate.PublicKey) // a key of another kind has none
 	signing := ""
 	if m.Signing != nil {
 		signing = fingerprint(m.Signing)

@@ -62,8 +62,8 @@ func substitute(certificate, directory, name string) error {
 		return err
 	}
 	content := blob.Content{Algorithm: genuine.Algorithm(), Recipients: []blob.Recipient{{
-		SubjectKeyID: genuine.Recipients()[0].SubjectKeyID,
-		Transport:    &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped},
+		Identifier: genuine.Recipients()[0].Identifier,
+		Key:        &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped},
 	}}}
 	forged, err := blob.Sign(genuine.Descriptor(), content, blob.Signer{Key: stranger, Scheme: keyspec.RSAPSS}, time.Now())
 	if err != nil {

@@ -123,7 +123,7 @@ func TestPairsThatAreMadeHere(t *testing.T) {
 			destroyLater(t, p.Label())
 			holds(t, kind.String(), p)
 			found, err := tok.KeyPair(ctx, token.PairName{Label: p.Label()})
-			if err != nil || !bytes.Equal(token.SubjectKeyID(found.Public()), token.SubjectKeyID(p.Public())) {
+			if err != nil || !bytes.Equal(keyID(t, found), keyID(t, p)) {
 				t.Errorf("found again: %v", err)
 			}
 			if _, err := tok.GenerateKeyPair(ctx, p.Label(), kind); !errors.Is(err, token.ErrTaken) {
@@ -177,10 +177,10 @@ func TestPairsThatAreThere(t *testing.T) {
 	}
 }
 
-var specs = []token.Spec{
-	{Use: token.WrapKeys, Size: 16}, {Use: token.WrapKeys, Size: 24}, {Use: token.WrapKeys, Size: 32},
-	{Use: token.EncryptData, Size: 16}, {Use: token.EncryptData, Size: 32},
-	{Use: token.Authenticate, Size: 32}, {Use: token.Authenticate, Size: 48}, {Use: token.Authenticate, Size: 64},
+var specs = []keyspec.Key{
+	{Algorithm: keyspec.AES128, Purpose: keyspec.WrapKeys, Size: 16}, {Algorithm: keyspec.AES192, Purpose: keyspec.WrapKeys, Size: 24}, {Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32},
+	{Algorithm: keyspec.AES128, Purpose: keyspec.Encrypt, Size: 16}, {Algorithm: keyspec.AES256, Purpose: keyspec.Encrypt, Size: 32},
+	{Algorithm: keyspec.HMACSHA256, Purpose: keyspec.Authenticate, Size: 32}, {Algorithm: keyspec.HMACSHA384, Purpose: keyspec.Authenticate, Size: 48}, {Algorithm: keyspec.HMACSHA512, Purpose: keyspec.Authenticate, Size: 64},
 }
 
 // holds tries everything that a pair is for.
@@ -246,7 +246,7 @@ func signs(t *testing.T, p *token.KeyPair) {
 }
 
 // opens sends a session key on all its ways.
-func opens(t *testing.T, p *token.KeyPair, spec token.Spec, hash crypto.Hash) {
+func opens(t *testing.T, p *token.KeyPair, spec keyspec.Key, hash crypto.Hash) {
 	t.Helper()
 	ctx := context.Background()
 	key, err := p.Generate(ctx, spec)
@@ -255,7 +255,8 @@ func opens(t *testing.T, p *token.KeyPair, spec token.Spec, hash crypto.Hash) {
 		return
 	}
 	defer key.Close()
-	wrapped, err := key.Wrap(ctx, p.Public(), hash)
+	wrapped := keyspec.WrappedKey{Key: spec}
+	wrapped.Wrapped, err = key.Wrap(ctx, p.Public(), hash)
 	if err != nil {
 		t.Errorf("%v: wrapped: %v", spec, err)
 		return
@@ -264,21 +265,21 @@ func opens(t *testing.T, p *token.KeyPair, spec token.Spec, hash crypto.Hash) {
 	if wrapped.Confirmation, err = key.Confirmation(ctx); err != nil || len(wrapped.Confirmation) != token.ConfirmationSize {
 		t.Errorf("%v: confirmation %x, %v", spec, wrapped.Confirmation, err)
 	}
-	if err := p.Rehearse(ctx, spec, wrapped); err != nil {
+	if err := p.Rehearse(ctx, wrapped); err != nil {
 		t.Errorf("%v: rehearsed: %v", spec, err)
 	}
-	value, err := p.Reveal(ctx, spec, wrapped)
+	value, err := p.Reveal(ctx, wrapped)
 	if err != nil || len(value) != spec.Size {
 		t.Errorf("%v: revealed %d bytes: %v", spec, len(value), err)
 	}
-	session, err := p.Unwrap(ctx, spec, wrapped)
+	session, err := p.Unwrap(ctx, wrapped)
 	if err != nil {
 		t.Errorf("%v: unwrapped: %v", spec, err)
 		return
 	}
 	defer session.Close()
-	switch spec.Use {
-	case token.WrapKeys:
+	switch spec.Purpose {
+	case keyspec.WrapKeys:
 		data := make([]byte, 16)
 		_, _ = rand.Read(data)
 		under, err := session.WrapData(ctx, data)
@@ -293,19 +294,22 @@ func opens(t *testing.T, p *token.KeyPair, spec token.Spec, hash crypto.Hash) {
 		if _, err := session.UnwrapData(ctx, under); !errors.Is(err, token.ErrWrapped) {
 			t.Errorf("%v: a damaged data key: %v", spec, err)
 		}
-	case token.Authenticate:
+	case keyspec.Authenticate:
 		if mac, err := session.MAC(ctx, []byte("message")); err != nil || len(mac) != spec.Size {
 			t.Errorf("%v: MAC of %d bytes: %v", spec, len(mac), err)
 		}
 	}
-	wrapped.Key[len(wrapped.Key)-1] ^= 1
-	if _, err := p.Unwrap(ctx, spec, wrapped); !errors.Is(err, token.ErrWrapped) {
+	encrypted := keyspec.Match(wrapped.Wrapped,
+		func(t *keyspec.KeyTransport) []byte { return t.EncryptedKey },
+		func(a *keyspec.KeyAgreement) []byte { return a.EncryptedKey })
+	encrypted[len(encrypted)-1] ^= 1
+	if _, err := p.Unwrap(ctx, wrapped); !errors.Is(err, token.ErrWrapped) {
 		t.Errorf("%v: a damaged session key: %v", spec, err)
 	}
 }
 
 // strict opens the token once more with RequireToken.
-func strict(t *testing.T, p *token.KeyPair, where token.Residence) {
+func strict(t *testing.T, p *token.KeyPair, where keyspec.Residence) {
 	t.Helper()
 	cfg := config
 	cfg.RequireToken = true
@@ -315,7 +319,7 @@ func strict(t *testing.T, p *token.KeyPair, where token.Residence) {
 		t.Fatal(err)
 	}
 	_, err = again.Generate(context.Background(), specs[0])
-	if where == token.InMemory && !errors.Is(err, token.ErrResidence) || where == token.InToken && err != nil {
+	if where == keyspec.InMemory && !errors.Is(err, token.ErrResidence) || where == keyspec.InToken && err != nil {
 		t.Errorf("residence %s, with RequireToken: %v", where, err)
 	}
 }
@@ -377,4 +381,13 @@ func TestWrongPIN(t *testing.T) {
 		t.Errorf("asked %d times: %v", asked, err)
 	}
 	open(t, config) // the right one still works, and sets the token's counter back
+}
+
+func keyID(t *testing.T, p *token.KeyPair) []byte {
+	t.Helper()
+	id, err := keyspec.SubjectKeyID(p.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

@@ -93,7 +93,7 @@ func (g *Generator) blob(d blob.Descriptor) (*blob.Blob, error) {
 
 // Certificate is a self-signed one.
 func Certificate(key crypto.Signer, label string) *x509.Certificate {
-	id, err := blob.SubjectKeyID(key.Public())
+	id, err := blob.PublicKeyID(key.Public())
 	if err != nil {
 		panic(err)
 	}
@@ -114,14 +114,14 @@ func Certificate(key crypto.Signer, label string) *x509.Certificate {
 
 // wrap wraps a session key as docs/format.md has it.
 func wrap(to crypto.PublicKey, key []byte) (blob.Recipient, error) {
-	id, err := blob.SubjectKeyID(to)
+	id, err := blob.PublicKeyID(to)
 	if err != nil {
 		return blob.Recipient{}, err
 	}
 	switch to := to.(type) {
 	case *rsa.PublicKey:
 		wrapped, err := rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, to, key, nil)
-		return blob.Recipient{SubjectKeyID: id, Transport: &blob.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}, err
+		return blob.Recipient{Identifier: id, Key: &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: wrapped}}, err
 	case *ecdsa.PublicKey:
 		public, err := to.ECDH()
 		if err != nil {
@@ -142,7 +142,7 @@ func wrap(to crypto.PublicKey, key []byte) (blob.Recipient, error) {
 			return blob.Recipient{}, err
 		}
 		wrapped, err := josecipher.KeyWrap(block, key)
-		return blob.Recipient{SubjectKeyID: id, Agreement: &blob.KeyAgreement{Ephemeral: ephemeral.PublicKey(), EncryptedKey: wrapped}}, err
+		return blob.Recipient{Identifier: id, Key: &keyspec.KeyAgreement{Ephemeral: ephemeral.PublicKey(), EncryptedKey: wrapped}}, err
 	}
 	return blob.Recipient{}, fmt.Errorf("wrap to a %T", to)
 }

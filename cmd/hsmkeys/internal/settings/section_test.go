@@ -12,13 +12,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// The configurations that the README shows can be used.
-func TestConfigurationsOfTheReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../../../README.md")
+// The configuration files that the documentation shows can be used.
+func TestConfigurationsOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := strings.Split(string(readme), "    # ~/.config/hsmkeys/config.toml\n")
+	parts := strings.Split(string(page), "    # ~/.config/hsmkeys/config.toml\n")
 	if len(parts) != 3 {
 		t.Fatalf("%d configurations, want 2", len(parts)-1)
 	}
@@ -35,7 +35,7 @@ func TestConfigurationsOfTheReadme(t *testing.T) {
 		if err := toml.Unmarshal([]byte(text.String()), &file); err != nil {
 			t.Fatalf("%v\n%s", err, &text)
 		}
-		s := &Settings{path: "README.md"}
+		s := &Settings{path: "configuration.md"}
 		top, err := s.parse(file)
 		if err != nil || top["token"] != "office" {
 			t.Errorf("%v, %v", top, err)
