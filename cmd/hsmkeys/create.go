@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,6 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/tally"
 )
 
 func createCommand() *cli.Command {
@@ -59,7 +60,7 @@ func createCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				noteAlone(k)
+				show.NoteAlone(k)
 				return printMade(s, k, e)
 			})
 		}),
@@ -87,29 +88,6 @@ func createFromPassword(ctx context.Context, s *settings.Settings, k *hsmkeys.Ke
 // notePassword says what it means that nothing is stored.
 func notePassword() {
 	message.Note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
-}
-
-// noteAlone says what it means that there is no backup authority.
-func noteAlone(k *hsmkeys.Keyring) {
-	if lost := alone(k.Members()); lost != "" {
-		message.Note("%s (hsmkeys authority add)", lost)
-	}
-}
-
-// alone returns what it means for members that none of them is a backup authority, or
-// nothing where one is.
-func alone(members []blob.Member) string {
-	owners := 0
-	for _, m := range members {
-		if m.Role == blob.BackupAuthority {
-			return ""
-		}
-		owners++
-	}
-	if owners == 1 {
-		return "there is no backup authority: when this token is lost, the key and all data under it are lost"
-	}
-	return fmt.Sprintf("there is no backup authority: only the tokens of the %d owners open the key", owners)
 }
 
 func rotateCommand() *cli.Command {
@@ -144,7 +122,7 @@ func rotateCommand() *cli.Command {
 				if e.Password != "" {
 					notePassword()
 				} else {
-					noteAlone(k)
+					show.NoteAlone(k)
 				}
 				return printMade(s, k, e)
 			})
@@ -155,16 +133,16 @@ func rotateCommand() *cli.Command {
 func rotateAllFormer(ctx context.Context, s *settings.Settings, names []string) error {
 	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 		t, err := rotateFormer(ctx, k, names...)
-		return errors.Join(t.print(s, "rotated", "not needed"), err)
+		return errors.Join(t.Print(s, "rotated", "not needed"), err)
 	})
 }
 
-func rotateFormer(ctx context.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
+func rotateFormer(ctx context.Context, k *hsmkeys.Keyring, names ...string) (tally.Tally, error) {
 	results, total, err := k.RotateFormer(ctx, names...)
 	if err != nil {
-		return tally{Failed: []failedKey{}}, err
+		return tally.Tally{Failed: []tally.Failed{}}, err
 	}
-	return runMany(results, total, "rotate")
+	return tally.Run(results, total, "rotate")
 }
 
 func rotate(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, newPassword bool) (hsmkeys.Entry, error) {
@@ -187,11 +165,11 @@ func rotate(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name 
 }
 
 func printMade(s *settings.Settings, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
-	until := labels(k.Unproven(e))
+	until := show.Labels(k.Unproven(e))
 	if s.JSON {
 		return output.JSON(made{e, until})
 	}
-	return output.Line("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))
+	return output.Line("%s created: %s, key id %s%s", show.Version(e), e.Algorithm, e.KeyID, show.NotProven(until))
 }
 
 // made is a new key.

@@ -19,6 +19,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/tally"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
@@ -72,7 +73,7 @@ type drillOptions struct {
 
 func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o drillOptions) error {
 	var failed error
-	var proof *tally
+	var proof *tally.Tally
 	if o.prove {
 		refs, err := k.Versions(ctx, o.names...)
 		if err != nil {
@@ -110,7 +111,7 @@ func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o dril
 }
 
 // proveKeys proves all keys or a sample of them.
-func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally, error) {
+func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally.Tally, error) {
 	n := o.sample.Keys
 	if o.sample.Percent > 0 {
 		n = int(math.Ceil(float64(len(refs)) * o.sample.Percent / 100)) // of a few keys at least one
@@ -118,14 +119,14 @@ func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o dr
 	if n > 0 && n < len(refs) {
 		var err error
 		if refs, err = sample(refs, n); err != nil {
-			return tally{}, err
+			return tally.Tally{}, err
 		}
 	}
 	since := time.Now().Add(-provenLately)
 	if o.again {
 		since = time.Now()
 	}
-	return runMany(k.Prove(ctx, refs, since), len(refs), "prove")
+	return tally.Run(k.Prove(ctx, refs, since), len(refs), "prove")
 }
 
 // sample chooses keys at random: who keeps the storage must not be able to foresee
@@ -155,14 +156,14 @@ func (e *atRisk) Hint() string {
 }
 
 // printCoverage prints holders and then keys.
-func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally) error {
+func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally.Tally) error {
 	out := output.NewStream(os.Stdout)
 	if s.JSON {
 		keys := coverage.Keys
 		coverage.Keys = []hsmkeys.KeyCoverage{}
 		out.Document(struct {
 			hsmkeys.Coverage
-			Proof *tally `json:"proof,omitempty"`
+			Proof *tally.Tally `json:"proof,omitempty"`
 		}{coverage, proof}, "keys", func() {
 			for _, key := range keys {
 				out.Element(key)
@@ -215,7 +216,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 	if proof == nil {
 		return nil
 	}
-	return proof.print(s, "\nproven", "proven before")
+	return proof.Print(s, "\nproven", "proven before")
 }
 
 const wouldBeLost = "would be lost"

@@ -13,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -56,7 +57,7 @@ func encryptCommand() *cli.Command {
 					return err
 				}
 				for _, ref := range refs {
-					warnFormer(ctx, k, ref)
+					show.WarnFormer(ctx, k, ref)
 				}
 				if err := datafile.Copy(ctx, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished

@@ -14,6 +14,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -112,7 +113,7 @@ func showCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return errors.Join(printEntry(s, e), k.CheckOpens(ctx, ref))
+				return errors.Join(show.Entry(s, e), k.CheckOpens(ctx, ref))
 			})
 		}),
 	}

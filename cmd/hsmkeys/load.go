@@ -13,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -50,7 +51,7 @@ func loadCommand() *cli.Command {
 				if s.JSON {
 					return output.JSON(e)
 				}
-				return output.Line("%s loaded as %s, id %s", versionOf(e), text.Printable(label), e.KeyID)
+				return output.Line("%s loaded as %s, id %s", show.Version(e), text.Printable(label), e.KeyID)
 			})
 		}),
 	}

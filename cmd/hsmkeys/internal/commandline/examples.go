@@ -1,19 +1,19 @@
-package main
+package commandline
 
 import (
 	"strings"
 )
 
-// An example is a command line, and what somebody wants who types it.
-type example struct{ what, line string }
+// An Example is a command line, and what somebody wants who types it.
+type Example struct{ What, Line string }
 
-// examplesOf are the examples of a command by its full name. They are shown by help
+// ExamplesOf are the examples of a command by its full name. They are shown by help
 // and in the manual pages. Tests hold each against the options that there are, and run it.
-func examplesOf(path string) []example {
-	return examples[strings.TrimPrefix(strings.TrimPrefix(path, "hsmkeys"), " ")]
+func ExamplesOf(path string) []Example {
+	return Examples[strings.TrimPrefix(strings.TrimPrefix(path, "hsmkeys"), " ")]
 }
 
-var examples = map[string][]example{
+var Examples = map[string][]Example{
 	"": {
 		{"A token, its pair and a keyring", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so token init office"},
 		{"", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so --token office init"},

@@ -1,4 +1,4 @@
-package main
+package manual
 
 import (
 	"fmt"
@@ -34,7 +34,7 @@ func (p *page) text(s string) {
 
 func (p *page) words(s string) {
 	for line := range strings.SplitSeq(strings.TrimSpace(s), "\n") {
-		p.line("%s", roffLine(roffText(line)))
+		p.line("%s", roffLine(RoffText(line)))
 	}
 }
 
@@ -49,7 +49,7 @@ func (p *page) code(lines ...string) {
 	p.paragraph()
 	p.line(".RS 4\n.EX")
 	for _, line := range lines {
-		p.line("%s", roffLine(roffCode(line)))
+		p.line("%s", roffLine(RoffCode(line)))
 	}
 	p.line(".EE\n.RE")
 }
@@ -62,22 +62,22 @@ func roffLine(s string) string {
 	return s
 }
 
-func bold(s string) string { return `\fB` + roffCode(s) + `\fR` }
+func Bold(s string) string { return `\fB` + RoffCode(s) + `\fR` }
 
-func italic(s string) string { return `\fI` + roffCode(s) + `\fR` }
+func italic(s string) string { return `\fI` + RoffCode(s) + `\fR` }
 
-// roffCode escapes what has to be there to the letter: a plain - may become a hyphen, and
+// RoffCode escapes what has to be there to the letter: a plain - may become a hyphen, and
 // a quote one that no shell knows.
-func roffCode(s string) string {
+func RoffCode(s string) string {
 	return roff(s, strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`))
 }
 
-// roffText escapes running text, in which only options are to the letter.
-func roffText(s string) string {
+// RoffText escapes running text, in which only options are to the letter.
+func RoffText(s string) string {
 	words := strings.Split(s, " ")
 	for i, word := range words {
 		if strings.HasPrefix(strings.TrimLeft(word, "(["), "-") {
-			words[i] = roffCode(word)
+			words[i] = RoffCode(word)
 		} else {
 			words[i] = roff(word, strings.NewReplacer(`\`, `\e`, "--", `\-\-`, "^", `\(ha`, "~", `\(ti`))
 		}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
@@ -111,23 +109,15 @@ func (d *doctor) pkcs11Tool(options string) string {
 	return command + " " + options
 }
 
-func doctorCommand() *cli.Command {
-	return &cli.Command{
-		Name: "doctor", Usage: "is this module, token, store and keyring sound, and what to do if not",
-		Description: "Looks at everything that the other commands need, tries the PIN once, and says of what it finds whether it is ok, a warning or a failure, what that means, and which command mends it, where one does. The exit status is 1 when anything fails.",
-		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			if err := noArgument(c); err != nil {
-				return err
-			}
-			s.RetryAbility = true // believe nothing that is cached
-			d := &doctor{ctx: ctx, s: s}
-			d.examine()
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return d.report()
-		}),
+// Run makes all checks and prints what they found. It returns an error if any check fails.
+func Run(ctx context.Context, s *settings.Settings) error {
+	s.RetryAbility = true // believe nothing that is cached
+	d := &doctor{ctx: ctx, s: s}
+	d.examine()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	return d.report()
 }
 
 // examine makes all checks.

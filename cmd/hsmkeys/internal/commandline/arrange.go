@@ -1,4 +1,4 @@
-package main
+package commandline
 
 import (
 	"slices"
@@ -9,11 +9,11 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
-// arrange lets options stand anywhere, as people write them: after the name of a
+// Arrange lets options stand anywhere, as people write them: after the name of a
 // key, and global ones after the command. The cli package wants global options,
 // command, the command's options and then the rest, in this order. --help, wherever
 // it stands, asks for help with the command.
-func arrange(app *cli.App, args []string) []string {
+func Arrange(app *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return args
 	}
@@ -28,7 +28,7 @@ func arrange(app *cli.App, args []string) []string {
 			break
 		}
 		if len(arg) < 2 || arg[0] != '-' {
-			if next := find(commands, arg); inCommand && next != nil {
+			if next := Find(commands, arg); inCommand && next != nil {
 				path, commands, flags = append(path, arg), next.Subcommands, next.Flags
 			} else {
 				inCommand = false
@@ -37,9 +37,9 @@ func arrange(app *cli.App, args []string) []string {
 			continue
 		}
 		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		flag, target := lookup(flags, name), &local
+		flag, target := Lookup(flags, name), &local
 		if flag == nil {
-			if flag = lookup(app.Flags, name); flag != nil {
+			if flag = Lookup(app.Flags, name); flag != nil {
 				target = &global
 			}
 		}
@@ -51,7 +51,7 @@ func arrange(app *cli.App, args []string) []string {
 			target = &global
 		}
 		*target = append(*target, arg)
-		if flag != nil && !hasValue && takesValue(flag) {
+		if flag != nil && !hasValue && TakesValue(flag) {
 			if i++; i == len(args) { // it must not take what would be arranged behind it
 				if target == &global {
 					path = nil
@@ -80,7 +80,7 @@ func arrange(app *cli.App, args []string) []string {
 func refuseEmpty(c *cli.Context) error {
 	for _, arg := range c.Args().Slice() {
 		if arg == "" {
-			return failure.Usage("an argument of %s is empty", commandName(c.Command))
+			return failure.Usage("an argument of %s is empty", CommandName(c.Command))
 		}
 	}
 	for _, f := range c.Command.Flags {
@@ -91,7 +91,7 @@ func refuseEmpty(c *cli.Context) error {
 	return nil
 }
 
-func find(commands []*cli.Command, name string) *cli.Command {
+func Find(commands []*cli.Command, name string) *cli.Command {
 	for _, c := range commands {
 		if c.HasName(name) {
 			return c
@@ -100,7 +100,7 @@ func find(commands []*cli.Command, name string) *cli.Command {
 	return nil
 }
 
-func lookup(flags []cli.Flag, name string) cli.Flag {
+func Lookup(flags []cli.Flag, name string) cli.Flag {
 	for _, f := range flags {
 		if slices.Contains(f.Names(), name) {
 			return f
@@ -109,7 +109,7 @@ func lookup(flags []cli.Flag, name string) cli.Flag {
 	return nil
 }
 
-func takesValue(f cli.Flag) bool {
+func TakesValue(f cli.Flag) bool {
 	d, ok := f.(cli.DocGenerationFlag)
 	return ok && d.TakesValue()
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -278,7 +279,7 @@ func (d *doctor) flags(t token.Info, used bool) {
 	case p.ToBeChanged:
 		d.warn("token", "pkcs11-tool --module "+text.ShellQuote(t.Module)+" --token-label "+text.ShellQuote(t.Label)+" --login --change-pin", "%s: the PIN must be changed", name)
 	default:
-		d.ok("token", "%s: %s, firmware %s, PIN %s", name, text.Printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, pinState(t))
+		d.ok("token", "%s: %s, firmware %s, PIN %s", name, text.Printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, show.PINState(t))
 	}
 }
 
@@ -303,17 +304,17 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		}
 		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
 	case t.Tried.Why != "":
-		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Can), text.Line(t.Tried.Why))
+		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Can), text.Line(t.Tried.Why))
 	case t.Can.WrapRSA && !t.Tried.Unwraps:
-		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
+		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, show.Can(t.Can))
 	default:
-		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Can), tried(t.Tried))
+		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Can), show.Tried(t.Tried))
 	}
 }
 
 // legacy names the pairs that are too weak for anything new.
 func (d *doctor) legacy(t token.Info) {
 	for _, key := range t.Legacy {
-		d.ok("legacy", "token %s: %s", text.Printable(t.Label), describeLegacy(key))
+		d.ok("legacy", "token %s: %s", text.Printable(t.Label), show.Legacy(key))
 	}
 }

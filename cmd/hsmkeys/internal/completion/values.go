@@ -1,4 +1,4 @@
-package main
+package completion
 
 import (
 	"context"
@@ -11,15 +11,16 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// choices are the values of options that take one of a few, by command and option. A
+// Choices are the values of options that take one of a few, by command and option. A
 // test holds them against what help says of the option.
-var choices = map[string][]string{
+var Choices = map[string][]string{
 	"init --key-type":    {"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"},
 	"create --algorithm": {"aes128", "aes192", "aes256", "hmac-sha256", "hmac-sha384", "hmac-sha512"},
 	"create --kdf":       {"scrypt", "pbkdf2"},
@@ -31,7 +32,7 @@ var choices = map[string][]string{
 }
 
 func words(all ...string) answer {
-	a := answer{kind: kindWords}
+	a := answer{kind: KindWords}
 	for _, word := range all {
 		a.candidates = append(a.candidates, candidate{word: word})
 	}
@@ -42,8 +43,8 @@ func words(all ...string) answer {
 func (l *commandLine) value(ctx context.Context) answer {
 	name := l.flag.Names()[0]
 	switch path := strings.Join(l.path, " "); {
-	case choices[path+" --"+name] != nil:
-		return words(choices[path+" --"+name]...)
+	case Choices[path+" --"+name] != nil:
+		return words(Choices[path+" --"+name]...)
 	case name == "read-back":
 		return words("all", "none")
 	case name == "token":
@@ -76,7 +77,7 @@ func (l *commandLine) takes() string {
 func (l *commandLine) helped() answer {
 	command := &cli.Command{Subcommands: l.app.Commands}
 	for _, word := range l.args {
-		if command = find(command.Subcommands, word); command == nil {
+		if command = commandline.Find(command.Subcommands, word); command == nil {
 			return words()
 		}
 	}
@@ -91,9 +92,9 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	}
 	switch name {
 	case "FILE", "IN", "CERTIFICATE", "LIBRARY":
-		return answer{kind: kindFiles}
+		return answer{kind: KindFiles}
 	case "DIRECTORY", "STORE", "OLD":
-		return answer{kind: kindDirectories}
+		return answer{kind: KindDirectories}
 	case "COMMAND":
 		return l.helped()
 	case "SHELL":
@@ -110,9 +111,9 @@ func secretSources(word string) answer {
 	case kind == word:
 		return words("prompt", "env:", "file:", "exec:")
 	case kind == "file":
-		return answer{kind: kindFiles, prefix: "file:"}
+		return answer{kind: KindFiles, prefix: "file:"}
 	case kind == "env":
-		a := answer{kind: kindWords}
+		a := answer{kind: KindWords}
 		for _, variable := range os.Environ() { // the name, never what it holds
 			name, _, _ := strings.Cut(variable, "=")
 			a.candidates = append(a.candidates, candidate{word: "env:" + name})
@@ -148,7 +149,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 		if isNew && !strings.HasSuffix(name, "/") {
 			continue // it is taken
 		}
-		if a.candidates = append(a.candidates, candidate{word: name}); len(a.candidates) == mostCandidates {
+		if a.candidates = append(a.candidates, candidate{word: name}); len(a.candidates) == MostCandidates {
 			break
 		}
 	}
@@ -158,7 +159,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 	a := words()
 	for path, err := range store.List(ctx, "keys/"+name+"/") {
-		if err != nil || len(a.candidates) == mostCandidates {
+		if err != nil || len(a.candidates) == MostCandidates {
 			break
 		}
 		if n, version, _, _, ok := blob.ParseKeyPath(path); ok && n == name {

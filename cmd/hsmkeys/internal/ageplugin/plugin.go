@@ -1,4 +1,4 @@
-package main
+package ageplugin
 
 // This file is the age plugin: the same program, called age-plugin-hsmkeys. Its stdin and
 // stdout belong to age, by the protocol of age-encryption.org/plugin, and so does the
@@ -28,34 +28,35 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-const pluginProgram = "age-plugin-" + hsmkeys.PluginName
+const Program = "age-plugin-" + hsmkeys.PluginName
 
-// isPlugin says whether the program was called as the plugin.
-func isPlugin(args []string) bool {
-	return len(args) > 0 && filepath.Base(args[0]) == pluginProgram
+// IsPlugin says whether the program was called as the plugin.
+func IsPlugin(args []string) bool {
+	return len(args) > 0 && filepath.Base(args[0]) == Program
 }
 
-// runPlugin speaks with age until it is done, and gives the exit status.
-func runPlugin(ctx context.Context, args []string) int {
+// Main speaks with age until it is done, and gives the exit status.
+func Main(ctx context.Context, args []string) int {
 	p, err := plugin.New(hsmkeys.PluginName)
 	if err != nil {
-		return report(ctx, err)
+		return message.Report(ctx, err)
 	}
-	flags := flag.NewFlagSet(pluginProgram, flag.ContinueOnError)
+	flags := flag.NewFlagSet(Program, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	p.RegisterFlags(flags)
 	err = flags.Parse(args)
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
-		return report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
+		return message.Report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", Program))
 	}
 	// Whatever relative path is left, in a command or a module's own configuration, does not lead to
 	// another user's file there; see [settings.Source].
 	if err := os.Chdir("/"); err != nil {
-		return report(ctx, err)
+		return message.Report(ctx, err)
 	}
 	client := &ageClient{Plugin: p}
 	secret.Ask, message.Print = client.ask, client.tell
@@ -70,7 +71,7 @@ func runPlugin(ctx context.Context, args []string) int {
 		return &pluginRecipient{ctx: ctx, client: client, to: r.(hsmkeys.KeyRecipient)}, nil
 	})
 	p.HandleIdentityAsRecipient(func(data []byte) (age.Recipient, error) {
-		i, err := decodeIdentity(data)
+		i, err := Decode(data)
 		if err != nil {
 			return nil, inOneLine(err)
 		}
@@ -78,7 +79,7 @@ func runPlugin(ctx context.Context, args []string) int {
 	})
 	identities := &pluginIdentities{client: client}
 	p.HandleIdentity(func(data []byte) (age.Identity, error) {
-		i, err := decodeIdentity(data)
+		i, err := Decode(data)
 		if err != nil {
 			return nil, inOneLine(err)
 		}
@@ -92,7 +93,7 @@ func runPlugin(ctx context.Context, args []string) int {
 type pluginRecipient struct {
 	ctx    context.Context
 	client *ageClient
-	from   ageIdentity // for where token and store are; empty for a recipient
+	from   Identity // for where token and store are; empty for a recipient
 	to     hsmkeys.KeyRecipient
 }
 
@@ -119,7 +120,7 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 					return err
 				}
 				defer key.Close()
-				warnFormer(r.ctx, k, hsmkeys.Ref{Name: r.to.Name})
+				show.WarnFormer(r.ctx, k, hsmkeys.Ref{Name: r.to.Name})
 				stanzas, err = key.Recipient(r.ctx).Wrap(fileKey)
 				return err
 			})
@@ -194,7 +195,7 @@ func (ids *pluginIdentities) reasons() error {
 type pluginIdentity struct {
 	ctx    context.Context
 	client *ageClient
-	from   ageIdentity
+	from   Identity
 }
 
 func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err error) {

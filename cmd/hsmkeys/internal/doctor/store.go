@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"crypto/sha256"
@@ -14,6 +14,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -182,10 +183,10 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		good++
 		d.sawSigned(e.Signed)
 		if who := withoutKey(k, e); who != "" {
-			missing = append(missing, fmt.Sprintf("%s: %s", versionOf(e), who))
+			missing = append(missing, fmt.Sprintf("%s: %s", show.Version(e), who))
 		}
 		if former := e.Former(); len(former) > 0 {
-			open = append(open, fmt.Sprintf("%s: %s", versionOf(e), former[0].Label))
+			open = append(open, fmt.Sprintf("%s: %s", show.Version(e), former[0].Label))
 		}
 	}
 	d.holders(k, good, missing, open)
@@ -222,7 +223,7 @@ func (d *doctor) unknown(k *hsmkeys.Keyring) {
 	case err != nil:
 		d.failure("blobs", "", err)
 	case n > 0:
-		d.warn("blobs", "", "%s", unknownText(n))
+		d.warn("blobs", "", "%s", show.Unknown(n))
 	}
 }
 
@@ -249,7 +250,7 @@ func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
 		return "" // it is wrapped to nobody
 	}
 	who := slices.Concat(e.Holders, e.Unable) // for whom rewrap can do something is somebody else
-	for _, m := range membersOf(k) {
+	for _, m := range show.Members(k) {
 		if !slices.ContainsFunc(who, func(h hsmkeys.Holder) bool { return h.SubjectKeyID == m.SubjectKeyID }) {
 			return m.Label
 		}

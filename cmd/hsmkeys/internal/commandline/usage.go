@@ -1,4 +1,4 @@
-package main
+package commandline
 
 import (
 	"fmt"
@@ -14,9 +14,9 @@ import (
 
 // This file words what is wrong with a command line.
 
-// onUsageError words what the flag package has found, which writes options with one dash,
+// OnUsageError words what the flag package has found, which writes options with one dash,
 // and keeps the cli package from printing a page of help for one of them.
-func onUsageError(c *cli.Context, err error, _ bool) error {
+func OnUsageError(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		return failure.UsageHint(failure.DidYouMean(strings.TrimLeft(name, "-"), optionNames(c), dashed), "no option %s", dashed(strings.TrimLeft(name, "-")))
@@ -56,11 +56,11 @@ func wanted(option cli.Flag) string {
 // optionOf returns an option of a command, or a global one; or nil.
 func optionOf(c *cli.Context, name string) cli.Flag {
 	if c != nil && c.Command != nil {
-		if option := lookup(c.Command.Flags, name); option != nil {
+		if option := Lookup(c.Command.Flags, name); option != nil {
 			return option
 		}
 	}
-	return lookup(globalFlags(), name)
+	return Lookup(GlobalFlags(), name)
 }
 
 func dashed(name string) string {
@@ -73,7 +73,7 @@ func dashed(name string) string {
 // optionNames are the options of a command and the global ones.
 func optionNames(c *cli.Context) []string {
 	var names []string
-	flags := globalFlags()
+	flags := GlobalFlags()
 	if c != nil && c.Command != nil {
 		flags = append(flags, c.Command.Flags...)
 	}
@@ -83,8 +83,8 @@ func optionNames(c *cli.Context) []string {
 	return names
 }
 
-// noCommand is for a command that is not there, in a group of commands or among all.
-func noCommand(group, word string, commands []*cli.Command) error {
+// NoCommand is for a command that is not there, in a group of commands or among all.
+func NoCommand(group, word string, commands []*cli.Command) error {
 	full := strings.TrimSpace(group + " " + word)
 	hint := failure.DidYouMean(word, commandNames(commands), func(name string) string { return strings.Join(strings.Fields("hsmkeys "+group+" "+name), " ") })
 	names := commandNames(commands)
@@ -106,7 +106,7 @@ func noCommand(group, word string, commands []*cli.Command) error {
 // groupAction is what a command does that has commands of its own and was given none.
 func groupAction(c *cli.Context) error {
 	if c.Args().Present() {
-		return noCommand(c.Command.Name, c.Args().First(), c.Command.Subcommands)
+		return NoCommand(c.Command.Name, c.Args().First(), c.Command.Subcommands)
 	}
 	return failure.UsageHint("hsmkeys help "+c.Command.Name, "%s needs a command: %s", c.Command.Name, text.Enumerate(commandNames(c.Command.Subcommands)))
 }

@@ -1,0 +1,40 @@
+package build
+
+import (
+	"runtime"
+	"runtime/debug"
+)
+
+// build is what a program knows of how it was made. Its JSON form is stable.
+type build struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Date     string `json:"date,omitempty"` // of the commit, RFC 3339
+	Modified bool   `json:"modified"`       // there were changes that are in no commit
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+// Read reads it from where the linker put it: nothing is passed to the build that
+// could say something else.
+func Read() build {
+	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Date = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}
