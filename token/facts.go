@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Situations that a caller may want to explain to a person, found with [errors.Is]. An [Error]
@@ -78,7 +79,15 @@ type TokensFound struct {
 }
 
 func (f *TokensFound) Error() string {
-	return fmt.Sprintf("tokens: %v, in modules %v; %v", f.Tokens, f.Modules, f.Failed)
+	return fmt.Sprintf("tokens: %s; in modules %q; %v", named(f.Tokens), f.Modules, f.Failed)
+}
+
+func named(tokens []Info) string {
+	var all []string
+	for _, t := range tokens {
+		all = append(all, fmt.Sprintf("%q (serial %s, slot %d)", t.Label, t.Serial, t.Slot))
+	}
+	return strings.Join(all, ", ")
 }
 
 // BlankTokens is the fact of a refusal of [Initialize] to choose a token.
@@ -88,7 +97,7 @@ type BlankTokens struct {
 	Tokens []Info
 }
 
-func (f *BlankTokens) Error() string { return fmt.Sprintf("tokens: %v", f.Tokens) }
+func (f *BlankTokens) Error() string { return "tokens: " + named(f.Tokens) }
 
 // PINTried is the fact of an [ErrPIN] or [ErrPINLocked] of a login that the token refused. PIN is
 // what the token says of its PIN now, or nil.
