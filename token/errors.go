@@ -31,13 +31,16 @@ var (
 	ErrURI       = errors.New("not a usable token name")
 )
 
-// Error says what failed, on which token, and where known what to do about it.
+// Error describes what failed, and on which token.
 type Error struct {
 	Op    string // what was attempted
 	Token string // on what: a token's label or a module's path; empty where it is clear
 	Kind  error  // one of the Err values above, [errors.ErrUnsupported], or nil
 	Err   error  // the cause, often a pkcs11.Error; may be nil
-	hint  string
+
+	// Facts is what is known beside, for [errors.Is] and [errors.As], and is not part of the
+	// message: see [PairsFound] and the others. It may be nil.
+	Facts error
 }
 
 func (e *Error) Error() string {
@@ -75,11 +78,16 @@ func (e *Error) Is(target error) bool {
 	return e.Kind != nil && target == e.Kind
 }
 
-// Unwrap gives the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint says what to do, or nothing.
-func (e *Error) Hint() string { return e.hint }
+// Unwrap returns the cause and the facts.
+func (e *Error) Unwrap() []error {
+	var all []error
+	for _, err := range []error{e.Err, e.Facts} {
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
+}
 
 // describe puts a return value into words and keeps its name.
 func describe(err error) string {

@@ -5,42 +5,24 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/miekg/pkcs11"
 )
 
-// otherPairs is a hint for somebody who has named a pair that is not there.
-func (t *Token) otherPairs(ctx context.Context, name PairName) string {
-	const none = "hsmkeys init makes one; hsmkeys init --adopt takes one that is there"
-	if name.Label == "" && len(name.ID) == 0 {
-		return none
-	}
-	found, err := t.findPrivate(ctx, PairName{}, finished)
-	if err != nil || len(found) == 0 {
-		return none
-	}
+// pairsFound returns the names of private keys, for an error.
+func (t *Token) pairsFound(ctx context.Context, found []pkcs11.ObjectHandle) *PairsFound {
 	const most = 8
-	var labels []string
-	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
+	facts := &PairsFound{More: max(0, len(found)-most)}
+	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // what is not read is left out
 		for _, handle := range found[:min(len(found), most)] {
 			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
 			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
-			if len(label) > 0 {
-				labels = append(labels, strconv.Quote(string(label)))
-			} else {
-				labels = append(labels, PairName{ID: id}.URI())
-			}
+			facts.Pairs = append(facts.Pairs, PairName{Label: string(label), ID: id})
 		}
 		return nil
 	})
-	if len(found) > most {
-		labels = append(labels, fmt.Sprintf("%d more", len(found)-most))
-	}
-	return "the token has these pairs: " + strings.Join(labels, ", ")
+	return facts
 }
 
 // SeveralPairs reports whether there is more than one private key to choose from.
@@ -158,28 +140,4 @@ func (t *Token) findByPublicLabel(ctx context.Context, name PairName, wanted fun
 		all = append(all, found...)
 	}
 	return all, nil
-}
-
-// choices is the hint by which one of several private keys can be chosen.
-func (t *Token) choices(ctx context.Context, found []pkcs11.ObjectHandle) string {
-	var all []string
-	alike := ""
-	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // it is a hint
-		for _, handle := range found {
-			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
-			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
-			choice := fmt.Sprintf("%s (%q)", PairName{Label: string(label), ID: id}.URI(), label)
-			if slices.Contains(all, choice) {
-				alike = choice
-				continue
-			}
-			all = append(all, choice)
-		}
-		return nil
-	})
-	hint := "name one by its id: " + strings.Join(all, ", ")
-	if alike != "" {
-		hint = fmt.Sprintf("several have the same id and label, %s: give all but one another id, which pkcs11-tool --set-id does", alike)
-	}
-	return hint
 }

@@ -74,7 +74,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits and EC 256, 384 or 521, not %d", int(kind)))
 	}
 	if err := t.mustGenerate(kind); err != nil {
-		return nil, t.fail(op, errors.ErrUnsupported, err)
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrMakesNoPairs}
 	}
 	if strings.HasSuffix(label, unfinished) {
 		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("a label does not end in %q", unfinished))
@@ -109,7 +109,7 @@ func (t *Token) mustGenerate(kind KeyType) error {
 	case kind.isEC() && !(can.GenerateEC && can.DeriveECDH && can.SignECDSA):
 		return errors.New("the token makes no EC pairs that agree and sign (CKM_EC_KEY_PAIR_GEN, CKM_ECDH1_DERIVE, CKM_ECDSA)")
 	case !kind.isEC() && !can.GenerateRSA:
-		return errors.New("the token makes no RSA pairs (CKM_RSA_PKCS_KEY_PAIR_GEN); hsmkeys init --adopt uses one that is there")
+		return errors.New("the token makes no RSA pairs (CKM_RSA_PKCS_KEY_PAIR_GEN)")
 	}
 	return nil
 }
@@ -189,8 +189,7 @@ func (t *Token) refuseExisting(ctx context.Context, op, label string) error {
 			return err
 		}
 		if len(found) > 0 {
-			return &Error{Op: op, Token: t.info.Label, Kind: ErrTaken,
-				hint: "choose another --label, or use the pair that is there with --adopt"}
+			return &Error{Op: op, Token: t.info.Label, Kind: ErrTaken, Facts: ErrLabelTaken}
 		}
 	}
 	return nil
@@ -367,8 +366,8 @@ func (p *KeyPair) CheckOpens(ctx context.Context) error {
 		missing = "derive (CKA_DERIVE is false)"
 	}
 	if missing != "" {
-		return &Error{Op: "try the pair " + PairName{Label: p.label, ID: p.id}.String(), Token: p.token.info.Label, Kind: errors.ErrUnsupported,
-			Err: errors.New("it opens no session key, as its private key must not " + missing), hint: "use another pair: hsmkeys init --label NEW makes one"}
+		return p.token.fail("try the pair "+PairName{Label: p.label, ID: p.id}.String(), errors.ErrUnsupported,
+			fmt.Errorf("%w, as its private key must not %s", ErrOpensNoKey, missing))
 	}
 	_, err := p.OAEPHash(ctx)
 	return err
@@ -390,8 +389,8 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 		}
 		refused = why // the last: what is said against SHA-256 may concern that alone
 	}
-	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: fmt.Errorf("it opens no session key: %w", refused),
-		hint: "session keys need a pair that may decrypt, unwrap or derive"}
+	// A refusal by the token is an Error itself, of this operation.
+	return 0, &Error{Op: "try the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: fmt.Errorf("%w: %w", ErrOpensNoKey, refused)}
 }
 
 // TakesOAEP tries whether the pair opens what is wrapped to it with this hash. An EC

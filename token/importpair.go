@@ -28,7 +28,7 @@ func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Sig
 	if !ok || !kind.valid() {
 		err := &Error{Op: importOp(label), Token: t.info.Label, Kind: errors.ErrUnsupported, Err: errors.New("it is neither RSA of 2048, 3072 or 4096 bits nor EC on P-256, P-384 or P-521")}
 		if key, ok := public.(*rsa.PublicKey); ok && legacyRSA(key.N) {
-			err.hint = "hsmkeys token import-pair --legacy takes RSA from 512 bits, to open SIMPLEBLOBs and for nothing else"
+			err.Facts = ErrLegacyPair
 		}
 		return nil, err
 	}
@@ -37,7 +37,6 @@ func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Sig
 			return pairTemplates(id, label, kind)
 		},
 		checks: []func(*KeyPair, context.Context) error{(*KeyPair).checkSigns, (*KeyPair).checkUnwraps},
-		hint:   "hsmkeys init --adopt uses it",
 	})
 }
 
@@ -47,7 +46,7 @@ func importOp(label string) string { return fmt.Sprintf("import the pair %q", la
 type importing struct {
 	templates func(id []byte, label string) (public, private crypto11.AttributeSet)
 	checks    []func(*KeyPair, context.Context) error // what it has to do before it counts
-	hint      string                                  // where it is on the token already
+	is        error                                   // a fact of its errors, or nil
 }
 
 // importChecked imports a pair under a label that is free, and leaves nothing behind where
@@ -68,7 +67,7 @@ func (t *Token) importChecked(ctx context.Context, label string, private crypto.
 		return nil, err
 	}
 	if len(taken) > 0 {
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrTaken, Err: errors.New("this key is on the token already"), hint: as.hint}
+		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrTaken, Err: ErrKeyTaken, Facts: as.is}
 	}
 	if err := t.removeUnfinished(ctx, label); err != nil {
 		return nil, t.fail(op, nil, err)
@@ -77,7 +76,7 @@ func (t *Token) importChecked(ctx context.Context, label string, private crypto.
 	if err != nil {
 		err = also(err, t.removeUnfinished(context.Background(), label))
 		if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_DEVICE_MEMORY) {
-			return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "this token does not take such a private key from outside; make a pair on it with hsmkeys init"}
+			return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrTakesNoPairs}
 		}
 		return nil, t.fail(op, nil, err)
 	}

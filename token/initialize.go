@@ -3,7 +3,6 @@ package token
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unsafe"
 
@@ -59,8 +58,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 			return err
 		}
 		if err := initPIN(ctx, made.Slot, text(n.SOPIN), text(n.UserPIN)); err != nil {
-			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err,
-				hint: "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"}
+			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err, Facts: ErrNoPINYet}
 		}
 		if made, err = readInfo(ctx, module, made.Slot); err == nil {
 			made.Can, err = readCan(ctx, made.Slot)
@@ -110,46 +108,22 @@ func ValidTokenLabel(label string) error {
 // chooseBlank refuses a label that is taken: two tokens with one label cannot be
 // told apart by it.
 func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
-	refuse := func(kind error, hint string) (Info, error) {
-		return Info{}, &Error{Op: "choose a blank token", Token: label, Kind: kind, hint: hint}
+	refuse := func(kind error) (Info, error) {
+		return Info{}, &Error{Op: "choose a blank token", Token: label, Kind: kind, Facts: &BlankTokens{label, slot, all}}
 	}
 	var blank *Info
 	for i, info := range all {
-		if info.Initialized && info.Label == label {
-			return refuse(ErrTaken, fmt.Sprintf("a token with this label is in slot %d, serial %s; choose another label", info.Slot, info.Serial))
-		}
-		if slot != nil && info.Slot == *slot && info.Initialized {
-			return refuse(ErrTaken, fmt.Sprintf("the token in slot %d is %q; it is not initialised a second time", info.Slot, info.Label))
+		if info.Initialized && info.Label == label || slot != nil && info.Slot == *slot && info.Initialized {
+			return refuse(ErrTaken)
 		}
 		if !info.Initialized && info.Problem == "" && blank == nil && (slot == nil || info.Slot == *slot) {
 			blank = &all[i]
 		}
 	}
 	if blank == nil {
-		return refuse(ErrNoToken, noBlank(all, slot))
+		return refuse(ErrNoToken)
 	}
 	return *blank, nil
-}
-
-// noBlank is a hint about what tokens there are in place of the one that was looked for.
-func noBlank(all []Info, slot *uint) string {
-	what := "the module shows no blank token"
-	if slot != nil {
-		what = fmt.Sprintf("there is no blank token in slot %d", *slot)
-		if !slices.ContainsFunc(all, func(info Info) bool { return info.Slot == *slot }) {
-			what = fmt.Sprintf("there is no token in slot %d", *slot)
-		}
-	}
-	var blank []string
-	for _, info := range all {
-		if !info.Initialized && info.Problem == "" {
-			blank = append(blank, fmt.Sprint(info.Slot))
-		}
-	}
-	if len(blank) == 0 {
-		return what + "; hsmkeys token list shows what there is"
-	}
-	return what + "; blank ones are in: " + strings.Join(blank, ", ")
 }
 
 // initPIN sets the user PIN as security officer.

@@ -40,9 +40,8 @@ func (p *KeyPair) RefuseLegacy() error {
 }
 
 func (p *KeyPair) refuseLegacy(op string) error {
-	return &Error{Op: op, Token: p.token.info.Label, Kind: errors.ErrUnsupported,
-		Err:  fmt.Errorf("it is a legacy pair, RSA with %d bits: it opens SIMPLEBLOBs and does nothing else", p.public.(*rsa.PublicKey).N.BitLen()),
-		hint: "hsmkeys import NAME --capi FILE --pair LABEL opens a SIMPLEBLOB with it; all else needs RSA with 2048 bits, or EC"}
+	return p.token.fail(op, errors.ErrUnsupported,
+		fmt.Errorf("it is %w, RSA with %d bits: it opens SIMPLEBLOBs and does nothing else", ErrLegacyPair, p.public.(*rsa.PublicKey).N.BitLen()))
 }
 
 // ImportLegacyPair is [Token.ImportPair] for RSA with 512 to 2047 bits. The pair gets
@@ -56,7 +55,7 @@ func (t *Token) ImportLegacyPair(ctx context.Context, label string, private cryp
 	return t.importChecked(ctx, label, private, importing{
 		templates: legacyTemplates,
 		checks:    []func(*KeyPair, context.Context) error{(*KeyPair).checkOpens},
-		hint:      "hsmkeys import NAME --capi FILE --pair LABEL opens a SIMPLEBLOB with it",
+		is:        ErrLegacyPair,
 	})
 }
 

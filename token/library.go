@@ -15,7 +15,6 @@ import (
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
-	"github.com/xrash/smetrics"
 
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
@@ -67,35 +66,35 @@ func resolve(path string) string {
 // load opens the module's file and checks what can be checked before its code
 // is run.
 func load(path string) (*pkcs11.Ctx, error) {
-	bad := func(err error, hint string) error {
-		return &Error{Op: "load the module", Token: path, Kind: ErrModule, Err: err, hint: hint}
+	bad := func(err, facts error) error {
+		return &Error{Op: "load the module", Token: path, Kind: ErrModule, Err: err, Facts: facts}
 	}
 	if path == "" {
-		return nil, bad(errors.New("no module named"), "name one with --module, HSMKEYS_MODULE or a URI's module-path")
+		return nil, bad(ErrNoModule, nil)
 	}
 	if filepath.IsAbs(path) {
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, bad(errors.Unwrap(err), "check the path; SoftHSM2's module is often /usr/lib/softhsm/libsofthsm2.so")
+			return nil, bad(errors.Unwrap(err), ErrModulePath)
 		}
 		if !info.Mode().IsRegular() {
-			return nil, bad(errors.New("not a file"), "name the module's .so file itself")
+			return nil, bad(ErrModuleFile, nil)
 		}
 		f, err := os.Open(path)
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) { // nothing is wrong with the module
-			return nil, &Error{Op: "load the module", Token: path, Err: errors.Unwrap(err), hint: "allow more open files, with ulimit -n"}
+			return nil, &Error{Op: "load the module", Token: path, Err: errors.Unwrap(err)}
 		}
 		if err != nil {
-			return nil, bad(errors.Unwrap(err), "this user must be allowed to read the module")
+			return nil, bad(errors.Unwrap(err), ErrModuleRead)
 		}
 		_ = f.Close()
 	}
 	ctx, err := guard.New(path)
 	if err != nil {
 		if !strings.ContainsRune(path, filepath.Separator) && isFile(path) {
-			return nil, bad(err, "a name without a slash is looked for by the dynamic loader; the file in this directory is ./"+path)
+			return nil, bad(err, ErrModuleHere)
 		}
-		return nil, bad(err, "is it the vendor's PKCS #11 library, for this processor?")
+		return nil, bad(err, ErrModuleLoad)
 	}
 	return ctx, nil
 }
@@ -177,19 +176,13 @@ func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 }
 
 func pick(all []Info, module string, sel Selector) (Info, error) {
+	op := "find the token in " + module
 	var match []Info
-	var have []string
 	var broken error
 	for _, info := range all {
 		if info.Problem != "" {
-			have = append(have, fmt.Sprintf("in slot %d one that cannot be used: %s", info.Slot, info.Problem))
 			broken = cmp.Or(broken, info.problem)
-		}
-		if !info.Initialized || info.Problem != "" {
-			continue
-		}
-		have = append(have, fmt.Sprintf("%q", info.Label))
-		if sel.matches(info) {
+		} else if info.Initialized && sel.matches(info) {
 			match = append(match, info)
 		}
 	}
@@ -197,34 +190,9 @@ func pick(all []Info, module string, sel Selector) (Info, error) {
 	case 1:
 		return match[0], nil
 	case 0:
-		hint := "the module shows no initialised token; hsmkeys token init LABEL makes one of a blank token"
-		if len(have) > 0 {
-			hint = meant(sel, all) + "the module shows: " + strings.Join(have, ", ")
-		}
-		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrNoToken, Err: broken, hint: hint}
-	default:
-		var serials []string
-		for _, info := range match {
-			serials = append(serials, fmt.Sprintf("pkcs11:serial=%s (%q, slot %d)", info.Serial, info.Label, info.Slot))
-		}
-		return Info{}, &Error{Op: "find the token in " + module, Token: sel.String(), Kind: ErrAmbiguous,
-			hint: "name one by its serial: " + strings.Join(serials, ", ")}
+		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNoToken, Err: broken, Facts: &TokensFound{Selector: sel, Tokens: all}}
 	}
-}
-
-// meant asks, for a hint, whether the token is meant whose label is most like the one that
-// was named; it is empty where none is.
-func meant(sel Selector, all []Info) string {
-	best, likeness := "", 0.8
-	for _, info := range all {
-		if l := smetrics.JaroWinkler(sel.Label, info.Label, 0.7, 4); info.Initialized && l > likeness {
-			best, likeness = info.Label, l
-		}
-	}
-	if best == "" || best == sel.Label {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q? ", best)
+	return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous, Facts: &TokensFound{Selector: sel, Tokens: match}}
 }
 
 // attach finds the token and opens it through crypto11 and beside it. crypto11
@@ -319,8 +287,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	})
 	if err != nil {
 		// It was there a moment ago; crypto11's error for that has no name.
-		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err,
-			hint: "the token went away meanwhile; try again"}
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err, Facts: ErrTokensChanged}
 	}
 	lib := libraries[path]
 	if lib == nil {
@@ -346,8 +313,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 	again, err := readInfo(lib.ctx, path, info.Slot)
 	if err != nil || again.Label != info.Label || again.Serial != info.Serial {
 		_ = detach(path, c11)
-		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err,
-			hint: "the tokens changed places meanwhile; try again"}
+		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err, Facts: ErrTokensChanged}
 	}
 	return lib, c11, info, nil
 }

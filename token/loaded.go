@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -87,31 +86,10 @@ func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]
 		sameID := bytes.Equal(there.ID, id)
 		replaced := slices.ContainsFunc(beside, func(other []byte) bool { return bytes.Equal(there.ID, other) })
 		if sameID || there.Label == label && !replaced {
-			return t.taken(there, label, sameID)
+			return t.fail(opLoad+" as "+strconv.Quote(label), ErrTaken, &LoadedAlready{there, sameID})
 		}
 	}
 	return nil
-}
-
-// taken is the error about a secret key that has the id or the label of one to be loaded.
-func (t *Token) taken(there Loaded, label string, sameID bool) error {
-	e := &Error{Op: opLoad + " as " + strconv.Quote(label), Token: t.info.Label, Kind: ErrTaken}
-	const public = "that anybody can make and use without the PIN (CKA_PRIVATE is false)"
-	switch {
-	case sameID && there.Public:
-		e.Err = fmt.Errorf("a secret key %q %s has its id", there.Label, public)
-		e.hint = "load --replace takes its place, or hsmkeys unload removes it"
-	case sameID:
-		e.Err = errors.New("this very key is there already")
-		e.hint = "hsmkeys list --loaded shows it, hsmkeys unload removes it"
-	case there.Public:
-		e.Err = fmt.Errorf("a secret key %s has this label", public)
-		e.hint = "choose another --label, or delete that object (pkcs11-tool --delete-object --type secrkey); hsmkeys list --loaded shows its id"
-	default:
-		e.Err = errors.New("another secret key has this label")
-		e.hint = "load --replace takes the place of another version of the same key; hsmkeys list --loaded shows what is there, or choose another --label"
-	}
-	return e
 }
 
 // secretKeys finds those that stay on the token.

@@ -119,14 +119,18 @@ func want(t testing.TB, err, kind error, says ...string) {
 	}
 }
 
-func hint(t testing.TB, err error) string {
+// facts returns the text of an error's facts.
+func facts(t testing.TB, err error) string {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
 		t.Errorf("%v is no *Error", err)
 		return ""
 	}
-	return e.Hint()
+	if e.Facts == nil {
+		return ""
+	}
+	return e.Facts.Error()
 }
 
 // raw is a session opened behind the package's back. While a Token is open it

@@ -83,7 +83,7 @@ func Modules() ([]ModuleConfig, error) { return here().known() }
 func (k p11Kit) known() ([]ModuleConfig, error) {
 	mode, err := k.userConfig()
 	if err != nil {
-		return nil, &Error{Op: "read the configuration of p11-kit", Kind: ErrModule, Err: err, hint: "name the module with --module"}
+		return nil, &Error{Op: "read the configuration of p11-kit", Kind: ErrModule, Err: err, Facts: ErrModuleSettings}
 	}
 	var directories []string // those that go before first
 	if mode != "none" {
@@ -234,8 +234,8 @@ func bare(path string) string {
 func ModuleNamed(name string) (string, error) { return here().named(name) }
 
 func (k p11Kit) named(name string) (string, error) {
-	fail := func(err error, hint string) (string, error) {
-		return "", &Error{Op: "find the module of that name", Token: name, Kind: ErrModule, Err: err, hint: hint}
+	fail := func(err error, facts *ModulesNamed) (string, error) {
+		return "", &Error{Op: "find the module of that name", Token: name, Kind: ErrModule, Err: err, Facts: facts}
 	}
 	candidates, err := k.known()
 	if err != nil {
@@ -262,14 +262,9 @@ func (k p11Kit) named(name string) (string, error) {
 		return match[0], nil
 	case 0:
 		slices.Sort(names)
-		known := strings.Join(slices.Compact(names), ", ")
-		if known == "" {
-			known = "none"
-		}
-		return fail(fs.ErrNotExist, "known are: "+known+"; any other is named by its path, with module-path or --module")
-	default:
-		return fail(errors.New("there is more than one"), "name one by its path: "+strings.Join(match, ", "))
+		return fail(fs.ErrNotExist, &ModulesNamed{Known: slices.Compact(names)})
 	}
+	return fail(errors.New("there is more than one"), &ModulesNamed{Paths: match})
 }
 
 // escapePath makes a path the value of a query attribute (RFC 7512 §2.3).

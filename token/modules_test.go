@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,8 +139,9 @@ func TestModuleNamed(t *testing.T) {
 	} {
 		_, err := k.named(in)
 		want(t, err, ErrModule, says)
-		if h := hint(t, err); !strings.Contains(h, "soft") && !strings.Contains(h, "twice.so") {
-			t.Errorf("hint %q", h)
+		var facts *ModulesNamed
+		if !errors.As(err, &facts) || !slices.Contains(facts.Known, "soft") && len(facts.Paths) != 2 {
+			t.Errorf("known are %+v", facts)
 		}
 	}
 	if err := os.Symlink("twice.so", filepath.Join(k.modules[0], "libtwice2.so")); err != nil {
@@ -199,8 +201,8 @@ func TestFind(t *testing.T) {
 	_, err = Find(ctx, []ModuleConfig{gone, broken, soft}, Selector{Label: "nope"}, nil)
 	want(t, err, ErrNoToken, `"nope"`)
 	for _, text := range []string{env.Module()[strings.LastIndex(env.Module(), "/"):], st.Label, gone.Path, "/b.module"} {
-		if h := hint(t, err); !strings.Contains(h, text) {
-			t.Errorf("hint %q does not say %q", h, text)
+		if got := facts(t, err); !strings.Contains(got, text) {
+			t.Errorf("%q does not say %q", got, text)
 		}
 	}
 	_, err = Find(ctx, nil, Selector{}, nil)
@@ -211,8 +213,14 @@ func TestFind(t *testing.T) {
 	second := ModuleConfig{Name: "second", Path: secondModule(t)}
 	_, err = Find(ctx, []ModuleConfig{soft, second}, Selector{Serial: st.Serial}, nil)
 	want(t, err, ErrAmbiguous)
-	if h := hint(t, err); strings.Count(h, st.Serial) != 2 || !strings.Contains(h, "?module-path="+second.Path) {
-		t.Errorf("hint %q", h)
+	var found *TokensFound
+	if !errors.As(err, &found) || len(found.Tokens) != 2 || !found.Searched {
+		t.Fatalf("found %+v", found)
+	}
+	for i, module := range []string{env.Module(), second.Path} {
+		if got := found.Tokens[i]; got.Serial != st.Serial || got.Module != resolve(module) {
+			t.Errorf("found %+v, want that in %s", got, module)
+		}
 	}
 	all, failed := ListAll(ctx, []ModuleConfig{gone, soft, second, broken, again}, nil)
 	if len(failed) != 2 || !errors.Is(failed[0], ErrModule) || !errors.Is(failed[1], ErrModule) {
@@ -256,8 +264,8 @@ func TestFindDoesNotWait(t *testing.T) {
 	defer func() { answerWithin = before }()
 	_, err := Find(context.Background(), []ModuleConfig{{Path: slow}, {Path: env.Module()}}, Selector{Label: "x"}, nil)
 	want(t, err, ErrModule, slow, "no answer within 100ms")
-	if !strings.Contains(hint(t, err), "--module") {
-		t.Errorf("hint %q", hint(t, err))
+	if !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("%v is no ErrNoAnswer", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()

@@ -106,10 +106,16 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 	case err != nil:
 		return nil, t.fail(op, nil, err)
 	case len(found) == 0:
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair, hint: t.otherPairs(ctx, name)}
+		e := &Error{Op: op, Token: t.info.Label, Kind: ErrNoPair}
+		if name.Label != "" || len(name.ID) > 0 {
+			if others, err := t.findPrivate(ctx, PairName{}, finished); err == nil && len(others) > 0 {
+				e.Facts = t.pairsFound(ctx, others)
+			}
+		}
+		return nil, e
 	case len(found) > 1:
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
-			hint: t.choices(ctx, found)}
+			Facts: t.pairsFound(ctx, found)}
 	}
 	p, err := t.pairOf(ctx, found[0])
 	if err != nil {

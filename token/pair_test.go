@@ -141,8 +141,9 @@ func TestKeyPairIsFound(t *testing.T) {
 		t.Run("not by "+tt.name, func(t *testing.T) {
 			_, err := tok.KeyPair(background, tt.by)
 			want(t, err, tt.kind)
-			if hint(t, err) == "" {
-				t.Error("no hint")
+			var facts *PairsFound
+			if !errors.As(err, &facts) || len(facts.Pairs) == 0 {
+				t.Errorf("which pairs there are: %v", facts)
 			}
 		})
 	}

@@ -237,8 +237,7 @@ func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) erro
 	if len(candidates) > 0 {
 		err = errors.New("the private key does not say it, and none of the public keys and certificates with its id belongs to it")
 	}
-	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err,
-		hint: "store its certificate or public key on the token, with the private key's id (pkcs11-tool --write-object)"}
+	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrNoPublicKey}
 }
 
 func isRSA(key publicKey) bool {

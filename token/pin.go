@@ -16,30 +16,28 @@ import (
 // characters, nobody types at a prompt or a PIN pad. The lengths are those that the token
 // announces, in bytes, and count for nothing where anyLength is set.
 func checkPIN(pin []byte, info Info, anyLength bool) *Error {
-	refuse := func(hint, reason string, args ...any) *Error {
-		return &Error{Op: "log in", Token: info.Label, Kind: ErrPIN, Err: fmt.Errorf(reason, args...), hint: hint + "; nothing was sent to the token, and no try is used up"}
+	refuse := func(fact error, reason string, args ...any) *Error {
+		return &Error{Op: "log in", Token: info.Label, Kind: ErrPIN, Err: fmt.Errorf(reason, args...), Facts: fact}
 	}
-	const save = "keep it in UTF-8, without a byte order mark and on one line"
 	switch {
 	case bytes.HasPrefix(pin, []byte("\xff\xfe")), bytes.HasPrefix(pin, []byte("\xfe\xff")):
-		return refuse(save, "it begins with a byte order mark of UTF-16")
+		return refuse(ErrPINEncoding, "it begins with a byte order mark of UTF-16")
 	case bytes.ContainsRune(pin, '\ufeff'):
-		return refuse(save, "it has a byte order mark (U+FEFF) in it")
+		return refuse(ErrPINEncoding, "it has a byte order mark (U+FEFF) in it")
 	case bytes.ContainsRune(pin, 0):
-		return refuse(save, "it has a NUL byte in it, as text in UTF-16 has")
+		return refuse(ErrPINEncoding, "it has a NUL byte in it, as text in UTF-16 has")
 	case !utf8.Valid(pin):
-		return refuse(save, "it is not UTF-8")
+		return refuse(ErrPINEncoding, "it is not UTF-8")
 	case bytes.ContainsFunc(pin, unicode.IsControl):
-		return refuse("look at where it comes from", "it has a control character in it")
+		return refuse(ErrPINCharacter, "it has a control character in it")
 	}
-	const override = "look at where it comes from; --any-pin-length sends it all the same"
 	least, most := info.lengths()
 	switch n := uint(len(pin)); {
 	case anyLength:
 	case n < least:
-		return refuse(override, "it has fewer than the %d bytes that the token takes at least", least)
+		return refuse(ErrPINLength, "it has fewer than the %d bytes that the token takes at least", least)
 	case most > 0 && n > most:
-		return refuse(override, "it has more than the %d bytes that the token takes at most", most)
+		return refuse(ErrPINLength, "it has more than the %d bytes that the token takes at most", most)
 	}
 	return nil
 }

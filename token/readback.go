@@ -49,8 +49,7 @@ func (p *KeyPair) readBackFails(err error) error {
 	if err == nil || !errors.Is(err, ErrWrapped) {
 		return err
 	}
-	return &Error{Op: opReadBack, Token: p.token.info.Label, Kind: ErrWrapped, Err: cause(err),
-		hint: "the token has made something wrong; nothing was stored: try again, and if it happens again the token or its module is broken"}
+	return &Error{Op: opReadBack, Token: p.token.info.Label, Kind: ErrWrapped, Err: cause(err), Facts: ErrReadBack}
 }
 
 // cause is what an Error was made of.

@@ -25,8 +25,8 @@ type recalled struct {
 }
 
 const (
-	rememberedToken  = "hsmkeys residence 1: token"
-	rememberedMemory = "hsmkeys residence 1: memory: "
+	rememberedToken  = program + " residence 1: token"
+	rememberedMemory = program + " residence 1: memory: "
 	maxRemembered    = 1024 // bytes
 )
 

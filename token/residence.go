@@ -55,8 +55,8 @@ func (p *KeyPair) WhyMemory() string {
 }
 
 func (p *KeyPair) refuseMemory(why error) error {
-	return &Error{Op: "keep session keys on the token", Token: p.token.info.Label, Kind: ErrResidence, Err: why,
-		hint: "without --require-token they live in the memory of this program while they are used"}
+	// why may be an Error itself, of what was tried.
+	return &Error{Op: "keep session keys on the token", Token: p.token.info.Label, Kind: ErrResidence, Err: why}
 }
 
 // settle sets the residence to memory, when an operation has shown what no list of

@@ -58,8 +58,7 @@ func (t *Token) notice(err error) error {
 		return err
 	}
 	t.broken.Store(true)
-	return &Error{Op: "use the token", Token: t.info.Label, Kind: ErrLost, Err: err,
-		hint: "put the token back, or start its daemon again, and repeat the command"}
+	return &Error{Op: "use the token", Token: t.info.Label, Kind: ErrLost, Err: err}
 }
 
 // revive gets new sessions, and logs in again where nobody has to be asked, waiting for
@@ -74,15 +73,14 @@ func (t *Token) revive(ctx context.Context) error {
 		return nil // somebody else was faster
 	}
 	if t.refused != nil {
-		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused, hint: "open the token again, with the right PIN"}
+		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused}
 	}
 	if t.stands() {
 		t.broken.Store(false) // one session was lost, and is replaced
 		return nil
 	}
 	if t.cfg.PIN != nil && !t.cfg.Unattended {
-		return &Error{Op: "log in again", Token: t.info.Label, Kind: ErrLost, Err: errors.New("the token went away, and its PIN would have to be asked for"),
-			hint: "open the token again; a --pin-source other than prompt lets a program do that itself"}
+		return &Error{Op: "log in again", Token: t.info.Label, Kind: ErrLost, Err: ErrPINNeeded}
 	}
 	give := time.Now().Add(patience)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -96,7 +94,7 @@ func (t *Token) revive(ctx context.Context) error {
 			t.refused = err
 		}
 		if t.refused != nil || errors.Is(err, errShared) || time.Now().After(give) {
-			return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: err, hint: "put the token back, or start its daemon again"}
+			return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: err}
 		}
 		select {
 		case <-time.After(pause):

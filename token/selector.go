@@ -49,25 +49,24 @@ func ParseSelector(s string) (Selector, error) {
 	s = strings.TrimLeftFunc(s, unicode.IsSpace) // a blank at the end may be the PIN's
 	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
 		if mentionsPIN(s) {
-			return Selector{}, &Error{Op: "read the name of a token", Kind: ErrURI,
-				Err:  errors.New("it is no URI, and not repeated here because it has a PIN in it (pin-value)"),
-				hint: "a URI begins with pkcs11: and nothing before it"}
+			return Selector{}, &Error{Op: "read the name of a token", Kind: ErrURI, Facts: ErrURIStart,
+				Err: errors.New("it is no URI, and not repeated here because it has a PIN in it (pin-value)")}
 		}
 		return Selector{Label: label}, nil
 	}
 	path, query, _ := strings.Cut(s[len(scheme):], "?")
 	query, pin, err := cutPIN(query)
 	secret := mentionsPIN(s)
-	bad := func(err error, hint string) (Selector, error) {
+	bad := func(err, facts error) (Selector, error) {
 		clear(pin)
 		if secret { // what is wrong may be a piece of the PIN, behind a separator that it contains
 			err = errors.New("it is malformed, and not repeated here because it has a PIN in it (pin-value)")
-			hint = "write what is special in the PIN as %XX; better use pin-source=/path, or --pin-source"
+			facts = ErrURIPIN
 		}
-		return Selector{}, &Error{Op: "read the PKCS #11 URI", Kind: ErrURI, Err: err, hint: hint}
+		return Selector{}, &Error{Op: "read the PKCS #11 URI", Kind: ErrURI, Err: err, Facts: facts}
 	}
 	if err != nil || mentionsPIN(path) || mentionsPIN(query) {
-		return bad(err, "")
+		return bad(err, nil)
 	}
 	for _, part := range []struct {
 		attributes, separator string
@@ -82,10 +81,10 @@ func ParseSelector(s string) (Selector, error) {
 		for attribute := range strings.SplitSeq(part.attributes, part.separator) {
 			name, value, _ := strings.Cut(attribute, "=")
 			if !slices.Contains(part.known, name) {
-				return bad(fmt.Errorf("attribute %q is not supported", name), "known are "+strings.Join(part.known, ", "))
+				return bad(&URIAttribute{name, part.known}, nil)
 			}
 			if plain, err := url.PathUnescape(value); value == "" || err == nil && slices.Contains(ofInfo, name) && unpadded(plain) == "" {
-				return bad(fmt.Errorf("attribute %q has no value", name), "leave it out")
+				return bad(fmt.Errorf("attribute %q has no value", name), ErrURIValue)
 			}
 		}
 	}
@@ -95,7 +94,7 @@ func ParseSelector(s string) (Selector, error) {
 		rest += "?" + query
 	}
 	if err := uri.Parse(rest); err != nil {
-		return bad(err, "RFC 7512 gives the form: pkcs11:token=LABEL;object=PAIR?module-path=/path/module.so")
+		return bad(err, nil)
 	}
 	get := func(name string) string { v, _ := uri.GetPathAttribute(name, false); return v }
 	ask := func(name string) string { v, _ := uri.GetQueryAttribute(name, false); return v }
@@ -108,24 +107,24 @@ func ParseSelector(s string) (Selector, error) {
 	if slot := get("slot-id"); slot != "" {
 		n, err := strconv.ParseUint(slot, 10, 64)
 		if err != nil {
-			return bad(fmt.Errorf("slot-id %q is not a number", slot), "")
+			return bad(fmt.Errorf("slot-id %q is not a number", slot), nil)
 		}
 		id := uint(n)
 		sel.SlotID = &id
 	}
 	if kind := get("type"); kind != "" && kind != "private" {
-		return bad(fmt.Errorf("type %q is not a key pair", kind), "leave type out, or use type=private")
+		return bad(fmt.Errorf("type %q is not a key pair", kind), ErrURIType)
 	}
 	switch {
 	case sel.PINSource != "" && pin != nil: // RFC 7512 §2.4
-		return bad(errors.New("there are pin-source and pin-value"), "use one of them")
+		return bad(errors.New("there are pin-source and pin-value"), ErrURITwice)
 	case sel.ModulePath != "" && sel.ModuleName != "":
-		return bad(errors.New("there are module-path and module-name"), "use module-path alone")
+		return bad(errors.New("there are module-path and module-name"), ErrURITwice)
 	case strings.ContainsRune(sel.ModuleName, '/'):
-		return bad(fmt.Errorf("module-name %q is a path", sel.ModuleName), "use module-path for it")
+		return bad(fmt.Errorf("module-name %q is a path", sel.ModuleName), ErrURIPath)
 	}
 	if err := checkPINSource(sel.PINSource); err != nil {
-		return bad(err, "it is a path, a URI of the scheme file, or | and a command")
+		return bad(err, ErrURIPINs)
 	}
 	return sel, nil
 }

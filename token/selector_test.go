@@ -110,7 +110,7 @@ func TestParseSelectorRefuses(t *testing.T) {
 			if !reflect.DeepEqual(got, Selector{}) {
 				t.Errorf("a selector comes with the error: %+v", got)
 			}
-			if text := err.Error() + hint(t, err); strings.Contains(text, secret) {
+			if text := err.Error() + facts(t, err); strings.Contains(text, secret) {
 				t.Errorf("the PIN is in the message %q", text)
 			}
 		})

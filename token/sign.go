@@ -61,8 +61,7 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 		return nil, p.refuseLegacy(op)
 	}
 	if !p.private.sign {
-		return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: errors.New("the pair must not sign (CKA_SIGN)"),
-			hint: "name the pair that signs with --signing-key"}
+		return nil, t.fail(op, errors.ErrUnsupported, ErrMayNotSign)
 	}
 	how, input, err := p.signMechanism(hash, digest, opts)
 	if err != nil {

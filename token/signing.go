@@ -17,7 +17,7 @@ func (p *KeyPair) SignWith(other *KeyPair) error {
 	case other.token != p.token:
 		return p.token.fail(op, errors.ErrUnsupported, errors.New("it is on another token"))
 	case other.public.Equal(p.public):
-		return &Error{Op: op, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: errors.New("it is the key exchange pair itself"), hint: "leave --signing-key out"}
+		return p.token.fail(op, errors.ErrUnsupported, ErrSamePair)
 	case !other.CanSign():
 		return p.token.fail(op, errors.ErrUnsupported, errors.New("it must not sign (CKA_SIGN)"))
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 )
@@ -127,12 +125,9 @@ func ask(ctx context.Context, path string, within time.Duration, list func(strin
 	case <-ctx.Done():
 		return answer{err: ctx.Err()}, false
 	case <-timer.C:
-		return answer{err: &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("no answer within %v", within), hint: passOver}}, false
+		return answer{err: &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("%w within %v", ErrNoAnswer, within)}}, false
 	}
 }
-
-// passOver is a hint for a module that p11-kit knows and that cannot be used.
-const passOver = "name the module you want with --module, or write disable-in: " + program + " into this one's configuration for p11-kit"
 
 // pick is [find] over all modules.
 func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
@@ -142,48 +137,20 @@ func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
 	if s.hung != nil {
 		return Info{}, s.hung
 	}
+	const op = "find the token in the modules that p11-kit knows"
 	var match []Info
-	have := map[string][]string{}
 	for _, info := range s.tokens {
-		if info.Problem != "" {
-			have[info.Module] = append(have[info.Module], fmt.Sprintf("in slot %d one that cannot be used: %s", info.Slot, info.Problem))
-		}
-		if !info.Initialized || info.Problem != "" {
-			continue
-		}
-		have[info.Module] = append(have[info.Module], fmt.Sprintf("%q", info.Label))
-		if sel.matches(info) {
+		if info.Problem == "" && info.Initialized && sel.matches(info) {
 			match = append(match, info)
 		}
 	}
-	const op = "find the token in the modules that p11-kit knows"
+	facts := &TokensFound{Selector: sel, Tokens: match, Searched: true, Modules: s.looked, Failed: s.failed}
 	switch len(match) {
 	case 1:
 		return match[0], nil
 	case 0:
-		var looked []string
-		for _, path := range s.looked {
-			tokens := strings.Join(have[path], ", ")
-			if tokens == "" {
-				tokens = "no token"
-			}
-			looked = append(looked, fmt.Sprintf("%s (%s)", path, tokens))
-		}
-		for _, err := range s.failed {
-			looked = append(looked, err.Error())
-		}
-		if looked == nil {
-			looked = []string{"p11-kit knows no module"}
-		}
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNoToken,
-			hint: meant(sel, s.tokens) + "looked at: " + strings.Join(looked, "; ") + "; another module is named with --module"}
-	default:
-		var serials []string
-		for _, info := range match {
-			serials = append(serials, fmt.Sprintf("pkcs11:serial=%s?module-path=%s (%q, slot %d)",
-				url.PathEscape(info.Serial), escapePath(info.Module), info.Label, info.Slot))
-		}
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous,
-			hint: "name one by its serial and module: " + strings.Join(serials, ", ")}
+		facts.Tokens = s.tokens
+		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNoToken, Facts: facts}
 	}
+	return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous, Facts: facts}
 }

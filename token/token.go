@@ -225,17 +225,19 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		t.countLogin()
 		return nil
 	}
-	kind, hint := loginKind(err), ""
+	kind := loginKind(err)
 	if len(pin) == 0 && is(err, pkcs11.CKR_ARGUMENTS_BAD) { // what SoftHSM says to an empty PIN
 		kind = ErrPIN
 	}
-	switch kind {
-	case ErrPINLocked:
-		hint = unlock
-	case ErrPIN:
-		hint = t.triesLeft()
+	e := &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err}
+	if kind == ErrPIN || kind == ErrPINLocked {
+		tried := &PINTried{}
+		if now, err := readInfo(t.ctx, t.info.Module, t.slot); err == nil {
+			tried.PIN = &now.PIN
+		}
+		e.Facts = tried
 	}
-	return &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err, hint: hint}
+	return e
 }
 
 // sendPIN logs in with the PIN, or has it typed on the token's reader.
@@ -300,17 +302,15 @@ func (t *Token) askPIN(ctx context.Context, cfg Config, info Info) ([]byte, erro
 	return pin, err
 }
 
-const unlock = "let the security officer set a new PIN (pkcs11-tool --init-pin)"
-
 // refuses says, from the flags alone, why no PIN is tried.
 func (p PIN) refuses(finalTry bool) *Error {
 	switch {
 	case !p.Initialized:
-		return &Error{Kind: ErrPIN, Err: errors.New("no user PIN has been set"), hint: "let the security officer set one (pkcs11-tool --init-pin)"}
+		return &Error{Kind: ErrPIN, Err: ErrNoUserPIN}
 	case p.Locked:
-		return &Error{Kind: ErrPINLocked, hint: unlock}
+		return &Error{Kind: ErrPINLocked}
 	case p.FinalTry && !finalTry:
-		return &Error{Kind: ErrFinalTry, hint: "a wrong PIN now locks the token; when you are sure of it, add --final-try"}
+		return &Error{Kind: ErrFinalTry}
 	}
 	return nil
 }
@@ -325,30 +325,6 @@ func loginKind(err error) error {
 		return ErrPIN
 	}
 	return nil
-}
-
-// triesLeft tells after a wrong PIN what the token tells.
-func (t *Token) triesLeft() string {
-	const once = "it was tried once and is not tried again"
-	info, err := readInfo(t.ctx, t.info.Module, t.slot)
-	if err != nil {
-		return once
-	}
-	return once + "; " + info.PIN.tries()
-}
-
-// tries is what the flags say about how many tries are left.
-func (p PIN) tries() string {
-	switch {
-	case p.Locked:
-		return "the token has locked the PIN"
-	case p.FinalTry:
-		return "the token says that one try is left"
-	case p.CountLow:
-		return "the token says that tries have been used up, not how many are left"
-	default:
-		return "the token does not say how many tries are left"
-	}
 }
 
 // Info tells what the token told without a PIN when it was opened.

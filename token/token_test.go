@@ -110,8 +110,8 @@ func TestOpenFindsNoToken(t *testing.T) {
 			_, err := Open(background, Config{Module: env.Module(), Token: parse(t, tt.token), PIN: never})
 			want(t, err, tt.kind)
 			for _, text := range tt.hints {
-				if got := hint(t, err); !strings.Contains(got, text) {
-					t.Errorf("the hint %q does not name %s", got, text)
+				if got := facts(t, err); !strings.Contains(got, text) {
+					t.Errorf("%q does not name %s", got, text)
 				}
 			}
 			works(t, beside)
@@ -186,8 +186,9 @@ func TestOpenTriesAWrongPINOnce(t *testing.T) {
 			if strings.Contains(err.Error(), tt.pin) && tt.pin != "" {
 				t.Errorf("the PIN is in %q", err)
 			}
-			if got := hint(t, err); !strings.Contains(got, "once") || !strings.Contains(got, "tries") {
-				t.Errorf("the hint is %q", got)
+			var tried *PINTried
+			if !errors.As(err, &tried) || tried.PIN == nil || !tried.PIN.Initialized {
+				t.Errorf("what the token says of its PIN: %+v", tried)
 			}
 			if asked != 1 {
 				t.Errorf("the PIN was asked for %d times", asked)
@@ -358,35 +359,31 @@ func TestClosingATokenWithoutALoginLogsNobodyOut(t *testing.T) {
 // SoftHSM counts no tries, so what its flags would say is decided here.
 func TestPINFlags(t *testing.T) {
 	for _, tt := range []struct {
-		name             string
-		pin              PIN
-		finalTry         bool
-		kind             error
-		says, triesAfter string
+		name     string
+		pin      PIN
+		finalTry bool
+		kind     error
+		says     string
 	}{
-		{"a PIN that is well", PIN{Initialized: true}, false, nil, "ok", "does not say"},
-		{"some tries used up", PIN{Initialized: true, CountLow: true}, false, nil, "some tries used", "used up"},
-		{"one try left", PIN{Initialized: true, CountLow: true, FinalTry: true}, false, ErrFinalTry, "one try left", "one try is left"},
-		{"one try left, and it is wanted", PIN{Initialized: true, FinalTry: true}, true, nil, "one try left", "one try is left"},
-		{"locked", PIN{Initialized: true, Locked: true}, false, ErrPINLocked, "locked", "has locked"},
-		{"locked, and a final try wanted", PIN{Initialized: true, FinalTry: true, Locked: true}, true, ErrPINLocked, "locked", "has locked"},
-		{"never set", PIN{}, true, ErrPIN, "not set", "does not say"},
-		{"to be changed", PIN{Initialized: true, ToBeChanged: true}, false, nil, "must be changed", "does not say"},
+		{"a PIN that is well", PIN{Initialized: true}, false, nil, "ok"},
+		{"some tries used up", PIN{Initialized: true, CountLow: true}, false, nil, "some tries used"},
+		{"one try left", PIN{Initialized: true, CountLow: true, FinalTry: true}, false, ErrFinalTry, "one try left"},
+		{"one try left, and it is wanted", PIN{Initialized: true, FinalTry: true}, true, nil, "one try left"},
+		{"locked", PIN{Initialized: true, Locked: true}, false, ErrPINLocked, "locked"},
+		{"locked, and a final try wanted", PIN{Initialized: true, FinalTry: true, Locked: true}, true, ErrPINLocked, "locked"},
+		{"never set", PIN{}, true, ErrPIN, "not set"},
+		{"to be changed", PIN{Initialized: true, ToBeChanged: true}, false, nil, "must be changed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var kind error
-			var hint string
 			if e := tt.pin.refuses(tt.finalTry); e != nil {
-				kind, hint = e.Kind, e.hint
+				kind = e.Kind
 			}
-			if kind != tt.kind || (kind != nil) != (hint != "") {
-				t.Errorf("refused with %v, hint %q; want %v", kind, hint, tt.kind)
+			if kind != tt.kind {
+				t.Errorf("refused with %v, want %v", kind, tt.kind)
 			}
 			if got := tt.pin.String(); got != tt.says {
 				t.Errorf("it is called %q, want %q", got, tt.says)
-			}
-			if got := tt.pin.tries(); !strings.Contains(got, tt.triesAfter) {
-				t.Errorf("after a wrong PIN %q, want %q", got, tt.triesAfter)
 			}
 		})
 	}

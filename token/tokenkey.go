@@ -31,8 +31,7 @@ func (o *object) use(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.Ob
 	}
 	return o.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		if o.generation != o.token.generation.Load() {
-			return &Error{Op: "use the session key", Token: o.token.info.Label, Kind: ErrLost,
-				Err: errors.New("the key went with its session"), hint: "open the key again"}
+			return o.token.fail("use the session key", ErrLost, ErrKeyLost)
 		}
 		return f(s, o.handle)
 	})

@@ -202,7 +202,7 @@ func (p *KeyPair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label st
 		return err
 	})
 	if spec.Algorithm.IsLegacy() && refuses(err) {
-		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "the token does not know this cipher; hsmkeys reveal gives the key to a program that does"}
+		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrNoCipher}
 	}
 	if err != nil || inMemory == nil {
 		return err
@@ -404,7 +404,7 @@ func (t *Token) checkKept(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) er
 	}
 	if t.leaks.Load() == leaksIt && t.cfg.RequireToken {
 		return &Error{Op: "keep session keys on the token", Token: t.info.Label, Kind: ErrResidence,
-			Err: errors.New("it gives the value of a sensitive key to whoever asks"), hint: "without --require-token it is used all the same"}
+			Err: errors.New("it reveals the value of a sensitive key"), Facts: ErrReveals}
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (p *KeyPair) store(ctx context.Context, spec keyspec.Key, value []byte, lab
 		return err
 	})
 	if refuses(err) || is(err, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY) {
-		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, hint: "this token keeps no session keys; load works with tokens that do"}
+		return &Error{Op: opLoad, Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrKeepsNoKeys}
 	}
 	return p.token.fail(opLoad, nil, err)
 }

@@ -65,7 +65,7 @@ func foreign(path string, owner, user int) error {
 }
 
 func writable(path string, info fs.FileInfo) error {
-	return &Error{Path: path, Reason: fmt.Sprintf("can be written by its group or by others (mode %04o)", info.Mode().Perm()), hint: "chmod go-w " + shellWord(path)}
+	return &Error{Path: path, Reason: fmt.Sprintf("can be written by its group or by others (mode %04o)", info.Mode().Perm()), Writable: true}
 }
 
 // awaitWriter waits until a pipe that was opened without waiting has a writer or something

@@ -18,7 +18,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // ErrForeign is the kind of [Error].
@@ -28,16 +27,15 @@ var ErrForeign = errors.New("only files that this user or root owns, and nobody 
 type Error struct {
 	Path   string // of the file or of a directory on the way to it
 	Reason string
-	hint   string
+
+	// Writable means that the group or others can write to Path.
+	Writable bool
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%q %s: %v", e.Path, e.Reason, ErrForeign) }
 
 // Unwrap returns [ErrForeign].
 func (e *Error) Unwrap() error { return ErrForeign }
-
-// Hint returns the command that mends it, or an empty string where only its owner can.
-func (e *Error) Hint() string { return e.hint }
 
 // ErrKind is returned for what is not a regular file, such as a device, and for a file
 // that is larger than expected.
@@ -114,15 +112,4 @@ func kind(path string, info fs.FileInfo, pipe bool) error {
 		what = "a socket"
 	}
 	return fmt.Errorf("%q: %w: it is %s", path, ErrKind, what)
-}
-
-// shellWord quotes a path for the shell where it has to be.
-func shellWord(path string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r)
-	}
-	if path != "" && path[0] != '-' && !strings.ContainsFunc(path, func(r rune) bool { return !plain(r) }) {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

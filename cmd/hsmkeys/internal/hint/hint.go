@@ -6,7 +6,7 @@ import "errors"
 
 // For returns one sentence or one command that helps with err, or "" if there is none.
 func For(err error) string {
-	for _, hint := range []func(error) string{given, token, keyring, store} {
+	for _, hint := range []func(error) string{given, ofToken, keyring, store} {
 		if text := hint(err); text != "" {
 			return text
 		}
