@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	_ "embed"
 	"errors"
 	"fmt"
+	"html/template"
+	"io"
 	"math"
 	"math/big"
 	"os"
@@ -14,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -195,7 +199,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 		for _, h := range coverage.Holders {
 			heading = append(heading, text.Printable(h.Label))
 		}
-		out.Row(heading...)
+		out.Heading(heading...)
 	}
 	out.Painted = map[string]string{wouldBeLost: terminal.Paint(os.Stdout, terminal.Red, wouldBeLost)}
 	for _, key := range coverage.Keys {
@@ -237,4 +241,36 @@ func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	default:
 		return "covered"
 	}
+}
+
+// The report is one page without a script and without anything from elsewhere, so
+// that it can be mailed, printed and kept. Each cell says in words what its colour
+// says.
+//
+//go:embed drill.html
+var reportPage string
+
+var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
+	"when": text.Time,
+	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
+		switch {
+		case key.PasswordOnly:
+			return "password"
+		case !cell.Opens:
+			return "none"
+		case key.Lost:
+			return "lost"
+		case !cell.Proven.IsZero():
+			return "proven"
+		case !cell.Earlier.IsZero():
+			return "earlier"
+		default:
+			return "covered"
+		}
+	},
+}).Parse(reportPage))
+
+func writeReport(ctx context.Context, path string, coverage hsmkeys.Coverage) error {
+	return datafile.Write(ctx, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
 }

@@ -81,7 +81,7 @@ func parseSince(s string, now time.Time) (since, error) {
 func printLog(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, since since) error {
 	out, asJSON := output.NewStream(os.Stdout), s.JSON
 	if !asJSON {
-		out.Row("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
+		out.Heading("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
 	}
 	found := false
 	for e, err := range k.Log(ctx, since.number) {

@@ -32,7 +32,8 @@ type stream struct {
 	parts  []int      // table: of the longest unbreakable part of each column
 	rows   [][]string // table: not yet written
 
-	heading []string // table: the first row
+	pending []string // table: the heading, until there is a row
+	heading []string // table: the first row that was written
 	records int      // table: how many rows were written below each other
 
 	Painted map[string]string // table: how cells look that have a colour
@@ -54,8 +55,16 @@ func NewStream(out io.Writer) *stream {
 	return s
 }
 
-// Row adds a row to the table; the first is the heading.
+// Heading sets the heading of the table. It is written with the first row, and not at all if there is
+// none.
+func (s *stream) Heading(cells ...string) { s.pending = cells }
+
+// Row adds a row to the table.
 func (s *stream) Row(cells ...string) {
+	if s.pending != nil {
+		s.rows = append(s.rows, s.pending)
+		s.pending = nil
+	}
 	s.rows = append(s.rows, cells)
 	if len(s.rows) == streamRows || s.isLate() {
 		s.writeRows()
