@@ -10,9 +10,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
-// This file is what shells call when somebody presses Tab. It must be fast, it never
-// asks, and whatever goes wrong there is just nothing to choose from.
-
 func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "completion", Usage: "print the completion script for a shell: bash, zsh or fish", ArgsUsage: "SHELL",

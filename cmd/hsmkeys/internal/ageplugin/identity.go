@@ -18,12 +18,12 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// An Identity is what an AGE-PLUGIN-HSMKEYS-1… holds: where the keys are, and which of
-// them it opens. There is nothing secret in it. A field that is empty is taken from the
-// environment and the configuration file; the identity of age -j has none at all.
+// An Identity is the content of an AGE-PLUGIN-HSMKEYS-1… string: where the keys are, and which of
+// them it opens. It contains no secret. A field that is empty is taken from the environment and the
+// configuration file; the identity of age -j has no fields at all.
 //
-// It is written as one byte, the version, and then the fields in this order, each with
-// its length in two bytes before it. So there is one encoding of each.
+// It is encoded as one byte, the version, and then the fields in this order, each preceded by its
+// length in two bytes. So there is one encoding of each.
 type Identity struct {
 	Module string          // the PKCS #11 library, absolute
 	Token  string          // a label, or an RFC 7512 URI with no PIN and no source of one
@@ -40,7 +40,7 @@ const (
 
 var errIdentity = errors.New("not a usable identity")
 
-// Encode refuses what decodeIdentity would.
+// Encode returns the string for age. It refuses what Decode would refuse.
 func (i Identity) Encode() (string, error) {
 	if err := i.check(); err != nil {
 		return "", err
@@ -62,8 +62,8 @@ func (i Identity) fields() [][]byte {
 	return [][]byte{[]byte(i.Module), []byte(i.Token), []byte(i.Store), []byte(i.Key), i.Pair}
 }
 
-// Decode reads an identity. What somebody else has written has to be what we
-// write, and names no program that gives a PIN: such would be run.
+// Decode decodes an identity. It accepts only what Encode returns, and no program that prints a
+// PIN: that would be run.
 func Decode(data []byte) (Identity, error) {
 	if len(data) == 0 {
 		return Identity{}, nil
@@ -114,6 +114,7 @@ func (i Identity) check() error {
 	return nil
 }
 
+// printableText reports whether s is UTF-8 without characters that do not print.
 func printableText(s string) bool {
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
@@ -140,8 +141,7 @@ func (i Identity) withSettings(f func(*settings.Settings) error) error {
 	return f(s)
 }
 
-// own picks out of a file's stanzas those that can be for this identity: under keys, and
-// to the pair.
+// own returns those of a file's stanzas that can be for this identity: under keys, and to the pair.
 func (i Identity) own(stanzas []*age.Stanza) (keys, pair []*age.Stanza) {
 	for _, s := range stanzas {
 		if name, ok := hsmkeys.StanzaKey(s); ok && (i.Key == "" || i.Key == name) {

@@ -1,3 +1,4 @@
+// Package build reports from what the program was built.
 package build
 
 import (
@@ -5,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// build is what a program knows of how it was made. Its JSON form is stable.
-type build struct {
+// Info is what a program knows of how it was built. Its JSON form is stable.
+type Info struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
 	Date     string `json:"date,omitempty"` // of the commit, RFC 3339
@@ -15,10 +16,10 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-// Read reads it from where the linker put it: nothing is passed to the build that
-// could say something else.
-func Read() build {
-	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+// Read returns what the linker has recorded. Nothing is passed to the build that could say
+// something else.
+func Read() Info {
+	b := Info{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

@@ -1,3 +1,6 @@
+// Package commandline is what package cli (v2) does not do: options anywhere on the line, errors
+// that name the option or command that was perhaps meant, help with examples. Each function says
+// why it exists.
 package commandline
 
 import (
@@ -6,9 +9,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
-// Adapt does to every command what the cli package wants done to each. One
-// without subcommands must not have the subcommand "help" either, or keys and
-// files called help or h would print help in place of being verified.
+// Adapt sets on every command what package cli has to be told for each. A command without
+// subcommands must not have the subcommand "help" either: keys and files called help or h would
+// print help in place of being verified.
 func Adapt(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = OnUsageError
@@ -22,8 +25,9 @@ func Adapt(commands []*cli.Command) {
 	}
 }
 
-// GlobalFlags are the options that all commands have in common, as package cli parses them. Only
-// package settings knows what is in the environment and in the configuration file.
+// GlobalFlags returns the options that all commands have in common. Package settings alone reads
+// the environment and the configuration file, so that the age plugin and completion need no command
+// line.
 func GlobalFlags() []cli.Flag {
 	var flags []cli.Flag
 	for _, o := range settings.Options {

@@ -9,10 +9,10 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
-// Arrange lets options stand anywhere, as people write them: after the name of a
-// key, and global ones after the command. The cli package wants global options,
-// command, the command's options and then the rest, in this order. --help, wherever
-// it stands, asks for help with the command.
+// Arrange puts the words of a command line in the order that package cli wants: global options,
+// command, the command's options, and the rest. Users write options anywhere, also global ones
+// after the command or after the name of a key. --help, wherever it stands, asks for help with the
+// command. (Version 3 of package cli still stops at the first argument.)
 func Arrange(app *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return args
@@ -74,9 +74,9 @@ func Arrange(app *cli.App, args []string) []string {
 	return out
 }
 
-// refuseEmpty refuses empty arguments and empty values of options. They come from a variable of
-// the shell that is not set, and read as none they would have a command take stdin in place of
-// the file that was meant, or another store.
+// refuseEmpty refuses empty arguments and empty values of options, which package cli accepts. They
+// come from variables of the shell that are not set; taken for none, they would make a command read
+// stdin instead of the file that was meant.
 func refuseEmpty(c *cli.Context) error {
 	for _, arg := range c.Args().Slice() {
 		if arg == "" {
@@ -91,6 +91,7 @@ func refuseEmpty(c *cli.Context) error {
 	return nil
 }
 
+// Find returns the command of that name, or nil.
 func Find(commands []*cli.Command, name string) *cli.Command {
 	for _, c := range commands {
 		if c.HasName(name) {
@@ -100,6 +101,7 @@ func Find(commands []*cli.Command, name string) *cli.Command {
 	return nil
 }
 
+// Lookup returns the option of that name, or nil.
 func Lookup(flags []cli.Flag, name string) cli.Flag {
 	for _, f := range flags {
 		if slices.Contains(f.Names(), name) {
@@ -109,6 +111,7 @@ func Lookup(flags []cli.Flag, name string) cli.Flag {
 	return nil
 }
 
+// TakesValue reports whether an option takes a value.
 func TakesValue(f cli.Flag) bool {
 	d, ok := f.(cli.DocGenerationFlag)
 	return ok && d.TakesValue()

@@ -10,8 +10,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
-// HelpPrinter prints a page of help with its examples, which are put together only now:
-// most who start the program do not ask for help.
+// HelpPrinter prints a page of help with its examples. Package cli has no place for these: its
+// templates are the same for all commands.
 func HelpPrinter(w io.Writer, template string, page any) {
 	switch page := page.(type) {
 	case *cli.App:
@@ -27,7 +27,7 @@ func HelpPrinter(w io.Writer, template string, page any) {
 	cli.HelpPrinterCustom(w, template, page, nil)
 }
 
-// OptionHelp is the line of an option in a page of help, in two columns. The cli package's own
+// OptionHelp returns the line of an option in a page of help, in two columns. That of package cli
 // repeats the placeholder for each name of the option.
 func OptionHelp(f cli.Flag) string {
 	d, ok := f.(cli.DocGenerationFlag)
@@ -49,8 +49,8 @@ func OptionHelp(f cli.Flag) string {
 	return line
 }
 
-// NameInFull tells subcommands what they are called in full, which the cli package does
-// only on the way to the one that runs.
+// NameInFull sets the full names of subcommands, which package cli sets only on the way to the
+// command that runs.
 func NameInFull(path string, commands []*cli.Command) {
 	for _, c := range commands {
 		for _, sub := range c.Subcommands {
@@ -60,7 +60,7 @@ func NameInFull(path string, commands []*cli.Command) {
 	}
 }
 
-// CommandName is what a command is called in full, without the program's name.
+// CommandName returns the full name of a command, without the program's.
 func CommandName(c *cli.Command) string {
 	if full, ok := strings.CutPrefix(c.HelpName, "hsmkeys "); ok {
 		return full
@@ -68,7 +68,7 @@ func CommandName(c *cli.Command) string {
 	return c.Name
 }
 
-// examplesHelp is the part of a page of help, as a template.
+// examplesHelp returns the part of a page of help with examples, as a template.
 func examplesHelp(path string) string {
 	examples := ExamplesOf(path)
 	if len(examples) == 0 {
@@ -85,8 +85,8 @@ func examplesHelp(path string) string {
 	return fmt.Sprintf("{{%q}}", b.String()) // an example may have braces
 }
 
-// Placeholder is the word in backquotes in the text of an option, or else the last word of
-// its name.
+// Placeholder returns the word in backquotes in the text of an option, or else the last word of its
+// name.
 func Placeholder(d cli.DocGenerationFlag) string {
 	name := d.(cli.Flag).Names()[0]
 	if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 && !strings.HasSuffix(name, "-source") {
@@ -95,7 +95,7 @@ func Placeholder(d cli.DocGenerationFlag) string {
 	return strings.ToUpper(name[strings.LastIndex(name, "-")+1:])
 }
 
-// Described is the text of an option with its default.
+// Described returns the text of an option with its default.
 func Described(d cli.DocGenerationFlag) string {
 	s := strings.ReplaceAll(d.GetUsage(), "`", "")
 	if text := strings.Trim(d.GetDefaultText(), `"`); text != "" && text != "0" && d.TakesValue() {

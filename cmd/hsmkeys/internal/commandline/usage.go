@@ -12,10 +12,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// This file words what is wrong with a command line.
-
-// OnUsageError words what the flag package has found, which writes options with one dash,
-// and keeps the cli package from printing a page of help for one of them.
+// OnUsageError words the errors of package flag, which writes options with one dash, and keeps
+// package cli from printing a page of help for each of them.
 func OnUsageError(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
@@ -34,14 +32,14 @@ func OnUsageError(c *cli.Context, err error, _ bool) error {
 	return &failure.UsageError{Err: err}
 }
 
-// unfit are the forms in which package flag reports values that it cannot parse, with the value in
-// quotes and the option.
+// unfit matches the errors of package flag about values that it cannot parse: the value in quotes,
+// and the option.
 var unfit = []*regexp.Regexp{
 	regexp.MustCompile(`^invalid value (".*") for flag -([^:]+):`),
 	regexp.MustCompile(`^invalid boolean value (".*") for -([^:]+):`),
 }
 
-// wanted says what the value of an option has to be.
+// wanted returns what the value of an option has to be.
 func wanted(option cli.Flag) string {
 	switch option.(type) {
 	case *cli.BoolFlag:
@@ -53,7 +51,7 @@ func wanted(option cli.Flag) string {
 	}
 }
 
-// optionOf returns an option of a command, or a global one; or nil.
+// optionOf returns an option of a command or a global one, or nil.
 func optionOf(c *cli.Context, name string) cli.Flag {
 	if c != nil && c.Command != nil {
 		if option := Lookup(c.Command.Flags, name); option != nil {
@@ -63,6 +61,7 @@ func optionOf(c *cli.Context, name string) cli.Flag {
 	return Lookup(GlobalFlags(), name)
 }
 
+// dashed returns the name of an option with its dashes.
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -70,7 +69,7 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// optionNames are the options of a command and the global ones.
+// optionNames returns the options of a command and the global ones.
 func optionNames(c *cli.Context) []string {
 	var names []string
 	flags := GlobalFlags()
@@ -83,7 +82,8 @@ func optionNames(c *cli.Context) []string {
 	return names
 }
 
-// NoCommand is for a command that is not there, in a group of commands or among all.
+// NoCommand returns the error for a command that does not exist, in a group of commands or among
+// all.
 func NoCommand(group, word string, commands []*cli.Command) error {
 	full := strings.TrimSpace(group + " " + word)
 	hint := failure.DidYouMean(word, commandNames(commands), func(name string) string { return strings.Join(strings.Fields("hsmkeys "+group+" "+name), " ") })
@@ -103,7 +103,7 @@ func NoCommand(group, word string, commands []*cli.Command) error {
 	return failure.UsageHint(hint, "no command %q", full)
 }
 
-// groupAction is what a command does that has commands of its own and was given none.
+// groupAction is the action of a group of commands that was given none of them.
 func groupAction(c *cli.Context) error {
 	if c.Args().Present() {
 		return NoCommand(c.Command.Name, c.Args().First(), c.Command.Subcommands)
@@ -111,6 +111,7 @@ func groupAction(c *cli.Context) error {
 	return failure.UsageHint("hsmkeys help "+c.Command.Name, "%s needs a command: %s", c.Command.Name, text.Enumerate(commandNames(c.Command.Subcommands)))
 }
 
+// commandNames returns the names of the commands that help shows.
 func commandNames(commands []*cli.Command) []string {
 	var names []string
 	for _, c := range commands {

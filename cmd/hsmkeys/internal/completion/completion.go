@@ -1,3 +1,6 @@
+// Package completion answers shells when somebody presses Tab. It is quick, never asks for
+// anything, and answers nothing when something is wrong. Completion of package cli has neither
+// values of options nor names of keys, and runs the actions of commands.
 package completion
 
 import (
@@ -27,9 +30,10 @@ var zshCompletion string
 //go:embed scripts/hsmkeys.fish
 var fishCompletion string
 
+// Scripts are the completion scripts by the name of the shell.
 var Scripts = map[string]string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
 
-// Command is what the scripts call the program with.
+// Command is the hidden command with which the scripts call the program.
 const Command = "__complete"
 
 const (
@@ -48,7 +52,7 @@ const (
 	KindDirectories = "directories" // of a directory
 )
 
-// An answer is what may stand in the place of the last word.
+// An answer is what may stand in place of the last word.
 type answer struct {
 	kind       string
 	prefix     string // of the word: what stands before the name of the file
@@ -57,9 +61,9 @@ type answer struct {
 
 type candidate struct{ word, about string }
 
-// Main prints an answer: a line with kind and prefix, and then a line for each
-// candidate with what it is about after a tab. args are the shell and the words of the
-// command line, of which the last is not finished.
+// Main prints an answer: a line with kind and prefix, and then a line for each candidate with its
+// description after a tab. args are the shell and the words of the command line, of which the last
+// is unfinished.
 func Main(newApp func() *cli.App, args []string) {
 	// Nothing of what a module prints, or this program when one crashes it, belongs into a
 	// command line.
@@ -120,7 +124,7 @@ func answerTo(ctx context.Context, newApp func() *cli.App, args []string) answer
 	return a
 }
 
-// A commandLine is what has been typed so far, read as arrange reads it.
+// A commandLine is what has been typed so far, in the order that [commandline.Arrange] accepts.
 type commandLine struct {
 	app     *cli.App
 	path    []string // the full name of the command
@@ -172,8 +176,7 @@ func readLine(app *cli.App, words []string) *commandLine {
 	return l
 }
 
-// take takes a word that is no option: a command, as long as there can be one, or an
-// argument.
+// take handles a word that is not an option: a command as long as there can be one, or an argument.
 func (l *commandLine) take(word string) {
 	next := commandline.Find(l.command.Subcommands, word)
 	if next == nil || len(l.args) > 0 || l.ended {

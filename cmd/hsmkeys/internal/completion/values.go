@@ -18,8 +18,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// Choices are the values of options that take one of a few, by command and option. A
-// test holds them against what help says of the option.
+// Choices are the values of options that accept one of a few, by command and option. A test
+// compares them with help.
 var Choices = map[string][]string{
 	"init --key-type":    {"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"},
 	"create --algorithm": {"aes128", "aes192", "aes256", "hmac-sha256", "hmac-sha384", "hmac-sha512"},
@@ -39,7 +39,8 @@ func words(all ...string) answer {
 	return a
 }
 
-// value is what an option may have: one of a few, or what its placeholder in help says.
+// value returns what an option may have: one of a few values, or what its placeholder in help
+// stands for.
 func (l *commandLine) value(ctx context.Context) answer {
 	name := l.flag.Names()[0]
 	switch path := strings.Join(l.path, " "); {
@@ -60,8 +61,7 @@ func (l *commandLine) value(ctx context.Context) answer {
 	return words()
 }
 
-// takes is what help calls the next argument of the command, or nothing where there is
-// none.
+// takes returns the placeholder of the next argument of the command, or "" if there is none.
 func (l *commandLine) takes() string {
 	all, n := strings.Fields(l.command.ArgsUsage), len(l.args)
 	switch {
@@ -73,7 +73,7 @@ func (l *commandLine) takes() string {
 	return ""
 }
 
-// helped are the commands that may follow those that help was asked for.
+// helped returns the commands that may follow those that help was asked for.
 func (l *commandLine) helped() answer {
 	command := &cli.Command{Subcommands: l.app.Commands}
 	for _, word := range l.args {
@@ -84,7 +84,7 @@ func (l *commandLine) helped() answer {
 	return subcommands(command.Subcommands)
 }
 
-// named is what goes by a name in help, such as FILE or [NAME…].
+// named returns what a placeholder in help stands for, such as FILE or [NAME…].
 func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	name := strings.TrimLeft(placeholder, "[")
 	if end := strings.IndexFunc(name, func(r rune) bool { return r < 'A' || r > 'Z' }); end >= 0 {
@@ -105,7 +105,7 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	return words()
 }
 
-// secretSources are the forms of --pin-source.
+// secretSources returns the forms of --pin-source.
 func secretSources(word string) answer {
 	switch kind, _, _ := strings.Cut(word, ":"); {
 	case kind == word:
@@ -123,8 +123,8 @@ func secretSources(word string) answer {
 	return words()
 }
 
-// keys are the names of keys in the store up to the next /, or the versions of one. What
-// is in the store may be anybody's: Names gives only what can be the name of a key.
+// keys returns the names of keys in the store up to the next /, or the versions of one. What is in
+// the store is not trusted: Names returns only valid names of keys.
 func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 	a := words()
 	s := l.settings()
@@ -169,9 +169,9 @@ func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 	return a
 }
 
-// tokens are the labels of the tokens that the module shows, or all modules that p11-kit
-// knows. No PIN is needed for that. A label that the program would take for something
-// else, or that is on two tokens, is left out for the token's serial number.
+// tokens returns the labels of the tokens of the module, or of all modules that p11-kit knows. No
+// PIN is needed for that. Instead of a label that the program would parse as something else, or
+// that two tokens have, it returns the serial number.
 func (l *commandLine) tokens(ctx context.Context) answer {
 	a := words()
 	s := l.settings()

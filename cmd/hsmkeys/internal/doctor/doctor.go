@@ -1,3 +1,5 @@
+// Package doctor checks whether module, token, store and keyring are sound, and says what to do if
+// not.
 package doctor
 
 import (
@@ -21,7 +23,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// finding is what one check has found. Its JSON form is stable.
+// finding is the result of one check. Its JSON form is stable.
 type finding struct {
 	Check  string `json:"check"`
 	Status string `json:"status"` // ok, warn or fail
@@ -29,8 +31,8 @@ type finding struct {
 	Mend   string `json:"mend,omitempty"` // a command
 }
 
-// The statuses of a finding. What could not be looked at, because something before it
-// failed, is a warning that says so.
+// The statuses of a finding. A check that cannot be made, because one that it depends on failed, is a
+// warning.
 const (
 	isOK   = "ok"
 	isWarn = "warn"
@@ -39,8 +41,7 @@ const (
 
 var statusColors = map[string]string{isOK: terminal.Green, isWarn: terminal.Yellow, isFail: terminal.Red}
 
-// doctor collects findings. A check that fails ends none but those that need what it
-// has not found.
+// doctor collects findings. A check that fails stops only those that depend on it.
 type doctor struct {
 	ctx      context.Context
 	s        *settings.Settings
@@ -58,6 +59,7 @@ func (d *doctor) warn(check, mend, what string, args ...any) { d.add(isWarn, che
 
 func (d *doctor) fail(check, mend, what string, args ...any) { d.add(isFail, check, mend, what, args) }
 
+// skip adds a warning for checks that were not made.
 func (d *doctor) skip(because string, checks ...string) {
 	for _, check := range checks {
 		d.warn(check, "", "not looked at: %s", because)
@@ -69,8 +71,8 @@ func (d *doctor) add(status, check, mend, what string, args []any) {
 	d.findings = append(d.findings, finding{check, status, text.Line(fmt.Sprintf(what, args...)), text.Line(mend)})
 }
 
-// failure is a fail with what the error says. Its hint comes with it, and the command
-// that is meant for its kind, or else for this check.
+// failure adds a failed check with an error and its hint, and with the command for that kind of
+// error, or else the one given.
 func (d *doctor) failure(check, mend string, err error) {
 	what := err.Error()
 	if hint := hint.For(err); hint != "" {
@@ -94,7 +96,7 @@ func (d *doctor) failure(check, mend string, err error) {
 	d.fail(check, mend, "%s", what)
 }
 
-// pkcs11Tool is a command for what hsmkeys does not do itself.
+// pkcs11Tool returns a command line for something that hsmkeys does not do.
 func (d *doctor) pkcs11Tool(options string) string {
 	command := "pkcs11-tool"
 	if sel, module, err := d.s.Selector(); err == nil {
@@ -109,7 +111,7 @@ func (d *doctor) pkcs11Tool(options string) string {
 	return command + " " + options
 }
 
-// Run makes all checks and prints what they found. It returns an error if any check fails.
+// Run makes all checks and prints their findings. It returns an error if a check failed.
 func Run(ctx context.Context, s *settings.Settings) error {
 	s.RetryAbility = true // believe nothing that is cached
 	d := &doctor{ctx: ctx, s: s}
@@ -155,7 +157,7 @@ func (d *doctor) examine() {
 func (d *doctor) withLogin(store *dir.Store) {
 	d.pinSource()
 	loggedIn := false
-	hung := func(err error) { // what was found out until then is worth telling
+	hung := func(err error) { // print what was found out so far
 		d.failure("login", "", err)
 		_ = d.report()
 	}
@@ -186,17 +188,17 @@ func (d *doctor) withLogin(store *dir.Store) {
 	}
 }
 
-// What is not looked at without a login, and without a store.
+// The checks that need a login, and those that need an open keyring.
 var (
 	afterLogin   = append([]string{"pair", "residence", "certificate"}, afterKeyring...)
 	afterKeyring = []string{"keyring", "pin", "members", "holders", "signatures"}
 )
 
-// oldest is before the first version of this program.
+// oldest is a time before the first version of this program.
 var oldest = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// clock looks for a clock that goes wrong: signing times and the validity of
-// certificates come from it.
+// clock looks for a clock that is wrong: signing times and the validity of certificates depend on
+// it.
 func (d *doctor) clock(now time.Time) {
 	const mend = "timedatectl set-ntp true"
 	switch {
@@ -211,14 +213,14 @@ func (d *doctor) clock(now time.Time) {
 	}
 }
 
-// sawSigned notes the time of a signature that was verified.
+// sawSigned records the time of a verified signature.
 func (d *doctor) sawSigned(t time.Time) {
 	if t.After(d.signed) {
 		d.signed = t
 	}
 }
 
-// report prints the findings. That a check fails is a failure of the command.
+// report prints the findings. It returns an error if a check failed.
 func (d *doctor) report() error {
 	count := map[string]int{}
 	for _, f := range d.findings {

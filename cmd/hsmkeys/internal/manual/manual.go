@@ -1,3 +1,6 @@
+// Package manual writes the manual pages from what help shows, and from docs/format.md. Its users
+// are the program that is built with the tag manual, and tests. The pages that package cli writes
+// have neither examples nor exit statuses, nor a page for each command.
 package manual
 
 import (
@@ -53,6 +56,7 @@ func Pages(app *cli.App) map[string]string {
 	return pages
 }
 
+// PageName returns the name of the page of a command by its full name.
 func PageName(path string) string { return strings.ReplaceAll(path, " ", "-") }
 
 var exitStatuses = []struct {
@@ -67,12 +71,11 @@ var exitStatuses = []struct {
 	{failure.StatusToken, "the token or its module was not found or failed, or its PIN or a password could not be had or was wrong"},
 }
 
-// PseudoVersion matches what go puts into a version for a commit without a tag: a time and a
-// hash, which are too long to stand beside the date at the foot of a page.
+// PseudoVersion matches what go puts into the version of a commit without a tag: a time and a hash,
+// which are too long to stand beside the date at the foot of a page.
 var PseudoVersion = regexp.MustCompile(`(?:0\.)?[0-9]{14}-([0-9a-f]{7})[0-9a-f]*`)
 
-// heading starts a page. The date is that of the commit, so that whoever builds it again
-// gets the same.
+// heading starts a page. Its date is that of the commit, so that the pages are reproducible.
 func (p *page) heading(name, section, about string) {
 	b := build.Read()
 	date, _, _ := strings.Cut(b.Date, "T")
@@ -94,12 +97,12 @@ func (p *page) description(usage, text string) {
 	}
 }
 
-// sentence makes one of what help says in a line.
+// sentence makes a sentence of a line of help.
 func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimRight(s[1:], ".") + "."
 }
 
-// options describes each with its default.
+// options describes options with their defaults.
 func (p *page) options(flags []cli.Flag) {
 	for _, f := range flags {
 		d, ok := f.(cli.DocGenerationFlag)
@@ -222,7 +225,7 @@ func commandPage(full string, c *cli.Command) string {
 	return p.String()
 }
 
-// configPage tells of each global option how it is called where.
+// configPage describes how each global option is called in the environment and in the file.
 func configPage(app *cli.App) string {
 	p := &page{}
 	p.heading("hsmkeys-config", "5", "options of hsmkeys in a file and in the environment")
@@ -274,8 +277,8 @@ func configPage(app *cli.App) string {
 	return p.String()
 }
 
-// formatPage makes a manual page of docs/format.md. Its first line has man put the
-// tables through tbl.
+// formatPage makes a manual page of docs/format.md. Its first line makes man run tbl for the
+// tables.
 func formatPage(markdown string) string {
 	p := &page{}
 	p.line(`'\" t`)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A page is a manual page in the making, for man(7).
+// A page is a manual page for man(7).
 type page struct {
 	strings.Builder
 	begun bool // a section has just begun: its first paragraph needs no .PP
@@ -38,13 +38,13 @@ func (p *page) words(s string) {
 	}
 }
 
-// entry is a paragraph that hangs from a tag, which is roff already.
+// entry adds a paragraph with a tag, which is roff already.
 func (p *page) entry(tag, s string) {
 	p.line(".TP\n%s", tag)
 	p.words(s)
 }
 
-// code is shown as it is, and can be copied from the terminal.
+// code adds lines that are shown as they are, and can be copied from the terminal.
 func (p *page) code(lines ...string) {
 	p.paragraph()
 	p.line(".RS 4\n.EX")
@@ -54,7 +54,7 @@ func (p *page) code(lines ...string) {
 	p.line(".EE\n.RE")
 }
 
-// roffLine keeps text from being taken for a request.
+// roffLine protects text that would be taken for a request.
 func roffLine(s string) string {
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
 		return `\&` + s
@@ -62,17 +62,19 @@ func roffLine(s string) string {
 	return s
 }
 
+// Bold returns literal text in bold.
 func Bold(s string) string { return `\fB` + RoffCode(s) + `\fR` }
 
+// italic returns literal text in italics.
 func italic(s string) string { return `\fI` + RoffCode(s) + `\fR` }
 
-// RoffCode escapes what has to be there to the letter: a plain - may become a hyphen, and
-// a quote one that no shell knows.
+// RoffCode escapes text that has to be literal: otherwise a - may become a hyphen, and a quote one
+// that no shell knows.
 func RoffCode(s string) string {
 	return roff(s, strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`))
 }
 
-// RoffText escapes running text, in which only options are to the letter.
+// RoffText escapes running text, in which only options are literal.
 func RoffText(s string) string {
 	words := strings.Split(s, " ")
 	for i, word := range words {

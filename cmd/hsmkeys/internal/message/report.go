@@ -9,7 +9,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
 )
 
-// Report prints an error in one line, and a hint where there is one.
+// Report prints an error with its hint, and returns the exit status.
 func Report(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		Error(failure.ErrInterrupted)

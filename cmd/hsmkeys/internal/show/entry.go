@@ -1,3 +1,5 @@
+// Package show presents keys, members, recoveries and tokens: as rows of a table for people, and as
+// JSON for programs.
 package show
 
 import (
@@ -12,10 +14,10 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Version is the key in the form NAME@VERSION.
+// Version returns NAME@VERSION of a key.
 func Version(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
 
-// Entry describes one key.
+// Entry prints all about one key.
 func Entry(s *settings.Settings, e hsmkeys.Entry) error {
 	if s.JSON {
 		return output.JSON(e)
@@ -70,6 +72,7 @@ func Entry(s *settings.Settings, e hsmkeys.Entry) error {
 	return output.Table(rows)
 }
 
+// Labels returns the labels of holders.
 func Labels(holders []hsmkeys.Holder) []string {
 	var all []string
 	for _, h := range holders {
@@ -78,8 +81,8 @@ func Labels(holders []hsmkeys.Holder) []string {
 	return all
 }
 
-// NotProven is the end of a line about what was wrapped to holders whose tokens have not
-// opened it yet.
+// NotProven returns the end of a line about keys wrapped to holders whose tokens have not opened
+// them yet, or "" if there are none.
 func NotProven(until []string) string {
 	if len(until) == 0 {
 		return ""
@@ -91,6 +94,7 @@ func NotProven(until []string) string {
 	return fmt.Sprintf("; not proven until %s %s run hsmkeys drill --prove", text.Printable(strings.Join(until, ", ")), have)
 }
 
+// Unknown describes n key blobs that are not in the state of the keyring.
 func Unknown(n int) string {
 	return text.Plural(n, "key blob is", "key blobs are") + " not in the state of the keyring: left by a command that was interrupted, recovered and not adopted yet (hsmkeys rewrap), or from another copy of the store (hsmkeys merge)"
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// WarnFormer warns, once for a key, of former members who can read what is encrypted under a key.
+// WarnFormer warns of former members that can open a key, and so read what is encrypted under it
+// now.
 func WarnFormer(ctx context.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
 	former, err := k.FormerHolders(ctx, ref)
 	if err != nil {
@@ -33,7 +34,7 @@ func WarnFormer(ctx context.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
 	message.Warn(fmt.Errorf("%s can open key %q, and read what is encrypted under it now; %s (%s: SHA-256 %s)", text.Enumerate(who), ref, mend, certificates, text.Enumerate(prints)))
 }
 
-// formerFingerprint is that of a former member's certificate, as the lists knew it last.
+// formerFingerprint returns the fingerprint of a former member's last certificate.
 func formerFingerprint(k *hsmkeys.Keyring, h hsmkeys.Holder) string {
 	for _, m := range k.FormerMembers() {
 		if MemberOf(m).SubjectKeyID == h.SubjectKeyID {

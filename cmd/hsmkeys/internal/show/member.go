@@ -19,7 +19,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Member is a member for programs.
+// A Member is a member of the keyring in JSON. Its form is stable.
 type Member struct {
 	Label        string    `json:"label"`
 	Role         string    `json:"role"`
@@ -31,6 +31,7 @@ type Member struct {
 	Signing      string    `json:"signing_fingerprint,omitempty"` // SHA-256 of the certificate of the key that signs, where it is another
 }
 
+// Members returns all members of a keyring.
 func Members(k *hsmkeys.Keyring) []Member {
 	var all []Member
 	for _, m := range k.Members() {
@@ -39,6 +40,7 @@ func Members(k *hsmkeys.Keyring) []Member {
 	return all
 }
 
+// MemberOf returns a member in the form for JSON.
 func MemberOf(m blob.Member) Member {
 	id, _ := blob.PublicKeyID(m.Certificate.PublicKey) // a key of another kind has none
 	signing := ""
@@ -52,7 +54,7 @@ func MemberOf(m blob.Member) Member {
 	}
 }
 
-// MemberRows shows what somebody compares before they say yes.
+// MemberRows returns what a person compares before accepting a member.
 func MemberRows(m blob.Member) [][]string {
 	j := MemberOf(m)
 	var rows [][]string
@@ -71,12 +73,12 @@ func MemberRows(m blob.Member) [][]string {
 	return rows
 }
 
-// Party is describe under a title, for a decision about several.
+// Party returns [MemberRows] under a title, for a decision about several members.
 func Party(title string, m blob.Member) [][]string {
 	return append([][]string{{title}}, MemberRows(m)...)
 }
 
-// Fingerprint is the SHA-256 of a certificate, as openssl x509 -fingerprint shows it.
+// Fingerprint returns the SHA-256 of a certificate, as openssl x509 -fingerprint shows it.
 func Fingerprint(c *x509.Certificate) string {
 	var parts []string
 	for _, b := range sha256.Sum256(c.Raw) {
@@ -85,6 +87,7 @@ func Fingerprint(c *x509.Certificate) string {
 	return strings.Join(parts, ":")
 }
 
+// KeyType returns the kind and size of the key in a certificate.
 func KeyType(c *x509.Certificate) string {
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -95,9 +98,9 @@ func KeyType(c *x509.Certificate) string {
 	return c.PublicKeyAlgorithm.String()
 }
 
-// CertificateName returns what a certificate calls its holder: the common name, or else an
-// alternative name (RFC 5280 §4.2.1.6), or else what of the subject's name is most
-// particular. It is empty where the certificate names nobody.
+// CertificateName returns the name of a certificate's holder: the common name, or else an
+// alternative name (RFC 5280 §4.2.1.6), or else the most specific other attribute of the subject.
+// It returns "" if the certificate names nobody.
 func CertificateName(c *x509.Certificate) string {
 	all := append([]string{c.Subject.CommonName}, c.EmailAddresses...)
 	all = append(all, c.DNSNames...)
@@ -116,6 +119,7 @@ var (
 	oidUID          = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
 )
 
+// attributeOf returns an attribute of the subject, or "".
 func attributeOf(c *x509.Certificate, kind asn1.ObjectIdentifier) string {
 	for _, a := range c.Subject.Names {
 		if value, ok := a.Value.(string); ok && a.Type.Equal(kind) {
@@ -125,8 +129,8 @@ func attributeOf(c *x509.Certificate, kind asn1.ObjectIdentifier) string {
 	return ""
 }
 
-// VoucherRows shows who vouches for a keyring. One who was removed may have kept the
-// certificate's key, and with it makes any continuation of the lists that it still knew.
+// VoucherRows returns who vouches for a keyring. A former member may have kept the key of the
+// certificate, and could sign any continuation of the lists that it still knew.
 func VoucherRows(k *hsmkeys.Keyring, voucher *x509.Certificate) ([][]string, error) {
 	by, err := k.MemberWith(voucher.PublicKey)
 	if err != nil {
@@ -142,7 +146,7 @@ func VoucherRows(k *hsmkeys.Keyring, voucher *x509.Certificate) ([][]string, err
 	return rows, nil
 }
 
-// WarnFormerVoucher is for those who are not asked.
+// WarnFormerVoucher warns of a voucher that is a former member, when nobody is asked to confirm.
 func WarnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
 	by, err := k.MemberWith(voucher.PublicKey)
 	if err != nil {
@@ -153,7 +157,7 @@ func WarnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
 	}
 }
 
-// KeyringRows shows who is in a keyring.
+// KeyringRows returns the members of a keyring.
 func KeyringRows(k *hsmkeys.Keyring) [][]string {
 	var rows [][]string
 	for _, m := range Members(k) {
@@ -162,15 +166,14 @@ func KeyringRows(k *hsmkeys.Keyring) [][]string {
 	return rows
 }
 
-// NoteAlone says what it means that there is no backup authority.
+// NoteAlone prints what it means that there is no backup authority.
 func NoteAlone(k *hsmkeys.Keyring) {
 	if lost := Alone(k.Members()); lost != "" {
 		message.Note("%s (hsmkeys authority add)", lost)
 	}
 }
 
-// Alone returns what it means for members that none of them is a backup authority, or
-// nothing where one is.
+// Alone returns what it means for members that none of them is a backup authority, or "" if one is.
 func Alone(members []blob.Member) string {
 	owners := 0
 	for _, m := range members {
@@ -185,7 +188,7 @@ func Alone(members []blob.Member) string {
 	return fmt.Sprintf("there is no backup authority: only the tokens of the %d owners open the key", owners)
 }
 
-// MemberChanges says who came and who left. One that did both has changed.
+// MemberChanges returns who joined and who left. A member that did both has changed.
 func MemberChanges(e ledger.Event) string {
 	var all []string
 	left := map[string]bool{}

@@ -6,7 +6,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// RecoveryRows shows all about a recovery.
+// RecoveryRows returns all about a recovery.
 func RecoveryRows(r ledger.RecoveryEvent) [][]string {
 	rows := [][]string{
 		{"recovery", "checkpoint " + r.At.String()},
@@ -19,7 +19,7 @@ func RecoveryRows(r ledger.RecoveryEvent) [][]string {
 	return append(rows, Party("to", r.To)...)
 }
 
-// Recovery is a recovery for programs.
+// A Recovery is a recovery in JSON. Its form is stable.
 type Recovery struct {
 	Checkpoint     string `json:"checkpoint"`
 	Time           string `json:"time"`
@@ -31,6 +31,7 @@ type Recovery struct {
 	LastSignedTime string `json:"last_signed_time,omitempty"`
 }
 
+// RecoveryOf returns a recovery in the form for JSON.
 func RecoveryOf(r ledger.RecoveryEvent) Recovery {
 	j := Recovery{
 		Checkpoint: r.At.String(), Time: text.Time(r.Created), Reason: r.Reason,

@@ -8,12 +8,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// Legacy describes a key as its public half has it, which needs no PIN to be read
-// or written.
+// Legacy describes a legacy pair, as its public half has it. No PIN is needed to read that, or to
+// write it.
 func Legacy(key token.LegacyKey) string {
 	return fmt.Sprintf("the pair %s is legacy, RSA with %d bits: it opens SIMPLEBLOBs (hsmkeys import --pair) and does nothing else", text.Printable(key.Label), key.Bits)
 }
 
+// PINState returns the state of a token's PIN.
 func PINState(t token.Info) string {
 	if t.PINPad {
 		return t.PIN.String() + ", typed on the reader"
@@ -21,7 +22,7 @@ func PINState(t token.Info) string {
 	return t.PIN.String()
 }
 
-// Tried tells what a token does when it is tried.
+// Tried returns what a token does when it is tried.
 func Tried(t token.Tried) string {
 	if t.Why != "" || t == (token.Tried{}) {
 		return "-"
@@ -41,7 +42,7 @@ func Tried(t token.Tried) string {
 	return strings.Join(words, ", ")
 }
 
-// Can names what the list of mechanisms promises.
+// Can returns what a token can do by its list of mechanisms.
 func Can(c token.Can) string {
 	var words []string
 	for _, one := range []struct {

@@ -1,3 +1,4 @@
+// Package tally works through many keys: it shows progress, prints failures and counts.
 package tally
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// Tally is what became of many keys.
+// A Tally counts what was done to many keys.
 type Tally struct {
 	Done      int      `json:"done"`
 	Unchanged int      `json:"unchanged"`
@@ -28,14 +29,15 @@ type Tally struct {
 	Until     []string `json:"not_proven_until,omitempty"`
 }
 
+// Failed is a key for which the operation failed.
 type Failed struct {
 	Name    string `json:"name"`
 	Version int    `json:"version"`
 	Error   string `json:"error"`
 }
 
-// Run works through many keys, shows progress, and prints each failure; one that says the
-// same as the failure before it is counted and not printed again.
+// Run works through the results for many keys, shows progress, and prints each failure. One that
+// has the same text as the failure before it is counted and not printed again.
 func Run(results iter.Seq[hsmkeys.Result], total int, doing string) (Tally, error) {
 	t := Tally{Failed: []Failed{}}
 	var failed error
@@ -70,6 +72,7 @@ func Run(results iter.Seq[hsmkeys.Result], total int, doing string) (Tally, erro
 	return t, failed
 }
 
+// Print prints the tally with the words for keys that were done and left unchanged.
 func (t Tally) Print(s *settings.Settings, done, unchanged string) error {
 	if s.JSON {
 		return output.JSON(t)
