@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -9,6 +10,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -20,7 +23,7 @@ func acceptCommand() *cli.Command {
 			"nothing is encrypted or signed with this token. Ask the authority, over another channel, whether it has\n" +
 			"done so, and whether the fingerprint of the new owner is the right one.",
 		Flags: []cli.Flag{yesFlag()},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			arg, err := oneArgument(c, "the checkpoint N:DIGEST of the recovery, as the warning shows it")
 			if err != nil {
 				return err
@@ -32,12 +35,12 @@ func acceptCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error { return accept(c, k, at) })
-		},
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error { return accept(ctx, s, c.Bool("yes"), k, at) })
+		}),
 	}
 }
 
-func accept(c *cli.Context, k *hsmkeys.Keyring, at ledger.Point) error {
+func accept(ctx context.Context, s *settings.Settings, yes bool, k *hsmkeys.Keyring, at ledger.Point) error {
 	recoveries := k.State().Recoveries
 	var shown [][]string
 	for _, r := range recoveries {
@@ -48,14 +51,14 @@ func accept(c *cli.Context, k *hsmkeys.Keyring, at ledger.Point) error {
 		if n > 1 {
 			question = fmt.Sprintf("Accept these %d recoveries, and believe what the new owners sign?", n)
 		}
-		if err := confirm.Ask(c.Context, c.Bool("yes"), shown, question); err != nil {
+		if err := confirm.Ask(ctx, yes, shown, question); err != nil {
 			return err
 		}
 	}
-	if err := k.Accept(c.Context, at); err != nil { // or it says why there is nothing to accept
+	if err := k.Accept(ctx, at); err != nil { // or it says why there is nothing to accept
 		return err
 	}
-	if c.Bool("json") {
+	if s.JSON {
 		accepted := []recoveryJSON{}
 		for _, r := range recoveries {
 			accepted = append(accepted, recoveryAsJSON(r))
@@ -76,19 +79,11 @@ func recoveryRows(r ledger.RecoveryEvent) [][]string {
 		{"recovery", "checkpoint " + r.At.String()},
 		{"  when", text.Time(r.Created)},
 		{"  reason", text.Printable(r.Reason)},
-		{"  the old owner", lastSigned(r)},
+		{"  the old owner", session.LastSigned(r)},
 	}
 	rows = append(rows, party("by", r.Authority)...)
 	rows = append(rows, party("from", r.From)...)
 	return append(rows, party("to", r.To)...)
-}
-
-// lastSigned says when the owner who is said to be lost has last signed.
-func lastSigned(r ledger.RecoveryEvent) string {
-	if r.LastSigned.Number == 0 {
-		return "has signed nothing since this token looked last"
-	}
-	return fmt.Sprintf("last signed checkpoint %d on %s", r.LastSigned.Number, text.Time(r.LastTime))
 }
 
 // recoveryJSON is a recovery for programs.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -35,7 +38,7 @@ func ageRecipientCommand() *cli.Command {
 			&cli.BoolFlag{Name: "pair", Usage: "of the key exchange pair itself"},
 			certificateFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if c.Bool("pair") {
 				if err := noArgument(c); err != nil {
 					return err
@@ -43,39 +46,39 @@ func ageRecipientCommand() *cli.Command {
 				if c.IsSet("certificate") {
 					return failure.Usage("age recipient --pair takes the public key from the token, not from a certificate")
 				}
-				return withPair(c, func(_ *token.Token, pair *token.KeyPair) error {
+				return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error {
 					r, err := hsmkeys.NewPairRecipient(pair.Public())
 					if err != nil {
 						return err
 					}
-					return printRecipient(c, r.String())
+					return printRecipient(s, r.String())
 				})
 			}
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
-				r, err := keyRecipient(c, k, name)
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				r, err := keyRecipient(ctx, k, name)
 				if err != nil {
 					return err
 				}
-				return printRecipient(c, r)
+				return printRecipient(s, r)
 			})
-		},
+		}),
 	}
 }
 
-func printRecipient(c *cli.Context, r string) error {
-	if c.Bool("json") {
+func printRecipient(s *settings.Settings, r string) error {
+	if s.JSON {
 		return output.JSON(map[string]string{"recipient": r})
 	}
 	return output.Line("%s", r)
 }
 
 // keyRecipient names a key that is there, and that files can be under.
-func keyRecipient(c *cli.Context, k *hsmkeys.Keyring, name string) (string, error) {
-	e, err := k.Show(c.Context, hsmkeys.Ref{Name: name})
+func keyRecipient(ctx context.Context, k *hsmkeys.Keyring, name string) (string, error) {
+	e, err := k.Show(ctx, hsmkeys.Ref{Name: name})
 	if err != nil {
 		return "", err
 	}
@@ -91,11 +94,11 @@ func ageIdentityCommand() *cli.Command {
 		Description: "It holds module, token and store, and no secret. With NAME it opens what is under this key, without\n" +
 			"what is under any key of the keyring, and what is to the key exchange pair.\n" +
 			"It names a library that is loaded: take none from somebody who may not run programs as you.",
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if c.NArg() > 1 {
 				return failure.Usage("age identity takes at most one argument, the NAME of a key")
 			}
-			sel, _, err := selector(c)
+			sel, _, err := s.Selector()
 			clear(sel.PINValue)
 			if err != nil {
 				return err
@@ -104,23 +107,23 @@ func ageIdentityCommand() *cli.Command {
 				return failure.Usage("the token's URI says what the PIN is or where it comes from, and an identity holds neither; use --pin-source")
 			}
 			if c.NArg() == 0 {
-				return withPair(c, func(t *token.Token, pair *token.KeyPair) error { return printPairIdentity(c, t, pair) })
+				return session.WithPair(ctx, s, func(t *token.Token, pair *token.KeyPair) error { return printPairIdentity(ctx, s, t, pair) })
 			}
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}
-			return withToken(c, func(t *token.Token, sel token.Selector) error { return printKeyIdentity(c, t, sel, name) })
-		},
+			return session.WithToken(ctx, s, func(t *token.Token, sel token.Selector) error { return printKeyIdentity(ctx, s, t, sel, name) })
+		}),
 	}
 }
 
-func printPairIdentity(c *cli.Context, t *token.Token, pair *token.KeyPair) error {
+func printPairIdentity(ctx context.Context, s *settings.Settings, t *token.Token, pair *token.KeyPair) error {
 	tag, err := hsmkeys.PairTagOf(pair.Public())
 	if err != nil {
 		return err
 	}
-	i, err := identityOf(c, t)
+	i, err := identityOf(s, t)
 	if err != nil {
 		return err
 	}
@@ -133,39 +136,39 @@ func printPairIdentity(c *cli.Context, t *token.Token, pair *token.KeyPair) erro
 		}
 		r = to.String()
 	}
-	return printIdentity(c, i, "every key, and the pair", r)
+	return printIdentity(ctx, s, i, "every key, and the pair", r)
 }
 
-func printKeyIdentity(c *cli.Context, t *token.Token, sel token.Selector, name string) error {
-	i, err := identityOf(c, t)
+func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token, sel token.Selector, name string) error {
+	i, err := identityOf(s, t)
 	if err != nil {
 		return err
 	}
 	i.Key = name
-	store, err := openStore(c)
+	store, err := session.OpenStore(s)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	pair, err := findPair(c, t, token.PairName{Label: sel.Object, ID: sel.ID})
+	pair, err := session.FindPair(ctx, s, t, token.PairName{Label: sel.Object, ID: sel.ID})
 	if err != nil {
 		return err
 	}
-	k, err := openKeyring(c, t, pair, store)
+	k, err := session.OpenKeyring(ctx, s, t, pair, store)
 	if err != nil {
 		return err
 	}
-	r, err := keyRecipient(c, k, name)
+	r, err := keyRecipient(ctx, k, name)
 	if err != nil {
 		return err
 	}
-	return printIdentity(c, i, "key "+name, r)
+	return printIdentity(ctx, s, i, "key "+name, r)
 }
 
 // identityOf is where the token and the store are now. age runs a plugin in another
 // directory, so paths are absolute.
-func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
-	i := ageIdentity{Module: t.Info().Module, Token: c.String("token")}
+func identityOf(s *settings.Settings, t *token.Token) (ageIdentity, error) {
+	i := ageIdentity{Module: t.Info().Module, Token: s.Token}
 	if i.Token == "" {
 		i.Token = t.Info().Label
 	}
@@ -173,7 +176,7 @@ func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
 	if !filepath.IsAbs(i.Module) { // a bare name, which the loader looks for wherever it is told to
 		return i, failure.Usage("an identity names its module by an absolute path; use --module /path/to/%s", i.Module)
 	}
-	path, err := namedStore(c)
+	path, err := s.NamedStore()
 	if err != nil {
 		return i, err
 	}
@@ -182,12 +185,12 @@ func identityOf(c *cli.Context, t *token.Token) (ageIdentity, error) {
 }
 
 // printIdentity prints a file for age -i.
-func printIdentity(c *cli.Context, i ageIdentity, opens, recipient string) error {
+func printIdentity(ctx context.Context, s *settings.Settings, i ageIdentity, opens, recipient string) error {
 	line, err := i.encode()
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
+	if s.JSON {
 		document := map[string]string{"identity": line}
 		if recipient != "" {
 			document["recipient"] = recipient
@@ -200,7 +203,7 @@ func printIdentity(c *cli.Context, i ageIdentity, opens, recipient string) error
 		fmt.Fprintf(&out, "# recipient: %s\n", recipient)
 	}
 	fmt.Fprintln(&out, line)
-	return datafile.Write(c.Context, "", func(w io.Writer) error {
+	return datafile.Write(ctx, "", func(w io.Writer) error {
 		_, err := w.Write(out.Bytes())
 		return err
 	})

@@ -13,6 +13,8 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -121,16 +123,21 @@ func printableText(s string) bool {
 	return utf8.ValidString(s)
 }
 
-// options are the fields as a command line has them, so that they go before the
+// withSettings calls f with the settings of the identity: its fields have precedence over the
 // environment and the configuration file.
-func (i ageIdentity) options() []string {
-	var options []string
-	for _, o := range []struct{ name, value string }{{"module", i.Module}, {"token", i.Token}, {"store", i.Store}} {
-		if o.value != "" {
-			options = append(options, "--"+o.name+"="+o.value)
+func (i ageIdentity) withSettings(f func(*settings.Settings) error) error {
+	line := map[string]string{}
+	for name, value := range map[string]string{"module": i.Module, "token": i.Token, "store": i.Store} {
+		if value != "" {
+			line[name] = value
 		}
 	}
-	return options
+	s, err := settings.Load(settings.Source{Line: line, Confined: true})
+	if err != nil {
+		return err
+	}
+	trial.Watch(s.ModuleTimeout)
+	return f(s)
 }
 
 // own picks out of a file's stanzas those that can be for this identity: under keys, and

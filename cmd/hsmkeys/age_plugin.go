@@ -19,7 +19,6 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/plugin"
-	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -27,6 +26,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -51,9 +52,8 @@ func runPlugin(ctx context.Context, args []string) int {
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
 		return report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
 	}
-	// What relative path is left, in a command or a module's own configuration, leads to
-	// nothing of others' there; see absolute.
-	underAge = true
+	// Whatever relative path is left, in a command or a module's own configuration, does not lead to
+	// another user's file there; see [settings.Source].
 	if err := os.Chdir("/"); err != nil {
 		return report(ctx, err)
 	}
@@ -87,15 +87,6 @@ func runPlugin(ctx context.Context, args []string) int {
 	return p.Main()
 }
 
-// withSettings runs f with the options, the environment and the configuration file, as
-// a command does. Each identity has options of its own.
-func withSettings(ctx context.Context, options []string, f func(*cli.Context) error) error {
-	app := newApp()
-	app.Commands, app.Action = nil, f
-	app.Writer, app.ErrWriter = io.Discard, io.Discard // stdout is the protocol's
-	return app.RunContext(ctx, append([]string{app.Name}, options...))
-}
-
 // pluginRecipient encrypts with the token: under the key of a keyring, or where to has no
 // name, which is an identity without one, to the key exchange pair.
 type pluginRecipient struct {
@@ -107,9 +98,9 @@ type pluginRecipient struct {
 
 func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error) {
 	err = r.client.waiting(func() error {
-		return withSettings(r.ctx, r.from.options(), func(c *cli.Context) error {
+		return r.from.withSettings(func(s *settings.Settings) error {
 			if r.to.Name == "" {
-				return withPair(c, func(_ *token.Token, pair *token.KeyPair) error {
+				return session.WithPair(r.ctx, s, func(_ *token.Token, pair *token.KeyPair) error {
 					to, err := hsmkeys.NewPairRecipient(pair.Public())
 					if err != nil {
 						return err
@@ -118,17 +109,17 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 					return err
 				})
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+			return session.WithKeyring(r.ctx, s, func(k *hsmkeys.Keyring) error {
 				if r.to.Keyring != (blob.ID{}) && r.to.Keyring != k.ID() {
 					return fmt.Errorf("the recipient is key %q of keyring %s, and the store %q has keyring %s; choose the store with HSMKEYS_STORE or in the configuration file",
-						r.to.Name, r.to.Keyring, storePath(c), k.ID())
+						r.to.Name, r.to.Keyring, s.StorePath(), k.ID())
 				}
 				key, err := k.Open(r.ctx, hsmkeys.Ref{Name: r.to.Name})
 				if err != nil {
 					return err
 				}
 				defer key.Close()
-				warnFormer(c, k, hsmkeys.Ref{Name: r.to.Name})
+				warnFormer(r.ctx, k, hsmkeys.Ref{Name: r.to.Name})
 				stanzas, err = key.Recipient(r.ctx).Wrap(fileKey)
 				return err
 			})
@@ -212,13 +203,13 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 		return nil, age.ErrIncorrectIdentity
 	}
 	err = i.client.waiting(func() error {
-		return withSettings(i.ctx, i.from.options(), func(c *cli.Context) error {
-			return withToken(c, func(t *token.Token, sel token.Selector) (err error) {
-				pair, err := findPair(c, t, token.PairName{Label: sel.Object, ID: sel.ID})
+		return i.from.withSettings(func(s *settings.Settings) error {
+			return session.WithToken(i.ctx, s, func(t *token.Token, sel token.Selector) (err error) {
+				pair, err := session.FindPair(i.ctx, s, t, token.PairName{Label: sel.Object, ID: sel.ID})
 				if err != nil {
 					return err
 				}
-				fileKey, err = i.unwrap(c, t, pair, keys, pairs)
+				fileKey, err = i.unwrap(s, t, pair, keys, pairs)
 				return err
 			})
 		})
@@ -227,14 +218,14 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 }
 
 // unwrap looks for what is to the pair first: that is told by its tag, and needs no store.
-func (i *pluginIdentity) unwrap(c *cli.Context, t *token.Token, pair *token.KeyPair, keys, pairs []*age.Stanza) ([]byte, error) {
+func (i *pluginIdentity) unwrap(s *settings.Settings, t *token.Token, pair *token.KeyPair, keys, pairs []*age.Stanza) ([]byte, error) {
 	if len(pairs) > 0 {
 		fileKey, err := i.unwrapPair(t, pair, pairs)
 		if len(keys) == 0 || !errors.Is(err, age.ErrIncorrectIdentity) {
 			return fileKey, err
 		}
 	}
-	return i.unwrapKey(c, t, pair, keys)
+	return i.unwrapKey(s, t, pair, keys)
 }
 
 func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas []*age.Stanza) ([]byte, error) {
@@ -248,13 +239,13 @@ func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas
 	return hsmkeys.PairIdentity(i.ctx, pair).Unwrap(stanzas)
 }
 
-func (i *pluginIdentity) unwrapKey(c *cli.Context, t *token.Token, pair *token.KeyPair, keys []*age.Stanza) ([]byte, error) {
-	store, err := openStore(c)
+func (i *pluginIdentity) unwrapKey(s *settings.Settings, t *token.Token, pair *token.KeyPair, keys []*age.Stanza) ([]byte, error) {
+	store, err := session.OpenStore(s)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	k, err := openKeyring(c, t, pair, store)
+	k, err := session.OpenKeyring(i.ctx, s, t, pair, store)
 	if err != nil {
 		return nil, err
 	}

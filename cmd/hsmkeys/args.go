@@ -88,11 +88,6 @@ func refuseEmpty(c *cli.Context) error {
 			return failure.Usage("the value of option %s is empty", dashed(f.Name))
 		}
 	}
-	for _, name := range []string{"config", "module", "store"} {
-		if settingsOf(c).onLine[name] && c.String(name) == "" {
-			return failure.Usage("the value of option %s is empty", dashed(name))
-		}
-	}
 	return nil
 }
 

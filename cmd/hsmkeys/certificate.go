@@ -14,6 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -25,7 +27,7 @@ func certificateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "capi", Usage: "print the public key alone, as a PUBLICKEYBLOB for CryptoAPI"},
 			outputFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
@@ -35,31 +37,31 @@ func certificateCommand() *cli.Command {
 			if c.Bool("capi") && datafile.ToTerminal(c.String("output")) {
 				return failure.Usage("a PUBLICKEYBLOB is binary; it does not go to a terminal, use -o FILE")
 			}
-			return withPair(c, func(t *token.Token, pair *token.KeyPair) error {
+			return session.WithPair(ctx, s, func(t *token.Token, pair *token.KeyPair) error {
 				if c.Bool("signing") {
 					pair = pair.Signing()
 				}
 				if c.Bool("capi") {
-					return writePublicKeyBlob(c, pair)
+					return writePublicKeyBlob(ctx, c.String("output"), pair)
 				}
-				certificate, err := certificateOn(c.Context, pair)
+				certificate, err := certificateOn(ctx, pair)
 				if err != nil {
 					return err
 				}
 				if certificate == nil {
 					return failure.NotFound("token %q has no certificate for the pair %q; hsmkeys init makes one", t.Info().Label, pair.Label())
 				}
-				return datafile.Write(c.Context, c.String("output"), func(out io.Writer) error {
+				return datafile.Write(ctx, c.String("output"), func(out io.Writer) error {
 					return pem.Encode(out, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 				})
 			})
-		},
+		}),
 	}
 }
 
 // writePublicKeyBlob writes the pair's public key, which was taken from the private key
 // object, so that a CryptoAPI peer can encrypt session keys to it.
-func writePublicKeyBlob(c *cli.Context, pair *token.KeyPair) error {
+func writePublicKeyBlob(ctx context.Context, path string, pair *token.KeyPair) error {
 	public, ok := pair.Public().(*rsa.PublicKey)
 	if !ok {
 		return failure.Usage("the pair %q is an EC pair; CryptoAPI's BLOBs are for RSA", pair.Label())
@@ -68,7 +70,7 @@ func writePublicKeyBlob(c *cli.Context, pair *token.KeyPair) error {
 	if err != nil {
 		return err
 	}
-	return datafile.WriteBytes(c.Context, c.String("output"), data)
+	return datafile.WriteBytes(ctx, path, data)
 }
 
 // nameIn returns what a certificate calls its holder: the common name, or else an
@@ -101,8 +103,8 @@ func attributeOf(c *x509.Certificate, kind asn1.ObjectIdentifier) string {
 	return ""
 }
 
-// certificateOn gives the pair's certificate from its token, its own or one that
-// somebody has issued for it.
+// certificateOn returns the pair's certificate on its token: its own, or else one that was issued for
+// it, or nil.
 func certificateOn(ctx context.Context, pair *token.KeyPair) (*x509.Certificate, error) {
 	if own, err := pair.Certificate(ctx); err != nil || own != nil {
 		return own, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 
 	"github.com/urfave/cli/v2"
@@ -8,6 +9,8 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -21,36 +24,36 @@ func checkpointCommand() *cli.Command {
 			&cli.BoolFlag{Name: "fresh", Usage: "sign a new one first, which says that the state is still the same: for those who refuse an old one (--max-age)"},
 			certificateFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
 			if c.Bool("fresh") && c.String("certificate") != "" {
 				return failure.Usage("checkpoint --fresh signs with the token, and takes no --certificate")
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
 				// Whoever is told the line believes it, so an old one is printed only when asked for.
 				if err := k.Trusted(); err != nil && k.State().Older == nil {
 					return err
 				}
 				if c.Bool("fresh") {
-					if err := k.Renew(c.Context); err != nil {
+					if err := k.Renew(ctx); err != nil {
 						return err
 					}
 				}
-				return printCheckpoint(c, k)
+				return printCheckpoint(s, k)
 			})
-		},
+		}),
 	}
 }
 
-func printCheckpoint(c *cli.Context, k *hsmkeys.Keyring) error {
-	s := k.State()
-	if c.Bool("json") {
+func printCheckpoint(s *settings.Settings, k *hsmkeys.Keyring) error {
+	state := k.State()
+	if s.JSON {
 		return output.JSON(map[string]any{
-			"checkpoint": s.At.String(), "number": s.At.Number, "digest": hex.EncodeToString(s.At.Digest[:]),
-			"keyring": k.ID().String(), "time": text.Time(s.Signed), "list": s.List, "signer": k.Signer(),
+			"checkpoint": state.At.String(), "number": state.At.Number, "digest": hex.EncodeToString(state.At.Digest[:]),
+			"keyring": k.ID().String(), "time": text.Time(state.Signed), "list": state.List, "signer": k.Signer(),
 		})
 	}
-	return output.Line("%v", s.At)
+	return output.Line("%v", state.At)
 }

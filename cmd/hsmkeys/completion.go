@@ -149,7 +149,7 @@ type commandLine struct {
 	app     *cli.App
 	path    []string // the full name of the command
 	command *cli.Command
-	global  []string // options
+	given   map[string]string // values of global options
 	args    []string
 
 	flag  cli.Flag // whose value the last word is, or the rest of it
@@ -159,7 +159,7 @@ type commandLine struct {
 }
 
 func readLine(app *cli.App, words []string) *commandLine {
-	l := &commandLine{app: app, command: &cli.Command{Subcommands: app.Commands}}
+	l := &commandLine{app: app, command: &cli.Command{Subcommands: app.Commands}, given: map[string]string{}}
 	last := len(words) - 1
 	l.whole, l.word = words[last], words[last]
 	for i := 0; i < last; i++ {
@@ -172,18 +172,20 @@ func readLine(app *cli.App, words []string) *commandLine {
 			l.ended = true
 			continue
 		}
-		name, _, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
 		flag, global := l.lookup(name)
-		taken := []string{word}
 		if flag != nil && !hasValue && takesValue(flag) {
 			if i++; i == last {
 				l.flag = flag
 				return l
 			}
-			taken = append(taken, words[i])
+			value = words[i]
 		}
 		if global {
-			l.global = append(l.global, taken...)
+			if !takesValue(flag) && !hasValue {
+				value = "true"
+			}
+			l.given[flag.Names()[0]] = value
 		}
 	}
 	if name, value, ok := strings.Cut(l.whole, "="); ok && !l.ended && strings.HasPrefix(name, "-") {

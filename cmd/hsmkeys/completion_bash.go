@@ -1,6 +1,8 @@
 package main
 
-import "strings"
+import (
+	"strings"
+)
 
 // Bash gives the words as they were typed, with their quotes, and wants candidates that
 // can stand there: it puts them in as they are.

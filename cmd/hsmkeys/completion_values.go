@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -125,11 +126,11 @@ func secretSources(word string) answer {
 // is in the store may be anybody's: Names gives only what can be the name of a key.
 func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 	a := words()
-	c := l.context()
-	if c == nil {
+	s := l.settings()
+	if s == nil {
 		return a
 	}
-	store, err := openStore(c)
+	store, err := session.OpenStore(s)
 	if err != nil {
 		return a
 	}
@@ -172,11 +173,11 @@ func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 // else, or that is on two tokens, is left out for the token's serial number.
 func (l *commandLine) tokens(ctx context.Context) answer {
 	a := words()
-	c := l.context()
-	if c == nil {
+	s := l.settings()
+	if s == nil {
 		return a
 	}
-	modules := []token.ModuleConfig{{Path: c.String("module")}}
+	modules := []token.ModuleConfig{{Path: s.Module}}
 	if modules[0].Path == "" {
 		var err error
 		if modules, err = token.Modules(); err != nil {
@@ -203,19 +204,11 @@ func (l *commandLine) tokens(ctx context.Context) answer {
 	return a
 }
 
-// context has the global options as the command will see them: from the line, the
-// environment and the configuration file. It is nil when they are wrong.
-func (l *commandLine) context() *cli.Context {
-	var c *cli.Context
-	app := newApp()
-	app.Commands = nil
-	app.Writer, app.ErrWriter = io.Discard, io.Discard
-	app.Action = func(found *cli.Context) error {
-		c = found
+// settings returns the settings as the command will have them, or nil if they are wrong.
+func (l *commandLine) settings() *settings.Settings {
+	s, err := settings.Load(settings.Source{Line: l.given})
+	if err != nil {
 		return nil
 	}
-	if err := app.Run(append([]string{app.Name}, l.global...)); err != nil {
-		return nil
-	}
-	return c
+	return s
 }

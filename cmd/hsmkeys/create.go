@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
 func createCommand() *cli.Command {
@@ -23,7 +26,7 @@ func createCommand() *cli.Command {
 			&cli.StringFlag{Name: "kdf", Value: "scrypt", Usage: "with --from-password: scrypt or pbkdf2"},
 			&cli.StringFlag{Name: "purpose", Usage: "wrap, for files; encrypt or mac, for other applications (hsmkeys load)", DefaultText: "wrap, or mac for hmac"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			name, err := newNameArgument(c)
 			if err != nil {
 				return err
@@ -48,37 +51,37 @@ func createCommand() *cli.Command {
 			if c.IsSet("kdf") && !c.Bool("from-password") {
 				return failure.Usage("--kdf goes with --from-password")
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				if c.Bool("from-password") {
-					return createFromPassword(c, k, name, algorithm, purpose, kdf)
+					return createFromPassword(ctx, s, k, name, algorithm, purpose, kdf)
 				}
-				e, err := k.Create(c.Context, name, algorithm, purpose)
+				e, err := k.Create(ctx, name, algorithm, purpose)
 				if err != nil {
 					return err
 				}
 				noteAlone(k)
-				return printMade(c, k, e)
+				return printMade(s, k, e)
 			})
-		},
+		}),
 	}
 }
 
-func createFromPassword(c *cli.Context, k *hsmkeys.Keyring, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF) error {
-	if _, err := k.Show(c.Context, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks of a password for nothing
-		_, err := k.CreateFromPassword(c.Context, name, algorithm, purpose, kdf, nil) // it says so, and what to do
+func createFromPassword(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF) error {
+	if _, err := k.Show(ctx, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks of a password for nothing
+		_, err := k.CreateFromPassword(ctx, name, algorithm, purpose, kdf, nil) // it says so, and what to do
 		return err
 	}
-	password, err := newPassword(c, name)
+	password, err := session.NewPassword(ctx, s, name)
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	e, err := k.CreateFromPassword(c.Context, name, algorithm, purpose, kdf, password)
+	e, err := k.CreateFromPassword(ctx, name, algorithm, purpose, kdf, password)
 	if err != nil {
 		return err
 	}
 	notePassword()
-	return printMade(c, k, e)
+	return printMade(s, k, e)
 }
 
 // notePassword says what it means that nothing is stored.
@@ -119,16 +122,22 @@ func rotateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"},
 			&cli.BoolFlag{Name: "former", Usage: "rotate each key that a former member can open; NAME may be left out, or several"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			if c.Bool("former") && c.Bool("new-password") {
+				return failure.Usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
+			}
 			if c.Bool("former") {
-				return rotateAllFormer(c)
+				if err := validNames(c); err != nil {
+					return err
+				}
+				return rotateAllFormer(ctx, s, c.Args().Slice())
 			}
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				e, err := rotate(c, k, name)
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+				e, err := rotate(ctx, s, k, name, c.Bool("new-password"))
 				if err != nil {
 					return err
 				}
@@ -137,55 +146,49 @@ func rotateCommand() *cli.Command {
 				} else {
 					noteAlone(k)
 				}
-				return printMade(c, k, e)
+				return printMade(s, k, e)
 			})
-		},
+		}),
 	}
 }
 
-func rotateAllFormer(c *cli.Context) error {
-	if c.Bool("new-password") {
-		return failure.Usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
-	}
-	if err := validNames(c); err != nil {
-		return err
-	}
-	return withKeyring(c, func(k *hsmkeys.Keyring) error {
-		t, err := rotateFormer(c, k, c.Args().Slice()...)
-		return errors.Join(t.print(c, "rotated", "not needed"), err)
+func rotateAllFormer(ctx context.Context, s *settings.Settings, names []string) error {
+	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+		t, err := rotateFormer(ctx, k, names...)
+		return errors.Join(t.print(s, "rotated", "not needed"), err)
 	})
 }
 
-func rotateFormer(c *cli.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
-	results, total, err := k.RotateFormer(c.Context, names...)
+func rotateFormer(ctx context.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
+	results, total, err := k.RotateFormer(ctx, names...)
 	if err != nil {
 		return tally{Failed: []failedKey{}}, err
 	}
 	return runMany(results, total, "rotate")
 }
 
-func rotate(c *cli.Context, k *hsmkeys.Keyring, name string) (hsmkeys.Entry, error) {
-	if !c.Bool("new-password") {
-		return k.Rotate(c.Context, name)
+func rotate(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, newPassword bool) (hsmkeys.Entry, error) {
+	if !newPassword {
+		return k.Rotate(ctx, name)
 	}
-	e, err := k.Show(c.Context, hsmkeys.Ref{Name: name})
+	e, err := k.Show(ctx, hsmkeys.Ref{Name: name})
 	if err != nil {
 		return e, err
 	}
 	if e.Password == "" {
 		return e, failure.Usage("key %q is stored, and has no password", name)
 	}
-	password, err := newPassword(c, name)
+	password, err := session.NewPassword(ctx, s, name)
 	if err != nil {
 		return e, err
 	}
 	defer clear(password)
-	return k.RotatePassword(c.Context, name, password)
+	return k.RotatePassword(ctx, name, password)
 }
 
-func printMade(c *cli.Context, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
+func printMade(s *settings.Settings, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
 	until := labels(k.Unproven(e))
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(made{e, until})
 	}
 	return output.Line("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"unicode/utf16"
@@ -13,6 +14,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 )
 
@@ -35,7 +37,7 @@ func deriveCommand() *cli.Command {
 			&cli.BoolFlag{Name: "blob", Usage: "print a PLAINTEXTKEYBLOB in place of the raw key"},
 			&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
@@ -57,7 +59,7 @@ func deriveCommand() *cli.Command {
 			if c.Int("bits")%8 != 0 {
 				return failure.Usage("--bits is a multiple of 8")
 			}
-			// What cannot be is told before somebody types a password.
+			// Report what is impossible before somebody types a password.
 			switch smallest, largest := algorithm.KeySizes(); {
 			case smallest != largest && c.Int("bits") == 0:
 				return failure.Usage("an %v key needs its length, --bits %d to %d", algorithm, smallest*8, largest*8)
@@ -70,18 +72,27 @@ func deriveCommand() *cli.Command {
 			if terminal.Is(os.Stdout) && !c.Bool("force") {
 				return failure.Usage("a raw key does not go to a terminal; pipe it into the program that needs it, or use --force")
 			}
-			return deriveCAPI(c, hash, algorithm)
-		},
+			return deriveCAPI(ctx, s, derivation{hash, algorithm, c.Int("bits") / 8, encoding == "utf16le", c.Bool("blob"), c.String("password-file")})
+		}),
 	}
 }
 
-func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
-	secret, err := derivePassword(c)
+// A derivation is what the command line asks for.
+type derivation struct {
+	hash, algorithm capi.AlgID
+	size            int // of an RC2 or RC4 key, in bytes
+	utf16           bool
+	blob            bool   // print a PLAINTEXTKEYBLOB
+	passwordFile    string // every byte of this file; "" for --password-source
+}
+
+func deriveCAPI(ctx context.Context, s *settings.Settings, d derivation) error {
+	secret, err := d.password(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer clear(secret)
-	if c.String("encoding") == "utf16le" {
+	if d.utf16 {
 		wide, err := utf16LE(secret)
 		if err != nil {
 			return err
@@ -89,31 +100,31 @@ func deriveCAPI(c *cli.Context, hash, algorithm capi.AlgID) error {
 		clear(secret)
 		secret = wide
 	}
-	key, err := capi.DeriveKey(hash, algorithm, c.Int("bits")/8, secret)
+	key, err := capi.DeriveKey(d.hash, d.algorithm, d.size, secret)
 	clear(secret)
 	if err != nil {
 		return err
 	}
 	defer clear(key)
-	if c.Bool("blob") {
-		capi.SetParity(algorithm, key)
-		blob, err := capi.PlaintextKey{Algorithm: algorithm, Key: key}.Marshal()
+	if d.blob {
+		capi.SetParity(d.algorithm, key)
+		blob, err := capi.PlaintextKey{Algorithm: d.algorithm, Key: key}.Marshal()
 		if err != nil {
 			return err
 		}
 		defer clear(blob)
 		key = blob
 	}
-	message.Note("legacy: %s of the password with no salt; open old data with it, and encrypt nothing new", hash)
+	message.Note("legacy: %s of the password with no salt; open old data with it, and encrypt nothing new", d.hash)
 	_, err = os.Stdout.Write(key)
 	return err
 }
 
-// derivePassword reads what was hashed, before it is encoded.
-func derivePassword(c *cli.Context) ([]byte, error) {
-	path := c.String("password-file")
+// password reads what was hashed, before it is encoded.
+func (d derivation) password(ctx context.Context, s *settings.Settings) ([]byte, error) {
+	path := d.passwordFile
 	if path == "" {
-		return secret.Read(c.Context, passwordOption, c.String(passwordOption), "password", secret.Ask)
+		return s.ReadPassword(ctx, "password", secret.Ask)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 		message.Warn(fmt.Errorf("others can read the password in %q; chmod 600 it", path))

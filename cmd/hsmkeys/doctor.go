@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,8 +15,11 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -40,7 +44,8 @@ var statusColors = map[string]string{isOK: terminal.Green, isWarn: terminal.Yell
 // doctor collects findings. A check that fails ends none but those that need what it
 // has not found.
 type doctor struct {
-	c        *cli.Context
+	ctx      context.Context
+	s        *settings.Settings
 	findings []finding
 
 	trials sync.Map // of triedModule, by path
@@ -94,7 +99,7 @@ func (d *doctor) failure(check, mend string, err error) {
 // pkcs11Tool is a command for what hsmkeys does not do itself.
 func (d *doctor) pkcs11Tool(options string) string {
 	command := "pkcs11-tool"
-	if sel, module, err := selector(d.c); err == nil {
+	if sel, module, err := d.s.Selector(); err == nil {
 		clear(sel.PINValue)
 		if module != "" {
 			command += " --module " + text.ShellQuote(module)
@@ -110,23 +115,24 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "is this module, token, store and keyring sound, and what to do if not",
 		Description: "Looks at everything that the other commands need, tries the PIN once, and says of what it finds whether it is ok, a warning or a failure, what that means, and which command mends it, where one does. The exit status is 1 when anything fails.",
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			d := &doctor{c: c}
+			s.RetryAbility = true // believe nothing that is cached
+			d := &doctor{ctx: ctx, s: s}
 			d.examine()
-			if err := c.Context.Err(); err != nil {
+			if err := ctx.Err(); err != nil {
 				return err
 			}
 			return d.report()
-		},
+		}),
 	}
 }
 
 // examine makes all checks.
 func (d *doctor) examine() {
-	_ = bind(d.c) // a token that is not found fails the check of the login
+	_ = session.Bind(d.ctx, d.s) // a token that is not found fails the check of the login
 	modules, known := d.modules()
 	d.p11kit()
 	d.pcscd(modules)
@@ -163,9 +169,9 @@ func (d *doctor) withLogin(store *dir.Store) {
 		d.failure("login", "", err)
 		_ = d.report()
 	}
-	beforeEnd.Store(&hung)
-	defer beforeEnd.Store(nil)
-	err := withToken(d.c, func(t *token.Token, sel token.Selector) error {
+	trial.BeforeEnd.Store(&hung)
+	defer trial.BeforeEnd.Store(nil)
+	err := session.WithToken(d.ctx, d.s, func(t *token.Token, sel token.Selector) error {
 		loggedIn = true
 		d.ok("login", "the PIN opens token %s", text.Printable(t.Info().Label))
 		pair := d.pair(t, sel)
@@ -229,7 +235,7 @@ func (d *doctor) report() error {
 		count[f.Status]++
 	}
 	var printed error
-	if d.c.Bool("json") {
+	if d.s.JSON {
 		printed = output.JSON(map[string]any{"ok": count[isFail] == 0, "findings": d.findings})
 	} else {
 		printed = d.print(count)

@@ -13,16 +13,17 @@ import (
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // modulePath is the module that the options name, even where the rest of them is
 // wrong; none where they name none.
 func (d *doctor) modulePath() (string, error) {
-	sel, module, err := selector(d.c)
+	sel, module, err := d.s.Selector()
 	clear(sel.PINValue)
-	if err != nil && d.c.String("module") != "" {
-		return d.c.String("module"), nil // what is wrong with --token, its own check says
+	if err != nil && d.s.Module != "" {
+		return d.s.Module, nil // what is wrong with --token, its own check says
 	}
 	return module, err
 }
@@ -40,12 +41,12 @@ func (d *doctor) modules() (paths []string, usable bool) {
 	if path != "" {
 		return []string{path}, d.module(d.fail, path)
 	}
-	known, err := modules(d.c)
+	known, err := d.s.Modules()
 	if err != nil {
 		d.failure("module", findModules, err)
 		return nil, false
 	}
-	token.ListAll(d.c.Context, known, d.try) // all at a time
+	token.ListAll(d.ctx, known, d.try) // all at a time
 	for _, m := range known {
 		if m.Err != nil {
 			continue // the check of p11-kit says so
@@ -63,7 +64,7 @@ func (d *doctor) modules() (paths []string, usable bool) {
 
 // triedModule is a trial and what was wrong.
 type triedModule struct {
-	trial
+	trial.Result
 	err error
 }
 
@@ -81,14 +82,14 @@ func (d *doctor) tried(ctx context.Context, path string) triedModule {
 		return t.(triedModule)
 	}
 	var t triedModule
-	t.trial, t.err = tryModule(ctx, tryAll, path, moduleTimeout(d.c))
+	t.Result, t.err = trial.Run(ctx, trial.Everything, path, d.s.ModuleTimeout)
 	d.trials.Store(path, t)
 	return t
 }
 
 // module tries one module.
 func (d *doctor) module(bad func(check, mend, what string, args ...any), path string) bool {
-	tried := d.tried(d.c.Context, path)
+	tried := d.tried(d.ctx, path)
 	info, err := tried.Module, tried.err
 	if err != nil {
 		what, mend := err.Error(), ""
@@ -212,7 +213,7 @@ func needsReaders(module string) bool {
 
 // tokens looks at every token that the module shows, without a PIN.
 func (d *doctor) tokens() []token.Info {
-	sel, module, err := selector(d.c)
+	sel, module, err := d.s.Selector()
 	if err != nil {
 		d.fail("token", "", "%v", err)
 		return nil
@@ -220,11 +221,11 @@ func (d *doctor) tokens() []token.Info {
 	clear(sel.PINValue)
 	var all []token.Info
 	if module != "" {
-		all, err = d.try(d.c.Context, module)
-	} else if known, e := modules(d.c); e != nil {
+		all, err = d.try(d.ctx, module)
+	} else if known, e := d.s.Modules(); e != nil {
 		err = e
 	} else {
-		all, _ = token.ListAll(d.c.Context, known, d.try) // of those that fail the check of the modules tells
+		all, _ = token.ListAll(d.ctx, known, d.try) // of those that fail the check of the modules tells
 	}
 	if err != nil {
 		d.failure("token", "", err)
@@ -268,7 +269,7 @@ func (d *doctor) flags(t token.Info, used bool) {
 		bad("token", newPIN, "%s: no user PIN has been set", name)
 	case p.Locked:
 		bad("token", newPIN, "%s: the PIN is locked, the security officer sets a new one", name)
-	case p.FinalTry && d.c.Bool("final-try"):
+	case p.FinalTry && d.s.FinalTry:
 		d.warn("token", "", "%s: one more wrong PIN locks it, and it is tried all the same, as you say", name)
 	case p.FinalTry:
 		bad("token", "hsmkeys --final-try doctor", "%s: one more wrong PIN locks it, so none is tried unless you are sure and say so", name)
@@ -286,7 +287,7 @@ func (d *doctor) abilities(t token.Info, used bool) {
 	name := "token " + text.Printable(t.Label)
 	if t.Tried.Leaks {
 		bad := d.warn
-		if used && d.c.Bool("require-token") {
+		if used && d.s.RequireToken {
 			bad = d.fail
 		}
 		bad("abilities", "", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; hsmkeys token list shows which other tokens keep it", name)

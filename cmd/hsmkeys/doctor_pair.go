@@ -11,20 +11,22 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // pinSource looks at where the PIN comes from, and never at the PIN.
 func (d *doctor) pinSource() {
-	sel, _, err := selector(d.c)
+	sel, _, err := d.s.Selector()
 	if err != nil {
 		return // the check of the token has said so
 	}
 	defer clear(sel.PINValue)
-	source, value := userPINSource(d.c, sel)
+	source, value := d.s.UserPINSource(sel)
 	if value != nil {
-		d.warn("pin-source", "hsmkeys --pin-source prompt doctor", "%v", errPINValue)
+		d.warn("pin-source", "hsmkeys --pin-source prompt doctor", "%v", settings.ErrPINValue)
 		return
 	}
 	kind, name, _ := strings.Cut(source, ":")
@@ -46,7 +48,7 @@ func (d *doctor) pinSource() {
 
 // pair finds the key exchange pair and looks at its attributes.
 func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
-	pair, err := findPair(d.c, t, token.PairName{Label: sel.Object, ID: sel.ID})
+	pair, err := session.FindPair(d.ctx, d.s, t, token.PairName{Label: sel.Object, ID: sel.ID})
 	if err != nil {
 		mend := "hsmkeys init"
 		if d.founded { // what init would found is there; the new pair is to join it
@@ -58,7 +60,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 		d.failure("pair", mend, err)
 		return nil
 	}
-	a, err := pair.Attributes(d.c.Context)
+	a, err := pair.Attributes(d.ctx)
 	if err != nil {
 		d.failure("pair", "", err)
 		return pair
@@ -75,7 +77,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 
 // strays tells what has the pair's id and is not its own. Most of it does no harm.
 func (d *doctor) strays(pair *token.KeyPair) {
-	all, err := pair.Strays(d.c.Context)
+	all, err := pair.Strays(d.ctx)
 	if err != nil {
 		d.failure("pair", "", err)
 	}
@@ -123,7 +125,7 @@ func usesOf(a token.Attributes) []string {
 
 // residence tells where session keys live. With --require-token memory is a failure.
 func (d *doctor) residence(pair *token.KeyPair) {
-	where, err := pair.Residence(d.c.Context)
+	where, err := pair.Residence(d.ctx)
 	switch {
 	case err != nil:
 		d.failure("residence", "", err)
@@ -138,7 +140,7 @@ func (d *doctor) residence(pair *token.KeyPair) {
 func (d *doctor) certificate(pair *token.KeyPair) {
 	const certify = "hsmkeys init --pair-only --adopt" // makes one where the pair has none of its own
 	replace := d.pkcs11Tool(fmt.Sprintf("--login --delete-object --type cert --id %x && %s", pair.ID(), certify))
-	own, err := pair.Certificate(d.c.Context)
+	own, err := pair.Certificate(d.ctx)
 	if err != nil {
 		d.failure("certificate", replace, err)
 		return
@@ -147,7 +149,7 @@ func (d *doctor) certificate(pair *token.KeyPair) {
 		d.validity(d.fail, "certificate", "the pair's own certificate on the token", "nobody takes it for a new member", replace, own, time.Now())
 		return
 	}
-	issued, err := pair.IssuedCertificate(d.c.Context)
+	issued, err := pair.IssuedCertificate(d.ctx)
 	switch {
 	case err != nil:
 		d.failure("certificate", replace, err)

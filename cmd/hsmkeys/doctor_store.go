@@ -8,13 +8,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -22,8 +21,8 @@ import (
 
 // store opens the store and looks at the directory. It returns nil where there is none.
 func (d *doctor) store() *dir.Store {
-	path := storePath(d.c)
-	store, err := openStore(d.c)
+	path := d.s.StorePath()
+	store, err := session.OpenStore(d.s)
 	if err != nil {
 		mend := ""
 		if errors.Is(err, failure.ErrNoStore) {
@@ -32,14 +31,14 @@ func (d *doctor) store() *dir.Store {
 		d.failure("store", mend, err)
 		return nil
 	}
-	_, err = store.Get(d.c.Context, blob.SlotPath(1))
+	_, err = store.Get(d.ctx, blob.SlotPath(1))
 	d.founded = !errors.Is(err, blob.ErrNotFound)
-	if err := store.TryWrite(d.c.Context); err != nil {
+	if err := store.TryWrite(d.ctx); err != nil {
 		d.failure("store", "", fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
 	} else {
 		d.ok("store", "%s: a file was written, synced, put in its place and removed", text.Printable(path))
 	}
-	look, err := store.Checkup(d.c.Context)
+	look, err := store.Checkup(d.ctx)
 	if err != nil {
 		d.failure("leftovers", "", err)
 		return store
@@ -75,9 +74,9 @@ func (d *doctor) leftovers(path string, look dir.Checkup) {
 // keyring opens the keyring, which verifies the list of members and holds it against
 // the pin.
 func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) {
-	k, err := openDoctor(d.c, t, pair, store)
+	k, err := d.open(t, pair, store)
 	if err != nil {
-		err = explain(err)
+		err = session.Explain(err)
 		d.failure("keyring", d.keyringMend(err), err)
 		d.skip("the keyring cannot be opened", afterKeyring[1:]...)
 		return
@@ -86,7 +85,7 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 	d.sawSigned(s.Signed)
 	d.ok("keyring", "keyring %s, checkpoint %d with list of members %d is verified; this token is %s %s", k.ID(), s.At.Number, s.List, k.Self().Role, text.Printable(k.Self().Label))
 	for _, r := range s.Recoveries {
-		d.fail("keyring", fmt.Sprintf("hsmkeys accept %v", r.At), "%s", recoveryText(r))
+		d.fail("keyring", fmt.Sprintf("hsmkeys accept %v", r.At), "%s", session.RecoveryText(r))
 	}
 	d.pin(k)
 	d.members(k)
@@ -96,12 +95,12 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 // keyringMend returns the command that mends a keyring that cannot be opened, or nothing
 // where no single command does.
 func (d *doctor) keyringMend(err error) string {
-	restore := "cp -a BACKUP/. " + text.ShellQuote(storePath(d.c))
+	restore := "cp -a BACKUP/. " + text.ShellQuote(d.s.StorePath())
 	var fork *ledger.Fork
 	switch {
 	case errors.Is(err, hsmkeys.ErrNotJoined):
 		return "hsmkeys join --vouched-by CERTIFICATE"
-	case errors.As(err, &fork) && !notSigned(fork): // a copy of either side is in the store already
+	case errors.As(err, &fork) && !session.NotSigned(fork): // a copy of either side is in the store already
 		return "hsmkeys join --replace-pin --checkpoint N:DIGEST"
 	case fork != nil, errors.Is(err, ledger.ErrRollback), errors.Is(err, ledger.ErrIncomplete), errors.Is(err, hsmkeys.ErrOtherKeyring):
 		return restore
@@ -120,7 +119,7 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 		d.fail("pin", "hsmkeys join --vouched-by CERTIFICATE", "there is none: an older state of the store would not be noticed, and nothing is encrypted or signed")
 		return
 	}
-	place, err := k.PinPlace(d.c.Context)
+	place, err := k.PinPlace(d.ctx)
 	switch {
 	case err != nil:
 		d.failure("pin", "", err)
@@ -135,13 +134,13 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 
 // openDoctor opens the keyring, and pins it like any other command. What is to be announced
 // is among the findings.
-func openDoctor(c *cli.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
-	o, err := options(c, store)
+func (d *doctor) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+	o, err := session.Options(d.s, store)
 	if err != nil {
 		return nil, err
 	}
-	o.Token, o.Pair, o.Pins = t, pair, pins(t)
-	return hsmkeys.Open(c.Context, o)
+	o.Token, o.Pair, o.Pins = t, pair, session.Pins(t)
+	return hsmkeys.Open(d.ctx, o)
 }
 
 // members looks for a backup authority, and for members to whom nothing can be
@@ -167,10 +166,10 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
 	var missing, open []string
 	var first error
-	for e, err := range k.List(d.c.Context) {
+	for e, err := range k.List(d.ctx) {
 		if err == nil {
 			var shown hsmkeys.Entry
-			if shown, err = k.Show(d.c.Context, hsmkeys.Ref{Name: e.Name, Version: e.Version}); err == nil {
+			if shown, err = k.Show(d.ctx, hsmkeys.Ref{Name: e.Name, Version: e.Version}); err == nil {
 				e = shown
 			}
 		}
@@ -191,9 +190,9 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	}
 	d.holders(k, good, missing, open)
 	if bad > 0 {
-		mend := "cp -a BACKUP/keys/. " + text.ShellQuote(filepath.Join(storePath(d.c), "keys"))
+		mend := "cp -a BACKUP/keys/. " + text.ShellQuote(filepath.Join(d.s.StorePath(), "keys"))
 		if errors.Is(first, ledger.ErrIncomplete) { // it is the state that lacks something
-			mend = "cp -a BACKUP/. " + text.ShellQuote(storePath(d.c))
+			mend = "cp -a BACKUP/. " + text.ShellQuote(d.s.StorePath())
 		}
 		d.fail("signatures", mend, "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
 			text.Plural(bad, "key does", "keys do"), good+bad, first)
@@ -219,7 +218,7 @@ func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 
 // unknown counts the blobs that no checkpoint leads to.
 func (d *doctor) unknown(k *hsmkeys.Keyring) {
-	switch n, err := k.CountUnknown(d.c.Context); {
+	switch n, err := k.CountUnknown(d.ctx); {
 	case err != nil:
 		d.failure("blobs", "", err)
 	case n > 0:
@@ -264,7 +263,7 @@ func (d *doctor) blobs(store *dir.Store) {
 	good, bad := 0, 0
 	var first error
 	for _, prefix := range []string{blob.CheckpointsPrefix, blob.MembersPrefix, blob.KeysPrefix} {
-		for path, err := range store.List(d.c.Context, prefix) {
+		for path, err := range store.List(d.ctx, prefix) {
 			if err == nil {
 				err = d.parse(store, path)
 			}
@@ -278,7 +277,7 @@ func (d *doctor) blobs(store *dir.Store) {
 		}
 	}
 	if bad > 0 {
-		d.fail("blobs", "cp -a BACKUP/. "+text.ShellQuote(storePath(d.c)), "%s damaged, of %d, the first %v; what a backup has of them is put back", text.Plural(bad, "object is", "objects are"), good+bad, first)
+		d.fail("blobs", "cp -a BACKUP/. "+text.ShellQuote(d.s.StorePath()), "%s damaged, of %d, the first %v; what a backup has of them is put back", text.Plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
 	if good == 0 {
@@ -290,7 +289,7 @@ func (d *doctor) blobs(store *dir.Store) {
 
 // parse looks at one of them.
 func (d *doctor) parse(store *dir.Store, path string) error {
-	der, err := store.Get(d.c.Context, path)
+	der, err := store.Get(d.ctx, path)
 	if err != nil {
 		return err
 	}

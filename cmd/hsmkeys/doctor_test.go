@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"debug/elf"
 	"encoding/binary"
-	"flag"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -16,8 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -25,20 +23,11 @@ import (
 // newDoctor is a doctor with options, as the command line gives them.
 func newDoctor(t *testing.T, options map[string]string) *doctor {
 	t.Helper()
-	flags := flag.NewFlagSet("hsmkeys", flag.ContinueOnError)
-	for _, f := range globalFlags() {
-		if err := f.Apply(flags); err != nil {
-			t.Fatal(err)
-		}
+	s, err := settings.Load(settings.Source{Line: options})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, value := range options {
-		if err := flags.Set(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c := cli.NewContext(newApp(), flags, nil)
-	c.Context = context.Background()
-	return &doctor{c: c}
+	return &doctor{ctx: context.Background(), s: s}
 }
 
 // only is the one finding that there should be.

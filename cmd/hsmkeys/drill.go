@@ -17,6 +17,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
@@ -38,7 +40,7 @@ func drillCommand() *cli.Command {
 			&cli.BoolFlag{Name: "again", Usage: "prove also what this token has proven in the last 24 hours"},
 			&cli.StringFlag{Name: "html", Usage: "write the report to `FILE`, one page for the browser and for print"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := validNames(c); err != nil {
 				return err
 			}
@@ -49,27 +51,38 @@ func drillCommand() *cli.Command {
 			case prove && c.String("certificate") != "":
 				return failure.Usage("--prove needs the token, and --certificate goes without")
 			}
-			if _, err := parseSample(c.String("sample")); err != nil {
+			sample, err := parseSample(c.String("sample"))
+			if err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error { return drill(c, k, prove) })
-		},
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				return drill(ctx, s, k, drillOptions{c.Args().Slice(), prove, c.Bool("again"), sample, c.String("html")})
+			})
+		}),
 	}
 }
 
-func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
+type drillOptions struct {
+	names  []string
+	prove  bool
+	again  bool // also what was proven lately
+	sample hsmkeys.Sample
+	html   string // file
+}
+
+func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o drillOptions) error {
 	var failed error
 	var proof *tally
-	if prove {
-		refs, err := k.Versions(c.Context, c.Args().Slice()...)
+	if o.prove {
+		refs, err := k.Versions(ctx, o.names...)
 		if err != nil {
 			return err
 		}
-		t, err := proveKeys(c, k, refs)
+		t, err := proveKeys(ctx, k, refs, o)
 		proof, failed = &t, err
 	}
-	coverage, err := k.Coverage(c.Context, c.Args().Slice(), func(err error) {
-		if !prove && !errors.Is(err, context.Canceled) { // or it was told of already
+	coverage, err := k.Coverage(ctx, o.names, func(err error) {
+		if !o.prove && !errors.Is(err, context.Canceled) { // proveKeys has printed it
 			message.Error(err)
 		}
 		failed = errors.Join(failed, failure.ErrReported, err)
@@ -77,12 +90,12 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 	if err != nil {
 		return err
 	}
-	if path := c.String("html"); path != "" {
-		if err := writeReport(c, path, coverage); err != nil {
+	if o.html != "" {
+		if err := writeReport(ctx, o.html, coverage); err != nil {
 			return err
 		}
 	}
-	err = printCoverage(c, coverage, proof)
+	err = printCoverage(s, coverage, proof)
 	if failed != nil {
 		failed = failure.Detected(failed)
 	}
@@ -97,25 +110,22 @@ func drill(c *cli.Context, k *hsmkeys.Keyring, prove bool) error {
 }
 
 // proveKeys proves all keys or a sample of them.
-func proveKeys(c *cli.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref) (tally, error) {
-	s, err := parseSample(c.String("sample"))
-	if err != nil {
-		return tally{}, err
-	}
-	n := s.Keys
-	if s.Percent > 0 {
-		n = int(math.Ceil(float64(len(refs)) * s.Percent / 100)) // of a few keys at least one
+func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally, error) {
+	n := o.sample.Keys
+	if o.sample.Percent > 0 {
+		n = int(math.Ceil(float64(len(refs)) * o.sample.Percent / 100)) // of a few keys at least one
 	}
 	if n > 0 && n < len(refs) {
+		var err error
 		if refs, err = sample(refs, n); err != nil {
 			return tally{}, err
 		}
 	}
 	since := time.Now().Add(-provenLately)
-	if c.Bool("again") {
+	if o.again {
 		since = time.Now()
 	}
-	return runMany(k.Prove(c.Context, refs, since), len(refs), "prove")
+	return runMany(k.Prove(ctx, refs, since), len(refs), "prove")
 }
 
 // sample chooses keys at random: who keeps the storage must not be able to foresee
@@ -145,9 +155,9 @@ func (e *atRisk) Hint() string {
 }
 
 // printCoverage prints holders and then keys.
-func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) error {
+func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally) error {
 	out := output.NewStream(os.Stdout)
-	if c.Bool("json") {
+	if s.JSON {
 		keys := coverage.Keys
 		coverage.Keys = []hsmkeys.KeyCoverage{}
 		out.Document(struct {
@@ -205,7 +215,7 @@ func printCoverage(c *cli.Context, coverage hsmkeys.Coverage, proof *tally) erro
 	if proof == nil {
 		return nil
 	}
-	return proof.print(c, "\nproven", "proven before")
+	return proof.print(s, "\nproven", "proven before")
 }
 
 const wouldBeLost = "would be lost"

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"html/template"
 	"io"
 	"time"
-
-	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
@@ -41,6 +40,6 @@ var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
 	},
 }).Parse(reportPage))
 
-func writeReport(c *cli.Context, path string, coverage hsmkeys.Coverage) error {
-	return datafile.Write(c.Context, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
+func writeReport(ctx context.Context, path string, coverage hsmkeys.Coverage) error {
+	return datafile.Write(ctx, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
 }

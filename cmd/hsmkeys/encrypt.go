@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 
@@ -10,13 +11,11 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/token"
 )
-
-func outputFlag() cli.Flag {
-	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to this `FILE`", DefaultText: "stdout"}
-}
 
 func encryptCommand() *cli.Command {
 	return &cli.Command{
@@ -27,7 +26,7 @@ func encryptCommand() *cli.Command {
 			&cli.BoolFlag{Name: "armor", Aliases: []string{"a"}, Usage: "write age's ASCII armor, which is text"},
 			outputFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			var refs []hsmkeys.Ref
 			for _, name := range c.StringSlice("key") {
 				ref, err := hsmkeys.ParseRef(name)
@@ -39,23 +38,27 @@ func encryptCommand() *cli.Command {
 			if len(refs) == 0 {
 				return failure.Usage("encrypt needs --key NAME")
 			}
-			if datafile.ToTerminal(c.String("output")) && !c.Bool("armor") {
+			files, err := filesOf(c)
+			if err != nil {
+				return err
+			}
+			if datafile.ToTerminal(files.out) && !c.Bool("armor") {
 				return failure.Usage("an encrypted file is binary; it does not go to a terminal, use -o FILE or --armor")
 			}
-			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+			return filter(ctx, s, session.WithKeyring, files, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
 				closeArmor := func() error { return nil }
 				if c.Bool("armor") {
 					text := armor.NewWriter(out)
 					out, closeArmor = text, text.Close
 				}
-				w, err := k.Encrypt(c.Context, out, refs)
+				w, err := k.Encrypt(ctx, out, refs)
 				if err != nil {
 					return err
 				}
 				for _, ref := range refs {
-					warnFormer(c, k, ref)
+					warnFormer(ctx, k, ref)
 				}
-				if err := datafile.Copy(c.Context, w, in); err != nil {
+				if err := datafile.Copy(ctx, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished
 				}
 				if err := w.Close(); err != nil {
@@ -63,7 +66,7 @@ func encryptCommand() *cli.Command {
 				}
 				return closeArmor()
 			})
-		},
+		}),
 	}
 }
 
@@ -77,49 +80,60 @@ func decryptCommand() *cli.Command {
 			&cli.BoolFlag{Name: "pair", Usage: "a file to the key exchange pair itself (age recipient --pair), which anybody can have made"},
 			outputFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			files, err := filesOf(c)
+			if err != nil {
+				return err
+			}
 			if c.Bool("pair") {
-				return filter(c, withPairAlone, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
+				return filter(ctx, s, withPairAlone, files, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
 					if f, size := datafile.ReaderAt(in); f != nil {
-						return hsmkeys.DecryptFileWithPair(c.Context, pair, out, f, size)
+						return hsmkeys.DecryptFileWithPair(ctx, pair, out, f, size)
 					}
-					plain, err := hsmkeys.DecryptWithPair(c.Context, pair, hsmkeys.Dearmor(in))
+					plain, err := hsmkeys.DecryptWithPair(ctx, pair, hsmkeys.Dearmor(in))
 					if err != nil {
 						return err
 					}
-					return datafile.Copy(c.Context, out, plain)
+					return datafile.Copy(ctx, out, plain)
 				})
 			}
-			return filter(c, withKeyring, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+			return filter(ctx, s, session.WithKeyring, files, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
 				if f, size := datafile.ReaderAt(in); f != nil {
-					return k.DecryptFile(c.Context, out, f, size)
+					return k.DecryptFile(ctx, out, f, size)
 				}
-				plain, err := k.Decrypt(c.Context, hsmkeys.Dearmor(in))
+				plain, err := k.Decrypt(ctx, hsmkeys.Dearmor(in))
 				if err != nil {
 					return err
 				}
-				return datafile.Copy(c.Context, out, plain)
+				return datafile.Copy(ctx, out, plain)
 			})
-		},
+		}),
 	}
 }
 
-func withPairAlone(c *cli.Context, f func(*token.KeyPair) error) error {
-	return withPair(c, func(_ *token.Token, pair *token.KeyPair) error { return f(pair) })
+func withPairAlone(ctx context.Context, s *settings.Settings, f func(*token.KeyPair) error) error {
+	return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error { return f(pair) })
 }
 
-// filter joins input, output and what decrypts or encrypts: a keyring, or a pair.
-func filter[K any](c *cli.Context, with func(*cli.Context, func(K) error) error, f func(K, io.Writer, io.Reader) error) error {
+// inAndOut names the files that a command reads and writes; "" and "-" are stdin and stdout.
+type inAndOut struct{ in, out string }
+
+func filesOf(c *cli.Context) (inAndOut, error) {
 	if c.NArg() > 1 {
-		return failure.Usage("%s takes one file, not %d", c.Command.Name, c.NArg())
+		return inAndOut{}, failure.Usage("%s takes one file, not %d", c.Command.Name, c.NArg())
 	}
-	in, err := datafile.Open(c.Args().First())
+	return inAndOut{c.Args().First(), c.String("output")}, nil
+}
+
+// filter connects input and output with f, which gets what decrypts or encrypts: a keyring, or a pair.
+func filter[K any](ctx context.Context, s *settings.Settings, with func(context.Context, *settings.Settings, func(K) error) error, files inAndOut, f func(K, io.Writer, io.Reader) error) error {
+	in, err := datafile.Open(files.in)
 	if err != nil {
 		return err
 	}
-	return errors.Join(with(c, func(k K) error {
-		shown, done := terminal.Progress(in, datafile.Size(in), datafile.ToTerminal(c.String("output")))
+	return errors.Join(with(ctx, s, func(k K) error {
+		shown, done := terminal.Progress(in, datafile.Size(in), datafile.ToTerminal(files.out))
 		defer done()
-		return datafile.Write(c.Context, c.String("output"), func(out io.Writer) error { return f(k, out, shown) })
+		return datafile.Write(ctx, files.out, func(out io.Writer) error { return f(k, out, shown) })
 	}), in.Close())
 }

@@ -1,6 +1,8 @@
 package main
 
-import "strings"
+import (
+	"strings"
+)
 
 // An example is a command line, and what somebody wants who types it.
 type example struct{ what, line string }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rsa"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
 func exportCommand() *cli.Command {
@@ -27,7 +30,7 @@ func exportCommand() *cli.Command {
 			&cli.BoolFlag{Name: "oaep", Usage: "encrypt the SIMPLEBLOB with OAEP (CRYPT_OAEP), not PKCS #1 v1.5"},
 			outputFlag(), certificateFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			ref, err := keyArgument(c)
 			if err != nil {
 				return err
@@ -46,35 +49,41 @@ func exportCommand() *cli.Command {
 				return failure.Usage("a key blob is binary; it does not go to a terminal, use -o FILE")
 			}
 			if c.Bool("capi") {
-				return exportSimple(c, ref)
+				return exportSimple(ctx, s, ref, simpleExport{c.String("to"), c.Bool("oaep"), c.String("output")})
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
-				der, err := k.ExportCMS(c.Context, ref)
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				der, err := k.ExportCMS(ctx, ref)
 				if err != nil {
 					return err
 				}
-				return datafile.WriteBytes(c.Context, c.String("output"), der)
+				return datafile.WriteBytes(ctx, c.String("output"), der)
 			})
-		},
+		}),
 	}
 }
 
-func exportSimple(c *cli.Context, ref hsmkeys.Ref) error {
-	to, err := readPeer(c.String("to"))
+type simpleExport struct {
+	to   string // file of the peer's key
+	oaep bool
+	out  string
+}
+
+func exportSimple(ctx context.Context, s *settings.Settings, ref hsmkeys.Ref, o simpleExport) error {
+	to, err := readPeer(o.to)
 	if err != nil {
 		return err
 	}
 	how := keyspec.RSAESPKCS1v15
-	if c.Bool("oaep") {
+	if o.oaep {
 		how = keyspec.RSAESOAEPSHA1
 	}
-	return withKeyring(c, func(k *hsmkeys.Keyring) error {
-		data, err := k.ExportSimple(c.Context, ref, to, how)
+	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+		data, err := k.ExportSimple(ctx, ref, to, how)
 		if err != nil {
 			return err
 		}
 		message.Note("nothing signs a SIMPLEBLOB: whoever carries it can put another in its place; and the peer has the key from now on")
-		return datafile.WriteBytes(c.Context, c.String("output"), data)
+		return datafile.WriteBytes(ctx, o.out, data)
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -28,7 +31,7 @@ func fileInfoCommand() *cli.Command {
 		Description: "Reads the header of an age file. Nothing in it is proven before the file is decrypted. With\n" +
 			"--certificate the keys are looked up in the store, and their holders shown as verified there.",
 		Flags: []cli.Flag{certificateFlag()},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if c.NArg() > 1 {
 				return failure.Usage("file info takes one file, not %d", c.NArg())
 			}
@@ -41,15 +44,15 @@ func fileInfoCommand() *cli.Command {
 				return err
 			}
 			if c.String("certificate") != "" {
-				if err := withReading(c, func(k *hsmkeys.Keyring) error { return lookUp(c, k, needs) }); err != nil {
+				if err := session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error { return lookUp(ctx, k, needs) }); err != nil {
 					return err
 				}
 			}
-			if c.Bool("json") {
+			if s.JSON {
 				return output.JSON(needs)
 			}
 			return printNeeds(needs)
-		},
+		}),
 	}
 }
 
@@ -84,12 +87,12 @@ func readNeeds(in io.Reader) ([]need, error) {
 
 // lookUp finds the holders in the keyring. That it does not have a key is told with it: the
 // file may be another keyring's.
-func lookUp(c *cli.Context, k *hsmkeys.Keyring, needs []need) error {
+func lookUp(ctx context.Context, k *hsmkeys.Keyring, needs []need) error {
 	for i := range needs {
 		n := &needs[i]
 		switch {
 		case n.Name != "":
-			e, err := k.Show(c.Context, n.recipient.Key)
+			e, err := k.Show(ctx, n.recipient.Key)
 			switch {
 			case errors.Is(err, blob.ErrNotFound):
 				n.Problem = "the keyring has no such key"

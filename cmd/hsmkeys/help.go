@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
 // helpCommand takes the place of the cli package's own, which knows only the first
@@ -70,8 +71,8 @@ func optionHelp(f cli.Flag) string {
 		line += " " + placeholder(d)
 	}
 	line += "\t" + described(d)
-	for _, variable := range d.GetEnvVars() {
-		line += " [$" + variable + "]"
+	if o := settings.Lookup(f.Names()[0]); o != nil && o.Variable != "" {
+		line += " [$" + o.Variable + "]"
 	}
 	return line
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 
 	"github.com/urfave/cli/v2"
@@ -13,6 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -39,7 +42,7 @@ func importCommand() *cli.Command {
 			&cli.StringFlag{Name: "purpose", Usage: "of an AES key: wrap, for files, or encrypt, for other applications", DefaultText: "wrap"},
 			&cli.StringFlag{Name: "check-value", Usage: "refuse another key than the one with this check value, 3 bytes in `HEX`: the start of a zero block encrypted with AES-ECB, or of a legacy key's SHA-1"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			name, err := newNameArgument(c)
 			if err != nil {
 				return err
@@ -48,17 +51,17 @@ func importCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
-				if simple.Pair, err = pairNamed(c, t, "pair"); err != nil {
+			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+				if simple.Pair, err = session.PairNamed(ctx, t, "pair", c.String("pair")); err != nil {
 					return err
 				}
-				k, err := openKeyring(c, t, pair, store)
+				k, err := session.OpenKeyring(ctx, s, t, pair, store)
 				if err != nil {
 					return err
 				}
-				return importSimple(c, k, name, simple)
+				return importSimple(ctx, s, k, name, simple)
 			})
-		},
+		}),
 	}
 }
 
@@ -107,10 +110,10 @@ func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 	return s, nil
 }
 
-func importSimple(c *cli.Context, k *hsmkeys.Keyring, name string, s hsmkeys.Simple) error {
+func importSimple(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, simple hsmkeys.Simple) error {
 	var e hsmkeys.Entry
 	err := stdio.MuteModule(func() (err error) {
-		e, err = k.ImportSimple(c.Context, name, s)
+		e, err = k.ImportSimple(ctx, name, simple)
 		return err
 	})
 	if err != nil {
@@ -128,7 +131,7 @@ func importSimple(c *cli.Context, k *hsmkeys.Keyring, name string, s hsmkeys.Sim
 	}
 	noteAlone(k)
 	until := labels(k.Unproven(e))
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(made{e, until})
 	}
 	return output.Line("%s imported: %s, check value %s, key id %s%s", versionOf(e), e.Kind(), e.CheckValue, e.KeyID, notProven(until))

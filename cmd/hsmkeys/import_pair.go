@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"encoding/hex"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -25,10 +28,10 @@ func importPairCommand() *cli.Command {
 			"With --legacy it is an RSA key with 512 to 2047 bits, as they were usual once: hsmkeys import --pair opens\n" +
 			"SIMPLEBLOBs with it, and nothing else does anything with it.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair", DefaultText: defaultLabel + ", or legacy with --legacy"},
+			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair", DefaultText: session.DefaultLabel + ", or legacy with --legacy"},
 			&cli.BoolFlag{Name: "legacy", Usage: "import RSA with 512 to 2047 bits, to open SIMPLEBLOBs and for nothing else"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			path, err := oneArgument(c, "the FILE of the pair")
 			if err != nil {
 				return err
@@ -41,38 +44,37 @@ func importPairCommand() *cli.Command {
 				return err
 			}
 			defer clear(data)
-			key, err := keyfile.Parse(c.Context, path, data, func() ([]byte, error) {
-				return secret.Read(c.Context, passwordOption, c.String(passwordOption), fmt.Sprintf("password of %q", path), secret.Ask)
+			key, err := keyfile.Parse(ctx, path, data, func() ([]byte, error) {
+				return s.ReadPassword(ctx, fmt.Sprintf("password of %q", path), secret.Ask)
 			})
 			if err != nil {
 				return err
 			}
-			return withToken(c, func(t *token.Token, _ token.Selector) error {
-				pair, err := importPair(c, t, key)
+			return session.WithToken(ctx, s, func(t *token.Token, _ token.Selector) error {
+				pair, err := importPair(ctx, t, key, c.String("label"), c.Bool("legacy"))
 				if err != nil {
 					return err
 				}
-				return printImported(c, pair)
+				return printImported(s, pair)
 			})
-		},
+		}),
 	}
 }
 
-func importPair(c *cli.Context, t *token.Token, key crypto.Signer) (*token.KeyPair, error) {
-	label := c.String("label")
-	if c.Bool("legacy") {
+func importPair(ctx context.Context, t *token.Token, key crypto.Signer, label string, legacy bool) (*token.KeyPair, error) {
+	if legacy {
 		if label == "" {
 			label = "legacy"
 		}
-		return t.ImportLegacyPair(c.Context, label, key)
+		return t.ImportLegacyPair(ctx, label, key)
 	}
 	if label == "" {
-		label = defaultLabel
+		label = session.DefaultLabel
 	}
-	return t.ImportPair(c.Context, label, key)
+	return t.ImportPair(ctx, label, key)
 }
 
-func printImported(c *cli.Context, pair *token.KeyPair) error {
+func printImported(s *settings.Settings, pair *token.KeyPair) error {
 	if pair.Legacy() {
 		message.Note("whoever has a copy of the file opens what the token opens, and RSA that is so short can be broken: destroy the copies, and import what is to be kept")
 	} else {
@@ -80,7 +82,7 @@ func printImported(c *cli.Context, pair *token.KeyPair) error {
 	}
 	id, label := hex.EncodeToString(pair.ID()), text.Printable(pair.Label())
 	switch {
-	case c.Bool("json"):
+	case s.JSON:
 		return output.JSON(struct {
 			Label  string `json:"label"`
 			ID     string `json:"id"`

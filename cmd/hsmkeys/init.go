@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,9 +13,12 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -24,18 +28,27 @@ var keyTypes = map[string]token.KeyType{
 	"p256": token.P256, "p384": token.P384, "p521": token.P521,
 }
 
+type initOptions struct {
+	kind       token.KeyType
+	named      bool // the command line names the kind
+	label      string
+	newKeyring bool
+	adopt      bool
+	pair       string // to adopt: a label or a URI; "" for the one of --token or --label, or the only one
+}
+
 func initCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "make the key exchange pair and found the keyring", ArgsUsage: "[--adopt [URI]]",
 		Description: "Makes an RSA or EC pair and its certificate on the token, and signs the first checkpoint, with the first list of members.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
-			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: defaultLabel},
+			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: session.DefaultLabel},
 			&cli.BoolFlag{Name: "new-keyring", Usage: "found a keyring also where another one was in this place before"},
 			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found nothing: for a token that will join a keyring"},
 			&cli.BoolFlag{Name: "adopt", Usage: "use a pair that is on the token already: the one of the URI or label that follows, of --token or --label, or the only one"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			kind, ok := keyTypes[c.String("key-type")]
 			if !ok {
 				return failure.Usage("--key-type is rsa2048, rsa3072, rsa4096, p256, p384 or p521, not %q", c.String("key-type"))
@@ -50,18 +63,20 @@ func initCommand() *cli.Command {
 					return err
 				}
 			}
+			o := initOptions{kind: kind, named: c.IsSet("key-type"), label: c.String("label"), newKeyring: c.Bool("new-keyring"), adopt: c.Bool("adopt"), pair: c.Args().First()}
+			s.MakePairs = true
 			if c.Bool("pair-only") {
-				return makePair(c, kind)
+				return makePair(ctx, s, o)
 			}
-			if err := bind(c); err != nil {
+			if err := session.Bind(ctx, s); err != nil {
 				return err // before the store is known
 			}
-			path, err := namedStore(c)
+			path, err := s.NamedStore()
 			if err != nil {
 				return err
 			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				if err := refuseBound(c); err != nil {
+				if err := refuseBound(s, o); err != nil {
 					return err // before the directory is made
 				}
 			}
@@ -70,46 +85,46 @@ func initCommand() *cli.Command {
 				return err
 			}
 			defer store.Close()
-			founded := refuseKeyring(c, store)
-			if founded != nil && !mayFinish(c, store, founded) {
+			founded := refuseKeyring(ctx, s, o, store)
+			if founded != nil && !mayFinish(ctx, store, founded) {
 				return founded
 			}
-			if err := store.TryWrite(c.Context); err != nil { // and whether it takes what is to be founded
+			if err := store.TryWrite(ctx); err != nil { // and whether it takes what is to be founded
 				return err
 			}
-			return withToken(c, func(t *token.Token, sel token.Selector) error {
+			return session.WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
 				if founded != nil {
-					return finishFounding(c, t, sel, store, founded)
+					return finishFounding(ctx, s, o, t, sel, store, founded)
 				}
-				pair, err := pairFor(c, t, sel, kind)
+				pair, err := pairFor(ctx, s, o, t, sel)
 				if err != nil {
 					return err
 				}
-				k, err := hsmkeys.Found(c.Context, t, pair, store, pins(t), t.Info().Label)
+				k, err := hsmkeys.Found(ctx, t, pair, store, session.Pins(t), t.Info().Label)
 				if err != nil {
 					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt when that is mended: %w", pair.Label(), err)
 				}
-				return printFounded(c, k, pair, store)
+				return printFounded(s, k, pair, store)
 			})
-		},
+		}),
 	}
 }
 
 // makePair makes the pair and its certificate and touches no store.
-func makePair(c *cli.Context, kind token.KeyType) error {
-	return withToken(c, func(t *token.Token, sel token.Selector) error {
-		pair, err := pairFor(c, t, sel, kind)
+func makePair(ctx context.Context, s *settings.Settings, o initOptions) error {
+	return session.WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
+		pair, err := pairFor(ctx, s, o, t, sel)
 		if err != nil {
 			return err
 		}
-		certificate, err := hsmkeys.CertificateOf(c.Context, pair, t.Info().Label)
+		certificate, err := hsmkeys.CertificateOf(ctx, pair, t.Info().Label)
 		if err != nil {
 			return err
 		}
-		if _, err := pair.SigningCertificate(c.Context); err != nil {
+		if _, err := pair.SigningCertificate(ctx); err != nil {
 			return err
 		}
-		if c.Bool("json") {
+		if s.JSON {
 			return output.JSON(asJSON(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
 		}
 		return output.Line("key exchange pair %s, id %x%s\n"+
@@ -120,32 +135,32 @@ func makePair(c *cli.Context, kind token.KeyType) error {
 }
 
 // mayFinish reports whether the keyring in a store may be what an interrupted init has left.
-func mayFinish(c *cli.Context, store blob.Store, founded error) bool {
+func mayFinish(ctx context.Context, store blob.Store, founded error) bool {
 	if !errors.Is(founded, blob.ErrExists) {
 		return false
 	}
-	begun, err := hsmkeys.BarelyFounded(c.Context, store)
+	begun, err := hsmkeys.BarelyFounded(ctx, store)
 	return err == nil && begun
 }
 
 // finishFounding does what an interrupted init has not come to, or else returns why the
 // keyring in the store is none of its.
-func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *dir.Store, founded error) error {
-	name := token.PairName{Label: labelFor(c, sel), ID: sel.ID}
-	if c.Bool("adopt") {
+func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t *token.Token, sel token.Selector, store *dir.Store, founded error) error {
+	name := token.PairName{Label: cmp.Or(o.label, sel.Object), ID: sel.ID}
+	if o.adopt {
 		var err error
-		if name, err = adopted(c, t, name); err != nil {
+		if name, err = o.adopted(t, name); err != nil {
 			return err
 		}
 	}
-	pair, err := pairOn(c, t, name)
+	pair, err := session.PairOn(ctx, s, t, name)
 	if errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) {
 		return founded
 	}
 	if err != nil {
 		return err
 	}
-	k, err := hsmkeys.FinishFounding(c.Context, t, pair, store, pins(t))
+	k, err := hsmkeys.FinishFounding(ctx, t, pair, store, session.Pins(t))
 	if errors.Is(err, blob.ErrExists) {
 		return founded
 	}
@@ -157,34 +172,35 @@ func finishFounding(c *cli.Context, t *token.Token, sel token.Selector, store *d
 	} else {
 		message.Note("took over the keyring that an interrupted init has left in the store, and pinned it")
 	}
-	return printFounded(c, k, pair, store)
+	return printFounded(s, k, pair, store)
 }
 
 // makeOrTakeOver makes the pair, unless an interrupted init has left it. What else that left
 // goes first.
-func makeOrTakeOver(c *cli.Context, t *token.Token, label string, kind token.KeyType) (*token.KeyPair, error) {
-	removed, err := t.CleanUp(c.Context, label)
+func makeOrTakeOver(ctx context.Context, t *token.Token, label string, o initOptions) (*token.KeyPair, error) {
+	removed, err := t.CleanUp(ctx, label)
 	if err != nil {
 		return nil, err
 	}
 	if removed > 0 {
 		message.Note("deleted what an interrupted init has left on the token: %d objects that nothing can use", removed)
 	}
-	pair, exists := t.GenerateKeyPair(c.Context, label, kind)
+	pair, exists := t.GenerateKeyPair(ctx, label, o.kind)
 	if !errors.Is(exists, token.ErrTaken) {
 		return pair, exists
 	}
-	if !c.IsSet("key-type") {
+	kind := o.kind
+	if !o.named {
 		kind = 0
 	}
-	pair, err = t.Leftover(c.Context, label, kind)
+	pair, err = t.Leftover(ctx, label, kind)
 	if errors.Is(err, token.ErrTaken) || errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) || errors.Is(err, token.ErrUnsafe) || errors.Is(err, errors.ErrUnsupported) {
 		return nil, exists
 	}
 	if err != nil {
 		return nil, err
 	}
-	switch used, err := pins(t).Has(c.Context, pair); {
+	switch used, err := session.Pins(t).Has(ctx, pair); {
 	case err != nil:
 		return nil, err
 	case used: // by another keyring
@@ -194,41 +210,35 @@ func makeOrTakeOver(c *cli.Context, t *token.Token, label string, kind token.Key
 	return pair, nil
 }
 
-// labelFor is the label that the command line names for the pair, empty for none.
-func labelFor(c *cli.Context, sel token.Selector) string {
-	return cmp.Or(c.String("label"), sel.Object)
-}
-
 // pairFor makes the pair, or finds the one to adopt.
-func pairFor(c *cli.Context, t *token.Token, sel token.Selector, kind token.KeyType) (*token.KeyPair, error) {
-	label := labelFor(c, sel)
-	if c.Bool("adopt") {
-		name, err := adopted(c, t, token.PairName{Label: label, ID: sel.ID})
+func pairFor(ctx context.Context, s *settings.Settings, o initOptions, t *token.Token, sel token.Selector) (*token.KeyPair, error) {
+	label := cmp.Or(o.label, sel.Object)
+	if o.adopt {
+		name, err := o.adopted(t, token.PairName{Label: label, ID: sel.ID})
 		if err != nil {
 			return nil, err
 		}
-		return pairOn(c, t, name)
+		return session.PairOn(ctx, s, t, name)
 	}
-	pair, err := makeOrTakeOver(c, t, cmp.Or(label, defaultLabel), kind)
+	pair, err := makeOrTakeOver(ctx, t, cmp.Or(label, session.DefaultLabel), o)
 	if err != nil {
 		return nil, err
 	}
-	return pair, signWith(c, t, pair)
+	return pair, session.SignWith(ctx, s, t, pair)
 }
 
 // adopted is the pair that an argument names, a label or a URI, or else the one given.
-func adopted(c *cli.Context, t *token.Token, name token.PairName) (token.PairName, error) {
-	if c.NArg() == 0 {
+func (o initOptions) adopted(t *token.Token, name token.PairName) (token.PairName, error) {
+	if o.pair == "" {
 		return name, nil
 	}
-	arg := c.Args().First()
-	sel, err := token.ParseSelector(arg)
+	sel, err := token.ParseSelector(o.pair)
 	if err != nil {
 		return name, err
 	}
 	defer clear(sel.PINValue)
-	if sel.Label == arg { // a label, not a URI
-		return token.PairName{Label: arg}, nil
+	if sel.Label == o.pair { // a label, not a URI
+		return token.PairName{Label: o.pair}, nil
 	}
 	if sel.Label != "" && sel.Label != t.Info().Label || sel.Serial != "" && sel.Serial != t.Info().Serial {
 		return name, failure.Usage("--adopt names another token than --token")
@@ -236,13 +246,13 @@ func adopted(c *cli.Context, t *token.Token, name token.PairName) (token.PairNam
 	return token.PairName{Label: sel.Object, ID: sel.ID}, nil
 }
 
-func refuseKeyring(c *cli.Context, store blob.Store) error {
-	_, err := store.Get(c.Context, blob.SlotPath(1))
+func refuseKeyring(ctx context.Context, s *settings.Settings, o initOptions, store blob.Store) error {
+	_, err := store.Get(ctx, blob.SlotPath(1))
 	if errors.Is(err, blob.ErrNotFound) {
-		return refuseBound(c)
+		return refuseBound(s, o)
 	}
 	if err == nil {
-		return failure.WithHint(fmt.Errorf("store %q holds a keyring: %w", storePath(c), blob.ErrExists),
+		return failure.WithHint(fmt.Errorf("store %q holds a keyring: %w", s.StorePath(), blob.ErrExists),
 			"a token becomes another owner of it with init --pair-only and owner add; another keyring is founded in another --store")
 	}
 	return err
@@ -250,12 +260,12 @@ func refuseKeyring(c *cli.Context, store blob.Store) error {
 
 // refuseBound refuses to found a keyring where another one belongs, which somebody may have
 // taken away.
-func refuseBound(c *cli.Context) error {
-	path, err := namedStore(c)
-	if err != nil || c.Bool("new-keyring") {
+func refuseBound(s *settings.Settings, o initOptions) error {
+	path, err := s.NamedStore()
+	if err != nil || o.newKeyring {
 		return err
 	}
-	id, err := boundTo(path)
+	id, err := binding.Of(path)
 	if err != nil || id == (blob.ID{}) {
 		return err
 	}
@@ -263,12 +273,12 @@ func refuseBound(c *cli.Context) error {
 		"put it back from a copy; or found another one with init --new-keyring")
 }
 
-func printFounded(c *cli.Context, k *hsmkeys.Keyring, pair *token.KeyPair, store *dir.Store) error {
-	if err := bindStore(store.String(), k.ID()); err != nil {
+func printFounded(s *settings.Settings, k *hsmkeys.Keyring, pair *token.KeyPair, store *dir.Store) error {
+	if err := binding.Set(store.String(), k.ID()); err != nil {
 		return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 	}
 	self := k.Self()
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(map[string]string{
 			"role": self.Role.String(), "label": self.Label, "fingerprint": fingerprint(self.Certificate),
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "checkpoint": k.State().At.String(),
@@ -292,7 +302,7 @@ func labelOf(pair *token.KeyPair) string {
 
 // howToName tells how a pair that is not found by our own label is named.
 func howToName(pair *token.KeyPair) string {
-	if pair.Label() == defaultLabel || len(pair.ID()) == 0 {
+	if pair.Label() == session.DefaultLabel || len(pair.ID()) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("; where the token has others, name it with --token '%s'", token.PairName{Label: pair.Label(), ID: pair.ID()}.URI())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,11 +13,14 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -31,30 +35,30 @@ func joinCommand() *cli.Command {
 			voucherFlag(), yesFlag(),
 			&cli.BoolFlag{Name: "replace-pin", Usage: "forget what this token has accepted, and go on at --checkpoint: after a fork, or where the newest state is lost"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			voucher, err := joinVoucher(c)
+			voucher, err := joinVoucher(c.String("vouched-by"), s.Checkpoint, c.Bool("replace-pin"))
 			if err != nil {
 				return err
 			}
-			if _, err := options(c, nil); err != nil { // before anybody is asked
+			if _, err := session.Options(s, nil); err != nil { // before anybody is asked
 				return err
 			}
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
-				o, err := options(c, store)
+			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+				o, err := session.Options(s, store)
 				if err != nil {
 					return err
 				}
-				if c.String("keyring") == "" {
+				if s.Keyring == "" {
 					o.Keyring = blob.ID{} // to join is to choose it
 				}
-				o.Token, o.Pair, o.Pins, o.Voucher = t, pair, pins(t), voucher
-				shown, err := confirmJoin(c, o)
+				o.Token, o.Pair, o.Pins, o.Voucher = t, pair, session.Pins(t), voucher
+				shown, err := confirmJoin(ctx, o, c.Bool("yes"), c.Bool("replace-pin"))
 				if err != nil {
 					return err
 				}
@@ -64,43 +68,42 @@ func joinCommand() *cli.Command {
 				} else if shown != nil { // a recovery since then was not shown
 					o.Checkpoint = shown
 				}
-				before, err := o.Pins.Of(c.Context, pair)
+				before, err := o.Pins.Of(ctx, pair)
 				if err != nil {
 					return err
 				}
-				k, err := join(c.Context, o)
+				k, err := join(ctx, o)
 				if err != nil {
-					return explainTold(o, err)
+					return session.ExplainCheckpoint(o, err)
 				}
 				if c.Bool("yes") && voucher != nil {
 					warnFormerVoucher(k, voucher)
 				}
-				if was, err := boundTo(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
+				if was, err := binding.Of(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
 					message.Note("until now keyring %s belonged in %s", was, text.Printable(store.String()))
 				}
-				if err := bindStore(store.String(), k.ID()); err != nil {
+				if err := binding.Set(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
-				announce(k)
+				session.Announce(k)
 				if err := k.Trusted(); err != nil { // of a member from before a recovery
 					return err
 				}
 				if c.Bool("yes") {
-					warnAccepted(c, o, k.State().Before)
+					warnAccepted(ctx, o, k.State().Before)
 				}
 				already := slices.ContainsFunc(before, func(p hsmkeys.Pin) bool { return p.At == k.State().At })
-				return printJoined(c, k, already)
+				return printJoined(s, k, already)
 			})
-		},
+		}),
 	}
 }
 
 // joinVoucher reads the voucher's certificate, where that is what the keyring is believed
 // for.
-func joinVoucher(c *cli.Context) (*x509.Certificate, error) {
-	path, at := c.String("vouched-by"), c.String("checkpoint")
+func joinVoucher(path, at string, replacePin bool) (*x509.Certificate, error) {
 	switch {
-	case c.Bool("replace-pin") && (at == "" || path != ""):
+	case replacePin && (at == "" || path != ""):
 		return nil, failure.Usage("join --replace-pin goes on at --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
 	case path == "" && at == "":
 		return nil, failure.Usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
@@ -112,13 +115,13 @@ func joinVoucher(c *cli.Context) (*x509.Certificate, error) {
 
 // confirmJoin shows why the keyring is believed, and who is in it. It returns the checkpoint
 // as of which that is, or nil where nobody is asked.
-func confirmJoin(c *cli.Context, o hsmkeys.Options) (*ledger.Point, error) {
-	if c.Bool("yes") {
+func confirmJoin(ctx context.Context, o hsmkeys.Options, yes, replacePin bool) (*ledger.Point, error) {
+	if yes {
 		return nil, nil
 	}
-	k, err := hsmkeys.OpenVouched(c.Context, o)
+	k, err := hsmkeys.OpenVouched(ctx, o)
 	if err != nil {
-		return nil, explainTold(o, err)
+		return nil, session.ExplainCheckpoint(o, err)
 	}
 	var shown [][]string
 	question := "Did another member show you this checkpoint?"
@@ -128,24 +131,24 @@ func confirmJoin(c *cli.Context, o hsmkeys.Options) (*ledger.Point, error) {
 		}
 		question = "Did the holder of the voucher's certificate tell you its fingerprint?"
 	}
-	s := k.State()
-	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), s.List)}, []string{"  checkpoint", s.At.String() + ", " + text.Time(s.Signed)})
+	state := k.State()
+	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), state.List)}, []string{"  checkpoint", state.At.String() + ", " + text.Time(state.Signed)})
 	shown = append(shown, memberRows(k)...)
-	for _, r := range s.Recoveries { // which joining accepts
+	for _, r := range state.Recoveries { // which joining accepts
 		shown = append(shown, recoveryRows(r)...)
 	}
-	if c.Bool("replace-pin") {
-		if shown, err = replacedRows(c, o, shown); err != nil {
+	if replacePin {
+		if shown, err = replacedRows(ctx, o, shown); err != nil {
 			return nil, err
 		}
 		question = "Forget what this token has accepted, and go on at this checkpoint?"
 	}
-	return &s.At, confirm.Ask(c.Context, c.Bool("yes"), shown, question)
+	return &state.At, confirm.Ask(ctx, yes, shown, question)
 }
 
 // replacedRows shows what the token has accepted so far.
-func replacedRows(c *cli.Context, o hsmkeys.Options, shown [][]string) ([][]string, error) {
-	pinned, err := o.Pins.Of(c.Context, o.Pair)
+func replacedRows(ctx context.Context, o hsmkeys.Options, shown [][]string) ([][]string, error) {
+	pinned, err := o.Pins.Of(ctx, o.Pair)
 	if err != nil {
 		return nil, err
 	}
@@ -188,14 +191,14 @@ func warnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
 
 // warnAccepted is for those who are not asked: which recoveries are accepted by joining, since
 // the keyring was vouched for and since it was accepted before.
-func warnAccepted(c *cli.Context, o hsmkeys.Options, before ledger.Point) {
-	k, err := hsmkeys.OpenVouched(c.Context, o)
+func warnAccepted(ctx context.Context, o hsmkeys.Options, before ledger.Point) {
+	k, err := hsmkeys.OpenVouched(ctx, o)
 	if err != nil {
 		return // and it was joined for another reason
 	}
 	for _, r := range k.State().Recoveries {
 		if r.At.Number > before.Number {
-			message.Warn(errors.New(recoveryText(r) + "; accepted by joining"))
+			message.Warn(errors.New(session.RecoveryText(r) + "; accepted by joining"))
 		}
 	}
 }
@@ -214,16 +217,16 @@ func voucherFlag() cli.Flag {
 	return &cli.StringFlag{Name: "vouched-by", Usage: "`CERTIFICATE` of an owner or authority who has signed a checkpoint"}
 }
 
-func printJoined(c *cli.Context, k *hsmkeys.Keyring, already bool) error {
-	s, self := k.State(), k.Self()
-	if c.Bool("json") {
+func printJoined(s *settings.Settings, k *hsmkeys.Keyring, already bool) error {
+	state, self := k.State(), k.Self()
+	if s.JSON {
 		return output.JSON(map[string]any{
-			"keyring": k.ID().String(), "list": s.List, "checkpoint": s.At.String(), "label": self.Label, "role": self.Role.String(),
+			"keyring": k.ID().String(), "list": state.List, "checkpoint": state.At.String(), "label": self.Label, "role": self.Role.String(),
 			"members": membersOf(k), "time": time.Now().UTC().Truncate(time.Second),
 		})
 	}
 	if already {
-		return output.Line("joined already: keyring %s, list of members %d, as %s %s", k.ID(), s.List, self.Role, text.Printable(self.Label))
+		return output.Line("joined already: keyring %s, list of members %d, as %s %s", k.ID(), state.List, self.Role, text.Printable(self.Label))
 	}
-	return output.Line("joined keyring %s as %s %s: list of members %d, checkpoint %d is pinned", k.ID(), self.Role, text.Printable(self.Label), s.List, s.At.Number)
+	return output.Line("joined keyring %s as %s %s: list of members %d, checkpoint %d is pinned", k.ID(), self.Role, text.Printable(self.Label), state.List, state.At.Number)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strconv"
@@ -11,6 +12,8 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -24,7 +27,7 @@ func listCommand() *cli.Command {
 			&cli.BoolFlag{Name: "loaded", Usage: "the secret keys on the token, and which keys they are (hsmkeys load)"},
 			certificateFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if c.NArg() > 1 {
 				return failure.Usage("list takes one PREFIX, not %d", c.NArg())
 			}
@@ -39,20 +42,20 @@ func listCommand() *cli.Command {
 				if c.NArg() > 0 || o.AllVersions || c.String("certificate") != "" {
 					return failure.Usage("list --loaded shows what is on the token, and takes neither PREFIX nor --all-versions nor --certificate")
 				}
-				return withKeyring(c, func(k *hsmkeys.Keyring) error { return listLoaded(c, k) })
+				return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error { return listLoaded(ctx, s, k) })
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error { return list(c, k, o) })
-		},
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error { return list(ctx, s, k, o) })
+		}),
 	}
 }
 
 // list prints a line for each key, as they come.
-func list(c *cli.Context, k *hsmkeys.Keyring, o hsmkeys.ListOptions) error {
-	out, asJSON := output.NewStream(os.Stdout), c.Bool("json")
+func list(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o hsmkeys.ListOptions) error {
+	out, asJSON := output.NewStream(os.Stdout), s.JSON
 	if !asJSON {
 		out.Row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
 	}
-	for e, err := range k.ListWith(c.Context, o) {
+	for e, err := range k.ListWith(ctx, o) {
 		if out.Cut(err) {
 			break
 		}
@@ -98,19 +101,20 @@ func showCommand() *cli.Command {
 	return &cli.Command{
 		Name: "show", Usage: "all about one key, verified", ArgsUsage: "NAME[@VERSION]",
 		Flags: []cli.Flag{certificateFlag()},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			ref, err := keyArgument(c)
 			if err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
-				e, err := k.Show(c.Context, ref)
+			s.RetryAbility = true // show reports the residence
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				e, err := k.Show(ctx, ref)
 				if err != nil {
 					return err
 				}
-				return errors.Join(printEntry(c, e), k.CheckOpens(c.Context, ref))
+				return errors.Join(printEntry(s, e), k.CheckOpens(ctx, ref))
 			})
-		},
+		}),
 	}
 }
 
@@ -118,17 +122,17 @@ func historyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "history", Usage: "every version and revision of a key, verified", ArgsUsage: "NAME",
 		Flags: []cli.Flag{certificateFlag()},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error {
-				entries, err := k.History(c.Context, name)
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				entries, err := k.History(ctx, name)
 				if len(entries) == 0 {
 					return err
 				}
-				if c.Bool("json") {
+				if s.JSON {
 					return errors.Join(err, output.JSON(entries))
 				}
 				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
@@ -137,6 +141,6 @@ func historyCommand() *cli.Command {
 				}
 				return errors.Join(err, output.Table(rows))
 			})
-		},
+		}),
 	}
 }

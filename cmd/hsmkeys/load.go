@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -23,7 +26,7 @@ func loadCommand() *cli.Command {
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the object"},
 			&cli.BoolFlag{Name: "replace", Usage: "delete other versions of the same key that have the label, once this one is there"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			ref, err := keyArgument(c)
 			if err != nil {
 				return err
@@ -35,21 +38,21 @@ func loadCommand() *cli.Command {
 			if err := validLabel(c); err != nil {
 				return err
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				load := k.Load
 				if c.Bool("replace") {
 					load = k.LoadInPlace
 				}
-				e, err := load(c.Context, ref, label)
+				e, err := load(ctx, ref, label)
 				if err != nil {
 					return err
 				}
-				if c.Bool("json") {
+				if s.JSON {
 					return output.JSON(e)
 				}
 				return output.Line("%s loaded as %s, id %s", versionOf(e), text.Printable(label), e.KeyID)
 			})
-		},
+		}),
 	}
 }
 
@@ -59,7 +62,7 @@ func unloadCommand() *cli.Command {
 		Description: "Takes a key, of which every version goes where none is named, or --label. Only keys of the keyring\n" +
 			"are deleted, which are known by their ids; in the keyring they stay, and can be loaded again.",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "label", Usage: "`LABEL` of the object"}},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			label := c.String("label")
 			if (c.NArg() == 1) == (label != "") || c.NArg() > 1 {
 				return failure.Usage("unload takes NAME, NAME@VERSION or --label LABEL")
@@ -71,8 +74,8 @@ func unloadCommand() *cli.Command {
 					return err
 				}
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				gone, err := k.Unload(c.Context, func(l hsmkeys.LoadedKey) bool {
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+				gone, err := k.Unload(ctx, func(l hsmkeys.LoadedKey) bool {
 					if label != "" {
 						return l.Label == label
 					}
@@ -85,15 +88,15 @@ func unloadCommand() *cli.Command {
 					}
 					return failure.NotFound("%s (hsmkeys list --loaded)", what)
 				}
-				return errors.Join(err, printUnloaded(c, gone))
+				return errors.Join(err, printUnloaded(s, gone))
 			})
-		},
+		}),
 	}
 }
 
 // printUnloaded tells what is gone, also where something failed after that.
-func printUnloaded(c *cli.Context, gone []hsmkeys.LoadedKey) error {
-	if c.Bool("json") {
+func printUnloaded(s *settings.Settings, gone []hsmkeys.LoadedKey) error {
+	if s.JSON {
 		if gone == nil {
 			gone = []hsmkeys.LoadedKey{}
 		}
@@ -108,12 +111,12 @@ func printUnloaded(c *cli.Context, gone []hsmkeys.LoadedKey) error {
 }
 
 // listLoaded shows the secret keys on the token.
-func listLoaded(c *cli.Context, k *hsmkeys.Keyring) error {
-	all, err := k.Loaded(c.Context)
+func listLoaded(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring) error {
+	all, err := k.Loaded(ctx)
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
+	if s.JSON {
 		if all == nil {
 			all = []hsmkeys.LoadedKey{}
 		}

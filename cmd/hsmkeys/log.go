@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -26,7 +29,7 @@ func logCommand() *cli.Command {
 			&cli.StringFlag{Name: "since", Usage: "only what came after `WHEN`: the number of a checkpoint, a date such as 2026-11-01 or 2026-11-01T09:30:00Z, or a time until now such as 12h or 30d"},
 			certificateFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			since, err := parseSince(c.String("since"), time.Now())
 			if err != nil {
 				return err
@@ -37,8 +40,8 @@ func logCommand() *cli.Command {
 					return err
 				}
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error { return printLog(c, k, name, since) })
-		},
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error { return printLog(ctx, s, k, name, since) })
+		}),
 	}
 }
 
@@ -74,13 +77,13 @@ func parseSince(s string, now time.Time) (since, error) {
 }
 
 // printLog prints the events as they come.
-func printLog(c *cli.Context, k *hsmkeys.Keyring, name string, since since) error {
-	out, asJSON := output.NewStream(os.Stdout), c.Bool("json")
+func printLog(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, since since) error {
+	out, asJSON := output.NewStream(os.Stdout), s.JSON
 	if !asJSON {
 		out.Row("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
 	}
 	found := false
-	for e, err := range k.Log(c.Context, since.number) {
+	for e, err := range k.Log(ctx, since.number) {
 		if out.Cut(err) {
 			break
 		}
@@ -104,7 +107,7 @@ func printLog(c *cli.Context, k *hsmkeys.Keyring, name string, since since) erro
 	if err := out.End(); err != nil || name == "" || found {
 		return err
 	}
-	_, err := k.Show(c.Context, hsmkeys.Ref{Name: name}) // it may be older than since, or misspelt
+	_, err := k.Show(ctx, hsmkeys.Ref{Name: name}) // it may be older than since, or misspelt
 	return err
 }
 

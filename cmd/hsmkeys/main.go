@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
@@ -54,9 +54,8 @@ func run() int {
 		return report(ctx, err)
 	}
 	tuneGC()
-	unsetEmpty()
-	if len(os.Args) > 1 && os.Args[1] == trialWord {
-		return runTrial(os.Args[2:])
+	if len(os.Args) > 1 && os.Args[1] == trial.Command {
+		return trial.Main(os.Args[2:])
 	}
 	if isPlugin(os.Args) {
 		return runPlugin(ctx, os.Args[1:])
@@ -85,16 +84,5 @@ func tuneGC() {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(200)
 		debug.SetMemoryLimit(192 << 20)
-	}
-}
-
-// unsetEmpty takes a variable of ours that is set to nothing for one that is not
-// set, as the shell's users do; the cli package would let it hide the
-// configuration file.
-func unsetEmpty() {
-	for _, variable := range os.Environ() {
-		if name, value, _ := strings.Cut(variable, "="); value == "" && strings.HasPrefix(name, "HSMKEYS_") {
-			os.Unsetenv(name)
-		}
 	}
 }

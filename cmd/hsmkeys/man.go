@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"github.com/urfave/cli/v2/altsrc"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/docs"
 )
 
@@ -207,13 +208,9 @@ func programPage(app *cli.App) string {
 	p.text("Most of them can also be given in the environment and in a file, see hsmkeys-config(5).")
 	p.options(app.Flags)
 	p.section("ENVIRONMENT")
-	for _, f := range app.Flags {
-		d, ok := f.(cli.DocGenerationFlag)
-		if !ok {
-			continue
-		}
-		for _, variable := range d.GetEnvVars() {
-			p.entry(bold(variable), "As --"+f.Names()[0]+".")
+	for _, o := range settings.Options {
+		if o.Variable != "" {
+			p.entry(bold(o.Variable), "As --"+o.Name+".")
 		}
 	}
 	p.entry(bold("NO_COLOR"), "When it is set and not empty, there are no colours on the terminal either.")
@@ -262,30 +259,29 @@ func configPage() string {
 		"The file need not be there, unless --config or HSMKEYS_CONFIG names it; /dev/null is none. A variable that is set to nothing is taken for one that is not set.")
 	p.section("SECTIONS FOR TOKENS")
 	p.text("A section [token.LABEL] sets options for one token, whether --token names it by its label, by a URI or not at all. In place of the label there may be an RFC 7512 URI, in quotes, with token, serial, manufacturer or model. Beside sections the option token is called default-token in the file, because TOML has one key for one thing. A section can set " +
-		strings.Join(ofTokens[:len(ofTokens)-1], ", ") + " and " + ofTokens[len(ofTokens)-1] + ". Where no token is used, as by verify --certificate, a section counts only when --token names it.")
+		text.Enumerate(settings.InSection) + ". Where no token is used, as by verify --certificate, a section counts only when --token names it.")
 	p.text("A PIN source that a section names is bound to its token: no other token is sent what comes from there, unless its own section names it too; the command ends with status 5 before the login. It also takes precedence over HSMKEYS_PIN_SOURCE, which does not say whose PIN it is. In all, the PIN comes from --pin-source on the command line, the token's URI, its section, HSMKEYS_PIN_SOURCE, or the top of the file, in this order. Files are compared by where their names lead, variables and commands as text.")
 	p.section("PATHS")
 	p.text("In the file a leading ~/ is the home directory, in module, in store and after file: in a source of a PIN or password; ~USER is refused. Other relative paths are relative to the current directory. On the command line, a --module without a slash is the file of that name in the current directory if there is one and it is this user's or root's; otherwise, and always in the environment and in the file, the dynamic loader looks for it.")
 	p.section("WHOSE FILES ARE READ")
 	p.text("The configuration file, p11-kit's module files, files with a PIN or a password, and the pins and the cache of this program have to belong to this user or to root, and so do the directories on the way to them; neither group nor others may be able to write to them, except in sticky directories such as /tmp. They are regular files; a PIN or password may also come from a pipe of this user's. Under age, which runs its plugins in the directory for temporary files, every path has to be absolute.")
 	p.section("OPTIONS")
-	flags := globalFlags()
-	for _, f := range flags {
-		d := f.(cli.DocGenerationFlag)
-		if _, ok := f.(altsrc.FlagInputSourceExtension); !ok && len(d.GetEnvVars()) == 0 {
+	for _, f := range globalFlags() {
+		d, o := f.(cli.DocGenerationFlag), settings.Lookup(f.Names()[0])
+		if o.Variable == "" && !o.InFile {
 			continue
 		}
 		value := "true"
 		if d.TakesValue() {
 			value = `"` + placeholder(d) + `"`
 		}
-		p.entry(bold("--"+f.Names()[0]), described(d))
+		p.entry(bold("--"+o.Name), described(d))
 		p.line(".RS")
-		for _, variable := range d.GetEnvVars() {
-			p.line(".PP\nEnvironment: %s", bold(variable))
+		if o.Variable != "" {
+			p.line(".PP\nEnvironment: %s", bold(o.Variable))
 		}
-		if _, ok := f.(altsrc.FlagInputSourceExtension); ok {
-			p.line(".br\nFile: %s = %s", bold(f.Names()[0]), italic(value))
+		if o.InFile {
+			p.line(".br\nFile: %s = %s", bold(o.Name), italic(value))
 		}
 		p.line(".RE")
 	}

@@ -4,13 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/urfave/cli/v2"
-	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/docs"
 )
 
@@ -71,12 +70,15 @@ func TestManualSaysWhatHelpSays(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range globalFlags() {
-		for _, name := range append(slices.Clone(f.(cli.DocGenerationFlag).GetEnvVars()), "--"+f.Names()[0]) {
+	for _, o := range settings.Options {
+		for _, name := range []string{o.Variable, "--" + o.Name} {
+			if name == "" {
+				continue
+			}
 			if !strings.Contains(pages["hsmkeys.1"], bold(name)) {
 				t.Errorf("hsmkeys(1) has nothing on %s", name)
 			}
-			if _, ok := f.(altsrc.FlagInputSourceExtension); ok && !strings.Contains(pages["hsmkeys-config.5"], bold(name)) {
+			if o.InFile && !strings.Contains(pages["hsmkeys-config.5"], bold(name)) {
 				t.Errorf("hsmkeys-config(5) has nothing on %s", name)
 			}
 		}

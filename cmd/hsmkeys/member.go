@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -19,6 +20,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -36,13 +39,20 @@ func memberCommand(role blob.Role, name, what string) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "add", Usage: "wrap every key to this certificate from now on", ArgsUsage: "CERTIFICATE",
-				Flags:  []cli.Flag{memberLabelFlag(), signingFlag(), yesFlag()},
-				Action: func(c *cli.Context) error { return addMember(c, role) },
+				Flags: []cli.Flag{memberLabelFlag(), signingFlag(), yesFlag()},
+				Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+					return addMember(ctx, s, c, role)
+				}),
 			},
 			{
 				Name: "list", Usage: "who they are",
-				Flags:  []cli.Flag{certificateFlag()},
-				Action: func(c *cli.Context) error { return listMembers(c, role) },
+				Flags: []cli.Flag{certificateFlag()},
+				Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+					if err := noArgument(c); err != nil {
+						return err
+					}
+					return listMembers(ctx, s, role, c.String("certificate"))
+				}),
 			},
 			removeMemberCommand(role),
 		},
@@ -53,12 +63,12 @@ func memberLabelFlag() cli.Flag {
 	return &cli.StringFlag{Name: "label", Usage: "`LABEL` of the member in the keyring", DefaultText: "the certificate's common name"}
 }
 
-func addMember(c *cli.Context, role blob.Role) error {
+func addMember(ctx context.Context, s *settings.Settings, c *cli.Context, role blob.Role) error {
 	path, err := oneArgument(c, "the file of a CERTIFICATE")
 	if err != nil {
 		return err
 	}
-	m, err := memberFrom(c, path, role)
+	m, err := memberFrom(path, memberOptionsOf(c), role)
 	if err != nil {
 		return err
 	}
@@ -69,24 +79,34 @@ func addMember(c *cli.Context, role blob.Role) error {
 	if role == blob.Owner {
 		question = "Wrap every key to this owner from now on, and believe what it signs?"
 	}
-	if err := confirm.Ask(c.Context, c.Bool("yes"), describe(m), question); err != nil {
+	if err := confirm.Ask(ctx, c.Bool("yes"), describe(m), question); err != nil {
 		return err
 	}
-	return withKeyring(c, func(k *hsmkeys.Keyring) error {
-		if err := k.AddMember(c.Context, m); err != nil {
+	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+		if err := k.AddMember(ctx, m); err != nil {
 			return err
 		}
-		return printChange(c, k, fmt.Sprintf("%s %s added", role, text.Printable(m.Label)), m)
+		return printChange(ctx, s, k, fmt.Sprintf("%s %s added", role, text.Printable(m.Label)), m)
 	})
 }
 
-// memberFrom reads the certificate of somebody who is to become a member.
-func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error) {
+// memberOptions are the options about a new member.
+type memberOptions struct {
+	label   string // "" for the name in the certificate
+	signing string // file of the certificate of the key that signs; "" if it is the key exchange key
+}
+
+func memberOptionsOf(c *cli.Context) memberOptions {
+	return memberOptions{c.String("label"), c.String("signing-certificate")}
+}
+
+// memberFrom reads the certificate of a new member.
+func memberFrom(path string, o memberOptions, role blob.Role) (blob.Member, error) {
 	certificate, err := keyfile.ReadCertificate(path)
 	if err != nil {
 		return blob.Member{}, err
 	}
-	label := c.String("label")
+	label := o.label
 	if label == "" {
 		label = nameIn(certificate)
 	}
@@ -97,8 +117,8 @@ func memberFrom(c *cli.Context, path string, role blob.Role) (blob.Member, error
 		return blob.Member{}, failure.Usage("the label %q %v; give another with --label", label, err)
 	}
 	m := blob.Member{Role: role, Label: label, Certificate: certificate}
-	if path := c.String("signing-certificate"); path != "" {
-		if m.Signing, err = keyfile.ReadCertificate(path); err != nil {
+	if o.signing != "" {
+		if m.Signing, err = keyfile.ReadCertificate(o.signing); err != nil {
 			return blob.Member{}, err
 		}
 	}
@@ -111,12 +131,12 @@ func signingFlag() cli.Flag {
 }
 
 // printChange tells what has become of the list of members, and what is left to do.
-func printChange(c *cli.Context, k *hsmkeys.Keyring, done string, m blob.Member) error {
-	refs, err := k.Versions(c.Context)
+func printChange(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, done string, m blob.Member) error {
+	refs, err := k.Versions(ctx)
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(changeJSON(k, len(refs)))
 	}
 	if err := printChanged(k, done); err != nil {
@@ -174,11 +194,8 @@ func asJSON(m blob.Member) memberJSON {
 	}
 }
 
-func listMembers(c *cli.Context, role blob.Role) error {
-	if err := noArgument(c); err != nil {
-		return err
-	}
-	return withReading(c, func(k *hsmkeys.Keyring) error {
+func listMembers(ctx context.Context, s *settings.Settings, role blob.Role, certificate string) error {
+	return session.WithReading(ctx, s, certificate, func(k *hsmkeys.Keyring) error {
 		members := []memberJSON{}
 		rows := [][]string{{"LABEL", "KEY", "KEY ID", "VALID UNTIL", "SUBJECT"}}
 		for _, m := range membersOf(k) {
@@ -188,7 +205,7 @@ func listMembers(c *cli.Context, role blob.Role) error {
 			members = append(members, m)
 			rows = append(rows, []string{text.Printable(m.Label), m.Key, m.SubjectKeyID, text.Time(m.NotAfter), text.Printable(m.Subject)})
 		}
-		if c.Bool("json") {
+		if s.JSON {
 			return output.JSON(members)
 		}
 		if len(members) == 0 {

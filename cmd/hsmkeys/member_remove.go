@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -28,19 +31,24 @@ func removeMemberCommand(role blob.Role) *cli.Command {
 			&cli.BoolFlag{Name: "rewrap", Usage: "then wrap all versions of all keys to today's members alone, as rewrap does"},
 			yesFlag(),
 		},
-		Action: func(c *cli.Context) error { return removeMember(c, role) },
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			label, err := oneArgument(c, "the LABEL of a member")
+			if err != nil {
+				return err
+			}
+			return removeMember(ctx, s, role, label, removal{c.Bool("yes"), c.Bool("rotate"), c.Bool("rewrap")})
+		}),
 	}
 }
 
-func removeMember(c *cli.Context, role blob.Role) error {
-	label, err := oneArgument(c, "the LABEL of a member")
-	if err != nil {
+// removal has the options of a removal.
+type removal struct{ yes, rotate, rewrap bool }
+
+func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, label string, o removal) error {
+	if err := confirm.Possible(o.yes); err != nil {
 		return err
 	}
-	if err := confirm.Possible(c.Bool("yes")); err != nil {
-		return err
-	}
-	return withKeyring(c, func(k *hsmkeys.Keyring) error {
+	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 		m, err := k.MayRemove(role, label)
 		if err != nil {
 			return meantMember(k, role, label, err)
@@ -55,14 +63,14 @@ func removeMember(c *cli.Context, role blob.Role) error {
 			message.Warn(errors.New(lost + " (hsmkeys authority add)"))
 			question = fmt.Sprintf("Remove this %s all the same?", role)
 		}
-		if err := confirm.Ask(c.Context, c.Bool("yes"), shown, question); err != nil {
+		if err := confirm.Ask(ctx, o.yes, shown, question); err != nil {
 			return err
 		}
 		// The one that was shown, whatever is called so by now.
-		if err := k.RemoveMember(c.Context, role, asJSON(m).SubjectKeyID, message.Warn); err != nil {
+		if err := k.RemoveMember(ctx, role, asJSON(m).SubjectKeyID, message.Warn); err != nil {
 			return err
 		}
-		return afterRemoval(c, k, m)
+		return afterRemoval(ctx, s, k, m, o)
 	})
 }
 
@@ -95,8 +103,8 @@ func meantMember(k *hsmkeys.Keyring, role blob.Role, label string, err error) er
 }
 
 // afterRemoval does with the keys what was asked for, and tells what stays open.
-func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
-	asJSON := c.Bool("json")
+func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, m blob.Member, o removal) error {
+	asJSON := s.JSON
 	if !asJSON {
 		if err := printChanged(k, fmt.Sprintf("%s %s removed", m.Role, text.Printable(m.Label))); err != nil {
 			return err
@@ -105,22 +113,23 @@ func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
 	var failed error
 	done := map[string]any{}
 	for _, step := range []struct {
-		name, did, unchanged string
-		run                  func(*cli.Context, *hsmkeys.Keyring) (tally, error)
+		wanted         bool
+		did, unchanged string
+		run            func() (tally, error)
 	}{
-		{"rotate", "rotated", "not needed", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rotateFormer(c, k) }},
-		{"rewrap", "rewrapped", "up to date", func(c *cli.Context, k *hsmkeys.Keyring) (tally, error) { return rewrap(c, k, k.Rewrap) }},
+		{o.rotate, "rotated", "not needed", func() (tally, error) { return rotateFormer(ctx, k) }},
+		{o.rewrap, "rewrapped", "up to date", func() (tally, error) { return rewrap(ctx, k, k.Rewrap) }},
 	} {
-		if !c.Bool(step.name) {
+		if !step.wanted {
 			continue
 		}
-		t, err := step.run(c, k)
+		t, err := step.run()
 		failed = errors.Join(failed, err)
 		if done[step.did] = t; !asJSON {
-			failed = errors.Join(failed, t.print(c, step.did, step.unchanged))
+			failed = errors.Join(failed, t.print(s, step.did, step.unchanged))
 		}
 	}
-	versions, err := k.Versions(c.Context)
+	versions, err := k.Versions(ctx)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
@@ -131,17 +140,17 @@ func afterRemoval(c *cli.Context, k *hsmkeys.Keyring, m blob.Member) error {
 		}
 		return errors.Join(failed, output.JSON(document))
 	}
-	return errors.Join(failed, printRemains(c, m, len(versions)))
+	return errors.Join(failed, printRemains(m, len(versions), o))
 }
 
 // printRemains tells what a former member can still open.
-func printRemains(c *cli.Context, m blob.Member, versions int) error {
+func printRemains(m blob.Member, versions int, o removal) error {
 	if versions == 0 {
 		return nil
 	}
 	who := text.Printable(m.Label)
 	var lines []string
-	if c.Bool("rotate") {
+	if o.rotate {
 		lines = []string{fmt.Sprintf("%s can still open the versions from before, and the files under them; encrypt again what it must not read", who)}
 	} else {
 		lines = []string{
@@ -149,7 +158,7 @@ func printRemains(c *cli.Context, m blob.Member, versions int) error {
 			"hsmkeys rotate --former makes new versions, which it cannot open",
 		}
 	}
-	if !c.Bool("rewrap") {
+	if !o.rewrap {
 		lines = append(lines, "hsmkeys rewrap takes it out of the versions that are there; what it has copied it keeps")
 	}
 	for _, line := range lines {
@@ -161,8 +170,8 @@ func printRemains(c *cli.Context, m blob.Member, versions int) error {
 }
 
 // warnFormer warns, once for a key, of former members who can read what is encrypted under a key.
-func warnFormer(c *cli.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
-	former, err := k.FormerHolders(c.Context, ref)
+func warnFormer(ctx context.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
+	former, err := k.FormerHolders(ctx, ref)
 	if err != nil {
 		message.Warn(err)
 	}
@@ -178,7 +187,7 @@ func warnFormer(c *cli.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
 		it, certificates = "they", "their certificates"
 	}
 	mend := fmt.Sprintf("hsmkeys rotate %s makes a version that %s cannot open", ref.Name, it)
-	if newest, err := k.Show(c.Context, hsmkeys.Ref{Name: ref.Name}); err == nil && ref.Version > 0 && newest.Version > ref.Version {
+	if newest, err := k.Show(ctx, hsmkeys.Ref{Name: ref.Name}); err == nil && ref.Version > 0 && newest.Version > ref.Version {
 		mend = fmt.Sprintf("there is a newer version, which --key %s without @%d takes", ref.Name, ref.Version)
 	}
 	message.Warn(fmt.Errorf("%s can open key %q, and read what is encrypted under it now; %s (%s: SHA-256 %s)", text.Enumerate(who), ref, mend, certificates, text.Enumerate(prints)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -11,10 +12,13 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -27,7 +31,7 @@ func mergeCommand() *cli.Command {
 			"gets a version of its own, which opens its files and never encrypts. Changes of members are shown and\n" +
 			"not taken. It can be interrupted and started again.",
 		Flags: []cli.Flag{yesFlag()},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			arg, err := oneArgument(c, "the STORE, @N:DIGEST or STORE@N:DIGEST")
 			if err != nil {
 				return err
@@ -36,29 +40,32 @@ func mergeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := confirm.Possible(c.Bool("yes")); err != nil {
-				return err
-			}
 			var store blob.Store // nil: the same
 			if path != "" {
-				other, err := openCopy(c, path)
+				if err := session.Bind(ctx, s); err != nil {
+					return err // before the store is known
+				}
+				other, err := openCopy(s, path)
 				if err != nil {
 					return err
 				}
 				defer other.Close()
 				store = other
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				m, err := k.BeginMerge(c.Context, store, at)
+			if err := confirm.Possible(c.Bool("yes")); err != nil {
+				return err
+			}
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+				m, err := k.BeginMerge(ctx, store, at)
 				if errors.Is(err, hsmkeys.ErrContinues) && path != "" {
-					return failure.WithHint(err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", text.ShellQuote(path), text.ShellQuote(storePath(c))))
+					return failure.WithHint(err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", text.ShellQuote(path), text.ShellQuote(s.StorePath())))
 				}
 				if err != nil {
 					return explainMerge(err)
 				}
-				return merge(c, k, m)
+				return merge(ctx, s, k, m, c.Bool("yes"))
 			})
-		},
+		}),
 	}
 }
 
@@ -70,7 +77,7 @@ func explainMerge(err error) error {
 	case errors.Is(err, ledger.ErrFork), errors.Is(err, blob.ErrNotFound), errors.Is(err, hsmkeys.ErrOtherKeyring):
 		return failure.WithHint(err, "is STORE a copy of this keyring's store?")
 	}
-	return explain(err)
+	return session.Explain(err)
 }
 
 var copyAt = regexp.MustCompile(`@[0-9]*:[^/]*$`)
@@ -92,12 +99,12 @@ func parseCopy(s string) (path string, at *ledger.Point, err error) {
 }
 
 // openCopy opens another store than the one of the command.
-func openCopy(c *cli.Context, path string) (*dir.Store, error) {
-	own, err := namedStore(c)
+func openCopy(s *settings.Settings, path string) (*dir.Store, error) {
+	own, err := s.NamedStore()
 	if err != nil {
 		return nil, err
 	}
-	if storeIdentity(own) == storeIdentity(path) {
+	if binding.Identity(own) == binding.Identity(path) {
 		return nil, failure.Usage("%q is the store itself; @N:DIGEST names another copy that was put over it", path)
 	}
 	store, err := dir.Open(path)
@@ -107,27 +114,27 @@ func openCopy(c *cli.Context, path string) (*dir.Store, error) {
 	return store, err
 }
 
-func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
+func merge(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, m *hsmkeys.Merge, yes bool) error {
 	t := mergeTally{Common: m.Common.String(), Merged: m.At.String(), Names: []mergedJSON{}}
 	if m.At == m.Common {
 		message.Note("the copy has nothing that this keyring lacks: its newest checkpoint is number %d of this one", m.At.Number)
-		return t.print(c, k)
+		return t.print(s, k)
 	}
-	if err := confirm.Ask(c.Context, c.Bool("yes"), mergeRows(k, m), "Take in the keys of the other copy?"); err != nil {
+	if err := confirm.Ask(ctx, yes, mergeRows(k, m), "Take in the keys of the other copy?"); err != nil {
 		return err
 	}
 	for _, e := range m.Members {
 		message.Warn(errors.New("not taken: " + notTaken(e)))
 	}
 	var failed error
-	for r := range m.Keys(c.Context) {
-		if err := t.add(c, r); err != nil {
+	for r := range m.Keys(ctx) {
+		if err := t.add(s, r); err != nil {
 			return err
 		}
 		if r.Err == nil {
 			continue
 		}
-		if !errors.Is(r.Err, c.Context.Err()) || c.Context.Err() == nil { // or it is no verdict on the key
+		if !errors.Is(r.Err, ctx.Err()) || ctx.Err() == nil { // or it is no verdict on the key
 			message.Error(r.Err)
 		}
 		failed = errors.Join(failed, r.Err)
@@ -135,18 +142,18 @@ func merge(c *cli.Context, k *hsmkeys.Keyring, m *hsmkeys.Merge) error {
 	if failed != nil {
 		failed = errors.Join(failure.ErrReported, failed)
 	}
-	return errors.Join(t.print(c, k), failed)
+	return errors.Join(t.print(s, k), failed)
 }
 
 // mergeRows shows both copies, and what is not taken of the other one.
 func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
-	s := k.State()
+	state := k.State()
 	former := ""
 	if m.Former {
 		former = ", WHO IS NO MEMBER HERE (any more)"
 	}
 	rows := [][]string{
-		{"this copy", fmt.Sprintf("checkpoint %v of %s by %s", s.At, text.Time(s.Signed), text.Printable(k.Signer()))},
+		{"this copy", fmt.Sprintf("checkpoint %v of %s by %s", state.At, text.Time(state.Signed), text.Printable(k.Signer()))},
 		{"the other copy", fmt.Sprintf("checkpoint %v of %s by %s%s", m.At, text.Time(m.Signed), text.Printable(m.Signer), former)},
 		{"common", fmt.Sprintf("checkpoint %v", m.Common)},
 	}
@@ -186,7 +193,7 @@ type mergedVersionJSON struct {
 }
 
 // add counts what was done to a name, and prints it.
-func (t *mergeTally) add(c *cli.Context, r hsmkeys.Merged) error {
+func (t *mergeTally) add(s *settings.Settings, r hsmkeys.Merged) error {
 	j := mergedJSON{Name: r.Name, New: r.New, Versions: []mergedVersionJSON{}}
 	var did []string
 	for _, v := range r.Versions {
@@ -206,15 +213,15 @@ func (t *mergeTally) add(c *cli.Context, r hsmkeys.Merged) error {
 	if r.Name != "" { // or else it is about all of them
 		t.Names = append(t.Names, j)
 	}
-	if c.Bool("json") || len(did) == 0 {
+	if s.JSON || len(did) == 0 {
 		return nil
 	}
 	return output.Line("%s", strings.Join(did, "; "))
 }
 
-func (t *mergeTally) print(c *cli.Context, k *hsmkeys.Keyring) error {
+func (t *mergeTally) print(s *settings.Settings, k *hsmkeys.Keyring) error {
 	t.Checkpoint = k.State().At.String()
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(t)
 	}
 	return output.Line("merged %s, status changed of %d, failed %d; checkpoint %d", text.Plural(t.versions, "version", "versions"), t.worse, t.failed, k.State().At.Number)

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/urfave/cli/v2"
-
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -16,8 +15,8 @@ import (
 func versionOf(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
 
 // printEntry describes one key.
-func printEntry(c *cli.Context, e hsmkeys.Entry) error {
-	if c.Bool("json") {
+func printEntry(s *settings.Settings, e hsmkeys.Entry) error {
+	if s.JSON {
 		return output.JSON(e)
 	}
 	rows := [][]string{

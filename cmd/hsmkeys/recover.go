@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -35,7 +38,7 @@ func recoverCommand() *cli.Command {
 			&cli.BoolFlag{Name: "damaged", Usage: "recover again what this recovery has made and the new owner has not proven to open (drill --prove)"},
 			voucherFlag(), memberLabelFlag(), signingFlag(), yesFlag(),
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			for _, name := range []string{"from", "to", "reason"} {
 				if c.String(name) == "" {
 					return failure.Usage("recover needs --from CERTIFICATE, --to CERTIFICATE and --reason WORDS")
@@ -45,9 +48,9 @@ func recoverCommand() *cli.Command {
 				return failure.Usage("--reason %v", err)
 			}
 			if err := validNames(c); err != nil {
-				return unquoted(c, err)
+				return unquoted(c.String("reason"), err)
 			}
-			to, err := memberFrom(c, c.String("to"), blob.Owner)
+			to, err := memberFrom(c.String("to"), memberOptionsOf(c), blob.Owner)
 			if err != nil {
 				return err
 			}
@@ -58,28 +61,37 @@ func recoverCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return withStorePair(c, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
-				r := recovery{c: c, from: from, to: to}
-				if err := r.open(t, pair, store); err != nil {
+			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+				r := recovery{options: recoverOptions{c.String("from"), c.String("to"), c.String("reason"), c.String("vouched-by"), c.Bool("damaged"), c.Bool("yes"), c.Args().Slice()}, s: s, from: from, to: to}
+				if err := r.open(ctx, t, pair, store); err != nil {
 					return err
 				}
-				if err := r.confirm(pair); err != nil {
+				if err := r.confirm(ctx, pair); err != nil {
 					return err
 				}
-				if err := r.join(t, pair, store); err != nil {
+				if err := r.join(ctx, t, pair, store); err != nil {
 					return err
 				}
-				settle(c, r.k)
-				return r.run()
+				session.Configure(s, r.k)
+				return r.run(ctx)
 			})
-		},
+		}),
 	}
 }
 
-// A recovery is what the command line asks for, and the keyring that it was found to be
-// about.
+// recoverOptions are what the command line asks for.
+type recoverOptions struct {
+	from, to     string // files, or the label of the old owner
+	reason       string
+	vouchedBy    string // file
+	damaged, yes bool
+	names        []string // of keys; none for all
+}
+
+// A recovery is what the command line asks for, and the keyring that it was found to be about.
 type recovery struct {
-	c       *cli.Context
+	options recoverOptions
+	s       *settings.Settings
 	from    *x509.Certificate // of the old owner; nil until its label was looked up
 	to      blob.Member
 	voucher *x509.Certificate // of somebody outside the storage; nil where this token has joined the keyring
@@ -98,16 +110,16 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 
 // open opens the keyring as this token knows it, or as the old owner's certificate, or
 // another from outside the storage, vouches for it. With a voucher nothing is pinned yet.
-func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (err error) {
-	if path := r.c.String("vouched-by"); path != "" {
+func (r *recovery) open(ctx context.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) (err error) {
+	if path := r.options.vouchedBy; path != "" {
 		if r.voucher, err = keyfile.ReadCertificate(path); err != nil {
 			return err
 		}
 	} else {
-		r.k, err = openKeyring(r.c, t, pair, store)
+		r.k, err = session.OpenKeyring(ctx, r.s, t, pair, store)
 		switch notJoined := errors.Is(err, hsmkeys.ErrNotJoined); {
 		case notJoined && r.from == nil:
-			return failure.Usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.c.String("from"))
+			return failure.Usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.options.from)
 		case notJoined:
 			r.voucher = r.from
 		case err != nil:
@@ -115,26 +127,25 @@ func (r *recovery) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (
 		}
 	}
 	if r.voucher != nil {
-		o, err := options(r.c, store)
+		o, err := session.Options(r.s, store)
 		if err != nil {
 			return err
 		}
 		o.Voucher = r.voucher
-		if r.k, err = hsmkeys.OpenVouched(r.c.Context, o); err != nil {
-			return explain(err)
+		if r.k, err = hsmkeys.OpenVouched(ctx, o); err != nil {
+			return session.Explain(err)
 		}
 	}
 	if err := r.findOld(); err != nil {
 		return err
 	}
-	r.refs, err = r.k.Versions(r.c.Context, r.c.Args().Slice()...)
-	return unquoted(r.c, err)
+	r.refs, err = r.k.Versions(ctx, r.options.names...)
+	return unquoted(r.options.reason, err)
 }
 
 // unquoted has an error about the name of a key tell that the name may be a word of a reason
 // that was not quoted.
-func unquoted(c *cli.Context, err error) error {
-	reason := c.String("reason")
+func unquoted(reason string, err error) error {
 	if strings.ContainsRune(reason, ' ') || !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrName) {
 		return err
 	}
@@ -144,7 +155,7 @@ func unquoted(c *cli.Context, err error) error {
 // findOld finds the old owner's certificate. A file in the current directory may be
 // anybody's, so it does not silently take the place of the owner with that label.
 func (r *recovery) findOld() error {
-	name := r.c.String("from")
+	name := r.options.from
 	old, err := r.k.Member(blob.Owner, name)
 	switch {
 	case r.from == nil && err != nil:
@@ -160,7 +171,7 @@ func (r *recovery) findOld() error {
 
 // confirm shows whose keys go to whom, and whom this is believed of: the new owner's
 // certificate decides who opens everything from now on, and the voucher which keyring it is.
-func (r *recovery) confirm(pair *token.KeyPair) error {
+func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 	self, err := r.k.MemberOf(pair)
 	if err != nil {
 		return err
@@ -171,18 +182,18 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 	}
 	if r.to.Certificate.Equal(r.from) || r.to.Certificate.Equal(old.Certificate) {
 		return failure.UsageHint("the new owner's token makes its own: hsmkeys --token NEW init --pair-only, hsmkeys --token NEW certificate -o new.pem",
-			"--to %q is the certificate of the owner whose token was lost, and --to takes the new owner's", r.c.String("to"))
+			"--to %q is the certificate of the owner whose token was lost, and --to takes the new owner's", r.options.to)
 	}
 	vouched := [][]string{{"vouched for by", "the state that this token has accepted"}}
 	if r.voucher != nil {
 		if vouched, err = voucherRows(r.k, r.voucher); err != nil {
 			return err
 		}
-		if r.c.Bool("yes") {
+		if r.options.yes {
 			warnFormerVoucher(r.k, r.voucher)
 		}
 	}
-	last, err := r.k.LastSigned(r.c.Context, old)
+	last, err := r.k.LastSigned(ctx, old)
 	if err != nil {
 		return err
 	}
@@ -195,25 +206,25 @@ func (r *recovery) confirm(pair *token.KeyPair) error {
 		[][]string{
 			{"by", fmt.Sprintf("%s %s", self.Role, text.Printable(self.Label))},
 			{"keys", text.Plural(len(r.refs), "version", "versions")},
-			{"reason", text.Printable(r.c.String("reason"))},
+			{"reason", text.Printable(r.options.reason)},
 		})
-	return confirm.Ask(r.c.Context, r.c.Bool("yes"), shown, "Put the new owner in the place of the old one, and bring it these keys?")
+	return confirm.Ask(ctx, r.options.yes, shown, "Put the new owner in the place of the old one, and bring it these keys?")
 }
 
 // join opens the keyring that a voucher has vouched for with the token, once it is
 // confirmed, and pins it.
-func (r *recovery) join(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+func (r *recovery) join(ctx context.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) error {
 	if r.voucher == nil {
 		return nil
 	}
 	shown := r.k
-	o, err := options(r.c, store)
+	o, err := session.Options(r.s, store)
 	if err != nil {
 		return err
 	}
-	o.Token, o.Pair, o.Pins, o.Voucher = t, pair, pins(t), r.voucher
-	if r.k, err = hsmkeys.JoinWith(r.c.Context, o); err != nil {
-		return explain(err)
+	o.Token, o.Pair, o.Pins, o.Voucher = t, pair, session.Pins(t), r.voucher
+	if r.k, err = hsmkeys.JoinWith(ctx, o); err != nil {
+		return session.Explain(err)
 	}
 	if r.k.ID() != shown.ID() || r.k.State().At != shown.State().At {
 		return hsmkeys.ErrMovedOn
@@ -221,13 +232,12 @@ func (r *recovery) join(t *token.Token, pair *token.KeyPair, store *dir.Store) e
 	return nil
 }
 
-func (r *recovery) run() error {
-	c := r.c
-	begun, err := r.k.BeginRecovery(c.Context, r.from, r.to, c.String("reason"))
+func (r *recovery) run(ctx context.Context) error {
+	begun, err := r.k.BeginRecovery(ctx, r.from, r.to, r.options.reason)
 	if err != nil {
 		return err
 	}
-	if !c.Bool("json") {
+	if !r.s.JSON {
 		old, err := r.k.MemberWith(r.from.PublicKey) // which BeginRecovery has found as well
 		if err != nil {
 			return fmt.Errorf("--from: %w", err)
@@ -237,9 +247,9 @@ func (r *recovery) run() error {
 		}
 	}
 	recoverThem := begun.Keys
-	if c.Bool("damaged") {
+	if r.options.damaged {
 		recoverThem = begun.DamagedKeys
 	}
-	t, err := runMany(recoverThem(c.Context, r.refs), len(r.refs), "recover")
-	return errors.Join(t.print(c, "recovered", "done before"), err)
+	t, err := runMany(recoverThem(ctx, r.refs), len(r.refs), "recover")
+	return errors.Join(t.print(r.s, "recovered", "done before"), err)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
 func revealCommand() *cli.Command {
@@ -26,7 +29,7 @@ func revealCommand() *cli.Command {
 			outputFlag(),
 			&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			ref, err := keyArgument(c)
 			if err != nil {
 				return err
@@ -37,33 +40,48 @@ func revealCommand() *cli.Command {
 			if datafile.ToTerminal(c.String("output")) && !c.Bool("force") {
 				return failure.Usage("a raw key does not go to a terminal; pipe it into the program that needs it, use -o FILE, or --force")
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				key, err := k.Reveal(c.Context, ref)
+			encode := raw
+			if c.Bool("hex") {
+				encode = inHex
+			} else if c.Bool("base64") {
+				encode = inBase64
+			}
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+				key, err := k.Reveal(ctx, ref)
 				if err != nil {
 					return err
 				}
 				defer clear(key)
-				return writeKey(c, key)
+				return writeKey(ctx, c.String("output"), encode, key)
 			})
-		},
+		}),
 	}
 }
 
+// An encoding is how a raw key is written.
+type encoding int
+
+const (
+	raw encoding = iota
+	inHex
+	inBase64
+)
+
 // writeKey writes a key as the options say, and overwrites every copy that it makes.
-func writeKey(c *cli.Context, key []byte) error {
+func writeKey(ctx context.Context, path string, e encoding, key []byte) error {
 	text := key
-	switch {
-	case c.Bool("hex"):
+	switch e {
+	case inHex:
 		text = append(hex.AppendEncode(make([]byte, 0, hex.EncodedLen(len(key))+1), key), '\n')
-	case c.Bool("base64"):
+	case inBase64:
 		text = append(base64.StdEncoding.AppendEncode(make([]byte, 0, base64.StdEncoding.EncodedLen(len(key))+1), key), '\n')
 	}
 	defer clear(text)
-	if out := c.String("output"); out == "" || out == "-" {
+	if path == "" || path == "-" {
 		_, err := os.Stdout.Write(text)
 		return err
 	}
-	return datafile.Write(c.Context, c.String("output"), func(out io.Writer) error {
+	return datafile.Write(ctx, path, func(out io.Writer) error {
 		_, err := out.Write(text)
 		if w, ok := out.(*bufio.Writer); ok && err == nil {
 			err = w.Flush()

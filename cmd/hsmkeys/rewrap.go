@@ -14,6 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
@@ -26,45 +28,35 @@ func rewrapCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "damaged", Usage: "make anew also what is up to date and does not open with this token; and of the keys that are named also what another holder has not proven to open (drill --prove)"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := validNames(c); err != nil {
 				return err
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				do := k.Rewrap
 				if c.Bool("damaged") {
 					do = func(ctx context.Context, refs []hsmkeys.Ref) iter.Seq[hsmkeys.Result] {
 						return k.RewrapDamaged(ctx, refs, c.Args().Present())
 					}
 				}
-				t, err := rewrap(c, k, do, c.Args().Slice()...)
+				t, err := rewrap(ctx, k, do, c.Args().Slice()...)
 				if t.Done > 0 && len(k.FormerMembers()) > 0 {
 					message.Note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
 				}
-				return errors.Join(t.print(c, "rewrapped", "up to date"), err)
+				return errors.Join(t.print(s, "rewrapped", "up to date"), err)
 			})
-		},
+		}),
 	}
 }
 
 // rewrap has [hsmkeys.Keyring.Rewrap], or another function of its kind, work on every
 // version of the named keys, or of all keys.
-func rewrap(c *cli.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally, error) {
-	refs, err := k.Versions(c.Context, names...)
+func rewrap(ctx context.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally, error) {
+	refs, err := k.Versions(ctx, names...)
 	if err != nil {
 		return tally{Failed: []failedKey{}}, err
 	}
-	return runMany(do(c.Context, refs), len(refs), "rewrap")
-}
-
-// validNames looks at the arguments of commands that take keys by name.
-func validNames(c *cli.Context) error {
-	for _, name := range c.Args().Slice() {
-		if err := validName(c, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return runMany(do(ctx, refs), len(refs), "rewrap")
 }
 
 // tally is what became of many keys.
@@ -121,8 +113,8 @@ func runMany(results iter.Seq[hsmkeys.Result], total int, doing string) (tally, 
 	return t, failed
 }
 
-func (t tally) print(c *cli.Context, done, unchanged string) error {
-	if c.Bool("json") {
+func (t tally) print(s *settings.Settings, done, unchanged string) error {
+	if s.JSON {
 		return output.JSON(t)
 	}
 	return output.Line("%s %d, %s %d, failed %d%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), notProven(t.Until))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +13,11 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -36,7 +40,7 @@ func storeCompactCommand() *cli.Command {
 			"log is deleted. A token that has seen none of the kept checkpoints can still read, and signs again after\n" +
 			"hsmkeys join --replace-pin. It can be interrupted and started again.",
 		Flags: []cli.Flag{&cli.IntFlag{Name: "keep", Value: keptCheckpoints, Usage: "keep all that the last `N` checkpoints need"}},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
@@ -44,17 +48,17 @@ func storeCompactCommand() *cli.Command {
 			if keep < 1 || keep > blob.MaxNumber {
 				return failure.Usage("--keep is a number from 1 to %d", blob.MaxNumber)
 			}
-			return withKeyring(c, func(k *hsmkeys.Keyring) error {
-				deleted, err := k.Compact(c.Context, keep)
+			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+				deleted, err := k.Compact(ctx, keep)
 				if err != nil {
 					return err
 				}
-				if c.Bool("json") {
+				if s.JSON {
 					return output.JSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "deleted": deleted})
 				}
 				return output.Line("compacted: checkpoint %d, %s deleted", k.State().At.Number, text.Plural(deleted, "pack", "packs"))
 			})
-		},
+		}),
 	}
 }
 
@@ -63,66 +67,66 @@ func storeMoveCommand() *cli.Command {
 		Name: "move", Usage: "say that the store was moved from another directory to --store", ArgsUsage: "OLD",
 		Description: "Which keyring belongs to a store is remembered by its directory, and another one there is refused.\n" +
 			"Nothing is copied or moved: do that before.",
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			old, err := oneArgument(c, "the OLD directory")
 			if err != nil {
 				return err
 			}
-			if err := bind(c); err != nil {
+			if err := session.Bind(ctx, s); err != nil {
 				return err // before the store is known
 			}
-			store, err := openStore(c)
+			store, err := session.OpenStore(s)
 			if err != nil {
 				return err
 			}
 			defer store.Close()
-			return moveStore(c, old, store)
-		},
+			return moveStore(ctx, s, old, store)
+		}),
 	}
 }
 
-func moveStore(c *cli.Context, old string, store *dir.Store) error {
+func moveStore(ctx context.Context, s *settings.Settings, old string, store *dir.Store) error {
 	from, err := placeOf(old)
 	if err != nil {
 		return err
 	}
-	if from == storeIdentity(store.String()) {
+	if from == binding.Identity(store.String()) {
 		return failure.Usage("%q is --store itself", old)
 	}
-	if err := hasLeft(c, from); err != nil {
+	if err := hasLeft(ctx, from); err != nil {
 		return err
 	}
-	id, err := bindingOf(from)
+	id, err := binding.At(from)
 	if err != nil {
 		return err
 	}
 	if id == (blob.ID{}) {
 		return failure.WithHint(failure.NotFound("no keyring is known to belong to %q", from), "name the directory as it was; or hsmkeys join the keyring where it is now")
 	}
-	if err := holds(c, store, id); err != nil {
+	if err := holds(ctx, store, id); err != nil {
 		return err
 	}
-	switch there, err := boundTo(store.String()); {
+	switch there, err := binding.Of(store.String()); {
 	case err != nil:
 		return err
 	case there != id && there != (blob.ID{}):
 		return fmt.Errorf("keyring %s belongs to %q, and %s to %q: %w", there, store, id, from, hsmkeys.ErrOtherKeyring)
 	}
-	if err := bindStore(store.String(), id); err != nil {
+	if err := binding.Set(store.String(), id); err != nil {
 		return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 	}
-	if err := os.Remove(bindingPath(from)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(binding.File(from)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(map[string]string{"keyring": id.String(), "from": from, "store": store.String()})
 	}
-	return output.Line("keyring %s belongs to %s, and no more to %s", id, storeIdentity(store.String()), from)
+	return output.Line("keyring %s belongs to %s, and no more to %s", id, binding.Identity(store.String()), from)
 }
 
 // holds looks at what a store says that it has. Whether that is true opening it tells.
-func holds(c *cli.Context, store blob.Store, id blob.ID) error {
-	there, _, err := ledger.Peek(c.Context, store)
+func holds(ctx context.Context, store blob.Store, id blob.ID) error {
+	there, _, err := ledger.Peek(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -136,12 +140,12 @@ func holds(c *cli.Context, store blob.Store, id blob.ID) error {
 // symbolic link to it is now.
 func placeOf(old string) (string, error) {
 	absolute, err := filepath.Abs(old)
-	return filepath.Join(storeIdentity(filepath.Dir(absolute)), filepath.Base(absolute)), err
+	return filepath.Join(binding.Identity(filepath.Dir(absolute)), filepath.Base(absolute)), err
 }
 
 // hasLeft refuses a store that is still where it was: two copies that are written to are a
 // fork.
-func hasLeft(c *cli.Context, from string) error {
+func hasLeft(ctx context.Context, from string) error {
 	if info, err := os.Lstat(from); err != nil || !info.IsDir() {
 		return nil
 	}
@@ -153,7 +157,7 @@ func hasLeft(c *cli.Context, from string) error {
 		return err
 	}
 	defer store.Close()
-	for _, err := range store.List(c.Context, blob.SlotsPrefix) {
+	for _, err := range store.List(ctx, blob.SlotsPrefix) {
 		if err != nil {
 			return err
 		}

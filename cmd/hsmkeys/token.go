@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -27,21 +30,21 @@ func tokenListCommand() *cli.Command {
 		Name: "list", Usage: "slots, tokens, and what each can do; needs no PIN",
 		Description: "Without --module those of every module that p11-kit knows. With --token on the command line only\n" +
 			"what that names.",
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			sel, module, err := selector(c)
+			sel, module, err := s.Selector()
 			if err != nil {
 				return err
 			}
 			clear(sel.PINValue)
-			named := settingsOf(c).onLine["token"] // HSMKEYS_TOKEN is for all commands
+			named := s.OnLine("token") // HSMKEYS_TOKEN is for all commands
 			var all []token.Info
 			if module != "" {
-				all, err = listed(c)(c.Context, module)
+				all, err = trial.List(s.ModuleTimeout)(ctx, module)
 			} else {
-				all, err = listEverywhere(c)
+				all, err = listEverywhere(ctx, s)
 			}
 			if err != nil {
 				return err
@@ -52,7 +55,7 @@ func tokenListCommand() *cli.Command {
 					return &token.Error{Op: "list the tokens", Token: sel.String(), Kind: token.ErrNoToken}
 				}
 			}
-			if c.Bool("json") {
+			if s.JSON {
 				return output.JSON(all)
 			}
 			rows := [][]string{{"SLOT", "LABEL", "SERIAL", "MODEL", "FIRMWARE", "PIN", "CAN", "TRIED"}}
@@ -87,7 +90,7 @@ func tokenListCommand() *cli.Command {
 				}
 			}
 			return output.Table(rows)
-		},
+		}),
 	}
 }
 
@@ -99,13 +102,13 @@ func describeLegacy(key token.LegacyKey) string {
 
 // listEverywhere lists the tokens of every module that p11-kit knows, with a warning
 // for each module that fails.
-func listEverywhere(c *cli.Context) ([]token.Info, error) {
-	known, err := modules(c)
+func listEverywhere(ctx context.Context, s *settings.Settings) ([]token.Info, error) {
+	known, err := s.Modules()
 	if err != nil {
 		return nil, err
 	}
-	all, failed := token.ListAll(c.Context, known, listed(c))
-	if err := c.Context.Err(); err != nil {
+	all, failed := token.ListAll(ctx, known, trial.List(s.ModuleTimeout))
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	for _, err := range failed {
@@ -172,7 +175,7 @@ func tokenInitCommand() *cli.Command {
 			&cli.StringFlag{Name: "so-pin-source", Usage: "where the security officer's PIN comes from: prompt, env:`NAME`, file:PATH or exec:COMMAND"},
 			&cli.UintFlag{Name: "slot", Usage: "the blank token in this slot", DefaultText: "the first"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			label, err := oneArgument(c, "the LABEL of the token")
 			if err != nil {
 				return err
@@ -181,10 +184,10 @@ func tokenInitCommand() *cli.Command {
 				return failure.Usage("token label %q: %w", label, err)
 			}
 			made := token.Info{Label: label, Initialized: true} // whose section counts
-			if err := settingsOf(c).bindTo(c, token.Selector{Label: label}); err != nil {
+			if err := s.BindTo(token.Selector{Label: label}); err != nil {
 				return err
 			}
-			sel, module, err := selector(c)
+			sel, module, err := s.Selector()
 			if err != nil {
 				return err
 			}
@@ -193,7 +196,7 @@ func tokenInitCommand() *cli.Command {
 				return failure.Usage("token init needs the module named; use --module, HSMKEYS_MODULE or a URI's module-path")
 			}
 			if sel.PINValue != nil {
-				message.Warn(errPINValue)
+				message.Warn(settings.ErrPINValue)
 			}
 			var slot *uint
 			if c.IsSet("slot") {
@@ -203,27 +206,27 @@ func tokenInitCommand() *cli.Command {
 			if err := token.MayInitialize(module, token.NewToken{Slot: slot, Label: label}); err != nil {
 				return err // before anybody thinks of PINs for nothing
 			}
-			if err := settingsOf(c).checkSource(c.String("so-pin-source"), made); err != nil {
+			if err := s.CheckSource(c.String("so-pin-source"), made); err != nil {
 				return err
 			}
-			so, err := secret.Read(c.Context, "so-pin-source", c.String("so-pin-source"), "new PIN of the security officer", secret.AskNew)
+			so, err := secret.Read(ctx, "so-pin-source", c.String("so-pin-source"), "new PIN of the security officer", secret.AskNew)
 			if err != nil {
 				return err
 			}
-			user, err := readUserPIN(c.Context, c, sel, made, "new PIN of the user", secret.AskNew)
+			user, err := s.ReadUserPIN(ctx, sel, made, "new PIN of the user", secret.AskNew)
 			if err != nil {
 				clear(so)
 				return err
 			}
-			info, err := token.Initialize(module, token.NewToken{Slot: slot, Label: label, SOPIN: so, UserPIN: user, AnyPINLength: c.Bool("any-pin-length")})
+			info, err := token.Initialize(module, token.NewToken{Slot: slot, Label: label, SOPIN: so, UserPIN: user, AnyPINLength: s.AnyPINLength})
 			if err != nil {
 				return err
 			}
-			if c.Bool("json") {
+			if s.JSON {
 				return output.JSON(info)
 			}
 			// Not the slot: SoftHSM gives a new token another one at the next start.
 			return output.Line("token %s initialised, serial %s", text.Printable(info.Label), text.Printable(info.Serial))
-		},
+		}),
 	}
 }

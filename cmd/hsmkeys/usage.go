@@ -6,9 +6,9 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"github.com/urfave/cli/v2/altsrc"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -29,38 +29,27 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 		if m == nil {
 			continue
 		}
-		value, name, variable := m[1], m[2], ""
-		if len(m) > 3 {
-			variable, name = m[2], m[3]
-		}
-		where := "option " + dashed(name)
-		if variable != "" {
-			where = "variable " + variable
-		}
-		return failure.Usage("%s is %s, not %s", where, wanted(optionOf(c, name)), value)
+		return failure.Usage("option %s is %s, not %s", dashed(m[2]), wanted(optionOf(c, m[2])), m[1])
 	}
 	return &failure.UsageError{Err: err}
 }
 
-// unfit are the forms in which the flag and the cli package tell of values that they cannot
-// parse, with the value in quotes, perhaps the variable, and the option.
+// unfit are the forms in which package flag reports values that it cannot parse, with the value in
+// quotes and the option.
 var unfit = []*regexp.Regexp{
 	regexp.MustCompile(`^invalid value (".*") for flag -([^:]+):`),
 	regexp.MustCompile(`^invalid boolean value (".*") for -([^:]+):`),
-	regexp.MustCompile(`^could not parse (".*") as .* value from environment variable "(.*)" for flag ([^:]+):`),
 }
 
 // wanted says what the value of an option has to be.
 func wanted(option cli.Flag) string {
 	switch option.(type) {
-	case *altsrc.BoolFlag, *cli.BoolFlag:
-		return "true or false"
-	case *altsrc.IntFlag, *cli.IntFlag, *cli.UintFlag:
-		return "a number"
-	case *altsrc.DurationFlag:
-		return `a duration, such as "90s" or "5m"`
+	case *cli.BoolFlag:
+		return settings.Bool.String()
+	case *cli.IntFlag, *cli.UintFlag:
+		return settings.Number.String()
 	default:
-		return "text in quotes"
+		return settings.Text.String()
 	}
 }
 

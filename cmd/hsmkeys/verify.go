@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
@@ -34,7 +37,7 @@ func verifyCommand() *cli.Command {
 			certificateFlag(),
 			&cli.StringFlag{Name: "sample", Usage: "verify only `N` keys, or N%, chosen at random"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := validNames(c); err != nil {
 				return err
 			}
@@ -45,8 +48,8 @@ func verifyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withReading(c, func(k *hsmkeys.Keyring) error { return verify(c, k, sample) })
-		},
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error { return verify(ctx, s, k, c.Args().Slice(), sample) })
+		}),
 	}
 }
 
@@ -71,16 +74,16 @@ func parseSample(text string) (s hsmkeys.Sample, err error) {
 }
 
 // verify prints a line for each key, as they come.
-func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
-	out, asJSON := output.NewStream(os.Stdout), c.Bool("json")
+func verify(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, names []string, sample hsmkeys.Sample) error {
+	out, asJSON := output.NewStream(os.Stdout), s.JSON
 	ok := terminal.Paint(os.Stdout, terminal.Green, "ok")
-	results := k.Verify(c.Context, c.Args().Slice()...)
+	results := k.Verify(ctx, names...)
 	if sample != (hsmkeys.Sample{}) {
-		results = k.VerifySample(c.Context, sample)
+		results = k.VerifySample(ctx, sample)
 	}
-	all := sample == (hsmkeys.Sample{}) && !c.Args().Present()
+	all := sample == (hsmkeys.Sample{}) && len(names) == 0
 	if all {
-		unchecked, err := k.VerifyChain(c.Context)
+		unchecked, err := k.VerifyChain(ctx)
 		if err != nil {
 			out.Fail(err)
 		}
@@ -109,8 +112,8 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 	if asJSON {
 		out.EndArray()
 	}
-	if all && c.Context.Err() == nil {
-		warnUnknown(c, k)
+	if all && ctx.Err() == nil {
+		warnUnknown(ctx, k)
 	}
 	if none && sample != (hsmkeys.Sample{}) && out.Failed == nil {
 		message.Note("no key was chosen: nothing is verified")
@@ -119,8 +122,8 @@ func verify(c *cli.Context, k *hsmkeys.Keyring, sample hsmkeys.Sample) error {
 }
 
 // warnUnknown tells how many blobs no checkpoint leads to. They are not verified.
-func warnUnknown(c *cli.Context, k *hsmkeys.Keyring) {
-	switch n, err := k.CountUnknown(c.Context); {
+func warnUnknown(ctx context.Context, k *hsmkeys.Keyring) {
+	switch n, err := k.CountUnknown(ctx); {
 	case err != nil:
 		message.Warn(err)
 	case n > 0:

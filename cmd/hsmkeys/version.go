@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
 // build is what a program knows of how it was made. Its JSON form is stable.
@@ -49,18 +51,18 @@ func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "version, commit and date of this program",
 		Description: "As the build has put them into the program. One that was built outside a git repository knows no commit.",
-		Action: func(c *cli.Context) error {
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			return printVersion(c)
-		},
+			return printVersion(s)
+		}),
 	}
 }
 
-func printVersion(c *cli.Context) error {
+func printVersion(s *settings.Settings) error {
 	b := built()
-	if c.Bool("json") {
+	if s.JSON {
 		return output.JSON(b)
 	}
 	if b.Commit == "" {

@@ -101,13 +101,13 @@ type target struct {
 
 func (t *target) close() { _ = errors.Join(t.dir.Close(), t.root.Close()) }
 
-// MaxLinks is how many symbolic links in a row are followed; the kernel has the same limit.
-const MaxLinks = 40
+// maxLinks is how many symbolic links in a row are followed; the kernel has the same limit.
+const maxLinks = 40
 
 // findTarget follows symbolic links as cp(1) does, which refuses one that leads nowhere.
 func findTarget(path string) (*target, error) {
 	link := ""
-	for range MaxLinks {
+	for range maxLinks {
 		t, err := lookAt(path)
 		switch {
 		case err != nil:

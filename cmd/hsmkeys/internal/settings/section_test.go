@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"os"
@@ -14,7 +14,7 @@ import (
 
 // The configuration files that the documentation shows can be used.
 func TestConfigurationsOfTheDocs(t *testing.T) {
-	page, err := os.ReadFile("../../docs/configuration.md")
+	page, err := os.ReadFile("../../../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +35,8 @@ func TestConfigurationsOfTheDocs(t *testing.T) {
 		if err := toml.Unmarshal([]byte(text.String()), &file); err != nil {
 			t.Fatalf("%v\n%s", err, &text)
 		}
-		s := &settings{path: "configuration.md"}
-		top, err := s.parse(file, globalFlags())
+		s := &Settings{path: "configuration.md"}
+		top, err := s.parse(file)
 		if err != nil || top["token"] != "office" {
 			t.Errorf("%v, %v", top, err)
 		}
@@ -119,19 +119,17 @@ func FuzzConfiguration(f *testing.F) {
 		if toml.Unmarshal([]byte(text), &file) != nil {
 			return
 		}
-		s := &settings{path: "fuzzed"}
-		top, err := s.parse(file, globalFlags())
+		s := &Settings{path: "fuzzed"}
+		top, err := s.parse(file)
 		if err != nil {
 			if failure.Status(err) != failure.StatusUsage {
 				t.Errorf("%q: %v", text, err)
 			}
 			return
 		}
-		for _, value := range top {
-			switch value.(type) {
-			case string, bool, int:
-			default:
-				t.Errorf("%q: %T", text, value)
+		for name, value := range top {
+			if err := Lookup(name).check(value, name); err != nil {
+				t.Errorf("%q: %v", text, err)
 			}
 		}
 		for _, x := range s.sections {

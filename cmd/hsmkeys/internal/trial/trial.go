@@ -1,4 +1,7 @@
-package main
+// Package trial runs PKCS #11 modules in a process of their own, so that one that hangs, crashes, ends
+// the process or uses up the memory does not affect the others; and it ends this process when a
+// module does not return.
+package trial
 
 import (
 	"bytes"
@@ -14,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
@@ -25,32 +27,32 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// This file tries modules in a process of their own, so that one that hangs, crashes, ends
-// the process or eats up the memory does not take the others with it.
+// Command is the hidden command with which the program calls itself. Its arguments are the scope, the
+// time limit and the module.
+const Command = "__try-module"
 
-// trialWord is what the program calls itself with: what to try, for how long, the module.
-const trialWord = "__try-module"
+// A Scope is how much of a module a trial looks at.
+type Scope string
 
-// What a trial looks at.
 const (
-	tryTokens = "tokens" // what token.Look does: whoever searches in many modules
-	tryAll    = "all"    // what the module is, and what its tokens do
+	Tokens     Scope = "tokens" // its tokens, as [token.Look] does
+	Everything Scope = "all"    // the module itself, its tokens, and what they can do
 )
 
 const (
-	// searchWithin is how long a module may take in a search: another one has the token.
+	// searchWithin is how long a module may take in a search: another one may have the token.
 	searchWithin = 10 * time.Second
-	// trialGrace is for a process to start and to tell that its module was late.
-	trialGrace = 10 * time.Second
-	// trialMemory bounds the data of the process, beside the stacks of its threads. It needs
-	// some 70 MB itself.
-	trialMemory = 384 << 20
-	// trialAnswer bounds what it prints, in bytes.
-	trialAnswer = 16 << 20
+	// grace is the time for a process to start and to report that its module was late.
+	grace = 10 * time.Second
+	// maxMemory is the maximal size of the data of the process, without the stacks of its threads.
+	// The program itself needs some 70 MB.
+	maxMemory = 384 << 20
+	// maxAnswer is the maximal size of the process's output, in bytes.
+	maxAnswer = 16 << 20
 )
 
-// A trial is what was found out about a module.
-type trial struct {
+// A Result is what a trial has found out about a module.
+type Result struct {
 	Module token.ModuleInfo `json:"module"`
 	Tokens []token.Info     `json:"tokens"`
 
@@ -58,44 +60,44 @@ type trial struct {
 	Hint  string `json:"hint,omitempty"`
 }
 
-// moduleError is what is wrong with a module, as its trial told.
+// moduleError is what is wrong with a module, as its trial reported.
 type moduleError struct{ text, hint string }
 
 func (e *moduleError) Error() string        { return e.text }
 func (e *moduleError) Hint() string         { return e.hint }
 func (e *moduleError) Is(target error) bool { return target == token.ErrModule }
 
-// tryModule tries a module in a process of its own.
-func tryModule(ctx context.Context, what, path string, within time.Duration) (trial, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, within+trialGrace, errors.New("late"))
+// Run tries a module in a process of its own.
+func Run(ctx context.Context, scope Scope, path string, within time.Duration) (Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, within+grace, errors.New("late"))
 	defer cancel()
-	self := "/proc/self/exe" // also where the program was replaced meanwhile
+	self := "/proc/self/exe" // works even if the file of the program has been replaced
 	if runtime.GOOS != "linux" {
 		var err error
 		if self, err = os.Executable(); err != nil {
-			return trial{}, err
+			return Result{}, err
 		}
 	}
 	var out, said bounded
-	cmd := exec.CommandContext(ctx, self, trialWord, what, within.String(), path)
+	cmd := exec.CommandContext(ctx, self, Command, string(scope), within.String(), path)
 	cmd.Args[0] = "hsmkeys"
 	cmd.Stdout, cmd.Stderr = &out, &said
-	cmd.WaitDelay = time.Second // what the module has started may hold the pipes open
+	cmd.WaitDelay = time.Second // processes that the module has started may hold the pipes open
 	err := cmd.Run()
 	if ctx.Err() != nil && context.Cause(ctx).Error() != "late" {
-		return trial{}, context.Cause(ctx)
+		return Result{}, context.Cause(ctx)
 	}
-	var t trial
+	var t Result
 	if json.Unmarshal(out.Bytes(), &t) == nil {
 		if t.Error != "" {
 			return t, &moduleError{t.Error, t.Hint}
 		}
 		return t, nil
 	}
-	return trial{}, &moduleError{text: lastWords(path, said.String(), ctx.Err(), err)}
+	return Result{}, &moduleError{text: lastWords(path, said.String(), ctx.Err(), err)}
 }
 
-// lastWords describes the end of a trial that had no answer.
+// lastWords describes how a trial without an answer ended.
 func lastWords(path, said string, late, err error) string {
 	what := fmt.Sprintf("module %s", path)
 	var fatal string
@@ -119,18 +121,18 @@ func lastWords(path, said string, late, err error) string {
 	return what + " ended its process without an answer"
 }
 
-// bounded keeps what is written until it is too much.
+// bounded is a buffer that accepts maxAnswer bytes.
 type bounded struct{ bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > trialAnswer {
+	if b.Len()+len(p) > maxAnswer {
 		return 0, errors.New("too much is printed")
 	}
 	return b.Buffer.Write(p)
 }
 
-// runTrial is the process of a trial. It prints one JSON document.
-func runTrial(args []string) int {
+// Main is the process of a trial. It prints one JSON document, and returns the exit status.
+func Main(args []string) int {
 	if len(args) != 3 {
 		return failure.StatusUsage
 	}
@@ -140,8 +142,8 @@ func runTrial(args []string) int {
 	}
 	limitMemory()
 	go guard.Watch(within, endLate)
-	var t trial
-	if args[0] == tryAll {
+	var t Result
+	if Scope(args[0]) == Everything {
 		if t.Module, err = token.ReadModule(args[2]); err == nil {
 			t.Tokens, err = token.List(args[2])
 		}
@@ -157,58 +159,58 @@ func runTrial(args []string) int {
 	return 0
 }
 
-// limitMemory bounds the memory of a trial. What Go reserves and does not use counts under
-// RLIMIT_AS, so that is no measure; stacks of threads count in full.
+// limitMemory limits the memory of a trial with RLIMIT_DATA. RLIMIT_AS would count what Go reserves
+// and does not use. Stacks of threads count in full.
 func limitMemory() {
-	if runtime.GOOS != "linux" { // elsewhere RLIMIT_DATA says nothing of mmap(2)
+	if runtime.GOOS != "linux" { // elsewhere RLIMIT_DATA does not cover mmap(2)
 		return
 	}
-	runtime.GOMAXPROCS(2) // or there are as many threads as processors
+	runtime.GOMAXPROCS(2) // otherwise there are as many threads as processors
 	const threads = 16
 	stack := unix.Rlimit{}
 	if unix.Getrlimit(unix.RLIMIT_STACK, &stack) != nil || stack.Cur > 1<<30 {
 		stack.Cur = 8 << 20
 	}
-	limit := trialMemory + threads*stack.Cur
+	limit := maxMemory + threads*stack.Cur
 	_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: limit, Max: limit})
 }
 
-// endLate ends the program: a call into a module cannot be taken back.
+// endLate ends the program, since a call into a module cannot be aborted.
 func endLate(late guard.Late) {
 	err := &moduleError{late.Error(), "hsmkeys doctor looks at modules; --module-timeout lets them take longer"}
-	if f := beforeEnd.Load(); f != nil {
+	if f := BeforeEnd.Load(); f != nil {
 		(*f)(err)
 	}
 	message.Error(err)
 	guard.Exit(failure.StatusToken)
 }
 
-// beforeEnd is called with what ended the program, where a command has something to tell
-// that it has found out until then.
-var beforeEnd atomic.Pointer[func(error)]
+// BeforeEnd is called with the error that ends the program, so that a command can print what it has
+// found out so far.
+var BeforeEnd atomic.Pointer[func(error)]
 
 var watching sync.Once
 
-// watchModules ends the program when a module does not return from a call in time.
-func watchModules(limit time.Duration) {
+// Watch ends the program when a module does not return from a call within the limit. Only the first
+// call has an effect.
+func Watch(limit time.Duration) {
 	watching.Do(func() { go guard.Watch(limit, endLate) })
 }
 
-// moduleTimeout is --module-timeout.
-func moduleTimeout(c *cli.Context) time.Duration { return c.Duration("module-timeout") }
-
-// search lists the tokens of a module in a search.
-func search(c *cli.Context) token.Lister {
+// Search returns a function that lists the tokens of a module in a search, with a limit for calls
+// into the module.
+func Search(limit time.Duration) token.Lister {
 	return func(ctx context.Context, path string) ([]token.Info, error) {
-		t, err := tryModule(ctx, tryTokens, path, min(searchWithin, moduleTimeout(c)))
+		t, err := Run(ctx, Tokens, path, min(searchWithin, limit))
 		return t.Tokens, err
 	}
 }
 
-// listed lists the tokens of a module and what they do.
-func listed(c *cli.Context) token.Lister {
+// List returns a function that lists the tokens of a module and what they can do, with a limit for
+// calls into the module.
+func List(limit time.Duration) token.Lister {
 	return func(ctx context.Context, path string) ([]token.Info, error) {
-		t, err := tryModule(ctx, tryAll, path, moduleTimeout(c))
+		t, err := Run(ctx, Everything, path, limit)
 		return t.Tokens, err
 	}
 }

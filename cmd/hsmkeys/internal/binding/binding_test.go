@@ -1,4 +1,4 @@
-package main
+package binding
 
 import (
 	"errors"
@@ -23,29 +23,29 @@ func TestALinkIsPutInThePlaceOfAStore(t *testing.T) {
 			t.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 			in := func(path string) string { return filepath.Join(dir, path) }
 			for path, id := range map[string]blob.ID{"nas/a/store": first, "nas/b/store": second} {
-				if err := errors.Join(os.MkdirAll(in(path), 0o700), bindStore(in(path), id)); err != nil {
+				if err := errors.Join(os.MkdirAll(in(path), 0o700), Set(in(path), id)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if err := os.Symlink(in("nas/a/store"), in("mine")); err != nil {
 				t.Fatal(err)
 			}
-			if id, err := boundTo(in("mine")); id != first || err != nil {
+			if id, err := Of(in("mine")); id != first || err != nil {
 				t.Fatalf("%v, %v", id, err)
 			}
 			if err := errors.Join(os.Rename(in(test.moved), in("away")), os.Symlink(test.to, in(test.moved))); err != nil {
 				t.Fatal(err)
 			}
 			for _, path := range []string{"nas/a/store", "mine"} {
-				if id, err := boundTo(in(path)); !errors.Is(err, hsmkeys.ErrOtherKeyring) {
+				if id, err := Of(in(path)); !errors.Is(err, hsmkeys.ErrOtherKeyring) {
 					t.Errorf("%s: %v, %v", path, id, err)
 				}
 			}
 			// Who joins there chooses.
-			if err := bindStore(in("mine"), second); err != nil {
+			if err := Set(in("mine"), second); err != nil {
 				t.Fatal(err)
 			}
-			if id, err := boundTo(in("mine")); id != second || err != nil {
+			if id, err := Of(in("mine")); id != second || err != nil {
 				t.Errorf("%v, %v", id, err)
 			}
 		})
