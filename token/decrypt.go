@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/ecdh"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -35,13 +34,4 @@ func (p *KeyPair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Ha
 		return nil, &named
 	}
 	return secret, err
-}
-
-// ECDH has the token agree with a public key of the pair's curve (SP 800-56A §5.7.1.2),
-// and gives the shared secret, as long as the field. The caller overwrites it.
-func (p *KeyPair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
-	if !p.sameCurve(peer) {
-		return nil, p.token.fail("agree on a secret", ErrWrapped, errors.New("the other public key is not of the pair's curve"))
-	}
-	return p.agreeRaw(ctx, peer)
 }

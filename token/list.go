@@ -2,17 +2,71 @@ package token
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/miekg/pkcs11"
 )
 
-// This file looks for a token in many modules.
+// List tells what tokens a module shows, blank ones too, and tries what they do. It
+// needs no PIN. A token that cannot be read is in the list with its Problem.
+func List(module string) ([]Info, error) {
+	module = resolve(module)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	var all []Info
+	err := visit(module, func(ctx *pkcs11.Ctx) error {
+		var err error
+		if all, err = tokens(ctx, module); err != nil {
+			return err
+		}
+		for i := range all {
+			if all[i].Problem == "" {
+				if all[i].Can, err = readCan(ctx, all[i].Slot); err != nil {
+					all[i].unreadable("list its mechanisms", err)
+				}
+			}
+		}
+		return tryAll(ctx, all)
+	})
+	return all, err
+}
 
-// answerWithin is how long a module may take to show its tokens. Some wait for a
-// daemon or a network that is not there. List also tries what the tokens can do.
-var answerWithin, listWithin = 10 * time.Second, time.Minute
+// Look returns what tokens a module shows, as [List] does, and tries nothing: no more is
+// asked than each token's CK_TOKEN_INFO.
+func Look(module string) (all []Info, err error) {
+	module = resolve(module)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	err = visit(module, func(ctx *pkcs11.Ctx) error {
+		all, err = tokens(ctx, module)
+		return err
+	})
+	return all, err
+}
+
+// tokens reads the tokens that are in their slots. One that is broken, which has a Problem,
+// must not keep the others from being used.
+func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		return nil, &Error{Op: "list slots", Token: module, Kind: ErrModule, Err: err}
+	}
+	var all []Info
+	for _, slot := range slots {
+		info, err := readInfo(ctx, module, slot)
+		if is(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
+			continue // pulled since the list was made, or not ours to read
+		}
+		if err != nil {
+			info = Info{Module: module, Slot: slot}
+			info.unreadable("read the token", err)
+		}
+		all = append(all, info)
+	}
+	return all, nil
+}
 
 // A Lister returns what tokens a module shows, before ctx is done.
 type Lister func(ctx context.Context, module string) ([]Info, error)
@@ -30,21 +84,11 @@ func ListAll(ctx context.Context, modules []ModuleConfig, list Lister) (all []In
 	return s.tokens, s.failed
 }
 
-// Find picks the one token, of all that the modules show, that the selector names.
-// Its Info has the module. A token that two modules show is ambiguous too: which one
-// is meant, only the caller can say. The modules are asked by list, as in [ListAll], or
-// where it is nil in this process, and then one that does not answer within 10 seconds
-// stops it. Its errors are [ErrNoToken], [ErrAmbiguous] and [ErrModule].
-func Find(ctx context.Context, modules []ModuleConfig, sel Selector, list Lister) (Info, error) {
-	began := time.Now()
-	for try := 1; ; try++ {
-		info, err := survey(ctx, modules, answerWithin, Look, list).pick(ctx, sel)
-		// As in attach: SoftHSM hides a token that another process is logging in to.
-		if try == attachTries || !errors.Is(err, ErrNoToken) || time.Since(began) > time.Second {
-			return info, err
-		}
-		time.Sleep(attachPause)
-	}
+// Seen returns what [Look] does of many modules. It is for those who want labels soon.
+// Modules that fail are left out; one that does not answer before ctx is done ends the list.
+// After that the process can open no token, and should end.
+func Seen(ctx context.Context, modules []ModuleConfig) []Info {
+	return survey(ctx, modules, answerWithin, Look, nil).tokens
 }
 
 // surveyed is what was seen in the modules.
@@ -104,6 +148,10 @@ func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, h
 	return s
 }
 
+// answerWithin is how long a module may take to show its tokens. Some wait for a
+// daemon or a network that is not there. List also tries what the tokens can do.
+var answerWithin, listWithin = 10 * time.Second, time.Minute
+
 // answer is what a module answered.
 type answer struct {
 	tokens []Info
@@ -127,30 +175,4 @@ func ask(ctx context.Context, path string, within time.Duration, list func(strin
 	case <-timer.C:
 		return answer{err: &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("%w within %v", ErrNoAnswer, within)}}, false
 	}
-}
-
-// pick is [find] over all modules.
-func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
-	if err := ctx.Err(); err != nil {
-		return Info{}, err
-	}
-	if s.hung != nil {
-		return Info{}, s.hung
-	}
-	const op = "find the token in the modules that p11-kit knows"
-	var match []Info
-	for _, info := range s.tokens {
-		if info.Problem == "" && info.Initialized && sel.matches(info) {
-			match = append(match, info)
-		}
-	}
-	facts := &TokensFound{Selector: sel, Tokens: match, Searched: true, Modules: s.looked, Failed: s.failed}
-	switch len(match) {
-	case 1:
-		return match[0], nil
-	case 0:
-		facts.Tokens = s.tokens
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNoToken, Facts: facts}
-	}
-	return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous, Facts: facts}
 }

@@ -2,43 +2,9 @@ package token
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/miekg/pkcs11"
 )
-
-// ModuleInfo is what a module tells of itself (CK_INFO, PKCS #11 v2.40 §3.1).
-type ModuleInfo struct {
-	Path         string `json:"path"`     // as it is loaded, links followed
-	Cryptoki     string `json:"cryptoki"` // version of the interface
-	Manufacturer string `json:"manufacturer"`
-	Description  string `json:"description"`
-	Version      string `json:"version"` // of the library
-}
-
-// ReadModule loads a module and asks what it is. The error is an [ErrModule].
-func ReadModule(module string) (ModuleInfo, error) {
-	module = resolve(module)
-	librariesMu.Lock()
-	defer librariesMu.Unlock()
-	var info ModuleInfo
-	err := visit(module, func(ctx *pkcs11.Ctx) error {
-		i, err := ctx.GetInfo()
-		if err != nil {
-			return &Error{Op: "ask the module what it is", Token: module, Kind: ErrModule, Err: err}
-		}
-		info = ModuleInfo{
-			Path: module, Cryptoki: fmt.Sprintf("%d.%d", i.CryptokiVersion.Major, i.CryptokiVersion.Minor),
-			Manufacturer: i.ManufacturerID, Description: i.LibraryDescription,
-			Version: fmt.Sprintf("%d.%d", i.LibraryVersion.Major, i.LibraryVersion.Minor),
-		}
-		return nil
-	})
-	return info, err
-}
-
-// Matches says whether a token is one that the selector names.
-func (s Selector) Matches(info Info) bool { return info.Initialized && s.matches(info) }
 
 // Attributes is what the private key object says of itself. That it is sensitive and
 // not extractable goes without saying: [Token.KeyPair] finds no other.
