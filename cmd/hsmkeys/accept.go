@@ -56,7 +56,7 @@ func accept(ctx context.Context, s *settings.Settings, yes bool, k *hsmkeys.Keyr
 			return err
 		}
 	}
-	if err := k.Accept(ctx, at); err != nil { // or it says why there is nothing to accept
+	if err := k.Accept(ctx, at); err != nil { // its error also says why there is nothing to accept
 		return err
 	}
 	if s.JSON {

@@ -77,7 +77,7 @@ func printRecipient(s *settings.Settings, r string) error {
 	return output.Line("%s", r)
 }
 
-// keyRecipient names a key that is there, and that files can be under.
+// keyRecipient returns the recipient for a key that exists and can encrypt files.
 func keyRecipient(ctx context.Context, k *hsmkeys.Keyring, name string) (string, error) {
 	e, err := k.Show(ctx, hsmkeys.Ref{Name: name})
 	if err != nil {
@@ -166,15 +166,15 @@ func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token,
 	return printIdentity(ctx, s, i, "key "+name, r)
 }
 
-// identityOf is where the token and the store are now. age runs a plugin in another
-// directory, so paths are absolute.
+// identityOf returns an identity with the current token and store. Paths are absolute, since age
+// runs plugins in another directory.
 func identityOf(s *settings.Settings, t *token.Token) (ageplugin.Identity, error) {
 	i := ageplugin.Identity{Module: t.Info().Module, Token: s.Token}
 	if i.Token == "" {
 		i.Token = t.Info().Label
 	}
 	var err error
-	if !filepath.IsAbs(i.Module) { // a bare name, which the loader looks for wherever it is told to
+	if !filepath.IsAbs(i.Module) { // a bare name, which the dynamic loader looks up
 		return i, failure.Usage("an identity names its module by an absolute path; use --module /path/to/%s", i.Module)
 	}
 	path, err := s.NamedStore()

@@ -44,14 +44,14 @@ func newApp() *cli.App {
 			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
 		},
 		OnUsageError:   commandline.OnUsageError,
-		ExitErrHandler: func(*cli.Context, error) {}, // report does that
+		ExitErrHandler: func(*cli.Context, error) {}, // message.Report does that
 	}
 	commandline.Adapt(app.Commands)
 	commandline.NameInFull(app.Name, app.Commands)
 	cli.HelpPrinter = commandline.HelpPrinter
 	cli.FlagStringer = commandline.OptionHelp
 	cli.VersionPrinter = func(c *cli.Context) {
-		_ = loadSettings(c) // or else it is printed as text
+		_ = loadSettings(c) // on error it is printed as text
 		if err := printVersion(settingsOf(c)); err != nil {
 			if out, ok := c.App.Writer.(*output.Checked); ok {
 				out.Err = err
@@ -61,7 +61,7 @@ func newApp() *cli.App {
 	return app
 }
 
-// loadSettings reads the settings of a command line, and puts those in force that concern the whole
+// loadSettings reads the settings of a command line, and applies those that concern the whole
 // program.
 func loadSettings(c *cli.Context) error {
 	line := map[string]string{}
@@ -82,8 +82,8 @@ func loadSettings(c *cli.Context) error {
 
 const settingsKey = "settings"
 
-// settingsOf returns the settings of a command line; those of none for the commands that work also
-// when the settings are wrong.
+// settingsOf returns the settings of a command line, or empty ones for commands that work also when
+// the settings are wrong.
 func settingsOf(c *cli.Context) *settings.Settings {
 	if s, ok := c.App.Metadata[settingsKey].(*settings.Settings); ok {
 		return s
@@ -91,7 +91,7 @@ func settingsOf(c *cli.Context) *settings.Settings {
 	return &settings.Settings{}
 }
 
-// action makes the action of a command from a function that takes the settings.
+// action returns the action of a command whose function takes the settings.
 func action(f func(context.Context, *settings.Settings, *cli.Context) error) cli.ActionFunc {
 	return func(c *cli.Context) error { return f(c.Context, settingsOf(c), c) }
 }

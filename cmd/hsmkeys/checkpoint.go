@@ -32,7 +32,7 @@ func checkpointCommand() *cli.Command {
 				return failure.Usage("checkpoint --fresh signs with the token, and takes no --certificate")
 			}
 			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
-				// Whoever is told the line believes it, so an old one is printed only when asked for.
+				// Readers trust the line, so an old state is printed only with --older-state.
 				if err := k.Trusted(); err != nil && k.State().Older == nil {
 					return err
 				}

@@ -66,8 +66,8 @@ func createCommand() *cli.Command {
 }
 
 func createFromPassword(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF) error {
-	if _, err := k.Show(ctx, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks of a password for nothing
-		_, err := k.CreateFromPassword(ctx, name, algorithm, purpose, kdf, nil) // it says so, and what to do
+	if _, err := k.Show(ctx, hsmkeys.Ref{Name: name}); err == nil { // before somebody thinks up a password in vain
+		_, err := k.CreateFromPassword(ctx, name, algorithm, purpose, kdf, nil) // returns the error with its hint
 		return err
 	}
 	password, err := session.NewPassword(ctx, s, name)
@@ -83,7 +83,7 @@ func createFromPassword(ctx context.Context, s *settings.Settings, k *hsmkeys.Ke
 	return printMade(s, k, e)
 }
 
-// notePassword says what it means that nothing is stored.
+// notePassword prints what it means that nothing is stored.
 func notePassword() {
 	message.Note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
 }
@@ -96,8 +96,8 @@ func printMade(s *settings.Settings, k *hsmkeys.Keyring, e hsmkeys.Entry) error 
 	return output.Line("%s created: %s, key id %s%s", show.Version(e), e.Algorithm, e.KeyID, show.NotProven(until))
 }
 
-// made is a new key.
+// made is a new key in JSON. Its form is stable.
 type made struct {
 	hsmkeys.Entry
-	Until []string `json:"not_proven_until,omitempty"` // their tokens have opened it
+	Until []string `json:"not_proven_until,omitempty"` // holders whose tokens have not opened it yet
 }

@@ -120,7 +120,7 @@ func deriveCAPI(ctx context.Context, s *settings.Settings, d derivation) error {
 	return err
 }
 
-// password reads what was hashed, before it is encoded.
+// password reads the password, before it is encoded.
 func (d derivation) password(ctx context.Context, s *settings.Settings) ([]byte, error) {
 	path := d.passwordFile
 	if path == "" {
@@ -136,13 +136,12 @@ func (d derivation) password(ctx context.Context, s *settings.Settings) ([]byte,
 	return secret, nil
 }
 
-// utf16LE returns a password as programs for Unicode on Windows held it, without a final
-// zero.
+// utf16LE returns a password in the form of Unicode programs on Windows, without a final zero.
 func utf16LE(secret []byte) ([]byte, error) {
 	if !utf8.Valid(secret) {
 		return nil, failure.Usage("the password is not UTF-8: without --encoding its bytes are taken as they are")
 	}
-	out := make([]byte, 0, 2*len(secret)) // of which no copy is made
+	out := make([]byte, 0, 2*len(secret)) // large enough that append makes no copy
 	for len(secret) > 0 {
 		r, n := utf8.DecodeRune(secret)
 		secret = secret[n:]

@@ -28,8 +28,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// provenLately is how old a proof may be for drill --prove to leave it alone: a
-// rehearsal that was interrupted goes on where it was.
+// provenLately is how recent a proof must be for drill --prove to skip the key: an interrupted
+// rehearsal continues where it was.
 const provenLately = 24 * time.Hour
 
 func drillCommand() *cli.Command {
@@ -70,7 +70,7 @@ func drillCommand() *cli.Command {
 type drillOptions struct {
 	names  []string
 	prove  bool
-	again  bool // also what was proven lately
+	again  bool // also what was proven recently
 	sample hsmkeys.Sample
 	html   string // file
 }
@@ -109,7 +109,7 @@ func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o dril
 		if failed == nil {
 			return errors.Join(risk, err)
 		}
-		message.Error(risk) // nothing else does, where other errors were told of already
+		message.Error(risk) // the other errors have been printed, and so nothing else prints this one
 	}
 	return errors.Join(failed, err)
 }
@@ -118,7 +118,7 @@ func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o dril
 func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally.Tally, error) {
 	n := o.sample.Keys
 	if o.sample.Percent > 0 {
-		n = int(math.Ceil(float64(len(refs)) * o.sample.Percent / 100)) // of a few keys at least one
+		n = int(math.Ceil(float64(len(refs)) * o.sample.Percent / 100)) // at least one key
 	}
 	if n > 0 && n < len(refs) {
 		var err error
@@ -133,8 +133,7 @@ func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o dr
 	return tally.Run(k.Prove(ctx, refs, since), len(refs), "prove")
 }
 
-// sample chooses keys at random: who keeps the storage must not be able to foresee
-// which ones.
+// sample chooses keys at random: whoever runs the storage must not be able to predict which.
 func sample(refs []hsmkeys.Ref, n int) ([]hsmkeys.Ref, error) {
 	refs = append([]hsmkeys.Ref(nil), refs...)
 	for i := range n {
@@ -148,7 +147,7 @@ func sample(refs []hsmkeys.Ref, n int) ([]hsmkeys.Ref, error) {
 	return refs[:n], nil
 }
 
-// atRisk is the failure that a rehearsal is there to find.
+// atRisk is the failure that a rehearsal looks for.
 type atRisk struct{ lost, of int }
 
 func (e *atRisk) Error() string {
@@ -159,7 +158,7 @@ func (e *atRisk) Hint() string {
 	return "hsmkeys authority add CERTIFICATE names a backup authority, hsmkeys rewrap brings it the keys that are there"
 }
 
-// printCoverage prints holders and then keys.
+// printCoverage prints holders, and then keys.
 func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally.Tally) error {
 	out := output.NewStream(os.Stdout)
 	if s.JSON {
@@ -181,7 +180,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 		switch {
 		case !h.Latest.IsZero():
 			latest = text.Time(h.Latest)
-		case h.Outdated > 0: // it has proven what has been rewrapped since
+		case h.Outdated > 0: // its proofs are of keys that have been rewrapped since
 			latest = fmt.Sprintf("before a rewrap: %s, %s", text.Plural(h.Outdated, "key", "keys"), text.Time(h.LatestOutdated))
 		}
 		rows = append(rows, []string{text.Printable(h.Label), h.Role, fmt.Sprintf("%d of %d", h.Opens, len(coverage.Keys)), strconv.Itoa(h.Proven), latest, strconv.Itoa(h.Alone)})
@@ -225,7 +224,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 
 const wouldBeLost = "would be lost"
 
-// cellText is one key against one holder.
+// cellText describes whether a holder can open a key.
 func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	switch {
 	case key.PasswordOnly:
@@ -243,9 +242,8 @@ func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	}
 }
 
-// The report is one page without a script and without anything from elsewhere, so
-// that it can be mailed, printed and kept. Each cell says in words what its colour
-// says.
+// The report is one page without scripts and external resources, so that it can be mailed, printed
+// and kept. Each cell says in words what its colour says.
 //
 //go:embed drill.html
 var reportPage string

@@ -80,7 +80,8 @@ func filesOf(c *cli.Context) (inAndOut, error) {
 	return inAndOut{c.Args().First(), c.String("output")}, nil
 }
 
-// filter connects input and output with f, which gets what decrypts or encrypts: a keyring, or a pair.
+// filter opens input and output and calls f with them, and with what encrypts or decrypts: a
+// keyring or a pair.
 func filter[K any](ctx context.Context, s *settings.Settings, with func(context.Context, *settings.Settings, func(K) error) error, files inAndOut, f func(K, io.Writer, io.Reader) error) error {
 	in, err := datafile.Open(files.in)
 	if err != nil {

@@ -96,7 +96,7 @@ func readPeer(path string) (*rsa.PublicKey, error) {
 	}
 	if key, err := capi.ParsePublicKeyBlob(data); err == nil {
 		return key, nil
-	} else if len(data) > 0 && data[0] == 6 { // no certificate begins so
+	} else if len(data) > 0 && data[0] == 6 { // a certificate begins with 0x30
 		return nil, failure.Usage("%q: %v", path, err)
 	}
 	certificate, err := keyfile.ReadCertificate(path)

@@ -57,8 +57,8 @@ func fileInfoCommand() *cli.Command {
 	}
 }
 
-// need is one way to open a file: a key, a key exchange pair, or something of age's. Its
-// JSON form is stable.
+// need is one way to open a file: a key, a key exchange pair, or another age recipient. Its JSON
+// form is stable.
 type need struct {
 	Type    string           `json:"type"` // of the age stanza
 	Name    string           `json:"name,omitempty"`
@@ -86,8 +86,8 @@ func readNeeds(in io.Reader) ([]need, error) {
 	return needs, nil
 }
 
-// lookUp finds the holders in the keyring. That it does not have a key is told with it: the
-// file may be another keyring's.
+// lookUp looks up the holders in the keyring. It is no error if the keyring lacks a key: the file
+// may belong to another keyring.
 func lookUp(ctx context.Context, k *hsmkeys.Keyring, needs []need) error {
 	for i := range needs {
 		n := &needs[i]

@@ -9,8 +9,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
-// helpCommand takes the place of the cli package's own, which knows only the first
-// word of a command.
+// helpCommand replaces the help command of package cli, which knows only the first word of a
+// command.
 func helpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "help", Aliases: []string{"h"}, Usage: "show the commands, or all about one, with examples", ArgsUsage: "[COMMAND…]",

@@ -66,8 +66,8 @@ func importCommand() *cli.Command {
 	}
 }
 
-// simpleKey reads the file and what the options say of it. All that can be wrong with
-// these is told before anybody is asked for a PIN.
+// simpleKey reads the file and the options about it. All their errors are reported before anybody
+// is asked for a PIN.
 func simpleKey(c *cli.Context) (s hsmkeys.Simple, err error) {
 	path := c.String("capi")
 	if path == "" {

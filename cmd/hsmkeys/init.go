@@ -59,7 +59,7 @@ func initCommand() *cli.Command {
 					return err
 				}
 			}
-			if !c.Bool("adopt") { // or else the label is somebody else's choice
+			if !c.Bool("adopt") { // an adopted pair may have any label
 				if err := validLabel(c); err != nil {
 					return err
 				}
@@ -81,7 +81,7 @@ func initCommand() *cli.Command {
 					return err // before the directory is made
 				}
 			}
-			store, err := dir.Create(path) // before the token makes a pair for nothing
+			store, err := dir.Create(path) // before the token makes a pair in vain
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func initCommand() *cli.Command {
 			if founded != nil && !mayFinish(ctx, store, founded) {
 				return founded
 			}
-			if err := store.TryWrite(ctx); err != nil { // and whether it takes what is to be founded
+			if err := store.TryWrite(ctx); err != nil { // check that the store can be written
 				return err
 			}
 			return session.WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
@@ -111,7 +111,7 @@ func initCommand() *cli.Command {
 	}
 }
 
-// makePair makes the pair and its certificate and touches no store.
+// makePair makes the pair and its certificate, and does not touch the store.
 func makePair(ctx context.Context, s *settings.Settings, o initOptions) error {
 	return session.WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
 		pair, err := pairFor(ctx, s, o, t, sel)
@@ -135,7 +135,7 @@ func makePair(ctx context.Context, s *settings.Settings, o initOptions) error {
 	})
 }
 
-// mayFinish reports whether the keyring in a store may be what an interrupted init has left.
+// mayFinish reports whether an interrupted init may have left the keyring in the store.
 func mayFinish(ctx context.Context, store blob.Store, founded error) bool {
 	if !errors.Is(founded, blob.ErrExists) {
 		return false
@@ -144,8 +144,8 @@ func mayFinish(ctx context.Context, store blob.Store, founded error) bool {
 	return err == nil && begun
 }
 
-// finishFounding does what an interrupted init has not come to, or else returns why the
-// keyring in the store is none of its.
+// finishFounding completes an interrupted init, or returns founded if the keyring in the store is
+// not one that this token was founding.
 func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t *token.Token, sel token.Selector, store *dir.Store, founded error) error {
 	name := token.PairName{Label: cmp.Or(o.label, sel.Object), ID: sel.ID}
 	if o.adopt {
@@ -176,8 +176,8 @@ func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t 
 	return printFounded(s, k, pair, store)
 }
 
-// makeOrTakeOver makes the pair, unless an interrupted init has left it. What else that left
-// goes first.
+// makeOrTakeOver makes the pair, or takes over the one that an interrupted init has left. Other
+// leftovers are removed first.
 func makeOrTakeOver(ctx context.Context, t *token.Token, label string, o initOptions) (*token.KeyPair, error) {
 	removed, err := t.CleanUp(ctx, label)
 	if err != nil {
@@ -228,7 +228,7 @@ func pairFor(ctx context.Context, s *settings.Settings, o initOptions, t *token.
 	return pair, session.SignWith(ctx, s, t, pair)
 }
 
-// adopted is the pair that an argument names, a label or a URI, or else the one given.
+// adopted returns the name of the pair that the argument names, a label or a URI, or else name.
 func (o initOptions) adopted(t *token.Token, name token.PairName) (token.PairName, error) {
 	if o.pair == "" {
 		return name, nil
@@ -259,8 +259,7 @@ func refuseKeyring(ctx context.Context, s *settings.Settings, o initOptions, sto
 	return err
 }
 
-// refuseBound refuses to found a keyring where another one belongs, which somebody may have
-// taken away.
+// refuseBound refuses to found a keyring where another one belongs, which may have been taken away.
 func refuseBound(s *settings.Settings, o initOptions) error {
 	path, err := s.NamedStore()
 	if err != nil || o.newKeyring {
@@ -293,7 +292,7 @@ func printFounded(s *settings.Settings, k *hsmkeys.Keyring, pair *token.KeyPair,
 		self.Role, text.Printable(self.Label), show.Fingerprint(self.Certificate))
 }
 
-// labelOf is the label of a pair, which one that somebody else has made may not have.
+// labelOf returns the label of a pair. A pair made by another program may have none.
 func labelOf(pair *token.KeyPair) string {
 	if pair.Label() == "" {
 		return "without a label"
@@ -301,7 +300,7 @@ func labelOf(pair *token.KeyPair) string {
 	return text.Printable(pair.Label())
 }
 
-// howToName tells how a pair that is not found by our own label is named.
+// howToName returns how to name a pair that is not found by the default label.
 func howToName(pair *token.KeyPair) string {
 	if pair.Label() == session.DefaultLabel || len(pair.ID()) == 0 {
 		return ""

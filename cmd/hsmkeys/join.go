@@ -56,7 +56,7 @@ func joinCommand() *cli.Command {
 					return err
 				}
 				if s.Keyring == "" {
-					o.Keyring = blob.ID{} // to join is to choose it
+					o.Keyring = blob.ID{} // joining chooses the keyring
 				}
 				o.Token, o.Pair, o.Pins, o.Voucher = t, pair, session.Pins(t), voucher
 				shown, err := confirmJoin(ctx, o, c.Bool("yes"), c.Bool("replace-pin"))
@@ -66,7 +66,7 @@ func joinCommand() *cli.Command {
 				join := hsmkeys.JoinWith
 				if c.Bool("replace-pin") {
 					join = hsmkeys.ReplacePin
-				} else if shown != nil { // a recovery since then was not shown
+				} else if shown != nil { // do not accept a later recovery, which was not shown
 					o.Checkpoint = shown
 				}
 				before, err := o.Pins.Of(ctx, pair)
@@ -87,7 +87,7 @@ func joinCommand() *cli.Command {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 				}
 				session.Announce(k)
-				if err := k.Trusted(); err != nil { // of a member from before a recovery
+				if err := k.Trusted(); err != nil { // a former member's voucher may be from before a recovery
 					return err
 				}
 				if c.Bool("yes") {
@@ -100,8 +100,7 @@ func joinCommand() *cli.Command {
 	}
 }
 
-// joinVoucher reads the voucher's certificate, where that is what the keyring is believed
-// for.
+// joinVoucher reads the voucher's certificate, if the keyring is trusted because of one.
 func joinVoucher(path, at string, replacePin bool) (*x509.Certificate, error) {
 	switch {
 	case replacePin && (at == "" || path != ""):
@@ -114,8 +113,8 @@ func joinVoucher(path, at string, replacePin bool) (*x509.Certificate, error) {
 	return keyfile.ReadCertificate(path)
 }
 
-// confirmJoin shows why the keyring is believed, and who is in it. It returns the checkpoint
-// as of which that is, or nil where nobody is asked.
+// confirmJoin shows why the keyring is trusted, and its members. It returns the checkpoint that was
+// shown, or nil if nobody is asked.
 func confirmJoin(ctx context.Context, o hsmkeys.Options, yes, replacePin bool) (*ledger.Point, error) {
 	if yes {
 		return nil, nil
@@ -147,13 +146,13 @@ func confirmJoin(ctx context.Context, o hsmkeys.Options, yes, replacePin bool) (
 	return &state.At, confirm.Ask(ctx, yes, shown, question)
 }
 
-// replacedRows shows what the token has accepted so far.
+// replacedRows adds what the token has accepted so far.
 func replacedRows(ctx context.Context, o hsmkeys.Options, shown [][]string) ([][]string, error) {
 	pinned, err := o.Pins.Of(ctx, o.Pair)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pinned { // on the token and in the file it is mostly the same
+	for _, p := range pinned { // the pins on the token and in the file are mostly the same
 		row := []string{"accepted so far", fmt.Sprintf("keyring %s, checkpoint %v", p.Keyring, p.At)}
 		if !slices.ContainsFunc(shown, func(r []string) bool { return slices.Equal(r, row) }) {
 			shown = append(shown, row)
@@ -162,12 +161,12 @@ func replacedRows(ctx context.Context, o hsmkeys.Options, shown [][]string) ([][
 	return shown, nil
 }
 
-// warnAccepted is for those who are not asked: which recoveries are accepted by joining, since
-// the keyring was vouched for and since it was accepted before.
+// warnAccepted warns of recoveries that joining accepts, when nobody is asked to confirm: those
+// since the keyring was vouched for and since it was last accepted.
 func warnAccepted(ctx context.Context, o hsmkeys.Options, before ledger.Point) {
 	k, err := hsmkeys.OpenVouched(ctx, o)
 	if err != nil {
-		return // and it was joined for another reason
+		return // the keyring was joined without a voucher
 	}
 	for _, r := range k.State().Recoveries {
 		if r.At.Number > before.Number {

@@ -73,7 +73,7 @@ func list(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o hsmke
 	return out.End()
 }
 
-// purposeOf is what a key is for, and its status where that is not the usual one.
+// purposeOf returns the purpose of a key, and its status unless it is active.
 func purposeOf(e hsmkeys.Entry) string {
 	if e.Status == "" || e.Status == ledger.Active.String() {
 		return e.Purpose

@@ -56,7 +56,7 @@ func loadCommand() *cli.Command {
 	}
 }
 
-// listLoaded shows the secret keys on the token.
+// listLoaded prints the secret keys on the token.
 func listLoaded(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring) error {
 	all, err := k.Loaded(ctx)
 	if err != nil {

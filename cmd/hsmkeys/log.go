@@ -52,7 +52,7 @@ type since struct {
 	at     time.Time // and not before that time
 }
 
-// parseSince reads --since.
+// parseSince parses --since.
 func parseSince(s string, now time.Time) (since, error) {
 	if s == "" {
 		return since{}, nil
@@ -108,11 +108,11 @@ func printLog(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, nam
 	if err := out.End(); err != nil || name == "" || found {
 		return err
 	}
-	_, err := k.Show(ctx, hsmkeys.Ref{Name: name}) // it may be older than since, or misspelt
+	_, err := k.Show(ctx, hsmkeys.Ref{Name: name}) // the key may have older events, or be misspelt
 	return err
 }
 
-// eventText says what was done.
+// eventText describes what was done.
 func eventText(e ledger.Event) string {
 	switch {
 	case e.Recovery != nil:
@@ -138,7 +138,7 @@ func eventReason(e ledger.Event) string {
 	return e.Change.Reason
 }
 
-// eventJSON is an event for programs.
+// eventJSON is an event in JSON. Its form is stable.
 type eventJSON struct {
 	Checkpoint string        `json:"checkpoint"`
 	Number     int           `json:"number"`

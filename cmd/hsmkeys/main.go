@@ -1,7 +1,7 @@
 //go:build !manual
 
-// Command hsmkeys stores session keys safely outside the hardware: made, wrapped
-// and signed on a PKCS #11 token, stored anywhere.
+// Command hsmkeys keeps session keys safely outside the hardware: made, wrapped and signed on a
+// PKCS #11 token, and stored anywhere.
 package main
 
 import (
@@ -29,10 +29,10 @@ import (
 func main() { guard.Exit(run()) }
 
 func run() int {
-	// A core dump would hold PINs, file keys and, where the token can hold none,
-	// session keys. Where the system refuses, nothing is lost but this.
+	// A core dump would contain PINs, file keys and, if the token cannot hold them, session keys. It
+	// is no failure if the system refuses to turn them off.
 	_ = memcall.DisableCoreDumps()
-	message.JSON = message.AsksForJSON(os.Args) // until the options are read
+	message.JSON = message.AsksForJSON(os.Args) // until the settings are read
 	if err := stdio.EnoughFiles(); err != nil {
 		message.Error(err)
 		return failure.StatusFailed
@@ -48,8 +48,8 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	// What waits for the token, a pipe or a person cannot be interrupted; it is
-	// given a moment to clean up, and then left.
+	// Whatever waits for the token, a pipe or a person cannot be interrupted: give the rest a moment to
+	// clean up, and exit.
 	context.AfterFunc(ctx, func() {
 		time.Sleep(2 * time.Second)
 		message.Error(failure.ErrInterrupted)
@@ -67,7 +67,7 @@ func run() int {
 	}
 	if len(os.Args) > 1 && os.Args[1] == completion.Command {
 		completion.Main(newApp, os.Args[2:])
-		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
+		syscall.Exit(0) // not guard.Exit: exit handlers of a module that hangs would hang too
 	}
 	app := newApp()
 	out := &output.Checked{W: os.Stdout}
@@ -82,9 +82,9 @@ func run() int {
 	return 0
 }
 
-// tuneGC has memory collected less often than Go does by itself, as long as there is
-// little of it: a command holds a few megabytes, whatever the size of the store. Who sets
-// GOGC or GOMEMLIMIT knows better.
+// tuneGC makes the garbage collector run less often than by default, as long as memory is small: a
+// command holds a few megabytes, whatever the size of the store. GOGC and GOMEMLIMIT have
+// precedence.
 func tuneGC() {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(200)

@@ -120,12 +120,12 @@ func memberFrom(path string, o memberOptions, role blob.Role) (blob.Member, erro
 	return m, nil
 }
 
-// signingFlag is for members whose key exchange key must not sign.
+// signingFlag is for members whose key exchange key does not sign.
 func signingFlag() cli.Flag {
 	return &cli.StringFlag{Name: "signing-certificate", Usage: "`CERTIFICATE` of the key that signs for the member, if its key exchange key does not"}
 }
 
-// printChange tells what has become of the list of members, and what is left to do.
+// printChange prints the new list of members, and what is left to do.
 func printChange(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, done string, m blob.Member) error {
 	refs, err := k.Versions(ctx)
 	if err != nil {

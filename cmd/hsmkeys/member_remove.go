@@ -68,7 +68,7 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 		if err := confirm.Ask(ctx, o.yes, shown, question); err != nil {
 			return err
 		}
-		// The one that was shown, whatever is called so by now.
+		// By its key: the label may name another member by now.
 		if err := k.RemoveMember(ctx, role, show.MemberOf(m).SubjectKeyID, message.Warn); err != nil {
 			return err
 		}
@@ -76,17 +76,17 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 	})
 }
 
-// lostWithout returns what is at risk when a member leaves who is the last backup
-// authority, or without one the last owner but one; or nothing.
+// lostWithout returns what is at risk when a member leaves: the last backup authority, or, without
+// one, the last owner but one. It returns "" for any other member.
 func lostWithout(k *hsmkeys.Keyring, m blob.Member) string {
 	rest := slices.DeleteFunc(k.Members(), func(other blob.Member) bool { return other.Certificate.Equal(m.Certificate) })
 	if m.Role == blob.Owner && len(rest) > 1 {
-		return "" // it was so before, or is not
+		return "" // nothing changes
 	}
 	return show.Alone(rest)
 }
 
-// meantMember has an error about a label that no member has tell which one may be meant.
+// meantMember adds to an error about an unknown label which member may be meant.
 func meantMember(k *hsmkeys.Keyring, role blob.Role, label string, err error) error {
 	if !errors.Is(err, blob.ErrNotFound) {
 		return err
@@ -104,7 +104,8 @@ func meantMember(k *hsmkeys.Keyring, role blob.Role, label string, err error) er
 	return failure.WithHint(err, hint)
 }
 
-// afterRemoval does with the keys what was asked for, and tells what stays open.
+// afterRemoval rotates and rewraps keys as asked for, and prints what the former member can still
+// open.
 func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, m blob.Member, o removal) error {
 	asJSON := s.JSON
 	if !asJSON {
@@ -145,7 +146,7 @@ func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 	return errors.Join(failed, printRemains(m, len(versions), o))
 }
 
-// printRemains tells what a former member can still open.
+// printRemains prints what a former member can still open.
 func printRemains(m blob.Member, versions int, o removal) error {
 	if versions == 0 {
 		return nil

@@ -41,7 +41,7 @@ func mergeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var store blob.Store // nil: the same
+			var store blob.Store // nil: the store itself
 			if path != "" {
 				if err := session.Bind(ctx, s); err != nil {
 					return err // before the store is known
@@ -70,7 +70,7 @@ func mergeCommand() *cli.Command {
 	}
 }
 
-// explainMerge has an error of opening the other copy say what to do about it.
+// explainMerge adds to an error of opening the other copy what to do about it.
 func explainMerge(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrCompacted), errors.Is(err, ledger.ErrIncomplete):
@@ -83,7 +83,7 @@ func explainMerge(err error) error {
 
 var copyAt = regexp.MustCompile(`@[0-9]*:[^/]*$`)
 
-// parseCopy reads STORE[@N:DIGEST].
+// parseCopy parses STORE[@N:DIGEST].
 func parseCopy(s string) (path string, at *ledger.Point, err error) {
 	place := copyAt.FindStringIndex(s)
 	if place == nil {
@@ -99,7 +99,7 @@ func parseCopy(s string) (path string, at *ledger.Point, err error) {
 	return s[:place[0]], &point, nil
 }
 
-// openCopy opens another store than the one of the command.
+// openCopy opens the store of the other copy.
 func openCopy(s *settings.Settings, path string) (*dir.Store, error) {
 	own, err := s.NamedStore()
 	if err != nil {
@@ -146,7 +146,7 @@ func merge(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, m *hsm
 	return errors.Join(t.print(s, k), failed)
 }
 
-// mergeRows shows both copies, and what is not taken of the other one.
+// mergeRows returns both copies, and what is not taken from the other one.
 func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 	state := k.State()
 	former := ""
@@ -164,12 +164,12 @@ func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 	return rows
 }
 
-// notTaken says what of the other copy is not taken in.
+// notTaken describes a change of the other copy that is not merged.
 func notTaken(e ledger.Event) string {
 	return fmt.Sprintf("list of members %d of %s by %s: %s", e.List, text.Time(e.Created), text.Printable(e.Signer.Label), show.MemberChanges(e))
 }
 
-// mergeTally is what a merge has done, for programs.
+// mergeTally is what a merge has done, in JSON. Its form is stable.
 type mergeTally struct {
 	Common     string       `json:"common"`
 	Merged     string       `json:"merged"`
@@ -190,10 +190,10 @@ type mergedVersionJSON struct {
 	Theirs int    `json:"theirs"`
 	Ours   int    `json:"ours"`
 	Status string `json:"status"`
-	Known  bool   `json:"known,omitempty"` // it was here already, with a better status
+	Known  bool   `json:"known,omitempty"` // it was known already, with a better status
 }
 
-// add counts what was done to a name, and prints it.
+// add counts and prints what was done to a name.
 func (t *mergeTally) add(s *settings.Settings, r hsmkeys.Merged) error {
 	j := mergedJSON{Name: r.Name, New: r.New, Versions: []mergedVersionJSON{}}
 	var did []string
@@ -211,7 +211,7 @@ func (t *mergeTally) add(s *settings.Settings, r hsmkeys.Merged) error {
 		t.failed++
 		j.Error = text.Line(r.Err.Error())
 	}
-	if r.Name != "" { // or else it is about all of them
+	if r.Name != "" { // otherwise the error is about all of them
 		t.Names = append(t.Names, j)
 	}
 	if s.JSON || len(did) == 0 {

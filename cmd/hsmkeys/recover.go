@@ -96,12 +96,12 @@ type recovery struct {
 	s       *settings.Settings
 	from    *x509.Certificate // of the old owner; nil until its label was looked up
 	to      blob.Member
-	voucher *x509.Certificate // of somebody outside the storage; nil where this token has joined the keyring
-	k       *hsmkeys.Keyring  // without the token until join, where there is a voucher
+	voucher *x509.Certificate // from outside the storage; nil if this token has joined the keyring
+	k       *hsmkeys.Keyring  // with a voucher, opened without the token until join
 	refs    []hsmkeys.Ref
 }
 
-// certificateOrLabel reads a certificate, or gives nil when there is no such file.
+// certificateOrLabel reads a certificate, or returns nil if there is no such file.
 func certificateOrLabel(s string) (*x509.Certificate, error) {
 	certificate, err := keyfile.ReadCertificate(s)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,8 +110,8 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 	return certificate, err
 }
 
-// open opens the keyring as this token knows it, or as the old owner's certificate, or
-// another from outside the storage, vouches for it. With a voucher nothing is pinned yet.
+// open opens the keyring as this token knows it, or as the old owner's certificate or another one
+// from outside the storage vouches for it. With a voucher nothing is pinned yet.
 func (r *recovery) open(ctx context.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) (err error) {
 	if path := r.options.vouchedBy; path != "" {
 		if r.voucher, err = keyfile.ReadCertificate(path); err != nil {
@@ -145,8 +145,8 @@ func (r *recovery) open(ctx context.Context, t *token.Token, pair *token.KeyPair
 	return unquoted(r.options.reason, err)
 }
 
-// unquoted has an error about the name of a key tell that the name may be a word of a reason
-// that was not quoted.
+// unquoted adds to an error about the name of a key that the name may be a word of a reason that
+// was not quoted.
 func unquoted(reason string, err error) error {
 	if strings.ContainsRune(reason, ' ') || !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrName) {
 		return err
@@ -154,8 +154,8 @@ func unquoted(reason string, err error) error {
 	return failure.WithHint(err, fmt.Sprintf("%q is taken for the whole reason, and what follows for keys; put a reason of several words in quotes", reason))
 }
 
-// findOld finds the old owner's certificate. A file in the current directory may be
-// anybody's, so it does not silently take the place of the owner with that label.
+// findOld finds the old owner's certificate. A file in the current directory may be anybody's, so
+// it does not silently replace the owner with that label.
 func (r *recovery) findOld() error {
 	name := r.options.from
 	old, err := r.k.Member(blob.Owner, name)
@@ -171,8 +171,8 @@ func (r *recovery) findOld() error {
 	return nil
 }
 
-// confirm shows whose keys go to whom, and whom this is believed of: the new owner's
-// certificate decides who opens everything from now on, and the voucher which keyring it is.
+// confirm shows whose keys go to whom, and why that is trusted: the new owner's certificate decides
+// who can open everything from now on, and the voucher which keyring it is.
 func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 	self, err := r.k.MemberOf(pair)
 	if err != nil {
@@ -213,8 +213,8 @@ func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 	return confirm.Ask(ctx, r.options.yes, shown, "Put the new owner in the place of the old one, and bring it these keys?")
 }
 
-// join opens the keyring that a voucher has vouched for with the token, once it is
-// confirmed, and pins it.
+// join opens the keyring with the token, once it is confirmed, and pins it, if a voucher has
+// vouched for it.
 func (r *recovery) join(ctx context.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) error {
 	if r.voucher == nil {
 		return nil

@@ -67,7 +67,7 @@ const (
 	inBase64
 )
 
-// writeKey writes a key as the options say, and overwrites every copy that it makes.
+// writeKey writes a key in an encoding, and clears every copy that it makes.
 func writeKey(ctx context.Context, path string, e encoding, key []byte) error {
 	text := key
 	switch e {

@@ -43,8 +43,8 @@ func rewrapCommand() *cli.Command {
 	}
 }
 
-// rewrap has [hsmkeys.Keyring.Rewrap], or another function of its kind, work on every
-// version of the named keys, or of all keys.
+// rewrap calls do, such as [hsmkeys.Keyring.Rewrap], with every version of the named keys, or of
+// all keys.
 func rewrap(ctx context.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally.Tally, error) {
 	refs, err := k.Versions(ctx, names...)
 	if err != nil {

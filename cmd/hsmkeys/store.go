@@ -29,8 +29,8 @@ func storeCommand() *cli.Command {
 	}
 }
 
-// keptCheckpoints is how many stay whole when a store is compacted: those who have looked
-// for the last time before them cannot sign any more.
+// keptCheckpoints is how many checkpoints stay complete when a store is compacted: tokens that have
+// looked last before them cannot sign any more.
 const keptCheckpoints = 1000
 
 func storeCompactCommand() *cli.Command {
@@ -124,7 +124,7 @@ func moveStore(ctx context.Context, s *settings.Settings, old string, store *dir
 	return output.Line("keyring %s belongs to %s, and no more to %s", id, binding.Identity(store.String()), from)
 }
 
-// holds looks at what a store says that it has. Whether that is true opening it tells.
+// holds checks which keyring a store claims to have. Whether that is true, opening it will show.
 func holds(ctx context.Context, store blob.Store, id blob.ID) error {
 	there, _, err := ledger.Peek(ctx, store)
 	if err != nil {
@@ -136,15 +136,14 @@ func holds(ctx context.Context, store blob.Store, id blob.ID) error {
 	return nil
 }
 
-// placeOf is the identity that a store had in a directory where it is no more, or where a
-// symbolic link to it is now.
+// placeOf returns the identity of a store in a directory where it is no longer, or where a symbolic
+// link to it is now.
 func placeOf(old string) (string, error) {
 	absolute, err := filepath.Abs(old)
 	return filepath.Join(binding.Identity(filepath.Dir(absolute)), filepath.Base(absolute)), err
 }
 
-// hasLeft refuses a store that is still where it was: two copies that are written to are a
-// fork.
+// hasLeft refuses a store that is still where it was: two copies that are written to are a fork.
 func hasLeft(ctx context.Context, from string) error {
 	if info, err := os.Lstat(from); err != nil || !info.IsDir() {
 		return nil

@@ -94,8 +94,8 @@ func tokenListCommand() *cli.Command {
 	}
 }
 
-// listEverywhere lists the tokens of every module that p11-kit knows, with a warning
-// for each module that fails.
+// listEverywhere lists the tokens of every module that p11-kit knows, and warns of each module that
+// fails.
 func listEverywhere(ctx context.Context, s *settings.Settings) ([]token.Info, error) {
 	known, err := s.Modules()
 	if err != nil {
@@ -109,7 +109,7 @@ func listEverywhere(ctx context.Context, s *settings.Settings) ([]token.Info, er
 		message.Warn(err)
 	}
 	if all == nil {
-		all = []token.Info{} // in JSON a list too
+		all = []token.Info{} // not null in JSON
 	}
 	return all, nil
 }
@@ -130,7 +130,7 @@ func tokenInitCommand() *cli.Command {
 			if err := token.ValidTokenLabel(label); err != nil {
 				return failure.Usage("token label %q: %w", label, err)
 			}
-			made := token.Info{Label: label, Initialized: true} // whose section counts
+			made := token.Info{Label: label, Initialized: true} // for the section of the configuration file
 			if err := s.BindTo(token.Selector{Label: label}); err != nil {
 				return err
 			}
@@ -139,7 +139,7 @@ func tokenInitCommand() *cli.Command {
 				return err
 			}
 			defer clear(sel.PINValue)
-			if module == "" { // which blank token is meant is nothing to guess
+			if module == "" { // never guess which blank token is meant
 				return failure.Usage("token init needs the module named; use --module, HSMKEYS_MODULE or a URI's module-path")
 			}
 			if sel.PINValue != nil {
@@ -151,7 +151,7 @@ func tokenInitCommand() *cli.Command {
 				slot = &n
 			}
 			if err := token.MayInitialize(module, token.NewToken{Slot: slot, Label: label}); err != nil {
-				return err // before anybody thinks of PINs for nothing
+				return err // before somebody thinks up PINs in vain
 			}
 			if err := s.CheckSource(c.String("so-pin-source"), made); err != nil {
 				return err
@@ -172,7 +172,7 @@ func tokenInitCommand() *cli.Command {
 			if s.JSON {
 				return output.JSON(info)
 			}
-			// Not the slot: SoftHSM gives a new token another one at the next start.
+			// Not the slot: SoftHSM moves a new token to another one at the next start.
 			return output.Line("token %s initialised, serial %s", text.Printable(info.Label), text.Printable(info.Serial))
 		}),
 	}

@@ -53,7 +53,7 @@ func unloadCommand() *cli.Command {
 	}
 }
 
-// printUnloaded tells what is gone, also where something failed after that.
+// printUnloaded prints what was deleted, also if something failed after that.
 func printUnloaded(s *settings.Settings, gone []hsmkeys.LoadedKey) error {
 	if s.JSON {
 		if gone == nil {

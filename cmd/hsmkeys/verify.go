@@ -20,7 +20,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// verdict is one line of the result of verify.
+// verdict is the result for one key, in JSON. Its form is stable.
 type verdict struct {
 	Name  string `json:"name"`
 	OK    bool   `json:"ok"`
@@ -54,7 +54,7 @@ func verifyCommand() *cli.Command {
 	}
 }
 
-// parseSample reads N or N%.
+// parseSample parses N or N%.
 func parseSample(text string) (s hsmkeys.Sample, err error) {
 	if text == "" {
 		return s, nil
@@ -122,7 +122,7 @@ func verify(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, names
 	return out.End()
 }
 
-// warnUnknown tells how many blobs no checkpoint leads to. They are not verified.
+// warnUnknown warns of blobs that are not in the state of the keyring, and so are not verified.
 func warnUnknown(ctx context.Context, k *hsmkeys.Keyring) {
 	switch n, err := k.CountUnknown(ctx); {
 	case err != nil:
