@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -248,7 +249,12 @@ func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 //go:embed drill.html
 var reportPage string
 
-var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
+// reportTemplate parses the page, which most runs do not need.
+var reportTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("drill").Funcs(reportFuncs).Parse(reportPage))
+})
+
+var reportFuncs = template.FuncMap{
 	"when": text.Time,
 	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
@@ -267,8 +273,8 @@ var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
 			return "covered"
 		}
 	},
-}).Parse(reportPage))
+}
 
 func writeReport(ctx context.Context, path string, coverage hsmkeys.Coverage) error {
-	return datafile.Write(ctx, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
+	return datafile.Write(ctx, path, func(w io.Writer) error { return reportTemplate().Execute(w, coverage) })
 }
