@@ -43,7 +43,7 @@ const (
 	maxName = 128 // bytes, as blob.ValidName has it
 )
 
-// A Version is what the state says of one version of a key.
+// A Version describes one version of a key.
 type Version struct {
 	Number    int     // of the version, 1..blob.MaxNumber
 	Revision  int     // the newest wrapping, 1..blob.MaxNumber
@@ -70,7 +70,7 @@ type Older struct {
 	Count  int       // versions in all blocks
 }
 
-// An Entry is what the state says of one name.
+// An Entry describes the key of one name: its versions and what applies to all of them.
 type Entry struct {
 	Name        string
 	Earlier     []string  // former names, oldest first, at most MaxEarlier

@@ -72,7 +72,7 @@ func (s State) apply(ctx context.Context, step Step) (State, error) {
 	return next, s.checkRecord(ctx, next, c, step, added)
 }
 
-// claims returns what a checkpoint says of itself, whoever made it.
+// claims returns the contents of a checkpoint before its signature is verified.
 func claims(u *blob.UnverifiedCheckpoint) (blob.Checkpoint, error) {
 	v, err := u.VerifyDigest(u.Digest())
 	if err != nil {
