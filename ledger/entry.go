@@ -38,7 +38,7 @@ const (
 	MaxEarlier     = 16  // former names
 	MaxDescription = 256 // bytes
 	MaxVersions    = 16  // versions in the entry itself
-	MaxBlock       = 256 // versions in a block of older ones
+	maxBlock       = 256 // versions in a block of older ones
 
 	maxName = 128 // bytes, as blob.ValidName has it
 )
@@ -62,7 +62,7 @@ type Version struct {
 }
 
 // An Older is where the versions before those of an entry are: a chain of blocks of
-// [MaxBlock] versions by index, of which all but the newest are full. It is a function
+// 256 versions (maxBlock) by index, of which all but the newest are full. It is a function
 // of the list of versions alone. The zero Older is none.
 type Older struct {
 	Digest Digest    // of the newest block

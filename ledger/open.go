@@ -52,7 +52,7 @@ type Report struct {
 // The head may be older than what others have recorded: a store can always hold back what
 // nobody here has seen.
 func Open(ctx context.Context, store blob.Store, trust Trust) (*Ledger, Report, error) {
-	o := &opening{objects: newObjects(store), trust: trust, source: StoreSource(store)}
+	o := &opening{objects: newObjects(store), trust: trust, source: newStoreSource(store)}
 	l, err := o.open(ctx)
 	if err != nil {
 		return nil, o.report, err

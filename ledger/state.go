@@ -147,7 +147,7 @@ func (s State) checkRecord(ctx context.Context, next State, c blob.Checkpoint, s
 	}
 	trie := s.Trie
 	if s.At.Number == 0 {
-		trie = Empty()
+		trie = emptyTrie()
 	}
 	if s.At.Number == 0 || next.recovery(s) {
 		if next.Trie != trie || len(record.Changes) > 0 {
