@@ -7,8 +7,9 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
 // An attack is what somebody does who reaches the token and has no PIN. It runs

@@ -6,8 +6,9 @@ import (
 	"crypto/sha256"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Ours beside a raw loop on the same token, with a key of the default size.

@@ -11,8 +11,9 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // A token hands out handles, and nothing about a handle shows which key is behind it. A

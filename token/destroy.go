@@ -43,17 +43,3 @@ func (p *KeyPair) destroyCertificates(ctx context.Context) error {
 		return failed
 	})
 }
-
-func (t *Token) destroyObjects(ctx context.Context, template ...*pkcs11.Attribute) error {
-	found, err := t.findObjects(ctx, template)
-	if err != nil {
-		return err
-	}
-	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		var err error
-		for _, handle := range found {
-			err = also(err, t.destroyQuietly(s, handle))
-		}
-		return err
-	})
-}

@@ -11,8 +11,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func TestECPair(t *testing.T) {

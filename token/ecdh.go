@@ -2,15 +2,15 @@ package token
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"errors"
 	"fmt"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Key agreement, as CMS has it: ephemeral-static ECDH, the X9.63 key derivation
@@ -217,14 +217,11 @@ func (p *KeyPair) sameCurve(ephemeral *ecdh.PublicKey) bool {
 	return err == nil && public.Curve() == ephemeral.Curve()
 }
 
-// signatureHash is the hash that goes with the pair's key.
-func (p *KeyPair) signatureHash() crypto.Hash {
-	if own, ok := p.public.(*ecdsa.PublicKey); ok {
-		for _, c := range curves {
-			if c.curve == own.Curve {
-				return c.hash
-			}
-		}
+// ECDH has the token agree with a public key of the pair's curve (SP 800-56A §5.7.1.2),
+// and gives the shared secret, as long as the field. The caller overwrites it.
+func (p *KeyPair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
+	if !p.sameCurve(peer) {
+		return nil, p.token.fail("agree on a secret", ErrWrapped, errors.New("the other public key is not of the pair's curve"))
 	}
-	return crypto.SHA256
+	return p.agreeRaw(ctx, peer)
 }

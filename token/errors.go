@@ -174,3 +174,26 @@ func (t *Token) fail(op string, kind, err error) error {
 	}
 	return &Error{Op: op, Token: t.info.Label, Kind: kind, Err: err}
 }
+
+// refuses says whether a token does not do at all what it was asked, however often.
+func refuses(err error) bool {
+	return refusesParameters(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
+		pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE,
+		pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_READ_ONLY,
+		pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT, pkcs11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT)
+}
+
+// refusesParameters says whether a token may do OAEP, but not with this hash.
+func refusesParameters(err error) bool {
+	return is(err, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_MECHANISM_INVALID)
+}
+
+// unwrapKind tells a wrapped key that does not hold from a token that fails.
+// SoftHSM says CKR_GENERAL_ERROR for the first, others name it.
+func unwrapKind(err error) error {
+	if is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_WRAPPED_KEY_INVALID, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE,
+		pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE) {
+		return ErrWrapped
+	}
+	return nil
+}

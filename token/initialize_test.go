@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
 func TestInitialize(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 	"math/big"
 
 	"github.com/ThalesIgnite/crypto11"
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Legacy pairs: RSA of a time when 512 and 1024 bits were usual. They open the session

@@ -19,8 +19,9 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // shortKey is one that crypto/rsa does not make.

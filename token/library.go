@@ -1,16 +1,10 @@
 package token
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"reflect"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/ThalesIgnite/crypto11"
@@ -32,168 +26,12 @@ type library struct {
 	doors       map[uint]chan struct{} // by slot: held by who is logging in
 }
 
-// door gives a slot's door. librariesMu must be held.
-func (l *library) door(slot uint) chan struct{} {
-	if l.doors[slot] == nil {
-		l.doors[slot] = make(chan struct{}, 1)
-	}
-	return l.doors[slot]
-}
-
 // libraries holds the modules that have an open Token, by path. The lock is held
 // for every C_Initialize, C_Finalize, C_Login and C_Logout of this package.
 var (
 	librariesMu sync.Mutex
 	libraries   = map[string]*library{}
 )
-
-// resolve gives a module's path its one form: the same library under two names
-// is one library to the dynamic loader, and must be to us. A name without a
-// slash is for the loader to look up.
-func resolve(path string) string {
-	if !strings.ContainsRune(path, filepath.Separator) {
-		return path
-	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	if absolute, err := filepath.Abs(path); err == nil {
-		path = absolute
-	}
-	return path
-}
-
-// load opens the module's file and checks what can be checked before its code
-// is run.
-func load(path string) (*pkcs11.Ctx, error) {
-	bad := func(err, facts error) error {
-		return &Error{Op: "load the module", Token: path, Kind: ErrModule, Err: err, Facts: facts}
-	}
-	if path == "" {
-		return nil, bad(ErrNoModule, nil)
-	}
-	if filepath.IsAbs(path) {
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, bad(errors.Unwrap(err), ErrModulePath)
-		}
-		if !info.Mode().IsRegular() {
-			return nil, bad(ErrModuleFile, nil)
-		}
-		f, err := os.Open(path)
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) { // nothing is wrong with the module
-			return nil, &Error{Op: "load the module", Token: path, Err: errors.Unwrap(err)}
-		}
-		if err != nil {
-			return nil, bad(errors.Unwrap(err), ErrModuleRead)
-		}
-		_ = f.Close()
-	}
-	ctx, err := guard.New(path)
-	if err != nil {
-		if !strings.ContainsRune(path, filepath.Separator) && isFile(path) {
-			return nil, bad(err, ErrModuleHere)
-		}
-		return nil, bad(err, ErrModuleLoad)
-	}
-	return ctx, nil
-}
-
-// visit runs f with the module initialised, and leaves it as it was found.
-// librariesMu must be held.
-func visit(path string, f func(*pkcs11.Ctx) error) error {
-	if lib := libraries[path]; lib != nil {
-		return f(lib.ctx)
-	}
-	ctx, err := load(path)
-	if err != nil {
-		return err
-	}
-	defer guard.Destroy(ctx, path)
-	switch err := ctx.Initialize(); {
-	case is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
-	case err != nil:
-		return &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
-	default:
-		defer func() { _ = ctx.Finalize() }()
-	}
-	return f(ctx)
-}
-
-// List tells what tokens a module shows, blank ones too, and tries what they do. It
-// needs no PIN. A token that cannot be read is in the list with its Problem.
-func List(module string) ([]Info, error) {
-	module = resolve(module)
-	librariesMu.Lock()
-	defer librariesMu.Unlock()
-	var all []Info
-	err := visit(module, func(ctx *pkcs11.Ctx) error {
-		var err error
-		if all, err = tokens(ctx, module); err != nil {
-			return err
-		}
-		for i := range all {
-			if all[i].Problem == "" {
-				if all[i].Can, err = readCan(ctx, all[i].Slot); err != nil {
-					all[i].unreadable("list its mechanisms", err)
-				}
-			}
-		}
-		return tryAll(ctx, all)
-	})
-	return all, err
-}
-
-// tokens reads the tokens that are in their slots. One that is broken, which has a Problem,
-// must not keep the others from being used.
-func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
-	slots, err := ctx.GetSlotList(true)
-	if err != nil {
-		return nil, &Error{Op: "list slots", Token: module, Kind: ErrModule, Err: err}
-	}
-	var all []Info
-	for _, slot := range slots {
-		info, err := readInfo(ctx, module, slot)
-		if is(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
-			continue // pulled since the list was made, or not ours to read
-		}
-		if err != nil {
-			info = Info{Module: module, Slot: slot}
-			info.unreadable("read the token", err)
-		}
-		all = append(all, info)
-	}
-	return all, nil
-}
-
-// find picks the one token that the selector names.
-func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
-	all, err := tokens(ctx, module)
-	if err != nil {
-		return Info{}, err
-	}
-	return pick(all, module, sel)
-}
-
-func pick(all []Info, module string, sel Selector) (Info, error) {
-	op := "find the token in " + module
-	var match []Info
-	var broken error
-	for _, info := range all {
-		if info.Problem != "" {
-			broken = cmp.Or(broken, info.problem)
-		} else if info.Initialized && sel.matches(info) {
-			match = append(match, info)
-		}
-	}
-	switch len(match) {
-	case 1:
-		return match[0], nil
-	case 0:
-		return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrNoToken, Err: broken, Facts: &TokensFound{Selector: sel, Tokens: all}}
-	}
-	return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous, Facts: &TokensFound{Selector: sel, Tokens: match}}
-}
 
 // attach finds the token and opens it through crypto11 and beside it. crypto11
 // insists on calling C_Initialize itself, and a Configure that fails finalises
@@ -333,29 +171,4 @@ func detach(path string, c11 *crypto11.Context) error {
 		delete(libraries, path)
 	}
 	return err
-}
-
-// configure has crypto11 load and initialise the module, and guards what it has loaded.
-func configure(cfg *crypto11.Config) (c11 *crypto11.Context, err error) {
-	guard.During(cfg.Path, "C_Initialize or C_OpenSession", func() { c11, err = crypto11.Configure(cfg) })
-	if err != nil {
-		return nil, err
-	}
-	if err := guard.Attach(contextOf(c11), cfg.Path); err != nil {
-		return nil, also(err, c11.Close())
-	}
-	return c11, nil
-}
-
-// deconfigure undoes configure, and finalises the module when c11 is the last.
-func deconfigure(c11 *crypto11.Context, path string) (err error) {
-	ctx := contextOf(c11)
-	guard.During(path, "C_Finalize", func() { err = c11.Close() })
-	guard.Forget(ctx)
-	return err
-}
-
-// contextOf returns the context that crypto11 v1.2.5 keeps to itself.
-func contextOf(c11 *crypto11.Context) *pkcs11.Ctx {
-	return *(**pkcs11.Ctx)(reflect.ValueOf(c11).Elem().FieldByName("ctx").Addr().UnsafePointer())
 }

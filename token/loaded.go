@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/miekg/pkcs11"
@@ -66,30 +65,6 @@ func (t *Token) Unload(ctx context.Context, key Loaded) error {
 		return t.destroyQuietly(s, key.handle)
 	})
 	return t.fail("delete the secret key "+strconv.Quote(key.Label), nil, err)
-}
-
-// free refuses an id that a secret key on the token has, and a label, unless it is that of
-// keys with the ids in beside.
-func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]byte) error {
-	t := p.token
-	if len(id) == 0 {
-		return t.fail(opLoad, errors.ErrUnsupported, errors.New("it needs an id to be found by"))
-	}
-	if err := ValidLabel(label); err != nil {
-		return t.fail(opLoad, errors.ErrUnsupported, err)
-	}
-	all, err := t.Loaded(ctx)
-	if err != nil {
-		return err
-	}
-	for _, there := range all {
-		sameID := bytes.Equal(there.ID, id)
-		replaced := slices.ContainsFunc(beside, func(other []byte) bool { return bytes.Equal(there.ID, other) })
-		if sameID || there.Label == label && !replaced {
-			return t.fail(opLoad+" as "+strconv.Quote(label), ErrTaken, &LoadedAlready{there, sameID})
-		}
-	}
-	return nil
 }
 
 // secretKeys finds those that stay on the token.

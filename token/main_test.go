@@ -12,8 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
 // env is the SoftHSM environment of all tests. SoftHSM missing is a failure: a

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/awnumar/memcall"
+
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
@@ -153,14 +154,6 @@ func authenticate(hash crypto.Hash, key, message []byte) []byte {
 	return keyed(0x5c, inner)
 }
 
-func (k *memoryKey) CheckValue(ctx context.Context) (check []byte, err error) {
-	err = k.use(ctx, "compute the key check value", func(value []byte) error {
-		check, err = CheckValue(k.spec, value)
-		return err
-	})
-	return check, err
-}
-
 func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (wrapped keyspec.Wrapped, err error) {
 	const op = "wrap session key"
 	if err := checkRecipient(to, hash); err != nil {
@@ -184,28 +177,4 @@ func (k *memoryKey) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.H
 		return nil, err
 	}
 	return wrapped, nil
-}
-
-// matchPublic is [keyspec.MatchPublic] for functions that return an error.
-func matchPublic(pub crypto.PublicKey, rsaKey func(*rsa.PublicKey) error, ecKey func(*ecdsa.PublicKey) error) error {
-	failed, unknown := keyspec.MatchPublic(pub, rsaKey, ecKey)
-	if unknown != nil {
-		return unknown
-	}
-	return failed
-}
-
-// checkRecipient refuses what no session key should be wrapped to.
-func checkRecipient(to crypto.PublicKey, hash crypto.Hash) error {
-	return matchPublic(to,
-		func(to *rsa.PublicKey) error {
-			if hash != crypto.SHA256 && hash != crypto.SHA1 {
-				return fmt.Errorf("OAEP with %v", hash)
-			}
-			return checkRSA(to)
-		},
-		func(to *ecdsa.PublicKey) error {
-			_, err := to.ECDH()
-			return err
-		})
 }

@@ -6,41 +6,11 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 
 	"github.com/miekg/pkcs11"
 )
-
-// PairName names a key exchange pair on its token. An empty field matches
-// everything.
-type PairName struct {
-	Label string // CKA_LABEL
-	ID    []byte // CKA_ID
-}
-
-func (n PairName) template() []*pkcs11.Attribute {
-	var template []*pkcs11.Attribute
-	if n.Label != "" {
-		template = append(template, attr(pkcs11.CKA_LABEL, n.Label))
-	}
-	if len(n.ID) > 0 {
-		template = append(template, attr(pkcs11.CKA_ID, n.ID))
-	}
-	return template
-}
-
-func (n PairName) String() string {
-	switch {
-	case n.Label != "":
-		return fmt.Sprintf("%q", n.Label)
-	case len(n.ID) > 0:
-		return fmt.Sprintf("id %x", n.ID)
-	default:
-		return "of the token"
-	}
-}
 
 // KeyPair is the key exchange pair: an RSA or EC pair whose private half never
 // leaves the token. It is a [crypto.Signer], see [KeyPair.Sign].
@@ -135,23 +105,6 @@ func (t *Token) pairOf(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPa
 
 func finished(label string) bool { return !strings.HasSuffix(label, unfinished) }
 
-// URI returns the RFC 7512 URI of the pair, with its id and its label: two pairs may have
-// the same id.
-func (p PairName) URI() string {
-	var attributes []string
-	if len(p.ID) > 0 {
-		var id strings.Builder
-		for _, b := range p.ID {
-			fmt.Fprintf(&id, "%%%02x", b)
-		}
-		attributes = append(attributes, "id="+id.String())
-	}
-	if p.Label != "" {
-		attributes = append(attributes, "object="+url.PathEscape(p.Label))
-	}
-	return "pkcs11:" + strings.Join(attributes, ";")
-}
-
 // read takes from the private key object what it says of itself.
 func (p *KeyPair) read(ctx context.Context) error {
 	t := p.token
@@ -185,43 +138,6 @@ func (p *KeyPair) read(ctx context.Context) error {
 	})
 }
 
-// optional reads an attribute that an object may not have, or not show: then it is
-// nil.
-func (t *Token) optional(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kind uint) ([]byte, error) {
-	a, err := t.ctx.GetAttributeValue(s, object, []*pkcs11.Attribute{attr(kind, nil)})
-	if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a[0].Value, nil
-}
-
-// optionals reads several of them, in one call where the object has them all: some tokens
-// read the object anew for each call.
-func (t *Token) optionals(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kinds ...uint) (map[uint][]byte, error) {
-	values := map[uint][]byte{}
-	template := make([]*pkcs11.Attribute, len(kinds))
-	for i, kind := range kinds {
-		template[i] = attr(kind, nil)
-	}
-	if all, err := t.ctx.GetAttributeValue(s, object, template); err == nil && len(all) == len(kinds) {
-		for i, a := range all {
-			values[kinds[i]] = a.Value
-		}
-		return values, nil
-	}
-	for _, kind := range kinds {
-		value, err := t.optional(s, object, kind)
-		if err != nil {
-			return nil, err
-		}
-		values[kind] = value
-	}
-	return values, nil
-}
-
 // Label is the pair's CKA_LABEL. It may be empty.
 func (p *KeyPair) Label() string { return p.label }
 
@@ -230,29 +146,3 @@ func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 
 // Public is the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
-
-// maxObjects is how many objects that match are taken. A module can find objects without
-// end.
-const maxObjects = 1 << 16
-
-// findObjects returns the handles of all objects that match.
-func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	var all []pkcs11.ObjectHandle
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		if err := t.ctx.FindObjectsInit(s, template); err != nil {
-			return err
-		}
-		for {
-			some, _, err := t.ctx.FindObjects(s, 64)
-			if err != nil || len(some) == 0 {
-				return also(err, t.ctx.FindObjectsFinal(s))
-			}
-			if all = append(all, some...); len(all) > maxObjects {
-				err := &Error{Op: "find objects", Token: t.info.Module, Kind: ErrModule,
-					Err: fmt.Errorf("C_FindObjects returned more than %d of them", maxObjects)}
-				return also(err, t.ctx.FindObjectsFinal(s))
-			}
-		}
-	})
-	return all, t.fail("find objects", nil, err)
-}

@@ -20,8 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func pss(hash crypto.Hash) *rsa.PSSOptions {

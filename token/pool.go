@@ -138,3 +138,42 @@ func (p *pool) close() {
 	}
 	p.idle = nil
 }
+
+// MaxSessions is how many sessions a Token opens at the most for its own calls,
+// and crypto11 as many again. Sessions are opened when they are needed.
+const MaxSessions = 16
+
+// atOnce is how many calls the token gets at a time. One that is not made to hold session
+// keys is a card or a TPM, which does one thing after the other anyway; and modules of
+// that kind have been seen to crash under more than one thread (openCryptoki 3.8.1's
+// software token, in C_Decrypt).
+func (t *Token) atOnce(sessions uint) int {
+	if most := poolSize(sessions); t.cfg.Sessions > 0 {
+		return min(t.cfg.Sessions, most)
+	}
+	if !t.info.Can.GenerateAES || !t.info.Can.WrapAES {
+		return 1
+	}
+	return poolSize(sessions)
+}
+
+// leastSessions are needed at the least: the anchor and one for calls, and the
+// same for crypto11.
+const leastSessions = 4
+
+// poolSize is half of what the token allows, because crypto11 has a pool beside
+// ours. It is 0 when the token allows too few.
+func poolSize(most uint) int {
+	switch {
+	case most == pkcs11.CK_EFFECTIVELY_INFINITE, most == pkcs11.CK_UNAVAILABLE_INFORMATION, most > 2*MaxSessions+2:
+		return MaxSessions
+	case most < leastSessions:
+		return 0
+	default:
+		return int(most-2) / 2
+	}
+}
+
+func (t *Token) openSession() (pkcs11.SessionHandle, error) {
+	return t.ctx.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+}

@@ -2,14 +2,19 @@ package token
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"math/big"
 	"sync"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // publicKeys remembers the public keys that were imported for wrapping, by the
@@ -65,4 +70,28 @@ func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute
 	defer t.alive.RUnlock()
 	handle, err := t.ctx.CreateObject(t.anchor, template)
 	return handle, t.notice(err)
+}
+
+// matchPublic is [keyspec.MatchPublic] for functions that return an error.
+func matchPublic(pub crypto.PublicKey, rsaKey func(*rsa.PublicKey) error, ecKey func(*ecdsa.PublicKey) error) error {
+	failed, unknown := keyspec.MatchPublic(pub, rsaKey, ecKey)
+	if unknown != nil {
+		return unknown
+	}
+	return failed
+}
+
+// checkRecipient refuses what no session key should be wrapped to.
+func checkRecipient(to crypto.PublicKey, hash crypto.Hash) error {
+	return matchPublic(to,
+		func(to *rsa.PublicKey) error {
+			if hash != crypto.SHA256 && hash != crypto.SHA1 {
+				return fmt.Errorf("OAEP with %v", hash)
+			}
+			return checkRSA(to)
+		},
+		func(to *ecdsa.PublicKey) error {
+			_, err := to.ECDH()
+			return err
+		})
 }

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // ReadBack unwraps what was wrapped to the pair and compares it with the key in transit
@@ -95,36 +96,4 @@ func (k *tokenTransit) measured(ctx context.Context) ([]byte, error) {
 		err = t.fail("measure the session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(wrapped)-8, k.spec.Size))
 	}
 	return wrapped, t.fail("measure the session key", nil, err)
-}
-
-// checkMade looks at a key that the token says it has generated: it has the size that was
-// asked for, it is another key than the one before, and not one of zeros.
-func (k *tokenTransit) checkMade(ctx context.Context) error {
-	const op = "look at the new session key"
-	t := k.token
-	if !t.info.Can.WrapAES { // no session key of a pair lives here
-		return nil
-	}
-	measured, err := k.measured(ctx)
-	if errors.Is(err, ErrWrapped) {
-		return t.fail(op, ErrUnsafe, cause(err))
-	}
-	if err != nil {
-		return err
-	}
-	if before := t.lastMade.Swap(&measured); before != nil && subtle.ConstantTimeCompare(*before, measured) == 1 {
-		return t.fail(op, ErrUnsafe, errors.New("the token has made the same key twice"))
-	}
-	k.confirmation, err = k.Confirmation(ctx)
-	if is(err, pkcs11.CKR_KEY_SIZE_RANGE) {
-		return t.fail(op, ErrUnsafe, cause(err))
-	}
-	if err != nil {
-		return err
-	}
-	zeros, err := t.confirmValue(ctx, k.spec, make([]byte, k.spec.Size))
-	if err == nil && k.confirmation != nil && subtle.ConstantTimeCompare(k.confirmation, zeros) == 1 {
-		err = t.fail(op, ErrUnsafe, errors.New("the token has made a key of zeros"))
-	}
-	return err
 }

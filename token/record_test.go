@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 func records(t *testing.T, tok *Token) []string {

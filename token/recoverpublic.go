@@ -11,7 +11,6 @@ import (
 	"math/big"
 
 	"filippo.io/nistec"
-	"github.com/miekg/pkcs11"
 )
 
 // An EC private key object does not say its public key, and anybody who reaches the token
@@ -52,31 +51,6 @@ func (p *KeyPair) publicOfSignatures(ctx context.Context) (publicKey, error) {
 		return nil, fmt.Errorf("%d public keys fit its signatures", len(left))
 	}
 	return left[0], nil
-}
-
-// privateCurve is the curve that the private key object states.
-func (p *KeyPair) privateCurve(ctx context.Context) (curve, error) {
-	if p.private.kind != pkcs11.CKK_EC {
-		return curve{}, errors.New("the pair is not EC")
-	}
-	var params []byte
-	err := p.token.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		params, err = p.token.optional(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
-		return err
-	})
-	if err != nil {
-		return curve{}, err
-	}
-	var named asn1.ObjectIdentifier
-	if _, err := asn1.Unmarshal(params, &named); err != nil {
-		return curve{}, fmt.Errorf("its curve: %w", err)
-	}
-	for _, c := range curves {
-		if c.oid.Equal(named) {
-			return c, nil
-		}
-	}
-	return curve{}, fmt.Errorf("its curve is %v", named)
 }
 
 func intersect(a, b []*ecdsa.PublicKey) (both []*ecdsa.PublicKey) {

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // home is where the session keys of a pair live, found out once.
@@ -122,12 +123,4 @@ func (p *KeyPair) tryDerive(ctx context.Context) (why, err error) {
 		return fmt.Errorf("the token agrees on a secret, but derives no key from it (CKM_ECDH1_DERIVE with a CKD_..._KDF): %s", describe(err)), nil
 	}
 	return nil, p.token.fail("find out where session keys can live", nil, err)
-}
-
-// refuses says whether a token does not do at all what it was asked, however often.
-func refuses(err error) bool {
-	return refusesParameters(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
-		pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE,
-		pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_READ_ONLY,
-		pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT, pkcs11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT)
 }

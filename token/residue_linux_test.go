@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
+
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 

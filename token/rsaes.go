@@ -9,8 +9,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // UnwrapRSAES unwraps a session key that was encrypted to the pair, which is RSA, by such

@@ -17,8 +17,9 @@ import (
 	"math/big"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // foreign are the session keys that come from elsewhere.

@@ -219,3 +219,6 @@ func (s Selector) String() string {
 		return ""
 	}
 }
+
+// Matches says whether a token is one that the selector names.
+func (s Selector) Matches(info Info) bool { return info.Initialized && s.matches(info) }

@@ -20,9 +20,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/miekg/pkcs11"
+
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
-	"github.com/miekg/pkcs11"
 )
 
 var specs = []keyspec.Key{

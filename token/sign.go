@@ -3,8 +3,6 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha256" // the hashes that are signed
 	_ "crypto/sha512"
@@ -14,8 +12,9 @@ import (
 	"io"
 	"math/big"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Scheme returns the best signature scheme that the pair's key and the token's mechanisms allow.
@@ -128,35 +127,4 @@ func ecdsaDER(raw []byte) ([]byte, error) {
 	}
 	half := len(raw) / 2
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])})
-}
-
-// authenticate gives the PIN once more, for the one operation that was begun in this
-// session, where the key wants it (CKA_ALWAYS_AUTHENTICATE, PKCS #11 §5.6.6).
-func (p *KeyPair) authenticate(s pkcs11.SessionHandle) error {
-	if !p.private.alwaysAuthenticate {
-		return nil
-	}
-	return p.token.contextLogin(s)
-}
-
-// signs says whether the pair's signature verifies.
-func (p *KeyPair) signs(digest [32]byte) (bool, error) {
-	var opts crypto.SignerOpts = crypto.SHA256
-	if p.Scheme() == keyspec.RSAPSS {
-		opts = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
-	}
-	signature, err := p.Sign(rand.Reader, digest[:], opts)
-	if err != nil {
-		return false, err
-	}
-	switch key := p.public.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(key, digest[:], signature), nil
-	case *rsa.PublicKey:
-		if pss, ok := opts.(*rsa.PSSOptions); ok {
-			return rsa.VerifyPSS(key, crypto.SHA256, digest[:], signature, pss) == nil, nil
-		}
-		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil, nil
-	}
-	return false, nil
 }

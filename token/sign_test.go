@@ -7,8 +7,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // A key that wants its PIN for each use gets it each time, from where the first came.

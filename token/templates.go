@@ -8,8 +8,9 @@ import (
 	"slices"
 
 	"github.com/ThalesIgnite/crypto11"
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Every template of the package. A template is a security decision, so each
@@ -307,3 +308,7 @@ func confirmedBlock() []*pkcs11.Attribute {
 
 // aidLabel is for who looks at the token with other tools.
 const aidLabel = "hsmkeys, to recognize session keys"
+
+func mechanism(kind uint, parameter any) []*pkcs11.Mechanism {
+	return []*pkcs11.Mechanism{pkcs11.NewMechanism(kind, parameter)}
+}

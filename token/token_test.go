@@ -20,8 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
 var background = context.Background()

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // object is a session object that is destroyed once.

@@ -1,0 +1,212 @@
+package commandline
+
+import (
+	"strings"
+)
+
+// An Example is a command line, and what it is for.
+type Example struct{ What, Line string }
+
+// ExamplesOf returns the examples of a command by its full name. Help and the manual pages show
+// them. Tests check each against the existing options, and run it.
+func ExamplesOf(path string) []Example {
+	return Examples[strings.TrimPrefix(strings.TrimPrefix(path, "hsmkeys"), " ")]
+}
+
+// Examples are the examples by the name of the command, without the name of the program.
+var Examples = map[string][]Example{
+	"": {
+		{"A token, its pair and a keyring", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so token init office"},
+		{"", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so --token office init"},
+		{"A session key, and a file under it", "hsmkeys create payroll"},
+		{"", "hsmkeys encrypt --key payroll -o march.age march.ods"},
+		{"", "hsmkeys decrypt -o march.ods march.age"},
+	},
+	"token": {
+		{"Which tokens are there?", "hsmkeys token list"},
+	},
+	"token list": {
+		{"The tokens of all modules that p11-kit knows", "hsmkeys token list"},
+		{"Those of one module, for a program", "hsmkeys token list --module /usr/lib/softhsm/libsofthsm2.so --json"},
+	},
+	"token init": {
+		{"Both PINs are asked for, twice each", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so token init office"},
+		{"In a script", "hsmkeys token init office --so-pin-source file:so-pin --pin-source file:pin"},
+	},
+	"token import-pair": {
+		{"A pair from PKCS #12; its password is asked for", "hsmkeys token import-pair pair.p12"},
+		{"From PKCS #8, under another label", "hsmkeys token import-pair pair.pem --label old-server"},
+		{"A pair of a Windows 2000, to open what was exported to it", "hsmkeys token import-pair --legacy windows.blob --label windows"},
+	},
+	"init": {
+		{"An RSA pair of 3072 bits, and the keyring", "hsmkeys init"},
+		{"An EC pair", "hsmkeys init --key-type p384"},
+		{"Use the pair that a smart card has already", "hsmkeys init --adopt 'pkcs11:object=KEY%20MAN%20key'"},
+		{"For a token that will join another's keyring", "hsmkeys --token vault init --pair-only"},
+	},
+	"join": {
+		{"A backup authority joins; the fingerprint is shown and asked about", "hsmkeys --token vault join --vouched-by owner.pem"},
+		{"With the checkpoint that another member has read out", "hsmkeys --token vault join --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+		{"The newest state is lost: go on at the one that another member has", "hsmkeys join --replace-pin --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+	},
+	"accept": {
+		{"The checkpoint is in the warning; who has done what to whom is shown and asked about", "hsmkeys accept 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+	},
+	"checkpoint": {
+		{"The state of the keyring in one line, for another member to compare", "hsmkeys checkpoint"},
+		{"A new one, signed now, for those who refuse an old state", "hsmkeys checkpoint --fresh"},
+	},
+	"certificate": {
+		{"Keep a copy outside the store", "hsmkeys certificate -o owner.pem"},
+		{"The public key alone, for a CryptoAPI peer", "hsmkeys certificate --capi -o owner.blob"},
+	},
+	"create": {
+		{"A key for files", "hsmkeys create payroll"},
+		{"A key that another application loads, in a group of its own", "hsmkeys create site-b/audit --algorithm hmac-sha256"},
+		{"A key from a password", "hsmkeys create archive --from-password --kdf pbkdf2"},
+	},
+	"rotate": {
+		{"From now on encrypt uses a new key; what is encrypted stays readable", "hsmkeys rotate payroll"},
+		{"A key from a password gets a new one", "hsmkeys rotate archive --new-password"},
+		{"Every key that a former member can open", "hsmkeys rotate --former"},
+	},
+	"list": {
+		{"What is there, verified", "hsmkeys list"},
+		{"Every version of the keys of a group", "hsmkeys list site-b/ --all-versions"},
+		{"What has been loaded onto the token?", "hsmkeys list --loaded"},
+		{"Without a token", "hsmkeys list --certificate owner.pem"},
+	},
+	"show": {
+		{"The newest version", "hsmkeys show payroll"},
+		{"The first, for a program", "hsmkeys show payroll@1 --json"},
+	},
+	"history": {
+		{"When was it rotated, and who signed?", "hsmkeys history payroll"},
+	},
+	"verify": {
+		{"Every signature", "hsmkeys verify"},
+		{"Those of one key, on a machine that has no token", "hsmkeys verify payroll --certificate owner.pem"},
+	},
+	"log": {
+		{"What became of a key?", "hsmkeys log payroll"},
+		{"All that was done in the last 30 days, for a program", "hsmkeys log --since 30d --json"},
+	},
+	"encrypt": {
+		{"A file", "hsmkeys encrypt --key payroll -o march.age march.ods"},
+		{"A pipe", "tar c archive | hsmkeys encrypt --key payroll >archive.tar.age"},
+		{"As text, for a mail", "hsmkeys encrypt -a -k payroll march.ods >march.asc"},
+		{"Either of two keys opens it", "hsmkeys encrypt -k payroll -k audit -o march.age march.ods"},
+	},
+	"decrypt": {
+		{"A file; it names its key", "hsmkeys decrypt -o march.ods march.age"},
+		{"A pipe", "hsmkeys decrypt archive.tar.age | tar x"},
+	},
+	"file": {
+		{"Which key does a file need?", "hsmkeys file info march.age"},
+	},
+	"file info": {
+		{"Which key does a file need?", "hsmkeys file info march.age"},
+		{"And who holds it, as the store has it?", "hsmkeys file info march.age --certificate owner.pem"},
+	},
+	"load": {
+		{"As a token object for another PKCS #11 application", "hsmkeys load site-b/audit --label audit-mac"},
+		{"The new version in the place of the old one, after rotate", "hsmkeys load site-b/audit --label audit-mac --replace"},
+	},
+	"unload": {
+		{"Every version of a key", "hsmkeys unload site-b/audit"},
+		{"Whichever key has this label", "hsmkeys unload --label audit-mac"},
+	},
+	"reveal": {
+		{"A key for a LUKS volume", "hsmkeys reveal volumes/home | cryptsetup open --key-file - /dev/sdb1 home"},
+		{"In a file for nobody else to read, as openssl wants it", "hsmkeys reveal payroll --hex -o payroll.hex"},
+	},
+	"export": {
+		{"The key blob, for tools that read CMS", "hsmkeys export payroll --cms -o payroll.cms"},
+		{"A SIMPLEBLOB for a CryptoAPI peer", "hsmkeys export payroll --capi --to peer.pem -o payroll.blob"},
+	},
+	"import": {
+		{"A session key that a CryptoAPI program has exported to this token's pair", "hsmkeys import payroll --capi payroll.blob --check-value 0f1e2d"},
+		{"An RC2 key of Windows 2000", "hsmkeys import old-mail --capi old.blob --bits 40 --effective-bits 40 --salt 0000000000000000000000"},
+	},
+	"derive": {
+		{"Open what a Windows program has encrypted with a password", "hsmkeys derive --capi --hash sha1 --algorithm 3des --encoding utf16le >old.key"},
+		{"A password that has a final zero, and a key with Windows' parity bits", "hsmkeys derive --capi --hash md5 --algorithm des --password-file password.bin --blob >old.blob"},
+	},
+	"authority": {
+		{"Who could recover the keys?", "hsmkeys authority list"},
+	},
+	"authority add": {
+		{"Its fingerprint is shown and asked about", "hsmkeys authority add vault.pem"},
+		{"And the keys that are there already", "hsmkeys rewrap"},
+	},
+	"authority list": {
+		{"Who could recover the keys?", "hsmkeys authority list"},
+	},
+	"authority remove": {
+		{"No new key is for it; those that there are get versions that it cannot open", "hsmkeys authority remove vault --rotate"},
+	},
+	"owner": {
+		{"Who opens the keys, and signs?", "hsmkeys owner list"},
+	},
+	"owner add": {
+		{"A second token, under a label of its own", "hsmkeys owner add second.pem --label second"},
+		{"A smart card, one pair of which encrypts and another signs", "hsmkeys owner add card.pem --signing-certificate card-signing.pem"},
+	},
+	"owner list": {
+		{"Without a token", "hsmkeys owner list --certificate owner.pem"},
+	},
+	"owner remove": {
+		{"Nothing that it signs from now on is believed; keys that it could open get new versions", "hsmkeys owner remove second --rotate"},
+	},
+	"rewrap": {
+		{"All keys, to today's members", "hsmkeys rewrap"},
+		{"Only some", "hsmkeys rewrap payroll site-b/audit"},
+	},
+	"drill": {
+		{"What would be lost with a token?", "hsmkeys drill"},
+		{"With the authority's token: does it really open them?", "hsmkeys --token vault drill --prove --sample 20 --html report.html"},
+	},
+	"recover": {
+		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},
+		{"In a script, which has compared the fingerprints", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes"},
+	},
+	"merge": {
+		{"A copy that was written to as well; both are shown and asked about", "hsmkeys merge /mnt/copy"},
+	},
+	"store": {
+		{"Every change leaves a few kilobytes: delete what only old states need", "hsmkeys store compact"},
+	},
+	"store compact": {
+		{"Keep what those need who have looked within the last 100 changes", "hsmkeys store compact --keep 100"},
+	},
+	"store move": {
+		{"The store was moved from its usual place", "hsmkeys --store /srv/keyring store move ~/.local/share/hsmkeys"},
+	},
+	"age": {
+		{"A file to the key exchange pair, by age itself", "hsmkeys age recipient --pair"},
+	},
+	"age recipient": {
+		{"What sops and others over age encrypt with", "hsmkeys age recipient payroll"},
+		{"Of the pair itself; who encrypts to it needs no token", "hsmkeys age recipient --pair >recipient.txt"},
+		{"", "age -R recipient.txt -o march.age march.ods"},
+	},
+	"age identity": {
+		{"A file without secrets, with which age decrypts", "hsmkeys age identity >identity.txt"},
+		{"", "age -d -i identity.txt march.age"},
+	},
+	"doctor": {
+		{"Look at everything", "hsmkeys doctor"},
+		{"In a nightly job: status 1 when anything fails", "hsmkeys doctor --json --pin-source file:/run/secrets/pin"},
+	},
+	"completion": {
+		{"For bash", "hsmkeys completion bash >~/.local/share/bash-completion/completions/hsmkeys"},
+		{"For every user of zsh", "hsmkeys completion zsh >/usr/local/share/zsh/site-functions/_hsmkeys"},
+		{"For fish", "hsmkeys completion fish >~/.config/fish/completions/hsmkeys.fish"},
+	},
+	"version": {
+		{"For a report of a bug", "hsmkeys version"},
+	},
+	"help": {
+		{"All about one command", "hsmkeys help token init"},
+	},
+}

@@ -1,0 +1,144 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+)
+
+// CheckOpens wraps a session key to the pair and opens it with the pair, as every session
+// key will be. The error of a pair that opens nothing is an [errors.ErrUnsupported], and names the
+// attribute that is in the way.
+func (p *KeyPair) CheckOpens(ctx context.Context) error {
+	var missing string
+	switch {
+	case isRSA(p.public) && !p.private.unwrap && !p.private.decrypt:
+		missing = "unwrap or decrypt (CKA_UNWRAP and CKA_DECRYPT are false)"
+	case !isRSA(p.public) && !p.private.derive:
+		missing = "derive (CKA_DERIVE is false)"
+	}
+	if missing != "" {
+		return p.token.fail("try the pair "+PairName{Label: p.label, ID: p.id}.String(), errors.ErrUnsupported,
+			fmt.Errorf("%w, as its private key must not %s", ErrOpensNoKey, missing))
+	}
+	_, err := p.OAEPHash(ctx)
+	return err
+}
+
+// prove reads back what the token made, and tries it.
+func (p *KeyPair) prove(ctx context.Context, kind KeyType) error {
+	if got := keyTypeOf(p.public); got != kind {
+		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for %v, got %v", kind, got))
+	}
+	if key, ok := p.public.(*rsa.PublicKey); ok && key.E != 65537 {
+		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for exponent 65537, got %d", key.E))
+	}
+	for _, check := range []func(context.Context) error{p.checkBorn, p.checkSigns, p.checkUnwraps} {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBorn reads back that the private key has never been readable, which no key is
+// that was made elsewhere. CKA_LOCAL says the same, and NSS never sets it.
+func (p *KeyPair) checkBorn(ctx context.Context) error {
+	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+		for name, kind := range map[string]uint{
+			"CKA_ALWAYS_SENSITIVE": pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": pkcs11.CKA_NEVER_EXTRACTABLE,
+		} {
+			value, err := p.token.optional(s, p.private.handle, kind)
+			if err != nil {
+				return err
+			}
+			if value != nil && !isTrue(attr(kind, value)) { // a token without the attribute makes no keys elsewhere
+				return p.token.fail("read back the new private key", ErrUnsafe, errors.New(name+" is not set"))
+			}
+		}
+		return nil
+	})
+}
+
+// checkSigns has the token sign, and checks the signature here.
+func (p *KeyPair) checkSigns(context.Context) error {
+	ok, err := p.signs(sha256.Sum256([]byte("hsmkeys: does this pair sign?")))
+	if err == nil && !ok {
+		return p.token.fail("try the new pair", ErrUnsafe, errors.New("its signature does not verify"))
+	}
+	return err
+}
+
+// signs says whether the pair's signature verifies.
+func (p *KeyPair) signs(digest [32]byte) (bool, error) {
+	var opts crypto.SignerOpts = crypto.SHA256
+	if p.Scheme() == keyspec.RSAPSS {
+		opts = &rsa.PSSOptions{SaltLength: 32, Hash: crypto.SHA256}
+	}
+	signature, err := p.Sign(rand.Reader, digest[:], opts)
+	if err != nil {
+		return false, err
+	}
+	switch key := p.public.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(key, digest[:], signature), nil
+	case *rsa.PublicKey:
+		if pss, ok := opts.(*rsa.PSSOptions); ok {
+			return rsa.VerifyPSS(key, crypto.SHA256, digest[:], signature, pss) == nil, nil
+		}
+		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil, nil
+	}
+	return false, nil
+}
+
+// checkUnwraps sends a session key through the pair: a data key wrapped under
+// the one that comes out must be what the one that came out first wraps.
+func (p *KeyPair) checkUnwraps(ctx context.Context) error {
+	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
+	hash, err := p.OAEPHash(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := p.Generate(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer key.Close()
+	data := make([]byte, 16)
+	_, _ = rand.Read(data)
+	var seen []byte
+	for range 2 {
+		wrapped, err := key.Wrap(ctx, p.public, hash)
+		if err != nil {
+			return err
+		}
+		under, err := p.wrapsUnder(ctx, keyspec.WrappedKey{Key: spec, Wrapped: wrapped}, data)
+		if err != nil {
+			return err
+		}
+		if seen != nil && !bytes.Equal(seen, under) {
+			return p.token.fail("try the new pair", ErrUnsafe, errors.New("one session key came out as two"))
+		}
+		seen = under
+	}
+	return nil
+}
+
+func (p *KeyPair) wrapsUnder(ctx context.Context, wrapped keyspec.WrappedKey, data []byte) ([]byte, error) {
+	session, err := p.Unwrap(ctx, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	return session.WrapData(ctx, data)
+}

@@ -1,0 +1,178 @@
+package token
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// List tells what tokens a module shows, blank ones too, and tries what they do. It
+// needs no PIN. A token that cannot be read is in the list with its Problem.
+func List(module string) ([]Info, error) {
+	module = resolve(module)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	var all []Info
+	err := visit(module, func(ctx *pkcs11.Ctx) error {
+		var err error
+		if all, err = tokens(ctx, module); err != nil {
+			return err
+		}
+		for i := range all {
+			if all[i].Problem == "" {
+				if all[i].Can, err = readCan(ctx, all[i].Slot); err != nil {
+					all[i].unreadable("list its mechanisms", err)
+				}
+			}
+		}
+		return tryAll(ctx, all)
+	})
+	return all, err
+}
+
+// Look returns what tokens a module shows, as [List] does, and tries nothing: no more is
+// asked than each token's CK_TOKEN_INFO.
+func Look(module string) (all []Info, err error) {
+	module = resolve(module)
+	librariesMu.Lock()
+	defer librariesMu.Unlock()
+	err = visit(module, func(ctx *pkcs11.Ctx) error {
+		all, err = tokens(ctx, module)
+		return err
+	})
+	return all, err
+}
+
+// tokens reads the tokens that are in their slots. One that is broken, which has a Problem,
+// must not keep the others from being used.
+func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		return nil, &Error{Op: "list slots", Token: module, Kind: ErrModule, Err: err}
+	}
+	var all []Info
+	for _, slot := range slots {
+		info, err := readInfo(ctx, module, slot)
+		if is(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
+			continue // pulled since the list was made, or not ours to read
+		}
+		if err != nil {
+			info = Info{Module: module, Slot: slot}
+			info.unreadable("read the token", err)
+		}
+		all = append(all, info)
+	}
+	return all, nil
+}
+
+// A Lister returns what tokens a module shows, before ctx is done.
+type Lister func(ctx context.Context, module string) ([]Info, error)
+
+// ListAll returns the tokens of every module. Modules that fail do not stop the others:
+// failed has an error for each, whose Token is the module's path. No module is asked twice,
+// whatever its names.
+//
+// They are asked by list, all at a time, or where it is nil by [List], one after the other
+// in this process. Then one that does not answer within a minute does stop the others: calls
+// into a module cannot be taken back, and only one is made at a time. From then on the
+// process can open no token, and should end.
+func ListAll(ctx context.Context, modules []ModuleConfig, list Lister) (all []Info, failed []error) {
+	s := survey(ctx, modules, listWithin, List, list)
+	return s.tokens, s.failed
+}
+
+// Seen returns what [Look] does of many modules. It is for those who want labels soon.
+// Modules that fail are left out; one that does not answer before ctx is done ends the list.
+// After that the process can open no token, and should end.
+func Seen(ctx context.Context, modules []ModuleConfig) []Info {
+	return survey(ctx, modules, answerWithin, Look, nil).tokens
+}
+
+// surveyed is what was seen in the modules.
+type surveyed struct {
+	tokens []Info
+	failed []error
+	looked []string // modules that answered
+	hung   error
+}
+
+// survey asks every module once, by others or else by here.
+func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, here func(module string) ([]Info, error), others Lister) surveyed {
+	var s surveyed
+	done := map[string]bool{}
+	var paths []string
+	for _, m := range modules {
+		path := resolve(m.Path)
+		switch {
+		case m.Err != nil:
+			s.failed = append(s.failed, m.Err)
+		case !done[path]:
+			done[path] = true
+			paths = append(paths, path)
+		}
+	}
+	answers := make([]answer, len(paths))
+	if others != nil {
+		var wait sync.WaitGroup
+		for i, path := range paths {
+			wait.Go(func() {
+				found, err := others(ctx, path)
+				answers[i] = answer{found, err}
+			})
+		}
+		wait.Wait()
+	}
+	for i, path := range paths {
+		if ctx.Err() != nil {
+			break
+		}
+		a := answers[i]
+		if others == nil {
+			var answered bool
+			if a, answered = ask(ctx, path, within, here); !answered {
+				s.hung = a.err
+				s.failed = append(s.failed, a.err)
+				return s
+			}
+		}
+		if a.err != nil {
+			s.failed = append(s.failed, a.err)
+			continue
+		}
+		s.looked = append(s.looked, path)
+		s.tokens = append(s.tokens, a.tokens...)
+	}
+	return s
+}
+
+// answerWithin is how long a module may take to show its tokens. Some wait for a
+// daemon or a network that is not there. List also tries what the tokens can do.
+var answerWithin, listWithin = 10 * time.Second, time.Minute
+
+// answer is what a module answered.
+type answer struct {
+	tokens []Info
+	err    error
+}
+
+// ask leaves a module alone that does not answer.
+func ask(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ answer, answered bool) {
+	done := make(chan answer, 1)
+	go func() {
+		found, err := list(path)
+		done <- answer{found, err}
+	}()
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case a := <-done:
+		return a, true
+	case <-ctx.Done():
+		return answer{err: ctx.Err()}, false
+	case <-timer.C:
+		return answer{err: &Error{Op: "list its tokens", Token: path, Kind: ErrModule, Err: fmt.Errorf("%w within %v", ErrNoAnswer, within)}}, false
+	}
+}

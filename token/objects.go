@@ -1,0 +1,127 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/token/guard"
+)
+
+// maxObjects is how many objects that match are taken. A module can find objects without
+// end.
+const maxObjects = 1 << 16
+
+// findObjects returns the handles of all objects that match.
+func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+	var all []pkcs11.ObjectHandle
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
+		if err := t.ctx.FindObjectsInit(s, template); err != nil {
+			return err
+		}
+		for {
+			some, _, err := t.ctx.FindObjects(s, 64)
+			if err != nil || len(some) == 0 {
+				return also(err, t.ctx.FindObjectsFinal(s))
+			}
+			if all = append(all, some...); len(all) > maxObjects {
+				err := &Error{Op: "find objects", Token: t.info.Module, Kind: ErrModule,
+					Err: fmt.Errorf("C_FindObjects returned more than %d of them", maxObjects)}
+				return also(err, t.ctx.FindObjectsFinal(s))
+			}
+		}
+	})
+	return all, t.fail("find objects", nil, err)
+}
+
+// optional reads an attribute that an object may not have, or not show: then it is
+// nil.
+func (t *Token) optional(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kind uint) ([]byte, error) {
+	a, err := t.ctx.GetAttributeValue(s, object, []*pkcs11.Attribute{attr(kind, nil)})
+	if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a[0].Value, nil
+}
+
+// optionals reads several of them, in one call where the object has them all: some tokens
+// read the object anew for each call.
+func (t *Token) optionals(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kinds ...uint) (map[uint][]byte, error) {
+	values := map[uint][]byte{}
+	template := make([]*pkcs11.Attribute, len(kinds))
+	for i, kind := range kinds {
+		template[i] = attr(kind, nil)
+	}
+	if all, err := t.ctx.GetAttributeValue(s, object, template); err == nil && len(all) == len(kinds) {
+		for i, a := range all {
+			values[kinds[i]] = a.Value
+		}
+		return values, nil
+	}
+	for _, kind := range kinds {
+		value, err := t.optional(s, object, kind)
+		if err != nil {
+			return nil, err
+		}
+		values[kind] = value
+	}
+	return values, nil
+}
+
+// readValue reads CKA_VALUE. The caller overwrites it if it is secret.
+func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
+	return guard.Take(func() error {
+		_, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
+		return err
+	})
+}
+
+// create makes an object that passes a look, or none.
+func (p *KeyPair) create(ctx context.Context, template []*pkcs11.Attribute, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+		handle, err := p.token.ctx.CreateObject(s, template)
+		if err != nil {
+			return err
+		}
+		return p.token.lookOrDestroy(s, handle, look)
+	})
+}
+
+// lookOrDestroy destroys a new object that does not stand a look at it.
+func (t *Token) lookOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	if err := look(s, handle); err != nil {
+		return also(err, t.destroyQuietly(s, handle))
+	}
+	return nil
+}
+
+func (t *Token) destroyObjects(ctx context.Context, template ...*pkcs11.Attribute) error {
+	found, err := t.findObjects(ctx, template)
+	if err != nil {
+		return err
+	}
+	return t.with(ctx, func(s pkcs11.SessionHandle) error {
+		var err error
+		for _, handle := range found {
+			err = also(err, t.destroyQuietly(s, handle))
+		}
+		return err
+	})
+}
+
+// destroyQuietly destroys an object that may be gone already.
+func (t *Token) destroyQuietly(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	if err := t.ctx.DestroyObject(s, handle); !is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
+		return err
+	}
+	return nil
+}
+
+func isZero(a *pkcs11.Attribute) bool { return len(bytes.Trim(a.Value, "\x00")) == 0 }
+
+func isTrue(a *pkcs11.Attribute) bool { return len(a.Value) == 1 && a.Value[0] != 0 }

@@ -1,0 +1,86 @@
+package token
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+)
+
+// checkProtected reads back that the token has made the key as the template asks, for its
+// uses and for nobody without the PIN, and keeps it to itself, which some do not although
+// they took the template; and that it has the size it should have.
+func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, template []*pkcs11.Attribute) error {
+	const op = "unwrap session key"
+	if err := t.checkFlags(s, handle, template); err != nil {
+		return err
+	}
+	if err := t.checkKept(s, handle); err != nil {
+		return err
+	}
+	// SoftHSM has no length for a key that was unwrapped; others may not have
+	// the attribute.
+	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE_LEN, nil)})
+	if err != nil {
+		return nil // there is nothing to compare
+	}
+	if size := attr(pkcs11.CKA_VALUE_LEN, spec.Size).Value; !bytes.Equal(a[0].Value, size) && !isZero(a[0]) {
+		return t.fail(op, ErrWrapped, fmt.Errorf("it does not have %d bytes", spec.Size))
+	}
+	return nil
+}
+
+// flags are the attributes of secret keys that are true or false, which decide who may do
+// what with a key.
+var flags = map[uint]string{
+	pkcs11.CKA_TOKEN: "CKA_TOKEN", pkcs11.CKA_PRIVATE: "CKA_PRIVATE", pkcs11.CKA_SENSITIVE: "CKA_SENSITIVE", pkcs11.CKA_EXTRACTABLE: "CKA_EXTRACTABLE",
+	pkcs11.CKA_WRAP: "CKA_WRAP", pkcs11.CKA_UNWRAP: "CKA_UNWRAP", pkcs11.CKA_ENCRYPT: "CKA_ENCRYPT", pkcs11.CKA_DECRYPT: "CKA_DECRYPT",
+	pkcs11.CKA_SIGN: "CKA_SIGN", pkcs11.CKA_VERIFY: "CKA_VERIFY", pkcs11.CKA_DERIVE: "CKA_DERIVE",
+}
+
+// checkFlags reads back that a new object has the flags of the template it was made from.
+func (t *Token) checkFlags(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, template []*pkcs11.Attribute) error {
+	var asked, read []*pkcs11.Attribute
+	for _, a := range template {
+		if flags[a.Type] != "" {
+			asked, read = append(asked, a), append(read, attr(a.Type, nil))
+		}
+	}
+	got, err := t.ctx.GetAttributeValue(s, handle, read)
+	if err != nil {
+		return err
+	}
+	for i, a := range asked {
+		if isTrue(got[i]) != isTrue(a) {
+			return t.fail("make a key", ErrUnsafe, fmt.Errorf("the token made it with %s %t, not %t", flags[a.Type], isTrue(got[i]), isTrue(a)))
+		}
+	}
+	return nil
+}
+
+const (
+	leaksNot = 1 + iota
+	leaksIt
+)
+
+// checkKept tries once for each Token whether it keeps a sensitive value to itself:
+// a module may say that a key is sensitive and give it to whoever asks.
+func (t *Token) checkKept(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	if t.leaks.Load() == 0 {
+		value, err := t.readValue(s, handle)
+		clear(value)
+		if err == nil && len(value) > 0 {
+			t.leaks.Store(leaksIt)
+		} else {
+			t.leaks.Store(leaksNot)
+		}
+	}
+	if t.leaks.Load() == leaksIt && t.cfg.RequireToken {
+		return &Error{Op: "keep session keys on the token", Token: t.info.Label, Kind: ErrResidence,
+			Err: errors.New("it reveals the value of a sensitive key"), Facts: ErrReveals}
+	}
+	return nil
+}
