@@ -89,15 +89,3 @@ func (p *KeyPair) privateCurve(ctx context.Context) (curve, error) {
 	}
 	return curve{}, fmt.Errorf("its curve is %v", named)
 }
-
-// signatureHash is the hash that goes with the pair's key.
-func (p *KeyPair) signatureHash() crypto.Hash {
-	if own, ok := p.public.(*ecdsa.PublicKey); ok {
-		for _, c := range curves {
-			if c.curve == own.Curve {
-				return c.hash
-			}
-		}
-	}
-	return crypto.SHA256
-}

@@ -73,7 +73,7 @@ func (t *Token) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit
 func (k *tokenTransit) checkMade(ctx context.Context) error {
 	const op = "look at the new session key"
 	t := k.token
-	if !t.info.Can.WrapAES { // no session key of a pair lives here
+	if !t.info.Mechanisms.WrapAES { // no session key of a pair lives here
 		return nil
 	}
 	measured, err := k.measured(ctx)

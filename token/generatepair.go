@@ -29,7 +29,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 	if !kind.valid() {
 		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits and EC 256, 384 or 521, not %d", int(kind)))
 	}
-	if err := t.mustGenerate(kind); err != nil {
+	if err := kind.maker().missing(t.info.Mechanisms); err != nil {
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrMakesNoPairs}
 	}
 	if strings.HasSuffix(label, unfinished) {
@@ -56,18 +56,6 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 		return nil, t.fail(op, nil, also(err, t.removeUnfinished(context.Background(), label)))
 	}
 	return p, nil
-}
-
-// mustGenerate refuses what the token's mechanisms do not promise.
-func (t *Token) mustGenerate(kind KeyType) error {
-	can := t.info.Can
-	switch {
-	case kind.isEC() && !(can.GenerateEC && can.DeriveECDH && can.SignECDSA):
-		return errors.New("the token makes no EC pairs that agree and sign (CKM_EC_KEY_PAIR_GEN, CKM_ECDH1_DERIVE, CKM_ECDSA)")
-	case !kind.isEC() && !can.GenerateRSA:
-		return errors.New("the token makes no RSA pairs (CKM_RSA_PKCS_KEY_PAIR_GEN)")
-	}
-	return nil
 }
 
 // generateTwice makes a pair under a preliminary name, and where the token does not

@@ -61,7 +61,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err, Facts: ErrNoPINYet}
 		}
 		if made, err = readInfo(ctx, module, made.Slot); err == nil {
-			made.Can, err = readCan(ctx, made.Slot)
+			made.Mechanisms, err = readMechanisms(ctx, made.Slot)
 		}
 		return err
 	})

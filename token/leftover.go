@@ -3,13 +3,9 @@ package token
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/miekg/pkcs11"
 )
@@ -154,7 +150,7 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 		if len(halves) > 0 || len(p.id) == 0 {
 			return nil
 		}
-		values, err := publicValues(p.public)
+		values, err := p.kind().values()
 		if err != nil {
 			return err
 		}
@@ -167,32 +163,4 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 		return nil
 	}
 	return t.fail("complete the public half of the pair", nil, err)
-}
-
-// publicValues are the numbers of a public key (PKCS #11 current mechanisms §2.1.2,
-// §2.3.3).
-func publicValues(key publicKey) ([]*pkcs11.Attribute, error) {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		return []*pkcs11.Attribute{
-			attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-			attr(pkcs11.CKA_MODULUS, key.N.Bytes()),
-			attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
-		}, nil
-	case *ecdsa.PublicKey:
-		point, err := key.Bytes() // uncompressed
-		if err != nil {
-			return nil, err
-		}
-		if point, err = asn1.Marshal(point); err != nil {
-			return nil, err
-		}
-		for _, c := range curves {
-			if c.curve == key.Curve {
-				params, err := asn1.Marshal(c.oid)
-				return []*pkcs11.Attribute{attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC), attr(pkcs11.CKA_EC_PARAMS, params), attr(pkcs11.CKA_EC_POINT, point)}, err
-			}
-		}
-	}
-	return nil, fmt.Errorf("a key of type %T", key)
 }

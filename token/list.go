@@ -23,7 +23,7 @@ func List(module string) ([]Info, error) {
 		}
 		for i := range all {
 			if all[i].Problem == "" {
-				if all[i].Can, err = readCan(ctx, all[i].Slot); err != nil {
+				if all[i].Mechanisms, err = readMechanisms(ctx, all[i].Slot); err != nil {
 					all[i].unreadable("list its mechanisms", err)
 				}
 			}

@@ -13,12 +13,8 @@ import (
 // unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair. A pair
 // that opens nothing, such as one that may only sign, is an [errors.ErrUnsupported].
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
-	hashes := []crypto.Hash{crypto.SHA256, crypto.SHA1}
-	if !isRSA(p.public) {
-		hashes = []crypto.Hash{0}
-	}
 	var refused error
-	for _, hash := range hashes {
+	for _, hash := range p.kind().oaepHashes() {
 		takes, why, err := p.takes(ctx, hash)
 		if err != nil || takes {
 			return hash, err

@@ -120,8 +120,13 @@ func (p *KeyPair) read(ctx context.Context) error {
 		if !yes(pkcs11.CKA_SENSITIVE) || yes(pkcs11.CKA_EXTRACTABLE) {
 			return t.fail("look at the key exchange pair", ErrUnsafe, errors.New("its private key is not sensitive, or may be extracted"))
 		}
-		p.private.kind = pkcs11.CKK_RSA
-		if bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC).Value) {
+		is := func(kind uint) bool {
+			return bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, kind).Value)
+		}
+		switch {
+		case is(pkcs11.CKK_RSA):
+			p.private.kind = pkcs11.CKK_RSA
+		case is(pkcs11.CKK_EC):
 			p.private.kind = pkcs11.CKK_EC
 			params, err := t.optional(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
 			if err != nil {
@@ -130,6 +135,8 @@ func (p *KeyPair) read(ctx context.Context) error {
 			if len(params) > 0 && !knownCurve(params) {
 				return t.fail("look at the key exchange pair", errors.ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
 			}
+		default: // findPrivate looks for these two
+			return t.fail("look at the key exchange pair", errors.ErrUnsupported, fmt.Errorf("its CKA_KEY_TYPE is %x", values[pkcs11.CKA_KEY_TYPE]))
 		}
 		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)
 		p.private.unwrap, p.private.derive = yes(pkcs11.CKA_UNWRAP), yes(pkcs11.CKA_DERIVE)

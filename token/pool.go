@@ -151,7 +151,7 @@ func (t *Token) atOnce(sessions uint) int {
 	if most := poolSize(sessions); t.cfg.Sessions > 0 {
 		return min(t.cfg.Sessions, most)
 	}
-	if !t.info.Can.GenerateAES || !t.info.Can.WrapAES {
+	if !t.info.Mechanisms.GenerateAES || !t.info.Mechanisms.WrapAES {
 		return 1
 	}
 	return poolSize(sessions)

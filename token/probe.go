@@ -95,7 +95,7 @@ func tryAll(ctx *pkcs11.Ctx, all []Info) error {
 		if all[i].Initialized {
 			all[i].Legacy = legacyKeys(ctx, all[i].Slot)
 		}
-		if all[i].Can.WrapRSA && all[i].Initialized {
+		if all[i].Mechanisms.WrapRSA && all[i].Initialized {
 			all[i].Tried = try(ctx, all[i].Slot, key)
 		} else if all[i].Initialized {
 			all[i].Tried.Why = "it does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"

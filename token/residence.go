@@ -75,20 +75,19 @@ func (p *KeyPair) settle(why error) error {
 
 // whyMemory says what is missing for keys on the token, or nil.
 func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
-	can := p.token.info.Can
+	can := p.token.info.Mechanisms
 	switch {
 	case !can.GenerateAES:
 		return errors.New("the token makes no AES keys (CKM_AES_KEY_GEN)"), nil
 	case !can.WrapAES:
 		return errors.New("the token has no AES key wrap (CKM_AES_KEY_WRAP)"), nil
-	case isRSA(p.public) && !can.WrapRSA:
-		return errors.New("the token does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"), nil
-	case isRSA(p.public) && !p.private.unwrap:
-		return errors.New("the pair must not unwrap (CKA_UNWRAP)"), nil
-	case isRSA(p.public):
+	}
+	if why := p.kind().whyMemory(p.private, can); why != "" {
+		return errors.New(why), nil
+	}
+	key, mustTry := p.public.(*ecdsa.PublicKey)
+	if !mustTry {
 		return nil, nil
-	case !can.DeriveECDH:
-		return errors.New("the token does not agree on keys (CKM_ECDH1_DERIVE)"), nil
 	}
 	was, ok := p.recall()
 	p.home.recalled = ok
@@ -98,7 +97,7 @@ func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 	case ok:
 		return errors.New(was.why), nil
 	}
-	if why, err = p.tryDerive(ctx); err == nil {
+	if why, err = p.tryDerive(ctx, key); err == nil {
 		p.remember(why)
 	}
 	return why, err
@@ -106,8 +105,8 @@ func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 
 // tryDerive finds out whether the token derives keys that session keys can be unwrapped
 // with, which no list of mechanisms tells.
-func (p *KeyPair) tryDerive(ctx context.Context) (why, err error) {
-	ephemeral, secret, err := agreeWith(p.public.(*ecdsa.PublicKey))
+func (p *KeyPair) tryDerive(ctx context.Context, own *ecdsa.PublicKey) (why, err error) {
+	ephemeral, secret, err := agreeWith(own)
 	if err != nil {
 		return nil, err
 	}

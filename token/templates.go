@@ -44,23 +44,32 @@ func pairTemplates(id []byte, label string, kind KeyType) (public, private crypt
 		attr(pkcs11.CKA_EXTRACTABLE, false), // nor does it leave wrapped: it never leaves
 		attr(pkcs11.CKA_SIGN, true),         // signs key blobs
 	)
-	if kind.isEC() {
-		add(private, attr(pkcs11.CKA_DERIVE, true)) // agrees on the keys that session keys are wrapped under
-		return public, private
+	ofKind, ofKindPrivate := kind.maker().attributes()
+	add(public, ofKind...)
+	add(private, ofKindPrivate...)
+	return public, private
+}
+
+func (m ecMaker) attributes() (public, private []*pkcs11.Attribute) {
+	return nil, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_DERIVE, true), // agrees on the keys that session keys are wrapped under
 	}
-	add(public,
+}
+
+func (m rsaMaker) attributes() (public, private []*pkcs11.Attribute) {
+	public = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_WRAP, true),                       // what it is for: wrapping session keys
 		attr(pkcs11.CKA_ENCRYPT, true),                    // other software encrypts to it; no secret is needed
 		attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), // 65537, FIPS 186-5 §A.1.1
-	)
-	add(private,
+	}
+	private = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_UNWRAP, true), // opens key blobs
 		// OpenSSL's engine and pkcs11-tool know C_Decrypt and not C_UnwrapKey:
 		// this is what lets an operator recover keys with stock tools. It gives
 		// nothing away: who has the PIN could unwrap to a readable key as well.
 		attr(pkcs11.CKA_DECRYPT, true),
 		attr(pkcs11.CKA_DERIVE, false), // one kind of key agreement less
-	)
+	}
 	return public, private
 }
 

@@ -112,7 +112,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	t := &Token{info: info, slot: info.Slot, lib: lib, ctx: lib.ctx, c11: c11, cfg: cfg}
-	if t.info.Can, err = readCan(t.ctx, info.Slot); err != nil {
+	if t.info.Mechanisms, err = readMechanisms(t.ctx, info.Slot); err != nil {
 		_ = detach(path, c11)
 		return nil, t.fail("list its mechanisms", nil, err)
 	}

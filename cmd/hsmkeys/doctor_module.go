@@ -293,8 +293,8 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		bad("abilities", "", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; hsmkeys token list shows which other tokens keep it", name)
 		return
 	}
-	rsa := t.Can.WrapRSA || t.Can.DecryptRSA
-	ec := t.Can.DeriveECDH && t.Can.SignECDSA
+	rsa := t.Mechanisms.WrapRSA || t.Mechanisms.DecryptRSA
+	ec := t.Mechanisms.DeriveECDH && t.Mechanisms.SignECDSA
 	switch {
 	case !rsa && !ec:
 		bad := d.warn
@@ -303,11 +303,11 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		}
 		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
 	case t.Tried.Why != "":
-		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Can), text.Line(t.Tried.Why))
-	case t.Can.WrapRSA && !t.Tried.Unwraps:
-		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Can))
+		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Mechanisms), text.Line(t.Tried.Why))
+	case t.Mechanisms.WrapRSA && !t.Tried.Unwraps:
+		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Mechanisms))
 	default:
-		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Can), tried(t.Tried))
+		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Mechanisms), tried(t.Tried))
 	}
 }
 

@@ -54,7 +54,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 		if d.founded { // what init would found is there; the new pair is to join it
 			mend += " --pair-only"
 		}
-		if can := t.Info().Can; !can.GenerateRSA && !can.GenerateEC { // many cards: their own tools have made it
+		if can := t.Info().Mechanisms; !can.GenerateRSA && !can.GenerateEC { // many cards: their own tools have made it
 			mend += " --adopt --label LABEL"
 		}
 		d.failure("pair", mend, err)

@@ -70,7 +70,7 @@ func tokenListCommand() *cli.Command {
 				case !t.Initialized:
 					label = "(blank)"
 				}
-				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, pinState(t), can(t.Can), tried(t.Tried)}
+				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, pinState(t), can(t.Mechanisms), tried(t.Tried)}
 				if module == "" {
 					row = append(row, text.Printable(t.Module))
 				}
@@ -148,7 +148,7 @@ func tried(t token.Tried) string {
 }
 
 // can names what the list of mechanisms promises.
-func can(c token.Can) string {
+func can(c token.Mechanisms) string {
 	var words []string
 	for _, one := range []struct {
 		yes  bool
