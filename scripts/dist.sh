@@ -38,7 +38,7 @@ cd "$work/source"
 # library; dlopen(3) gives them that one only in a program which uses it too.
 root=$work/root
 mkdir -p "$root/usr/bin"
-CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo -ldflags '-s -w -buildid=' -o "$root/usr/bin/hsmkeys" ./cmd/hsmkeys
+CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo,urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$root/usr/bin/hsmkeys" ./cmd/hsmkeys
 hsmkeys=$root/usr/bin/hsmkeys
 ln -s hsmkeys "$root/usr/bin/age-plugin-hsmkeys"
 
@@ -51,7 +51,7 @@ GLIBC=$(objdump -T "$hsmkeys" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sor
 export PACKAGE_VERSION PACKAGE_ARCH GLIBC
 name=hsmkeys_${PACKAGE_VERSION}_linux_$PACKAGE_ARCH
 
-HSMKEYS_CONFIG=/dev/null "$hsmkeys" man "$root/usr/share/man"
+go run -buildvcs=true -tags manual ./cmd/hsmkeys "$root/usr/share/man"
 find "$root/usr/share/man" -type f -exec gzip -9n {} +
 mkdir "$work/completion"
 for shell in bash zsh fish; do

@@ -19,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 say() { printf '%s: %s\n' token-matrix "$*" >&2; }
 
 scripts/install-token-modules.sh
-go build -trimpath -o "$work/hsmkeys" ./cmd/hsmkeys
+go build -trimpath -tags urfave_cli_no_docs -o "$work/hsmkeys" ./cmd/hsmkeys
 go test -c -o "$work/conformance" ./token/conformance
 
 failed=0

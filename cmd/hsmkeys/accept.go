@@ -12,6 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -44,7 +45,7 @@ func accept(ctx context.Context, s *settings.Settings, yes bool, k *hsmkeys.Keyr
 	recoveries := k.State().Recoveries
 	var shown [][]string
 	for _, r := range recoveries {
-		shown = append(shown, recoveryRows(r)...)
+		shown = append(shown, show.RecoveryRows(r)...)
 	}
 	if n := len(recoveries); n > 0 && recoveries[n-1].At == at {
 		question := "Accept this recovery, and believe what the new owner signs?"
@@ -59,9 +60,9 @@ func accept(ctx context.Context, s *settings.Settings, yes bool, k *hsmkeys.Keyr
 		return err
 	}
 	if s.JSON {
-		accepted := []recoveryJSON{}
+		accepted := []show.Recovery{}
 		for _, r := range recoveries {
-			accepted = append(accepted, recoveryAsJSON(r))
+			accepted = append(accepted, show.RecoveryOf(r))
 		}
 		return output.JSON(map[string]any{"keyring": k.ID().String(), "checkpoint": k.State().At.String(), "list": k.State().List, "accepted": accepted})
 	}
@@ -71,40 +72,4 @@ func accept(ctx context.Context, s *settings.Settings, yes bool, k *hsmkeys.Keyr
 		}
 	}
 	return output.Line("list of members %d, checkpoint %d is pinned", k.State().List, k.State().At.Number)
-}
-
-// recoveryRows shows all about a recovery.
-func recoveryRows(r ledger.RecoveryEvent) [][]string {
-	rows := [][]string{
-		{"recovery", "checkpoint " + r.At.String()},
-		{"  when", text.Time(r.Created)},
-		{"  reason", text.Printable(r.Reason)},
-		{"  the old owner", session.LastSigned(r)},
-	}
-	rows = append(rows, party("by", r.Authority)...)
-	rows = append(rows, party("from", r.From)...)
-	return append(rows, party("to", r.To)...)
-}
-
-// recoveryJSON is a recovery for programs.
-type recoveryJSON struct {
-	Checkpoint     string     `json:"checkpoint"`
-	Time           string     `json:"time"`
-	Authority      memberJSON `json:"authority"`
-	From           memberJSON `json:"from"`
-	To             memberJSON `json:"to"`
-	Reason         string     `json:"reason"`
-	LastSigned     string     `json:"last_signed,omitempty"` // checkpoint; none since this token looked last
-	LastSignedTime string     `json:"last_signed_time,omitempty"`
-}
-
-func recoveryAsJSON(r ledger.RecoveryEvent) recoveryJSON {
-	j := recoveryJSON{
-		Checkpoint: r.At.String(), Time: text.Time(r.Created), Reason: r.Reason,
-		Authority: asJSON(r.Authority), From: asJSON(r.From), To: asJSON(r.To),
-	}
-	if r.LastSigned.Number > 0 {
-		j.LastSigned, j.LastSignedTime = r.LastSigned.String(), text.Time(r.LastTime)
-	}
-	return j
 }

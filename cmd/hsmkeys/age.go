@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -167,8 +168,8 @@ func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token,
 
 // identityOf is where the token and the store are now. age runs a plugin in another
 // directory, so paths are absolute.
-func identityOf(s *settings.Settings, t *token.Token) (ageIdentity, error) {
-	i := ageIdentity{Module: t.Info().Module, Token: s.Token}
+func identityOf(s *settings.Settings, t *token.Token) (ageplugin.Identity, error) {
+	i := ageplugin.Identity{Module: t.Info().Module, Token: s.Token}
 	if i.Token == "" {
 		i.Token = t.Info().Label
 	}
@@ -185,8 +186,8 @@ func identityOf(s *settings.Settings, t *token.Token) (ageIdentity, error) {
 }
 
 // printIdentity prints a file for age -i.
-func printIdentity(ctx context.Context, s *settings.Settings, i ageIdentity, opens, recipient string) error {
-	line, err := i.encode()
+func printIdentity(ctx context.Context, s *settings.Settings, i ageplugin.Identity, opens, recipient string) error {
+	line, err := i.Encode()
 	if err != nil {
 		return err
 	}

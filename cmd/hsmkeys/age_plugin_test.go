@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
 )
 
 // Clients other than age give the plugin all identities at once. Then it is one error that
@@ -23,15 +25,15 @@ func TestIdentitiesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	identity := func(i ageIdentity) string {
-		encoded, err := i.encode()
+	identity := func(i ageplugin.Identity) string {
+		encoded, err := i.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return encoded
 	}
-	good, other := identity(ageIdentity{}), identity(ageIdentity{Key: "other"})
-	absent, gone := identity(ageIdentity{Token: "absent"}), identity(ageIdentity{Store: "/nonexistent"})
+	good, other := identity(ageplugin.Identity{}), identity(ageplugin.Identity{Key: "other"})
+	absent, gone := identity(ageplugin.Identity{Token: "absent"}), identity(ageplugin.Identity{Store: "/nonexistent"})
 	wrongPIN := append(o.env, "PIN_FOR_TEST=000000")
 	for _, tt := range []struct {
 		name       string
@@ -71,7 +73,7 @@ func TestIdentitiesAtOnce(t *testing.T) {
 // answers, up to its "done".
 func talkToPlugin(t *testing.T, o *office, env, identities []string, file []byte) (answers []string) {
 	t.Helper()
-	cmd := exec.Command(pluginProgram, "--age-plugin=identity-v1")
+	cmd := exec.Command(ageplugin.Program, "--age-plugin=identity-v1")
 	cmd.Dir, cmd.Env = o.dir, env
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -21,16 +22,16 @@ func newApp() *cli.App {
 		Name:    "hsmkeys",
 		Usage:   "session keys, wrapped and signed by a PKCS #11 token, stored anywhere",
 		Version: version(),
-		Flags:   append(globalFlags(), cli.HelpFlag),
+		Flags:   append(commandline.GlobalFlags(), cli.HelpFlag),
 		Before: func(c *cli.Context) error {
-			if slices.Contains([]string{"help", "h", "completion", "man"}, c.Args().First()) {
+			if slices.Contains([]string{"help", "h", "completion"}, c.Args().First()) {
 				return nil // they work also when the configuration is wrong
 			}
 			return loadSettings(c)
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return noCommand("", c.Args().First(), c.App.Commands)
+				return commandline.NoCommand("", c.Args().First(), c.App.Commands)
 			}
 			return failure.UsageHint("hsmkeys help", "a command is needed")
 		},
@@ -40,15 +41,15 @@ func newApp() *cli.App {
 			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(), acceptCommand(),
 			checkpointCommand(), mergeCommand(), storeCommand(),
-			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(), manCommand(),
+			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
 		},
-		OnUsageError:   onUsageError,
+		OnUsageError:   commandline.OnUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // report does that
 	}
-	tame(app.Commands)
-	nameInFull(app.Name, app.Commands)
-	cli.HelpPrinter = helpPrinter
-	cli.FlagStringer = optionHelp
+	commandline.Adapt(app.Commands)
+	commandline.NameInFull(app.Name, app.Commands)
+	cli.HelpPrinter = commandline.HelpPrinter
+	cli.FlagStringer = commandline.OptionHelp
 	cli.VersionPrinter = func(c *cli.Context) {
 		_ = loadSettings(c) // or else it is printed as text
 		if err := printVersion(settingsOf(c)); err != nil {
@@ -58,36 +59,6 @@ func newApp() *cli.App {
 		}
 	}
 	return app
-}
-
-// tame does to every command what the cli package wants done to each. One
-// without subcommands must not have the subcommand "help" either, or keys and
-// files called help or h would print help in place of being verified.
-func tame(commands []*cli.Command) {
-	for _, c := range commands {
-		c.OnUsageError = onUsageError
-		c.HideHelpCommand = len(c.Subcommands) == 0
-		if len(c.Subcommands) > 0 {
-			c.Action = groupAction
-		} else {
-			c.Before = refuseEmpty
-		}
-		tame(c.Subcommands)
-	}
-}
-
-// globalFlags are the options that all commands have in common, as package cli parses them. Only
-// package settings knows what is in the environment and in the configuration file.
-func globalFlags() []cli.Flag {
-	var flags []cli.Flag
-	for _, o := range settings.Options {
-		if o.Kind == settings.Bool {
-			flags = append(flags, &cli.BoolFlag{Name: o.Name, Aliases: o.Aliases, Usage: o.Usage})
-		} else {
-			flags = append(flags, &cli.StringFlag{Name: o.Name, Aliases: o.Aliases, Usage: o.Usage, DefaultText: o.Default})
-		}
-	}
-	return flags
 }
 
 // loadSettings reads the settings of a command line, and puts those in force that concern the whole

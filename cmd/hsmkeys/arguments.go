@@ -8,6 +8,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -30,7 +31,7 @@ func yesFlag() cli.Flag { return &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
 // oneArgument returns the argument of a command that takes exactly one, which what names.
 func oneArgument(c *cli.Context, what string) (string, error) {
 	if c.NArg() != 1 {
-		return "", failure.Usage("%s takes one argument, %s", commandName(c.Command), what)
+		return "", failure.Usage("%s takes one argument, %s", commandline.CommandName(c.Command), what)
 	}
 	return c.Args().First(), nil
 }
@@ -38,7 +39,7 @@ func oneArgument(c *cli.Context, what string) (string, error) {
 // noArgument refuses arguments.
 func noArgument(c *cli.Context) error {
 	if c.NArg() != 0 {
-		return failure.Usage("%s takes no argument, but there is %q", commandName(c.Command), c.Args().First())
+		return failure.Usage("%s takes no argument, but there is %q", commandline.CommandName(c.Command), c.Args().First())
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func validNames(c *cli.Context) error {
 // validName checks the name of a key where no version may follow it.
 func validName(c *cli.Context, name string) error {
 	if key, _, versioned := strings.Cut(name, "@"); versioned && blob.ValidName(key) == nil {
-		return failure.UsageHint(fmt.Sprintf("hsmkeys %s %s", commandName(c.Command), key), "%s takes the NAME of a key, without a version", commandName(c.Command))
+		return failure.UsageHint(fmt.Sprintf("hsmkeys %s %s", commandline.CommandName(c.Command), key), "%s takes the NAME of a key, without a version", commandline.CommandName(c.Command))
 	}
 	return blob.ValidName(name)
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"io"
 
@@ -31,7 +29,7 @@ func certificateCommand() *cli.Command {
 			if err := noArgument(c); err != nil {
 				return err
 			}
-			if c.Bool("signing") && c.String("signing-key") == "" {
+			if c.Bool("signing") && s.SigningKey == "" {
 				return failure.Usage("certificate --signing needs --signing-key")
 			}
 			if c.Bool("capi") && datafile.ToTerminal(c.String("output")) {
@@ -71,36 +69,6 @@ func writePublicKeyBlob(ctx context.Context, path string, pair *token.KeyPair) e
 		return err
 	}
 	return datafile.WriteBytes(ctx, path, data)
-}
-
-// nameIn returns what a certificate calls its holder: the common name, or else an
-// alternative name (RFC 5280 §4.2.1.6), or else what of the subject's name is most
-// particular. It is empty where the certificate names nobody.
-func nameIn(c *x509.Certificate) string {
-	all := append([]string{c.Subject.CommonName}, c.EmailAddresses...)
-	all = append(all, c.DNSNames...)
-	for _, u := range c.URIs {
-		all = append(all, u.String())
-	}
-	all = append(all, attributeOf(c, oidEmailAddress), attributeOf(c, oidUID), c.Subject.SerialNumber)
-	all = append(append(all, c.Subject.OrganizationalUnit...), c.Subject.Organization...)
-	return cmp.Or(all...)
-}
-
-// Attributes of a subject's name that package pkix does not know (RFC 2985 §5.2.1, RFC 4519
-// §2.39).
-var (
-	oidEmailAddress = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
-	oidUID          = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
-)
-
-func attributeOf(c *x509.Certificate, kind asn1.ObjectIdentifier) string {
-	for _, a := range c.Subject.Names {
-		if value, ok := a.Value.(string); ok && a.Type.Equal(kind) {
-			return value
-		}
-	}
-	return ""
 }
 
 // certificateOn returns the pair's certificate on its token: its own, or else one that was issued for

@@ -12,12 +12,15 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/completion"
 )
 
 // completed gives the kind of an answer, and its candidates without what they are about.
 func completed(t *testing.T, o *office, args ...string) (kind string, candidates []string) {
 	t.Helper()
-	cmd := o.command(append([]string{completeWord}, args...)...)
+	cmd := o.command(append([]string{completion.Command}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output() // what hangs there does so for ever
@@ -90,41 +93,41 @@ func TestComplete(t *testing.T) {
 		kind  string
 		want  string
 	}{
-		{[]string{"rec"}, kindWords, "recover"},
-		{[]string{"authority", ""}, kindWords, "add list remove"},
-		{[]string{"help", "authority", "r"}, kindWords, "remove"},
-		{[]string{"bogus", "sh"}, kindWords, ""},
-		{[]string{"create", "x", "--al"}, kindWords, "--algorithm"},
-		{[]string{"create", "--json", "x", "--algorithm", "hmac"}, kindWords, "hmac-sha256 hmac-sha384 hmac-sha512"},
-		{[]string{"init", "--key-type=p"}, kindWords, "--key-type=p256 --key-type=p384 --key-type=p521"},
-		{[]string{"show", ""}, kindWords, "payroll site-b/"},
-		{[]string{"show", "site-b/"}, kindWords, "site-b/audit"},
-		{[]string{"show", "payroll@"}, kindWords, "payroll@1"},
-		{[]string{"show", "../"}, kindWords, ""},
-		{[]string{"history", "payroll@"}, kindWords, ""},
-		{[]string{"create", ""}, kindWords, "site-b/"},
-		{[]string{"verify", "payroll", "s"}, kindWords, "site-b/"},
-		{[]string{"encrypt", "-k", "p"}, kindWords, "payroll"},
-		{[]string{"--store", "store", "show", "p"}, kindWords, "payroll"},
-		{[]string{"show", "--store=elsewhere", "p"}, kindWords, ""},
-		{[]string{"--config", "none.toml", "show", "p"}, kindWords, ""},
-		{[]string{"--token", "of"}, kindWords, "office"},
-		{[]string{"list", "--token=of"}, kindWords, "--token=office"},
-		{[]string{"list", "--module", "none.so", "--token", ""}, kindWords, ""},
-		{[]string{"list", "--pin-source", ""}, kindWords, "env: exec: file: prompt"},
-		{[]string{"list", "--pin-source", "env:PIN_FOR"}, kindWords, "env:PIN_FOR_TEST"},
-		{[]string{"list", "--pin-source", "file:"}, kindFiles, ""},
-		{[]string{"join", "--vouched-by", ""}, kindFiles, ""},
-		{[]string{"decrypt", "l"}, kindFiles, ""},
-		{[]string{"decrypt", "--", "-l"}, kindFiles, ""},
-		{[]string{"list", "--store", ""}, kindDirectories, ""},
-		{[]string{"merge", ""}, kindDirectories, ""},
-		{[]string{"store", "move", ""}, kindDirectories, ""},
-		{[]string{"store", ""}, kindWords, "compact move"},
-		{[]string{"log", "pay"}, kindWords, "payroll"},
-		{[]string{"accept", ""}, kindWords, ""},
-		{[]string{"completion", "z"}, kindWords, "zsh"},
-		{[]string{""}, kindWords, strings.Join(visibleCommands(), " ")},
+		{[]string{"rec"}, completion.KindWords, "recover"},
+		{[]string{"authority", ""}, completion.KindWords, "add list remove"},
+		{[]string{"help", "authority", "r"}, completion.KindWords, "remove"},
+		{[]string{"bogus", "sh"}, completion.KindWords, ""},
+		{[]string{"create", "x", "--al"}, completion.KindWords, "--algorithm"},
+		{[]string{"create", "--json", "x", "--algorithm", "hmac"}, completion.KindWords, "hmac-sha256 hmac-sha384 hmac-sha512"},
+		{[]string{"init", "--key-type=p"}, completion.KindWords, "--key-type=p256 --key-type=p384 --key-type=p521"},
+		{[]string{"show", ""}, completion.KindWords, "payroll site-b/"},
+		{[]string{"show", "site-b/"}, completion.KindWords, "site-b/audit"},
+		{[]string{"show", "payroll@"}, completion.KindWords, "payroll@1"},
+		{[]string{"show", "../"}, completion.KindWords, ""},
+		{[]string{"history", "payroll@"}, completion.KindWords, ""},
+		{[]string{"create", ""}, completion.KindWords, "site-b/"},
+		{[]string{"verify", "payroll", "s"}, completion.KindWords, "site-b/"},
+		{[]string{"encrypt", "-k", "p"}, completion.KindWords, "payroll"},
+		{[]string{"--store", "store", "show", "p"}, completion.KindWords, "payroll"},
+		{[]string{"show", "--store=elsewhere", "p"}, completion.KindWords, ""},
+		{[]string{"--config", "none.toml", "show", "p"}, completion.KindWords, ""},
+		{[]string{"--token", "of"}, completion.KindWords, "office"},
+		{[]string{"list", "--token=of"}, completion.KindWords, "--token=office"},
+		{[]string{"list", "--module", "none.so", "--token", ""}, completion.KindWords, ""},
+		{[]string{"list", "--pin-source", ""}, completion.KindWords, "env: exec: file: prompt"},
+		{[]string{"list", "--pin-source", "env:PIN_FOR"}, completion.KindWords, "env:PIN_FOR_TEST"},
+		{[]string{"list", "--pin-source", "file:"}, completion.KindFiles, ""},
+		{[]string{"join", "--vouched-by", ""}, completion.KindFiles, ""},
+		{[]string{"decrypt", "l"}, completion.KindFiles, ""},
+		{[]string{"decrypt", "--", "-l"}, completion.KindFiles, ""},
+		{[]string{"list", "--store", ""}, completion.KindDirectories, ""},
+		{[]string{"merge", ""}, completion.KindDirectories, ""},
+		{[]string{"store", "move", ""}, completion.KindDirectories, ""},
+		{[]string{"store", ""}, completion.KindWords, "compact move"},
+		{[]string{"log", "pay"}, completion.KindWords, "payroll"},
+		{[]string{"accept", ""}, completion.KindWords, ""},
+		{[]string{"completion", "z"}, completion.KindWords, "zsh"},
+		{[]string{""}, completion.KindWords, strings.Join(visibleCommands(), " ")},
 	} {
 		kind, got := completed(t, o, append([]string{"fish"}, tt.words...)...)
 		if kind != tt.kind || strings.Join(got, " ") != tt.want {
@@ -184,7 +187,7 @@ func TestCompleteIsSparedWhatModulesDo(t *testing.T) {
 		if out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", module, source).CombinedOutput(); err != nil {
 			t.Fatalf("gcc: %v\n%s", err, out)
 		}
-		if kind, got := completed(t, o, "fish", "--module", module, "--token", ""); kind != kindWords || got != nil {
+		if kind, got := completed(t, o, "fish", "--module", module, "--token", ""); kind != completion.KindWords || got != nil {
 			t.Errorf("%s: %s %q", name, kind, got)
 		}
 	}
@@ -192,7 +195,7 @@ func TestCompleteIsSparedWhatModulesDo(t *testing.T) {
 
 func TestCompleteOfManyKeysIsBounded(t *testing.T) {
 	dir := t.TempDir()
-	for i := range 2 * mostCandidates {
+	for i := range 2 * completion.MostCandidates {
 		key := filepath.Join(dir, "keys", "key-"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+time.Duration(i).String())
 		if err := os.MkdirAll(key, 0o700); err != nil {
 			t.Fatal(err)
@@ -202,10 +205,10 @@ func TestCompleteOfManyKeysIsBounded(t *testing.T) {
 		}
 	}
 	o := &office{dir, append(os.Environ(), "HSMKEYS_STORE="+dir, "HOME="+dir)}
-	if _, got := completed(t, o, "fish", "show", ""); len(got) != mostCandidates {
-		t.Errorf("%d candidates, want %d", len(got), mostCandidates)
+	if _, got := completed(t, o, "fish", "show", ""); len(got) != completion.MostCandidates {
+		t.Errorf("%d candidates, want %d", len(got), completion.MostCandidates)
 	}
-	if _, got := completed(t, o, "fish", "show", "key-xa7"); len(got) == 0 || len(got) == mostCandidates {
+	if _, got := completed(t, o, "fish", "show", "key-xa7"); len(got) == 0 || len(got) == completion.MostCandidates {
 		t.Errorf("%d candidates", len(got))
 	}
 }
@@ -213,14 +216,14 @@ func TestCompleteOfManyKeysIsBounded(t *testing.T) {
 // The closed lists are those that help names, and no option that lists is forgotten.
 func TestChoicesAreThoseOfHelp(t *testing.T) {
 	commands := everyCommand(newApp())
-	for option, values := range choices {
+	for option, values := range completion.Choices {
 		path, name, _ := strings.Cut(option, " --")
 		c := commands[path]
-		if c == nil || lookup(c.Flags, name) == nil {
+		if c == nil || commandline.Lookup(c.Flags, name) == nil {
 			t.Errorf("%s: no such option", option)
 			continue
 		}
-		said := lookup(c.Flags, name).(cli.DocGenerationFlag).GetUsage()
+		said := commandline.Lookup(c.Flags, name).(cli.DocGenerationFlag).GetUsage()
 		words := strings.FieldsFunc(said, func(r rune) bool { return strings.ContainsRune(" ,;:()", r) })
 		for _, value := range values {
 			if !slices.Contains(words, value) {
@@ -231,31 +234,10 @@ func TestChoicesAreThoseOfHelp(t *testing.T) {
 	for path, c := range commands {
 		for _, f := range c.Flags {
 			said := f.(cli.DocGenerationFlag).GetUsage()
-			if takesValue(f) && !strings.Contains(said, "`") && f.Names()[0] != "so-pin-source" && choices[path+" --"+f.Names()[0]] == nil && strings.Contains(said, " or ") {
+			if commandline.TakesValue(f) && !strings.Contains(said, "`") && f.Names()[0] != "so-pin-source" && completion.Choices[path+" --"+f.Names()[0]] == nil && strings.Contains(said, " or ") {
 				t.Errorf("hsmkeys %s --%s is one of a few, and has no choices: %s", path, f.Names()[0], said)
 			}
 		}
-	}
-}
-
-func TestBashQuoting(t *testing.T) {
-	for _, tt := range []struct{ raw, word, want string }{
-		{"ba", "back office", `back\ office`},
-		{`back\ o`, "back office", `back\ office`},
-		{"'ba", "back 'office'", `back '\''office'\''`},
-		{`"ba`, `back "$office`, `back \"\$office`},
-		{"--token=ba", "--token=back office", `back\ office`},
-		{"--token='ba", "--token=back office", "back office"},
-		{"", "~root; $(x) `y` *", "\\~root\\;\\ \\$\\(x\\)\\ \\`y\\`\\ \\*"},
-		{"payroll@", "payroll@1", "@1"},
-		{"", "Zoë", "Zoë"},
-	} {
-		if got := bashQuoting("=:@", tt.raw)(tt.word); got != tt.want {
-			t.Errorf("%s, %s: %s, want %s", tt.raw, tt.word, got, tt.want)
-		}
-	}
-	if got := bashQuoting("", "--token=ba")("--token=bank"); got != "--token=bank" {
-		t.Errorf("nothing breaks words, and it is %s", got)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -34,7 +35,7 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return "SHA-256 " + fingerprint(c)
+		return "SHA-256 " + show.Fingerprint(c)
 	}
 	count := func(dir string) int {
 		t.Helper()
@@ -195,7 +196,7 @@ func TestRecoverShowsTheVoucher(t *testing.T) {
 	recovery := []string{"recover", "--from", "office.pem", "--to", "spare.pem", "--reason", "fire"}
 	forged := append([]string{"--token", "vault", "--store", "forged"}, append(recovery, "--vouched-by", "evil.pem")...)
 	shown := o.ask(t, "n\n", failure.StatusFailed, forged...)
-	showsInOrder(t, shown, "from\n", "to\n", "vouched for by\n", "role +owner", "label +evil", "SHA-256 "+fingerprint(evil),
+	showsInOrder(t, shown, "from\n", "to\n", "vouched for by\n", "role +owner", "label +evil", "SHA-256 "+show.Fingerprint(evil),
 		"list of members 3", "owner +evil, SHA-256", "owner +office, SHA-256", "authority +vault, SHA-256", "by +authority vault")
 
 	// No has left the token as it was: the keyring is neither joined nor pinned.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 )
 
 func createCommand() *cli.Command {
@@ -59,7 +58,7 @@ func createCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				noteAlone(k)
+				show.NoteAlone(k)
 				return printMade(s, k, e)
 			})
 		}),
@@ -89,109 +88,12 @@ func notePassword() {
 	message.Note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
 }
 
-// noteAlone says what it means that there is no backup authority.
-func noteAlone(k *hsmkeys.Keyring) {
-	if lost := alone(k.Members()); lost != "" {
-		message.Note("%s (hsmkeys authority add)", lost)
-	}
-}
-
-// alone returns what it means for members that none of them is a backup authority, or
-// nothing where one is.
-func alone(members []blob.Member) string {
-	owners := 0
-	for _, m := range members {
-		if m.Role == blob.BackupAuthority {
-			return ""
-		}
-		owners++
-	}
-	if owners == 1 {
-		return "there is no backup authority: when this token is lost, the key and all data under it are lost"
-	}
-	return fmt.Sprintf("there is no backup authority: only the tokens of the %d owners open the key", owners)
-}
-
-func rotateCommand() *cli.Command {
-	return &cli.Command{
-		Name: "rotate", Usage: "make a new version of a session key", ArgsUsage: "[NAME…]",
-		Description: "Takes one NAME. A key from a password gets a new salt; with --new-password a new password too.\n" +
-			"With --former it rotates each key, of all or of the named ones, whose newest version was ever\n" +
-			"wrapped to a former member; it can be interrupted and started again.",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "new-password", Usage: "take a new password, for a key from a password"},
-			&cli.BoolFlag{Name: "former", Usage: "rotate each key that a former member can open; NAME may be left out, or several"},
-		},
-		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			if c.Bool("former") && c.Bool("new-password") {
-				return failure.Usage("--former and --new-password do not go together: a key from a password is wrapped to nobody")
-			}
-			if c.Bool("former") {
-				if err := validNames(c); err != nil {
-					return err
-				}
-				return rotateAllFormer(ctx, s, c.Args().Slice())
-			}
-			name, err := nameArgument(c)
-			if err != nil {
-				return err
-			}
-			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
-				e, err := rotate(ctx, s, k, name, c.Bool("new-password"))
-				if err != nil {
-					return err
-				}
-				if e.Password != "" {
-					notePassword()
-				} else {
-					noteAlone(k)
-				}
-				return printMade(s, k, e)
-			})
-		}),
-	}
-}
-
-func rotateAllFormer(ctx context.Context, s *settings.Settings, names []string) error {
-	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
-		t, err := rotateFormer(ctx, k, names...)
-		return errors.Join(t.print(s, "rotated", "not needed"), err)
-	})
-}
-
-func rotateFormer(ctx context.Context, k *hsmkeys.Keyring, names ...string) (tally, error) {
-	results, total, err := k.RotateFormer(ctx, names...)
-	if err != nil {
-		return tally{Failed: []failedKey{}}, err
-	}
-	return runMany(results, total, "rotate")
-}
-
-func rotate(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, newPassword bool) (hsmkeys.Entry, error) {
-	if !newPassword {
-		return k.Rotate(ctx, name)
-	}
-	e, err := k.Show(ctx, hsmkeys.Ref{Name: name})
-	if err != nil {
-		return e, err
-	}
-	if e.Password == "" {
-		return e, failure.Usage("key %q is stored, and has no password", name)
-	}
-	password, err := session.NewPassword(ctx, s, name)
-	if err != nil {
-		return e, err
-	}
-	defer clear(password)
-	return k.RotatePassword(ctx, name, password)
-}
-
 func printMade(s *settings.Settings, k *hsmkeys.Keyring, e hsmkeys.Entry) error {
-	until := labels(k.Unproven(e))
+	until := show.Labels(k.Unproven(e))
 	if s.JSON {
 		return output.JSON(made{e, until})
 	}
-	return output.Line("%s created: %s, key id %s%s", versionOf(e), e.Algorithm, e.KeyID, notProven(until))
+	return output.Line("%s created: %s, key id %s%s", show.Version(e), e.Algorithm, e.KeyID, show.NotProven(until))
 }
 
 // made is a new key.

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 )
 
 // Every command that the documentation shows exists, with the options it is given.
@@ -75,7 +77,7 @@ func TestTheDocsListEveryCommand(t *testing.T) {
 				group, listed[parent] = parent, true
 			}
 			for _, name := range option.FindAllStringSubmatch(match[1], -1) {
-				if lookup(c.Flags, name[1]) == nil && lookup(newApp().Flags, name[1]) == nil {
+				if commandline.Lookup(c.Flags, name[1]) == nil && commandline.Lookup(newApp().Flags, name[1]) == nil {
 					t.Errorf("%q: %s has no option %s", match[1], path, name[1])
 				}
 			}
@@ -108,7 +110,7 @@ func TestTheDocsListEveryGlobalOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range globalFlags() {
+	for _, f := range commandline.GlobalFlags() {
 		name := f.Names()[0]
 		_, row, ok := strings.Cut(string(page), "\n| `--"+name+"`")
 		if !ok {

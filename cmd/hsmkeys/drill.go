@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	_ "embed"
 	"errors"
 	"fmt"
+	"html/template"
+	"io"
 	"math"
 	"math/big"
 	"os"
@@ -14,11 +17,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/tally"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
@@ -72,7 +77,7 @@ type drillOptions struct {
 
 func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o drillOptions) error {
 	var failed error
-	var proof *tally
+	var proof *tally.Tally
 	if o.prove {
 		refs, err := k.Versions(ctx, o.names...)
 		if err != nil {
@@ -110,7 +115,7 @@ func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o dril
 }
 
 // proveKeys proves all keys or a sample of them.
-func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally, error) {
+func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally.Tally, error) {
 	n := o.sample.Keys
 	if o.sample.Percent > 0 {
 		n = int(math.Ceil(float64(len(refs)) * o.sample.Percent / 100)) // of a few keys at least one
@@ -118,14 +123,14 @@ func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o dr
 	if n > 0 && n < len(refs) {
 		var err error
 		if refs, err = sample(refs, n); err != nil {
-			return tally{}, err
+			return tally.Tally{}, err
 		}
 	}
 	since := time.Now().Add(-provenLately)
 	if o.again {
 		since = time.Now()
 	}
-	return runMany(k.Prove(ctx, refs, since), len(refs), "prove")
+	return tally.Run(k.Prove(ctx, refs, since), len(refs), "prove")
 }
 
 // sample chooses keys at random: who keeps the storage must not be able to foresee
@@ -155,14 +160,14 @@ func (e *atRisk) Hint() string {
 }
 
 // printCoverage prints holders and then keys.
-func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally) error {
+func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally.Tally) error {
 	out := output.NewStream(os.Stdout)
 	if s.JSON {
 		keys := coverage.Keys
 		coverage.Keys = []hsmkeys.KeyCoverage{}
 		out.Document(struct {
 			hsmkeys.Coverage
-			Proof *tally `json:"proof,omitempty"`
+			Proof *tally.Tally `json:"proof,omitempty"`
 		}{coverage, proof}, "keys", func() {
 			for _, key := range keys {
 				out.Element(key)
@@ -194,7 +199,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 		for _, h := range coverage.Holders {
 			heading = append(heading, text.Printable(h.Label))
 		}
-		out.Row(heading...)
+		out.Heading(heading...)
 	}
 	out.Painted = map[string]string{wouldBeLost: terminal.Paint(os.Stdout, terminal.Red, wouldBeLost)}
 	for _, key := range coverage.Keys {
@@ -215,7 +220,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 	if proof == nil {
 		return nil
 	}
-	return proof.print(s, "\nproven", "proven before")
+	return proof.Print(s, "\nproven", "proven before")
 }
 
 const wouldBeLost = "would be lost"
@@ -236,4 +241,36 @@ func cellText(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
 	default:
 		return "covered"
 	}
+}
+
+// The report is one page without a script and without anything from elsewhere, so
+// that it can be mailed, printed and kept. Each cell says in words what its colour
+// says.
+//
+//go:embed drill.html
+var reportPage string
+
+var reportTemplate = template.Must(template.New("drill").Funcs(template.FuncMap{
+	"when": text.Time,
+	"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+	"class": func(key hsmkeys.KeyCoverage, cell hsmkeys.Cell) string {
+		switch {
+		case key.PasswordOnly:
+			return "password"
+		case !cell.Opens:
+			return "none"
+		case key.Lost:
+			return "lost"
+		case !cell.Proven.IsZero():
+			return "proven"
+		case !cell.Earlier.IsZero():
+			return "earlier"
+		default:
+			return "covered"
+		}
+	},
+}).Parse(reportPage))
+
+func writeReport(ctx context.Context, path string, coverage hsmkeys.Coverage) error {
+	return datafile.Write(ctx, path, func(w io.Writer) error { return reportTemplate.Execute(w, coverage) })
 }

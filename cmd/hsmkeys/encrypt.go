@@ -13,8 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func encryptCommand() *cli.Command {
@@ -56,7 +56,7 @@ func encryptCommand() *cli.Command {
 					return err
 				}
 				for _, ref := range refs {
-					warnFormer(ctx, k, ref)
+					show.WarnFormer(ctx, k, ref)
 				}
 				if err := datafile.Copy(ctx, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished
@@ -68,51 +68,6 @@ func encryptCommand() *cli.Command {
 			})
 		}),
 	}
-}
-
-func decryptCommand() *cli.Command {
-	return &cli.Command{
-		Name: "decrypt", Usage: "decrypt a file", ArgsUsage: "[IN]",
-		Description: "The file, an age file in binary or in ASCII armor, names its key. A FILE of -o appears when all of the input has proved authentic;\n" +
-			"to stdout goes what is authentic so far, and a failure after that is in the exit status.\n" +
-			"A binary file is decrypted on every processor, armor and a pipe on one.",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "pair", Usage: "a file to the key exchange pair itself (age recipient --pair), which anybody can have made"},
-			outputFlag(),
-		},
-		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			files, err := filesOf(c)
-			if err != nil {
-				return err
-			}
-			if c.Bool("pair") {
-				return filter(ctx, s, withPairAlone, files, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
-					if f, size := datafile.ReaderAt(in); f != nil {
-						return hsmkeys.DecryptFileWithPair(ctx, pair, out, f, size)
-					}
-					plain, err := hsmkeys.DecryptWithPair(ctx, pair, hsmkeys.Dearmor(in))
-					if err != nil {
-						return err
-					}
-					return datafile.Copy(ctx, out, plain)
-				})
-			}
-			return filter(ctx, s, session.WithKeyring, files, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
-				if f, size := datafile.ReaderAt(in); f != nil {
-					return k.DecryptFile(ctx, out, f, size)
-				}
-				plain, err := k.Decrypt(ctx, hsmkeys.Dearmor(in))
-				if err != nil {
-					return err
-				}
-				return datafile.Copy(ctx, out, plain)
-			})
-		}),
-	}
-}
-
-func withPairAlone(ctx context.Context, s *settings.Settings, f func(*token.KeyPair) error) error {
-	return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error { return f(pair) })
 }
 
 // inAndOut names the files that a command reads and writes; "" and "-" are stdin and stdout.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -206,22 +207,22 @@ func TestEveryExampleRuns(t *testing.T) {
 		}
 		ran = append(ran, stage.line)
 	}
-	for path, all := range examples {
+	for path, all := range commandline.Examples {
 		for _, e := range all {
-			if !slices.Contains(ran, e.line) {
-				t.Errorf("the example %q of %q is not staged", e.line, path)
+			if !slices.Contains(ran, e.Line) {
+				t.Errorf("the example %q of %q is not staged", e.Line, path)
 			}
 		}
 	}
 	for _, line := range ran {
-		if !slices.ContainsFunc(allExamples(), func(e example) bool { return e.line == line }) {
+		if !slices.ContainsFunc(allExamples(), func(e commandline.Example) bool { return e.Line == line }) {
 			t.Errorf("%q is staged, and is no example", line)
 		}
 	}
 }
 
-func allExamples() (all []example) {
-	for _, some := range examples {
+func allExamples() (all []commandline.Example) {
+	for _, some := range commandline.Examples {
 		all = append(all, some...)
 	}
 	return all

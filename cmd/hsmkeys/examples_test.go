@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 )
 
 // everyCommand gives all commands that help shows, by their full names.
@@ -32,11 +34,11 @@ func everyCommand(app *cli.App) map[string]*cli.Command {
 func TestEveryCommandHasAnExample(t *testing.T) {
 	commands := everyCommand(newApp())
 	for path := range commands {
-		if len(examples[path]) == 0 {
+		if len(commandline.Examples[path]) == 0 {
 			t.Errorf("hsmkeys %s has no example", path)
 		}
 	}
-	for path := range examples {
+	for path := range commandline.Examples {
 		if commands[path] == nil && path != "" {
 			t.Errorf("there are examples of %q, which is no command", path)
 		}
@@ -45,17 +47,17 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 
 // An example that does not parse is worse than none. [TestEveryExampleRuns] runs them.
 func TestEveryExampleParses(t *testing.T) {
-	for path, all := range examples {
+	for path, all := range commandline.Examples {
 		for i, e := range all {
-			if strings.ContainsFunc(e.what+e.line, func(r rune) bool { return r < ' ' || r > '~' }) {
-				t.Errorf("%q is not one line of ASCII, which is what a manual page shows everywhere", e.line)
+			if strings.ContainsFunc(e.What+e.Line, func(r rune) bool { return r < ' ' || r > '~' }) {
+				t.Errorf("%q is not one line of ASCII, which is what a manual page shows everywhere", e.Line)
 			}
-			if i > 0 && strings.HasPrefix(e.line, "age ") {
+			if i > 0 && strings.HasPrefix(e.Line, "age ") {
 				continue // what comes after
 			}
-			ran := parsed(t, e.line)
+			ran := parsed(t, e.Line)
 			if i == 0 && path != "" && ran != path && !strings.HasPrefix(ran, path+" ") {
-				t.Errorf("%q is the first example of %q and runs %q", e.line, path, ran)
+				t.Errorf("%q is the first example of %q and runs %q", e.Line, path, ran)
 			}
 		}
 	}
@@ -85,7 +87,7 @@ func parsed(t *testing.T, line string) (command string) {
 	app.Before = nil
 	app.Writer, app.ErrWriter = io.Discard, io.Discard
 	given := strings.Split(strings.TrimSuffix(string(words), "\x00"), "\x00")
-	if err := app.RunContext(context.Background(), arrange(app, slices.Concat([]string{"hsmkeys"}, given))); err != nil {
+	if err := app.RunContext(context.Background(), commandline.Arrange(app, slices.Concat([]string{"hsmkeys"}, given))); err != nil {
 		t.Errorf("%q: %v", line, err)
 	}
 	if command == "" {
@@ -108,7 +110,7 @@ func TestHelpShowsExamples(t *testing.T) {
 		if err != nil {
 			t.Errorf("hsmkeys help %s: %v", path, err)
 		}
-		for _, want := range []string{"NAME:\n   hsmkeys " + path + " - ", "\nEXAMPLES:\n", examples[path][0].line} {
+		for _, want := range []string{"NAME:\n   hsmkeys " + path + " - ", "\nEXAMPLES:\n", commandline.Examples[path][0].Line} {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("hsmkeys help %s does not show %q", path, want)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 )
 
 func exportCommand() *cli.Command {
@@ -104,7 +105,7 @@ func readPeer(path string) (*rsa.PublicKey, error) {
 	}
 	key, ok := certificate.PublicKey.(*rsa.PublicKey)
 	if !ok {
-		return nil, failure.Usage("%q is the certificate of another key, %s, and CryptoAPI's BLOBs are for RSA", path, keyType(certificate))
+		return nil, failure.Usage("%q is the certificate of another key, %s, and CryptoAPI's BLOBs are for RSA", path, show.KeyType(certificate))
 	}
 	return key, nil
 }

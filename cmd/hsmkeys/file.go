@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -110,7 +111,7 @@ func lookUp(ctx context.Context, k *hsmkeys.Keyring, needs []need) error {
 					return err
 				}
 				if tag.Matches(n.recipient.Stanza) {
-					n.Holders = append(n.Holders, hsmkeys.Holder{Label: m.Label, Role: m.Role.String(), SubjectKeyID: asJSON(m).SubjectKeyID})
+					n.Holders = append(n.Holders, hsmkeys.Holder{Label: m.Label, Role: m.Role.String(), SubjectKeyID: show.MemberOf(m).SubjectKeyID})
 				}
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 )
 
 // Every option has a placeholder that says what goes there, once, and no default that is not
@@ -16,9 +18,9 @@ func TestHelpNamesWhatOptionsTake(t *testing.T) {
 	app := newApp()
 	app.Setup()
 	var pages bytes.Buffer
-	helpPrinter(&pages, "", app)
+	commandline.HelpPrinter(&pages, "", app)
 	for _, c := range everyCommand(app) {
-		helpPrinter(&pages, "", c)
+		commandline.HelpPrinter(&pages, "", c)
 	}
 	if !strings.Contains(pages.String(), "--key, -k NAME[@VERSION]  NAME[@VERSION] of the session key") {
 		t.Error("the option --key of encrypt is not there as it is to be")

@@ -16,6 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -129,10 +130,10 @@ func importSimple(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 	for _, h := range e.Unable {
 		message.Note("%s does not get the key: one that is so short cannot be wrapped to its EC pair", text.Printable(h.Label))
 	}
-	noteAlone(k)
-	until := labels(k.Unproven(e))
+	show.NoteAlone(k)
+	until := show.Labels(k.Unproven(e))
 	if s.JSON {
 		return output.JSON(made{e, until})
 	}
-	return output.Line("%s imported: %s, check value %s, key id %s%s", versionOf(e), e.Kind(), e.CheckValue, e.KeyID, notProven(until))
+	return output.Line("%s imported: %s, check value %s, key id %s%s", show.Version(e), e.Kind(), e.CheckValue, e.KeyID, show.NotProven(until))
 }

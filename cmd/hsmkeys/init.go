@@ -19,6 +19,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -125,12 +126,12 @@ func makePair(ctx context.Context, s *settings.Settings, o initOptions) error {
 			return err
 		}
 		if s.JSON {
-			return output.JSON(asJSON(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
+			return output.JSON(show.MemberOf(blob.Member{Role: blob.Owner, Label: pair.Label(), Certificate: certificate}))
 		}
 		return output.Line("key exchange pair %s, id %x%s\n"+
 			"fingerprint SHA-256 %s\n"+
 			"send the certificate to an owner, and confirm the fingerprint over another channel: hsmkeys certificate > new.pem",
-			labelOf(pair), pair.ID(), howToName(pair), fingerprint(certificate))
+			labelOf(pair), pair.ID(), howToName(pair), show.Fingerprint(certificate))
 	})
 }
 
@@ -280,7 +281,7 @@ func printFounded(s *settings.Settings, k *hsmkeys.Keyring, pair *token.KeyPair,
 	self := k.Self()
 	if s.JSON {
 		return output.JSON(map[string]string{
-			"role": self.Role.String(), "label": self.Label, "fingerprint": fingerprint(self.Certificate),
+			"role": self.Role.String(), "label": self.Label, "fingerprint": show.Fingerprint(self.Certificate),
 			"keyring": k.ID().String(), "store": store.String(), "pair": pair.Label(), "id": fmt.Sprintf("%x", pair.ID()), "checkpoint": k.State().At.String(),
 		})
 	}
@@ -289,7 +290,7 @@ func printFounded(s *settings.Settings, k *hsmkeys.Keyring, pair *token.KeyPair,
 		"%s %s, fingerprint SHA-256 %s\n"+
 		"keep a copy of the certificate outside the store: hsmkeys certificate > owner.pem",
 		labelOf(pair), pair.ID(), howToName(pair), k.ID(), store,
-		self.Role, text.Printable(self.Label), fingerprint(self.Certificate))
+		self.Role, text.Printable(self.Label), show.Fingerprint(self.Certificate))
 }
 
 // labelOf is the label of a pair, which one that somebody else has made may not have.

@@ -21,6 +21,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -77,7 +78,7 @@ func joinCommand() *cli.Command {
 					return session.ExplainCheckpoint(o, err)
 				}
 				if c.Bool("yes") && voucher != nil {
-					warnFormerVoucher(k, voucher)
+					show.WarnFormerVoucher(k, voucher)
 				}
 				if was, err := binding.Of(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
 					message.Note("until now keyring %s belonged in %s", was, text.Printable(store.String()))
@@ -126,16 +127,16 @@ func confirmJoin(ctx context.Context, o hsmkeys.Options, yes, replacePin bool) (
 	var shown [][]string
 	question := "Did another member show you this checkpoint?"
 	if o.Voucher != nil {
-		if shown, err = voucherRows(k, o.Voucher); err != nil {
+		if shown, err = show.VoucherRows(k, o.Voucher); err != nil {
 			return nil, err
 		}
 		question = "Did the holder of the voucher's certificate tell you its fingerprint?"
 	}
 	state := k.State()
 	shown = append(shown, []string{fmt.Sprintf("keyring %s, list of members %d", k.ID(), state.List)}, []string{"  checkpoint", state.At.String() + ", " + text.Time(state.Signed)})
-	shown = append(shown, memberRows(k)...)
+	shown = append(shown, show.KeyringRows(k)...)
 	for _, r := range state.Recoveries { // which joining accepts
-		shown = append(shown, recoveryRows(r)...)
+		shown = append(shown, show.RecoveryRows(r)...)
 	}
 	if replacePin {
 		if shown, err = replacedRows(ctx, o, shown); err != nil {
@@ -161,34 +162,6 @@ func replacedRows(ctx context.Context, o hsmkeys.Options, shown [][]string) ([][
 	return shown, nil
 }
 
-// voucherRows shows who vouches for a keyring. One who was removed may have kept the
-// certificate's key, and with it makes any continuation of the lists that it still knew.
-func voucherRows(k *hsmkeys.Keyring, voucher *x509.Certificate) ([][]string, error) {
-	by, err := k.MemberWith(voucher.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	rows := party("vouched for by", by)
-	if left := k.LeftAt(by); left > 0 {
-		rows[1][1] = fmt.Sprintf("FORMER %s, removed with list of members %d", by.Role, left)
-	}
-	if !by.Certificate.Equal(voucher) { // that of the key that signs, or one that was made anew
-		rows = append(rows, []string{"  in the file", "SHA-256 " + fingerprint(voucher)})
-	}
-	return rows, nil
-}
-
-// warnFormerVoucher is for those who are not asked.
-func warnFormerVoucher(k *hsmkeys.Keyring, voucher *x509.Certificate) {
-	by, err := k.MemberWith(voucher.PublicKey)
-	if err != nil {
-		return // and it did not vouch for it
-	}
-	if left := k.LeftAt(by); left > 0 {
-		message.Warn(fmt.Errorf("the voucher %q is a former %s, removed with list of members %d; take the certificate of a member of today", by.Label, by.Role, left))
-	}
-}
-
 // warnAccepted is for those who are not asked: which recoveries are accepted by joining, since
 // the keyring was vouched for and since it was accepted before.
 func warnAccepted(ctx context.Context, o hsmkeys.Options, before ledger.Point) {
@@ -203,15 +176,6 @@ func warnAccepted(ctx context.Context, o hsmkeys.Options, before ledger.Point) {
 	}
 }
 
-// memberRows shows who is in a keyring.
-func memberRows(k *hsmkeys.Keyring) [][]string {
-	var rows [][]string
-	for _, m := range membersOf(k) {
-		rows = append(rows, []string{"  " + m.Role, text.Printable(m.Label) + ", SHA-256 " + m.Fingerprint})
-	}
-	return rows
-}
-
 // voucherFlag names a certificate from outside the storage.
 func voucherFlag() cli.Flag {
 	return &cli.StringFlag{Name: "vouched-by", Usage: "`CERTIFICATE` of an owner or authority who has signed a checkpoint"}
@@ -222,7 +186,7 @@ func printJoined(s *settings.Settings, k *hsmkeys.Keyring, already bool) error {
 	if s.JSON {
 		return output.JSON(map[string]any{
 			"keyring": k.ID().String(), "list": state.List, "checkpoint": state.At.String(), "label": self.Label, "role": self.Role.String(),
-			"members": membersOf(k), "time": time.Now().UTC().Truncate(time.Second),
+			"members": show.Members(k), "time": time.Now().UTC().Truncate(time.Second),
 		})
 	}
 	if already {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -53,7 +52,7 @@ func listCommand() *cli.Command {
 func list(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o hsmkeys.ListOptions) error {
 	out, asJSON := output.NewStream(os.Stdout), s.JSON
 	if !asJSON {
-		out.Row("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
+		out.Heading("NAME", "VERSION", "REVISION", "ALGORITHM", "PURPOSE", "CREATED", "HOLDERS")
 	}
 	for e, err := range k.ListWith(ctx, o) {
 		if out.Cut(err) {
@@ -95,52 +94,4 @@ func holdersOf(e hsmkeys.Entry) string {
 		holders = append(holders, label)
 	}
 	return strings.Join(holders, ", ")
-}
-
-func showCommand() *cli.Command {
-	return &cli.Command{
-		Name: "show", Usage: "all about one key, verified", ArgsUsage: "NAME[@VERSION]",
-		Flags: []cli.Flag{certificateFlag()},
-		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			ref, err := keyArgument(c)
-			if err != nil {
-				return err
-			}
-			s.RetryAbility = true // show reports the residence
-			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
-				e, err := k.Show(ctx, ref)
-				if err != nil {
-					return err
-				}
-				return errors.Join(printEntry(s, e), k.CheckOpens(ctx, ref))
-			})
-		}),
-	}
-}
-
-func historyCommand() *cli.Command {
-	return &cli.Command{
-		Name: "history", Usage: "every version and revision of a key, verified", ArgsUsage: "NAME",
-		Flags: []cli.Flag{certificateFlag()},
-		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			name, err := nameArgument(c)
-			if err != nil {
-				return err
-			}
-			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
-				entries, err := k.History(ctx, name)
-				if len(entries) == 0 {
-					return err
-				}
-				if s.JSON {
-					return errors.Join(err, output.JSON(entries))
-				}
-				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
-				for _, e := range entries {
-					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), text.Time(e.Signed), text.Printable(e.Signer.Label), e.KeyID, text.Printable(e.Why)})
-				}
-				return errors.Join(err, output.Table(rows))
-			})
-		}),
-	}
 }

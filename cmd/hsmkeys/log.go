@@ -16,6 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -80,7 +81,7 @@ func parseSince(s string, now time.Time) (since, error) {
 func printLog(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, since since) error {
 	out, asJSON := output.NewStream(os.Stdout), s.JSON
 	if !asJSON {
-		out.Row("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
+		out.Heading("CHECKPOINT", "TIME", "SIGNER", "WHAT", "WHY")
 	}
 	found := false
 	for e, err := range k.Log(ctx, since.number) {
@@ -115,11 +116,11 @@ func printLog(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, nam
 func eventText(e ledger.Event) string {
 	switch {
 	case e.Recovery != nil:
-		return fmt.Sprintf("RECOVERY, list of members %d: %s", e.List, memberChanges(e))
+		return fmt.Sprintf("RECOVERY, list of members %d: %s", e.List, show.MemberChanges(e))
 	case e.List == 1:
-		return "keyring founded: " + memberChanges(e)
+		return "keyring founded: " + show.MemberChanges(e)
 	case e.List > 0:
-		return fmt.Sprintf("list of members %d: %s", e.List, memberChanges(e))
+		return fmt.Sprintf("list of members %d: %s", e.List, show.MemberChanges(e))
 	case e.Change.Op == 0:
 		return "nothing changed"
 	case e.Change.Version > 0:
@@ -128,29 +129,6 @@ func eventText(e ledger.Event) string {
 		return fmt.Sprintf("%v %s", e.Change.Op, e.Change.Name)
 	}
 	return e.Change.Op.String()
-}
-
-// memberChanges says who came and who left. One that did both has changed.
-func memberChanges(e ledger.Event) string {
-	var all []string
-	left := map[string]bool{}
-	for _, m := range e.Left {
-		left[ledger.KeyID(m)] = true
-	}
-	for _, m := range e.Joined {
-		does := "joined"
-		if left[ledger.KeyID(m)] {
-			does = "changed"
-			delete(left, ledger.KeyID(m))
-		}
-		all = append(all, fmt.Sprintf("%s %s %s", m.Role, text.Printable(m.Label), does))
-	}
-	for _, m := range e.Left {
-		if left[ledger.KeyID(m)] {
-			all = append(all, fmt.Sprintf("%s %s left", m.Role, text.Printable(m.Label)))
-		}
-	}
-	return strings.Join(all, ", ")
 }
 
 func eventReason(e ledger.Event) string {
@@ -162,18 +140,18 @@ func eventReason(e ledger.Event) string {
 
 // eventJSON is an event for programs.
 type eventJSON struct {
-	Checkpoint string       `json:"checkpoint"`
-	Number     int          `json:"number"`
-	Time       string       `json:"time"`
-	Signer     string       `json:"signer"`
-	SignerID   string       `json:"signer_subject_key_id"`
-	Operation  string       `json:"operation"` // of a key, or "members", "recovery", "compact", "replace-pin", "fresh"
-	Name       string       `json:"name,omitempty"`
-	Version    int          `json:"version,omitempty"`
-	Reason     string       `json:"reason,omitempty"`
-	List       int          `json:"list,omitempty"`
-	Joined     []memberJSON `json:"joined,omitempty"`
-	Left       []memberJSON `json:"left,omitempty"`
+	Checkpoint string        `json:"checkpoint"`
+	Number     int           `json:"number"`
+	Time       string        `json:"time"`
+	Signer     string        `json:"signer"`
+	SignerID   string        `json:"signer_subject_key_id"`
+	Operation  string        `json:"operation"` // of a key, or "members", "recovery", "compact", "replace-pin", "fresh"
+	Name       string        `json:"name,omitempty"`
+	Version    int           `json:"version,omitempty"`
+	Reason     string        `json:"reason,omitempty"`
+	List       int           `json:"list,omitempty"`
+	Joined     []show.Member `json:"joined,omitempty"`
+	Left       []show.Member `json:"left,omitempty"`
 }
 
 func eventAsJSON(e ledger.Event) eventJSON {
@@ -182,7 +160,7 @@ func eventAsJSON(e ledger.Event) eventJSON {
 		Name: e.Change.Name, Version: e.Change.Version, Reason: eventReason(e), List: e.List,
 	}
 	if e.Signer.Certificate != nil {
-		j.SignerID = asJSON(e.Signer).SubjectKeyID
+		j.SignerID = show.MemberOf(e.Signer).SubjectKeyID
 	}
 	switch {
 	case e.Recovery != nil:
@@ -195,10 +173,10 @@ func eventAsJSON(e ledger.Event) eventJSON {
 		j.Operation = e.Change.Op.String()
 	}
 	for _, m := range e.Joined {
-		j.Joined = append(j.Joined, asJSON(m))
+		j.Joined = append(j.Joined, show.MemberOf(m))
 	}
 	for _, m := range e.Left {
-		j.Left = append(j.Left, asJSON(m))
+		j.Left = append(j.Left, show.MemberOf(m))
 	}
 	return j
 }

@@ -1,3 +1,5 @@
+//go:build !manual
+
 // Command hsmkeys stores session keys safely outside the hardware: made, wrapped
 // and signed on a PKCS #11 token, stored anywhere.
 package main
@@ -13,6 +15,9 @@ import (
 
 	"github.com/awnumar/memcall"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/completion"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -51,28 +56,28 @@ func run() int {
 		guard.Exit(failure.StatusFailed)
 	})
 	if err := stdio.RefuseClosed(); err != nil {
-		return report(ctx, err)
+		return message.Report(ctx, err)
 	}
 	tuneGC()
 	if len(os.Args) > 1 && os.Args[1] == trial.Command {
 		return trial.Main(os.Args[2:])
 	}
-	if isPlugin(os.Args) {
-		return runPlugin(ctx, os.Args[1:])
+	if ageplugin.IsPlugin(os.Args) {
+		return ageplugin.Main(ctx, os.Args[1:])
 	}
-	if len(os.Args) > 1 && os.Args[1] == completeWord {
-		complete(os.Args[2:])
+	if len(os.Args) > 1 && os.Args[1] == completion.Command {
+		completion.Main(newApp, os.Args[2:])
 		syscall.Exit(0) // at once: what a module that hangs has registered to run at the end hangs too
 	}
 	app := newApp()
 	out := &output.Checked{W: os.Stdout}
 	app.Writer = out
-	err := app.RunContext(ctx, arrange(app, os.Args))
+	err := app.RunContext(ctx, commandline.Arrange(app, os.Args))
 	if err == nil {
 		err = out.Err
 	}
 	if err != nil {
-		return report(ctx, err)
+		return message.Report(ctx, err)
 	}
 	return 0
 }

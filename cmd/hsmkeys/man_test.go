@@ -9,6 +9,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/manual"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/docs"
 )
@@ -17,8 +19,8 @@ import (
 func writtenManual(t *testing.T) []string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("hsmkeys", "man", dir).CombinedOutput(); err != nil {
-		t.Fatalf("hsmkeys man: %v\n%s", err, out)
+	if err := manual.Write(newApp(), dir); err != nil {
+		t.Fatal(err)
 	}
 	pages, err := filepath.Glob(filepath.Join(dir, "man*", "*"))
 	if err != nil {
@@ -28,10 +30,10 @@ func writtenManual(t *testing.T) []string {
 }
 
 func TestManualHasEveryCommandAndSection(t *testing.T) {
-	pages := manual(newApp())
+	pages := manual.Pages(newApp())
 	want := []string{"hsmkeys.1", "hsmkeys-config.5", "hsmkeys-format.5"}
 	for path := range everyCommand(newApp()) {
-		want = append(want, pageName("hsmkeys "+path)+".1")
+		want = append(want, manual.PageName("hsmkeys "+path)+".1")
 	}
 	for _, name := range want {
 		sections := []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "EXIT STATUS", "SEE ALSO"}
@@ -53,20 +55,20 @@ func TestManualHasEveryCommandAndSection(t *testing.T) {
 }
 
 func TestManualSaysWhatHelpSays(t *testing.T) {
-	pages := manual(newApp())
+	pages := manual.Pages(newApp())
 	for path, c := range everyCommand(newApp()) {
-		page := pages[pageName("hsmkeys "+path)+".1"]
+		page := pages[manual.PageName("hsmkeys "+path)+".1"]
 		for _, f := range c.Flags {
-			if !strings.Contains(page, `\fB\-\-`+roffCode(f.Names()[0])+`\fR`) {
+			if !strings.Contains(page, `\fB\-\-`+manual.RoffCode(f.Names()[0])+`\fR`) {
 				t.Errorf("the page of %s has nothing on --%s", path, f.Names()[0])
 			}
-			if said := roffText(described(f.(cli.DocGenerationFlag))); !strings.Contains(page, said) {
+			if said := manual.RoffText(commandline.Described(f.(cli.DocGenerationFlag))); !strings.Contains(page, said) {
 				t.Errorf("the page of %s does not say %q", path, said)
 			}
 		}
-		for _, e := range examples[path] {
-			if !strings.Contains(page, roffCode(e.line)) {
-				t.Errorf("the page of %s does not show %q", path, e.line)
+		for _, e := range commandline.Examples[path] {
+			if !strings.Contains(page, manual.RoffCode(e.Line)) {
+				t.Errorf("the page of %s does not show %q", path, e.Line)
 			}
 		}
 	}
@@ -75,10 +77,10 @@ func TestManualSaysWhatHelpSays(t *testing.T) {
 			if name == "" {
 				continue
 			}
-			if !strings.Contains(pages["hsmkeys.1"], bold(name)) {
+			if !strings.Contains(pages["hsmkeys.1"], manual.Bold(name)) {
 				t.Errorf("hsmkeys(1) has nothing on %s", name)
 			}
-			if o.InFile && !strings.Contains(pages["hsmkeys-config.5"], bold(name)) {
+			if o.InFile && !strings.Contains(pages["hsmkeys-config.5"], manual.Bold(name)) {
 				t.Errorf("hsmkeys-config(5) has nothing on %s", name)
 			}
 		}
@@ -144,7 +146,7 @@ func TestManualKeepsCode(t *testing.T) {
 			t.Errorf("hsmkeys-format(5) does not show %q", line)
 		}
 	}
-	if want := examples["encrypt"][0].line; !strings.Contains(show(encrypt), want) {
+	if want := commandline.Examples["encrypt"][0].Line; !strings.Contains(show(encrypt), want) {
 		t.Errorf("hsmkeys-encrypt(1) does not show %q", want)
 	}
 }
@@ -157,7 +159,7 @@ func TestVersionAndDateDoNotOverlap(t *testing.T) {
 		"v1.2.3":                                   "v1.2.3",
 		"(devel)":                                  "(devel)",
 	} {
-		if got := pseudoVersion.ReplaceAllString(version, "$1"); got != want || len("hsmkeys "+got) > 33 {
+		if got := manual.PseudoVersion.ReplaceAllString(version, "$1"); got != want || len("hsmkeys "+got) > 33 {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

@@ -2,13 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -22,6 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -79,7 +74,7 @@ func addMember(ctx context.Context, s *settings.Settings, c *cli.Context, role b
 	if role == blob.Owner {
 		question = "Wrap every key to this owner from now on, and believe what it signs?"
 	}
-	if err := confirm.Ask(ctx, c.Bool("yes"), describe(m), question); err != nil {
+	if err := confirm.Ask(ctx, c.Bool("yes"), show.MemberRows(m), question); err != nil {
 		return err
 	}
 	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
@@ -108,7 +103,7 @@ func memberFrom(path string, o memberOptions, role blob.Role) (blob.Member, erro
 	}
 	label := o.label
 	if label == "" {
-		label = nameIn(certificate)
+		label = show.CertificateName(certificate)
 	}
 	if label == "" {
 		return blob.Member{}, failure.Usage("%q names nobody: its subject has no name, and it has no alternative one; give the member a label with --label", path)
@@ -142,7 +137,7 @@ func printChange(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, 
 	if err := printChanged(k, done); err != nil {
 		return err
 	}
-	if err := output.Table(describe(m)); err != nil {
+	if err := output.Table(show.MemberRows(m)); err != nil {
 		return err
 	}
 	if len(refs) == 0 {
@@ -158,47 +153,14 @@ func printChanged(k *hsmkeys.Keyring, done string) error {
 
 func changeJSON(k *hsmkeys.Keyring, versions int) map[string]any {
 	s := k.State()
-	return map[string]any{"keyring": k.ID().String(), "list": s.List, "checkpoint": s.At.String(), "members": membersOf(k), "keys": versions}
-}
-
-// memberJSON is a member for programs.
-type memberJSON struct {
-	Label        string    `json:"label"`
-	Role         string    `json:"role"`
-	Subject      string    `json:"subject"`
-	Key          string    `json:"key"`
-	SubjectKeyID string    `json:"subject_key_id"`
-	Fingerprint  string    `json:"fingerprint"` // SHA-256 of the certificate
-	NotAfter     time.Time `json:"not_after"`
-	Signing      string    `json:"signing_fingerprint,omitempty"` // SHA-256 of the certificate of the key that signs, where it is another
-}
-
-func membersOf(k *hsmkeys.Keyring) []memberJSON {
-	var all []memberJSON
-	for _, m := range k.Members() {
-		all = append(all, asJSON(m))
-	}
-	return all
-}
-
-func asJSON(m blob.Member) memberJSON {
-	id, _ := blob.PublicKeyID(m.Certificate.PublicKey) // a key of another kind has none
-	signing := ""
-	if m.Signing != nil {
-		signing = fingerprint(m.Signing)
-	}
-	return memberJSON{
-		Signing: signing,
-		Label:   m.Label, Role: m.Role.String(), Subject: m.Certificate.Subject.String(), Key: keyType(m.Certificate),
-		SubjectKeyID: hex.EncodeToString(id), Fingerprint: fingerprint(m.Certificate), NotAfter: m.Certificate.NotAfter,
-	}
+	return map[string]any{"keyring": k.ID().String(), "list": s.List, "checkpoint": s.At.String(), "members": show.Members(k), "keys": versions}
 }
 
 func listMembers(ctx context.Context, s *settings.Settings, role blob.Role, certificate string) error {
 	return session.WithReading(ctx, s, certificate, func(k *hsmkeys.Keyring) error {
-		members := []memberJSON{}
+		members := []show.Member{}
 		rows := [][]string{{"LABEL", "KEY", "KEY ID", "VALID UNTIL", "SUBJECT"}}
-		for _, m := range membersOf(k) {
+		for _, m := range show.Members(k) {
 			if m.Role != role.String() {
 				continue
 			}
@@ -213,47 +175,4 @@ func listMembers(ctx context.Context, s *settings.Settings, role blob.Role, cert
 		}
 		return output.Table(rows)
 	})
-}
-
-// describe shows what somebody compares before they say yes.
-func describe(m blob.Member) [][]string {
-	j := asJSON(m)
-	var rows [][]string
-	if m.Role != 0 { // or else it is not known yet
-		rows = append(rows, []string{"  role", j.Role})
-	}
-	rows = append(rows,
-		[]string{"  label", text.Printable(j.Label)},
-		[]string{"  subject", text.Printable(j.Subject)},
-		[]string{"  key", j.Key + ", id " + j.SubjectKeyID},
-		[]string{"  fingerprint", "SHA-256 " + j.Fingerprint},
-		[]string{"  valid until", text.Time(j.NotAfter)})
-	if m.Signing != nil {
-		rows = append(rows, []string{"  signs with", keyType(m.Signing) + ", SHA-256 " + fingerprint(m.Signing)})
-	}
-	return rows
-}
-
-// party is describe under a title, for a decision about several.
-func party(title string, m blob.Member) [][]string {
-	return append([][]string{{title}}, describe(m)...)
-}
-
-// fingerprint is the SHA-256 of a certificate, as openssl x509 -fingerprint shows it.
-func fingerprint(c *x509.Certificate) string {
-	var parts []string
-	for _, b := range sha256.Sum256(c.Raw) {
-		parts = append(parts, fmt.Sprintf("%02X", b))
-	}
-	return strings.Join(parts, ":")
-}
-
-func keyType(c *x509.Certificate) string {
-	switch key := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "EC " + key.Curve.Params().Name
-	}
-	return c.PublicKeyAlgorithm.String()
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/tally"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
@@ -57,7 +59,7 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 		if role == blob.Owner {
 			question = "Remove this owner from the keyring, and believe nothing that it signs from now on?"
 		}
-		shown := describe(m)
+		shown := show.MemberRows(m)
 		if lost := lostWithout(k, m); lost != "" {
 			shown = append(shown, []string{"  afterwards", lost})
 			message.Warn(errors.New(lost + " (hsmkeys authority add)"))
@@ -67,7 +69,7 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 			return err
 		}
 		// The one that was shown, whatever is called so by now.
-		if err := k.RemoveMember(ctx, role, asJSON(m).SubjectKeyID, message.Warn); err != nil {
+		if err := k.RemoveMember(ctx, role, show.MemberOf(m).SubjectKeyID, message.Warn); err != nil {
 			return err
 		}
 		return afterRemoval(ctx, s, k, m, o)
@@ -81,7 +83,7 @@ func lostWithout(k *hsmkeys.Keyring, m blob.Member) string {
 	if m.Role == blob.Owner && len(rest) > 1 {
 		return "" // it was so before, or is not
 	}
-	return alone(rest)
+	return show.Alone(rest)
 }
 
 // meantMember has an error about a label that no member has tell which one may be meant.
@@ -115,10 +117,10 @@ func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 	for _, step := range []struct {
 		wanted         bool
 		did, unchanged string
-		run            func() (tally, error)
+		run            func() (tally.Tally, error)
 	}{
-		{o.rotate, "rotated", "not needed", func() (tally, error) { return rotateFormer(ctx, k) }},
-		{o.rewrap, "rewrapped", "up to date", func() (tally, error) { return rewrap(ctx, k, k.Rewrap) }},
+		{o.rotate, "rotated", "not needed", func() (tally.Tally, error) { return rotateFormer(ctx, k) }},
+		{o.rewrap, "rewrapped", "up to date", func() (tally.Tally, error) { return rewrap(ctx, k, k.Rewrap) }},
 	} {
 		if !step.wanted {
 			continue
@@ -126,7 +128,7 @@ func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 		t, err := step.run()
 		failed = errors.Join(failed, err)
 		if done[step.did] = t; !asJSON {
-			failed = errors.Join(failed, t.print(s, step.did, step.unchanged))
+			failed = errors.Join(failed, t.Print(s, step.did, step.unchanged))
 		}
 	}
 	versions, err := k.Versions(ctx)
@@ -167,38 +169,4 @@ func printRemains(m blob.Member, versions int, o removal) error {
 		}
 	}
 	return nil
-}
-
-// warnFormer warns, once for a key, of former members who can read what is encrypted under a key.
-func warnFormer(ctx context.Context, k *hsmkeys.Keyring, ref hsmkeys.Ref) {
-	former, err := k.FormerHolders(ctx, ref)
-	if err != nil {
-		message.Warn(err)
-	}
-	if len(former) == 0 {
-		return
-	}
-	var who, prints []string
-	for _, h := range former {
-		who, prints = append(who, fmt.Sprintf("the %s %q", h.Role, h.Label)), append(prints, formerFingerprint(k, h))
-	}
-	it, certificates := "it", "its certificate"
-	if len(who) > 1 {
-		it, certificates = "they", "their certificates"
-	}
-	mend := fmt.Sprintf("hsmkeys rotate %s makes a version that %s cannot open", ref.Name, it)
-	if newest, err := k.Show(ctx, hsmkeys.Ref{Name: ref.Name}); err == nil && ref.Version > 0 && newest.Version > ref.Version {
-		mend = fmt.Sprintf("there is a newer version, which --key %s without @%d takes", ref.Name, ref.Version)
-	}
-	message.Warn(fmt.Errorf("%s can open key %q, and read what is encrypted under it now; %s (%s: SHA-256 %s)", text.Enumerate(who), ref, mend, certificates, text.Enumerate(prints)))
-}
-
-// formerFingerprint is that of a former member's certificate, as the lists knew it last.
-func formerFingerprint(k *hsmkeys.Keyring, h hsmkeys.Holder) string {
-	for _, m := range k.FormerMembers() {
-		if asJSON(m).SubjectKeyID == h.SubjectKeyID {
-			return fingerprint(m.Certificate)
-		}
-	}
-	return "unknown"
 }

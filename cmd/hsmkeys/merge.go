@@ -19,6 +19,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -165,7 +166,7 @@ func mergeRows(k *hsmkeys.Keyring, m *hsmkeys.Merge) [][]string {
 
 // notTaken says what of the other copy is not taken in.
 func notTaken(e ledger.Event) string {
-	return fmt.Sprintf("list of members %d of %s by %s: %s", e.List, text.Time(e.Created), text.Printable(e.Signer.Label), memberChanges(e))
+	return fmt.Sprintf("list of members %d of %s by %s: %s", e.List, text.Time(e.Created), text.Printable(e.Signer.Label), show.MemberChanges(e))
 }
 
 // mergeTally is what a merge has done, for programs.

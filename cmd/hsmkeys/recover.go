@@ -21,6 +21,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/tally"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -186,11 +188,11 @@ func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 	}
 	vouched := [][]string{{"vouched for by", "the state that this token has accepted"}}
 	if r.voucher != nil {
-		if vouched, err = voucherRows(r.k, r.voucher); err != nil {
+		if vouched, err = show.VoucherRows(r.k, r.voucher); err != nil {
 			return err
 		}
 		if r.options.yes {
-			warnFormerVoucher(r.k, r.voucher)
+			show.WarnFormerVoucher(r.k, r.voucher)
 		}
 	}
 	last, err := r.k.LastSigned(ctx, old)
@@ -201,8 +203,8 @@ func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 	if last.At.Number > 0 {
 		lastSigned[1] = fmt.Sprintf("checkpoint %d, on %s", last.At.Number, text.Time(last.Created))
 	}
-	shown := slices.Concat(party("from", old), [][]string{lastSigned}, party("to", r.to), vouched,
-		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, memberRows(r.k),
+	shown := slices.Concat(show.Party("from", old), [][]string{lastSigned}, show.Party("to", r.to), vouched,
+		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, show.KeyringRows(r.k),
 		[][]string{
 			{"by", fmt.Sprintf("%s %s", self.Role, text.Printable(self.Label))},
 			{"keys", text.Plural(len(r.refs), "version", "versions")},
@@ -250,6 +252,6 @@ func (r *recovery) run(ctx context.Context) error {
 	if r.options.damaged {
 		recoverThem = begun.DamagedKeys
 	}
-	t, err := runMany(recoverThem(ctx, r.refs), len(r.refs), "recover")
-	return errors.Join(t.print(r.s, "recovered", "done before"), err)
+	t, err := tally.Run(recoverThem(ctx, r.refs), len(r.refs), "recover")
+	return errors.Join(t.Print(r.s, "recovered", "done before"), err)
 }

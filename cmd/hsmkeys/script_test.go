@@ -23,6 +23,7 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
-	testscript.Main(m, map[string]func(){"hsmkeys": main, pluginProgram: main, wrapProgram: wrapWithLoaded})
+	testscript.Main(m, map[string]func(){"hsmkeys": main, ageplugin.Program: main, wrapProgram: wrapWithLoaded})
 }
 
 // TestScripts runs the sessions under testdata, each with a SoftHSM environment,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -70,7 +70,7 @@ func tokenListCommand() *cli.Command {
 				case !t.Initialized:
 					label = "(blank)"
 				}
-				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, pinState(t), can(t.Mechanisms), tried(t.Tried)}
+				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, show.PINState(t), show.Can(t.Mechanisms), show.Tried(t.Tried)}
 				if module == "" {
 					row = append(row, text.Printable(t.Module))
 				}
@@ -86,18 +86,12 @@ func tokenListCommand() *cli.Command {
 			}
 			for _, t := range all {
 				for _, key := range t.Legacy {
-					message.Note("token %s: %s", text.Printable(t.Label), describeLegacy(key))
+					message.Note("token %s: %s", text.Printable(t.Label), show.Legacy(key))
 				}
 			}
 			return output.Table(rows)
 		}),
 	}
-}
-
-// describeLegacy describes a key as its public half has it, which needs no PIN to be read
-// or written.
-func describeLegacy(key token.LegacyKey) string {
-	return fmt.Sprintf("the pair %s is legacy, RSA with %d bits: it opens SIMPLEBLOBs (hsmkeys import --pair) and does nothing else", text.Printable(key.Label), key.Bits)
 }
 
 // listEverywhere lists the tokens of every module that p11-kit knows, with a warning
@@ -118,53 +112,6 @@ func listEverywhere(ctx context.Context, s *settings.Settings) ([]token.Info, er
 		all = []token.Info{} // in JSON a list too
 	}
 	return all, nil
-}
-
-func pinState(t token.Info) string {
-	if t.PINPad {
-		return t.PIN.String() + ", typed on the reader"
-	}
-	return t.PIN.String()
-}
-
-// tried tells what a token does when it is tried.
-func tried(t token.Tried) string {
-	if t.Why != "" || t == (token.Tried{}) {
-		return "-"
-	}
-	words := []string{"unwraps OAEP " + t.OAEPHash}
-	if !t.Unwraps {
-		words[0] = "does not unwrap"
-	}
-	for _, one := range []struct {
-		yes  bool
-		text string
-	}{{t.SignPSS, "signs PSS"}, {t.WrapAES, "wraps AES"}, {t.Leaks, "LEAKS"}, {t.Unwraps && !t.Leaks, "keeps"}} {
-		if one.yes {
-			words = append(words, one.text)
-		}
-	}
-	return strings.Join(words, ", ")
-}
-
-// can names what the list of mechanisms promises.
-func can(c token.Mechanisms) string {
-	var words []string
-	for _, one := range []struct {
-		yes  bool
-		name string
-	}{
-		{c.GenerateRSA, "rsa"}, {c.WrapRSA, "oaep-wrap"}, {c.DecryptRSA, "oaep-decrypt"}, {c.SignPSS, "pss"}, {c.GenerateAES, "aes"}, {c.WrapAES, "aes-key-wrap"},
-		{c.GenerateEC, "ec"}, {c.DeriveECDH, "ecdh"}, {c.SignECDSA, "ecdsa"},
-	} {
-		if one.yes {
-			words = append(words, one.name)
-		}
-	}
-	if words == nil {
-		return "-"
-	}
-	return strings.Join(words, " ")
 }
 
 func tokenInitCommand() *cli.Command {

@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
@@ -127,10 +128,6 @@ func warnUnknown(ctx context.Context, k *hsmkeys.Keyring) {
 	case err != nil:
 		message.Warn(err)
 	case n > 0:
-		message.Warn(errors.New(unknownText(n)))
+		message.Warn(errors.New(show.Unknown(n)))
 	}
-}
-
-func unknownText(n int) string {
-	return text.Plural(n, "key blob is", "key blobs are") + " not in the state of the keyring: left by a command that was interrupted, recovered and not adopted yet (hsmkeys rewrap), or from another copy of the store (hsmkeys merge)"
 }

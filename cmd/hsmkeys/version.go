@@ -2,50 +2,15 @@ package main
 
 import (
 	"context"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/build"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 )
 
-// build is what a program knows of how it was made. Its JSON form is stable.
-type build struct {
-	Version  string `json:"version"`
-	Commit   string `json:"commit,omitempty"`
-	Date     string `json:"date,omitempty"` // of the commit, RFC 3339
-	Modified bool   `json:"modified"`       // there were changes that are in no commit
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
-
-// built reads it from where the linker put it: nothing is passed to the build that
-// could say something else.
-func built() build {
-	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			b.Commit = s.Value
-		case "vcs.time":
-			b.Date = s.Value
-		case "vcs.modified":
-			b.Modified = s.Value == "true"
-		}
-	}
-	return b
-}
-
-func version() string { return built().Version }
+func version() string { return build.Read().Version }
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
@@ -61,7 +26,7 @@ func versionCommand() *cli.Command {
 }
 
 func printVersion(s *settings.Settings) error {
-	b := built()
+	b := build.Read()
 	if s.JSON {
 		return output.JSON(b)
 	}

@@ -92,7 +92,7 @@ func (b *bench) run(only *regexp.Regexp) error {
 	b.env = append(b.env, "HSMKEYS_MODULE="+env.Module(), "PKCS11_MODULE_PATH="+env.Module(), "HSMKEYS_TOKEN=bench",
 		"HSMKEYS_PIN_SOURCE=file:"+pin, "HOME="+dir)
 	for name, pkg := range map[string]string{"hsmkeys": "./cmd/hsmkeys", "age": "filippo.io/age/cmd/age", "age-keygen": "filippo.io/age/cmd/age-keygen"} {
-		if _, err := b.output(nil, "go", "build", "-trimpath", "-o", filepath.Join(b.bin, name), pkg); err != nil {
+		if _, err := b.output(nil, "go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-o", filepath.Join(b.bin, name), pkg); err != nil {
 			return err
 		}
 	}

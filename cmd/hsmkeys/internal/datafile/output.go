@@ -1,4 +1,7 @@
-// Package datafile reads the input that a command works on and writes the output that -o names.
+// Package datafile reads the input that a command works on and writes the output that -o names:
+// completely or not at all, readable for nobody else, and where the path leads. The rules for whom
+// a file may belong to are those of the kernel for sticky directories (proc_sys_fs(5),
+// protected_fifos and protected_symlinks), but apply in every directory and need not be turned on.
 package datafile
 
 import (
@@ -21,15 +24,10 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
-// This file writes what -o names: completely or not at all, for nobody else to read, and
-// where the path leads. The rules for whom a file may belong to are those that the kernel
-// has for sticky directories (proc_sys_fs(5), protected_fifos and protected_symlinks), but
-// hold in every directory and without being turned on.
-
-// Write lets f write to a file, or to stdout for "-" or nothing. A regular file
-// appears, or is replaced, only when f has succeeded and everything is on the disk. Until
-// then it has no name, so that nothing is left of it when the program is killed; on a file
-// system without O_TMPFILE it has a temporary one.
+// Write calls f to write to a file, or to stdout if path is "-" or empty. A regular file appears,
+// or is replaced, only when f has succeeded and everything is on the disk. Until then it has no
+// name, so that nothing is left of it when the program is killed; on a file system without
+// O_TMPFILE it has a temporary one.
 func Write(ctx context.Context, path string, f func(io.Writer) error) error {
 	if out, err := inherited(path); out != nil || err != nil {
 		if err != nil {
@@ -52,7 +50,7 @@ func Write(ctx context.Context, path string, f func(io.Writer) error) error {
 	return t.replace(ctx, path, f)
 }
 
-// atPath makes an error about the path that the user knows.
+// atPath replaces the path in an error with the one that the user knows.
 func atPath(err error, path string) error {
 	if at := (*fs.PathError)(nil); errors.As(err, &at) {
 		at.Path = path
@@ -64,8 +62,8 @@ func atPath(err error, path string) error {
 }
 
 // inherited returns the file behind the names that systems have for stdout and other open
-// descriptors. Whoever opened them has decided about them; /dev/fd/63 is what a shell makes
-// of >(command).
+// descriptors, or nil. Whoever opened them has chosen them; /dev/fd/63 is what a shell passes for
+// >(command).
 func inherited(path string) (*os.File, error) {
 	number, ok := strings.CutPrefix(path, "/dev/fd/")
 	if !ok {
@@ -89,8 +87,8 @@ func inherited(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// A target is where a path leads: a name in a directory that is open, so that both stay
-// the same whatever is renamed meanwhile.
+// A target is where a path leads: a name in an open directory, so that both stay the same whatever
+// is renamed meanwhile.
 type target struct {
 	root *os.Root
 	dir  *os.File // the same directory
@@ -171,8 +169,8 @@ func lookAt(path string) (*target, error) {
 	return t, nil
 }
 
-// checkLinks checks the symbolic links through which the path of a directory leads, and
-// returns what it leads to.
+// checkLinks checks the symbolic links through which the path of a directory leads, and returns the
+// directory.
 func checkLinks(dir string) (last fs.FileInfo, err error) {
 	err = ownfile.Walk(dir, func(path string, info, in fs.FileInfo) error {
 		if info.Mode()&fs.ModeSymlink != 0 {
@@ -184,9 +182,9 @@ func checkLinks(dir string) (last fs.FileInfo, err error) {
 	return last, err
 }
 
-// checkLink refuses a symbolic link that is not to be followed. In a directory where anybody
-// may make one it has to be our own or that of the directory's owner; those nobody else can
-// exchange after this look.
+// checkLink refuses a symbolic link that must not be followed. In a directory where anybody may
+// create links, it has to belong to this user or to the directory's owner; nobody else can exchange
+// such a link after this check.
 func checkLink(path string, link, dir fs.FileInfo) error {
 	if dir.Mode()&fs.ModeSticky != 0 && dir.Mode().Perm()&0o002 != 0 && owner(link) != os.Geteuid() && owner(link) != owner(dir) {
 		return refused(path, link)
@@ -206,7 +204,8 @@ func (t *target) follow() (string, error) {
 	return t.root.Readlink(t.name)
 }
 
-// refuse refuses what somebody else owns, and would read or keep. Devices are root's.
+// refuse refuses a file of another user, who could read or keep what is written. Devices are
+// root's.
 func (t *target) refuse() error {
 	switch {
 	case t.info == nil:
@@ -236,8 +235,8 @@ func refused(path string, info fs.FileInfo) error {
 
 func owner(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// openInPlace opens a device or a FIFO, and makes sure that it is the one that was looked
-// at before anything is written.
+// openInPlace opens a device or a FIFO, and makes sure before anything is written that it is the
+// one that was checked.
 func (t *target) openInPlace() (*os.File, error) {
 	out, err := t.root.OpenFile(t.name, os.O_WRONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -253,7 +252,7 @@ func (t *target) openInPlace() (*os.File, error) {
 	return out, nil
 }
 
-// replace lets f write a new file, of mode 0600, and puts it at the target, which the user
+// replace calls f to write a new file of mode 0600, and moves it to the target, which the user
 // knows as path.
 func (t *target) replace(ctx context.Context, path string, f func(io.Writer) error) (err error) {
 	temporary := ""
@@ -312,7 +311,7 @@ func (t *target) replace(ctx context.Context, path string, f func(io.Writer) err
 	return atPath(t.dir.Sync(), path)
 }
 
-// createAt makes a file of mode 0600 in a directory. Errors call it by the path.
+// createAt creates a file of mode 0600 in a directory. Errors name it by path.
 func createAt(dir *os.File, name string, flags int, path string) (*os.File, error) {
 	fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -325,12 +324,12 @@ var newUnnamed = createUnnamed // tests have a file system that cannot
 
 func temporaryName() string { return ".hsmkeys-" + rand.Text() }
 
-// outBuffer gathers what is written in small pieces. It is smaller than age's chunks of 64
-// KiB, which then are not copied once more.
+// outBuffer is the size of the buffer for small writes. It is smaller than age's chunks of 64 KiB,
+// so that these are not copied once more.
 const outBuffer = 32 << 10
 
-// writeBuffered lets f write. What it has written before a failure is authentic, and
-// written too.
+// writeBuffered calls f with a buffered writer. What f has written before it failed is authentic,
+// and is written too.
 func writeBuffered(out io.Writer, f func(io.Writer) error) error {
 	w := bufio.NewWriterSize(out, outBuffer)
 	err := f(w)
@@ -340,7 +339,7 @@ func writeBuffered(out io.Writer, f func(io.Writer) error) error {
 	return err
 }
 
-// WriteBytes writes data as [writeOutput] does.
+// WriteBytes writes data as [Write] does.
 func WriteBytes(ctx context.Context, path string, data []byte) error {
 	return Write(ctx, path, func(out io.Writer) error {
 		_, err := out.Write(data)
@@ -364,8 +363,8 @@ func ToTerminal(path string) bool {
 	return terminal.Is(f)
 }
 
-// TryUnnamed makes a file without a name in a directory, as [writeOutput] does, and closes it. The
-// error is an [errors.ErrUnsupported] where the file system has none.
+// TryUnnamed creates a file without a name in a directory, as [Write] does, and closes it. The
+// error is an [errors.ErrUnsupported] if the file system has no such files.
 func TryUnnamed(dir string) error {
 	open, err := os.Open(dir)
 	if err != nil {

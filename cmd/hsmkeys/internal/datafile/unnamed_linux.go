@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// createUnnamed makes a file of mode 0600 in a directory that has no name there, and is
-// gone with the process (O_TMPFILE, open(2)). Where the file system or the kernel has none,
-// or it could not be given a name, the error is an [errors.ErrUnsupported].
+// createUnnamed creates a file of mode 0600 without a name, which disappears with the process
+// (O_TMPFILE, open(2)). The error is an [errors.ErrUnsupported] if the file system or the kernel
+// has no such files, or the file could not be given a name.
 func createUnnamed(dir *os.File, path string) (*os.File, error) {
 	file, err := createAt(dir, ".", unix.O_TMPFILE, path)
 	switch {
@@ -26,8 +26,8 @@ func createUnnamed(dir *os.File, path string) (*os.File, error) {
 	return file, nil
 }
 
-// linkUnnamed gives such a file a name. To do it by descriptor (AT_EMPTY_PATH) takes a
-// privilege; by /proc it does not.
+// linkUnnamed gives such a file a name. By descriptor (AT_EMPTY_PATH) that would need a privilege;
+// by /proc it does not.
 func linkUnnamed(file, dir *os.File, name string) error {
 	err := unix.Linkat(unix.AT_FDCWD, procName(file), int(dir.Fd()), name, unix.AT_SYMLINK_FOLLOW)
 	if err != nil {

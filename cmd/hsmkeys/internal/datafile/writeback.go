@@ -2,14 +2,14 @@ package datafile
 
 import "os"
 
-// early lets the disk write a file while it grows, so that little is left to wait for at
-// its end.
+// early makes the system write a file to the disk while it grows, so that little is left to wait
+// for at its end.
 type early struct {
 	file           *os.File
 	written, begun int64
 }
 
-// earlySize is how much is given to the disk at a time.
+// earlySize is how much is written to the disk at a time, in bytes.
 const earlySize = 8 << 20
 
 func (e *early) Write(p []byte) (int, error) {

@@ -23,9 +23,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// How the private key in a file is read, whichever of its formats the file is in.
-
-// keyFormat is what the outermost values of a file say that it is.
+// keyFormat is the format of a file by its outermost values.
 type keyFormat string
 
 const (
@@ -42,7 +40,7 @@ const (
 	convertPKCS12              = "openssl pkcs12 -in FILE -nocerts -out pair.pem writes the key alone, as encrypted PKCS #8"
 )
 
-// formatOf looks at the tags of a file and not into its values.
+// formatOf returns the format of a file by its tags, without decoding its values.
 func formatOf(der []byte) keyFormat {
 	if bytes.HasPrefix(der, []byte{0x30, 0x80}) {
 		return formatBER
@@ -79,9 +77,8 @@ func formatOf(der []byte) keyFormat {
 	return unknownFormat
 }
 
-// Parse reads the one private key in a file. No error has anything of the key
-// in it. The password is asked for only when the file is encrypted, and not with the empty
-// password.
+// Parse returns the only private key in a file. No error contains any of the key. ask is called
+// only if the file is encrypted, and not with the empty password.
 func Parse(ctx context.Context, path string, data []byte, ask askPassword) (crypto.Signer, error) {
 	if capi.IsPrivateKeyBlob(data) {
 		key, err := capi.ParsePrivateKeyBlob(data)
@@ -115,9 +112,8 @@ func Parse(ctx context.Context, path string, data []byte, ask askPassword) (cryp
 	}
 }
 
-// derOf returns the private key's block where the file is PEM, and the whole file where it
-// is not. Certificates, parameters and text around the block are passed over, as openssl
-// writes them.
+// derOf returns the private key's block of a PEM file, or the whole file if it is not PEM. It skips
+// certificates, parameters and text around the block, which openssl writes.
 func derOf(path string, data []byte) ([]byte, error) {
 	begin := []byte("-----BEGIN ")
 	if !bytes.Contains(data, begin) {
@@ -156,8 +152,8 @@ func derOf(path string, data []byte) ([]byte, error) {
 // askPassword returns the password of a file, which the caller overwrites.
 type askPassword func() ([]byte, error)
 
-// withFilePassword reads an encrypted file. The empty password needs no asking for, and
-// cannot be told to every source: it is tried first.
+// withFilePassword reads an encrypted file. It tries the empty password first, which need not be
+// asked for, and which some sources cannot express.
 func withFilePassword(ctx context.Context, ask askPassword, read func(password []byte) (crypto.Signer, error)) (crypto.Signer, error) {
 	key, err := unlessDone(ctx, func() (crypto.Signer, error) { return read(nil) })
 	if !errors.Is(err, hsmkeys.ErrPassword) {
@@ -171,9 +167,8 @@ func withFilePassword(ctx context.Context, ask askPassword, read func(password [
 	return unlessDone(ctx, func() (crypto.Signer, error) { return read(password) })
 }
 
-// unlessDone leaves a file alone when ctx is done: how often a password is hashed is
-// for the file to say, and the libraries that do it know no context. The process ends
-// then.
+// unlessDone abandons a file when ctx is done: the file decides how often a password is hashed, and
+// the libraries for that take no context. The process ends then.
 func unlessDone(ctx context.Context, read func() (crypto.Signer, error)) (crypto.Signer, error) {
 	type result struct {
 		key crypto.Signer
@@ -235,8 +230,8 @@ func parsePKCS8(path string, der []byte) (crypto.Signer, error) {
 	return signer(path, key)
 }
 
-// parseTraditional reads the formats of before PKCS #8: PKCS #1 (RFC 8017 appendix A.1.2)
-// and SEC 1 (RFC 5915).
+// parseTraditional reads the formats from before PKCS #8: PKCS #1 (RFC 8017 appendix A.1.2) and SEC
+// 1 (RFC 5915).
 func parseTraditional(path string, format keyFormat, der []byte) (crypto.Signer, error) {
 	var key any
 	var err error

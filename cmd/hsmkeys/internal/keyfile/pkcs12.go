@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// This file looks into a PKCS #12 file (RFC 7292 §4) before the library that reads it does:
-// how often that hashes the password is for the file to say, without a bound.
+// A PKCS #12 file (RFC 7292 §4) decides how often the password is hashed, and the library that reads
+// it has no limit. So the file is checked first.
 
 type pkcs12File struct {
 	Version  int
@@ -55,9 +55,9 @@ var (
 	oidPKCS12PBE    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1} // and a number
 )
 
-// checkPKCS12 refuses a file that has the password hashed more often than maxIterations, for
-// its MAC or for what it encrypts. The error is an errKeyMalformed or errKeyUnsupported. A
-// wrong password is none here: the MAC tells.
+// checkPKCS12 refuses a file that has the password hashed more often than maxIterations, for its
+// MAC or for what it encrypts. The error is an errKeyMalformed or errKeyUnsupported. A wrong
+// password is no error here: the MAC tells.
 func checkPKCS12(der, password []byte) error {
 	var file pkcs12File
 	if err := unmarshalAll(der, &file); err != nil {
@@ -156,8 +156,7 @@ func checkBags(bags []byte) error {
 	return nil
 }
 
-// checkScheme checks how often a scheme of PKCS #5 or PKCS #12 hashes. Others the library
-// does not know.
+// checkScheme checks how often a scheme of PKCS #5 or PKCS #12 hashes. The library knows no others.
 func checkScheme(algorithm pkix.AlgorithmIdentifier) error {
 	if algorithm.Algorithm.Equal(oidPBES2) {
 		var in struct{ KDF, Cipher pkix.AlgorithmIdentifier }

@@ -34,8 +34,8 @@ var (
 	errKeyPassword    = errors.New("wrong password")
 )
 
-// What a file may ask of us before anybody knows whether its password is right: a few
-// seconds, and memory for scrypt in bytes. A fuzz target asks for less.
+// Limits for the work to check a password: iterations, which take a few seconds, and bytes of memory
+// for scrypt. A fuzz target sets lower ones.
 var (
 	maxIterations   = 10_000_000
 	maxScryptMemory = 1 << 30
@@ -56,8 +56,8 @@ var passwordSchemes = map[string]passwordScheme{
 	}),
 }
 
-// decryptPKCS8 returns the PrivateKeyInfo in an EncryptedPrivateKeyInfo, which the caller
-// overwrites. The error is an errKeyMalformed, errKeyUnsupported or errKeyPassword.
+// decryptPKCS8 returns the PrivateKeyInfo in an EncryptedPrivateKeyInfo. The caller must clear it.
+// The error is an errKeyMalformed, errKeyUnsupported or errKeyPassword.
 func decryptPKCS8(der, password []byte) ([]byte, error) {
 	var in struct {
 		Algorithm pkix.AlgorithmIdentifier

@@ -19,9 +19,9 @@ func JSON(v any) error {
 	return err
 }
 
-// document returns JSON in lines, the second and later ones behind an indent. People look at
-// it on terminals and in reviews too, so characters that do not print are escaped: labels
-// are anybody's, and one that turns the direction of text shows another label.
+// document returns v as JSON, with an indentation of the second and later lines. People read it on
+// terminals and in reviews too, so characters that do not print are escaped: labels are chosen by
+// others, and one that changes the direction of text would show another label.
 func document(v any, indent string) (string, error) {
 	var text strings.Builder
 	e := json.NewEncoder(&text)
@@ -33,8 +33,8 @@ func document(v any, indent string) (string, error) {
 	return escapeUnprintable(strings.TrimSuffix(text.String(), "\n")), nil
 }
 
-// escapeUnprintable escapes in JSON what does not print (RFC 8259 §7). Outside of strings
-// JSON has nothing of the kind but line feeds.
+// escapeUnprintable escapes characters that do not print (RFC 8259 §7). Outside of strings JSON has
+// no such character but line feeds.
 func escapeUnprintable(text string) string {
 	unprintable := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 	if strings.IndexFunc(text, unprintable) < 0 {

@@ -18,10 +18,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// A stream is what goes to stdout while it comes: a table or a JSON array of as many
-// things as there are, of which only the last few are in memory. What has come is never
-// held back for longer than streamDelay.
-type stream struct {
+// A Stream writes a table or a JSON array of any length to stdout while its elements come. Only the
+// last few are in memory, and none is held back for longer than maxDelay.
+type Stream struct {
 	out     *bufio.Writer
 	flushed time.Time
 	err     error // the first of writing
@@ -32,7 +31,8 @@ type stream struct {
 	parts  []int      // table: of the longest unbreakable part of each column
 	rows   [][]string // table: not yet written
 
-	heading []string // table: the first row
+	pending []string // table: the heading, until there is a row
+	heading []string // table: the first row that was written
 	records int      // table: how many rows were written below each other
 
 	Painted map[string]string // table: how cells look that have a colour
@@ -42,29 +42,38 @@ type stream struct {
 }
 
 const (
-	streamDelay = 100 * time.Millisecond
-	streamRows  = 256 // so many rows at the most decide on the width of columns
+	maxDelay = 100 * time.Millisecond
+	maxRows  = 256 // the maximal number of rows that decide on the widths of columns
 )
 
-func NewStream(out io.Writer) *stream {
-	s := &stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
+// NewStream returns a stream to out.
+func NewStream(out io.Writer) *Stream {
+	s := &Stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
 	if f, ok := out.(*os.File); ok {
 		s.width = terminal.Width(f)
 	}
 	return s
 }
 
-// Row adds a row to the table; the first is the heading.
-func (s *stream) Row(cells ...string) {
+// Heading sets the heading of the table. It is written with the first row, and not at all if there is
+// none.
+func (s *Stream) Heading(cells ...string) { s.pending = cells }
+
+// Row adds a row to the table.
+func (s *Stream) Row(cells ...string) {
+	if s.pending != nil {
+		s.rows = append(s.rows, s.pending)
+		s.pending = nil
+	}
 	s.rows = append(s.rows, cells)
-	if len(s.rows) == streamRows || s.isLate() {
+	if len(s.rows) == maxRows || s.isLate() {
 		s.writeRows()
 	}
 }
 
-// writeRows writes the rows that have come. Columns get wider where they must, and never
-// narrower. A row of one cell goes across all columns.
-func (s *stream) writeRows() {
+// writeRows writes the pending rows. Columns become wider if they must, and never narrower. A row
+// of one cell spans all columns.
+func (s *Stream) writeRows() {
 	for _, row := range s.rows {
 		for i, cell := range row {
 			if i == len(s.widths) {
@@ -100,10 +109,10 @@ func (s *stream) writeRows() {
 	s.flushLate()
 }
 
-// columns returns the widths of the columns, and reports whether a row fits the terminal
-// without a word being cut. Two columns are labels and what they stand for, and always fit:
-// labels stay on one line, and long words beside them are cut.
-func (s *stream) columns() (widths []int, fits bool) {
+// columns returns the widths of the columns, and reports whether a row fits the terminal without a
+// word being cut. Two columns are labels and their values, and always fit: labels stay on one line,
+// and long words beside them are cut.
+func (s *Stream) columns() (widths []int, fits bool) {
 	if len(s.widths) != 2 {
 		return fit(s.widths, s.parts, s.width)
 	}
@@ -115,9 +124,9 @@ func (s *stream) columns() (widths []int, fits bool) {
 	return widths, true
 }
 
-// writeRecord writes the cells of a row below each other, each beside its heading, and
-// skips empty ones.
-func (s *stream) writeRecord(row []string) {
+// writeRecord writes the cells of a row below each other, each beside its heading, and skips empty
+// ones.
+func (s *Stream) writeRecord(row []string) {
 	labels := 0
 	for _, label := range s.heading {
 		labels = max(labels, utf8.RuneCountInString(label))
@@ -133,8 +142,8 @@ func (s *stream) writeRecord(row []string) {
 	}
 }
 
-// writeRow writes a row, in several lines where a cell is wider than its column.
-func (s *stream) writeRow(row []string, widths []int) {
+// writeRow writes a row, in several lines if a cell is wider than its column.
+func (s *Stream) writeRow(row []string, widths []int) {
 	cells := make([][]string, len(row))
 	height := 1
 	for i, cell := range row {
@@ -164,14 +173,14 @@ func (s *stream) writeRow(row []string, widths []int) {
 }
 
 // Line writes one line.
-func (s *stream) Line(text string) {
+func (s *Stream) Line(text string) {
 	s.write(text + "\n")
 	s.flushLate()
 }
 
-// Element adds an element to the JSON array, which looks as if the whole document had been
-// printed in one piece.
-func (s *stream) Element(v any) {
+// Element adds an element to the JSON array. The result looks as if the whole document had been
+// printed at once.
+func (s *Stream) Element(v any) {
 	text, err := document(v, s.indent+"  ")
 	if err != nil {
 		s.err = errors.Join(s.err, err)
@@ -188,7 +197,7 @@ func (s *stream) Element(v any) {
 }
 
 // EndArray ends the JSON array.
-func (s *stream) EndArray() {
+func (s *Stream) EndArray() {
 	if s.inArray {
 		s.write("\n" + s.indent + "]")
 	} else {
@@ -199,9 +208,9 @@ func (s *stream) EndArray() {
 	}
 }
 
-// Document prints a JSON document around an array that is too large to be printed in one
-// piece: v has it under this name, and has it empty.
-func (s *stream) Document(v any, name string, array func()) {
+// Document prints a JSON document around an array that is too large to be printed at once. In v,
+// the array has this name and is empty.
+func (s *Stream) Document(v any, name string, array func()) {
 	text, err := document(v, "")
 	empty := fmt.Sprintf("%q: []", name) // in no string of the document, where quotes are escaped
 	before, after, found := strings.Cut(text, empty)
@@ -216,9 +225,9 @@ func (s *stream) Document(v any, name string, array func()) {
 	s.write(after + "\n")
 }
 
-// Fail tells of an error, behind what has come so far, and remembers that one which counts
-// for the exit status.
-func (s *stream) Fail(err error) {
+// Fail prints an error after the elements so far, and remembers the one that decides on the exit
+// status.
+func (s *Stream) Fail(err error) {
 	s.flush()
 	message.Error(err)
 	if s.Failed == nil || failure.Status(err) == failure.StatusIntegrity {
@@ -226,9 +235,9 @@ func (s *stream) Fail(err error) {
 	}
 }
 
-// Cut reports whether an error is that the user has interrupted the program, which is no
-// verdict on anything, and remembers it for the end.
-func (s *stream) Cut(err error) bool {
+// Cut reports whether an error means that the user has interrupted the program, which says nothing
+// about the element, and remembers it for [Stream.End].
+func (s *Stream) Cut(err error) bool {
 	if !errors.Is(err, context.Canceled) {
 		return false
 	}
@@ -236,29 +245,29 @@ func (s *stream) Cut(err error) bool {
 	return true
 }
 
-func (s *stream) write(text string) {
+func (s *Stream) write(text string) {
 	if _, err := s.out.WriteString(text); err != nil && s.err == nil {
 		s.err = err
 	}
 }
 
-func (s *stream) isLate() bool { return time.Since(s.flushed) > streamDelay }
+func (s *Stream) isLate() bool { return time.Since(s.flushed) > maxDelay }
 
-func (s *stream) flushLate() {
+func (s *Stream) flushLate() {
 	if s.isLate() {
 		s.flushOut()
 	}
 }
 
-// flush writes all that has come.
-func (s *stream) flush() {
+// flush writes all pending rows.
+func (s *Stream) flush() {
 	if len(s.rows) > 0 {
 		s.writeRows()
 	}
 	s.flushOut()
 }
 
-func (s *stream) flushOut() {
+func (s *Stream) flushOut() {
 	if err := s.out.Flush(); err != nil && s.err == nil {
 		s.err = err
 	}
@@ -266,7 +275,7 @@ func (s *stream) flushOut() {
 }
 
 // End writes the rest, and returns the errors.
-func (s *stream) End() error {
+func (s *Stream) End() error {
 	s.flush()
 	return errors.Join(s.Failed, s.err)
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// EnoughFiles reports it when so few files may be open that modules do not load, stores do
-// not open, and the Go runtime may give up: none of them could say why.
+// EnoughFiles returns an error if so few files may be open that modules would not load, stores
+// would not open, and the Go runtime might give up: none of them could say why.
 func EnoughFiles() error {
 	const needed = 24
 	var open []int
@@ -39,19 +39,19 @@ func EnoughFiles() error {
 	return nil
 }
 
-// replaced are files that os.Stdin, os.Stdout and os.Stderr were before. The garbage
-// collector closes the descriptor of a file that nothing refers to, and 0, 1 and 2 have to
-// stay what they are: the next file that is opened would be what modules print to.
+// replaced are the files that os.Stdin, os.Stdout and os.Stderr were before. The garbage collector
+// closes the descriptor of an unreferenced file, and 0, 1 and 2 have to stay what they are:
+// otherwise modules would print to the next file that is opened.
 var replaced []*os.File
 
-// replaceFile puts another file in the place of one of the standard ones.
+// replaceFile replaces one of the standard files.
 func replaceFile(standard **os.File, by *os.File) {
 	replaced = append(replaced, *standard)
 	*standard = by
 }
 
-// Own moves the program's stdout to a descriptor that neither modules nor children
-// know. What modules print on theirs goes to stderr.
+// Own moves the program's stdout to a descriptor that neither modules nor children know. What
+// modules print to theirs goes to stderr.
 func Own() error {
 	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
@@ -73,8 +73,8 @@ func Own() error {
 	return nil
 }
 
-// EndOnBrokenPipe ends the program by SIGPIPE when the reader of stdout has gone away. The
-// signal may be for another descriptor, such as a module's connection.
+// EndOnBrokenPipe ends the program by SIGPIPE if the reader of stdout has gone away. The signal may
+// be for another descriptor, such as a module's connection.
 func EndOnBrokenPipe() {
 	fd := int(os.Stdout.Fd())
 	poll := []unix.PollFd{{Fd: int32(fd)}}
@@ -87,8 +87,8 @@ func EndOnBrokenPipe() {
 	}
 }
 
-// Mute sends what modules print, on both descriptors, to nowhere. This program's own words
-// still go to stderr, until restore is called.
+// Mute discards what modules print, on both descriptors. This program's own messages still go to
+// stderr. The caller must call restore.
 func Mute() (restore func() error, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
@@ -114,9 +114,8 @@ func Mute() (restore func() error, err error) {
 	}, nil
 }
 
-// MuteModule runs f with nothing to be seen of what a module prints by itself. tpm2-pkcs11
-// prints that a PKCS #1 v1.5 padding could not be removed, which is just what an import
-// must not tell.
+// MuteModule calls f and discards what a module prints meanwhile. tpm2-pkcs11 prints that a PKCS #1
+// v1.5 padding could not be removed, which is exactly what an import must not reveal.
 func MuteModule(f func() error) (err error) {
 	restore, err := Mute()
 	if err != nil {

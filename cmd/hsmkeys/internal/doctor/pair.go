@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"crypto"
@@ -17,7 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// pinSource looks at where the PIN comes from, and never at the PIN.
+// pinSource checks where the PIN comes from, not the PIN.
 func (d *doctor) pinSource() {
 	sel, _, err := d.s.Selector()
 	if err != nil {
@@ -46,7 +46,7 @@ func (d *doctor) pinSource() {
 	}
 }
 
-// pair finds the key exchange pair and looks at its attributes.
+// pair finds the key exchange pair and checks its attributes.
 func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 	pair, err := session.FindPair(d.ctx, d.s, t, token.PairName{Label: sel.Object, ID: sel.ID})
 	if err != nil {
@@ -75,7 +75,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 	return pair
 }
 
-// strays tells what has the pair's id and is not its own. Most of it does no harm.
+// strays reports objects that have the pair's id and do not belong to it. Most are harmless.
 func (d *doctor) strays(pair *token.KeyPair) {
 	all, err := pair.Strays(d.ctx)
 	if err != nil {
@@ -86,7 +86,7 @@ func (d *doctor) strays(pair *token.KeyPair) {
 	}
 }
 
-// attributes judges what the private key says of itself.
+// attributes checks the attributes of the private key.
 func (d *doctor) attributes(label string, isRSA bool, a token.Attributes) {
 	const another = "hsmkeys init --pair-only --label NEW"
 	opens := a.Derive
@@ -123,7 +123,7 @@ func usesOf(a token.Attributes) []string {
 	return words
 }
 
-// residence tells where session keys live. With --require-token memory is a failure.
+// residence reports where session keys live while they are used.
 func (d *doctor) residence(pair *token.KeyPair) {
 	where, err := pair.Residence(d.ctx)
 	switch {
@@ -136,7 +136,7 @@ func (d *doctor) residence(pair *token.KeyPair) {
 	}
 }
 
-// certificate looks at the certificate on the token: the pair's own, or an issued one.
+// certificate checks the certificate on the token: the pair's own, or an issued one.
 func (d *doctor) certificate(pair *token.KeyPair) {
 	const certify = "hsmkeys init --pair-only --adopt" // makes one where the pair has none of its own
 	replace := d.pkcs11Tool(fmt.Sprintf("--login --delete-object --type cert --id %x && %s", pair.ID(), certify))
@@ -163,8 +163,7 @@ func (d *doctor) certificate(pair *token.KeyPair) {
 // soon is how long before the end of a certificate there is a warning.
 const soon = 30 * 24 * time.Hour
 
-// validity judges whether session keys can be wrapped to a certificate, now and in a
-// month.
+// validity checks whether session keys can be wrapped to a certificate, now and in a month.
 func (d *doctor) validity(bad func(check, mend, what string, args ...any), check, whose, means, mend string, c *x509.Certificate, now time.Time) {
 	switch err := hsmkeys.CheckRecipient(c, now); {
 	case err != nil:

@@ -1,8 +1,11 @@
-package main
+// Package show presents keys, members, recoveries and tokens: as rows of a table for people, and as
+// JSON for programs.
+package show
 
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -11,11 +14,11 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// versionOf is the key in the form NAME@VERSION.
-func versionOf(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
+// Version returns NAME@VERSION of a key.
+func Version(e hsmkeys.Entry) string { return fmt.Sprintf("%s@%d", e.Name, e.Version) }
 
-// printEntry describes one key.
-func printEntry(s *settings.Settings, e hsmkeys.Entry) error {
+// Entry prints all about one key.
+func Entry(s *settings.Settings, e hsmkeys.Entry) error {
 	if s.JSON {
 		return output.JSON(e)
 	}
@@ -67,4 +70,31 @@ func printEntry(s *settings.Settings, e hsmkeys.Entry) error {
 	}
 	rows = append(rows, []string{"keyring", e.Keyring}, []string{"blob sha256", e.Digest})
 	return output.Table(rows)
+}
+
+// Labels returns the labels of holders.
+func Labels(holders []hsmkeys.Holder) []string {
+	var all []string
+	for _, h := range holders {
+		all = append(all, h.Label)
+	}
+	return all
+}
+
+// NotProven returns the end of a line about keys wrapped to holders whose tokens have not opened
+// them yet, or "" if there are none.
+func NotProven(until []string) string {
+	if len(until) == 0 {
+		return ""
+	}
+	have := "has"
+	if len(until) > 1 {
+		have = "have"
+	}
+	return fmt.Sprintf("; not proven until %s %s run hsmkeys drill --prove", text.Printable(strings.Join(until, ", ")), have)
+}
+
+// Unknown describes n key blobs that are not in the state of the keyring.
+func Unknown(n int) string {
+	return text.Plural(n, "key blob is", "key blobs are") + " not in the state of the keyring: left by a command that was interrupted, recovered and not adopted yet (hsmkeys rewrap), or from another copy of the store (hsmkeys merge)"
 }

@@ -1,4 +1,4 @@
-package main
+package ageplugin
 
 import (
 	"errors"
@@ -18,13 +18,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// An ageIdentity is what an AGE-PLUGIN-HSMKEYS-1… holds: where the keys are, and which of
-// them it opens. There is nothing secret in it. A field that is empty is taken from the
-// environment and the configuration file; the identity of age -j has none at all.
+// An Identity is the content of an AGE-PLUGIN-HSMKEYS-1… string: where the keys are, and which of
+// them it opens. It contains no secret. A field that is empty is taken from the environment and the
+// configuration file; the identity of age -j has no fields at all.
 //
-// It is written as one byte, the version, and then the fields in this order, each with
-// its length in two bytes before it. So there is one encoding of each.
-type ageIdentity struct {
+// It is encoded as one byte, the version, and then the fields in this order, each preceded by its
+// length in two bytes. So there is one encoding of each.
+type Identity struct {
 	Module string          // the PKCS #11 library, absolute
 	Token  string          // a label, or an RFC 7512 URI with no PIN and no source of one
 	Store  string          // the directory of the key blobs, absolute
@@ -40,8 +40,8 @@ const (
 
 var errIdentity = errors.New("not a usable identity")
 
-// encode refuses what decodeIdentity would.
-func (i ageIdentity) encode() (string, error) {
+// Encode returns the string for age. It refuses what Decode would refuse.
+func (i Identity) Encode() (string, error) {
 	if err := i.check(); err != nil {
 		return "", err
 	}
@@ -49,7 +49,7 @@ func (i ageIdentity) encode() (string, error) {
 	return plugin.EncodeIdentity(hsmkeys.PluginName, data), err
 }
 
-func (i ageIdentity) marshal() ([]byte, error) {
+func (i Identity) marshal() ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddUint8(identityVersion)
 	for _, field := range i.fields() {
@@ -58,35 +58,35 @@ func (i ageIdentity) marshal() ([]byte, error) {
 	return b.Bytes()
 }
 
-func (i ageIdentity) fields() [][]byte {
+func (i Identity) fields() [][]byte {
 	return [][]byte{[]byte(i.Module), []byte(i.Token), []byte(i.Store), []byte(i.Key), i.Pair}
 }
 
-// decodeIdentity reads an identity. What somebody else has written has to be what we
-// write, and names no program that gives a PIN: such would be run.
-func decodeIdentity(data []byte) (ageIdentity, error) {
+// Decode decodes an identity. It accepts only what Encode returns, and no program that prints a
+// PIN: that would be run.
+func Decode(data []byte) (Identity, error) {
 	if len(data) == 0 {
-		return ageIdentity{}, nil
+		return Identity{}, nil
 	}
 	s := cryptobyte.String(data)
 	var version uint8
 	if !s.ReadUint8(&version) || version != identityVersion {
-		return ageIdentity{}, fmt.Errorf("%w: of a version %d that this program does not know", errIdentity, data[0])
+		return Identity{}, fmt.Errorf("%w: of a version %d that this program does not know", errIdentity, data[0])
 	}
 	var fields [5]cryptobyte.String
 	for n := range fields {
 		if !s.ReadUint16LengthPrefixed(&fields[n]) {
-			return ageIdentity{}, fmt.Errorf("%w: it is cut off", errIdentity)
+			return Identity{}, fmt.Errorf("%w: it is cut off", errIdentity)
 		}
 	}
 	if !s.Empty() {
-		return ageIdentity{}, fmt.Errorf("%w: something stands behind its end", errIdentity)
+		return Identity{}, fmt.Errorf("%w: something stands behind its end", errIdentity)
 	}
-	i := ageIdentity{string(fields[0]), string(fields[1]), string(fields[2]), string(fields[3]), hsmkeys.PairTag(fields[4])}
+	i := Identity{string(fields[0]), string(fields[1]), string(fields[2]), string(fields[3]), hsmkeys.PairTag(fields[4])}
 	return i, i.check()
 }
 
-func (i ageIdentity) check() error {
+func (i Identity) check() error {
 	for _, text := range []struct {
 		what, is string
 		most     int
@@ -114,6 +114,7 @@ func (i ageIdentity) check() error {
 	return nil
 }
 
+// printableText reports whether s is UTF-8 without characters that do not print.
 func printableText(s string) bool {
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
@@ -125,7 +126,7 @@ func printableText(s string) bool {
 
 // withSettings calls f with the settings of the identity: its fields have precedence over the
 // environment and the configuration file.
-func (i ageIdentity) withSettings(f func(*settings.Settings) error) error {
+func (i Identity) withSettings(f func(*settings.Settings) error) error {
 	line := map[string]string{}
 	for name, value := range map[string]string{"module": i.Module, "token": i.Token, "store": i.Store} {
 		if value != "" {
@@ -140,9 +141,8 @@ func (i ageIdentity) withSettings(f func(*settings.Settings) error) error {
 	return f(s)
 }
 
-// own picks out of a file's stanzas those that can be for this identity: under keys, and
-// to the pair.
-func (i ageIdentity) own(stanzas []*age.Stanza) (keys, pair []*age.Stanza) {
+// own returns those of a file's stanzas that can be for this identity: under keys, and to the pair.
+func (i Identity) own(stanzas []*age.Stanza) (keys, pair []*age.Stanza) {
 	for _, s := range stanzas {
 		if name, ok := hsmkeys.StanzaKey(s); ok && (i.Key == "" || i.Key == name) {
 			keys = append(keys, s)

@@ -1,4 +1,4 @@
-package main
+package message
 
 import (
 	"context"
@@ -6,14 +6,13 @@ import (
 	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
 )
 
-// report prints an error in one line, and a hint where there is one.
-func report(ctx context.Context, err error) int {
+// Report prints an error with its hint, and returns the exit status.
+func Report(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		message.Error(failure.ErrInterrupted)
+		Error(failure.ErrInterrupted)
 		return failure.StatusFailed
 	}
 	if errors.Is(err, syscall.EPIPE) {
@@ -22,6 +21,6 @@ func report(ctx context.Context, err error) int {
 	if errors.Is(err, failure.ErrReported) {
 		return failure.Status(err)
 	}
-	message.Error(err)
+	Error(err)
 	return failure.Status(err)
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// outputs looks in the current directory, where -o usually writes, for what a process that
-// was killed has left of its output: it can be plaintext.
+// outputs looks in the current directory, where -o usually writes, for unfinished output of a
+// process that was killed: it can be plaintext.
 func (d *doctor) outputs() {
 	left, err := filepath.Glob(".hsmkeys-*")
 	if err != nil {
@@ -33,8 +33,7 @@ func (d *doctor) outputs() {
 	}
 }
 
-// softHSM tells of what it does with its files. Nobody would think of that before it has
-// happened.
+// softHSM warns that SoftHSM can lose a token.
 func (d *doctor) softHSM(t token.Info) {
 	if strings.Contains(t.Model, "SoftHSM") {
 		d.ok("softhsm", "token %s: SoftHSM writes the token's file anew at each login, and can lose the token when a process is killed there; keep a copy of its directory (directories.tokendir in softhsm2.conf)", text.Printable(t.Label))

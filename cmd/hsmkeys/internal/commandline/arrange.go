@@ -1,4 +1,4 @@
-package main
+package commandline
 
 import (
 	"slices"
@@ -9,11 +9,11 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
-// arrange lets options stand anywhere, as people write them: after the name of a
-// key, and global ones after the command. The cli package wants global options,
-// command, the command's options and then the rest, in this order. --help, wherever
-// it stands, asks for help with the command.
-func arrange(app *cli.App, args []string) []string {
+// Arrange puts the words of a command line in the order that package cli wants: global options,
+// command, the command's options, and the rest. Users write options anywhere, also global ones
+// after the command or after the name of a key. --help, wherever it stands, asks for help with the
+// command. (Version 3 of package cli still stops at the first argument.)
+func Arrange(app *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return args
 	}
@@ -28,7 +28,7 @@ func arrange(app *cli.App, args []string) []string {
 			break
 		}
 		if len(arg) < 2 || arg[0] != '-' {
-			if next := find(commands, arg); inCommand && next != nil {
+			if next := Find(commands, arg); inCommand && next != nil {
 				path, commands, flags = append(path, arg), next.Subcommands, next.Flags
 			} else {
 				inCommand = false
@@ -37,9 +37,9 @@ func arrange(app *cli.App, args []string) []string {
 			continue
 		}
 		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		flag, target := lookup(flags, name), &local
+		flag, target := Lookup(flags, name), &local
 		if flag == nil {
-			if flag = lookup(app.Flags, name); flag != nil {
+			if flag = Lookup(app.Flags, name); flag != nil {
 				target = &global
 			}
 		}
@@ -51,7 +51,7 @@ func arrange(app *cli.App, args []string) []string {
 			target = &global
 		}
 		*target = append(*target, arg)
-		if flag != nil && !hasValue && takesValue(flag) {
+		if flag != nil && !hasValue && TakesValue(flag) {
 			if i++; i == len(args) { // it must not take what would be arranged behind it
 				if target == &global {
 					path = nil
@@ -74,13 +74,13 @@ func arrange(app *cli.App, args []string) []string {
 	return out
 }
 
-// refuseEmpty refuses empty arguments and empty values of options. They come from a variable of
-// the shell that is not set, and read as none they would have a command take stdin in place of
-// the file that was meant, or another store.
+// refuseEmpty refuses empty arguments and empty values of options, which package cli accepts. They
+// come from variables of the shell that are not set; taken for none, they would make a command read
+// stdin instead of the file that was meant.
 func refuseEmpty(c *cli.Context) error {
 	for _, arg := range c.Args().Slice() {
 		if arg == "" {
-			return failure.Usage("an argument of %s is empty", commandName(c.Command))
+			return failure.Usage("an argument of %s is empty", CommandName(c.Command))
 		}
 	}
 	for _, f := range c.Command.Flags {
@@ -91,7 +91,8 @@ func refuseEmpty(c *cli.Context) error {
 	return nil
 }
 
-func find(commands []*cli.Command, name string) *cli.Command {
+// Find returns the command of that name, or nil.
+func Find(commands []*cli.Command, name string) *cli.Command {
 	for _, c := range commands {
 		if c.HasName(name) {
 			return c
@@ -100,7 +101,8 @@ func find(commands []*cli.Command, name string) *cli.Command {
 	return nil
 }
 
-func lookup(flags []cli.Flag, name string) cli.Flag {
+// Lookup returns the option of that name, or nil.
+func Lookup(flags []cli.Flag, name string) cli.Flag {
 	for _, f := range flags {
 		if slices.Contains(f.Names(), name) {
 			return f
@@ -109,7 +111,8 @@ func lookup(flags []cli.Flag, name string) cli.Flag {
 	return nil
 }
 
-func takesValue(f cli.Flag) bool {
+// TakesValue reports whether an option takes a value.
+func TakesValue(f cli.Flag) bool {
 	d, ok := f.(cli.DocGenerationFlag)
 	return ok && d.TakesValue()
 }

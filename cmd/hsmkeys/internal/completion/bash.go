@@ -1,13 +1,12 @@
-package main
+package completion
 
 import (
 	"strings"
 )
 
-// Bash gives the words as they were typed, with their quotes, and wants candidates that
-// can stand there: it puts them in as they are.
+// Bash passes the words as they were typed, with their quotes, and inserts candidates as they are.
 
-// bashUnquote gives the text of a word, and where in it a quote was opened and not
+// bashUnquote returns the text of a word, and the index of a quote in it that was opened and not
 // closed, or -1. It expands nothing.
 func bashUnquote(raw string) (text string, open int) {
 	var b strings.Builder
@@ -33,9 +32,9 @@ func bashUnquote(raw string) (text string, open int) {
 	return b.String(), open
 }
 
-// bashQuoting makes of a candidate what bash puts in the place of the last word, or of
-// the part of it that readline replaces: what comes after an open quote, or after the
-// last of the characters that break words. An @ stays with what follows it.
+// bashQuoting returns a function that quotes a candidate for the part of the last word that
+// readline replaces: what comes after an open quote, or after the last of the characters that break
+// words. An @ stays with what follows it.
 func bashQuoting(breaks, raw string) func(string) string {
 	_, open := bashUnquote(raw)
 	start := 0
@@ -63,6 +62,7 @@ func bashQuoting(breaks, raw string) func(string) string {
 	}
 }
 
+// escape puts a backslash before special characters.
 func escape(word string, special func(byte) bool) string {
 	var b strings.Builder
 	for i := 0; i < len(word); i++ {

@@ -1,11 +1,11 @@
-package main
+package manual
 
 import (
 	"fmt"
 	"strings"
 )
 
-// A page is a manual page in the making, for man(7).
+// A page is a manual page for man(7).
 type page struct {
 	strings.Builder
 	begun bool // a section has just begun: its first paragraph needs no .PP
@@ -34,27 +34,27 @@ func (p *page) text(s string) {
 
 func (p *page) words(s string) {
 	for line := range strings.SplitSeq(strings.TrimSpace(s), "\n") {
-		p.line("%s", roffLine(roffText(line)))
+		p.line("%s", roffLine(RoffText(line)))
 	}
 }
 
-// entry is a paragraph that hangs from a tag, which is roff already.
+// entry adds a paragraph with a tag, which is roff already.
 func (p *page) entry(tag, s string) {
 	p.line(".TP\n%s", tag)
 	p.words(s)
 }
 
-// code is shown as it is, and can be copied from the terminal.
+// code adds lines that are shown as they are, and can be copied from the terminal.
 func (p *page) code(lines ...string) {
 	p.paragraph()
 	p.line(".RS 4\n.EX")
 	for _, line := range lines {
-		p.line("%s", roffLine(roffCode(line)))
+		p.line("%s", roffLine(RoffCode(line)))
 	}
 	p.line(".EE\n.RE")
 }
 
-// roffLine keeps text from being taken for a request.
+// roffLine protects text that would be taken for a request.
 func roffLine(s string) string {
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
 		return `\&` + s
@@ -62,22 +62,24 @@ func roffLine(s string) string {
 	return s
 }
 
-func bold(s string) string { return `\fB` + roffCode(s) + `\fR` }
+// Bold returns literal text in bold.
+func Bold(s string) string { return `\fB` + RoffCode(s) + `\fR` }
 
-func italic(s string) string { return `\fI` + roffCode(s) + `\fR` }
+// italic returns literal text in italics.
+func italic(s string) string { return `\fI` + RoffCode(s) + `\fR` }
 
-// roffCode escapes what has to be there to the letter: a plain - may become a hyphen, and
-// a quote one that no shell knows.
-func roffCode(s string) string {
+// RoffCode escapes text that has to be literal: otherwise a - may become a hyphen, and a quote one
+// that no shell knows.
+func RoffCode(s string) string {
 	return roff(s, strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`))
 }
 
-// roffText escapes running text, in which only options are to the letter.
-func roffText(s string) string {
+// RoffText escapes running text, in which only options are literal.
+func RoffText(s string) string {
 	words := strings.Split(s, " ")
 	for i, word := range words {
 		if strings.HasPrefix(strings.TrimLeft(word, "(["), "-") {
-			words[i] = roffCode(word)
+			words[i] = RoffCode(word)
 		} else {
 			words[i] = roff(word, strings.NewReplacer(`\`, `\e`, "--", `\-\-`, "^", `\(ha`, "~", `\(ti`))
 		}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"crypto/sha256"
@@ -14,12 +14,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// store opens the store and looks at the directory. It returns nil where there is none.
+// store opens the store and checks its directory. It returns nil if there is none.
 func (d *doctor) store() *dir.Store {
 	path := d.s.StorePath()
 	store, err := session.OpenStore(d.s)
@@ -71,8 +72,7 @@ func (d *doctor) leftovers(path string, look dir.Checkup) {
 	}
 }
 
-// keyring opens the keyring, which verifies the list of members and holds it against
-// the pin.
+// keyring opens the keyring, which verifies the list of members and compares it with the pin.
 func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) {
 	k, err := d.open(t, pair, store)
 	if err != nil {
@@ -92,8 +92,8 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 	d.newestKeys(k)
 }
 
-// keyringMend returns the command that mends a keyring that cannot be opened, or nothing
-// where no single command does.
+// keyringMend returns the command for a keyring that cannot be opened, or "" if no single command
+// helps.
 func (d *doctor) keyringMend(err error) string {
 	restore := "cp -a BACKUP/. " + text.ShellQuote(d.s.StorePath())
 	var fork *ledger.Fork
@@ -112,7 +112,7 @@ func (d *doctor) keyringMend(err error) string {
 	return ""
 }
 
-// pin tells where the pins are.
+// pin reports where the checkpoint is pinned.
 func (d *doctor) pin(k *hsmkeys.Keyring) {
 	s := k.State()
 	if s.Unpinned {
@@ -132,8 +132,8 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 	}
 }
 
-// openDoctor opens the keyring, and pins it like any other command. What is to be announced
-// is among the findings.
+// open opens the keyring and pins it, as any other command does. What is to be announced is among
+// the findings.
 func (d *doctor) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
 	o, err := session.Options(d.s, store)
 	if err != nil {
@@ -143,8 +143,7 @@ func (d *doctor) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (*h
 	return hsmkeys.Open(d.ctx, o)
 }
 
-// members looks for a backup authority, and for members to whom nothing can be
-// wrapped.
+// members checks that there is a backup authority, and that keys can be wrapped to every member.
 func (d *doctor) members(k *hsmkeys.Keyring) {
 	authorities := 0
 	for _, m := range k.Members() {
@@ -161,7 +160,7 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 	}
 }
 
-// newestKeys verifies the version of each key that encrypts; verify does all.
+// newestKeys verifies the newest version of each key; verify does all versions.
 func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
 	var missing, open []string
@@ -182,10 +181,10 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		good++
 		d.sawSigned(e.Signed)
 		if who := withoutKey(k, e); who != "" {
-			missing = append(missing, fmt.Sprintf("%s: %s", versionOf(e), who))
+			missing = append(missing, fmt.Sprintf("%s: %s", show.Version(e), who))
 		}
 		if former := e.Former(); len(former) > 0 {
-			open = append(open, fmt.Sprintf("%s: %s", versionOf(e), former[0].Label))
+			open = append(open, fmt.Sprintf("%s: %s", show.Version(e), former[0].Label))
 		}
 	}
 	d.holders(k, good, missing, open)
@@ -202,7 +201,7 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	d.unknown(k)
 }
 
-// holders tells who lacks keys, and who still has them.
+// holders reports members that lack keys, and former members that can still open them.
 func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 	if len(missing) > 0 {
 		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: whoever is left out cannot open it", text.Plural(len(missing), "key is", "keys are"), missing[0])
@@ -216,17 +215,17 @@ func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 	}
 }
 
-// unknown counts the blobs that no checkpoint leads to.
+// unknown counts the blobs that are not in the state of the keyring.
 func (d *doctor) unknown(k *hsmkeys.Keyring) {
 	switch n, err := k.CountUnknown(d.ctx); {
 	case err != nil:
 		d.failure("blobs", "", err)
 	case n > 0:
-		d.warn("blobs", "", "%s", unknownText(n))
+		d.warn("blobs", "", "%s", show.Unknown(n))
 	}
 }
 
-// renewal puts a member's new certificate in the place of the one that ends. This token's
+// renewal returns the command that replaces a member's expiring certificate, or "": this token's
 // own pair cannot be removed with it, nor the last owner.
 func (d *doctor) renewal(k *hsmkeys.Keyring, m blob.Member, command string) string {
 	if _, err := k.MayRemove(m.Role, m.Label); err != nil {
@@ -235,7 +234,7 @@ func (d *doctor) renewal(k *hsmkeys.Keyring, m blob.Member, command string) stri
 	return fmt.Sprintf("hsmkeys %s remove %s && hsmkeys %s add CERTIFICATE && hsmkeys rewrap", command, text.ShellQuote(m.Label), command)
 }
 
-// ownersCommand is a command for an owner. An authority's token cannot carry it out.
+// ownersCommand returns a command for an owner, which an authority's token cannot carry out.
 func (d *doctor) ownersCommand(k *hsmkeys.Keyring, command string) string {
 	if k.Self().Role != blob.Owner {
 		return "hsmkeys --token OWNER " + command
@@ -243,13 +242,13 @@ func (d *doctor) ownersCommand(k *hsmkeys.Keyring, command string) string {
 	return "hsmkeys " + command
 }
 
-// withoutKey names a member to whom a key is not wrapped.
+// withoutKey returns the label of a member to whom a key is not wrapped, or "".
 func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
 	if e.Password != "" {
 		return "" // it is wrapped to nobody
 	}
 	who := slices.Concat(e.Holders, e.Unable) // for whom rewrap can do something is somebody else
-	for _, m := range membersOf(k) {
+	for _, m := range show.Members(k) {
 		if !slices.ContainsFunc(who, func(h hsmkeys.Holder) bool { return h.SubjectKeyID == m.SubjectKeyID }) {
 			return m.Label
 		}
@@ -257,8 +256,7 @@ func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
 	return ""
 }
 
-// blobs reads every object that is signed. It needs no token, and does not say that they
-// are genuine.
+// blobs parses every signed object. It needs no token, and does not verify signatures.
 func (d *doctor) blobs(store *dir.Store) {
 	good, bad := 0, 0
 	var first error
@@ -287,7 +285,7 @@ func (d *doctor) blobs(store *dir.Store) {
 	d.ok("blobs", "%s well-formed, with the digests that their names say; hsmkeys verify checks every signature", text.Plural(good, "object is", "objects are"))
 }
 
-// parse looks at one of them.
+// parse reads and parses one object, and compares its digest with its name.
 func (d *doctor) parse(store *dir.Store, path string) error {
 	der, err := store.Get(d.ctx, path)
 	if err != nil {

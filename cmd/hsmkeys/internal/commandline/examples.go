@@ -1,19 +1,20 @@
-package main
+package commandline
 
 import (
 	"strings"
 )
 
-// An example is a command line, and what somebody wants who types it.
-type example struct{ what, line string }
+// An Example is a command line, and what it is for.
+type Example struct{ What, Line string }
 
-// examplesOf are the examples of a command by its full name. They are shown by help
-// and in the manual pages. Tests hold each against the options that there are, and run it.
-func examplesOf(path string) []example {
-	return examples[strings.TrimPrefix(strings.TrimPrefix(path, "hsmkeys"), " ")]
+// ExamplesOf returns the examples of a command by its full name. Help and the manual pages show
+// them. Tests check each against the existing options, and run it.
+func ExamplesOf(path string) []Example {
+	return Examples[strings.TrimPrefix(strings.TrimPrefix(path, "hsmkeys"), " ")]
 }
 
-var examples = map[string][]example{
+// Examples are the examples by the name of the command, without the name of the program.
+var Examples = map[string][]Example{
 	"": {
 		{"A token, its pair and a keyring", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so token init office"},
 		{"", "hsmkeys --module /usr/lib/softhsm/libsofthsm2.so --token office init"},

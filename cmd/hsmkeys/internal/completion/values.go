@@ -1,4 +1,4 @@
-package main
+package completion
 
 import (
 	"context"
@@ -11,15 +11,16 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// choices are the values of options that take one of a few, by command and option. A
-// test holds them against what help says of the option.
-var choices = map[string][]string{
+// Choices are the values of options that accept one of a few, by command and option. A test
+// compares them with help.
+var Choices = map[string][]string{
 	"init --key-type":    {"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"},
 	"create --algorithm": {"aes128", "aes192", "aes256", "hmac-sha256", "hmac-sha384", "hmac-sha512"},
 	"create --kdf":       {"scrypt", "pbkdf2"},
@@ -31,19 +32,20 @@ var choices = map[string][]string{
 }
 
 func words(all ...string) answer {
-	a := answer{kind: kindWords}
+	a := answer{kind: KindWords}
 	for _, word := range all {
 		a.candidates = append(a.candidates, candidate{word: word})
 	}
 	return a
 }
 
-// value is what an option may have: one of a few, or what its placeholder in help says.
+// value returns what an option may have: one of a few values, or what its placeholder in help
+// stands for.
 func (l *commandLine) value(ctx context.Context) answer {
 	name := l.flag.Names()[0]
 	switch path := strings.Join(l.path, " "); {
-	case choices[path+" --"+name] != nil:
-		return words(choices[path+" --"+name]...)
+	case Choices[path+" --"+name] != nil:
+		return words(Choices[path+" --"+name]...)
 	case name == "read-back":
 		return words("all", "none")
 	case name == "token":
@@ -59,8 +61,7 @@ func (l *commandLine) value(ctx context.Context) answer {
 	return words()
 }
 
-// takes is what help calls the next argument of the command, or nothing where there is
-// none.
+// takes returns the placeholder of the next argument of the command, or "" if there is none.
 func (l *commandLine) takes() string {
 	all, n := strings.Fields(l.command.ArgsUsage), len(l.args)
 	switch {
@@ -72,18 +73,18 @@ func (l *commandLine) takes() string {
 	return ""
 }
 
-// helped are the commands that may follow those that help was asked for.
+// helped returns the commands that may follow those that help was asked for.
 func (l *commandLine) helped() answer {
 	command := &cli.Command{Subcommands: l.app.Commands}
 	for _, word := range l.args {
-		if command = find(command.Subcommands, word); command == nil {
+		if command = commandline.Find(command.Subcommands, word); command == nil {
 			return words()
 		}
 	}
 	return subcommands(command.Subcommands)
 }
 
-// named is what goes by a name in help, such as FILE or [NAME…].
+// named returns what a placeholder in help stands for, such as FILE or [NAME…].
 func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	name := strings.TrimLeft(placeholder, "[")
 	if end := strings.IndexFunc(name, func(r rune) bool { return r < 'A' || r > 'Z' }); end >= 0 {
@@ -91,9 +92,9 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	}
 	switch name {
 	case "FILE", "IN", "CERTIFICATE", "LIBRARY":
-		return answer{kind: kindFiles}
+		return answer{kind: KindFiles}
 	case "DIRECTORY", "STORE", "OLD":
-		return answer{kind: kindDirectories}
+		return answer{kind: KindDirectories}
 	case "COMMAND":
 		return l.helped()
 	case "SHELL":
@@ -104,15 +105,15 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	return words()
 }
 
-// secretSources are the forms of --pin-source.
+// secretSources returns the forms of --pin-source.
 func secretSources(word string) answer {
 	switch kind, _, _ := strings.Cut(word, ":"); {
 	case kind == word:
 		return words("prompt", "env:", "file:", "exec:")
 	case kind == "file":
-		return answer{kind: kindFiles, prefix: "file:"}
+		return answer{kind: KindFiles, prefix: "file:"}
 	case kind == "env":
-		a := answer{kind: kindWords}
+		a := answer{kind: KindWords}
 		for _, variable := range os.Environ() { // the name, never what it holds
 			name, _, _ := strings.Cut(variable, "=")
 			a.candidates = append(a.candidates, candidate{word: "env:" + name})
@@ -122,8 +123,8 @@ func secretSources(word string) answer {
 	return words()
 }
 
-// keys are the names of keys in the store up to the next /, or the versions of one. What
-// is in the store may be anybody's: Names gives only what can be the name of a key.
+// keys returns the names of keys in the store up to the next /, or the versions of one. What is in
+// the store is not trusted: Names returns only valid names of keys.
 func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 	a := words()
 	s := l.settings()
@@ -148,7 +149,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 		if isNew && !strings.HasSuffix(name, "/") {
 			continue // it is taken
 		}
-		if a.candidates = append(a.candidates, candidate{word: name}); len(a.candidates) == mostCandidates {
+		if a.candidates = append(a.candidates, candidate{word: name}); len(a.candidates) == MostCandidates {
 			break
 		}
 	}
@@ -158,7 +159,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 	a := words()
 	for path, err := range store.List(ctx, "keys/"+name+"/") {
-		if err != nil || len(a.candidates) == mostCandidates {
+		if err != nil || len(a.candidates) == MostCandidates {
 			break
 		}
 		if n, version, _, _, ok := blob.ParseKeyPath(path); ok && n == name {
@@ -168,9 +169,9 @@ func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 	return a
 }
 
-// tokens are the labels of the tokens that the module shows, or all modules that p11-kit
-// knows. No PIN is needed for that. A label that the program would take for something
-// else, or that is on two tokens, is left out for the token's serial number.
+// tokens returns the labels of the tokens of the module, or of all modules that p11-kit knows. No
+// PIN is needed for that. Instead of a label that the program would parse as something else, or
+// that two tokens have, it returns the serial number.
 func (l *commandLine) tokens(ctx context.Context) answer {
 	a := words()
 	s := l.settings()

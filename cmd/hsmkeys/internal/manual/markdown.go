@@ -1,4 +1,4 @@
-package main
+package manual
 
 import (
 	"regexp"
@@ -12,9 +12,8 @@ var (
 	markdownComment = regexp.MustCompile(`(?m)^<!--.*-->\n`)
 )
 
-// markdown adds a document without its title. What md2man makes of it is put right
-// where readers stumble: what stands in code is there to the letter, and an empty line
-// is no paragraph.
+// markdown adds a document without its title. It corrects two faults of md2man's output: code has
+// to stay as it is, and an empty line is not a paragraph.
 func (p *page) markdown(text string) {
 	text = markdownComment.ReplaceAllString(markdownTitle.ReplaceAllString(text, ""), "")
 	code := false

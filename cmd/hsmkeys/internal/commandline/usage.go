@@ -1,4 +1,4 @@
-package main
+package commandline
 
 import (
 	"fmt"
@@ -12,11 +12,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 )
 
-// This file words what is wrong with a command line.
-
-// onUsageError words what the flag package has found, which writes options with one dash,
-// and keeps the cli package from printing a page of help for one of them.
-func onUsageError(c *cli.Context, err error, _ bool) error {
+// OnUsageError words the errors of package flag, which writes options with one dash, and keeps
+// package cli from printing a page of help for each of them.
+func OnUsageError(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		return failure.UsageHint(failure.DidYouMean(strings.TrimLeft(name, "-"), optionNames(c), dashed), "no option %s", dashed(strings.TrimLeft(name, "-")))
@@ -34,14 +32,14 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	return &failure.UsageError{Err: err}
 }
 
-// unfit are the forms in which package flag reports values that it cannot parse, with the value in
-// quotes and the option.
+// unfit matches the errors of package flag about values that it cannot parse: the value in quotes,
+// and the option.
 var unfit = []*regexp.Regexp{
 	regexp.MustCompile(`^invalid value (".*") for flag -([^:]+):`),
 	regexp.MustCompile(`^invalid boolean value (".*") for -([^:]+):`),
 }
 
-// wanted says what the value of an option has to be.
+// wanted returns what the value of an option has to be.
 func wanted(option cli.Flag) string {
 	switch option.(type) {
 	case *cli.BoolFlag:
@@ -53,16 +51,17 @@ func wanted(option cli.Flag) string {
 	}
 }
 
-// optionOf returns an option of a command, or a global one; or nil.
+// optionOf returns an option of a command or a global one, or nil.
 func optionOf(c *cli.Context, name string) cli.Flag {
 	if c != nil && c.Command != nil {
-		if option := lookup(c.Command.Flags, name); option != nil {
+		if option := Lookup(c.Command.Flags, name); option != nil {
 			return option
 		}
 	}
-	return lookup(globalFlags(), name)
+	return Lookup(GlobalFlags(), name)
 }
 
+// dashed returns the name of an option with its dashes.
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -70,10 +69,10 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// optionNames are the options of a command and the global ones.
+// optionNames returns the options of a command and the global ones.
 func optionNames(c *cli.Context) []string {
 	var names []string
-	flags := globalFlags()
+	flags := GlobalFlags()
 	if c != nil && c.Command != nil {
 		flags = append(flags, c.Command.Flags...)
 	}
@@ -83,8 +82,9 @@ func optionNames(c *cli.Context) []string {
 	return names
 }
 
-// noCommand is for a command that is not there, in a group of commands or among all.
-func noCommand(group, word string, commands []*cli.Command) error {
+// NoCommand returns the error for a command that does not exist, in a group of commands or among
+// all.
+func NoCommand(group, word string, commands []*cli.Command) error {
 	full := strings.TrimSpace(group + " " + word)
 	hint := failure.DidYouMean(word, commandNames(commands), func(name string) string { return strings.Join(strings.Fields("hsmkeys "+group+" "+name), " ") })
 	names := commandNames(commands)
@@ -103,14 +103,15 @@ func noCommand(group, word string, commands []*cli.Command) error {
 	return failure.UsageHint(hint, "no command %q", full)
 }
 
-// groupAction is what a command does that has commands of its own and was given none.
+// groupAction is the action of a group of commands that was given none of them.
 func groupAction(c *cli.Context) error {
 	if c.Args().Present() {
-		return noCommand(c.Command.Name, c.Args().First(), c.Command.Subcommands)
+		return NoCommand(c.Command.Name, c.Args().First(), c.Command.Subcommands)
 	}
 	return failure.UsageHint("hsmkeys help "+c.Command.Name, "%s needs a command: %s", c.Command.Name, text.Enumerate(commandNames(c.Command.Subcommands)))
 }
 
+// commandNames returns the names of the commands that help shows.
 func commandNames(commands []*cli.Command) []string {
 	var names []string
 	for _, c := range commands {

@@ -1,4 +1,7 @@
-package main
+// Package manual writes the manual pages from what help shows, and from docs/format.md. Its users
+// are the program that is built with the tag manual, and tests. The pages that package cli writes
+// have neither examples nor exit statuses, nor a page for each command.
+package manual
 
 import (
 	"errors"
@@ -12,39 +15,30 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/build"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/docs"
 )
 
-// This file writes the manual pages from what --help shows, and from docs/format.md.
-
-// manCommand is for those who make packages.
-func manCommand() *cli.Command {
-	return &cli.Command{
-		Name: "man", Usage: "write the manual pages below a directory", ArgsUsage: "DIRECTORY", Hidden: true,
-		Action: func(c *cli.Context) error {
-			dir, err := oneArgument(c, "the DIRECTORY")
-			if err != nil {
-				return err
-			}
-			for name, text := range manual(newApp()) {
-				path := filepath.Join(dir, "man"+name[len(name)-1:], name)
-				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+// Write writes the pages below a directory, each in the directory of its section.
+func Write(app *cli.App, dir string) error {
+	for name, text := range Pages(app) {
+		path := filepath.Join(dir, "man"+name[len(name)-1:], name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// manual returns the pages by their file names.
-func manual(app *cli.App) map[string]string {
+// Pages returns the pages by their file names.
+func Pages(app *cli.App) map[string]string {
 	pages := map[string]string{
 		"hsmkeys.1":        programPage(app),
-		"hsmkeys-config.5": configPage(),
+		"hsmkeys-config.5": configPage(app),
 		"hsmkeys-format.5": formatPage(docs.Format),
 	}
 	var add func(path string, commands []*cli.Command)
@@ -54,7 +48,7 @@ func manual(app *cli.App) map[string]string {
 				continue
 			}
 			full := path + " " + c.Name
-			pages[pageName(full)+".1"] = commandPage(full, c)
+			pages[PageName(full)+".1"] = commandPage(full, c)
 			add(full, c.Subcommands)
 		}
 	}
@@ -62,7 +56,8 @@ func manual(app *cli.App) map[string]string {
 	return pages
 }
 
-func pageName(path string) string { return strings.ReplaceAll(path, " ", "-") }
+// PageName returns the name of the page of a command by its full name.
+func PageName(path string) string { return strings.ReplaceAll(path, " ", "-") }
 
 var exitStatuses = []struct {
 	status int
@@ -76,22 +71,21 @@ var exitStatuses = []struct {
 	{failure.StatusToken, "the token or its module was not found or failed, or its PIN or a password could not be had or was wrong"},
 }
 
-// pseudoVersion matches what go puts into a version for a commit without a tag: a time and a
-// hash, which are too long to stand beside the date at the foot of a page.
-var pseudoVersion = regexp.MustCompile(`(?:0\.)?[0-9]{14}-([0-9a-f]{7})[0-9a-f]*`)
+// PseudoVersion matches what go puts into the version of a commit without a tag: a time and a hash,
+// which are too long to stand beside the date at the foot of a page.
+var PseudoVersion = regexp.MustCompile(`(?:0\.)?[0-9]{14}-([0-9a-f]{7})[0-9a-f]*`)
 
-// heading starts a page. The date is that of the commit, so that whoever builds it again
-// gets the same.
+// heading starts a page. Its date is that of the commit, so that the pages are reproducible.
 func (p *page) heading(name, section, about string) {
-	b := built()
+	b := build.Read()
 	date, _, _ := strings.Cut(b.Date, "T")
 	if date == "" {
 		date = time.Now().UTC().Format(time.DateOnly)
 	}
-	version := pseudoVersion.ReplaceAllString(b.Version, "$1")
-	p.line(`.TH %s %s %s "hsmkeys %s" "hsmkeys manual"`, strings.ToUpper(roffCode(name)), section, date, roffCode(version))
+	version := PseudoVersion.ReplaceAllString(b.Version, "$1")
+	p.line(`.TH %s %s %s "hsmkeys %s" "hsmkeys manual"`, strings.ToUpper(RoffCode(name)), section, date, RoffCode(version))
 	p.section("NAME")
-	p.line(`%s \- %s`, roffCode(name), roffText(about))
+	p.line(`%s \- %s`, RoffCode(name), RoffText(about))
 	p.section("SYNOPSIS")
 }
 
@@ -103,12 +97,12 @@ func (p *page) description(usage, text string) {
 	}
 }
 
-// sentence makes one of what help says in a line.
+// sentence makes a sentence of a line of help.
 func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimRight(s[1:], ".") + "."
 }
 
-// options describes each with its default.
+// options describes options with their defaults.
 func (p *page) options(flags []cli.Flag) {
 	for _, f := range flags {
 		d, ok := f.(cli.DocGenerationFlag)
@@ -118,45 +112,26 @@ func (p *page) options(flags []cli.Flag) {
 		var names []string
 		for _, name := range f.Names() {
 			if len(name) == 1 {
-				names = append(names, bold("-"+name))
+				names = append(names, Bold("-"+name))
 			} else {
-				names = append(names, bold("--"+name))
+				names = append(names, Bold("--"+name))
 			}
 		}
 		tag := strings.Join(names, ", ")
 		if d.TakesValue() {
-			tag += " " + italic(placeholder(d))
+			tag += " " + italic(commandline.Placeholder(d))
 		}
-		p.entry(tag, described(d))
+		p.entry(tag, commandline.Described(d))
 	}
 }
 
-// placeholder is the word in backquotes in the text of an option, or else the last word of
-// its name.
-func placeholder(d cli.DocGenerationFlag) string {
-	name := d.(cli.Flag).Names()[0]
-	if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 && !strings.HasSuffix(name, "-source") {
-		return parts[1]
-	}
-	return strings.ToUpper(name[strings.LastIndex(name, "-")+1:])
-}
-
-// described is the text of an option with its default.
-func described(d cli.DocGenerationFlag) string {
-	s := strings.ReplaceAll(d.GetUsage(), "`", "")
-	if text := strings.Trim(d.GetDefaultText(), `"`); text != "" && text != "0" && d.TakesValue() {
-		s += " (default: " + text + ")"
-	}
-	return s
-}
-
-func (p *page) examples(all []example) {
+func (p *page) examples(all []commandline.Example) {
 	p.section("EXAMPLES")
 	for _, e := range all {
-		if e.what != "" {
-			p.text(strings.TrimRight(e.what, ".?") + ending(e.what))
+		if e.What != "" {
+			p.text(strings.TrimRight(e.What, ".?") + ending(e.What))
 		}
-		p.code(e.line)
+		p.code(e.Line)
 	}
 }
 
@@ -171,7 +146,7 @@ func (p *page) exitStatus() {
 	p.section("EXIT STATUS")
 	p.text("With --json each message on the standard error is a JSON object on a line of its own: error with the exit status and perhaps a hint, warning, or note.")
 	for _, s := range exitStatuses {
-		p.entry(bold(strconv.Itoa(s.status)), sentence(s.means))
+		p.entry(Bold(strconv.Itoa(s.status)), sentence(s.means))
 	}
 	p.text("When the reader of a pipe goes away, SIGPIPE ends the program: 141 to a shell.")
 }
@@ -184,14 +159,14 @@ func (p *page) seeAlso(pages ...string) {
 		if i == len(pages)-1 {
 			comma = ""
 		}
-		p.line(".BR %s (%s)%s", roffCode(base), section, comma)
+		p.line(".BR %s (%s)%s", RoffCode(base), section, comma)
 	}
 }
 
 func programPage(app *cli.App) string {
 	p := &page{}
 	p.heading(app.Name, "1", app.Usage)
-	p.line(`%s [%s] %s [%s]`, bold(app.Name), italic("OPTION…"), italic("COMMAND"), italic("ARGUMENT…"))
+	p.line(`%s [%s] %s [%s]`, Bold(app.Name), italic("OPTION…"), italic("COMMAND"), italic("ARGUMENT…"))
 	p.description("A key exchange pair lives on a PKCS #11 token and never leaves it. A session key is made on the token, wrapped to the pair's public key and signed by the pair. The signed key blob may lie on storage that nobody needs to trust",
 		"Reading it back means: verify the signature first, then unwrap in the token, then use the key for files. Options may stand anywhere on the command line, and a -- ends them. Data goes to the standard output, and talk to the standard error.")
 	p.section("COMMANDS")
@@ -201,8 +176,8 @@ func programPage(app *cli.App) string {
 			continue
 		}
 		full := app.Name + " " + c.Name
-		p.entry(bold(c.Name), sentence(c.Usage))
-		also = append(also, pageName(full)+".1")
+		p.entry(Bold(c.Name), sentence(c.Usage))
+		also = append(also, PageName(full)+".1")
 	}
 	p.section("OPTIONS")
 	p.text("Most of them can also be given in the environment and in a file, see hsmkeys-config(5).")
@@ -210,15 +185,15 @@ func programPage(app *cli.App) string {
 	p.section("ENVIRONMENT")
 	for _, o := range settings.Options {
 		if o.Variable != "" {
-			p.entry(bold(o.Variable), "As --"+o.Name+".")
+			p.entry(Bold(o.Variable), "As --"+o.Name+".")
 		}
 	}
-	p.entry(bold("NO_COLOR"), "When it is set and not empty, there are no colours on the terminal either.")
+	p.entry(Bold("NO_COLOR"), "When it is set and not empty, there are no colours on the terminal either.")
 	p.section("FILES")
 	p.entry(italic("$XDG_CONFIG_HOME/hsmkeys/config.toml"), "The configuration file.")
 	p.entry(italic("$XDG_DATA_HOME/hsmkeys"), "The store, where no other is named.")
 	p.entry(italic("$XDG_STATE_HOME/hsmkeys/pins"), "Which list of members was accepted last, where the token keeps no data objects.")
-	p.examples(examplesOf(app.Name))
+	p.examples(commandline.ExamplesOf(app.Name))
 	p.exitStatus()
 	p.seeAlso(also...)
 	return p.String()
@@ -226,32 +201,32 @@ func programPage(app *cli.App) string {
 
 func commandPage(full string, c *cli.Command) string {
 	p := &page{}
-	p.heading(pageName(full), "1", c.Usage)
-	synopsis := bold(full)
+	p.heading(PageName(full), "1", c.Usage)
+	synopsis := Bold(full)
 	if len(c.Subcommands) > 0 {
 		synopsis += " " + italic("COMMAND")
 	}
-	p.line("%s", strings.TrimSpace(synopsis+" ["+italic("OPTION…")+"] "+roffCode(c.ArgsUsage)))
+	p.line("%s", strings.TrimSpace(synopsis+" ["+italic("OPTION…")+"] "+RoffCode(c.ArgsUsage)))
 	p.description(c.Usage, c.Description)
 	also := []string{"hsmkeys.1", "hsmkeys-config.5"}
 	if len(c.Subcommands) > 0 {
 		p.section("COMMANDS")
 		for _, sub := range c.Subcommands {
-			p.entry(bold(sub.Name), sentence(sub.Usage))
-			also = append(also, pageName(full+" "+sub.Name)+".1")
+			p.entry(Bold(sub.Name), sentence(sub.Usage))
+			also = append(also, PageName(full+" "+sub.Name)+".1")
 		}
 	}
 	p.section("OPTIONS")
 	p.options(append(slices.Clone(c.Flags), cli.HelpFlag))
 	p.text("And those of all commands, such as --token, --store and --json, see hsmkeys(1).")
-	p.examples(examplesOf(full))
+	p.examples(commandline.ExamplesOf(full))
 	p.exitStatus()
 	p.seeAlso(also...)
 	return p.String()
 }
 
-// configPage tells of each global option how it is called where.
-func configPage() string {
+// configPage describes how each global option is called in the environment and in the file.
+func configPage(app *cli.App) string {
 	p := &page{}
 	p.heading("hsmkeys-config", "5", "options of hsmkeys in a file and in the environment")
 	p.line("%s", italic("$XDG_CONFIG_HOME/hsmkeys/config.toml"))
@@ -266,44 +241,44 @@ func configPage() string {
 	p.section("WHOSE FILES ARE READ")
 	p.text("The configuration file, p11-kit's module files, files with a PIN or a password, and the pins and the cache of this program have to belong to this user or to root, and so do the directories on the way to them; neither group nor others may be able to write to them, except in sticky directories such as /tmp. They are regular files; a PIN or password may also come from a pipe of this user's. Under age, which runs its plugins in the directory for temporary files, every path has to be absolute.")
 	p.section("OPTIONS")
-	for _, f := range globalFlags() {
+	for _, f := range app.Flags {
 		d, o := f.(cli.DocGenerationFlag), settings.Lookup(f.Names()[0])
-		if o.Variable == "" && !o.InFile {
+		if o == nil || o.Variable == "" && !o.InFile { // o is nil for --help
 			continue
 		}
 		value := "true"
 		if d.TakesValue() {
-			value = `"` + placeholder(d) + `"`
+			value = `"` + commandline.Placeholder(d) + `"`
 		}
-		p.entry(bold("--"+o.Name), described(d))
+		p.entry(Bold("--"+o.Name), commandline.Described(d))
 		p.line(".RS")
 		if o.Variable != "" {
-			p.line(".PP\nEnvironment: %s", bold(o.Variable))
+			p.line(".PP\nEnvironment: %s", Bold(o.Variable))
 		}
 		if o.InFile {
-			p.line(".br\nFile: %s = %s", bold(o.Name), italic(value))
+			p.line(".br\nFile: %s = %s", Bold(o.Name), italic(value))
 		}
 		p.line(".RE")
 	}
-	p.examples([]example{
-		{"A configuration file", `module = "/usr/lib/softhsm/libsofthsm2.so"`},
-		{"", `token = "office"`},
-		{"", `pin-source = "file:/run/secrets/pin"`},
-		{"A section for each of two tokens", `default-token = "office"`},
-		{"", `[token.office]`},
-		{"", `store = "/srv/keys"`},
-		{"", `pin-source = "exec:pass show hsm/office"`},
-		{"", `[token."pkcs11:serial=1f2e3d4c"]`},
-		{"", `module = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"`},
-		{"For one command another store", "HSMKEYS_STORE=/mnt/share/keys hsmkeys verify --certificate owner.pem"},
+	p.examples([]commandline.Example{
+		{What: "A configuration file", Line: `module = "/usr/lib/softhsm/libsofthsm2.so"`},
+		{What: "", Line: `token = "office"`},
+		{What: "", Line: `pin-source = "file:/run/secrets/pin"`},
+		{What: "A section for each of two tokens", Line: `default-token = "office"`},
+		{What: "", Line: `[token.office]`},
+		{What: "", Line: `store = "/srv/keys"`},
+		{What: "", Line: `pin-source = "exec:pass show hsm/office"`},
+		{What: "", Line: `[token."pkcs11:serial=1f2e3d4c"]`},
+		{What: "", Line: `module = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"`},
+		{What: "For one command another store", Line: "HSMKEYS_STORE=/mnt/share/keys hsmkeys verify --certificate owner.pem"},
 	})
 	p.exitStatus()
 	p.seeAlso("hsmkeys.1", "hsmkeys-format.5")
 	return p.String()
 }
 
-// formatPage makes a manual page of docs/format.md. Its first line has man put the
-// tables through tbl.
+// formatPage makes a manual page of docs/format.md. Its first line makes man run tbl for the
+// tables.
 func formatPage(markdown string) string {
 	p := &page{}
 	p.line(`'\" t`)

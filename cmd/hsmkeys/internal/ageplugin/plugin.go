@@ -1,8 +1,7 @@
-package main
-
-// This file is the age plugin: the same program, called age-plugin-hsmkeys. Its stdin and
-// stdout belong to age, by the protocol of age-encryption.org/plugin, and so does the
-// terminal: what is to be asked and told goes through age.
+// Package ageplugin is the age plugin: the same program under the name age-plugin-hsmkeys. Its
+// stdin and stdout belong to age, by the protocol of age-encryption.org/plugin, and so does the
+// terminal: prompts and messages go through age.
+package ageplugin
 
 import (
 	"bytes"
@@ -28,34 +27,36 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-const pluginProgram = "age-plugin-" + hsmkeys.PluginName
+// Program is the name under which age runs the plugin.
+const Program = "age-plugin-" + hsmkeys.PluginName
 
-// isPlugin says whether the program was called as the plugin.
-func isPlugin(args []string) bool {
-	return len(args) > 0 && filepath.Base(args[0]) == pluginProgram
+// IsPlugin reports whether the program was called as the plugin.
+func IsPlugin(args []string) bool {
+	return len(args) > 0 && filepath.Base(args[0]) == Program
 }
 
-// runPlugin speaks with age until it is done, and gives the exit status.
-func runPlugin(ctx context.Context, args []string) int {
+// Main serves age until it is done, and returns the exit status.
+func Main(ctx context.Context, args []string) int {
 	p, err := plugin.New(hsmkeys.PluginName)
 	if err != nil {
-		return report(ctx, err)
+		return message.Report(ctx, err)
 	}
-	flags := flag.NewFlagSet(pluginProgram, flag.ContinueOnError)
+	flags := flag.NewFlagSet(Program, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	p.RegisterFlags(flags)
 	err = flags.Parse(args)
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
-		return report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", pluginProgram))
+		return message.Report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", Program))
 	}
 	// Whatever relative path is left, in a command or a module's own configuration, does not lead to
 	// another user's file there; see [settings.Source].
 	if err := os.Chdir("/"); err != nil {
-		return report(ctx, err)
+		return message.Report(ctx, err)
 	}
 	client := &ageClient{Plugin: p}
 	secret.Ask, message.Print = client.ask, client.tell
@@ -70,7 +71,7 @@ func runPlugin(ctx context.Context, args []string) int {
 		return &pluginRecipient{ctx: ctx, client: client, to: r.(hsmkeys.KeyRecipient)}, nil
 	})
 	p.HandleIdentityAsRecipient(func(data []byte) (age.Recipient, error) {
-		i, err := decodeIdentity(data)
+		i, err := Decode(data)
 		if err != nil {
 			return nil, inOneLine(err)
 		}
@@ -78,7 +79,7 @@ func runPlugin(ctx context.Context, args []string) int {
 	})
 	identities := &pluginIdentities{client: client}
 	p.HandleIdentity(func(data []byte) (age.Identity, error) {
-		i, err := decodeIdentity(data)
+		i, err := Decode(data)
 		if err != nil {
 			return nil, inOneLine(err)
 		}
@@ -87,12 +88,12 @@ func runPlugin(ctx context.Context, args []string) int {
 	return p.Main()
 }
 
-// pluginRecipient encrypts with the token: under the key of a keyring, or where to has no
-// name, which is an identity without one, to the key exchange pair.
+// pluginRecipient encrypts with the token: under the key of a keyring, or to the key exchange pair
+// if to has no name, as for an identity without a key.
 type pluginRecipient struct {
 	ctx    context.Context
 	client *ageClient
-	from   ageIdentity // for where token and store are; empty for a recipient
+	from   Identity // for where token and store are; empty for a recipient
 	to     hsmkeys.KeyRecipient
 }
 
@@ -119,7 +120,7 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 					return err
 				}
 				defer key.Close()
-				warnFormer(r.ctx, k, hsmkeys.Ref{Name: r.to.Name})
+				show.WarnFormer(r.ctx, k, hsmkeys.Ref{Name: r.to.Name})
 				stanzas, err = key.Recipient(r.ctx).Wrap(fileKey)
 				return err
 			})
@@ -131,13 +132,12 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 	return stanzas, nil
 }
 
-// pluginIdentities are the identities of one run, which are tried in turn. One that fails
-// must not keep a later one from being tried, but for the protocol an error is the end.
+// pluginIdentities are the identities of one run, which are tried in turn. One that fails must not
+// keep a later one from being tried, but in the protocol an error is the end.
 //
-// age runs the plugin once for each identity: then the reason is a message, and age goes on
-// to the next. Other clients give all identities at once: then the last one that fails
-// reports why each did. A refused PIN ends it in both cases, since what comes next might
-// send it again.
+// age runs the plugin once for each identity: then the reason is a message, and age goes on to the
+// next. Other clients pass all identities at once: then the last one that fails reports why each
+// did. A refused PIN ends it in both cases, since the next identity might send it again.
 type pluginIdentities struct {
 	client  *ageClient
 	all     []*pluginIdentity
@@ -181,7 +181,7 @@ func (o *oneOfIdentities) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	return nil, age.ErrIncorrectIdentity
 }
 
-// reasons is one error, in one line.
+// reasons returns one error, in one line.
 func (ids *pluginIdentities) reasons() error {
 	var reasons []string
 	for _, err := range ids.failed {
@@ -190,11 +190,11 @@ func (ids *pluginIdentities) reasons() error {
 	return errors.New(strings.Join(reasons, "; "))
 }
 
-// pluginIdentity decrypts with the token, and asks for a PIN only for what can be its own.
+// pluginIdentity decrypts with the token. It asks for a PIN only for stanzas that can be its own.
 type pluginIdentity struct {
 	ctx    context.Context
 	client *ageClient
-	from   ageIdentity
+	from   Identity
 }
 
 func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err error) {
@@ -217,7 +217,7 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 	return fileKey, err
 }
 
-// unwrap looks for what is to the pair first: that is told by its tag, and needs no store.
+// unwrap tries the pair first: its stanzas are known by their tag, and need no store.
 func (i *pluginIdentity) unwrap(s *settings.Settings, t *token.Token, pair *token.KeyPair, keys, pairs []*age.Stanza) ([]byte, error) {
 	if len(pairs) > 0 {
 		fileKey, err := i.unwrapPair(t, pair, pairs)
@@ -252,7 +252,7 @@ func (i *pluginIdentity) unwrapKey(s *settings.Settings, t *token.Token, pair *t
 	return k.Identity(i.ctx).Unwrap(keys)
 }
 
-// inOneLine makes an error one line with its hint, which is what age shows of it.
+// inOneLine returns an error with its hint in one line, which is what age shows of it.
 func inOneLine(err error) error {
 	line := text.Line(err.Error())
 	if hint := hint.For(err); hint != "" {
@@ -261,7 +261,7 @@ func inOneLine(err error) error {
 	return errors.New(line)
 }
 
-// An ageClient is age at the other end. It understands one message at a time.
+// An ageClient is age at the other end. It handles one message at a time.
 type ageClient struct {
 	*plugin.Plugin
 	mu    sync.Mutex
@@ -270,7 +270,7 @@ type ageClient struct {
 	slow  *time.Timer
 }
 
-// ask has age ask for a secret. The text that the protocol gives cannot be overwritten.
+// ask makes age ask for a secret. The string that the protocol returns cannot be cleared.
 func (a *ageClient) ask(_ context.Context, what string) ([]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -285,19 +285,19 @@ func (a *ageClient) ask(_ context.Context, what string) ([]byte, error) {
 	return []byte(value), nil
 }
 
-// tell has age show a line. When it does not, nothing is lost but this.
+// tell makes age show a line. Failures are ignored: only the line is lost.
 func (a *ageClient) tell(line string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_ = a.DisplayMessage(line)
 }
 
-// slowAfter is how long a token may take before somebody is reminded that it may want
-// something: no module tells that a key has to be touched.
+// slowAfter is how long a token may take before age shows a reminder: no module reports that a key
+// has to be touched.
 const slowAfter = 2 * time.Second
 
-// waiting runs f, and reminds of the token while it takes long. What is told then comes
-// before what f gives: the protocol knows no order but one.
+// waiting calls f, and shows a reminder if the token takes long. Messages are sent before f
+// returns, since the protocol has no other order.
 func (a *ageClient) waiting(f func() error) error {
 	a.mu.Lock()
 	a.busy, a.since = true, time.Now()
@@ -312,6 +312,7 @@ func (a *ageClient) waiting(f func() error) error {
 	return f()
 }
 
+// remind shows the reminder, unless age is not waiting or a person has just typed.
 func (a *ageClient) remind() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

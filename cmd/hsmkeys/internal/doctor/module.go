@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -12,13 +12,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// modulePath is the module that the options name, even where the rest of them is
-// wrong; none where they name none.
+// modulePath returns the module that the options name, even if other options are wrong, or "".
 func (d *doctor) modulePath() (string, error) {
 	sel, module, err := d.s.Selector()
 	clear(sel.PINValue)
@@ -30,8 +30,8 @@ func (d *doctor) modulePath() (string, error) {
 
 const findModules = `find /usr/lib* /usr/local/lib* -name 'libsofthsm2.so' -o -name '*pkcs11*.so'`
 
-// modules loads the module that is named, or all that p11-kit knows, and asks what
-// they are. It gives the paths of all, and whether one can be used.
+// modules loads the module that is named, or all that p11-kit knows. It returns their paths, and
+// reports whether one of them is usable.
 func (d *doctor) modules() (paths []string, usable bool) {
 	path, err := d.modulePath()
 	if err != nil {
@@ -62,7 +62,7 @@ func (d *doctor) modules() (paths []string, usable bool) {
 	return paths, usable
 }
 
-// triedModule is a trial and what was wrong.
+// triedModule is the result of a trial and its error.
 type triedModule struct {
 	trial.Result
 	err error
@@ -87,7 +87,7 @@ func (d *doctor) tried(ctx context.Context, path string) triedModule {
 	return t
 }
 
-// module tries one module.
+// module checks one module, and reports whether it is usable.
 func (d *doctor) module(bad func(check, mend, what string, args ...any), path string) bool {
 	tried := d.tried(d.ctx, path)
 	info, err := tried.Module, tried.err
@@ -106,14 +106,14 @@ func (d *doctor) module(bad func(check, mend, what string, args ...any), path st
 	return true
 }
 
-// machines are the processors that we are likely to be built for.
+// machines are the ELF machines of the processors for which this program is likely to be built.
 var machines = map[string]elf.Machine{
 	"amd64": elf.EM_X86_64, "386": elf.EM_386, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM,
 	"ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390, "riscv64": elf.EM_RISCV,
 }
 
-// notLoadable finds out from the file of a module why it does not load, or nil.
-// A name without a slash is for the dynamic loader to find.
+// notLoadable returns why a module does not load, as far as its file tells, or nil. The dynamic
+// loader looks for a name without a slash.
 func notLoadable(path string) error {
 	if !strings.ContainsRune(path, filepath.Separator) {
 		return nil
@@ -151,7 +151,7 @@ func notLoadable(path string) error {
 	return nil
 }
 
-// imports are the libraries that a module names, none for what cannot be read.
+// imports returns the libraries that a module needs, or nil if it cannot be read.
 func imports(module string) []string {
 	f, err := elf.Open(module)
 	if err != nil {
@@ -162,7 +162,7 @@ func imports(module string) []string {
 	return all
 }
 
-// p11kit tells which modules p11-kit knows. They count where none is named.
+// p11kit reports the modules that p11-kit knows. They are used if none is named.
 func (d *doctor) p11kit() {
 	const mend = "p11-kit list-modules"
 	known, err := token.Modules()
@@ -185,7 +185,7 @@ func (d *doctor) p11kit() {
 	d.ok("p11-kit", "it knows %s", text.Printable(strings.Join(names, ", ")))
 }
 
-// pcscd looks for the smart card service where the module talks to card readers.
+// pcscd looks for the smart card service if a module talks to card readers.
 func (d *doctor) pcscd(modules []string) {
 	socket := os.Getenv("PCSCLITE_CSOCK_NAME")
 	if socket == "" {
@@ -203,15 +203,15 @@ func (d *doctor) pcscd(modules []string) {
 	}
 }
 
-// needsReaders says whether a module is known to talk to card readers. OpenSC loads
-// the library for that only when it runs.
+// needsReaders reports whether a module is known to talk to card readers. OpenSC loads the library
+// for that only at run time.
 func needsReaders(module string) bool {
 	name := filepath.Base(module)
 	return strings.Contains(name, "opensc") || strings.Contains(name, "ykcs11") ||
 		slices.ContainsFunc(imports(module), func(s string) bool { return strings.HasPrefix(s, "libpcsclite") })
 }
 
-// tokens looks at every token that the module shows, without a PIN.
+// tokens checks every token of the module, without a PIN.
 func (d *doctor) tokens() []token.Info {
 	sel, module, err := d.s.Selector()
 	if err != nil {
@@ -253,8 +253,8 @@ func (d *doctor) tokens() []token.Info {
 	return initialised
 }
 
-// flags says what the token's flags mean for its PIN. For the token that is used
-// they can be a failure.
+// flags reports what the token's flags mean for its PIN. They can be a failure only for the token
+// that is used.
 func (d *doctor) flags(t token.Info, used bool) {
 	bad := d.warn
 	if used {
@@ -278,11 +278,11 @@ func (d *doctor) flags(t token.Info, used bool) {
 	case p.ToBeChanged:
 		d.warn("token", "pkcs11-tool --module "+text.ShellQuote(t.Module)+" --token-label "+text.ShellQuote(t.Label)+" --login --change-pin", "%s: the PIN must be changed", name)
 	default:
-		d.ok("token", "%s: %s, firmware %s, PIN %s", name, text.Printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, pinState(t))
+		d.ok("token", "%s: %s, firmware %s, PIN %s", name, text.Printable(strings.TrimSpace(t.Manufacturer+" "+t.Model)), t.Firmware, show.PINState(t))
 	}
 }
 
-// abilities says what the token can do, and what that means for session keys.
+// abilities reports what the token can do, and what that means for session keys.
 func (d *doctor) abilities(t token.Info, used bool) {
 	name := "token " + text.Printable(t.Label)
 	if t.Tried.Leaks {
@@ -303,17 +303,17 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		}
 		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
 	case t.Tried.Why != "":
-		d.ok("abilities", "%s: %s; not tried, %s", name, can(t.Mechanisms), text.Line(t.Tried.Why))
+		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Mechanisms), text.Line(t.Tried.Why))
 	case t.Mechanisms.WrapRSA && !t.Tried.Unwraps:
-		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, can(t.Mechanisms))
+		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, show.Can(t.Mechanisms))
 	default:
-		d.ok("abilities", "%s: %s; tried: %s", name, can(t.Mechanisms), tried(t.Tried))
+		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Mechanisms), show.Tried(t.Tried))
 	}
 }
 
-// legacy names the pairs that are too weak for anything new.
+// legacy reports the pairs that are too weak for anything new.
 func (d *doctor) legacy(t token.Info) {
 	for _, key := range t.Legacy {
-		d.ok("legacy", "token %s: %s", text.Printable(t.Label), describeLegacy(key))
+		d.ok("legacy", "token %s: %s", text.Printable(t.Label), show.Legacy(key))
 	}
 }

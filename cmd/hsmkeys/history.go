@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+)
+
+func historyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "history", Usage: "every version and revision of a key, verified", ArgsUsage: "NAME",
+		Flags: []cli.Flag{certificateFlag()},
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			name, err := nameArgument(c)
+			if err != nil {
+				return err
+			}
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				entries, err := k.History(ctx, name)
+				if len(entries) == 0 {
+					return err
+				}
+				if s.JSON {
+					return errors.Join(err, output.JSON(entries))
+				}
+				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
+				for _, e := range entries {
+					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), text.Time(e.Signed), text.Printable(e.Signer.Label), e.KeyID, text.Printable(e.Why)})
+				}
+				return errors.Join(err, output.Table(rows))
+			})
+		}),
+	}
+}

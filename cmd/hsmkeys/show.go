@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+)
+
+func showCommand() *cli.Command {
+	return &cli.Command{
+		Name: "show", Usage: "all about one key, verified", ArgsUsage: "NAME[@VERSION]",
+		Flags: []cli.Flag{certificateFlag()},
+		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			ref, err := keyArgument(c)
+			if err != nil {
+				return err
+			}
+			s.RetryAbility = true // show reports the residence
+			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
+				e, err := k.Show(ctx, ref)
+				if err != nil {
+					return err
+				}
+				return errors.Join(show.Entry(s, e), k.CheckOpens(ctx, ref))
+			})
+		}),
+	}
+}
