@@ -27,8 +27,8 @@ func (p *KeyPair) CheckOpens(ctx context.Context) error {
 	return err
 }
 
-// prove reads back what the token made, and tries it.
-func (p *KeyPair) prove(ctx context.Context, kind KeyType) error {
+// checkNew reads back what the token made, and tries it.
+func (p *KeyPair) checkNew(ctx context.Context, kind KeyType) error {
 	if got := keyTypeOf(p.public); got != kind {
 		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for %v, got %v", kind, got))
 	}
@@ -50,7 +50,7 @@ func (p *KeyPair) checkBorn(ctx context.Context) error {
 		for name, kind := range map[string]uint{
 			"CKA_ALWAYS_SENSITIVE": pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": pkcs11.CKA_NEVER_EXTRACTABLE,
 		} {
-			value, err := p.token.optional(s, p.private.handle, kind)
+			value, err := p.token.optionalAttribute(s, p.private.handle, kind)
 			if err != nil {
 				return err
 			}

@@ -10,8 +10,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// crypto11 runs f between enter and leave.
-func (t *Token) crypto11(f func() error) error {
+// withCrypto11 runs f between enter and leave.
+func (t *Token) withCrypto11(f func() error) error {
 	leave, err := t.enter()
 	if err != nil {
 		return err
@@ -22,7 +22,7 @@ func (t *Token) crypto11(f func() error) error {
 	}
 	t.alive.RLock()
 	defer t.alive.RUnlock()
-	return t.notice(f())
+	return t.noteLoss(f())
 }
 
 // configure has crypto11 load and initialise the module, and guards what it has loaded.
@@ -54,7 +54,7 @@ func contextOf(c11 *crypto11.Context) *pkcs11.Ctx {
 // ours makes it in one of ours.
 func (t *Token) generatePair(ctx context.Context, public, private crypto11.AttributeSet, kind KeyType) error {
 	if t.c11 != nil && !t.lib.initialized {
-		return t.crypto11(func() error {
+		return t.withCrypto11(func() error {
 			return kind.maker().generate(t.c11, public, private)
 		})
 	}

@@ -72,7 +72,7 @@ func (p *KeyPair) privateCurve(ctx context.Context) (curve, error) {
 	}
 	var params []byte
 	err := p.token.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		params, err = p.token.optional(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
+		params, err = p.token.optionalAttribute(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
 		return err
 	})
 	if err != nil {

@@ -123,7 +123,7 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 			return nil, err
 		}
 	}
-	return p.finish(ctx, label)
+	return p.setFinalName(ctx, label)
 }
 
 // importedValues are the numbers of a pair (PKCS #11 current mechanisms §2.1.2, §2.1.3,

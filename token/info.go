@@ -20,7 +20,7 @@ type Info struct {
 	Initialized  bool       `json:"initialized"`
 	PIN          PIN        `json:"pin"`
 	Mechanisms   Mechanisms `json:"can"`
-	Tried        Tried      `json:"tried,omitzero"` // by [List]
+	Probe        Probe      `json:"tried,omitzero"` // by [List]
 
 	Legacy []LegacyKey `json:"legacy,omitempty"` // by [List]
 
@@ -62,7 +62,7 @@ func (p PIN) String() string {
 }
 
 // Mechanisms is what the list of mechanisms promises, with the flags of each. The list does
-// not tell everything: see [Tried].
+// not tell everything: see [Probe].
 type Mechanisms struct {
 	GenerateRSA bool `json:"generate_rsa"` // CKM_RSA_PKCS_KEY_PAIR_GEN
 	WrapRSA     bool `json:"wrap_rsa"`     // CKM_RSA_PKCS_OAEP with CKF_WRAP and CKF_UNWRAP

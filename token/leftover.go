@@ -68,7 +68,7 @@ func (t *Token) isOfPair(ctx context.Context, class uint, object pkcs11.ObjectHa
 	}
 	var id []byte
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		id, err = t.optional(s, object, pkcs11.CKA_ID)
+		id, err = t.optionalAttribute(s, object, pkcs11.CKA_ID)
 		return err
 	})
 	if err != nil || len(id) == 0 {
@@ -84,7 +84,7 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 	var id []byte
 	var key any
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		if id, err = t.optional(s, object, pkcs11.CKA_ID); err != nil {
+		if id, err = t.optionalAttribute(s, object, pkcs11.CKA_ID); err != nil {
 			return err
 		}
 		if class == pkcs11.CKO_PUBLIC_KEY {
@@ -105,12 +105,12 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 	return len(private) == 0, err
 }
 
-// Leftover returns the pair with a label that an interrupted [Token.GenerateKeyPair] may
+// LeftoverPair returns the pair with a label that an interrupted [Token.GenerateKeyPair] may
 // have left: one that was born on this token, works, and is of the kind, 0 for any. What is
 // missing of its public half is made anew. Whether the pair is somebody's already, the
 // caller must know. Its errors are those of [Token.KeyPair], and [ErrTaken] for a pair
 // that is none of this.
-func (t *Token) Leftover(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
+func (t *Token) LeftoverPair(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("take over the key exchange pair %q", label)
 	p, err := t.KeyPair(ctx, PairName{Label: label})
 	if err != nil {
@@ -141,7 +141,7 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 	}
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, half := range halves {
-			if named, err := t.optional(s, half, pkcs11.CKA_LABEL); err != nil {
+			if named, err := t.optionalAttribute(s, half, pkcs11.CKA_LABEL); err != nil {
 				return err
 			} else if string(named) == label+unfinished {
 				return t.ctx.SetAttributeValue(s, half, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, label)})

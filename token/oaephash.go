@@ -15,7 +15,7 @@ import (
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 	var refused error
 	for _, hash := range p.kind().oaepHashes() {
-		takes, why, err := p.takes(ctx, hash)
+		takes, why, err := p.tryOAEP(ctx, hash)
 		if err != nil || takes {
 			return hash, err
 		}
@@ -28,12 +28,12 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 // TakesOAEP tries whether the pair opens what is wrapped to it with this hash. An EC
 // pair has no OAEP, and takes any.
 func (p *KeyPair) TakesOAEP(ctx context.Context, hash crypto.Hash) (bool, error) {
-	takes, _, err := p.takes(ctx, hash)
+	takes, _, err := p.tryOAEP(ctx, hash)
 	return takes, err
 }
 
-// takes sends one session key through the pair; why says what went against it.
-func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why, err error) {
+// tryOAEP sends one session key through the pair; why says what went against it.
+func (p *KeyPair) tryOAEP(ctx context.Context, hash crypto.Hash) (takes bool, why, err error) {
 	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
 	key, err := p.Generate(ctx, spec)
 	if err != nil {

@@ -59,6 +59,6 @@ type pairMaker interface {
 	attributes() (public, private []*pkcs11.Attribute)
 	// mechanism returns how the pair is made, and the attribute that says of what kind.
 	mechanism() (uint, *pkcs11.Attribute, error)
-	// generate has crypto11 make the pair.
+	// generateNamed has crypto11 make the pair.
 	generate(c11 *crypto11.Context, public, private crypto11.AttributeSet) error
 }

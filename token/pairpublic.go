@@ -37,7 +37,7 @@ func (p *KeyPair) findPublic(ctx context.Context) error {
 	}
 	for _, c := range candidates {
 		if c.key == nil || !p.public.Equal(c.key) {
-			p.strays = append(p.strays, c)
+			p.mismatches = append(p.mismatches, c)
 		}
 	}
 	return nil
@@ -96,7 +96,7 @@ func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 	var key crypto.PublicKey
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
 		if p.private.kind == pkcs11.CKK_RSA {
-			if p.modulus, err = t.optional(s, p.private.handle, pkcs11.CKA_MODULUS); err != nil {
+			if p.modulus, err = t.optionalAttribute(s, p.private.handle, pkcs11.CKA_MODULUS); err != nil {
 				return err
 			}
 		}
@@ -116,20 +116,20 @@ func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 // readPublic reads the public key in an object, or nil where there is none that
 // makes sense.
 func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (crypto.PublicKey, error) {
-	values, err := t.optionals(s, object, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	values, err := t.optionalAttributes(s, object, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
 	}
 	if n, e := values[pkcs11.CKA_MODULUS], new(big.Int).SetBytes(values[pkcs11.CKA_PUBLIC_EXPONENT]); len(n) > 0 && e.IsInt64() && e.Int64() > 0 && e.Int64() <= 1<<31-1 {
 		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(e.Int64())}, nil
 	}
-	if values, err = t.optionals(s, object, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT); err != nil {
+	if values, err = t.optionalAttributes(s, object, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT); err != nil {
 		return nil, err
 	}
 	if key := ecPublic(values[pkcs11.CKA_EC_PARAMS], values[pkcs11.CKA_EC_POINT]); key != nil {
 		return key, nil
 	}
-	info, err := t.optional(s, object, pkcs11.CKA_PUBLIC_KEY_INFO)
+	info, err := t.optionalAttribute(s, object, pkcs11.CKA_PUBLIC_KEY_INFO)
 	if err != nil {
 		return nil, err
 	}

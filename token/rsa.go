@@ -68,13 +68,13 @@ func (w *rsaWrapped) open(ctx context.Context, p *KeyPair) ([]byte, error) {
 				return err
 			}
 			if err := p.authenticate(s); err != nil {
-				return burn(err)
+				return unusable(err)
 			}
 			value, err = guard.Take(func() error {
 				_, err := t.ctx.Decrypt(s, w.encrypted)
 				return err
 			})
-			return burn(err)
+			return unusable(err)
 		}
 		handle, err := w.unwrap(p, s, key, dataKey())
 		if err != nil {

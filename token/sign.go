@@ -61,11 +61,11 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 			return err
 		}
 		if err := p.authenticate(s); err != nil {
-			return burn(err)
+			return unusable(err)
 		}
 		var err error
 		signature, err = t.ctx.Sign(s, input)
-		return burn(err)
+		return unusable(err)
 	})
 	if err == nil {
 		signature, err = p.kind().signature(signature)

@@ -80,11 +80,11 @@ type Token struct {
 	detached   bool         // and the module has been let go
 	generation atomic.Uint64
 
-	leaks    atomic.Int32 // whether the token gives away sensitive values, see checkKept
-	sha1Only atomic.Bool  // the token was seen to refuse OAEP with SHA-256
-	aids     aids
-	lastMade atomic.Pointer[[]byte] // what checkMade has seen last
-	closed   sync.Once
+	reveals        atomic.Int32 // whether the token gives away sensitive values, see checkKept
+	sha1Only       atomic.Bool  // the token was seen to refuse OAEP with SHA-256
+	confirmObjects confirmObjects
+	lastMade       atomic.Pointer[[]byte] // what checkMade has seen last
+	closed         sync.Once
 }
 
 // Open finds the token and logs in, once: a PIN that is refused is not tried

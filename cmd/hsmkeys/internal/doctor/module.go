@@ -285,7 +285,7 @@ func (d *doctor) flags(t token.Info, used bool) {
 // abilities reports what the token can do, and what that means for session keys.
 func (d *doctor) abilities(t token.Info, used bool) {
 	name := "token " + text.Printable(t.Label)
-	if t.Tried.Leaks {
+	if t.Probe.Leaks {
 		bad := d.warn
 		if used && d.s.RequireToken {
 			bad = d.fail
@@ -302,12 +302,12 @@ func (d *doctor) abilities(t token.Info, used bool) {
 			bad = d.fail
 		}
 		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
-	case t.Tried.Why != "":
-		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Mechanisms), text.Line(t.Tried.Why))
-	case t.Mechanisms.WrapRSA && !t.Tried.Unwraps:
+	case t.Probe.Why != "":
+		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Mechanisms), text.Line(t.Probe.Why))
+	case t.Mechanisms.WrapRSA && !t.Probe.Unwraps:
 		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, show.Can(t.Mechanisms))
 	default:
-		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Mechanisms), show.Tried(t.Tried))
+		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Mechanisms), show.Tried(t.Probe))
 	}
 }
 

@@ -77,7 +77,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 
 // strays reports objects that have the pair's id and do not belong to it. Most are harmless.
 func (d *doctor) strays(pair *token.KeyPair) {
-	all, err := pair.Strays(d.ctx)
+	all, err := pair.Mismatches(d.ctx)
 	if err != nil {
 		d.failure("pair", "", err)
 	}

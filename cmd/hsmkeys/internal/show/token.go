@@ -23,8 +23,8 @@ func PINState(t token.Info) string {
 }
 
 // Tried returns what a token does when it is tried.
-func Tried(t token.Tried) string {
-	if t.Why != "" || t == (token.Tried{}) {
+func Tried(t token.Probe) string {
+	if t.Why != "" || t == (token.Probe{}) {
 		return "-"
 	}
 	words := []string{"unwraps OAEP " + t.OAEPHash}
