@@ -26,7 +26,7 @@ func (p *KeyPair) Attributes(ctx context.Context) (Attributes, error) {
 	}
 	err := p.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		for kind, to := range map[uint]*bool{pkcs11.CKA_ALWAYS_SENSITIVE: &a.AlwaysSensitive, pkcs11.CKA_NEVER_EXTRACTABLE: &a.NeverExtractable} {
-			value, err := p.token.optional(s, p.private.handle, kind)
+			value, err := p.token.optionalAttribute(s, p.private.handle, kind)
 			if err != nil {
 				return err
 			}

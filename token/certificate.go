@@ -75,7 +75,7 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 		KeyUsage:     p.usage(opens),
 		// Not a certification authority.
 		BasicConstraintsValid: true,
-		SignatureAlgorithm:    p.Signing().certificateAlgorithm(),
+		SignatureAlgorithm:    p.Signing().kind().certifies(),
 	}
 	if hash == crypto.SHA256 {
 		template.ExtraExtensions = []pkix.Extension{{Id: oidCapabilities, Value: oaepSHA256}}
@@ -87,7 +87,7 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 	c, err := x509.ParseCertificate(der)
 	if err == nil {
 		// Not c.CheckSignature: the signature may be another key's.
-		err = (&x509.Certificate{PublicKey: p.Signing().Public(), PublicKeyAlgorithm: p.Signing().publicKeyAlgorithm()}).
+		err = (&x509.Certificate{PublicKey: p.Signing().Public()}).
 			CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
 	}
 	if err == nil {
@@ -106,35 +106,10 @@ func (p *KeyPair) usage(opens bool) x509.KeyUsage {
 	if p.signing == nil && p.CanSign() {
 		usage = x509.KeyUsageDigitalSignature
 	}
-	switch {
-	case opens && isRSA(p.public):
-		usage |= x509.KeyUsageKeyEncipherment
-	case opens:
-		usage |= x509.KeyUsageKeyAgreement
+	if opens {
+		usage |= p.kind().usage()
 	}
 	return usage
-}
-
-func (p *KeyPair) publicKeyAlgorithm() x509.PublicKeyAlgorithm {
-	if isRSA(p.public) {
-		return x509.RSA
-	}
-	return x509.ECDSA
-}
-
-// certificateAlgorithm is PKCS #1 v1.5 for RSA, which every reader of certificates
-// knows, and for EC ECDSA with the hash of the curve.
-func (p *KeyPair) certificateAlgorithm() x509.SignatureAlgorithm {
-	switch {
-	case isRSA(p.public):
-		return x509.SHA256WithRSA
-	case p.signatureHash() == crypto.SHA384:
-		return x509.ECDSAWithSHA384
-	case p.signatureHash() == crypto.SHA512:
-		return x509.ECDSAWithSHA512
-	default:
-		return x509.ECDSAWithSHA256
-	}
 }
 
 // storeCertificate puts it on the token, where it takes one: many cards and TPMs are

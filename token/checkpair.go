@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -20,14 +19,7 @@ import (
 // key will be. The error of a pair that opens nothing is an [errors.ErrUnsupported], and names the
 // attribute that is in the way.
 func (p *KeyPair) CheckOpens(ctx context.Context) error {
-	var missing string
-	switch {
-	case isRSA(p.public) && !p.private.unwrap && !p.private.decrypt:
-		missing = "unwrap or decrypt (CKA_UNWRAP and CKA_DECRYPT are false)"
-	case !isRSA(p.public) && !p.private.derive:
-		missing = "derive (CKA_DERIVE is false)"
-	}
-	if missing != "" {
+	if missing := p.kind().mayNotOpen(p.private); missing != "" {
 		return p.token.fail("try the pair "+PairName{Label: p.label, ID: p.id}.String(), errors.ErrUnsupported,
 			fmt.Errorf("%w, as its private key must not %s", ErrOpensNoKey, missing))
 	}
@@ -35,8 +27,8 @@ func (p *KeyPair) CheckOpens(ctx context.Context) error {
 	return err
 }
 
-// prove reads back what the token made, and tries it.
-func (p *KeyPair) prove(ctx context.Context, kind KeyType) error {
+// checkNew reads back what the token made, and tries it.
+func (p *KeyPair) checkNew(ctx context.Context, kind KeyType) error {
 	if got := keyTypeOf(p.public); got != kind {
 		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for %v, got %v", kind, got))
 	}
@@ -58,7 +50,7 @@ func (p *KeyPair) checkBorn(ctx context.Context) error {
 		for name, kind := range map[string]uint{
 			"CKA_ALWAYS_SENSITIVE": pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": pkcs11.CKA_NEVER_EXTRACTABLE,
 		} {
-			value, err := p.token.optional(s, p.private.handle, kind)
+			value, err := p.token.optionalAttribute(s, p.private.handle, kind)
 			if err != nil {
 				return err
 			}
@@ -89,16 +81,7 @@ func (p *KeyPair) signs(digest [32]byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	switch key := p.public.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(key, digest[:], signature), nil
-	case *rsa.PublicKey:
-		if pss, ok := opts.(*rsa.PSSOptions); ok {
-			return rsa.VerifyPSS(key, crypto.SHA256, digest[:], signature, pss) == nil, nil
-		}
-		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil, nil
-	}
-	return false, nil
+	return p.kind().verifies(digest[:], signature, opts), nil
 }
 
 // checkUnwraps sends a session key through the pair: a data key wrapped under

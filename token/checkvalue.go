@@ -50,7 +50,7 @@ func (k *tokenTransit) CheckValue(ctx context.Context) ([]byte, error) {
 			return err
 		}
 		value, err = k.computeCheckValue(s, handle)
-		if gone(err) {
+		if sessionGone(err) {
 			return err
 		}
 		return nil // that the token does not do it is an answer

@@ -98,7 +98,7 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%d private keys are left", len(got))
 	}
 	// Of what keys are recognized with there is one of each.
-	if got := r.find(t, attr(pkcs11.CKA_LABEL, aidLabel)); len(got) != 2 {
+	if got := r.find(t, attr(pkcs11.CKA_LABEL, confirmLabel)); len(got) != 2 {
 		t.Errorf("%d objects to recognize keys with, want 2", len(got))
 	}
 	// Two imported public keys serve everybody until the Token is closed.

@@ -34,7 +34,7 @@ const confirmed = "hsmkeys/confirm1"
 
 // confirmValue computes a key's confirmation from its value.
 func (t *Token) confirmValue(ctx context.Context, spec keyspec.Key, value []byte) ([]byte, error) {
-	key, err := t.keepKey(spec, bytes.Clone(value))
+	key, err := t.newMemoryKey(spec, bytes.Clone(value))
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (t *Token) mustConfirmValue(ctx context.Context, spec keyspec.Key, value, w
 	if err != nil {
 		return err
 	}
-	return t.sameKey(got, want)
+	return t.checkSameKey(got, want)
 }
 
 func (k *memoryKey) Confirmation(ctx context.Context) (made []byte, err error) {
@@ -106,7 +106,7 @@ func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec
 	switch spec.Purpose {
 	case keyspec.WrapKeys:
 		var block pkcs11.ObjectHandle
-		if block, err = t.aids.block(t, s); err == nil {
+		if block, err = t.confirmObjects.block(t, s); err == nil {
 			made, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), handle, block)
 		}
 		size += 8
@@ -142,7 +142,7 @@ func (t *Token) mustConfirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, 
 	if err != nil {
 		return t.fail(opConfirm, nil, err)
 	}
-	return t.sameKey(got, want)
+	return t.checkSameKey(got, want)
 }
 
 // mustConfirm is that of a key in memory.
@@ -154,12 +154,12 @@ func (k *memoryKey) mustConfirm(ctx context.Context, want []byte) error {
 	if err != nil {
 		return err
 	}
-	return k.token.sameKey(got, want)
+	return k.token.checkSameKey(got, want)
 }
 
-// sameKey compares confirmations, of which the one that was computed may be nil where the
+// checkSameKey compares confirmations, of which the one that was computed may be nil where the
 // token cannot compute it.
-func (t *Token) sameKey(got, want []byte) error {
+func (t *Token) checkSameKey(got, want []byte) error {
 	if got != nil && want != nil && subtle.ConstantTimeCompare(got, want) != 1 {
 		return t.fail("unwrap session key", ErrWrapped, errAnother)
 	}
@@ -168,9 +168,9 @@ func (t *Token) sameKey(got, want []byte) error {
 
 var errAnother = errors.New("another key came out than the one that was wrapped")
 
-// aids are session objects that keys are recognized with. They are made in whatever
+// confirmObjects are session objects that keys are recognized with. They are made in whatever
 // session needs them first, once for each generation of the Token.
-type aids struct {
+type confirmObjects struct {
 	mu         sync.Mutex
 	generation uint64
 	made       map[string]pkcs11.ObjectHandle
@@ -178,7 +178,7 @@ type aids struct {
 
 // block is the block that a confirmation is made of, as an object: most tokens refuse key
 // wrap to C_Encrypt.
-func (a *aids) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
+func (a *confirmObjects) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	return a.get(t, confirmed, func() (pkcs11.ObjectHandle, error) {
 		handle, err := t.ctx.CreateObject(s, confirmedBlock())
 		if err != nil {
@@ -186,7 +186,7 @@ func (a *aids) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, err
 		}
 		// With another block all confirmations agree with each other, and with none that
 		// is made on another day.
-		return handle, t.lookOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		return handle, t.checkOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			value, err := t.readValue(s, handle)
 			if err == nil && string(value) != confirmed {
 				err = errors.New("the token has made another object than the one that was asked for")
@@ -196,15 +196,15 @@ func (a *aids) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, err
 	})
 }
 
-// measure is a key that wraps session keys in transit, to be compared. It never leaves the
+// fingerprintKey is a key that wraps session keys in transit, to be compared. It never leaves the
 // token, so what is wrapped under it is of use to nobody.
-func (a *aids) measure(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
+func (a *confirmObjects) fingerprintKey(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	return a.get(t, "measure", func() (pkcs11.ObjectHandle, error) {
-		return t.ctx.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), measuringKey())
+		return t.ctx.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), fingerprintKey())
 	})
 }
 
-func (a *aids) get(t *Token, name string, make func() (pkcs11.ObjectHandle, error)) (pkcs11.ObjectHandle, error) {
+func (a *confirmObjects) get(t *Token, name string, make func() (pkcs11.ObjectHandle, error)) (pkcs11.ObjectHandle, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now := t.generation.Load(); a.made == nil || a.generation != now {
@@ -222,7 +222,7 @@ func (a *aids) get(t *Token, name string, make func() (pkcs11.ObjectHandle, erro
 }
 
 // forget drops objects that may be gone with a session.
-func (a *aids) forget() {
+func (a *confirmObjects) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.made = nil

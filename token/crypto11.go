@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"encoding/asn1"
 	"reflect"
 
 	"github.com/ThalesIgnite/crypto11"
@@ -11,8 +10,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// crypto11 runs f between enter and leave.
-func (t *Token) crypto11(f func() error) error {
+// withCrypto11 runs f between enter and leave.
+func (t *Token) withCrypto11(f func() error) error {
 	leave, err := t.enter()
 	if err != nil {
 		return err
@@ -23,7 +22,7 @@ func (t *Token) crypto11(f func() error) error {
 	}
 	t.alive.RLock()
 	defer t.alive.RUnlock()
-	return t.notice(f())
+	return t.noteLoss(f())
 }
 
 // configure has crypto11 load and initialise the module, and guards what it has loaded.
@@ -55,24 +54,13 @@ func contextOf(c11 *crypto11.Context) *pkcs11.Ctx {
 // ours makes it in one of ours.
 func (t *Token) generatePair(ctx context.Context, public, private crypto11.AttributeSet, kind KeyType) error {
 	if t.c11 != nil && !t.lib.initialized {
-		return t.crypto11(func() (err error) {
-			if kind.isEC() {
-				_, err = t.c11.GenerateECDSAKeyPairWithAttributes(public, private, kind.curve())
-			} else {
-				_, err = t.c11.GenerateRSAKeyPairWithAttributes(public, private, int(kind))
-			}
-			return err
+		return t.withCrypto11(func() error {
+			return kind.maker().generate(t.c11, public, private)
 		})
 	}
-	how, what := uint(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN), attr(pkcs11.CKA_MODULUS_BITS, int(kind))
-	for _, c := range curves {
-		if c.curve == kind.curve() {
-			params, err := asn1.Marshal(c.oid)
-			if err != nil {
-				return err
-			}
-			how, what = pkcs11.CKM_EC_KEY_PAIR_GEN, attr(pkcs11.CKA_EC_PARAMS, params)
-		}
+	how, what, err := kind.maker().mechanism()
+	if err != nil {
+		return err
 	}
 	return t.with(ctx, func(s pkcs11.SessionHandle) error {
 		_, _, err := t.ctx.GenerateKeyPair(s, mechanism(how, nil), append(public.ToSlice(), what), private.ToSlice())

@@ -72,7 +72,7 @@ func (p *KeyPair) privateCurve(ctx context.Context) (curve, error) {
 	}
 	var params []byte
 	err := p.token.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		params, err = p.token.optional(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
+		params, err = p.token.optionalAttribute(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
 		return err
 	})
 	if err != nil {
@@ -88,16 +88,4 @@ func (p *KeyPair) privateCurve(ctx context.Context) (curve, error) {
 		}
 	}
 	return curve{}, fmt.Errorf("its curve is %v", named)
-}
-
-// signatureHash is the hash that goes with the pair's key.
-func (p *KeyPair) signatureHash() crypto.Hash {
-	if own, ok := p.public.(*ecdsa.PublicKey); ok {
-		for _, c := range curves {
-			if c.curve == own.Curve {
-				return c.hash
-			}
-		}
-	}
-	return crypto.SHA256
 }

@@ -126,7 +126,7 @@ func TestPlantedECPublicKey(t *testing.T) {
 		if err != nil || !again.public.Equal(p.public) {
 			t.Fatalf("%s: %v", when, err)
 		}
-		if told, err := again.Strays(background); err != nil || len(told) != strays {
+		if told, err := again.Mismatches(background); err != nil || len(told) != strays {
 			t.Errorf("%s: %v, %v", when, told, err)
 		}
 		return again

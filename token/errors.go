@@ -155,8 +155,8 @@ func also(err, next error) error {
 	}
 }
 
-// gone says whether err means that a session cannot be used again.
-func gone(err error) bool {
+// sessionGone says whether err means that a session cannot be used again.
+func sessionGone(err error) bool {
 	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE,
 		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR,
 		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN)

@@ -16,8 +16,8 @@ func (t *Token) pairsFound(ctx context.Context, found []pkcs11.ObjectHandle) *Pa
 	facts := &PairsFound{More: max(0, len(found)-most)}
 	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // what is not read is left out
 		for _, handle := range found[:min(len(found), most)] {
-			id, _ := t.optional(s, handle, pkcs11.CKA_ID)
-			label, _ := t.optional(s, handle, pkcs11.CKA_LABEL)
+			id, _ := t.optionalAttribute(s, handle, pkcs11.CKA_ID)
+			label, _ := t.optionalAttribute(s, handle, pkcs11.CKA_LABEL)
 			facts.Pairs = append(facts.Pairs, PairName{Label: string(label), ID: id})
 		}
 		return nil
@@ -94,7 +94,7 @@ func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(labe
 	var keep []pkcs11.ObjectHandle
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, handle := range all {
-			if label, err := t.optional(s, handle, pkcs11.CKA_LABEL); err != nil {
+			if label, err := t.optionalAttribute(s, handle, pkcs11.CKA_LABEL); err != nil {
 				return err
 			} else if wanted(string(label)) {
 				keep = append(keep, handle)
@@ -117,7 +117,7 @@ func (t *Token) findByPublicLabel(ctx context.Context, name PairName, wanted fun
 		}
 		err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 			for _, handle := range found {
-				id, err := t.optional(s, handle, pkcs11.CKA_ID)
+				id, err := t.optionalAttribute(s, handle, pkcs11.CKA_ID)
 				if err != nil {
 					return err
 				}

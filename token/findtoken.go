@@ -17,7 +17,7 @@ import (
 func Find(ctx context.Context, modules []ModuleConfig, sel Selector, list Lister) (Info, error) {
 	began := time.Now()
 	for try := 1; ; try++ {
-		info, err := survey(ctx, modules, answerWithin, Look, list).pick(ctx, sel)
+		info, err := searchModules(ctx, modules, answerTimeout, ReadTokens, list).pick(ctx, sel)
 		// As in attach: SoftHSM hides a token that another process is logging in to.
 		if try == attachTries || !errors.Is(err, ErrNoToken) || time.Since(began) > time.Second {
 			return info, err
@@ -27,7 +27,7 @@ func Find(ctx context.Context, modules []ModuleConfig, sel Selector, list Lister
 }
 
 // pick is [find] over all modules.
-func (s surveyed) pick(ctx context.Context, sel Selector) (Info, error) {
+func (s searched) pick(ctx context.Context, sel Selector) (Info, error) {
 	if err := ctx.Err(); err != nil {
 		return Info{}, err
 	}

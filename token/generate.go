@@ -35,7 +35,7 @@ func (p *KeyPair) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Trans
 			clear(value)
 			return p.token.fail("generate session key", nil, err)
 		}
-		key, err = p.token.keepKey(spec, value)
+		key, err = p.token.newMemoryKey(spec, value)
 		return err
 	})
 	return asTransit(key, err)
@@ -73,10 +73,10 @@ func (t *Token) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit
 func (k *tokenTransit) checkMade(ctx context.Context) error {
 	const op = "look at the new session key"
 	t := k.token
-	if !t.info.Can.WrapAES { // no session key of a pair lives here
+	if !t.info.Mechanisms.WrapAES { // no session key of a pair lives here
 		return nil
 	}
-	measured, err := k.measured(ctx)
+	measured, err := k.fingerprint(ctx)
 	if errors.Is(err, ErrWrapped) {
 		return t.fail(op, ErrUnsafe, cause(err))
 	}

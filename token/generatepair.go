@@ -29,7 +29,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 	if !kind.valid() {
 		return nil, t.fail(op, errors.ErrUnsupported, fmt.Errorf("RSA has 2048, 3072 or 4096 bits and EC 256, 384 or 521, not %d", int(kind)))
 	}
-	if err := t.mustGenerate(kind); err != nil {
+	if err := kind.maker().missing(t.info.Mechanisms); err != nil {
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrMakesNoPairs}
 	}
 	if strings.HasSuffix(label, unfinished) {
@@ -58,49 +58,37 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 	return p, nil
 }
 
-// mustGenerate refuses what the token's mechanisms do not promise.
-func (t *Token) mustGenerate(kind KeyType) error {
-	can := t.info.Can
-	switch {
-	case kind.isEC() && !(can.GenerateEC && can.DeriveECDH && can.SignECDSA):
-		return errors.New("the token makes no EC pairs that agree and sign (CKM_EC_KEY_PAIR_GEN, CKM_ECDH1_DERIVE, CKM_ECDSA)")
-	case !kind.isEC() && !can.GenerateRSA:
-		return errors.New("the token makes no RSA pairs (CKM_RSA_PKCS_KEY_PAIR_GEN)")
-	}
-	return nil
-}
-
 // generateTwice makes a pair under a preliminary name, and where the token does not
 // let us rename it once more under its final one. Only then a process that dies in the
 // middle leaves a pair that has not proved itself, and its id is random.
 func (t *Token) generateTwice(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	id := make([]byte, 20) // until the key is known that the final id is made from
 	_, _ = rand.Read(id)
-	p, err := t.generate(ctx, PairName{Label: label + unfinished, ID: id}, kind)
+	p, err := t.generateNamed(ctx, PairName{Label: label + unfinished, ID: id}, kind)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.prove(ctx, kind); err != nil {
+	if err := p.checkNew(ctx, kind); err != nil {
 		return nil, err
 	}
-	named, err := p.finish(ctx, label)
+	named, err := p.setFinalName(ctx, label)
 	if !refuses(err) && !is(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_GENERAL_ERROR) {
 		return named, err
 	}
 	if err := t.removeUnfinished(ctx, label); err != nil {
 		return nil, err
 	}
-	if p, err = t.generate(ctx, PairName{Label: label, ID: id}, kind); err != nil {
+	if p, err = t.generateNamed(ctx, PairName{Label: label, ID: id}, kind); err != nil {
 		return nil, err
 	}
-	if err := p.prove(ctx, kind); err != nil {
+	if err := p.checkNew(ctx, kind); err != nil {
 		return nil, also(err, p.Destroy(context.Background()))
 	}
 	return p, nil
 }
 
-// generate makes the pair under a name.
-func (t *Token) generate(ctx context.Context, made PairName, kind KeyType) (*KeyPair, error) {
+// generateNamed makes the pair under a name.
+func (t *Token) generateNamed(ctx context.Context, made PairName, kind KeyType) (*KeyPair, error) {
 	public, private := pairTemplates(made.ID, made.Label, kind)
 	if err := t.generatePair(ctx, public, private, kind); err != nil {
 		return nil, err
@@ -128,8 +116,8 @@ func (t *Token) removeUnfinished(ctx context.Context, label string) error {
 		t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_LABEL, label+unfinished)))
 }
 
-// finish gives the new pair its name.
-func (p *KeyPair) finish(ctx context.Context, label string) (*KeyPair, error) {
+// setFinalName gives the new pair its name.
+func (p *KeyPair) setFinalName(ctx context.Context, label string) (*KeyPair, error) {
 	t := p.token
 	public, err := t.findObjects(ctx, append(append(PairName{Label: p.label, ID: p.id}.template(), attr(pkcs11.CKA_TOKEN, true)), p.publicTemplate()...))
 	if err != nil {

@@ -123,7 +123,7 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 			return nil, err
 		}
 	}
-	return p.finish(ctx, label)
+	return p.setFinalName(ctx, label)
 }
 
 // importedValues are the numbers of a pair (PKCS #11 current mechanisms §2.1.2, §2.1.3,
@@ -135,7 +135,7 @@ func importedValues(private crypto.Signer) (public, secret []*pkcs11.Attribute, 
 			return nil, nil, errors.New("an RSA key with more than two primes")
 		}
 		key.Precompute()
-		if public, err = publicValues(&key.PublicKey); err != nil {
+		if public, err = (rsaPair{&key.PublicKey}).values(); err != nil {
 			return nil, nil, err
 		}
 		return public, append(append([]*pkcs11.Attribute{}, public...),
@@ -148,7 +148,7 @@ func importedValues(private crypto.Signer) (public, secret []*pkcs11.Attribute, 
 		if err != nil {
 			return nil, nil, err
 		}
-		if public, err = publicValues(&key.PublicKey); err != nil {
+		if public, err = (ecPair{&key.PublicKey}).values(); err != nil {
 			return nil, nil, err
 		}
 		return public, append(public[:2:2], attr(pkcs11.CKA_VALUE, value)), nil // the same kind and curve

@@ -10,17 +10,17 @@ import (
 
 // Info is what a token tells without a PIN (CK_TOKEN_INFO, PKCS #11 §3.2).
 type Info struct {
-	Module       string `json:"module"`
-	Slot         uint   `json:"slot"`
-	Label        string `json:"label"`
-	Serial       string `json:"serial"`
-	Manufacturer string `json:"manufacturer"`
-	Model        string `json:"model"`
-	Firmware     string `json:"firmware"`
-	Initialized  bool   `json:"initialized"`
-	PIN          PIN    `json:"pin"`
-	Can          Can    `json:"can"`
-	Tried        Tried  `json:"tried,omitzero"` // by [List]
+	Module       string     `json:"module"`
+	Slot         uint       `json:"slot"`
+	Label        string     `json:"label"`
+	Serial       string     `json:"serial"`
+	Manufacturer string     `json:"manufacturer"`
+	Model        string     `json:"model"`
+	Firmware     string     `json:"firmware"`
+	Initialized  bool       `json:"initialized"`
+	PIN          PIN        `json:"pin"`
+	Mechanisms   Mechanisms `json:"can"`
+	Probe        Probe      `json:"tried,omitzero"` // by [List]
 
 	Legacy []LegacyKey `json:"legacy,omitempty"` // by [List]
 
@@ -61,9 +61,9 @@ func (p PIN) String() string {
 	}
 }
 
-// Can is what the list of mechanisms promises, with the flags of each. The list does
-// not tell everything: see [Tried].
-type Can struct {
+// Mechanisms is what the list of mechanisms promises, with the flags of each. The list does
+// not tell everything: see [Probe].
+type Mechanisms struct {
 	GenerateRSA bool `json:"generate_rsa"` // CKM_RSA_PKCS_KEY_PAIR_GEN
 	WrapRSA     bool `json:"wrap_rsa"`     // CKM_RSA_PKCS_OAEP with CKF_WRAP and CKF_UNWRAP
 	DecryptRSA  bool `json:"decrypt_rsa"`  // CKM_RSA_PKCS_OAEP with CKF_DECRYPT
@@ -110,11 +110,11 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	}, nil
 }
 
-// readCan asks the mechanism list.
-func readCan(ctx *pkcs11.Ctx, slot uint) (Can, error) {
+// readMechanisms asks the mechanism list.
+func readMechanisms(ctx *pkcs11.Ctx, slot uint) (Mechanisms, error) {
 	list, err := ctx.GetMechanismList(slot)
 	if err != nil {
-		return Can{}, err
+		return Mechanisms{}, err
 	}
 	has := func(mechanism, flags uint) bool {
 		i := slices.IndexFunc(list, func(m *pkcs11.Mechanism) bool { return m.Mechanism == mechanism })
@@ -127,7 +127,7 @@ func readCan(ctx *pkcs11.Ctx, slot uint) (Can, error) {
 		}
 		return e == nil && info.Flags&flags == flags
 	}
-	can := Can{
+	can := Mechanisms{
 		GenerateRSA: has(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKF_GENERATE_KEY_PAIR),
 		WrapRSA:     has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_WRAP|pkcs11.CKF_UNWRAP),
 		DecryptRSA:  has(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_DECRYPT),

@@ -34,7 +34,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
 	var made Info
-	err := visit(module, func(ctx *pkcs11.Ctx) error {
+	err := withModule(module, func(ctx *pkcs11.Ctx) error {
 		all, err := tokens(ctx, module)
 		if err != nil {
 			return err
@@ -50,18 +50,18 @@ func Initialize(module string, n NewToken) (Info, error) {
 				return e
 			}
 		}
-		if err := ctx.InitToken(blank.Slot, text(n.SOPIN), label); err != nil {
+		if err := ctx.InitToken(blank.Slot, pinString(n.SOPIN), label); err != nil {
 			return &Error{Op: fmt.Sprintf("initialise the token in slot %d", blank.Slot), Token: label, Err: err}
 		}
 		// SoftHSM moves a new token to another slot.
 		if made, err = find(ctx, module, Selector{Label: label}); err != nil {
 			return err
 		}
-		if err := initPIN(ctx, made.Slot, text(n.SOPIN), text(n.UserPIN)); err != nil {
+		if err := initPIN(ctx, made.Slot, pinString(n.SOPIN), pinString(n.UserPIN)); err != nil {
 			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err, Facts: ErrNoPINYet}
 		}
 		if made, err = readInfo(ctx, module, made.Slot); err == nil {
-			made.Can, err = readCan(ctx, made.Slot)
+			made.Mechanisms, err = readMechanisms(ctx, made.Slot)
 		}
 		return err
 	})
@@ -77,7 +77,7 @@ func MayInitialize(module string, n NewToken) error {
 	module = resolve(module)
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
-	return initializing(n.Label, visit(module, func(ctx *pkcs11.Ctx) error {
+	return initializing(n.Label, withModule(module, func(ctx *pkcs11.Ctx) error {
 		all, err := tokens(ctx, module)
 		if err == nil {
 			_, err = chooseBlank(all, n.Slot, n.Label)
@@ -139,6 +139,6 @@ func initPIN(ctx *pkcs11.Ctx, slot uint, soPIN, userPIN string) error {
 	return also(ctx.InitPIN(s, userPIN), ctx.Logout(s))
 }
 
-// text lets a string share the memory of a PIN, so that clearing the PIN clears
+// pinString lets a string share the memory of a PIN, so that clearing the PIN clears
 // the string.
-func text(pin []byte) string { return unsafe.String(unsafe.SliceData(pin), len(pin)) }
+func pinString(pin []byte) string { return unsafe.String(unsafe.SliceData(pin), len(pin)) }

@@ -1,11 +1,13 @@
 package token
 
 import (
-	"crypto/ecdsa"
+	"crypto"
 	"crypto/elliptic"
-	"crypto/rsa"
 	"fmt"
 )
+
+// KeyType is the kind of a key exchange pair.
+type KeyType int
 
 // RSA has its bits in its name (FIPS 186-5 §5.1), EC its curve (§6.1).
 const (
@@ -17,41 +19,38 @@ const (
 	P521    KeyType = 521
 )
 
-// KeyType is the kind of a key exchange pair.
-type KeyType int
-
-func (k KeyType) isEC() bool { return k == P256 || k == P384 || k == P521 }
-
-func (k KeyType) valid() bool { return k.isEC() || k == RSA2048 || k == RSA3072 || k == RSA4096 }
-
-// curve is that of an EC pair.
-func (k KeyType) curve() elliptic.Curve {
-	for _, c := range curves {
-		if c.curve.Params().BitSize == int(k) {
-			return c.curve
-		}
-	}
-	return nil
+var keyTypes = map[KeyType]struct {
+	name  string
+	maker pairMaker
+}{
+	RSA2048: {"rsa2048", rsaMaker(2048)},
+	RSA3072: {"rsa3072", rsaMaker(3072)},
+	RSA4096: {"rsa4096", rsaMaker(4096)},
+	P256:    {"p256", ecMaker{elliptic.P256()}},
+	P384:    {"p384", ecMaker{elliptic.P384()}},
+	P521:    {"p521", ecMaker{elliptic.P521()}},
 }
 
-// String gives "rsa3072" or "p256" and so on.
+func (k KeyType) valid() bool {
+	_, ok := keyTypes[k]
+	return ok
+}
+
+func (k KeyType) maker() pairMaker { return keyTypes[k].maker }
+
+// String returns "rsa3072" or "p256" and so on.
 func (k KeyType) String() string {
-	if k.isEC() {
-		return fmt.Sprintf("p%d", int(k))
+	if !k.valid() {
+		return fmt.Sprintf("KeyType(%d)", int(k))
 	}
-	return fmt.Sprintf("rsa%d", int(k))
+	return keyTypes[k].name
 }
 
-// keyTypeOf returns 0 for what none of them is.
-func keyTypeOf(key publicKey) KeyType {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if legacyRSA(key.N) {
-			return 0 // with 256, 384 or 521 bits it would look like EC
-		}
-		return KeyType(key.N.BitLen())
-	case *ecdsa.PublicKey:
-		return KeyType(key.Curve.Params().BitSize)
+// keyTypeOf returns the KeyType of a public key, or 0 for what none of them is.
+func keyTypeOf(key crypto.PublicKey) KeyType {
+	kind, err := kindOf(key)
+	if err != nil {
+		return 0
 	}
-	return 0
+	return kind.keyType()
 }

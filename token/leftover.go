@@ -3,13 +3,9 @@ package token
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/miekg/pkcs11"
 )
@@ -72,7 +68,7 @@ func (t *Token) isOfPair(ctx context.Context, class uint, object pkcs11.ObjectHa
 	}
 	var id []byte
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		id, err = t.optional(s, object, pkcs11.CKA_ID)
+		id, err = t.optionalAttribute(s, object, pkcs11.CKA_ID)
 		return err
 	})
 	if err != nil || len(id) == 0 {
@@ -88,7 +84,7 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 	var id []byte
 	var key any
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
-		if id, err = t.optional(s, object, pkcs11.CKA_ID); err != nil {
+		if id, err = t.optionalAttribute(s, object, pkcs11.CKA_ID); err != nil {
 			return err
 		}
 		if class == pkcs11.CKO_PUBLIC_KEY {
@@ -109,12 +105,12 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 	return len(private) == 0, err
 }
 
-// Leftover returns the pair with a label that an interrupted [Token.GenerateKeyPair] may
+// LeftoverPair returns the pair with a label that an interrupted [Token.GenerateKeyPair] may
 // have left: one that was born on this token, works, and is of the kind, 0 for any. What is
 // missing of its public half is made anew. Whether the pair is somebody's already, the
 // caller must know. Its errors are those of [Token.KeyPair], and [ErrTaken] for a pair
 // that is none of this.
-func (t *Token) Leftover(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
+func (t *Token) LeftoverPair(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("take over the key exchange pair %q", label)
 	p, err := t.KeyPair(ctx, PairName{Label: label})
 	if err != nil {
@@ -145,7 +141,7 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 	}
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, half := range halves {
-			if named, err := t.optional(s, half, pkcs11.CKA_LABEL); err != nil {
+			if named, err := t.optionalAttribute(s, half, pkcs11.CKA_LABEL); err != nil {
 				return err
 			} else if string(named) == label+unfinished {
 				return t.ctx.SetAttributeValue(s, half, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, label)})
@@ -154,7 +150,7 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 		if len(halves) > 0 || len(p.id) == 0 {
 			return nil
 		}
-		values, err := publicValues(p.public)
+		values, err := p.kind().values()
 		if err != nil {
 			return err
 		}
@@ -167,32 +163,4 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 		return nil
 	}
 	return t.fail("complete the public half of the pair", nil, err)
-}
-
-// publicValues are the numbers of a public key (PKCS #11 current mechanisms §2.1.2,
-// §2.3.3).
-func publicValues(key publicKey) ([]*pkcs11.Attribute, error) {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		return []*pkcs11.Attribute{
-			attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-			attr(pkcs11.CKA_MODULUS, key.N.Bytes()),
-			attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
-		}, nil
-	case *ecdsa.PublicKey:
-		point, err := key.Bytes() // uncompressed
-		if err != nil {
-			return nil, err
-		}
-		if point, err = asn1.Marshal(point); err != nil {
-			return nil, err
-		}
-		for _, c := range curves {
-			if c.curve == key.Curve {
-				params, err := asn1.Marshal(c.oid)
-				return []*pkcs11.Attribute{attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC), attr(pkcs11.CKA_EC_PARAMS, params), attr(pkcs11.CKA_EC_POINT, point)}, err
-			}
-		}
-	}
-	return nil, fmt.Errorf("a key of type %T", key)
 }

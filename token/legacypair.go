@@ -109,7 +109,7 @@ func legacyTemplates(id []byte, label string) (public, private crypto11.Attribut
 func (t *Token) dropLegacy(ctx context.Context, found []pkcs11.ObjectHandle) (keep []pkcs11.ObjectHandle, err error) {
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, handle := range found {
-			modulus, err := t.optional(s, handle, pkcs11.CKA_MODULUS)
+			modulus, err := t.optionalAttribute(s, handle, pkcs11.CKA_MODULUS)
 			if err != nil {
 				return err
 			}

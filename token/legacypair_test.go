@@ -87,7 +87,7 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%d bits, %v: %v", bits, spec, err)
 			}
-			want, err := tok.keepKey(spec, bytes.Clone(value))
+			want, err := tok.newMemoryKey(spec, bytes.Clone(value))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -23,7 +23,7 @@ type library struct {
 	alone       bool                   // crypto11 has no part in it
 	users       int                    // open Tokens
 	logins      map[uint]int           // logged-in Tokens by slot; the last one logs out
-	doors       map[uint]chan struct{} // by slot: held by who is logging in
+	loginLocks  map[uint]chan struct{} // by slot: held by who is logging in
 }
 
 // libraries holds the modules that have an open Token, by path. The lock is held
@@ -70,7 +70,7 @@ func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, 
 	if err != nil {
 		return nil, nil, Info{}, err
 	}
-	lib := &library{ctx: ctx, alone: true, logins: map[uint]int{}, doors: map[uint]chan struct{}{}, users: 1}
+	lib := &library{ctx: ctx, alone: true, logins: map[uint]int{}, loginLocks: map[uint]chan struct{}{}, users: 1}
 	switch err := ctx.Initialize(); {
 	case err == nil:
 		lib.initialized = true
@@ -97,7 +97,7 @@ func tooFewSessions(info Info) error {
 
 func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
 	var all []Info
-	err := visit(path, func(ctx *pkcs11.Ctx) (err error) {
+	err := withModule(path, func(ctx *pkcs11.Ctx) (err error) {
 		all, err = tokens(ctx, path)
 		return err
 	})
@@ -134,7 +134,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 			_ = deconfigure(c11, path)
 			return nil, nil, Info{}, err
 		}
-		lib = &library{ctx: ctx, logins: map[uint]int{}, doors: map[uint]chan struct{}{}}
+		lib = &library{ctx: ctx, logins: map[uint]int{}, loginLocks: map[uint]chan struct{}{}}
 		// crypto11 has initialised the module already, and most say so. p11-kit's proxy
 		// counts each list of functions that it hands out as an application of its own.
 		err = lib.ctx.Initialize()

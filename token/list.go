@@ -16,30 +16,30 @@ func List(module string) ([]Info, error) {
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
 	var all []Info
-	err := visit(module, func(ctx *pkcs11.Ctx) error {
+	err := withModule(module, func(ctx *pkcs11.Ctx) error {
 		var err error
 		if all, err = tokens(ctx, module); err != nil {
 			return err
 		}
 		for i := range all {
 			if all[i].Problem == "" {
-				if all[i].Can, err = readCan(ctx, all[i].Slot); err != nil {
+				if all[i].Mechanisms, err = readMechanisms(ctx, all[i].Slot); err != nil {
 					all[i].unreadable("list its mechanisms", err)
 				}
 			}
 		}
-		return tryAll(ctx, all)
+		return probeAll(ctx, all)
 	})
 	return all, err
 }
 
-// Look returns what tokens a module shows, as [List] does, and tries nothing: no more is
+// ReadTokens returns what tokens a module shows, as [List] does, and tries nothing: no more is
 // asked than each token's CK_TOKEN_INFO.
-func Look(module string) (all []Info, err error) {
+func ReadTokens(module string) (all []Info, err error) {
 	module = resolve(module)
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
-	err = visit(module, func(ctx *pkcs11.Ctx) error {
+	err = withModule(module, func(ctx *pkcs11.Ctx) error {
 		all, err = tokens(ctx, module)
 		return err
 	})
@@ -80,28 +80,28 @@ type Lister func(ctx context.Context, module string) ([]Info, error)
 // into a module cannot be taken back, and only one is made at a time. From then on the
 // process can open no token, and should end.
 func ListAll(ctx context.Context, modules []ModuleConfig, list Lister) (all []Info, failed []error) {
-	s := survey(ctx, modules, listWithin, List, list)
+	s := searchModules(ctx, modules, listTimeout, List, list)
 	return s.tokens, s.failed
 }
 
-// Seen returns what [Look] does of many modules. It is for those who want labels soon.
+// ReadAllTokens returns what [ReadTokens] does of many modules. It is for those who want labels soon.
 // Modules that fail are left out; one that does not answer before ctx is done ends the list.
 // After that the process can open no token, and should end.
-func Seen(ctx context.Context, modules []ModuleConfig) []Info {
-	return survey(ctx, modules, answerWithin, Look, nil).tokens
+func ReadAllTokens(ctx context.Context, modules []ModuleConfig) []Info {
+	return searchModules(ctx, modules, answerTimeout, ReadTokens, nil).tokens
 }
 
-// surveyed is what was seen in the modules.
-type surveyed struct {
+// searched is what was seen in the modules.
+type searched struct {
 	tokens []Info
 	failed []error
 	looked []string // modules that answered
 	hung   error
 }
 
-// survey asks every module once, by others or else by here.
-func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, here func(module string) ([]Info, error), others Lister) surveyed {
-	var s surveyed
+// searchModules asks every module once, by others or else by here.
+func searchModules(ctx context.Context, modules []ModuleConfig, within time.Duration, here func(module string) ([]Info, error), others Lister) searched {
+	var s searched
 	done := map[string]bool{}
 	var paths []string
 	for _, m := range modules {
@@ -132,7 +132,7 @@ func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, h
 		a := answers[i]
 		if others == nil {
 			var answered bool
-			if a, answered = ask(ctx, path, within, here); !answered {
+			if a, answered = listWithin(ctx, path, within, here); !answered {
 				s.hung = a.err
 				s.failed = append(s.failed, a.err)
 				return s
@@ -148,9 +148,9 @@ func survey(ctx context.Context, modules []ModuleConfig, within time.Duration, h
 	return s
 }
 
-// answerWithin is how long a module may take to show its tokens. Some wait for a
+// answerTimeout is how long a module may take to show its tokens. Some wait for a
 // daemon or a network that is not there. List also tries what the tokens can do.
-var answerWithin, listWithin = 10 * time.Second, time.Minute
+var answerTimeout, listTimeout = 10 * time.Second, time.Minute
 
 // answer is what a module answered.
 type answer struct {
@@ -158,8 +158,8 @@ type answer struct {
 	err    error
 }
 
-// ask leaves a module alone that does not answer.
-func ask(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ answer, answered bool) {
+// listTimeout leaves a module alone that does not answer.
+func listWithin(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ answer, answered bool) {
 	done := make(chan answer, 1)
 	go func() {
 		found, err := list(path)

@@ -19,7 +19,7 @@ import (
 // through memory the token is given the value (C_CreateObject), if it takes any.
 func (p *KeyPair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label string, id []byte, beside ...[]byte) error {
 	spec := wrapped.Key
-	if err := p.free(ctx, label, id, beside); err != nil {
+	if err := p.checkFree(ctx, label, id, beside); err != nil {
 		return err
 	}
 	if spec.Algorithm.IsLegacy() { // it may decrypt and nothing else, so it is looked at before
@@ -53,15 +53,15 @@ func (p *KeyPair) LoadValue(ctx context.Context, spec keyspec.Key, value []byte,
 	if err := p.checkValue(spec, value); err != nil {
 		return err
 	}
-	if err := p.free(ctx, label, id, beside); err != nil {
+	if err := p.checkFree(ctx, label, id, beside); err != nil {
 		return err
 	}
 	return p.store(ctx, spec, value, label, id)
 }
 
-// free refuses an id that a secret key on the token has, and a label, unless it is that of
+// checkFree refuses an id that a secret key on the token has, and a label, unless it is that of
 // keys with the ids in beside.
-func (p *KeyPair) free(ctx context.Context, label string, id []byte, beside [][]byte) error {
+func (p *KeyPair) checkFree(ctx context.Context, label string, id []byte, beside [][]byte) error {
 	t := p.token
 	if len(id) == 0 {
 		return t.fail(opLoad, errors.ErrUnsupported, errors.New("it needs an id to be found by"))
@@ -91,7 +91,7 @@ func (p *KeyPair) store(ctx context.Context, spec keyspec.Key, value []byte, lab
 	if err != nil {
 		return err
 	}
-	err = p.create(ctx, append(loaded(spec, label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	err = p.createChecked(ctx, append(loaded(spec, label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		err := p.token.checkLoaded(s, handle, spec, label, id)
 		if err == nil && !spec.Algorithm.IsLegacy() { // which may decrypt and nothing else
 			err = p.token.mustConfirm(s, handle, spec, confirmation)

@@ -31,7 +31,7 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 	var all []Loaded
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, handle := range found {
-			values, err := t.optionals(s, handle, pkcs11.CKA_PRIVATE, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+			values, err := t.optionalAttributes(s, handle, pkcs11.CKA_PRIVATE, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
 			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
 				continue // somebody has just deleted it
 			}
@@ -52,7 +52,7 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 // no error.
 func (t *Token) Unload(ctx context.Context, key Loaded) error {
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		values, err := t.optionals(s, key.handle, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+		values, err := t.optionalAttributes(s, key.handle, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
 		if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
 			return nil
 		}

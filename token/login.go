@@ -12,7 +12,7 @@ import (
 // somebody takes to type it. The door keeps a second login to the same token
 // waiting meanwhile, so that nobody is asked twice.
 func (t *Token) login(ctx context.Context, cfg Config) error {
-	door := t.lib.door(t.slot)
+	door := t.lib.loginLock(t.slot)
 	librariesMu.Unlock()
 	select {
 	case door <- struct{}{}:
@@ -76,7 +76,7 @@ func (t *Token) sendPIN(pin []byte) error {
 	if !t.info.PINPad { // where a person types, who may take long
 		defer lockLogin(t.cfg.Cache, t.info.Module, true)()
 	}
-	return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, text(pin)) })
+	return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, pinString(pin)) })
 }
 
 // contextLogin gives the PIN for one operation of a key that wants it each time. It
@@ -101,7 +101,7 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 			return e
 		}
 	}
-	err := withoutTrace(func() error { return t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, text(pin)) })
+	err := withoutTrace(func() error { return t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, pinString(pin)) })
 	return t.fail("log in for one use of the key", loginKind(err), err)
 }
 
@@ -167,10 +167,10 @@ func (p *KeyPair) authenticate(s pkcs11.SessionHandle) error {
 	return p.token.contextLogin(s)
 }
 
-// door gives a slot's door. librariesMu must be held.
-func (l *library) door(slot uint) chan struct{} {
-	if l.doors[slot] == nil {
-		l.doors[slot] = make(chan struct{}, 1)
+// loginLock gives a slot's door. librariesMu must be held.
+func (l *library) loginLock(slot uint) chan struct{} {
+	if l.loginLocks[slot] == nil {
+		l.loginLocks[slot] = make(chan struct{}, 1)
 	}
-	return l.doors[slot]
+	return l.loginLocks[slot]
 }

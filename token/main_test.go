@@ -200,7 +200,7 @@ func (r raw) one(t testing.TB, template ...*pkcs11.Attribute) pkcs11.ObjectHandl
 // secretKeys finds the secret keys, but for those that others are recognized with.
 func (r raw) secretKeys(t testing.TB, template ...*pkcs11.Attribute) []pkcs11.ObjectHandle {
 	t.Helper()
-	aids := r.find(t, attr(pkcs11.CKA_LABEL, aidLabel))
+	aids := r.find(t, attr(pkcs11.CKA_LABEL, confirmLabel))
 	found := r.find(t, append(template, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY))...)
 	return slices.DeleteFunc(found, func(o pkcs11.ObjectHandle) bool { return slices.Contains(aids, o) })
 }

@@ -25,8 +25,8 @@ type secret struct {
 	pages []byte       // nil when closed
 }
 
-// keepSecret takes over a value, and overwrites where it came from.
-func keepSecret(value []byte) (*secret, error) {
+// newSecret takes over a value, and overwrites where it came from.
+func newSecret(value []byte) (*secret, error) {
 	defer clear(value)
 	pages, err := memcall.Alloc(len(value))
 	if err != nil {
@@ -44,12 +44,12 @@ type memoryKey struct {
 	spec  keyspec.Key
 }
 
-func (t *Token) keepKey(spec keyspec.Key, value []byte) (*memoryKey, error) {
+func (t *Token) newMemoryKey(spec keyspec.Key, value []byte) (*memoryKey, error) {
 	if len(value) != spec.Size {
 		defer clear(value)
 		return nil, t.fail("unwrap session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(value), spec.Size))
 	}
-	kept, err := keepSecret(value)
+	kept, err := newSecret(value)
 	if err != nil {
 		return nil, t.fail("keep the session key in memory", nil, err)
 	}

@@ -144,7 +144,7 @@ func TestKeyOfAnotherLengthInMemory(t *testing.T) {
 
 func TestSecretIsOverwritten(t *testing.T) {
 	value := []byte("thirty-two bytes that are secret")
-	s, err := keepSecret(value)
+	s, err := newSecret(value)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func ReadModule(module string) (ModuleInfo, error) {
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
 	var info ModuleInfo
-	err := visit(module, func(ctx *pkcs11.Ctx) error {
+	err := withModule(module, func(ctx *pkcs11.Ctx) error {
 		i, err := ctx.GetInfo()
 		if err != nil {
 			return &Error{Op: "ask the module what it is", Token: module, Kind: ErrModule, Err: err}
@@ -95,9 +95,9 @@ func load(path string) (*pkcs11.Ctx, error) {
 	return ctx, nil
 }
 
-// visit runs f with the module initialised, and leaves it as it was found.
+// withModule runs f with the module initialised, and leaves it as it was found.
 // librariesMu must be held.
-func visit(path string, f func(*pkcs11.Ctx) error) error {
+func withModule(path string, f func(*pkcs11.Ctx) error) error {
 	if lib := libraries[path]; lib != nil {
 		return f(lib.ctx)
 	}

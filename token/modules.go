@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -40,7 +39,7 @@ type p11Kit struct {
 	modules  []string // directories that relative names of modules are relative to
 }
 
-func here() p11Kit {
+func systemP11Kit() p11Kit {
 	k := p11Kit{
 		packages: []string{"/usr/share/p11-kit/modules", "/usr/local/share/p11-kit/modules", "/opt/homebrew/share/p11-kit/modules"},
 		system:   []string{"/etc/pkcs11", "/usr/local/etc/pkcs11", "/opt/homebrew/etc/pkcs11"},
@@ -78,7 +77,7 @@ var triplets = map[string]string{
 //
 // One file that cannot be used is in the list with its Err. The error is for the
 // configuration as a whole.
-func Modules() ([]ModuleConfig, error) { return here().known() }
+func Modules() ([]ModuleConfig, error) { return systemP11Kit().known() }
 
 func (k p11Kit) known() ([]ModuleConfig, error) {
 	mode, err := k.userConfig()
@@ -231,7 +230,7 @@ func bare(path string) string {
 // libsofthsm2.so, in any case (RFC 7512 §2.3). It looks at the modules that p11-kit
 // knows and into p11-kit's directory of modules. Its error is [ErrModule], for two
 // modules of that name too.
-func ModuleNamed(name string) (string, error) { return here().named(name) }
+func ModuleNamed(name string) (string, error) { return systemP11Kit().named(name) }
 
 func (k p11Kit) named(name string) (string, error) {
 	fail := func(err error, facts *ModulesNamed) (string, error) {
@@ -265,9 +264,4 @@ func (k p11Kit) named(name string) (string, error) {
 		return fail(fs.ErrNotExist, &ModulesNamed{Known: slices.Compact(names)})
 	}
 	return fail(errors.New("there is more than one"), &ModulesNamed{Paths: match})
-}
-
-// escapePath makes a path the value of a query attribute (RFC 7512 §2.3).
-func escapePath(path string) string {
-	return strings.NewReplacer("%2F", "/", "&", "%26").Replace(url.PathEscape(path))
 }

@@ -259,9 +259,9 @@ func TestFindDoesNotWait(t *testing.T) {
 	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", slow, source).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	before := answerWithin
-	answerWithin = 100 * time.Millisecond
-	defer func() { answerWithin = before }()
+	before := answerTimeout
+	answerTimeout = 100 * time.Millisecond
+	defer func() { answerTimeout = before }()
 	_, err := Find(context.Background(), []ModuleConfig{{Path: slow}, {Path: env.Module()}}, Selector{Label: "x"}, nil)
 	want(t, err, ErrModule, slow, "no answer within 100ms")
 	if !errors.Is(err, ErrNoAnswer) {

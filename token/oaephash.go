@@ -13,13 +13,9 @@ import (
 // unwrapping: SHA-256, or SHA-1 where that does not work. It is 0 for an EC pair. A pair
 // that opens nothing, such as one that may only sign, is an [errors.ErrUnsupported].
 func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
-	hashes := []crypto.Hash{crypto.SHA256, crypto.SHA1}
-	if !isRSA(p.public) {
-		hashes = []crypto.Hash{0}
-	}
 	var refused error
-	for _, hash := range hashes {
-		takes, why, err := p.takes(ctx, hash)
+	for _, hash := range p.kind().oaepHashes() {
+		takes, why, err := p.tryOAEP(ctx, hash)
 		if err != nil || takes {
 			return hash, err
 		}
@@ -32,12 +28,12 @@ func (p *KeyPair) OAEPHash(ctx context.Context) (crypto.Hash, error) {
 // TakesOAEP tries whether the pair opens what is wrapped to it with this hash. An EC
 // pair has no OAEP, and takes any.
 func (p *KeyPair) TakesOAEP(ctx context.Context, hash crypto.Hash) (bool, error) {
-	takes, _, err := p.takes(ctx, hash)
+	takes, _, err := p.tryOAEP(ctx, hash)
 	return takes, err
 }
 
-// takes sends one session key through the pair; why says what went against it.
-func (p *KeyPair) takes(ctx context.Context, hash crypto.Hash) (takes bool, why, err error) {
+// tryOAEP sends one session key through the pair; why says what went against it.
+func (p *KeyPair) tryOAEP(ctx context.Context, hash crypto.Hash) (takes bool, why, err error) {
 	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
 	key, err := p.Generate(ctx, spec)
 	if err != nil {

@@ -36,9 +36,9 @@ func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) (
 	return all, t.fail("find objects", nil, err)
 }
 
-// optional reads an attribute that an object may not have, or not show: then it is
+// optionalAttribute reads an attribute that an object may not have, or not show: then it is
 // nil.
-func (t *Token) optional(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kind uint) ([]byte, error) {
+func (t *Token) optionalAttribute(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kind uint) ([]byte, error) {
 	a, err := t.ctx.GetAttributeValue(s, object, []*pkcs11.Attribute{attr(kind, nil)})
 	if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
 		return nil, nil
@@ -49,9 +49,9 @@ func (t *Token) optional(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kin
 	return a[0].Value, nil
 }
 
-// optionals reads several of them, in one call where the object has them all: some tokens
+// optionalAttributes reads several of them, in one call where the object has them all: some tokens
 // read the object anew for each call.
-func (t *Token) optionals(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kinds ...uint) (map[uint][]byte, error) {
+func (t *Token) optionalAttributes(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kinds ...uint) (map[uint][]byte, error) {
 	values := map[uint][]byte{}
 	template := make([]*pkcs11.Attribute, len(kinds))
 	for i, kind := range kinds {
@@ -64,7 +64,7 @@ func (t *Token) optionals(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, ki
 		return values, nil
 	}
 	for _, kind := range kinds {
-		value, err := t.optional(s, object, kind)
+		value, err := t.optionalAttribute(s, object, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -81,19 +81,19 @@ func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([
 	})
 }
 
-// create makes an object that passes a look, or none.
-func (p *KeyPair) create(ctx context.Context, template []*pkcs11.Attribute, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+// createChecked makes an object that passes a look, or none.
+func (p *KeyPair) createChecked(ctx context.Context, template []*pkcs11.Attribute, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		handle, err := p.token.ctx.CreateObject(s, template)
 		if err != nil {
 			return err
 		}
-		return p.token.lookOrDestroy(s, handle, look)
+		return p.token.checkOrDestroy(s, handle, look)
 	})
 }
 
-// lookOrDestroy destroys a new object that does not stand a look at it.
-func (t *Token) lookOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+// checkOrDestroy destroys a new object that does not stand a look at it.
+func (t *Token) checkOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	if err := look(s, handle); err != nil {
 		return also(err, t.destroyQuietly(s, handle))
 	}

@@ -19,16 +19,16 @@ type KeyPair struct {
 	label string
 	id    []byte // CKA_ID, may be empty on a pair that somebody else made
 
-	private privateKey
-	public  publicKey
-	strays  []candidate
-	modulus []byte // RSA: CKA_MODULUS as the token gives it
+	private    privateKey
+	public     publicKey
+	mismatches []candidate
+	modulus    []byte // RSA: CKA_MODULUS as the token gives it
 
 	handleMu   sync.Mutex
 	generation uint64 // of the Token, that private.handle is of
 
-	signing *KeyPair // signs for this one; nil: itself
-	home    home     // where session keys of this pair live
+	signing   *KeyPair  // signs for this one; nil: itself
+	residence residence // where session keys of this pair live
 }
 
 // publicKey is an *rsa.PublicKey or an *ecdsa.PublicKey.
@@ -50,7 +50,7 @@ type privateKey struct {
 // which the token shows and makes for nobody but who is logged in. The public
 // key is what that private key itself says, or what it proves to be its own
 // (RSA: its modulus; EC: see [Token.provePublic]). A public key or certificate with the
-// same id that says otherwise is skipped: see [KeyPair.Strays].
+// same id that says otherwise is skipped: see [KeyPair.Mismatches].
 //
 // Pairs that others have provisioned may have a label on the public half or the
 // certificate alone, none at all, or no public half: a name finds the private key
@@ -87,15 +87,15 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 		return nil, &Error{Op: op, Token: t.info.Label, Kind: ErrAmbiguous, Err: fmt.Errorf("%d private keys match", len(found)),
 			Facts: t.pairsFound(ctx, found)}
 	}
-	p, err := t.pairOf(ctx, found[0])
+	p, err := t.pairOfPrivate(ctx, found[0])
 	if err != nil {
 		return nil, t.fail(op, nil, err)
 	}
 	return p, nil
 }
 
-// pairOf is the pair of a private key.
-func (t *Token) pairOf(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPair, error) {
+// pairOfPrivate is the pair of a private key.
+func (t *Token) pairOfPrivate(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPair, error) {
 	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
 	if err := p.read(ctx); err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func finished(label string) bool { return !strings.HasSuffix(label, unfinished) 
 func (p *KeyPair) read(ctx context.Context) error {
 	t := p.token
 	return t.with(ctx, func(s pkcs11.SessionHandle) error {
-		values, err := t.optionals(s, p.private.handle,
+		values, err := t.optionalAttributes(s, p.private.handle,
 			pkcs11.CKA_ID, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE,
 			pkcs11.CKA_SIGN, pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_ALWAYS_AUTHENTICATE)
 		if err != nil {
@@ -120,16 +120,23 @@ func (p *KeyPair) read(ctx context.Context) error {
 		if !yes(pkcs11.CKA_SENSITIVE) || yes(pkcs11.CKA_EXTRACTABLE) {
 			return t.fail("look at the key exchange pair", ErrUnsafe, errors.New("its private key is not sensitive, or may be extracted"))
 		}
-		p.private.kind = pkcs11.CKK_RSA
-		if bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC).Value) {
+		is := func(kind uint) bool {
+			return bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, kind).Value)
+		}
+		switch {
+		case is(pkcs11.CKK_RSA):
+			p.private.kind = pkcs11.CKK_RSA
+		case is(pkcs11.CKK_EC):
 			p.private.kind = pkcs11.CKK_EC
-			params, err := t.optional(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
+			params, err := t.optionalAttribute(s, p.private.handle, pkcs11.CKA_EC_PARAMS)
 			if err != nil {
 				return err
 			}
 			if len(params) > 0 && !knownCurve(params) {
 				return t.fail("look at the key exchange pair", errors.ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
 			}
+		default: // findPrivate looks for these two
+			return t.fail("look at the key exchange pair", errors.ErrUnsupported, fmt.Errorf("its CKA_KEY_TYPE is %x", values[pkcs11.CKA_KEY_TYPE]))
 		}
 		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)
 		p.private.unwrap, p.private.derive = yes(pkcs11.CKA_UNWRAP), yes(pkcs11.CKA_DERIVE)

@@ -306,7 +306,7 @@ func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 					continue
 				}
 				isTheKey(t, got, rsaOf(p))
-				strays, err := got.Strays(background)
+				strays, err := got.Mismatches(background)
 				if err != nil || (len(strays) > 0) != tt.told {
 					t.Errorf("%v: strays %v, %v", name, strays, err)
 				}

@@ -4,15 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
-	"fmt"
 	"math/big"
 
 	"github.com/miekg/pkcs11"
@@ -41,7 +37,7 @@ func (p *KeyPair) findPublic(ctx context.Context) error {
 	}
 	for _, c := range candidates {
 		if c.key == nil || !p.public.Equal(c.key) {
-			p.strays = append(p.strays, c)
+			p.mismatches = append(p.mismatches, c)
 		}
 	}
 	return nil
@@ -100,7 +96,7 @@ func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 	var key crypto.PublicKey
 	err := t.with(ctx, func(s pkcs11.SessionHandle) (err error) {
 		if p.private.kind == pkcs11.CKK_RSA {
-			if p.modulus, err = t.optional(s, p.private.handle, pkcs11.CKA_MODULUS); err != nil {
+			if p.modulus, err = t.optionalAttribute(s, p.private.handle, pkcs11.CKA_MODULUS); err != nil {
 				return err
 			}
 		}
@@ -120,20 +116,20 @@ func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 // readPublic reads the public key in an object, or nil where there is none that
 // makes sense.
 func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (crypto.PublicKey, error) {
-	values, err := t.optionals(s, object, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	values, err := t.optionalAttributes(s, object, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
 	}
 	if n, e := values[pkcs11.CKA_MODULUS], new(big.Int).SetBytes(values[pkcs11.CKA_PUBLIC_EXPONENT]); len(n) > 0 && e.IsInt64() && e.Int64() > 0 && e.Int64() <= 1<<31-1 {
 		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(e.Int64())}, nil
 	}
-	if values, err = t.optionals(s, object, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT); err != nil {
+	if values, err = t.optionalAttributes(s, object, pkcs11.CKA_EC_PARAMS, pkcs11.CKA_EC_POINT); err != nil {
 		return nil, err
 	}
 	if key := ecPublic(values[pkcs11.CKA_EC_PARAMS], values[pkcs11.CKA_EC_POINT]); key != nil {
 		return key, nil
 	}
-	info, err := t.optional(s, object, pkcs11.CKA_PUBLIC_KEY_INFO)
+	info, err := t.optionalAttribute(s, object, pkcs11.CKA_PUBLIC_KEY_INFO)
 	if err != nil {
 		return nil, err
 	}
@@ -145,17 +141,14 @@ func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (
 
 // checkPublic refuses keys that nothing here can use.
 func (t *Token) checkPublic(key publicKey) error {
-	const op = "look at the key exchange pair"
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if key.E < 3 || key.E%2 == 0 {
-			return t.fail(op, errors.ErrUnsupported, fmt.Errorf("public exponent %v", key.E))
-		}
-		return nil
-	case *ecdsa.PublicKey:
-		return nil // ecPublic knows three curves
+	kind, err := kindOf(key)
+	if err == nil {
+		err = kind.check()
 	}
-	return t.fail(op, errors.ErrUnsupported, fmt.Errorf("a key of type %T", key))
+	if err != nil {
+		return t.fail("look at the key exchange pair", errors.ErrUnsupported, err)
+	}
+	return nil
 }
 
 // chooseProven takes the first public key that the private key proves to be its own.
@@ -163,7 +156,10 @@ func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) erro
 	var failed error
 	for _, c := range candidates {
 		key, ok := c.key.(publicKey)
-		if !ok || p.token.checkPublic(key) != nil || (p.private.kind == pkcs11.CKK_RSA) != isRSA(key) {
+		if !ok || p.token.checkPublic(key) != nil {
+			continue
+		}
+		if kind, err := kindOf(key); err != nil || kind.objectType() != p.private.kind {
 			continue
 		}
 		proven, err := p.provePublic(ctx, key)
@@ -187,11 +183,6 @@ func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) erro
 	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrNoPublicKey}
 }
 
-func isRSA(key publicKey) bool {
-	_, ok := key.(*rsa.PublicKey)
-	return ok
-}
-
 // provePublic has the private key prove that a public key is its own: by a signature
 // of bytes that were never there before, or where it must not sign by agreeing on a
 // secret (EC) or opening one (RSA).
@@ -202,55 +193,12 @@ func (p *KeyPair) provePublic(ctx context.Context, key publicKey) (bool, error) 
 	if p.private.sign {
 		return try.signs(sha256.Sum256(append([]byte("hsmkeys: whose key is this? "), nonce...)))
 	}
-	same := false
-	err := matchPublic(key,
-		func(key *rsa.PublicKey) error {
-			wrapped, err := wrapRSA(key, crypto.SHA1, nonce)
-			if err != nil {
-				return err
-			}
-			got, err := (&rsaWrapped{hash: wrapped.OAEPHash, encrypted: wrapped.EncryptedKey}).open(ctx, try)
-			defer clear(got)
-			same = err == nil && subtle.ConstantTimeCompare(got, nonce) == 1
-			if errors.Is(err, ErrWrapped) {
-				return nil
-			}
-			return err
-		},
-		func(key *ecdsa.PublicKey) error {
-			ephemeral, secret, err := agreeWith(key)
-			if err != nil {
-				return err
-			}
-			defer clear(secret)
-			got, err := try.agreeRaw(ctx, ephemeral)
-			defer clear(got)
-			same = err == nil && subtle.ConstantTimeCompare(got, secret) == 1
-			return err
-		})
-	return same, err
+	return try.kind().opens(ctx, try, nonce)
 }
 
 // publicTemplate finds public halves by the key that is in them.
 func (p *KeyPair) publicTemplate() []*pkcs11.Attribute {
-	template := []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)}
-	switch key := p.public.(type) {
-	case *rsa.PublicKey:
-		template = append(template, attr(pkcs11.CKA_MODULUS, p.modulusBytes(key)))
-	case *ecdsa.PublicKey:
-		point, _ := key.Bytes()
-		der, _ := asn1.Marshal(point)
-		template = append(template, attr(pkcs11.CKA_EC_POINT, der))
-	}
-	return template
-}
-
-// modulusBytes is the modulus in the token's own form.
-func (p *KeyPair) modulusBytes(key *rsa.PublicKey) []byte {
-	if len(p.modulus) > 0 {
-		return p.modulus
-	}
-	return key.N.Bytes()
+	return []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), p.kind().finds(p.modulus)}
 }
 
 // keyID returns the [keyspec.SubjectKeyID] of a pair's public key, which is of a kind that has

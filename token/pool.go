@@ -15,11 +15,11 @@ type pool struct {
 	token *Token
 	slots chan struct{} // one for each session that may be lent at once
 
-	mu     sync.Mutex
-	idle   []pkcs11.SessionHandle
-	burnt  []pkcs11.SessionHandle // of no more use, but session objects may have been made in them
-	closed bool
-	calls  sync.WaitGroup // under way, see enter
+	mu       sync.Mutex
+	idle     []pkcs11.SessionHandle
+	unusable []pkcs11.SessionHandle // of no more use, but session objects may have been made in them
+	closed   bool
+	calls    sync.WaitGroup // under way, see enter
 }
 
 func newPool(t *Token, size int) *pool {
@@ -51,11 +51,11 @@ func (t *Token) with(ctx context.Context, f func(pkcs11.SessionHandle) error) er
 	defer t.alive.RUnlock()
 	s, err := p.get()
 	if err != nil {
-		return t.notice(err)
+		return t.noteLoss(err)
 	}
 	err = f(s)
 	p.put(s, err)
-	return t.notice(err)
+	return t.noteLoss(err)
 }
 
 // enter begins a call that Close must wait for, and leave ends it. Every call
@@ -88,16 +88,16 @@ func (p *pool) get() (pkcs11.SessionHandle, error) {
 // put keeps the session, even after an error: closing it would destroy the
 // session objects that were made in it. Only one that is of no more use goes.
 func (p *pool) put(s pkcs11.SessionHandle, err error) {
-	if gone(err) {
-		p.token.aids.forget() // they may have been made in it
+	if sessionGone(err) {
+		p.token.confirmObjects.forget() // they may have been made in it
 		_ = p.token.ctx.CloseSession(s)
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if errors.As(err, new(*burnt)) {
+	if errors.As(err, new(*unusableSession)) {
 		if p.token.objects.Load() {
-			p.burnt = append(p.burnt, s)
+			p.unusable = append(p.unusable, s)
 		} else {
 			_ = p.token.ctx.CloseSession(s)
 		}
@@ -106,25 +106,25 @@ func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	p.idle = append(p.idle, s)
 }
 
-// burnt marks the error of an operation that some modules leave active in its session
+// unusableSession marks the error of an operation that some modules leave active in its session
 // when it fails: the session then refuses every other.
-type burnt struct{ error }
+type unusableSession struct{ error }
 
-func (b *burnt) Unwrap() error { return b.error }
+func (b *unusableSession) Unwrap() error { return b.error }
 
-// burn marks err, which may be nil.
-func burn(err error) error {
+// unusable marks err, which may be nil.
+func unusable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &burnt{err}
+	return &unusableSession{err}
 }
 
 // forget drops sessions that are gone.
 func (p *pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.idle, p.burnt = nil, nil
+	p.idle, p.unusable = nil, nil
 }
 
 // close lets no new call in, waits for those under way and closes all sessions.
@@ -133,7 +133,7 @@ func (p *pool) close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.calls.Wait()
-	for _, s := range slices.Concat(p.idle, p.burnt) {
+	for _, s := range slices.Concat(p.idle, p.unusable) {
 		_ = p.token.ctx.CloseSession(s)
 	}
 	p.idle = nil
@@ -151,7 +151,7 @@ func (t *Token) atOnce(sessions uint) int {
 	if most := poolSize(sessions); t.cfg.Sessions > 0 {
 		return min(t.cfg.Sessions, most)
 	}
-	if !t.info.Can.GenerateAES || !t.info.Can.WrapAES {
+	if !t.info.Mechanisms.GenerateAES || !t.info.Mechanisms.WrapAES {
 		return 1
 	}
 	return poolSize(sessions)

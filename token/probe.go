@@ -11,10 +11,10 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Tried is what a token does when it is tried, which no list of mechanisms tells. It
+// Probe is what a token does when it is tried, which no list of mechanisms tells. It
 // is tried without a PIN, on session objects alone: an RSA pair of 2048 bits that is
 // made here for this, and what is unwrapped with it.
-type Tried struct {
+type Probe struct {
 	// Why says why nothing was tried; the rest is empty then. Many tokens let nobody
 	// make session objects without a PIN, or take no private keys from outside.
 	Why string `json:"why,omitempty"`
@@ -26,36 +26,36 @@ type Tried struct {
 	Leaks    bool   `json:"leaks"`               // gives away the value of a sensitive key
 }
 
-// tryingKey makes the pair that tokens are tried with.
-func tryingKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+// probeKey makes the pair that tokens are tried with.
+func probeKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
 
-// try tries the token in a slot. Nothing stays behind.
-func try(ctx *pkcs11.Ctx, slot uint, key *rsa.PrivateKey) Tried {
+// probe tries the token in a slot. Nothing stays behind.
+func probe(ctx *pkcs11.Ctx, slot uint, key *rsa.PrivateKey) Probe {
 	s, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
-		return Tried{Why: "no session without a PIN: " + describe(err)}
+		return Probe{Why: "no session without a PIN: " + describe(err)}
 	}
 	defer func() { _ = ctx.CloseSession(s) }() // and with it all that is made here
-	private, err := ctx.CreateObject(s, triedPrivateKey(key))
+	private, err := ctx.CreateObject(s, probePrivateKey(key))
 	if err != nil {
-		return Tried{Why: "no private key from outside without a PIN: " + describe(err)}
+		return Probe{Why: "no private key from outside without a PIN: " + describe(err)}
 	}
-	t := Tried{SignPSS: trySigns(ctx, s, private, &key.PublicKey)}
+	t := Probe{SignPSS: probeSigning(ctx, s, private, &key.PublicKey)}
 	for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA1} {
-		session, err := tryUnwraps(ctx, s, private, &key.PublicKey, hash)
+		session, err := probeUnwrapping(ctx, s, private, &key.PublicKey, hash)
 		if err != nil {
 			continue
 		}
 		t.Unwraps, t.OAEPHash = true, hash.String()
 		a, err := ctx.GetAttributeValue(s, session, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
 		t.Leaks = err == nil && len(a[0].Value) > 0
-		t.WrapAES = tryWraps(ctx, s, session)
+		t.WrapAES = probeWrapping(ctx, s, session)
 		break
 	}
 	return t
 }
 
-func trySigns(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey) bool {
+func probeSigning(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey) bool {
 	digest := sha256.Sum256([]byte("hsmkeys: does this token sign?"))
 	how := mechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, 32))
 	if ctx.SignInit(s, how, private) != nil {
@@ -65,19 +65,19 @@ func trySigns(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHand
 	return err == nil && rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: 32}) == nil
 }
 
-func tryUnwraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey, hash crypto.Hash) (pkcs11.ObjectHandle, error) {
+func probeUnwrapping(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey, hash crypto.Hash) (pkcs11.ObjectHandle, error) {
 	value := make([]byte, 32)
 	_, _ = rand.Read(value)
 	wrapped, err := wrapRSA(public, hash, value)
 	if err != nil {
 		return 0, err
 	}
-	return ctx.UnwrapKey(s, oaep(hash), private, wrapped.EncryptedKey, triedSessionKey())
+	return ctx.UnwrapKey(s, oaep(hash), private, wrapped.EncryptedKey, probeSessionKey())
 }
 
-func tryWraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, session pkcs11.ObjectHandle) bool {
+func probeWrapping(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, session pkcs11.ObjectHandle) bool {
 	data := bytes.Repeat([]byte{7}, 16)
-	handle, err := ctx.CreateObject(s, append(public(dataKey()), attr(pkcs11.CKA_VALUE, data)))
+	handle, err := ctx.CreateObject(s, append(withoutLogin(dataKey()), attr(pkcs11.CKA_VALUE, data)))
 	if err != nil {
 		return false
 	}
@@ -86,8 +86,8 @@ func tryWraps(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, session pkcs11.ObjectHand
 }
 
 // tryAll fills in what each token does when it is tried.
-func tryAll(ctx *pkcs11.Ctx, all []Info) error {
-	key, err := tryingKey()
+func probeAll(ctx *pkcs11.Ctx, all []Info) error {
+	key, err := probeKey()
 	if err != nil {
 		return fmt.Errorf("make a key to try tokens with: %w", err)
 	}
@@ -95,10 +95,10 @@ func tryAll(ctx *pkcs11.Ctx, all []Info) error {
 		if all[i].Initialized {
 			all[i].Legacy = legacyKeys(ctx, all[i].Slot)
 		}
-		if all[i].Can.WrapRSA && all[i].Initialized {
-			all[i].Tried = try(ctx, all[i].Slot, key)
+		if all[i].Mechanisms.WrapRSA && all[i].Initialized {
+			all[i].Probe = probe(ctx, all[i].Slot, key)
 		} else if all[i].Initialized {
-			all[i].Tried.Why = "it does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"
+			all[i].Probe.Why = "it does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandl
 	if err := t.checkFlags(s, handle, template); err != nil {
 		return err
 	}
-	if err := t.checkKept(s, handle); err != nil {
+	if err := t.checkNotRevealed(s, handle); err != nil {
 		return err
 	}
 	// SoftHSM has no length for a key that was unwrapped; others may not have
@@ -62,23 +62,23 @@ func (t *Token) checkFlags(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, t
 }
 
 const (
-	leaksNot = 1 + iota
-	leaksIt
+	revealsNot = 1 + iota
+	revealsIt
 )
 
-// checkKept tries once for each Token whether it keeps a sensitive value to itself:
+// checkNotRevealed tries once for each Token whether it keeps a sensitive value to itself:
 // a module may say that a key is sensitive and give it to whoever asks.
-func (t *Token) checkKept(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
-	if t.leaks.Load() == 0 {
+func (t *Token) checkNotRevealed(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+	if t.reveals.Load() == 0 {
 		value, err := t.readValue(s, handle)
 		clear(value)
 		if err == nil && len(value) > 0 {
-			t.leaks.Store(leaksIt)
+			t.reveals.Store(revealsIt)
 		} else {
-			t.leaks.Store(leaksNot)
+			t.reveals.Store(revealsNot)
 		}
 	}
-	if t.leaks.Load() == leaksIt && t.cfg.RequireToken {
+	if t.reveals.Load() == revealsIt && t.cfg.RequireToken {
 		return &Error{Op: "keep session keys on the token", Token: t.info.Label, Kind: ErrResidence,
 			Err: errors.New("it reveals the value of a sensitive key"), Facts: ErrReveals}
 	}

@@ -69,7 +69,7 @@ func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute
 	t.alive.RLock()
 	defer t.alive.RUnlock()
 	handle, err := t.ctx.CreateObject(t.anchor, template)
-	return handle, t.notice(err)
+	return handle, t.noteLoss(err)
 }
 
 // matchPublic is [keyspec.MatchPublic] for functions that return an error.

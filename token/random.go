@@ -14,7 +14,7 @@ import (
 // system's, joined so that what comes out is as good as the better of the two; or where the
 // token has none that works, as many cards, from the system's alone.
 func (t *Token) Random() (io.Reader, error) {
-	err := t.crypto11(func() error { return nil })
+	err := t.withCrypto11(func() error { return nil })
 	return random{t}, err
 }
 

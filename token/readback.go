@@ -38,7 +38,7 @@ func (p *KeyPair) ReadBack(ctx context.Context, key keyspec.Transit, wrapped key
 		if err != nil {
 			return p.readBackFails(err)
 		}
-		return p.readBackFails(also(p.sameInTransit(ctx, key, again), again.Close()))
+		return p.readBackFails(also(p.checkSameInTransit(ctx, key, again), again.Close()))
 	}
 	return p.token.fail(opReadBack, errors.ErrUnsupported, fmt.Errorf("a key of type %T", key))
 }
@@ -61,13 +61,13 @@ func cause(err error) error {
 	return err
 }
 
-// sameInTransit compares two keys in transit.
-func (p *KeyPair) sameInTransit(ctx context.Context, a *tokenTransit, b keyspec.Transit) error {
+// checkSameInTransit compares two keys in transit.
+func (p *KeyPair) checkSameInTransit(ctx context.Context, a *tokenTransit, b keyspec.Transit) error {
 	again, ok := b.(*tokenTransit)
 	// The second may have come into memory meanwhile, or both be too short for key wrap.
 	before, after := a.Confirmation, b.Confirmation
 	if ok && a.spec.WrapsInAES() {
-		before, after = a.measured, again.measured
+		before, after = a.fingerprint, again.fingerprint
 	}
 	want, err := before(ctx)
 	if err != nil {
@@ -77,16 +77,16 @@ func (p *KeyPair) sameInTransit(ctx context.Context, a *tokenTransit, b keyspec.
 	if err != nil {
 		return err
 	}
-	return p.token.sameKey(got, want)
+	return p.token.checkSameKey(got, want)
 }
 
-// measured wraps the key under one that never leaves the token, which tells how long the
+// fingerprint wraps the key under one that never leaves the token, which tells how long the
 // key is, and whether it is the same as another.
-func (k *tokenTransit) measured(ctx context.Context) ([]byte, error) {
+func (k *tokenTransit) fingerprint(ctx context.Context) ([]byte, error) {
 	t := k.token
 	var wrapped []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-		measure, err := t.aids.measure(t, s)
+		measure, err := t.confirmObjects.fingerprintKey(t, s)
 		if err == nil {
 			wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), measure, key)
 		}

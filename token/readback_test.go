@@ -101,7 +101,7 @@ func TestConfirmation(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			inMemory, err := p.token.keepKey(spec, append([]byte(nil), value...))
+			inMemory, err := p.token.newMemoryKey(spec, append([]byte(nil), value...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,12 +165,12 @@ func TestReadBack(t *testing.T) {
 	}
 	// And keys in memory.
 	for _, spec := range []keyspec.Key{wraps(32), decrypts(keyspec.RC4, 5), decrypts(keyspec.TripleDES, 24)} {
-		key, err := p.token.keepKey(spec, randomBytes(spec.Size))
+		key, err := p.token.newMemoryKey(spec, randomBytes(spec.Size))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer key.Close()
-		other, err := p.token.keepKey(spec, randomBytes(spec.Size))
+		other, err := p.token.newMemoryKey(spec, randomBytes(spec.Size))
 		if err != nil {
 			t.Fatal(err)
 		}

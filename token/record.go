@@ -46,7 +46,7 @@ func (t *Token) Records(ctx context.Context) ([]Record, error) {
 }
 
 func (t *Token) records(ctx context.Context) ([]Record, error) {
-	found, err := t.findObjects(ctx, ourRecords())
+	found, err := t.findObjects(ctx, recordSearch())
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (t *Token) addRecord(ctx context.Context, label string, value []byte) error
 		if err != nil {
 			return err
 		}
-		return t.lookOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		return t.checkOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			return t.checkRecord(s, handle, value)
 		})
 	})

@@ -49,7 +49,7 @@ func TestWhatIsNoSignatureTellsNoPublicKey(t *testing.T) {
 	n := c.Params().N
 	der := func(r, s *big.Int) []byte {
 		raw := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
-		out, err := ecdsaDER(raw)
+		out, err := (ecPair{}).signature(raw)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,13 +12,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// home is where the session keys of a pair live, found out once.
-type home struct {
+// residence is where the session keys of a pair live, found out once.
+type residence struct {
 	mu    sync.Mutex
-	known keyspec.Residence
+	where keyspec.Residence
 	why   error // it is memory
 
-	recalled bool // it was not tried by this process
+	cached bool // it was not tried by this process
 }
 
 // Residence finds out where the session keys of this pair live: on the token where
@@ -27,32 +27,32 @@ type home struct {
 // in [Config.Cache]; else in memory.
 // With [Config.RequireToken] memory is an [ErrResidence].
 func (p *KeyPair) Residence(ctx context.Context) (keyspec.Residence, error) {
-	p.home.mu.Lock()
-	defer p.home.mu.Unlock()
-	if p.home.known == "" {
+	p.residence.mu.Lock()
+	defer p.residence.mu.Unlock()
+	if p.residence.where == "" {
 		why, err := p.whyMemory(ctx)
 		if err != nil {
 			return "", err
 		}
-		p.home.known, p.home.why = keyspec.InToken, why
+		p.residence.where, p.residence.why = keyspec.InToken, why
 		if why != nil {
-			p.home.known = keyspec.InMemory
+			p.residence.where = keyspec.InMemory
 		}
 	}
-	if p.home.known == keyspec.InMemory && p.token.cfg.RequireToken {
-		return "", p.refuseMemory(p.home.why)
+	if p.residence.where == keyspec.InMemory && p.token.cfg.RequireToken {
+		return "", p.refuseMemory(p.residence.why)
 	}
-	return p.home.known, nil
+	return p.residence.where, nil
 }
 
 // WhyMemory tells why the session keys of this pair live in memory, or nothing.
 func (p *KeyPair) WhyMemory() string {
-	p.home.mu.Lock()
-	defer p.home.mu.Unlock()
-	if p.home.why == nil {
+	p.residence.mu.Lock()
+	defer p.residence.mu.Unlock()
+	if p.residence.why == nil {
 		return ""
 	}
-	return p.home.why.Error()
+	return p.residence.why.Error()
 }
 
 func (p *KeyPair) refuseMemory(why error) error {
@@ -60,13 +60,13 @@ func (p *KeyPair) refuseMemory(why error) error {
 	return &Error{Op: "keep session keys on the token", Token: p.token.info.Label, Kind: ErrResidence, Err: why}
 }
 
-// settle sets the residence to memory, when an operation has shown what no list of
+// fallBackToMemory sets the residence to memory, when an operation has shown what no list of
 // mechanisms tells.
-func (p *KeyPair) settle(why error) error {
-	p.home.mu.Lock()
-	defer p.home.mu.Unlock()
-	p.home.known, p.home.why = keyspec.InMemory, why
-	p.forgetTried()
+func (p *KeyPair) fallBackToMemory(why error) error {
+	p.residence.mu.Lock()
+	defer p.residence.mu.Unlock()
+	p.residence.where, p.residence.why = keyspec.InMemory, why
+	p.dropResidenceCache()
 	if p.token.cfg.RequireToken {
 		return p.refuseMemory(why)
 	}
@@ -75,39 +75,38 @@ func (p *KeyPair) settle(why error) error {
 
 // whyMemory says what is missing for keys on the token, or nil.
 func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
-	can := p.token.info.Can
+	can := p.token.info.Mechanisms
 	switch {
 	case !can.GenerateAES:
 		return errors.New("the token makes no AES keys (CKM_AES_KEY_GEN)"), nil
 	case !can.WrapAES:
 		return errors.New("the token has no AES key wrap (CKM_AES_KEY_WRAP)"), nil
-	case isRSA(p.public) && !can.WrapRSA:
-		return errors.New("the token does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"), nil
-	case isRSA(p.public) && !p.private.unwrap:
-		return errors.New("the pair must not unwrap (CKA_UNWRAP)"), nil
-	case isRSA(p.public):
-		return nil, nil
-	case !can.DeriveECDH:
-		return errors.New("the token does not agree on keys (CKM_ECDH1_DERIVE)"), nil
 	}
-	was, ok := p.recall()
-	p.home.recalled = ok
+	if why := p.kind().whyMemory(p.private, can); why != "" {
+		return errors.New(why), nil
+	}
+	key, mustTry := p.public.(*ecdsa.PublicKey)
+	if !mustTry {
+		return nil, nil
+	}
+	was, ok := p.readResidenceCache()
+	p.residence.cached = ok
 	switch {
 	case ok && was.inToken:
 		return nil, nil
 	case ok:
 		return errors.New(was.why), nil
 	}
-	if why, err = p.tryDerive(ctx); err == nil {
-		p.remember(why)
+	if why, err = p.tryDerive(ctx, key); err == nil {
+		p.writeResidenceCache(why)
 	}
 	return why, err
 }
 
 // tryDerive finds out whether the token derives keys that session keys can be unwrapped
 // with, which no list of mechanisms tells.
-func (p *KeyPair) tryDerive(ctx context.Context) (why, err error) {
-	ephemeral, secret, err := agreeWith(p.public.(*ecdsa.PublicKey))
+func (p *KeyPair) tryDerive(ctx context.Context, own *ecdsa.PublicKey) (why, err error) {
+	ephemeral, secret, err := agreeWith(own)
 	if err != nil {
 		return nil, err
 	}

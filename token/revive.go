@@ -44,7 +44,7 @@ func (t *Token) answers() bool {
 	defer func() { _ = t.ctx.CloseSession(s) }()
 	if t.noRandom {
 		// Then whether it is in its slot, which a reader notices a moment later.
-		time.Sleep(noticing)
+		time.Sleep(removalDelay)
 		slots, err := t.ctx.GetSlotList(true)
 		return err == nil && slices.Contains(slots, t.slot)
 	}
@@ -52,8 +52,8 @@ func (t *Token) answers() bool {
 	return err == nil
 }
 
-// notice remembers that the token is lost, and says so.
-func (t *Token) notice(err error) error {
+// noteLoss remembers that the token is lost, and says so.
+func (t *Token) noteLoss(err error) error {
 	if err == nil || errors.Is(err, ErrLost) || !t.lost(err) {
 		return err
 	}
@@ -75,7 +75,7 @@ func (t *Token) revive(ctx context.Context) error {
 	if t.refused != nil {
 		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused}
 	}
-	if t.stands() {
+	if t.stillThere() {
 		t.broken.Store(false) // one session was lost, and is replaced
 		return nil
 	}
@@ -104,8 +104,8 @@ func (t *Token) revive(ctx context.Context) error {
 	}
 }
 
-// stands says whether the login is still there, and the token.
-func (t *Token) stands() bool {
+// stillThere says whether the login is still there, and the token.
+func (t *Token) stillThere() bool {
 	if t.detached {
 		return false
 	}
@@ -114,9 +114,9 @@ func (t *Token) stands() bool {
 	return err == nil && (!t.loggedIn || info.State == userFunctions) && t.answers()
 }
 
-// noticing is how long a reader takes to see that its card was pulled: pcscd asks it
+// removalDelay is how long a reader takes to see that its card was pulled: pcscd asks it
 // every 400 ms.
-const noticing = time.Second
+const removalDelay = time.Second
 
 // errShared is for a module that other Tokens of this process use: it cannot be
 // initialised again under them.

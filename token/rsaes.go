@@ -28,8 +28,9 @@ import (
 func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted []byte, how keyspec.RSAES) (keyspec.Transit, error) {
 	const op = "unwrap session key"
 	t := p.token
+	_, isRSA := p.public.(*rsa.PublicKey)
 	switch err := spec.Check(); {
-	case !isRSA(p.public):
+	case !isRSA:
 		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair is not RSA"))
 	case err != nil:
 		return nil, t.fail(op, errors.ErrUnsupported, err)
@@ -44,7 +45,7 @@ func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted [
 		return nil, t.fail(op, ErrWrapped, err) // no secret: anybody can count the bytes
 	}
 	key, err := p.unwrapRSAES(ctx, spec, wrapped)
-	return key, p.hide(op, err)
+	return key, p.hideCause(op, err)
 }
 
 func (p *KeyPair) unwrapRSAES(ctx context.Context, spec keyspec.Key, wrapped *rsaWrapped) (keyspec.Transit, error) {
@@ -56,7 +57,7 @@ func (p *KeyPair) unwrapRSAES(ctx context.Context, spec keyspec.Key, wrapped *rs
 		if err != nil {
 			return nil, err
 		}
-		return asTransit(p.token.keepKey(spec, value))
+		return asTransit(p.token.newMemoryKey(spec, value))
 	}
 	key, err := p.unwrapTransit(ctx, opening{spec: spec, wrapped: wrapped})
 	if err != nil {
@@ -79,7 +80,7 @@ func (k *tokenTransit) checkSize(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		_, err = k.measured(ctx)
+		_, err = k.fingerprint(ctx)
 	}
 	// SoftHSM answers CKR_MECHANISM_INVALID to a key of a wrong size.
 	if err != nil && !aboutToken(err) {
@@ -93,10 +94,10 @@ func aboutToken(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrLost) || errors.Is(err, ErrClosed)
 }
 
-// hide keeps what is about the token of an error, and nothing of what is about the key.
+// hideCause keeps what is about the token of an error, and nothing of what is about the key.
 // Tokens have many codes for a padding that does not hold, so those that can have nothing
 // to do with it are named.
-func (p *KeyPair) hide(op string, err error) error {
+func (p *KeyPair) hideCause(op string, err error) error {
 	switch {
 	case err == nil, aboutToken(err), errors.Is(err, ErrResidence),
 		is(err, pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,

@@ -174,7 +174,7 @@ func TestAFailureToUnwrapTellsNothing(t *testing.T) {
 		}
 		// Nothing stays behind of what was tried.
 		left, err := p.token.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)})
-		aids, errAids := p.token.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, aidLabel)})
+		aids, errAids := p.token.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, confirmLabel)})
 		if err != nil || errAids != nil || len(left) != len(aids) {
 			t.Errorf("%d objects are left, %v, %v", len(left)-len(aids), err, errAids)
 		}

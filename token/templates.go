@@ -44,23 +44,32 @@ func pairTemplates(id []byte, label string, kind KeyType) (public, private crypt
 		attr(pkcs11.CKA_EXTRACTABLE, false), // nor does it leave wrapped: it never leaves
 		attr(pkcs11.CKA_SIGN, true),         // signs key blobs
 	)
-	if kind.isEC() {
-		add(private, attr(pkcs11.CKA_DERIVE, true)) // agrees on the keys that session keys are wrapped under
-		return public, private
+	ofKind, ofKindPrivate := kind.maker().attributes()
+	add(public, ofKind...)
+	add(private, ofKindPrivate...)
+	return public, private
+}
+
+func (m ecMaker) attributes() (public, private []*pkcs11.Attribute) {
+	return nil, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_DERIVE, true), // agrees on the keys that session keys are wrapped under
 	}
-	add(public,
+}
+
+func (m rsaMaker) attributes() (public, private []*pkcs11.Attribute) {
+	public = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_WRAP, true),                       // what it is for: wrapping session keys
 		attr(pkcs11.CKA_ENCRYPT, true),                    // other software encrypts to it; no secret is needed
 		attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), // 65537, FIPS 186-5 §A.1.1
-	)
-	add(private,
+	}
+	private = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_UNWRAP, true), // opens key blobs
 		// OpenSSL's engine and pkcs11-tool know C_Decrypt and not C_UnwrapKey:
 		// this is what lets an operator recover keys with stock tools. It gives
 		// nothing away: who has the PIN could unwrap to a readable key as well.
 		attr(pkcs11.CKA_DECRYPT, true),
 		attr(pkcs11.CKA_DERIVE, false), // one kind of key agreement less
-	)
+	}
 	return public, private
 }
 
@@ -77,8 +86,8 @@ func record(label string, value []byte) []*pkcs11.Attribute {
 	}
 }
 
-// ourRecords finds them.
-func ourRecords() []*pkcs11.Attribute {
+// recordSearch finds them.
+func recordSearch() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_TOKEN, true),
 		attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_APPLICATION, application),
@@ -152,11 +161,11 @@ func inTransit(spec keyspec.Key) []*pkcs11.Attribute {
 	// wrapped or encrypted under a key opens with the other half alone.
 	switch spec.Purpose {
 	case keyspec.WrapKeys:
-		set(template, attr(pkcs11.CKA_WRAP, true))
+		setAttr(template, attr(pkcs11.CKA_WRAP, true))
 	case keyspec.Encrypt:
-		set(template, attr(pkcs11.CKA_ENCRYPT, true))
+		setAttr(template, attr(pkcs11.CKA_ENCRYPT, true))
 	case keyspec.Authenticate:
-		set(template, attr(pkcs11.CKA_SIGN, true))
+		setAttr(template, attr(pkcs11.CKA_SIGN, true))
 	}
 	return template
 }
@@ -167,7 +176,7 @@ func inTransitAgain(spec keyspec.Key) []*pkcs11.Attribute {
 	if keyType(spec) == pkcs11.CKK_AES {
 		// For its check value, one block of zeros: SoftHSM has none for a key that
 		// it unwraps. To decrypt it could give wrapped keys away, to encrypt not.
-		set(template, attr(pkcs11.CKA_ENCRYPT, true))
+		setAttr(template, attr(pkcs11.CKA_ENCRYPT, true))
 	}
 	return template
 }
@@ -184,7 +193,7 @@ func inUse(spec keyspec.Key) []*pkcs11.Attribute {
 // loaded is for a key that other applications will use on this token.
 func loaded(spec keyspec.Key, label string, id []byte) []*pkcs11.Attribute {
 	template := append(secretKey(spec), uses(spec.Purpose)...)
-	set(template, attr(pkcs11.CKA_KEY_TYPE, loadedType(spec)))
+	setAttr(template, attr(pkcs11.CKA_KEY_TYPE, loadedType(spec)))
 	return append(template,
 		attr(pkcs11.CKA_TOKEN, true),        // stays
 		attr(pkcs11.CKA_SENSITIVE, true),    // never in the clear
@@ -219,17 +228,17 @@ func dataKey() []*pkcs11.Attribute {
 // wrappingKEK is a key-encryption key that was agreed on with a holder, for wrapping
 // one session key to them.
 func wrappingKEK() []*pkcs11.Attribute {
-	return append(kek(), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_UNWRAP, false))
+	return append(kekAttributes(), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_UNWRAP, false))
 }
 
 // unwrappingKEK is one that the token has derived, for unwrapping one session key.
 func unwrappingKEK() []*pkcs11.Attribute {
-	return append(kek(),
+	return append(kekAttributes(),
 		attr(pkcs11.CKA_WRAP, false), attr(pkcs11.CKA_UNWRAP, true),
 		attr(pkcs11.CKA_VALUE_LEN, kekSize)) // which part of the derived bytes it is
 }
 
-func kek() []*pkcs11.Attribute {
+func kekAttributes() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
@@ -254,9 +263,9 @@ func agreedSecret(size int) []*pkcs11.Attribute {
 	}
 }
 
-// triedPrivateKey is a key pair that was made in this process to try a token with, and
+// probePrivateKey is a key pair that was made in this process to try a token with, and
 // protects nothing.
-func triedPrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
+func probePrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
@@ -272,42 +281,42 @@ func triedPrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
 	}
 }
 
-// triedSessionKey is a session key in use, but for everybody: there is no login.
-func triedSessionKey() []*pkcs11.Attribute {
-	return public(inUse(keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}))
+// probeSessionKey is a session key in use, but for everybody: there is no login.
+func probeSessionKey() []*pkcs11.Attribute {
+	return withoutLogin(inUse(keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}))
 }
 
-// public makes a template one for an object that needs no login.
-func public(template []*pkcs11.Attribute) []*pkcs11.Attribute {
-	set(template, attr(pkcs11.CKA_PRIVATE, false))
+// withoutLogin makes a template one for an object that needs no login.
+func withoutLogin(template []*pkcs11.Attribute) []*pkcs11.Attribute {
+	setAttr(template, attr(pkcs11.CKA_PRIVATE, false))
 	return template
 }
 
-// set changes an attribute that a template has.
-func set(template []*pkcs11.Attribute, a *pkcs11.Attribute) {
+// setAttr changes an attribute that a template has.
+func setAttr(template []*pkcs11.Attribute, a *pkcs11.Attribute) {
 	template[slices.IndexFunc(template, func(b *pkcs11.Attribute) bool { return b.Type == a.Type })] = a
 }
 
-// measuringKey is an AES key that session keys in transit are wrapped under, to see how
+// fingerprintKey is an AES key that session keys in transit are wrapped under, to see how
 // long they are and whether two are the same. The results are thrown away.
-func measuringKey() []*pkcs11.Attribute {
+func fingerprintKey() []*pkcs11.Attribute {
 	return append(uses(keyspec.WrapKeys),
 		attr(pkcs11.CKA_TOKEN, false),       // gone with the session
 		attr(pkcs11.CKA_PRIVATE, true),      // not for other users of the token
 		attr(pkcs11.CKA_SENSITIVE, true),    // what is wrapped under it is a session key
 		attr(pkcs11.CKA_EXTRACTABLE, false), // the same
-		attr(pkcs11.CKA_LABEL, aidLabel),
+		attr(pkcs11.CKA_LABEL, confirmLabel),
 		attr(pkcs11.CKA_VALUE_LEN, 32),
 	)
 }
 
 // confirmedBlock is what keys on the token make their confirmation of, which is no secret.
 func confirmedBlock() []*pkcs11.Attribute {
-	return append(dataKey(), attr(pkcs11.CKA_LABEL, aidLabel), attr(pkcs11.CKA_VALUE, []byte(confirmed)))
+	return append(dataKey(), attr(pkcs11.CKA_LABEL, confirmLabel), attr(pkcs11.CKA_VALUE, []byte(confirmed)))
 }
 
-// aidLabel is for who looks at the token with other tools.
-const aidLabel = "hsmkeys, to recognize session keys"
+// confirmLabel is for who looks at the token with other tools.
+const confirmLabel = "hsmkeys, to recognize session keys"
 
 func mechanism(kind uint, parameter any) []*pkcs11.Mechanism {
 	return []*pkcs11.Mechanism{pkcs11.NewMechanism(kind, parameter)}

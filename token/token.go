@@ -80,11 +80,11 @@ type Token struct {
 	detached   bool         // and the module has been let go
 	generation atomic.Uint64
 
-	leaks    atomic.Int32 // whether the token gives away sensitive values, see checkKept
-	sha1Only atomic.Bool  // the token was seen to refuse OAEP with SHA-256
-	aids     aids
-	lastMade atomic.Pointer[[]byte] // what checkMade has seen last
-	closed   sync.Once
+	reveals        atomic.Int32 // whether the token gives away sensitive values, see checkKept
+	sha1Only       atomic.Bool  // the token was seen to refuse OAEP with SHA-256
+	confirmObjects confirmObjects
+	lastMade       atomic.Pointer[[]byte] // what checkMade has seen last
+	closed         sync.Once
 }
 
 // Open finds the token and logs in, once: a PIN that is refused is not tried
@@ -112,7 +112,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	t := &Token{info: info, slot: info.Slot, lib: lib, ctx: lib.ctx, c11: c11, cfg: cfg}
-	if t.info.Can, err = readCan(t.ctx, info.Slot); err != nil {
+	if t.info.Mechanisms, err = readMechanisms(t.ctx, info.Slot); err != nil {
 		_ = detach(path, c11)
 		return nil, t.fail("list its mechanisms", nil, err)
 	}

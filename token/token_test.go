@@ -64,8 +64,8 @@ func TestOpenFindsTheToken(t *testing.T) {
 			if info.Label != st.Label || info.Serial != st.Serial || !info.Initialized || info.PIN.String() != "ok" {
 				t.Errorf("opened %+v", info)
 			}
-			if want := (Can{true, true, true, true, true, true, true, true, true}); info.Can != want {
-				t.Errorf("SoftHSM can %+v, want %+v", info.Can, want)
+			if want := (Mechanisms{true, true, true, true, true, true, true, true, true}); info.Mechanisms != want {
+				t.Errorf("SoftHSM can %+v, want %+v", info.Mechanisms, want)
 			}
 			if got := tok.String(); !strings.Contains(got, st.Label) || !strings.Contains(got, st.Serial) {
 				t.Errorf("it is called %q", got)
@@ -712,7 +712,7 @@ func TestList(t *testing.T) {
 			}
 			var found, blank bool
 			for _, info := range all {
-				found = found || info.Serial == st.Serial && info.Label == st.Label && info.Can.WrapAES
+				found = found || info.Serial == st.Serial && info.Label == st.Label && info.Mechanisms.WrapAES
 				blank = blank || !info.Initialized
 			}
 			if !found || !blank {

@@ -100,7 +100,7 @@ func (p *KeyPair) unwrapTransit(ctx context.Context, o opening) (keyspec.Transit
 		if err != nil {
 			return nil, err
 		}
-		return asTransit(p.token.keepKey(spec, value))
+		return asTransit(p.token.newMemoryKey(spec, value))
 	}
 	key := &tokenTransit{spec: spec}
 	inMemory, err := p.unwrap(ctx, o, inTransitAgain(spec), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
@@ -126,7 +126,7 @@ func (p *KeyPair) unwrapTransit(ctx context.Context, o opening) (keyspec.Transit
 func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, want []byte) error {
 	got, err := key.Confirmation(ctx)
 	if err == nil {
-		err = p.token.sameKey(got, want)
+		err = p.token.checkSameKey(got, want)
 	}
 	if err != nil {
 		return also(err, key.Close())
@@ -155,7 +155,7 @@ func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attr
 		if !p.cannotHold(err) {
 			return nil, err
 		}
-		err = p.settle(err)
+		err = p.fallBackToMemory(err)
 	}
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attr
 	err = withoutTrace(func() error {
 		value, err := o.wrapped.open(ctx, p)
 		if err == nil {
-			key, err = p.token.keepKey(o.spec, value)
+			key, err = p.token.newMemoryKey(o.spec, value)
 		}
 		return err
 	})
@@ -181,9 +181,9 @@ func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attr
 // mechanisms says, or what was remembered. What refuses parameters may refuse this wrapping
 // alone.
 func (p *KeyPair) cannotHold(err error) bool {
-	p.home.mu.Lock()
-	defer p.home.mu.Unlock()
-	return p.home.recalled && refuses(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
+	p.residence.mu.Lock()
+	defer p.residence.mu.Unlock()
+	return p.residence.cached && refuses(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
 }
 
 // unwrapInToken runs C_UnwrapKey and then a look at the new object, in one session.
@@ -197,7 +197,7 @@ func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped wrappedKey, templat
 		if err != nil {
 			return err
 		}
-		return t.lookOrDestroy(s, handle, look)
+		return t.checkOrDestroy(s, handle, look)
 	})
 	kind := unwrapKind(err)
 	if wrapped.refused(err) {

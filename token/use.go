@@ -30,7 +30,7 @@ func (p *KeyPair) Use(ctx context.Context, spec keyspec.Key, value []byte) (keys
 		if err != nil {
 			return nil, err
 		}
-		err = p.create(ctx, append(inUse(spec), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
+		err = p.createChecked(ctx, append(inUse(spec), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			p.token.objects.Store(true)
 			key.token, key.handle, key.generation = p.token, handle, p.token.generation.Load()
 			if err := p.token.checkProtected(s, handle, spec, inUse(spec)); err != nil {
@@ -45,7 +45,7 @@ func (p *KeyPair) Use(ctx context.Context, spec keyspec.Key, value []byte) (keys
 			return nil, p.token.fail("use the session key", nil, err)
 		}
 	}
-	key, err := p.token.keepKey(spec, bytes.Clone(value))
+	key, err := p.token.newMemoryKey(spec, bytes.Clone(value))
 	if err != nil {
 		return nil, err
 	}

@@ -194,7 +194,7 @@ func makeOrTakeOver(ctx context.Context, t *token.Token, label string, o initOpt
 	if !o.named {
 		kind = 0
 	}
-	pair, err = t.Leftover(ctx, label, kind)
+	pair, err = t.LeftoverPair(ctx, label, kind)
 	if errors.Is(err, token.ErrTaken) || errors.Is(err, token.ErrNoPair) || errors.Is(err, token.ErrAmbiguous) || errors.Is(err, token.ErrUnsafe) || errors.Is(err, errors.ErrUnsupported) {
 		return nil, exists
 	}

@@ -70,7 +70,7 @@ func tokenListCommand() *cli.Command {
 				case !t.Initialized:
 					label = "(blank)"
 				}
-				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, show.PINState(t), show.Can(t.Can), show.Tried(t.Tried)}
+				row := []string{fmt.Sprint(t.Slot), label, text.Printable(t.Serial), text.Printable(t.Model), t.Firmware, show.PINState(t), show.Can(t.Mechanisms), show.Tried(t.Probe)}
 				if module == "" {
 					row = append(row, text.Printable(t.Module))
 				}
@@ -80,7 +80,7 @@ func tokenListCommand() *cli.Command {
 				if t.Problem != "" {
 					message.Warn(fmt.Errorf("the token in slot %d of module %s cannot be used: %s", t.Slot, text.Printable(t.Module), t.Problem))
 				}
-				if t.Tried.Leaks {
+				if t.Probe.Leaks {
 					message.Warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
 				}
 			}

@@ -188,7 +188,7 @@ func (l *commandLine) tokens(ctx context.Context) answer {
 	ctx, cancel := context.WithTimeout(ctx, listWithin)
 	defer cancel()
 	count := map[string]int{}
-	all := token.Seen(ctx, modules)
+	all := token.ReadAllTokens(ctx, modules)
 	for _, t := range all {
 		count[t.Label]++
 	}

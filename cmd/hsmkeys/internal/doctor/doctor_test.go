@@ -87,8 +87,8 @@ func TestDoctorFinalTryThatWasAllowed(t *testing.T) {
 }
 
 func TestDoctorAbilities(t *testing.T) {
-	rsa := token.Can{GenerateRSA: true, WrapRSA: true, SignPSS: true, GenerateAES: true, WrapAES: true}
-	leaks := token.Tried{Unwraps: true, OAEPHash: "SHA-256", SignPSS: true, WrapAES: true, Leaks: true}
+	rsa := token.Mechanisms{GenerateRSA: true, WrapRSA: true, SignPSS: true, GenerateAES: true, WrapAES: true}
+	leaks := token.Probe{Unwraps: true, OAEPHash: "SHA-256", SignPSS: true, WrapAES: true, Leaks: true}
 	required := map[string]string{"require-token": "true"}
 	for _, test := range []struct {
 		name    string
@@ -99,14 +99,14 @@ func TestDoctorAbilities(t *testing.T) {
 		what    string
 		mend    string
 	}{
-		{"leaks", nil, token.Info{Can: rsa, Tried: leaks}, true, isWarn, "to whoever asks", ""},
-		{"leaks where it must not", required, token.Info{Can: rsa, Tried: leaks}, true, isFail, "to whoever asks", ""},
-		{"another one leaks", required, token.Info{Can: rsa, Tried: leaks}, false, isWarn, "to whoever asks", ""},
+		{"leaks", nil, token.Info{Mechanisms: rsa, Probe: leaks}, true, isWarn, "to whoever asks", ""},
+		{"leaks where it must not", required, token.Info{Mechanisms: rsa, Probe: leaks}, true, isFail, "to whoever asks", ""},
+		{"another one leaks", required, token.Info{Mechanisms: rsa, Probe: leaks}, false, isWarn, "to whoever asks", ""},
 		{"can nothing", nil, token.Info{}, true, isFail, "cannot hold a key exchange pair", ""},
 		{"another one can nothing", nil, token.Info{}, false, isWarn, "cannot hold a key exchange pair", ""},
-		{"promises more than it does", nil, token.Info{Can: rsa}, true, isWarn, "though it says that it does", ""},
-		{"not tried", nil, token.Info{Can: rsa, Tried: token.Tried{Why: "no session"}}, true, isOK, "not tried, no session", ""},
-		{"a card for EC", nil, token.Info{Can: token.Can{DeriveECDH: true, SignECDSA: true}, Tried: token.Tried{Why: "no RSA"}}, true, isOK, "ecdh", ""},
+		{"promises more than it does", nil, token.Info{Mechanisms: rsa}, true, isWarn, "though it says that it does", ""},
+		{"not tried", nil, token.Info{Mechanisms: rsa, Probe: token.Probe{Why: "no session"}}, true, isOK, "not tried, no session", ""},
+		{"a card for EC", nil, token.Info{Mechanisms: token.Mechanisms{DeriveECDH: true, SignECDSA: true}, Probe: token.Probe{Why: "no RSA"}}, true, isOK, "ecdh", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := newDoctor(t, test.options)

@@ -285,7 +285,7 @@ func (d *doctor) flags(t token.Info, used bool) {
 // abilities reports what the token can do, and what that means for session keys.
 func (d *doctor) abilities(t token.Info, used bool) {
 	name := "token " + text.Printable(t.Label)
-	if t.Tried.Leaks {
+	if t.Probe.Leaks {
 		bad := d.warn
 		if used && d.s.RequireToken {
 			bad = d.fail
@@ -293,8 +293,8 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		bad("abilities", "", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; hsmkeys token list shows which other tokens keep it", name)
 		return
 	}
-	rsa := t.Can.WrapRSA || t.Can.DecryptRSA
-	ec := t.Can.DeriveECDH && t.Can.SignECDSA
+	rsa := t.Mechanisms.WrapRSA || t.Mechanisms.DecryptRSA
+	ec := t.Mechanisms.DeriveECDH && t.Mechanisms.SignECDSA
 	switch {
 	case !rsa && !ec:
 		bad := d.warn
@@ -302,12 +302,12 @@ func (d *doctor) abilities(t token.Info, used bool) {
 			bad = d.fail
 		}
 		bad("abilities", "", "%s neither unwraps with RSA-OAEP nor agrees on keys with ECDH: it cannot hold a key exchange pair", name)
-	case t.Tried.Why != "":
-		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Can), text.Line(t.Tried.Why))
-	case t.Can.WrapRSA && !t.Tried.Unwraps:
-		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, show.Can(t.Can))
+	case t.Probe.Why != "":
+		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Mechanisms), text.Line(t.Probe.Why))
+	case t.Mechanisms.WrapRSA && !t.Probe.Unwraps:
+		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, show.Can(t.Mechanisms))
 	default:
-		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Can), show.Tried(t.Tried))
+		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Mechanisms), show.Tried(t.Probe))
 	}
 }
 

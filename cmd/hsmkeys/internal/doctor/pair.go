@@ -54,7 +54,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 		if d.founded { // what init would found is there; the new pair is to join it
 			mend += " --pair-only"
 		}
-		if can := t.Info().Can; !can.GenerateRSA && !can.GenerateEC { // many cards: their own tools have made it
+		if can := t.Info().Mechanisms; !can.GenerateRSA && !can.GenerateEC { // many cards: their own tools have made it
 			mend += " --adopt --label LABEL"
 		}
 		d.failure("pair", mend, err)
@@ -77,7 +77,7 @@ func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
 
 // strays reports objects that have the pair's id and do not belong to it. Most are harmless.
 func (d *doctor) strays(pair *token.KeyPair) {
-	all, err := pair.Strays(d.ctx)
+	all, err := pair.Mismatches(d.ctx)
 	if err != nil {
 		d.failure("pair", "", err)
 	}

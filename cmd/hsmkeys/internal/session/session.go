@@ -94,7 +94,7 @@ func WithPair(ctx context.Context, s *settings.Settings, f func(*token.Token, *t
 
 // warnStrays warns of objects on the token that have the pair's id and do not belong to it.
 func warnStrays(ctx context.Context, pair *token.KeyPair) error {
-	strays, err := pair.Strays(ctx)
+	strays, err := pair.Mismatches(ctx)
 	for _, s := range strays {
 		message.Warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
 	}

@@ -23,8 +23,8 @@ func PINState(t token.Info) string {
 }
 
 // Tried returns what a token does when it is tried.
-func Tried(t token.Tried) string {
-	if t.Why != "" || t == (token.Tried{}) {
+func Tried(t token.Probe) string {
+	if t.Why != "" || t == (token.Probe{}) {
 		return "-"
 	}
 	words := []string{"unwraps OAEP " + t.OAEPHash}
@@ -43,7 +43,7 @@ func Tried(t token.Tried) string {
 }
 
 // Can returns what a token can do by its list of mechanisms.
-func Can(c token.Can) string {
+func Can(c token.Mechanisms) string {
 	var words []string
 	for _, one := range []struct {
 		yes  bool

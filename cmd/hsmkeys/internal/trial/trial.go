@@ -35,7 +35,7 @@ const Command = "__try-module"
 type Scope string
 
 const (
-	Tokens     Scope = "tokens" // its tokens, as [token.Look] does
+	Tokens     Scope = "tokens" // its tokens, as [token.ReadTokens] does
 	Everything Scope = "all"    // the module itself, its tokens, and what they can do
 )
 
@@ -148,7 +148,7 @@ func Main(args []string) int {
 			t.Tokens, err = token.List(args[2])
 		}
 	} else {
-		t.Tokens, err = token.Look(args[2])
+		t.Tokens, err = token.ReadTokens(args[2])
 	}
 	if err != nil {
 		t.Error, t.Hint = err.Error(), hint.For(err)

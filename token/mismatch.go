@@ -9,7 +9,7 @@ import (
 
 // A Stray is a public key or certificate that has the id of a pair and not its key.
 // Nothing is done with it.
-type Stray struct {
+type Mismatch struct {
 	What string // it is, in a phrase
 
 	// Unexplained says that nothing on the token accounts for the object. It takes no PIN
@@ -17,39 +17,39 @@ type Stray struct {
 	Unexplained bool
 }
 
-// Strays tells what was skipped when the pair was found. Most of it is innocent: a
+// Mismatches tells what was skipped when the pair was found. Most of it is innocent: a
 // certificate that is not encoded as it should be, that of a certification authority, the
 // halves of another pair with the same id.
-func (p *KeyPair) Strays(ctx context.Context) ([]Stray, error) {
-	if len(p.strays) == 0 {
+func (p *KeyPair) Mismatches(ctx context.Context) ([]Mismatch, error) {
+	if len(p.mismatches) == 0 {
 		return nil, nil
 	}
 	others, err := p.sameID(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Stray, len(p.strays))
-	for i, c := range p.strays {
+	all := make([]Mismatch, len(p.mismatches))
+	for i, c := range p.mismatches {
 		all[i] = c.explain(others)
 	}
 	return all, nil
 }
 
-func (c candidate) explain(others []string) Stray {
+func (c candidate) explain(others []string) Mismatch {
 	switch {
 	case c.unreadable != nil:
-		return Stray{What: fmt.Sprintf("a certificate that cannot be read (%v)", c.unreadable)}
+		return Mismatch{What: fmt.Sprintf("a certificate that cannot be read (%v)", c.unreadable)}
 	case c.certificate != nil && c.certificate.IsCA:
-		return Stray{What: fmt.Sprintf("the certificate of the certification authority %q", c.certificate.Subject)}
+		return Mismatch{What: fmt.Sprintf("the certificate of the certification authority %q", c.certificate.Subject)}
 	}
 	what := "a public key that is another one"
 	if c.certificate != nil {
 		what = fmt.Sprintf("a certificate of another key, issued to %q", c.certificate.Subject)
 	}
 	if len(others) > 0 {
-		return Stray{What: fmt.Sprintf("%s; the private key %s has the same id", what, others[0])}
+		return Mismatch{What: fmt.Sprintf("%s; the private key %s has the same id", what, others[0])}
 	}
-	return Stray{What: what + "; no private key on the token goes with it", Unexplained: true}
+	return Mismatch{What: what + "; no private key on the token goes with it", Unexplained: true}
 }
 
 // sameID names the other private keys with the pair's id.
@@ -66,7 +66,7 @@ func (p *KeyPair) sameID(ctx context.Context) ([]string, error) {
 			if other == own {
 				continue
 			}
-			label, err := t.optional(s, other, pkcs11.CKA_LABEL)
+			label, err := t.optionalAttribute(s, other, pkcs11.CKA_LABEL)
 			if err != nil {
 				return err
 			}

@@ -18,20 +18,20 @@ import (
 // on one token with one firmware. It is a hint: where the token turns out to do less, see
 // settle; and under [Config.RequireToken] only a try counts.
 
-// recalled is what a file says.
-type recalled struct {
+// cached is what a file says.
+type cachedResidence struct {
 	inToken bool
 	why     string // in memory
 }
 
 const (
-	rememberedToken  = program + " residence 1: token"
-	rememberedMemory = program + " residence 1: memory: "
-	maxRemembered    = 1024 // bytes
+	cachedToken  = program + " residence 1: token"
+	cachedMemory = program + " residence 1: memory: "
+	maxCached    = 1024 // bytes
 )
 
-// rememberIn is the file for a pair; empty where nothing is remembered.
-func (p *KeyPair) rememberIn() string {
+// residenceCachePath is the file for a pair; empty where nothing is remembered.
+func (p *KeyPair) residenceCachePath() string {
 	i := p.token.info
 	if p.token.cfg.Cache == "" || i.Serial == "" {
 		return ""
@@ -40,35 +40,35 @@ func (p *KeyPair) rememberIn() string {
 	return filepath.Join(p.token.cfg.Cache, hex.EncodeToString(name[:16]))
 }
 
-// recall reads what was found out before.
-func (p *KeyPair) recall() (recalled, bool) {
-	path := p.rememberIn()
+// readResidenceCache reads what was found out before.
+func (p *KeyPair) readResidenceCache() (cachedResidence, bool) {
+	path := p.residenceCachePath()
 	if path == "" || p.token.cfg.RequireToken || p.token.cfg.TryAgain {
-		return recalled{}, false
+		return cachedResidence{}, false
 	}
-	text, err := ownfile.Read(path, maxRemembered)
+	text, err := ownfile.Read(path, maxCached)
 	if err != nil {
-		return recalled{}, false
+		return cachedResidence{}, false
 	}
 	line := strings.TrimSuffix(string(text), "\n")
-	if line == rememberedToken {
-		return recalled{inToken: true}, true
+	if line == cachedToken {
+		return cachedResidence{inToken: true}, true
 	}
-	why, ok := strings.CutPrefix(line, rememberedMemory)
-	return recalled{why: why}, ok && why != "" && !strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) })
+	why, ok := strings.CutPrefix(line, cachedMemory)
+	return cachedResidence{why: why}, ok && why != "" && !strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// remember writes it down. That it cannot be is no failure: it is found out again.
-func (p *KeyPair) remember(why error) {
-	path := p.rememberIn()
+// writeResidenceCache writes it down. That it cannot be is no failure: it is found out again.
+func (p *KeyPair) writeResidenceCache(why error) {
+	path := p.residenceCachePath()
 	if path == "" {
 		return
 	}
-	line := rememberedToken
+	line := cachedToken
 	if why != nil {
-		line = rememberedMemory + why.Error()
+		line = cachedMemory + why.Error()
 	}
-	if len(line) >= maxRemembered || ownfile.CheckPlace(path) != nil || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
+	if len(line) >= maxCached || ownfile.CheckPlace(path) != nil || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
@@ -84,9 +84,9 @@ func (p *KeyPair) remember(why error) {
 	}
 }
 
-// forgetTried forgets what turned out not to hold.
-func (p *KeyPair) forgetTried() {
-	if path := p.rememberIn(); path != "" {
+// dropResidenceCache forgets what turned out not to hold.
+func (p *KeyPair) dropResidenceCache() {
+	if path := p.residenceCachePath(); path != "" {
 		_ = os.Remove(path)
 	}
 }

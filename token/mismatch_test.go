@@ -31,7 +31,7 @@ func TestInnocentObjectsBesideAPair(t *testing.T) {
 		if err != nil || !again.public.Equal(p.public) {
 			t.Fatalf("not found: %v", err)
 		}
-		strays, err := again.Strays(background)
+		strays, err := again.Mismatches(background)
 		if err != nil || len(strays) != len(want) {
 			t.Fatalf("%v, %v", strays, err)
 		}

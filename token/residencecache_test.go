@@ -35,7 +35,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	if err != nil || where != keyspec.InMemory || !strings.Contains(why, "CKM_ECDH1_DERIVE") {
 		t.Fatalf("%s, %q, %v", where, why, err)
 	}
-	path := p.rememberIn()
+	path := p.residenceCachePath()
 	written, err := os.ReadFile(path)
 	if err != nil || !bytes.Contains(written, []byte("memory: "+why)) {
 		t.Fatalf("%q, %v", written, err)
@@ -43,7 +43,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	tok.Close()
 
 	// Another process believes it.
-	if err := os.WriteFile(path, []byte(rememberedMemory+"so it was said\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(cachedMemory+"so it was said\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tok, p = openRemembering(t, config(st), cache)
@@ -53,7 +53,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	tok.Close()
 
 	// What is said wrongly of a token that does less is found out when it is used.
-	if err := os.WriteFile(path, []byte(rememberedToken+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(cachedToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tok, p = openRemembering(t, config(st), cache)
@@ -80,12 +80,12 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	tok.Close()
 
 	// Who insists on the token has it tried, and what is no word of ours says nothing.
-	for _, text := range []string{rememberedToken, rememberedToken + " ", "", rememberedMemory, rememberedMemory + "a\x1bb", strings.Repeat("x", maxRemembered+1)} {
+	for _, text := range []string{cachedToken, cachedToken + " ", "", cachedMemory, cachedMemory + "a\x1bb", strings.Repeat("x", maxCached+1)} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		cfg := config(st)
-		cfg.RequireToken = text == rememberedToken
+		cfg.RequireToken = text == cachedToken
 		tok, p := openRemembering(t, cfg, cache)
 		if _, err := p.Residence(background); cfg.RequireToken != (err != nil) || p.WhyMemory() != why {
 			t.Errorf("%q: %v, %q", text, err, p.WhyMemory())
@@ -99,7 +99,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	if where, err := rsaPair.Residence(background); err != nil || where != keyspec.InToken {
 		t.Errorf("%s, %v", where, err)
 	}
-	if _, err := os.Stat(rsaPair.rememberIn()); err == nil {
+	if _, err := os.Stat(rsaPair.residenceCachePath()); err == nil {
 		t.Error("something was remembered of a pair that nothing was tried with")
 	}
 }
