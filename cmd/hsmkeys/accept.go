@@ -48,9 +48,9 @@ func accept(ctx context.Context, s *settings.Settings, yes bool, k *hsmkeys.Keyr
 		shown = append(shown, show.RecoveryRows(r)...)
 	}
 	if n := len(recoveries); n > 0 && recoveries[n-1].At == at {
-		question := "Accept this recovery, and believe what the new owner signs?"
+		question := "Accept this recovery, and trust what the new owner signs?"
 		if n > 1 {
-			question = fmt.Sprintf("Accept these %d recoveries, and believe what the new owners sign?", n)
+			question = fmt.Sprintf("Accept these %d recoveries, and trust what the new owners sign?", n)
 		}
 		if err := confirm.Ask(ctx, yes, shown, question); err != nil {
 			return err

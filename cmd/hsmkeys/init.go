@@ -103,7 +103,7 @@ func initCommand() *cli.Command {
 				}
 				k, err := hsmkeys.Found(ctx, t, pair, store, session.Pins(t), t.Info().Label)
 				if err != nil {
-					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt when that is mended: %w", pair.Label(), err)
+					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt once that is mended: %w", pair.Label(), err)
 				}
 				return printFounded(s, k, pair, store)
 			})
@@ -184,7 +184,7 @@ func makeOrTakeOver(ctx context.Context, t *token.Token, label string, o initOpt
 		return nil, err
 	}
 	if removed > 0 {
-		message.Note("deleted what an interrupted init has left on the token: %d objects that nothing can use", removed)
+		message.Note("deleted what an interrupted init has left on the token: %d unusable objects", removed)
 	}
 	pair, exists := t.GenerateKeyPair(ctx, label, o.kind)
 	if !errors.Is(exists, token.ErrTaken) {

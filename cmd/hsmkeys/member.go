@@ -72,7 +72,7 @@ func addMember(ctx context.Context, s *settings.Settings, c *cli.Context, role b
 	}
 	question := fmt.Sprintf("Wrap every key to this %s from now on?", role)
 	if role == blob.Owner {
-		question = "Wrap every key to this owner from now on, and believe what it signs?"
+		question = "Wrap every key to this owner from now on, and trust what it signs?"
 	}
 	if err := confirm.Ask(ctx, c.Bool("yes"), show.MemberRows(m), question); err != nil {
 		return err

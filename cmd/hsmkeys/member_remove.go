@@ -57,7 +57,7 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 		}
 		question := fmt.Sprintf("Remove this %s from the keyring?", role)
 		if role == blob.Owner {
-			question = "Remove this owner from the keyring, and believe nothing that it signs from now on?"
+			question = "Remove this owner from the keyring, and trust nothing that it signs from now on?"
 		}
 		shown := show.MemberRows(m)
 		if lost := lostWithout(k, m); lost != "" {

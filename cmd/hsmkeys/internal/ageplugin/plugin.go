@@ -51,7 +51,7 @@ func Main(ctx context.Context, args []string) int {
 	p.RegisterFlags(flags)
 	err = flags.Parse(args)
 	if machine := flags.Lookup("age-plugin").Value.String(); err != nil || flags.NArg() > 0 || machine != "recipient-v1" && machine != "identity-v1" {
-		return message.Report(ctx, failure.Usage("%s is run by age; hsmkeys help age tells how recipients and identities are made", Program))
+		return message.Report(ctx, failure.Usage("%s is run by age; hsmkeys help age explains recipients and identities", Program))
 	}
 	// Whatever relative path is left, in a command or a module's own configuration, does not lead to
 	// another user's file there; see [settings.Source].

@@ -36,7 +36,7 @@ var Examples = map[string][]Example{
 	"token import-pair": {
 		{"A pair from PKCS #12; its password is asked for", "hsmkeys token import-pair pair.p12"},
 		{"From PKCS #8, under another label", "hsmkeys token import-pair pair.pem --label old-server"},
-		{"A pair of a Windows 2000, to open what was exported to it", "hsmkeys token import-pair --legacy windows.blob --label windows"},
+		{"The pair of a Windows 2000 machine, to open what was exported to it", "hsmkeys token import-pair --legacy windows.blob --label windows"},
 	},
 	"init": {
 		{"An RSA pair of 3072 bits, and the keyring", "hsmkeys init"},
@@ -45,16 +45,16 @@ var Examples = map[string][]Example{
 		{"For a token that will join another's keyring", "hsmkeys --token vault init --pair-only"},
 	},
 	"join": {
-		{"A backup authority joins; the fingerprint is shown and asked about", "hsmkeys --token vault join --vouched-by owner.pem"},
+		{"A backup authority joins; the fingerprint is shown, and has to be confirmed", "hsmkeys --token vault join --vouched-by owner.pem"},
 		{"With the checkpoint that another member has read out", "hsmkeys --token vault join --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
-		{"The newest state is lost: go on at the one that another member has", "hsmkeys join --replace-pin --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+		{"The newest state is lost: continue from the one that another member has", "hsmkeys join --replace-pin --checkpoint 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
 	},
 	"accept": {
-		{"The checkpoint is in the warning; who has done what to whom is shown and asked about", "hsmkeys accept 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+		{"The checkpoint is in the warning; the recovery is shown, and has to be confirmed", "hsmkeys accept 7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
 	},
 	"checkpoint": {
 		{"The state of the keyring in one line, for another member to compare", "hsmkeys checkpoint"},
-		{"A new one, signed now, for those who refuse an old state", "hsmkeys checkpoint --fresh"},
+		{"A new one, signed now, for members that refuse an old state", "hsmkeys checkpoint --fresh"},
 	},
 	"certificate": {
 		{"Keep a copy outside the store", "hsmkeys certificate -o owner.pem"},
@@ -71,7 +71,7 @@ var Examples = map[string][]Example{
 		{"Every key that a former member can open", "hsmkeys rotate --former"},
 	},
 	"list": {
-		{"What is there, verified", "hsmkeys list"},
+		{"All keys, verified", "hsmkeys list"},
 		{"Every version of the keys of a group", "hsmkeys list site-b/ --all-versions"},
 		{"What has been loaded onto the token?", "hsmkeys list --loaded"},
 		{"Without a token", "hsmkeys list --certificate owner.pem"},
@@ -118,7 +118,7 @@ var Examples = map[string][]Example{
 	},
 	"reveal": {
 		{"A key for a LUKS volume", "hsmkeys reveal volumes/home | cryptsetup open --key-file - /dev/sdb1 home"},
-		{"In a file for nobody else to read, as openssl wants it", "hsmkeys reveal payroll --hex -o payroll.hex"},
+		{"In a file that nobody else can read, as openssl expects it", "hsmkeys reveal payroll --hex -o payroll.hex"},
 	},
 	"export": {
 		{"The key blob, for tools that read CMS", "hsmkeys export payroll --cms -o payroll.cms"},
@@ -136,14 +136,14 @@ var Examples = map[string][]Example{
 		{"Who could recover the keys?", "hsmkeys authority list"},
 	},
 	"authority add": {
-		{"Its fingerprint is shown and asked about", "hsmkeys authority add vault.pem"},
-		{"And the keys that are there already", "hsmkeys rewrap"},
+		{"Its fingerprint is shown, and has to be confirmed", "hsmkeys authority add vault.pem"},
+		{"And the existing keys", "hsmkeys rewrap"},
 	},
 	"authority list": {
 		{"Who could recover the keys?", "hsmkeys authority list"},
 	},
 	"authority remove": {
-		{"No new key is for it; those that there are get versions that it cannot open", "hsmkeys authority remove vault --rotate"},
+		{"No new key is wrapped to it; existing keys get versions that it cannot open", "hsmkeys authority remove vault --rotate"},
 	},
 	"owner": {
 		{"Who opens the keys, and signs?", "hsmkeys owner list"},
@@ -156,10 +156,10 @@ var Examples = map[string][]Example{
 		{"Without a token", "hsmkeys owner list --certificate owner.pem"},
 	},
 	"owner remove": {
-		{"Nothing that it signs from now on is believed; keys that it could open get new versions", "hsmkeys owner remove second --rotate"},
+		{"Nothing that it signs from now on is trusted; keys that it could open get new versions", "hsmkeys owner remove second --rotate"},
 	},
 	"rewrap": {
-		{"All keys, to today's members", "hsmkeys rewrap"},
+		{"All keys, to the current members", "hsmkeys rewrap"},
 		{"Only some", "hsmkeys rewrap payroll site-b/audit"},
 	},
 	"drill": {
@@ -171,13 +171,13 @@ var Examples = map[string][]Example{
 		{"In a script, which has compared the fingerprints", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes"},
 	},
 	"merge": {
-		{"A copy that was written to as well; both are shown and asked about", "hsmkeys merge /mnt/copy"},
+		{"A copy that was written to as well; both are shown, and have to be confirmed", "hsmkeys merge /mnt/copy"},
 	},
 	"store": {
 		{"Every change leaves a few kilobytes: delete what only old states need", "hsmkeys store compact"},
 	},
 	"store compact": {
-		{"Keep what those need who have looked within the last 100 changes", "hsmkeys store compact --keep 100"},
+		{"Keep what tokens need that have looked within the last 100 changes", "hsmkeys store compact --keep 100"},
 	},
 	"store move": {
 		{"The store was moved from its usual place", "hsmkeys --store /srv/keyring store move ~/.local/share/hsmkeys"},
@@ -187,7 +187,7 @@ var Examples = map[string][]Example{
 	},
 	"age recipient": {
 		{"What sops and others over age encrypt with", "hsmkeys age recipient payroll"},
-		{"Of the pair itself; who encrypts to it needs no token", "hsmkeys age recipient --pair >recipient.txt"},
+		{"Of the pair itself; to encrypt to it takes no token", "hsmkeys age recipient --pair >recipient.txt"},
 		{"", "age -R recipient.txt -o march.age march.ods"},
 	},
 	"age identity": {
@@ -195,8 +195,8 @@ var Examples = map[string][]Example{
 		{"", "age -d -i identity.txt march.age"},
 	},
 	"doctor": {
-		{"Look at everything", "hsmkeys doctor"},
-		{"In a nightly job: status 1 when anything fails", "hsmkeys doctor --json --pin-source file:/run/secrets/pin"},
+		{"Check everything", "hsmkeys doctor"},
+		{"In a nightly job: status 1 if a check fails", "hsmkeys doctor --json --pin-source file:/run/secrets/pin"},
 	},
 	"completion": {
 		{"For bash", "hsmkeys completion bash >~/.local/share/bash-completion/completions/hsmkeys"},
@@ -204,7 +204,7 @@ var Examples = map[string][]Example{
 		{"For fish", "hsmkeys completion fish >~/.config/fish/completions/hsmkeys.fish"},
 	},
 	"version": {
-		{"For a report of a bug", "hsmkeys version"},
+		{"For a bug report", "hsmkeys version"},
 	},
 	"help": {
 		{"All about one command", "hsmkeys help token init"},

@@ -168,7 +168,7 @@ func programPage(app *cli.App) string {
 	p.heading(app.Name, "1", app.Usage)
 	p.line(`%s [%s] %s [%s]`, Bold(app.Name), italic("OPTION…"), italic("COMMAND"), italic("ARGUMENT…"))
 	p.description("A key exchange pair lives on a PKCS #11 token and never leaves it. A session key is made on the token, wrapped to the pair's public key and signed by the pair. The signed key blob may lie on storage that nobody needs to trust",
-		"Reading it back means: verify the signature first, then unwrap in the token, then use the key for files. Options may stand anywhere on the command line, and a -- ends them. Data goes to the standard output, and talk to the standard error.")
+		"To use a key again, hsmkeys verifies the signature first, then unwraps the key in the token, and then uses it for files. Options may stand anywhere on the command line; -- ends them. Data goes to the standard output, messages to the standard error.")
 	p.section("COMMANDS")
 	also := []string{"hsmkeys-config.5", "hsmkeys-format.5"}
 	for _, c := range app.Commands {
