@@ -85,7 +85,7 @@ func createFromPassword(ctx context.Context, s *settings.Settings, k *hsmkeys.Ke
 
 // notePassword prints what it means that nothing is stored.
 func notePassword() {
-	message.Note("the key is in the password alone: no backup authority has it, and whoever has the store can try passwords")
+	message.Note("the key depends on the password alone: no backup authority has it, and anybody with the store can try passwords")
 }
 
 func printMade(s *settings.Settings, k *hsmkeys.Keyring, e hsmkeys.Entry) error {

@@ -83,7 +83,7 @@ func exportSimple(ctx context.Context, s *settings.Settings, ref hsmkeys.Ref, o 
 		if err != nil {
 			return err
 		}
-		message.Note("nothing signs a SIMPLEBLOB: whoever carries it can put another in its place; and the peer has the key from now on")
+		message.Note("a SIMPLEBLOB is not signed: anybody on its way can replace it; and the peer has the key from now on")
 		return datafile.WriteBytes(ctx, o.out, data)
 	})
 }

@@ -31,7 +31,7 @@ func importCommand() *cli.Command {
 			"A SIMPLEBLOB is not signed, and does not say how long an rc2 or rc4 key is, what effective length an\n" +
 			"rc2 key was used with (40 in Windows 2000 and before, where nothing was set; its own length later), or\n" +
 			"what salt (Windows gave 40-bit keys 11 zero bytes, unless CRYPT_NO_SALT was set).\n" +
-			"A script that imports what others give it should demand --check-value: else it tells them, by what it\n" +
+			"A script that imports what others send it should require --check-value: otherwise it reveals, by what it\n" +
 			"accepts, what was encrypted to the pair.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "capi", Usage: "the SIMPLEBLOB is in this `FILE`"},
@@ -120,7 +120,7 @@ func importSimple(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 	if err != nil {
 		return err
 	}
-	message.Note("nothing signs a SIMPLEBLOB: whoever could write it can have put a key of their own in it; and whoever made it has the key too")
+	message.Note("a SIMPLEBLOB is not signed: anybody who could write it may have put their own key into it; and its maker has the key too")
 	if e.Legacy {
 		message.Note("legacy: open old data with it, and encrypt nothing new")
 	}

@@ -24,7 +24,7 @@ func importPairCommand() *cli.Command {
 		Description: "FILE is PKCS #8 (PEM or DER, encrypted or not), PKCS #1, SEC 1, PKCS #12 or a PRIVATEKEYBLOB of CryptoAPI, with an RSA\n" +
 			"or EC key. PEM may have certificates beside the key. The password of a file is asked for, or comes from\n" +
 			"--password-source; a file with an empty password needs none.\n" +
-			"A key that has been in a file is not as good as one that was born on the token.\n" +
+			"A key that has been in a file is less secure than one made on the token.\n" +
 			"With --legacy it is an RSA key with 512 to 2047 bits, as they were usual once: hsmkeys import --pair opens\n" +
 			"SIMPLEBLOBs with it, and nothing else does anything with it.",
 		Flags: []cli.Flag{
@@ -76,9 +76,9 @@ func importPair(ctx context.Context, t *token.Token, key crypto.Signer, label st
 
 func printImported(s *settings.Settings, pair *token.KeyPair) error {
 	if pair.Legacy() {
-		message.Note("whoever has a copy of the file opens what the token opens, and RSA that is so short can be broken: destroy the copies, and import what is to be kept")
+		message.Note("with a copy of the file anybody can open what the token opens, and RSA keys this short can be broken: destroy all copies, and import the keys that are to be kept")
 	} else {
-		message.Note("this key has been in a file, so it is not as good as one that was born on the token: whoever has a copy opens and signs as the token does. Destroy the copies")
+		message.Note("this key has been in a file, so it is less secure than one made on the token: with a copy anybody can unwrap and sign like the token. Destroy all copies")
 	}
 	id, label := hex.EncodeToString(pair.ID()), text.Printable(pair.Label())
 	switch {

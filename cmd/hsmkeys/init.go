@@ -169,7 +169,7 @@ func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t 
 		return err
 	}
 	if k.State().Before.Number > 0 {
-		message.Note("an earlier init has founded this keyring, and nothing was missing")
+		message.Note("an earlier init has founded this keyring, and it is complete")
 	} else {
 		message.Note("took over the keyring that an interrupted init has left in the store, and pinned it")
 	}
@@ -207,7 +207,7 @@ func makeOrTakeOver(ctx context.Context, t *token.Token, label string, o initOpt
 	case used: // by another keyring
 		return nil, exists
 	}
-	message.Note("took over the pair %s, which is on the token and belongs to no keyring: an interrupted init has left it, or init --pair-only", text.Printable(label))
+	message.Note("took over the pair %s, which is on the token and belongs to no keyring: left by an interrupted init, or made by init --pair-only", text.Printable(label))
 	return pair, nil
 }
 

@@ -81,7 +81,7 @@ func joinCommand() *cli.Command {
 					show.WarnFormerVoucher(k, voucher)
 				}
 				if was, err := binding.Of(store.String()); err == nil && was != k.ID() && was != (blob.ID{}) {
-					message.Note("until now keyring %s belonged in %s", was, text.Printable(store.String()))
+					message.Note("so far keyring %s belonged in %s", was, text.Printable(store.String()))
 				}
 				if err := binding.Set(store.String(), k.ID()); err != nil {
 					return fmt.Errorf("remember which keyring belongs to the store: %w", err)
@@ -104,7 +104,7 @@ func joinCommand() *cli.Command {
 func joinVoucher(path, at string, replacePin bool) (*x509.Certificate, error) {
 	switch {
 	case replacePin && (at == "" || path != ""):
-		return nil, failure.Usage("join --replace-pin goes on at --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
+		return nil, failure.Usage("join --replace-pin continues from --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
 	case path == "" && at == "":
 		return nil, failure.Usage("join needs --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or --checkpoint N:DIGEST, which another member's hsmkeys checkpoint prints")
 	case path == "":
@@ -141,7 +141,7 @@ func confirmJoin(ctx context.Context, o hsmkeys.Options, yes, replacePin bool) (
 		if shown, err = replacedRows(ctx, o, shown); err != nil {
 			return nil, err
 		}
-		question = "Forget what this token has accepted, and go on at this checkpoint?"
+		question = "Forget what this token has accepted, and continue from this checkpoint?"
 	}
 	return &state.At, confirm.Ask(ctx, yes, shown, question)
 }

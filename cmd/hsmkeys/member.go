@@ -106,10 +106,10 @@ func memberFrom(path string, o memberOptions, role blob.Role) (blob.Member, erro
 		label = show.CertificateName(certificate)
 	}
 	if label == "" {
-		return blob.Member{}, failure.Usage("%q names nobody: its subject has no name, and it has no alternative one; give the member a label with --label", path)
+		return blob.Member{}, failure.Usage("%q names nobody: its subject has no name, and it has no alternative one; set a label with --label", path)
 	}
 	if err := blob.ValidLabel(label); err != nil {
-		return blob.Member{}, failure.Usage("the label %q %v; give another with --label", label, err)
+		return blob.Member{}, failure.Usage("the label %q %v; choose another with --label", label, err)
 	}
 	m := blob.Member{Role: role, Label: label, Certificate: certificate}
 	if o.signing != "" {

@@ -121,7 +121,7 @@ func moveStore(ctx context.Context, s *settings.Settings, old string, store *dir
 	if s.JSON {
 		return output.JSON(map[string]string{"keyring": id.String(), "from": from, "store": store.String()})
 	}
-	return output.Line("keyring %s belongs to %s, and no more to %s", id, binding.Identity(store.String()), from)
+	return output.Line("keyring %s belongs to %s, and no longer to %s", id, binding.Identity(store.String()), from)
 }
 
 // holds checks which keyring a store claims to have. Whether that is true, opening it will show.

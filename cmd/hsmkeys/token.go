@@ -81,7 +81,7 @@ func tokenListCommand() *cli.Command {
 					message.Warn(fmt.Errorf("the token in slot %d of module %s cannot be used: %s", t.Slot, text.Printable(t.Module), t.Problem))
 				}
 				if t.Probe.Leaks {
-					message.Warn(fmt.Errorf("token %q gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
+					message.Warn(fmt.Errorf("token %q reveals the value of a sensitive key: session keys on it are no safer than in memory (--require-token refuses it)", t.Label))
 				}
 			}
 			for _, t := range all {

@@ -89,7 +89,7 @@ func verify(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, names
 			out.Fail(err)
 		}
 		if err == nil && unchecked > 0 {
-			message.Note("what %s changed cannot be checked any more, as the state was compacted since; their signatures are verified", text.Plural(unchecked, "checkpoint", "checkpoints"))
+			message.Note("the changes of %s can no longer be checked, as the state was compacted since; their signatures are verified", text.Plural(unchecked, "checkpoint", "checkpoints"))
 		}
 	}
 	none := true

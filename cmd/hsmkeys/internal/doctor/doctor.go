@@ -62,7 +62,7 @@ func (d *doctor) fail(check, mend, what string, args ...any) { d.add(isFail, che
 // skip adds a warning for checks that were not made.
 func (d *doctor) skip(because string, checks ...string) {
 	for _, check := range checks {
-		d.warn(check, "", "not looked at: %s", because)
+		d.warn(check, "", "not checked: %s", because)
 	}
 }
 
@@ -203,13 +203,13 @@ func (d *doctor) clock(now time.Time) {
 	const mend = "timedatectl set-ntp true"
 	switch {
 	case now.Before(oldest), now.Year() >= 2100:
-		d.fail("clock", mend, "it is not %s: certificates are taken for expired or not yet valid, and keys get a false signing time", text.Time(now))
+		d.fail("clock", mend, "it is not %s: certificates appear expired or not yet valid, and keys get a wrong signing time", text.Time(now))
 	case now.Before(d.signed.Add(-time.Minute)): // two machines are never quite of one mind
-		d.fail("clock", mend, "it says %s, and there is a signature of %s: this clock is slow, or that of the signer was fast", text.Time(now), text.Time(d.signed))
+		d.fail("clock", mend, "it shows %s, and there is a signature of %s: this clock is slow, or the signer's was fast", text.Time(now), text.Time(d.signed))
 	case d.signed.IsZero():
-		d.ok("clock", "%s, which is plausible; nothing signed was there to compare it with", text.Time(now))
+		d.ok("clock", "%s, which is plausible; there was no signature to compare it with", text.Time(now))
 	default:
-		d.ok("clock", "%s, not before the newest signature that was looked at, of %s", text.Time(now), text.Time(d.signed))
+		d.ok("clock", "%s, not before the newest signature that was verified, of %s", text.Time(now), text.Time(d.signed))
 	}
 }
 

@@ -99,12 +99,12 @@ func TestDoctorAbilities(t *testing.T) {
 		what    string
 		mend    string
 	}{
-		{"leaks", nil, token.Info{Mechanisms: rsa, Probe: leaks}, true, isWarn, "to whoever asks", ""},
-		{"leaks where it must not", required, token.Info{Mechanisms: rsa, Probe: leaks}, true, isFail, "to whoever asks", ""},
-		{"another one leaks", required, token.Info{Mechanisms: rsa, Probe: leaks}, false, isWarn, "to whoever asks", ""},
+		{"leaks", nil, token.Info{Mechanisms: rsa, Probe: leaks}, true, isWarn, "reveals the value", ""},
+		{"leaks where it must not", required, token.Info{Mechanisms: rsa, Probe: leaks}, true, isFail, "reveals the value", ""},
+		{"another one leaks", required, token.Info{Mechanisms: rsa, Probe: leaks}, false, isWarn, "reveals the value", ""},
 		{"can nothing", nil, token.Info{}, true, isFail, "cannot hold a key exchange pair", ""},
 		{"another one can nothing", nil, token.Info{}, false, isWarn, "cannot hold a key exchange pair", ""},
-		{"promises more than it does", nil, token.Info{Mechanisms: rsa}, true, isWarn, "though it says that it does", ""},
+		{"promises more than it does", nil, token.Info{Mechanisms: rsa}, true, isWarn, "although it claims to", ""},
 		{"not tried", nil, token.Info{Mechanisms: rsa, Probe: token.Probe{Why: "no session"}}, true, isOK, "not tried, no session", ""},
 		{"a card for EC", nil, token.Info{Mechanisms: token.Mechanisms{DeriveECDH: true, SignECDSA: true}, Probe: token.Probe{Why: "no RSA"}}, true, isOK, "ecdh", ""},
 	} {
@@ -199,7 +199,7 @@ func TestDoctorClock(t *testing.T) {
 		what        string
 	}{
 		{"after the signature", signed.Add(time.Hour), signed, isOK, "not before the newest signature"},
-		{"nothing is signed", signed, time.Time{}, isOK, "nothing signed"},
+		{"nothing is signed", signed, time.Time{}, isOK, "no signature"},
 		{"a little before it", signed.Add(-30 * time.Second), signed, isOK, ""},
 		{"before it", signed.Add(-time.Hour), signed, isFail, "slow"},
 		{"never set", time.Unix(0, 0), time.Time{}, isFail, "it is not 1970"},

@@ -197,7 +197,7 @@ func (d *doctor) pcscd(modules []string) {
 	case there:
 		d.ok("pcscd", "its socket is at %s", text.Printable(socket))
 	case needed:
-		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, no socket is at %s: modules for smart cards find none without it", text.Printable(socket))
+		d.warn("pcscd", "systemctl enable --now pcscd.socket", "it does not run, there is no socket at %s: modules for smart cards find no card without it", text.Printable(socket))
 	default:
 		d.ok("pcscd", "it does not run; only modules for smart cards need it")
 	}
@@ -248,7 +248,7 @@ func (d *doctor) tokens() []token.Info {
 		}
 	}
 	if len(initialised) == 0 {
-		d.fail("token", "hsmkeys token init LABEL", "the module shows no initialised token, in %s", text.Plural(len(all), "slot with a token", "slots with a token"))
+		d.fail("token", "hsmkeys token init LABEL", "the module has no initialised token, in %s", text.Plural(len(all), "slot with a token", "slots with a token"))
 	}
 	return initialised
 }
@@ -270,7 +270,7 @@ func (d *doctor) flags(t token.Info, used bool) {
 	case p.Locked:
 		bad("token", newPIN, "%s: the PIN is locked, the security officer sets a new one", name)
 	case p.FinalTry && d.s.FinalTry:
-		d.warn("token", "", "%s: one more wrong PIN locks it, and it is tried all the same, as you say", name)
+		d.warn("token", "", "%s: one more wrong PIN locks it, and it is tried because of --final-try", name)
 	case p.FinalTry:
 		bad("token", "hsmkeys --final-try doctor", "%s: one more wrong PIN locks it, so none is tried unless you are sure and say so", name)
 	case p.CountLow:
@@ -290,7 +290,7 @@ func (d *doctor) abilities(t token.Info, used bool) {
 		if used && d.s.RequireToken {
 			bad = d.fail
 		}
-		bad("abilities", "", "%s gives the value of a sensitive key to whoever asks: session keys on it are no safer than in memory, and --require-token refuses it; hsmkeys token list shows which other tokens keep it", name)
+		bad("abilities", "", "%s reveals the value of a sensitive key: session keys on it are no safer than in memory, and --require-token refuses it; hsmkeys token list shows which other tokens keep it", name)
 		return
 	}
 	rsa := t.Mechanisms.WrapRSA || t.Mechanisms.DecryptRSA
@@ -305,7 +305,7 @@ func (d *doctor) abilities(t token.Info, used bool) {
 	case t.Probe.Why != "":
 		d.ok("abilities", "%s: %s; not tried, %s", name, show.Can(t.Mechanisms), text.Line(t.Probe.Why))
 	case t.Mechanisms.WrapRSA && !t.Probe.Unwraps:
-		d.warn("abilities", "", "%s: %s; tried, it does not unwrap with RSA-OAEP, though it says that it does", name, show.Can(t.Mechanisms))
+		d.warn("abilities", "", "%s: %s; when tried, it does not unwrap with RSA-OAEP, although it claims to", name, show.Can(t.Mechanisms))
 	default:
 		d.ok("abilities", "%s: %s; tried: %s", name, show.Can(t.Mechanisms), show.Tried(t.Probe))
 	}

@@ -36,6 +36,6 @@ func (d *doctor) outputs() {
 // softHSM warns that SoftHSM can lose a token.
 func (d *doctor) softHSM(t token.Info) {
 	if strings.Contains(t.Model, "SoftHSM") {
-		d.ok("softhsm", "token %s: SoftHSM writes the token's file anew at each login, and can lose the token when a process is killed there; keep a copy of its directory (directories.tokendir in softhsm2.conf)", text.Printable(t.Label))
+		d.ok("softhsm", "token %s: SoftHSM rewrites the token's file at each login, and can lose the token if a process is killed meanwhile; keep a copy of its directory (directories.tokendir in softhsm2.conf)", text.Printable(t.Label))
 	}
 }

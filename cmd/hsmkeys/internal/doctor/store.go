@@ -54,7 +54,7 @@ func (d *doctor) permissions(path string, look dir.Checkup) {
 		d.ok("permissions", "only its owner and group can write to the store")
 		return
 	}
-	d.warn("permissions", "chmod -R o-w "+text.ShellQuote(path), "everybody can write to %s, such as %q: nobody can forge a key in it, but anybody can delete one",
+	d.warn("permissions", "chmod -R o-w "+text.ShellQuote(path), "everybody can write to %s, such as %q: nobody can forge a key there, but anybody can delete one",
 		text.Plural(len(look.Open), "file or directory of the store", "files and directories of the store"), filepath.Join(path, look.Open[0]))
 }
 
@@ -68,7 +68,7 @@ func (d *doctor) leftovers(path string, look dir.Checkup) {
 			"%s that hsmkeys has not made, such as %q: they are ignored", text.Plural(n, "thing is in the store", "things are in the store"), look.Stray[0])
 	}
 	if len(look.Unfinished)+len(look.Stray) == 0 {
-		d.ok("leftovers", "nothing is in the store but its %s", text.Plural(look.Objects, "object", "objects"))
+		d.ok("leftovers", "there is nothing in the store but its %s", text.Plural(look.Objects, "object", "objects"))
 	}
 }
 
@@ -124,7 +124,7 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 	case err != nil:
 		d.failure("pin", "", err)
 	case place.Token == 0:
-		d.ok("pin", "checkpoint %d is pinned in %s, and the token keeps no data objects: who can write there and to the store can put an old state back", place.File, text.Printable(place.Path))
+		d.ok("pin", "checkpoint %d is pinned in %s, and the token keeps no data objects: a user who can write there and to the store can restore an old state", place.File, text.Printable(place.Path))
 	case place.File == 0:
 		d.ok("pin", "checkpoint %d is pinned on the token", place.Token)
 	default:
@@ -193,7 +193,7 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		if errors.Is(first, ledger.ErrIncomplete) { // it is the state that lacks something
 			mend = "cp -a BACKUP/. " + text.ShellQuote(d.s.StorePath())
 		}
-		d.fail("signatures", mend, "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and what a backup has of them is put back",
+		d.fail("signatures", mend, "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and restore them from a backup",
 			text.Plural(bad, "key does", "keys do"), good+bad, first)
 		return
 	}
@@ -204,7 +204,7 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 // holders reports members that lack keys, and former members that can still open them.
 func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 	if len(missing) > 0 {
-		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: whoever is left out cannot open it", text.Plural(len(missing), "key is", "keys are"), missing[0])
+		d.warn("holders", d.ownersCommand(k, "rewrap"), "%s not wrapped to every member, such as %q: the other members cannot open it", text.Plural(len(missing), "key is", "keys are"), missing[0])
 	}
 	if len(open) > 0 {
 		d.warn("holders", d.ownersCommand(k, "rotate --former"), "%s open to a former member, such as %q, who can read what is encrypted under it from now on; a rewrapped key is still the same key",
@@ -275,7 +275,7 @@ func (d *doctor) blobs(store *dir.Store) {
 		}
 	}
 	if bad > 0 {
-		d.fail("blobs", "cp -a BACKUP/. "+text.ShellQuote(d.s.StorePath()), "%s damaged, of %d, the first %v; what a backup has of them is put back", text.Plural(bad, "object is", "objects are"), good+bad, first)
+		d.fail("blobs", "cp -a BACKUP/. "+text.ShellQuote(d.s.StorePath()), "%s damaged, of %d, the first %v; restore them from a backup", text.Plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
 	if good == 0 {

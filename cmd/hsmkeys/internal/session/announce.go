@@ -46,7 +46,7 @@ func Explain(err error) error {
 		return failure.WithHint(fmt.Errorf("%w; accepted here: %s; in the store: %s", err, sideText(fork.Ours), sideText(fork.Theirs)),
 			"hsmkeys decrypt --older-state opens what either side has encrypted; to go on with the store's side: hsmkeys join --replace-pin --checkpoint N:DIGEST, as hsmkeys checkpoint prints it for another member or on the machine that wrote it, then hsmkeys merge"+ownSide(fork))
 	case errors.Is(err, ledger.ErrRollback):
-		return failure.WithHint(err, "somebody has put an old state of the storage back, or it is a backup: take a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; where no newer copy is left, hsmkeys join --replace-pin --checkpoint N:DIGEST goes on from this one")
+		return failure.WithHint(err, "the storage was set back to an old state, or is a backup: use a newer copy of the store; hsmkeys decrypt --older-state opens files meanwhile; if there is no newer copy, hsmkeys join --replace-pin --checkpoint N:DIGEST continues from this one")
 	}
 	if errors.Is(err, hsmkeys.ErrOtherKeyring) {
 		return failure.WithHint(err, "put the store back from a copy; or if it is meant, name the keyring with --keyring, or hsmkeys join it")
@@ -102,7 +102,7 @@ func ownSide(fork *ledger.Fork) string {
 // LastSigned returns when the owner that a recovery replaces has last signed.
 func LastSigned(r ledger.RecoveryEvent) string {
 	if r.LastSigned.Number == 0 {
-		return "has signed nothing since this token looked last"
+		return "has signed nothing since this token last looked"
 	}
 	return fmt.Sprintf("last signed checkpoint %d on %s", r.LastSigned.Number, text.Time(r.LastTime))
 }

@@ -41,7 +41,7 @@ func Entry(s *settings.Settings, e hsmkeys.Entry) error {
 		rows = append(rows, []string{"salt", e.Salt})
 	}
 	if e.Imported {
-		rows = append(rows, []string{"origin", "imported: whoever made it may have it too"})
+		rows = append(rows, []string{"origin", "imported: its maker may have it too"})
 	}
 	if e.Password != "" {
 		rows = append(rows, []string{"from a password", fmt.Sprintf("%s, %d bytes", e.Password, e.Bits/8)}, []string{"", "no backup authority can help: the key is in the password alone"})
