@@ -12,13 +12,13 @@ func BenchmarkMillion(b *testing.B) {
 	ctx := b.Context()
 	store := packs{}
 	updates := manyKeys(million)
-	tr := store.update(b, Empty(), updates...)
-	src := StoreSource(store)
+	tr := store.update(b, emptyTrie(), updates...)
+	src := newStoreSource(store)
 	bulk := store.size()
 
 	b.Run("Build", func(b *testing.B) {
 		for b.Loop() {
-			if _, _, err := Empty().Update(ctx, src, updates); err != nil {
+			if _, _, err := emptyTrie().Update(ctx, src, updates); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -92,8 +92,8 @@ func BenchmarkMillion(b *testing.B) {
 func BenchmarkOneByOne(b *testing.B) {
 	const n = 100_000
 	for b.Loop() {
-		store, tr := packs{}, Empty()
-		src := StoreSource(store)
+		store, tr := packs{}, emptyTrie()
+		src := newStoreSource(store)
 		for i := range n {
 			next, all, err := tr.Update(b.Context(), src, []Update{key(fmt.Sprintf("key-%06d", i), 1)})
 			if err != nil {

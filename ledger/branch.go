@@ -57,7 +57,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []P
 	if err != nil {
 		return nil, err
 	}
-	from := &Ledger{store: r.store, source: StoreSource(r.store), first: l.first, head: c, checked: shared, session: &session{}}
+	from := &Ledger{store: r.store, source: newStoreSource(r.store), first: l.first, head: c, checked: shared, session: &session{}}
 	if from.members, err = newMembers(lists); err != nil {
 		return nil, err
 	}

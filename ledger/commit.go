@@ -39,8 +39,8 @@ const maxCommits = 128
 // has a keyring is a [blob.ErrExists].
 func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
 	list.Number, list.Previous, list.Created, list.Recovery = 1, nil, now, nil
-	d := &draft{trie: Empty(), list: &list, now: now}
-	a, err := d.sign(ctx, State{}, StoreSource(store), signer, nonce)
+	d := &draft{trie: emptyTrie(), list: &list, now: now}
+	a, err := d.sign(ctx, State{}, newStoreSource(store), signer, nonce)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer b
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{store: store, source: StoreSource(store), first: a.after.At.Digest, members: members, session: &session{}}
+	l := &Ledger{store: store, source: newStoreSource(store), first: a.after.At.Digest, members: members, session: &session{}}
 	switch err := a.record(ctx, store, nil); {
 	case errors.Is(err, errLost):
 		return nil, fmt.Errorf("checkpoint 1: %w", blob.ErrExists)

@@ -1,4 +1,4 @@
-// Package ledger keeps the state of a keyring: who its members are, and what there is of
+// Package ledger keeps the state of a keyring: its members, and the versions and status of
 // each key. It needs no token, and a program that only reads or verifies a keyring needs
 // nothing else. There is no clock, no file and no random number in it: the caller brings
 // the time, the nonces and a [blob.Store], which is never trusted.
@@ -21,8 +21,8 @@
 // members came into force since, and, by a proof in the log of all checkpoints (RFC 9162 §2.1.3),
 // that the head descends from that point. A writer checks every step.
 //
-// The errors have the facts: a [Rollback] what was accepted and what is there, a [Fork] both
-// sides, a [RecoveryEvent] who has put whom in the place of whom.
+// Errors carry the facts: a [Rollback] the accepted state and the one found, a [Fork] both
+// sides, a [RecoveryEvent] the authority, the lost owner and the new one.
 //
 // # Changes
 //

@@ -102,7 +102,7 @@ func (u *Update) onto(old Entry) *Entry {
 	return &e
 }
 
-// repeats reports whether a change says the same as another, but for the reason.
+// repeats reports whether two changes are the same except for their reasons.
 func (c Change) repeats(other Change) bool {
 	return c.Op == other.Op && c.Name == other.Name && c.Version == other.Version
 }

@@ -38,12 +38,12 @@ const (
 	MaxEarlier     = 16  // former names
 	MaxDescription = 256 // bytes
 	MaxVersions    = 16  // versions in the entry itself
-	MaxBlock       = 256 // versions in a block of older ones
+	maxBlock       = 256 // versions in a block of older ones
 
 	maxName = 128 // bytes, as blob.ValidName has it
 )
 
-// A Version is what the state says of one version of a key.
+// A Version describes one version of a key.
 type Version struct {
 	Number    int     // of the version, 1..blob.MaxNumber
 	Revision  int     // the newest wrapping, 1..blob.MaxNumber
@@ -62,7 +62,7 @@ type Version struct {
 }
 
 // An Older is where the versions before those of an entry are: a chain of blocks of
-// [MaxBlock] versions by index, of which all but the newest are full. It is a function
+// 256 versions (maxBlock) by index, of which all but the newest are full. It is a function
 // of the list of versions alone. The zero Older is none.
 type Older struct {
 	Digest Digest    // of the newest block
@@ -70,7 +70,7 @@ type Older struct {
 	Count  int       // versions in all blocks
 }
 
-// An Entry is what the state says of one name.
+// An Entry describes the key of one name: its versions and what applies to all of them.
 type Entry struct {
 	Name        string
 	Earlier     []string  // former names, oldest first, at most MaxEarlier

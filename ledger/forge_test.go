@@ -139,7 +139,7 @@ func TestWhoMaySignWhat(t *testing.T) {
 		{"says another thing", forgery{by: "bob", p: anyKey, draft: func(d *draft) { d.changes[0].Op = Rotate }}, nil, ErrIllegal},
 		{"has another root", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Root[0] ^= 1 }}, nil, blob.ErrIntegrity},
 		{"has another count", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Keys++ }}, nil, blob.ErrIntegrity},
-		{"has no keys any more", forgery{by: "bob", checkpoint: func(c *blob.Checkpoint) { c.Root, c.RootAt, c.Keys = Empty().Root, Empty().At, 0 }}, nil, ErrIllegal},
+		{"has no keys any more", forgery{by: "bob", checkpoint: func(c *blob.Checkpoint) { c.Root, c.RootAt, c.Keys = emptyTrie().Root, emptyTrie().At, 0 }}, nil, ErrIllegal},
 		{"has another record", forgery{by: "bob", p: anyKey, step: func(step *Step) { step.Changes = must(MarshalRecord(Record{})) }}, nil, blob.ErrIntegrity},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ func TestWhatWasReadWrongIsReadAnew(t *testing.T) {
 		src  func(*Ledger) Source
 	}{
 		{"from a store", (*Ledger).Source},
-		{"from two", func(l *Ledger) Source { return Sources(l.Source(), StoreSource(l.Store())) }},
+		{"from two", func(l *Ledger) Source { return Sources(l.Source(), newStoreSource(l.Store())) }},
 		{"beside packs that are not stored yet", func(l *Ledger) Source { return withPacks(l.Source(), []Pack{{}}) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -41,7 +41,7 @@ func (l *Ledger) ID() blob.ID { return l.head.KeyringID }
 // it is the one that was pinned; so SignerKeyID is nil, and [Ledger.HeadSigner] tells.
 func (l *Ledger) Head() *blob.VerifiedCheckpoint { return l.head.verified }
 
-// HeadSigner returns the member who has signed the head.
+// HeadSigner returns the member that signed the head.
 func (l *Ledger) HeadSigner() (blob.Member, bool) {
 	return l.members.Signed(string(l.members.Key(l.head.verified.SignerIdentifier())))
 }
@@ -67,7 +67,7 @@ func (l *Ledger) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Members returns who is and was a member, up to the list in force.
+// Members returns the present and former members, up to the list in force.
 func (l *Ledger) Members() *Members { return l.members }
 
 // Store returns the store of the keyring.
@@ -84,7 +84,7 @@ func (s *stored) trie() Trie { return Trie{Root: s.Root, At: s.RootAt, Keys: s.K
 // Len returns the number of names.
 func (l *Ledger) Len() int { return l.head.Keys }
 
-// Entry returns what there is of a name, or a [blob.ErrNotFound].
+// Entry returns the entry of a name, or a [blob.ErrNotFound].
 func (l *Ledger) Entry(ctx context.Context, name string) (Entry, error) {
 	e, ok, err := l.Trie().Get(ctx, l.source, name)
 	if err == nil && !ok {

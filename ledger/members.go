@@ -10,15 +10,16 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Members says who is and who was a member of a keyring, by all its lists of members. A
-// member is known by its key exchange key, its signature by the key that signs; these are
-// the same where it has no signing key. Keys go by their [blob.PublicKeyID], as a string.
+// Members holds the present and former members of a keyring, from all its lists of members.
+// A member is identified by its key exchange key, and a signature by the signing key; the
+// two are the same for a member without a separate signing key. Keys go by their [blob.PublicKeyID], as a string.
 //
-// It does not change; certificates are shared.
+// It is immutable. Certificates are shared, and must not be modified.
 type Members struct {
 	lists []blob.MemberList // lists[i] has number i+1
 
-	// Who is a member, by the list in force, and who is or was one, as last known.
+	// now and signers have the members in the list in force; known and signed also have the
+	// former ones, each as in the last list that names it.
 	now, known      map[string]blob.Member // by the key exchange key
 	signers, signed map[string]blob.Member // by the key that signs
 	names           names
@@ -58,31 +59,32 @@ func (m *Members) ListNumber(number int) blob.MemberList {
 	return l
 }
 
-// Member returns the member of today with a key exchange key.
+// Member returns the present member with a key exchange key.
 func (m *Members) Member(keyID string) (blob.Member, bool) {
 	found, ok := m.now[keyID]
 	return found, ok
 }
 
-// Known returns the member of today or before with a key exchange key, as last known.
+// Known returns the present or former member with a key exchange key, as in the last list
+// that names it.
 func (m *Members) Known(keyID string) (blob.Member, bool) {
 	found, ok := m.known[keyID]
 	return found, ok
 }
 
-// Signer returns the member of today that signs with a key.
+// Signer returns the present member that signs with a key.
 func (m *Members) Signer(keyID string) (blob.Member, bool) {
 	found, ok := m.signers[keyID]
 	return found, ok
 }
 
-// Signed returns the member of today or before that signs or signed with a key.
+// Signed returns the present or former member that signs or signed with a key.
 func (m *Members) Signed(keyID string) (blob.Member, bool) {
 	found, ok := m.signed[keyID]
 	return found, ok
 }
 
-// Former returns those who are no longer members, sorted by label.
+// Former returns the former members, sorted by label.
 func (m *Members) Former() []blob.Member {
 	var former []blob.Member
 	for id, member := range m.known {
@@ -96,8 +98,8 @@ func (m *Members) Former() []blob.Member {
 	return former
 }
 
-// Key returns the subject key identifier of the key that a CMS identifier names. One that
-// no list knows is returned as it is: it names nobody.
+// Key returns the subject key identifier of the key that a CMS identifier names. An
+// identifier that no list has is returned unchanged, and matches no member.
 func (m *Members) Key(identifier []byte) []byte {
 	if known, ok := m.names[string(identifier)]; ok {
 		return []byte(known.key)
@@ -105,7 +107,7 @@ func (m *Members) Key(identifier []byte) []byte {
 	return identifier
 }
 
-// Parties returns one key under each of the names that certificates have given it.
+// Parties returns a key once for each CMS identifier that certificates have for it.
 func (m *Members) Parties(keyID string) []blob.Party {
 	var all []blob.Party
 	for name, known := range m.names {
@@ -116,16 +118,17 @@ func (m *Members) Parties(keyID string) []blob.Party {
 	return all
 }
 
-// Certificate returns the certificate that gives a key a CMS identifier, or nil.
+// Certificate returns the certificate that a CMS identifier names, or nil.
 func (m *Members) Certificate(identifier []byte) *x509.Certificate {
 	return m.names[string(identifier)].certificate
 }
 
-// Owners returns the keys with which the owners of today sign.
+// Owners returns the signing keys of the present owners.
 func (m *Members) Owners() []blob.Party { return parties(m.list(), blob.Owner) }
 
-// LeftAt returns the number of the first list after the last one that names a key, as
-// [KeyID] or [SignerID] has it. It is 0 for a key that the list in force names, or none.
+// LeftAt returns the number of the list that removed a key: the one after the last list with
+// a member whose identifier, as returned by of ([KeyID] or [SignerID]), is keyID. It is 0 if
+// the list in force has the key, or if no list does.
 func (m *Members) LeftAt(keyID string, of func(blob.Member) string) int {
 	for i, l := range slices.Backward(m.lists) {
 		if slices.ContainsFunc(l.Members, func(member blob.Member) bool { return of(member) == keyID }) {
@@ -135,8 +138,8 @@ func (m *Members) LeftAt(keyID string, of func(blob.Member) string) int {
 	return 0
 }
 
-// Since reports whether a key exchange key is that of a member of a list from the given
-// number on.
+// Since reports whether any list from the given number on has a member with a key exchange
+// key.
 func (m *Members) Since(number int, keyID string) bool {
 	for _, l := range m.lists[number-1:] {
 		if _, ok := memberWith(l.Members, keyID); ok {
@@ -146,13 +149,13 @@ func (m *Members) Since(number int, keyID string) bool {
 	return false
 }
 
-// RecoveredTo returns the new owner of a list that is a recovery.
+// RecoveredTo returns the new owner that a recovery's list introduces.
 func (m *Members) RecoveredTo(number int) blob.Member {
 	return recoveredTo(m.lists[number-2], m.lists[number-1])
 }
 
-// Taken returns a [blob.ErrExists] where an identifier in a new member's certificates
-// names another key of the keyring, be it that of a former member.
+// Taken returns a [blob.ErrExists] if an identifier in a new member's certificates already
+// names another key of the keyring, including that of a former member.
 func (m *Members) Taken(new blob.Member) error {
 	for _, c := range certificates(new) {
 		if name, other := m.names.clash(c); other != nil {
@@ -162,8 +165,9 @@ func (m *Members) Taken(new blob.Member) error {
 	return nil
 }
 
-// Untrusted says more about a signer that is not trusted: that it once was, or that the
-// key is one which decrypts for a member.
+// Untrusted adds to a [blob.ErrUntrusted] what is known of its signer: that it is a former
+// member or a replaced signing key, or that the key is a member's key exchange key. It
+// returns any other error unchanged.
 func (m *Members) Untrusted(err error, identifier []byte) error {
 	signer := string(m.Key(identifier))
 	was, signed := m.signed[signer]
@@ -206,7 +210,7 @@ func memberWith(members []blob.Member, keyID string) (blob.Member, bool) {
 	return members[i], true
 }
 
-// parties are the keys with which the members with one of the roles sign.
+// parties returns the signing keys of the members with one of the roles.
 func parties(l blob.MemberList, roles ...blob.Role) []blob.Party {
 	var all []blob.Party
 	for _, m := range l.Members {

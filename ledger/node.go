@@ -20,8 +20,8 @@ const (
 	// maxHint is the size of a hint that names a new pack.
 	maxHint = 2 + 16 + 2*5
 
-	// MaxNode is the most that a node has, in bytes: a leaf of the largest entries.
-	MaxNode = 2 + maxLeaf*(maxEntry+maxHint)
+	// maxNode is the most that a node has, in bytes: a leaf of the largest entries.
+	maxNode = 2 + maxLeaf*(maxEntry+maxHint)
 )
 
 // Kinds of nodes.
@@ -53,7 +53,7 @@ func (it *item) older() ref {
 
 // A block is older versions of an entry.
 type block struct {
-	before   ref // the block before; its count is a multiple of MaxBlock, or 0
+	before   ref // the block before; its count is a multiple of maxBlock, or 0
 	versions []Version
 }
 
@@ -165,13 +165,13 @@ func appendBlock(b []byte, bl *block) []byte {
 func (d *decoder) block() *block {
 	bl := new(block)
 	bl.before.count = d.number("number of versions before", 0, blob.MaxNumber)
-	if bl.before.count%MaxBlock != 0 {
+	if bl.before.count%maxBlock != 0 {
 		d.fail("block after %d versions", bl.before.count)
 	}
 	if bl.before.count > 0 {
 		bl.before.digest = d.digest("digest of the block before")
 	}
-	bl.versions = d.versions(MaxBlock)
+	bl.versions = d.versions(maxBlock)
 	if d.err == nil {
 		if err := validateVersions(bl.versions); err != nil {
 			d.fail("%w", err)
@@ -260,7 +260,7 @@ func (d *decoder) hint(packs []blob.PackID) (blob.Hint, []blob.PackID) {
 		at.Pack = packs[i-1]
 	}
 	at.Offset = d.number("offset", 0, maxPack-1)
-	at.Length = d.number("length", 1, MaxNode)
+	at.Length = d.number("length", 1, maxNode)
 	if at.Offset+at.Length > maxPack {
 		d.fail("hint beyond the end of a pack")
 	}

@@ -59,7 +59,7 @@ func readAll(src Source, tr Trie) error {
 
 // grown returns a trie of several levels with older versions, written in several updates.
 func grown(t testing.TB) (packs, Trie) {
-	store, tr := packs{}, Empty()
+	store, tr := packs{}, emptyTrie()
 	tr = store.update(t, tr, manyKeys(200)...)
 	tr = store.update(t, tr, key("many", 600))
 	tr = store.update(t, tr, key("more", 20), key("one", 1))
@@ -68,7 +68,7 @@ func grown(t testing.TB) (packs, Trie) {
 
 func TestEveryBitOfANodeIsChecked(t *testing.T) {
 	store, tr := grown(t)
-	all := nodesOf(t, StoreSource(store), tr)
+	all := nodesOf(t, newStoreSource(store), tr)
 	smallest := map[byte]Digest{} // of each kind
 	for digest, raw := range all {
 		if other, ok := smallest[raw[0]]; !ok || len(raw) < len(all[other]) {
@@ -117,7 +117,7 @@ func TestEveryBitOfANodeIsChecked(t *testing.T) {
 func TestEveryBitOfAPackIsChecked(t *testing.T) {
 	store, tr := grown(t)
 	compact := packs{}
-	tr, err := tr.Repack(t.Context(), StoreSource(store), compact.put)
+	tr, err := tr.Repack(t.Context(), newStoreSource(store), compact.put)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestEveryBitOfAPackIsChecked(t *testing.T) {
 		for i := 0; i < 8*len(data); i += 977 {
 			bad := bytes.Clone(data)
 			bad[i/8] ^= 1 << (i % 8)
-			if err := readAll(StoreSource(packs{path: bad}), tr); !errors.Is(err, blob.ErrIntegrity) && !errors.Is(err, blob.ErrNotFound) {
+			if err := readAll(newStoreSource(packs{path: bad}), tr); !errors.Is(err, blob.ErrIntegrity) && !errors.Is(err, blob.ErrNotFound) {
 				t.Fatalf("bit %d: %v", i, err)
 			}
 		}
@@ -231,7 +231,7 @@ func TestWhatASignerMaySayOfATrie(t *testing.T) {
 		}, "length"},
 		{"a hint of too much", func(all nodes) Trie {
 			children := split(all, same)
-			children[0].at = blob.Hint{Length: MaxNode + 1}
+			children[0].at = blob.Hint{Length: maxNode + 1}
 			return all.forged(&node{inner: children}, 40)
 		}, "length"},
 		{"a root that is a block", func(all nodes) Trie {
@@ -356,7 +356,7 @@ func TestWhatASignerMaySayOfOlderVersions(t *testing.T) {
 	// entry returns a trie of one entry whose older versions are as edit leaves them.
 	entry := func(n nodes, edit func(i int, bl *block)) Trie {
 		var before ref
-		for i, some := range slices.Collect(slices.Chunk(all[:584], MaxBlock)) {
+		for i, some := range slices.Collect(slices.Chunk(all[:584], maxBlock)) {
 			bl := &block{before, slices.Clone(some)}
 			edit(i, bl)
 			tr := n.forged(&node{block: bl}, 0)
@@ -378,12 +378,12 @@ func TestWhatASignerMaySayOfOlderVersions(t *testing.T) {
 		}, "block after 511 versions"},
 		{"a count that is not that of the blocks", func(i int, bl *block) {
 			if i == 2 {
-				bl.before.count = MaxBlock
+				bl.before.count = maxBlock
 			}
 		}, "older versions"},
 		{"a version in two blocks", func(i int, bl *block) {
 			if i == 1 {
-				bl.versions[0].Number = MaxBlock
+				bl.versions[0].Number = maxBlock
 			}
 		}, "version 256"},
 		{"versions out of order", func(i int, bl *block) {
@@ -468,7 +468,7 @@ func TestTheLargestNode(t *testing.T) {
 	e := Entry{
 		Name: strings.Repeat("n", maxName), Earlier: slices.Repeat([]string{strings.Repeat("e", maxName)}, MaxEarlier),
 		Description: strings.Repeat("d", MaxDescription), Expires: day.AddDate(7973, 0, 0), RotateEvery: blob.MaxNumber,
-		Older: Older{Count: 1, At: blob.Hint{Pack: blob.PackID{1}, Offset: maxPack - MaxNode, Length: MaxNode}},
+		Older: Older{Count: 1, At: blob.Hint{Pack: blob.PackID{1}, Offset: maxPack - maxNode, Length: maxNode}},
 	}
 	for i := range MaxVersions {
 		v := version("x", i+1)
@@ -481,15 +481,15 @@ func TestTheLargestNode(t *testing.T) {
 	if len(raw) > maxEntry || len(raw) < maxEntry*9/10 {
 		t.Errorf("the largest entry has %d bytes, and the limit is %d", len(raw), maxEntry)
 	}
-	if MaxNode > 1<<20 {
-		t.Errorf("a node may have %d bytes", MaxNode)
+	if maxNode > 1<<20 {
+		t.Errorf("a node may have %d bytes", maxNode)
 	}
 }
 
 func FuzzNode(f *testing.F) {
 	store, tr := grown(f)
 	seen := map[byte]int{}
-	for _, raw := range nodesOf(f, StoreSource(store), tr) {
+	for _, raw := range nodesOf(f, newStoreSource(store), tr) {
 		if seen[raw[0]]++; seen[raw[0]] <= 2 {
 			f.Add(raw)
 		}
@@ -506,7 +506,7 @@ func FuzzNode(f *testing.F) {
 		if !bytes.Equal(canonical, data[:covered]) || !bytes.Equal(n.appendHints(canonical), data) {
 			t.Error("a node has a second form")
 		}
-		if len(data) > MaxNode {
+		if len(data) > maxNode {
 			t.Errorf("a node of %d bytes", len(data))
 		}
 	})

@@ -52,7 +52,7 @@ type Report struct {
 // The head may be older than what others have recorded: a store can always hold back what
 // nobody here has seen.
 func Open(ctx context.Context, store blob.Store, trust Trust) (*Ledger, Report, error) {
-	o := &opening{objects: newObjects(store), trust: trust, source: StoreSource(store)}
+	o := &opening{objects: newObjects(store), trust: trust, source: newStoreSource(store)}
 	l, err := o.open(ctx)
 	if err != nil {
 		return nil, o.report, err
@@ -285,4 +285,42 @@ func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger
 	}
 	l.unaccepted = o.report.Recoveries
 	return l, nil
+}
+
+// olderState opens what is there in the place of a head that was accepted, where that is
+// allowed: the accepted checkpoint itself, if it is in the store though not in its slot, or
+// else the head that is there, if it descends from the checkpoint 1 of the pin.
+func (o *opening) olderState(ctx context.Context, found error) (*Ledger, error) {
+	missed := errors.Is(found, ErrRollback) || errors.Is(found, ErrFork) || errors.Is(found, ErrIncomplete)
+	if !o.trust.OlderState || !missed {
+		return nil, found
+	}
+	from := o.points[0]
+	head, err := o.checkpoint(ctx, from)
+	if err != nil && o.pinned {
+		from = Point{1, o.first.at.Digest}
+		head, err = o.fromFirst(ctx, from)
+	}
+	if err != nil {
+		return nil, errors.Join(found, err)
+	}
+	l, err := o.ledger(ctx, head, from)
+	if err != nil {
+		return nil, errors.Join(found, err)
+	}
+	o.report.Older, l.older = found, true
+	return l, nil
+}
+
+// fromFirst returns the head that is there, which has to descend from checkpoint 1.
+func (o *opening) fromFirst(ctx context.Context, first Point) (*stored, error) {
+	number, err := o.head(ctx, first.Number, false)
+	if err != nil {
+		return nil, err
+	}
+	head, err := o.slot(ctx, number)
+	if err != nil {
+		return nil, err
+	}
+	return head, o.descends(ctx, head, first)
 }

@@ -91,7 +91,7 @@ func (w *writer) hint(r ref) blob.Hint {
 
 // room begins a new pack if this one may have no room for a node.
 func (w *writer) room() error {
-	if len(w.buf) > maxPack-MaxNode {
+	if len(w.buf) > maxPack-maxNode {
 		return w.seal()
 	}
 	return nil
@@ -125,7 +125,7 @@ func (w *writer) finish(root ref) (Trie, error) {
 		return Trie{}, err
 	}
 	if root.count == 0 {
-		return Empty(), nil
+		return emptyTrie(), nil
 	}
 	return Trie{Root: root.digest, At: w.hint(root), Keys: root.count}, nil
 }

@@ -52,7 +52,7 @@ func (r reader) stored(at ref) (*node, Digest, error) {
 	if err := r.ctx.Err(); err != nil {
 		return nil, Digest{}, err
 	}
-	if h := at.at; h.Offset < 0 || h.Length < 1 || h.Length > MaxNode || h.Offset > maxPack-h.Length {
+	if h := at.at; h.Offset < 0 || h.Length < 1 || h.Length > maxNode || h.Offset > maxPack-h.Length {
 		return nil, Digest{}, malformed("hint at %d, %d bytes", h.Offset, h.Length)
 	}
 	raw, err := r.src.Node(r.ctx, at.digest, at.at)

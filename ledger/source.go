@@ -9,22 +9,22 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A RangeReader is the part of a store of objects that nodes are read from. Less than
+// A rangeReader is the part of a store of objects that nodes are read from. Less than
 // length bytes are an error.
-type RangeReader interface {
+type rangeReader interface {
 	GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error)
 }
 
 // packPath returns the path of a pack.
 func packPath(id blob.PackID) string { return fmt.Sprintf("packs/%x.pack", id) }
 
-// StoreSource returns a source of the nodes in the packs of a store. It is safe for
+// newStoreSource returns a source of the nodes in the packs of a store. It is safe for
 // concurrent use, and keeps at most about 16 MiB.
 //
 // It reads pages of 8 KiB and keeps those that were used last. In a walk, where one page
 // after the other is near the one before, as the nodes of a subtree that were written at
 // once lie together, it reads 512 KiB ahead.
-func StoreSource(store RangeReader) Source {
+func newStoreSource(store rangeReader) Source {
 	return &storeSource{store: store, pages: map[pageID]*list.Element{}, extents: map[blob.PackID]extent{}}
 }
 
@@ -39,7 +39,7 @@ const (
 )
 
 type storeSource struct {
-	store RangeReader
+	store rangeReader
 
 	mu      sync.Mutex
 	pages   map[pageID]*list.Element // of *page

@@ -46,8 +46,8 @@ func (r *ranges) GetRange(ctx context.Context, path string, offset int64, length
 
 func TestAWalkReadsAhead(t *testing.T) {
 	store := &ranges{packs: packs{}}
-	tr := store.update(t, Empty(), manyKeys(100_000)...)
-	src := StoreSource(store)
+	tr := store.update(t, emptyTrie(), manyKeys(100_000)...)
+	src := newStoreSource(store)
 	if err := last(tr.All(t.Context(), src)); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestAWalkReadsAhead(t *testing.T) {
 	}
 
 	store.reads, store.bytes = 0, 0
-	src = StoreSource(store)
+	src = newStoreSource(store)
 	for i := range 100 {
 		if _, ok, err := tr.Get(t.Context(), src, fmt.Sprintf("key-%06d", i)); !ok || err != nil {
 			t.Fatal(ok, err)
@@ -82,7 +82,7 @@ func checkBounded(t *testing.T, src Source) {
 
 func TestASourceIsReadByMany(t *testing.T) {
 	store, tr := grown(t)
-	src := StoreSource(store)
+	src := newStoreSource(store)
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -97,16 +97,16 @@ func TestASourceIsReadByMany(t *testing.T) {
 // A hint beyond the end of a pack finds nothing, and spoils nothing.
 func TestAHintBeyondTheEnd(t *testing.T) {
 	store := packs{}
-	tr := store.update(t, Empty(), manyKeys(100)...)
-	src := StoreSource(store)
+	tr := store.update(t, emptyTrie(), manyKeys(100)...)
+	src := newStoreSource(store)
 	bad := tr
 	for _, at := range []blob.Hint{
 		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: tr.At.Length + 1},
-		{Pack: tr.At.Pack, Offset: maxPack - MaxNode, Length: MaxNode},
+		{Pack: tr.At.Pack, Offset: maxPack - maxNode, Length: maxNode},
 		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: tr.At.Length - 1},
 		{Pack: tr.At.Pack, Offset: tr.At.Offset - 1, Length: tr.At.Length},
 		{Pack: tr.At.Pack, Offset: -1, Length: tr.At.Length},
-		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: MaxNode + 1},
+		{Pack: tr.At.Pack, Offset: tr.At.Offset, Length: maxNode + 1},
 		{Pack: tr.At.Pack},
 	} {
 		bad.At = at
@@ -122,13 +122,13 @@ func TestAHintBeyondTheEnd(t *testing.T) {
 // A hint that leads to a node of another trie, or to another node of the same, is of no use.
 func TestAHintToAnotherNode(t *testing.T) {
 	store := packs{}
-	tr := store.update(t, Empty(), manyKeys(20)...)
-	other := store.update(t, Empty(), key("other", 1))
+	tr := store.update(t, emptyTrie(), manyKeys(20)...)
+	other := store.update(t, emptyTrie(), key("other", 1))
 	child := store.update(t, tr, manyKeys(100)...)
 	for _, at := range []blob.Hint{other.At, child.At} {
 		bad := tr
 		bad.At = at
-		if err := last(bad.All(t.Context(), StoreSource(store))); !errors.Is(err, blob.ErrMisplaced) {
+		if err := last(bad.All(t.Context(), newStoreSource(store))); !errors.Is(err, blob.ErrMisplaced) {
 			t.Errorf("%v: %v", at, err)
 		}
 	}
@@ -139,7 +139,7 @@ func TestAWalkEndsWhenItsContextDoes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	n := 0
-	for _, err := range tr.All(ctx, StoreSource(store)) {
+	for _, err := range tr.All(ctx, newStoreSource(store)) {
 		if n++; n == 1 {
 			cancel()
 		}

@@ -72,7 +72,7 @@ func (s State) apply(ctx context.Context, step Step) (State, error) {
 	return next, s.checkRecord(ctx, next, c, step, added)
 }
 
-// claims returns what a checkpoint says of itself, whoever made it.
+// claims returns the contents of a checkpoint before its signature is verified.
 func claims(u *blob.UnverifiedCheckpoint) (blob.Checkpoint, error) {
 	v, err := u.VerifyDigest(u.Digest())
 	if err != nil {
@@ -147,7 +147,7 @@ func (s State) checkRecord(ctx context.Context, next State, c blob.Checkpoint, s
 	}
 	trie := s.Trie
 	if s.At.Number == 0 {
-		trie = Empty()
+		trie = emptyTrie()
 	}
 	if s.At.Number == 0 || next.recovery(s) {
 		if next.Trie != trie || len(record.Changes) > 0 {

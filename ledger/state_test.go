@@ -34,7 +34,7 @@ func TestApplyTakesNothingOnTrust(t *testing.T) {
 		{"another list", *l.state, func(step *Step) { step.Members = founding.Members }, blob.ErrMisplaced},
 		{"no list", *l.state, func(step *Step) { step.Members = nil }, blob.ErrMisplaced},
 		{"a list that nobody introduces", *next.state, func(step *Step) { *step = later; step.Members = good.Members }, nil}, // is not looked at
-		{"no nodes", *l.state, func(step *Step) { step.Source = StoreSource(newStory(t).store) }, ErrIncomplete},
+		{"no nodes", *l.state, func(step *Step) { step.Source = newStoreSource(newStory(t).store) }, ErrIncomplete},
 		{"the step after", *l.state, func(step *Step) { *step = later }, blob.ErrMisplaced},
 		{"the first step", *l.state, func(step *Step) { *step = founding }, blob.ErrMisplaced},
 		{"a later step first", State{}, func(*Step) {}, blob.ErrMisplaced},
@@ -72,7 +72,7 @@ func TestTheFirstCheckpoint(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			own := list
 			s := newStory(t)
-			d := &draft{trie: Empty(), list: &own, now: day}
+			d := &draft{trie: emptyTrie(), list: &own, now: day}
 			if tt.d != nil {
 				tt.d(d)
 			}
@@ -80,7 +80,7 @@ func TestTheFirstCheckpoint(t *testing.T) {
 			r := newObjects(s.store)
 			c, err := r.slot(t.Context(), 1)
 			s.ok(err)
-			step, err := r.step(t.Context(), c, StoreSource(s.store))
+			step, err := r.step(t.Context(), c, newStoreSource(s.store))
 			s.ok(err)
 			_, err = State{}.Apply(t.Context(), step)
 			s.refused(err, tt.want)

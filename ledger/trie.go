@@ -24,8 +24,8 @@ type Trie struct {
 	Keys int       // entries, 0..blob.MaxNumber
 }
 
-// Empty returns the trie without entries. Its root is the digest of a leaf of none.
-func Empty() Trie { return Trie{Root: emptyRoot} }
+// emptyTrie returns the trie without entries. Its root is the digest of a leaf of none.
+func emptyTrie() Trie { return Trie{Root: emptyRoot} }
 
 var emptyRoot = nodeDigest(appendLeaf(nil, nil))
 

@@ -46,7 +46,7 @@ func (p packs) size() (n int) {
 // update stores what Trie.Update returns.
 func (p packs) update(t testing.TB, old Trie, updates ...Update) Trie {
 	t.Helper()
-	out, all, err := old.Update(t.Context(), StoreSource(p), updates)
+	out, all, err := old.Update(t.Context(), newStoreSource(p), updates)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func drawSet(t *rapid.T, name string, old []Version) (set []Version) {
 // The trie is what a plain map is, and its root depends on the entries alone.
 func TestTrieIsAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		store, m, tr := packs{}, model{}, Empty()
+		store, m, tr := packs{}, model{}, emptyTrie()
 		var before model
 		var old Trie
 		for range rapid.IntRange(1, 6).Draw(t, "batches") {
@@ -345,7 +345,7 @@ func TestTrieIsAMap(t *testing.T) {
 			for _, up := range updates {
 				m.apply(up)
 			}
-			next, all, err := tr.Update(context.Background(), StoreSource(store), updates)
+			next, all, err := tr.Update(context.Background(), newStoreSource(store), updates)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -353,13 +353,13 @@ func TestTrieIsAMap(t *testing.T) {
 				store.put(pack)
 			}
 			tr = next
-			checkDiff(t, StoreSource(store), old, tr, before, m)
-			checkDiff(t, StoreSource(store), tr, old, m, before)
+			checkDiff(t, newStoreSource(store), old, tr, before, m)
+			checkDiff(t, newStoreSource(store), tr, old, m, before)
 		}
-		src := StoreSource(store)
+		src := newStoreSource(store)
 		m.check(t, src, tr)
 
-		atOnce, all, err := Empty().Update(context.Background(), src, m.updates())
+		atOnce, all, err := emptyTrie().Update(context.Background(), src, m.updates())
 		if err != nil || atOnce.Root != tr.Root || atOnce.Keys != tr.Keys {
 			t.Fatalf("built at once: %v %v, not %v", atOnce, err, tr)
 		}
@@ -372,7 +372,7 @@ func TestTrieIsAMap(t *testing.T) {
 		if err != nil || same.Root != tr.Root || same.Keys != tr.Keys {
 			t.Fatalf("repacked: %v %v, not %v", same, err, tr)
 		}
-		m.check(t, StoreSource(repacked), same)
-		checkDiff(t, src, Empty(), tr, model{}, m)
+		m.check(t, newStoreSource(repacked), same)
+		checkDiff(t, src, emptyTrie(), tr, model{}, m)
 	})
 }

@@ -238,17 +238,17 @@ func (u *updater) set(c *chain, set []Version) error {
 	if c.versions = all; len(all) <= MaxVersions {
 		return nil
 	}
-	if c.before.count%MaxBlock != 0 { // is not full, and the next version belongs there
+	if c.before.count%maxBlock != 0 { // is not full, and the next version belongs there
 		if err := c.load(u.r, all[0].Number); err != nil {
 			return err
 		}
 	}
 	older := c.versions[:len(c.versions)-MaxVersions]
 	c.versions = c.versions[len(older):]
-	if err := uniqueKeys(append(older[max(0, len(older)-MaxBlock):len(older):len(older)], c.versions...)); err != nil {
+	if err := uniqueKeys(append(older[max(0, len(older)-maxBlock):len(older):len(older)], c.versions...)); err != nil {
 		return err
 	}
-	for some := range slices.Chunk(older, MaxBlock) {
+	for some := range slices.Chunk(older, maxBlock) {
 		at, err := u.w.block(&block{c.before, some})
 		if err != nil {
 			return err

@@ -13,7 +13,7 @@ import (
 
 func TestUpdatesThatThereCannotBe(t *testing.T) {
 	store := packs{}
-	tr := store.update(t, Empty(), key("a", 2), key("b", 1))
+	tr := store.update(t, emptyTrie(), key("a", 2), key("b", 1))
 	rename := func(from, to string) Update {
 		return Update{Entry: Entry{Name: to, Current: 1, Earlier: []string{from}}, From: from}
 	}
@@ -40,7 +40,7 @@ func TestUpdatesThatThereCannotBe(t *testing.T) {
 			[]Version{{Number: 1}}, key("c", 20).Set[1:]...)}}, "version 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, all, err := tr.Update(t.Context(), StoreSource(store), tt.updates)
+			_, all, err := tr.Update(t.Context(), newStoreSource(store), tt.updates)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || all != nil {
 				t.Errorf("%d packs, error %v, not %q", len(all), err, tt.want)
 			}
@@ -50,9 +50,9 @@ func TestUpdatesThatThereCannotBe(t *testing.T) {
 
 func TestAnUpdateOfNothingWritesNothing(t *testing.T) {
 	store := packs{}
-	tr := store.update(t, Empty(), manyKeys(100)...)
+	tr := store.update(t, emptyTrie(), manyKeys(100)...)
 	for _, updates := range [][]Update{nil, {key("key-000007", 1)}, {{Entry: Entry{Name: "key-000007", Current: 1}}}} {
-		same, all, err := tr.Update(t.Context(), StoreSource(store), updates)
+		same, all, err := tr.Update(t.Context(), newStoreSource(store), updates)
 		if err != nil || len(all) != 0 || same != tr {
 			t.Errorf("%v, %d packs, %v", same, len(all), err)
 		}
@@ -63,8 +63,8 @@ func TestAnUpdateOfNothingWritesNothing(t *testing.T) {
 func TestARootDependsOnTheEntriesAlone(t *testing.T) {
 	store := packs{}
 	names := func(n int) (all []Update) { return slices.Clone(manyKeys(n)) }
-	want := store.update(t, Empty(), names(maxLeaf)...)
-	got := store.update(t, Empty(), append(names(maxLeaf-1), key("z", 1))...)
+	want := store.update(t, emptyTrie(), names(maxLeaf)...)
+	got := store.update(t, emptyTrie(), append(names(maxLeaf-1), key("z", 1))...)
 	got = store.update(t, got, key(fmt.Sprintf("key-%06d", maxLeaf-1), 1))
 	if got.Keys != maxLeaf+1 {
 		t.Fatal(got.Keys)
@@ -85,7 +85,7 @@ func TestPacksAreBounded(t *testing.T) {
 	for i := range 17_000 {
 		updates = append(updates, key(fmt.Sprint("key", i), MaxVersions+1))
 	}
-	tr := store.update(t, Empty(), updates...)
+	tr := store.update(t, emptyTrie(), updates...)
 	if len(store) < 2 {
 		t.Fatalf("%d packs", len(store))
 	}
@@ -95,7 +95,7 @@ func TestPacksAreBounded(t *testing.T) {
 		}
 	}
 	n := 0
-	src := StoreSource(store)
+	src := newStoreSource(store)
 	for e, err := range tr.All(t.Context(), src) {
 		if n++; err != nil || e.Total() != MaxVersions+1 {
 			t.Fatal(e, err)
@@ -105,16 +105,16 @@ func TestPacksAreBounded(t *testing.T) {
 	if n != len(updates) {
 		t.Errorf("%d entries", n)
 	}
-	used, err := tr.Packs(t.Context(), src)
-	if err != nil || len(used) != len(store) {
-		t.Errorf("%d of %d packs are used, %v", len(used), len(store), err)
+	used := newPackWalk(t.Context(), src)
+	if err := used.trie(tr); err != nil || len(used.packs) != len(store) {
+		t.Errorf("%d of %d packs are used, %v", len(used.packs), len(store), err)
 	}
 }
 
 // One key more writes a leaf and what changes in the nodes above it.
 func TestAnUpdateOfOneKeyIsSmall(t *testing.T) {
 	store := packs{}
-	tr := store.update(t, Empty(), manyKeys(20_000)...)
+	tr := store.update(t, emptyTrie(), manyKeys(20_000)...)
 	if per := store.size() / 20_000; per > 90 {
 		t.Errorf("%d bytes a key at once", per)
 	}
@@ -126,7 +126,7 @@ func TestAnUpdateOfOneKeyIsSmall(t *testing.T) {
 		t.Errorf("%d bytes for one key more", per)
 	}
 	compact := packs{}
-	if _, err := tr.Repack(t.Context(), StoreSource(store), compact.put); err != nil {
+	if _, err := tr.Repack(t.Context(), newStoreSource(store), compact.put); err != nil {
 		t.Fatal(err)
 	}
 	if per := compact.size() / 21_000; per > 90 {
@@ -136,9 +136,9 @@ func TestAnUpdateOfOneKeyIsSmall(t *testing.T) {
 
 func TestADiffReadsOnlyWhatDiffers(t *testing.T) {
 	store := packs{}
-	old := store.update(t, Empty(), manyKeys(20_000)...)
+	old := store.update(t, emptyTrie(), manyKeys(20_000)...)
 	next := store.update(t, old, key("key-000007", 2))
-	src := &counting{Source: StoreSource(store)}
+	src := &counting{Source: newStoreSource(store)}
 	n := 0
 	for d, err := range Diff(t.Context(), src, old, next) {
 		if n++; err != nil || d.New.Name != "key-000007" || len(d.Versions) != 1 {
@@ -154,22 +154,22 @@ func TestADiffReadsOnlyWhatDiffers(t *testing.T) {
 func TestAnErrorOfAPackEndsAWalk(t *testing.T) {
 	store, tr := grown(t)
 	full := errors.New("disk full")
-	if _, err := tr.Repack(t.Context(), StoreSource(store), func(Pack) error { return full }); !errors.Is(err, full) {
+	if _, err := tr.Repack(t.Context(), newStoreSource(store), func(Pack) error { return full }); !errors.Is(err, full) {
 		t.Error(err)
 	}
 	for path := range store {
 		delete(store, path)
 	}
 	for name, err := range map[string]error{
-		"All":    last(tr.All(t.Context(), StoreSource(store))),
-		"Sorted": last(tr.Sorted(t.Context(), StoreSource(store), "")),
-		"Diff":   last(Diff(t.Context(), StoreSource(store), Empty(), tr)),
+		"All":    last(tr.All(t.Context(), newStoreSource(store))),
+		"Sorted": last(tr.Sorted(t.Context(), newStoreSource(store), "")),
+		"Diff":   last(Diff(t.Context(), newStoreSource(store), emptyTrie(), tr)),
 	} {
 		if !errors.Is(err, ErrIncomplete) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, _, err := tr.Get(t.Context(), StoreSource(store), "many"); !errors.Is(err, ErrIncomplete) {
+	if _, _, err := tr.Get(t.Context(), newStoreSource(store), "many"); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("Get: %v", err)
 	}
 }

@@ -19,8 +19,8 @@ import (
 
 func acceptCommand() *cli.Command {
 	return &cli.Command{
-		Name: "accept", Usage: "accept a recovery, which has put a new owner in the place of another", ArgsUsage: "N:DIGEST",
-		Description: "A backup authority can put a new owner in the place of one whose token was lost. Until it is accepted\n" +
+		Name: "accept", Usage: "accept a recovery, which has replaced an owner with a new one", ArgsUsage: "N:DIGEST",
+		Description: "A backup authority can replace an owner whose token was lost with a new one. Until that is accepted,\n" +
 			"nothing is encrypted or signed with this token. Ask the authority, over another channel, whether it has\n" +
 			"done so, and whether the fingerprint of the new owner is the right one.",
 		Flags: []cli.Flag{yesFlag()},

@@ -30,10 +30,10 @@ func ageCommand() *cli.Command {
 
 func ageRecipientCommand() *cli.Command {
 	return &cli.Command{
-		Name: "recipient", Usage: "what age -r takes, to encrypt under a key or to the key exchange pair", ArgsUsage: "[NAME]",
+		Name: "recipient", Usage: "print what age -r takes, to encrypt under a key or to the key exchange pair", ArgsUsage: "[NAME]",
 		Description: "To a key of the keyring, age encrypts with the token: the recipient only names the key, and module,\n" +
 			"token, store and PIN come from the environment and the configuration file, in absolute paths.\n" +
-			"With --pair it is the public key alone: who encrypts to it needs no token and no keyring. For a P-256\n" +
+			"With --pair it is the public key alone: to encrypt to it takes no token and no keyring. For a P-256\n" +
 			"pair age needs no plugin either; for an RSA pair it needs this one. For P-384 and P-521 there is none.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "pair", Usage: "of the key exchange pair itself"},
@@ -91,10 +91,10 @@ func keyRecipient(ctx context.Context, k *hsmkeys.Keyring, name string) (string,
 
 func ageIdentityCommand() *cli.Command {
 	return &cli.Command{
-		Name: "identity", Usage: "what age -i takes, in a file, to decrypt with the token", ArgsUsage: "[NAME]",
-		Description: "It holds module, token and store, and no secret. With NAME it opens what is under this key, without\n" +
-			"what is under any key of the keyring, and what is to the key exchange pair.\n" +
-			"It names a library that is loaded: take none from somebody who may not run programs as you.",
+		Name: "identity", Usage: "print what age -i takes, in a file, to decrypt with the token", ArgsUsage: "[NAME]",
+		Description: "It contains module, token and store, and no secret. With NAME it opens what is under this key, without\n" +
+			"NAME what is under any key of the keyring, and what is to the key exchange pair.\n" +
+			"It names a library that is loaded: accept one only from people who may run programs as you.",
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if c.NArg() > 1 {
 				return failure.Usage("age identity takes at most one argument, the NAME of a key")

@@ -17,11 +17,11 @@ import (
 func checkpointCommand() *cli.Command {
 	return &cli.Command{
 		Name: "checkpoint", Usage: "print the newest state of the keyring that this token has accepted, as N:DIGEST",
-		Description: "The line stands for everything that the keyring is. Give it to another member, who compares it or\n" +
-			"joins with it (--checkpoint), write it into a log, or keep it where nobody changes it: whatever was\n" +
-			"done since then is found out. It is no secret.",
+		Description: "The line stands for the whole state of the keyring. Give it to another member, who compares it or\n" +
+			"joins with it (--checkpoint), write it to a log, or keep it where nobody can change it: a store with\n" +
+			"another or an older state is then detected. It is not a secret.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "fresh", Usage: "sign a new one first, which says that the state is still the same: for those who refuse an old one (--max-age)"},
+			&cli.BoolFlag{Name: "fresh", Usage: "sign a new one first, which confirms that the state is unchanged, for members that refuse an old one (--max-age)"},
 			certificateFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {

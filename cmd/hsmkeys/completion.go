@@ -13,8 +13,8 @@ import (
 func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "completion", Usage: "print the completion script for a shell: bash, zsh or fish", ArgsUsage: "SHELL",
-		Description: "It completes commands, options and their values, the names of keys in the store, the labels of\n" +
-			"tokens, and files. Neither does it ask for a PIN nor does it verify anything.",
+		Description: "Completes commands, options and their values, the names of keys in the store, the labels of\n" +
+			"tokens, and files. It neither asks for a PIN nor verifies anything.",
 		Action: func(c *cli.Context) error {
 			shell, err := oneArgument(c, "the SHELL: bash, zsh or fish")
 			if err != nil {

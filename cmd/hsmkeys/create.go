@@ -21,7 +21,7 @@ func createCommand() *cli.Command {
 		Name: "create", Usage: "make a session key, wrapped, signed and stored", ArgsUsage: "NAME",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "algorithm", Value: "aes256", Usage: "aes128, aes192, aes256, hmac-sha256, hmac-sha384 or hmac-sha512"},
-			&cli.BoolFlag{Name: "from-password", Usage: "make the key from a password: nothing secret is stored, and no backup authority can help"},
+			&cli.BoolFlag{Name: "from-password", Usage: "derive the key from a password: nothing secret is stored, and no backup authority can help"},
 			&cli.StringFlag{Name: "kdf", Value: "scrypt", Usage: "with --from-password: scrypt or pbkdf2"},
 			&cli.StringFlag{Name: "purpose", Usage: "wrap, for files; encrypt or mac, for other applications (hsmkeys load)", DefaultText: "wrap, or mac for hmac"},
 		},

@@ -20,7 +20,7 @@ func decryptCommand() *cli.Command {
 			"to stdout goes what is authentic so far, and a failure after that is in the exit status.\n" +
 			"A binary file is decrypted on every processor, armor and a pipe on one.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "pair", Usage: "a file to the key exchange pair itself (age recipient --pair), which anybody can have made"},
+			&cli.BoolFlag{Name: "pair", Usage: "decrypt a file to the key exchange pair itself (age recipient --pair), which anybody may have made"},
 			outputFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {

@@ -20,7 +20,7 @@ import (
 
 func deriveCommand() *cli.Command {
 	return &cli.Command{
-		Name: "derive", Usage: "the key that CryptoAPI's CryptDeriveKey makes from a password, to open old data",
+		Name: "derive", Usage: "derive the key that CryptoAPI's CryptDeriveKey makes from a password, to open old data",
 		Description: "Legacy: such a key has no salt and is cheap to guess, so it is never one for new data; for that,\n" +
 			"hsmkeys create --from-password. No token is needed. The raw key goes to stdout.\n" +
 			"The password is one line, typed or from --password-source, or with --password-file every byte of a file: a\n" +
@@ -35,7 +35,7 @@ func deriveCommand() *cli.Command {
 			&cli.StringFlag{Name: "encoding", Value: "utf8", Usage: "how the program hashed the password: utf8, or utf16le as Unicode programs did"},
 			&cli.StringFlag{Name: "password-file", Usage: "the password is every byte of this `FILE`, the end of its last line too; goes before --password-source"},
 			&cli.BoolFlag{Name: "blob", Usage: "print a PLAINTEXTKEYBLOB in place of the raw key"},
-			&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"},
+			&cli.BoolFlag{Name: "force", Usage: "print the key even to a terminal"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {

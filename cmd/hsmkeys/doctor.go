@@ -11,8 +11,8 @@ import (
 
 func doctorCommand() *cli.Command {
 	return &cli.Command{
-		Name: "doctor", Usage: "is this module, token, store and keyring sound, and what to do if not",
-		Description: "Looks at everything that the other commands need, tries the PIN once, and says of what it finds whether it is ok, a warning or a failure, what that means, and which command mends it, where one does. The exit status is 1 when anything fails.",
+		Name: "doctor", Usage: "check module, token, store and keyring, and say what to do about faults",
+		Description: "Checks everything that the other commands need, and tries the PIN once. Each finding is ok, a warning or a failure, with what it means and the command that mends it, if there is one. The exit status is 1 if a check fails.",
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err

@@ -34,10 +34,10 @@ const provenLately = 24 * time.Hour
 
 func drillCommand() *cli.Command {
 	return &cli.Command{
-		Name: "drill", Usage: "the rehearsal: who can open which key, and what the loss of a token would take", ArgsUsage: "[NAME…]",
-		Description: "Exit status 1 while the loss of one token would take a key with it.\n" +
-			"With --prove the token, an owner's or an authority's, really unwraps each key, wraps it again and\n" +
-			"compares; the proof is signed and stored, and nothing else is written.",
+		Name: "drill", Usage: "rehearse the loss of a token: who can open which key, and what would be lost", ArgsUsage: "[NAME…]",
+		Description: "The exit status is 1 as long as the loss of one token would lose a key.\n" +
+			"With --prove the token, an owner's or an authority's, unwraps each key, wraps it again and\n" +
+			"compares the two; the proof is signed and stored, and nothing else is written.",
 		Flags: []cli.Flag{
 			certificateFlag(),
 			&cli.BoolFlag{Name: "prove", Usage: "prove with this token that it opens the keys"},

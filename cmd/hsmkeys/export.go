@@ -20,7 +20,7 @@ import (
 
 func exportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "export", Usage: "a key for other software, still wrapped", ArgsUsage: "NAME[@VERSION]",
+		Name: "export", Usage: "export a key for other software, still wrapped", ArgsUsage: "NAME[@VERSION]",
 		Description: "--cms: the key blob with its signer's certificate put in, DER, for tools that read CMS.\n" +
 			"No token is needed for it with --certificate.\n" +
 			"--capi: a SIMPLEBLOB for a CryptoAPI peer, wrapped in the token. Nothing signs it.",

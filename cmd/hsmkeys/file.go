@@ -21,15 +21,15 @@ import (
 
 func fileCommand() *cli.Command {
 	return &cli.Command{
-		Name: "file", Usage: "look at encrypted files",
+		Name: "file", Usage: "inspect encrypted files",
 		Subcommands: []*cli.Command{fileInfoCommand()},
 	}
 }
 
 func fileInfoCommand() *cli.Command {
 	return &cli.Command{
-		Name: "info", Usage: "which key a file needs, and who holds it; needs no token", ArgsUsage: "[IN]",
-		Description: "Reads the header of an age file. Nothing in it is proven before the file is decrypted. With\n" +
+		Name: "info", Usage: "show which key a file needs, and who holds it; needs no token", ArgsUsage: "[IN]",
+		Description: "Reads the header of an age file, which is not authenticated before the file is decrypted. With\n" +
 			"--certificate the keys are looked up in the store, and their holders shown as verified there.",
 		Flags: []cli.Flag{certificateFlag()},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {

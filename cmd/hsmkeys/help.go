@@ -13,7 +13,7 @@ import (
 // word of a command.
 func helpCommand() *cli.Command {
 	return &cli.Command{
-		Name: "help", Aliases: []string{"h"}, Usage: "the commands, or all about one, with examples", ArgsUsage: "[COMMAND…]",
+		Name: "help", Aliases: []string{"h"}, Usage: "show the commands, or all about one, with examples", ArgsUsage: "[COMMAND…]",
 		Action: func(c *cli.Context) error {
 			command := &cli.Command{Subcommands: c.App.Commands}
 			for _, word := range c.Args().Slice() {

@@ -16,7 +16,7 @@ import (
 
 func historyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "history", Usage: "every version and revision of a key, verified", ArgsUsage: "NAME",
+		Name: "history", Usage: "list every version and revision of a key, verified", ArgsUsage: "NAME",
 		Flags: []cli.Flag{certificateFlag()},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			name, err := nameArgument(c)

@@ -24,7 +24,7 @@ import (
 
 func importCommand() *cli.Command {
 	return &cli.Command{
-		Name: "import", Usage: "a session key that CryptoAPI has exported becomes a key of the keyring", ArgsUsage: "NAME",
+		Name: "import", Usage: "import a session key that CryptoAPI has exported", ArgsUsage: "NAME",
 		Description: "FILE is a SIMPLEBLOB, encrypted to an RSA pair that is on the token. The token decrypts it, and the\n" +
 			"key is wrapped, signed and stored like any other. AES keys can then be used like any other; RC2, RC4,\n" +
 			"DES and 3DES are legacy: such a key can be loaded and revealed, and never encrypts anything new.\n" +

@@ -20,7 +20,7 @@ import (
 
 func importPairCommand() *cli.Command {
 	return &cli.Command{
-		Name: "import-pair", Usage: "put a pair from a file on the token", ArgsUsage: "FILE",
+		Name: "import-pair", Usage: "import a pair from a file onto the token", ArgsUsage: "FILE",
 		Description: "FILE is PKCS #8 (PEM or DER, encrypted or not), PKCS #1, SEC 1, PKCS #12 or a PRIVATEKEYBLOB of CryptoAPI, with an RSA\n" +
 			"or EC key. PEM may have certificates beside the key. The password of a file is asked for, or comes from\n" +
 			"--password-source; a file with an empty password needs none.\n" +

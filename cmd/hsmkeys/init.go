@@ -45,9 +45,9 @@ func initCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key-type", Value: "rsa3072", Usage: "rsa2048, rsa3072, rsa4096, p256, p384 or p521"},
 			&cli.StringFlag{Name: "label", Usage: "`LABEL` of the pair on the token", DefaultText: session.DefaultLabel},
-			&cli.BoolFlag{Name: "new-keyring", Usage: "found a keyring also where another one was in this place before"},
-			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found nothing: for a token that will join a keyring"},
-			&cli.BoolFlag{Name: "adopt", Usage: "use a pair that is on the token already: the one of the URI or label that follows, of --token or --label, or the only one"},
+			&cli.BoolFlag{Name: "new-keyring", Usage: "found a keyring even if another one was in this place before"},
+			&cli.BoolFlag{Name: "pair-only", Usage: "make the pair and its certificate, and found no keyring: for a token that will join one"},
+			&cli.BoolFlag{Name: "adopt", Usage: "use a pair that is already on the token: the one of the URI or label that follows, of --token or --label, or the only one"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			kind, ok := keyTypes[c.String("key-type")]

@@ -34,7 +34,7 @@ func joinCommand() *cli.Command {
 			"an eye on the keyring. Compare the fingerprint with what the voucher tells you, not with the storage.",
 		Flags: []cli.Flag{
 			voucherFlag(), yesFlag(),
-			&cli.BoolFlag{Name: "replace-pin", Usage: "forget what this token has accepted, and go on at --checkpoint: after a fork, or where the newest state is lost"},
+			&cli.BoolFlag{Name: "replace-pin", Usage: "forget what this token has accepted, and continue from --checkpoint: after a fork, or if the newest state is lost"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {

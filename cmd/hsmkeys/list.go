@@ -19,11 +19,11 @@ import (
 
 func listCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "the newest version of every key, verified", ArgsUsage: "[PREFIX]",
-		Description: "With PREFIX only keys whose names start so: site-b/ are those of a group.",
+		Name: "list", Usage: "list the newest version of every key, verified", ArgsUsage: "[PREFIX]",
+		Description: "With PREFIX only keys whose names start with it: site-b/ selects a group.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all-versions", Usage: "every version, not only the newest"},
-			&cli.BoolFlag{Name: "loaded", Usage: "the secret keys on the token, and which keys they are (hsmkeys load)"},
+			&cli.BoolFlag{Name: "loaded", Usage: "list the secret keys on the token, and which keys they are (hsmkeys load)"},
 			certificateFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {

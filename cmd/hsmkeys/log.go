@@ -23,9 +23,9 @@ import (
 
 func logCommand() *cli.Command {
 	return &cli.Command{
-		Name: "log", Usage: "who did what to which key when and why", ArgsUsage: "[NAME]",
-		Description: "It is what the checkpoints of the keyring have recorded, oldest first, up to the newest one, which is\n" +
-			"verified: nobody can change or take away what it says. Times are by the clocks of those who signed.",
+		Name: "log", Usage: "show who did what to which key, when and why", ArgsUsage: "[NAME]",
+		Description: "Prints what the checkpoints of the keyring have recorded, oldest first, up to the newest one, which is\n" +
+			"verified: nobody can change or remove an entry. Times are by the clocks of the signers.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Usage: "only what came after `WHEN`: the number of a checkpoint, a date such as 2026-11-01 or 2026-11-01T09:30:00Z, or a time until now such as 12h or 30d"},
 			certificateFlag(),

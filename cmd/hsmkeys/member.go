@@ -40,7 +40,7 @@ func memberCommand(role blob.Role, name, what string) *cli.Command {
 				}),
 			},
 			{
-				Name: "list", Usage: "who they are",
+				Name: "list", Usage: "list them",
 				Flags: []cli.Flag{certificateFlag()},
 				Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 					if err := noArgument(c); err != nil {
@@ -122,7 +122,7 @@ func memberFrom(path string, o memberOptions, role blob.Role) (blob.Member, erro
 
 // signingFlag is for members whose key exchange key must not sign.
 func signingFlag() cli.Flag {
-	return &cli.StringFlag{Name: "signing-certificate", Usage: "`CERTIFICATE` of the key that signs for the member, where its key exchange key does not"}
+	return &cli.StringFlag{Name: "signing-certificate", Usage: "`CERTIFICATE` of the key that signs for the member, if its key exchange key does not"}
 }
 
 // printChange tells what has become of the list of members, and what is left to do.

@@ -24,13 +24,13 @@ import (
 
 func removeMemberCommand(role blob.Role) *cli.Command {
 	return &cli.Command{
-		Name: "remove", Usage: "wrap no key to it any more, and believe nothing that it signs from now on", ArgsUsage: "LABEL",
-		Description: "What was wrapped to a member it can open for ever: it may have kept the blobs, or the keys. So\n" +
-			"encrypt would go on encrypting for it. --rotate makes new versions, which it has never had.\n" +
-			"--rewrap takes it out of the versions that are there, for order's sake: they hold the same keys.",
+		Name: "remove", Usage: "wrap no more keys to a member, and trust nothing that it signs from now on", ArgsUsage: "LABEL",
+		Description: "A former member can open for ever what was wrapped to it: it may have kept the blobs, or the keys. So\n" +
+			"encrypt would go on encrypting for it. --rotate makes new versions, which it cannot open.\n" +
+			"--rewrap removes it from the holders of the existing versions, which keep the same keys.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "rotate", Usage: "then make a new version of every key that it can open, as rotate --former does"},
-			&cli.BoolFlag{Name: "rewrap", Usage: "then wrap all versions of all keys to today's members alone, as rewrap does"},
+			&cli.BoolFlag{Name: "rewrap", Usage: "then wrap all versions of all keys to the current members alone, as rewrap does"},
 			yesFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {

@@ -26,7 +26,7 @@ import (
 
 func mergeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "merge", Usage: "take in the keys of another copy of the keyring, which was written to as well", ArgsUsage: "STORE[@N:DIGEST]",
+		Name: "merge", Usage: "take in the keys of another copy of the keyring that was written to as well", ArgsUsage: "STORE[@N:DIGEST]",
 		Description: "STORE is the directory of the other copy. After one was put over the other both are in this store:\n" +
 			"@N:DIGEST alone names the checkpoint where the other one ends. What comes in under a name that is here\n" +
 			"gets a version of its own, which opens its files and never encrypts. Changes of members are shown and\n" +

@@ -272,7 +272,7 @@ func TestTooFewFiles(t *testing.T) {
 		cmd := exec.Command("sh", "-c", "ulimit -n "+n+" && exec hsmkeys verify")
 		cmd.Dir, cmd.Env = o.dir, o.env
 		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != failure.StatusFailed || !strings.Contains(string(out), "ulimit -n") || strings.Count(string(out), "\n") != 1 {
+		if cmd.ProcessState.ExitCode() != failure.StatusFailed || !strings.Contains(string(out), "ulimit -n") || strings.Count(string(out), "\n") != 2 {
 			t.Errorf("%s files: %v, %s", n, err, out)
 		}
 	}

@@ -29,15 +29,15 @@ import (
 
 func recoverCommand() *cli.Command {
 	return &cli.Command{
-		Name: "recover", Usage: "bring keys to a new owner after the loss of a token, with the token of a backup authority", ArgsUsage: "[NAME…]",
-		Description: "Puts the new owner in the place of the old one in the list of members, and wraps all versions of the\n" +
+		Name: "recover", Usage: "wrap keys to a new owner after the loss of a token, with the token of a backup authority", ArgsUsage: "[NAME…]",
+		Description: "Replaces the old owner with the new one in the list of members, and wraps all versions of the\n" +
 			"named keys, or of all keys, to it. It can be interrupted and started again. The new owner then joins\n" +
 			"(hsmkeys join) and takes the keys over (hsmkeys rewrap).",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`CERTIFICATE` of the owner whose token was lost, from outside the storage; or the owner's label, when this token has joined the keyring"},
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
 			&cli.StringFlag{Name: "reason", Usage: "why, in a few `WORDS`; it is signed with every key"},
-			&cli.BoolFlag{Name: "damaged", Usage: "recover again what this recovery has made and the new owner has not proven to open (drill --prove)"},
+			&cli.BoolFlag{Name: "damaged", Usage: "recover again what this recovery has wrapped and the new owner has not proven to open (drill --prove)"},
 			voucherFlag(), memberLabelFlag(), signingFlag(), yesFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {

@@ -20,14 +20,14 @@ import (
 func revealCommand() *cli.Command {
 	return &cli.Command{
 		Name: "reveal", Usage: "print the raw value of a session key", ArgsUsage: "NAME[@VERSION]",
-		Description: "For a program that must have the key itself, through a pipe or in a file of mode 0600. After\n" +
-			"this the key is only as safe as whoever has read it. The salt of a legacy key is not in it; hsmkeys\n" +
-			"show tells it.",
+		Description: "For a program that must have the key itself, through a pipe or in a file of mode 0600. From\n" +
+			"then on the key is only as safe as whoever has read it. The salt of a legacy key is not included; hsmkeys\n" +
+			"show prints it.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "hex", Usage: "in hexadecimal, one line"},
 			&cli.BoolFlag{Name: "base64", Usage: "in base64 (RFC 4648, section 4), one line"},
 			outputFlag(),
-			&cli.BoolFlag{Name: "force", Usage: "print it even to a terminal"},
+			&cli.BoolFlag{Name: "force", Usage: "print the key even to a terminal"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			ref, err := keyArgument(c)

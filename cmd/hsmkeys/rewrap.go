@@ -16,11 +16,11 @@ import (
 
 func rewrapCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rewrap", Usage: "wrap keys to today's list of members: same key, next revision", ArgsUsage: "[NAME…]",
-		Description: "Does so for all versions of the named keys, or of all keys. What is up to date is left alone; it\n" +
-			"can be interrupted and started again. With --damaged the token opens each of them.",
+		Name: "rewrap", Usage: "wrap keys to the current members: same key, next revision", ArgsUsage: "[NAME…]",
+		Description: "Works on all versions of the named keys, or of all keys. What is up to date is left alone; it\n" +
+			"can be interrupted and started again. With --damaged the token unwraps each of them.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "damaged", Usage: "make anew also what is up to date and does not open with this token; and of the keys that are named also what another holder has not proven to open (drill --prove)"},
+			&cli.BoolFlag{Name: "damaged", Usage: "wrap again also what is up to date but does not open with this token; and of named keys also what another holder has not proven to open (drill --prove)"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := validNames(c); err != nil {

@@ -14,7 +14,7 @@ import (
 
 func showCommand() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "all about one key, verified", ArgsUsage: "NAME[@VERSION]",
+		Name: "show", Usage: "show all about one key, verified", ArgsUsage: "NAME[@VERSION]",
 		Flags: []cli.Flag{certificateFlag()},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			ref, err := keyArgument(c)

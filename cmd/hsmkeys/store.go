@@ -24,7 +24,7 @@ import (
 
 func storeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "store", Usage: "what is done to the store itself",
+		Name: "store", Usage: "maintain the store itself",
 		Subcommands: []*cli.Command{storeCompactCommand(), storeMoveCommand()},
 	}
 }
@@ -35,8 +35,8 @@ const keptCheckpoints = 1000
 
 func storeCompactCommand() *cli.Command {
 	return &cli.Command{
-		Name: "compact", Usage: "write the state anew, close together, and delete what only old states need",
-		Description: "Each change of a key leaves a few kilobytes of the state before it. No key, no member and nothing of the\n" +
+		Name: "compact", Usage: "rewrite the state compactly, and delete what only old states need",
+		Description: "Each change of a key leaves a few kilobytes of the state before it. No key, no member and no entry of the\n" +
 			"log is deleted. A token that has seen none of the kept checkpoints can still read, and signs again after\n" +
 			"hsmkeys join --replace-pin. It can be interrupted and started again.",
 		Flags: []cli.Flag{&cli.IntFlag{Name: "keep", Value: keptCheckpoints, Usage: "keep all that the last `N` checkpoints need"}},
@@ -64,9 +64,9 @@ func storeCompactCommand() *cli.Command {
 
 func storeMoveCommand() *cli.Command {
 	return &cli.Command{
-		Name: "move", Usage: "say that the store was moved from another directory to --store", ArgsUsage: "OLD",
-		Description: "Which keyring belongs to a store is remembered by its directory, and another one there is refused.\n" +
-			"Nothing is copied or moved: do that before.",
+		Name: "move", Usage: "record that the store was moved from another directory to --store", ArgsUsage: "OLD",
+		Description: "The keyring that belongs to a store is remembered by directory, and another one there is refused.\n" +
+			"This command copies and moves nothing: do that first.",
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			old, err := oneArgument(c, "the OLD directory")
 			if err != nil {

@@ -20,16 +20,16 @@ import (
 
 func tokenCommand() *cli.Command {
 	return &cli.Command{
-		Name: "token", Usage: "tokens of a PKCS #11 module",
+		Name: "token", Usage: "list and initialise tokens of a PKCS #11 module",
 		Subcommands: []*cli.Command{tokenListCommand(), tokenInitCommand(), importPairCommand()},
 	}
 }
 
 func tokenListCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "slots, tokens, and what each can do; needs no PIN",
-		Description: "Without --module those of every module that p11-kit knows. With --token on the command line only\n" +
-			"what that names.",
+		Name: "list", Usage: "list slots, tokens, and what each can do; needs no PIN",
+		Description: "Without --module, lists those of every module that p11-kit knows. With --token on the command line,\n" +
+			"lists only what that names.",
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err
@@ -117,7 +117,7 @@ func listEverywhere(ctx context.Context, s *settings.Settings) ([]token.Info, er
 func tokenInitCommand() *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "initialise a blank token", ArgsUsage: "LABEL",
-		Description: "Sets the security officer's PIN and the user's. A token that is initialised is never touched.",
+		Description: "Sets the PINs of the security officer and of the user. An initialised token is never touched.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "so-pin-source", Usage: "where the security officer's PIN comes from: prompt, env:`NAME`, file:PATH or exec:COMMAND"},
 			&cli.UintFlag{Name: "slot", Usage: "the blank token in this slot", DefaultText: "the first"},

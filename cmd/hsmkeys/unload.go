@@ -17,7 +17,7 @@ import (
 
 func unloadCommand() *cli.Command {
 	return &cli.Command{
-		Name: "unload", Usage: "delete from the token what load has put there", ArgsUsage: "[NAME[@VERSION]]",
+		Name: "unload", Usage: "delete keys from the token that load has put there", ArgsUsage: "[NAME[@VERSION]]",
 		Description: "Takes a key, of which every version goes where none is named, or --label. Only keys of the keyring\n" +
 			"are deleted, which are known by their ids; in the keyring they stay, and can be loaded again.",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "label", Usage: "`LABEL` of the object"}},

@@ -32,8 +32,8 @@ func verifyCommand() *cli.Command {
 		Name: "verify", Usage: "verify every signature", ArgsUsage: "[NAME…]",
 		Description: "Verifies all revisions of the named keys, or of all keys and every checkpoint from the first on.\n" +
 			"With --certificate no token is needed.\n" +
-			"With --sample it is so many keys chosen at random, of all that are there, or of each key with that\n" +
-			"chance, which begins at once where there are very many.",
+			"With --sample N, verifies that many keys chosen at random; with a percentage, each key with that\n" +
+			"chance, which starts at once even if there are very many keys.",
 		Flags: []cli.Flag{
 			certificateFlag(),
 			&cli.StringFlag{Name: "sample", Usage: "verify only `N` keys, or N%, chosen at random"},

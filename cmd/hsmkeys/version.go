@@ -14,8 +14,8 @@ func version() string { return build.Read().Version }
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "version, commit and date of this program",
-		Description: "As the build has put them into the program. One that was built outside a git repository knows no commit.",
+		Name: "version", Usage: "print version, commit and date of this program",
+		Description: "They are recorded when the program is built. A program built outside a git repository knows no commit.",
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if err := noArgument(c); err != nil {
 				return err

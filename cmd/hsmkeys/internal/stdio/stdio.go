@@ -29,7 +29,7 @@ func EnoughFiles() error {
 	for range needed {
 		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // not through Go's poller, which wants some too
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			return fmt.Errorf("too few files may be open, raise ulimit -n: %w", err)
+			return fmt.Errorf("too few files may be open: %w", err)
 		}
 		if err != nil {
 			return nil // there may be no /dev
