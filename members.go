@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -26,8 +27,12 @@ var ErrCertificate = errors.New("certificate refused")
 // whose key usage, where it has one, allows keyEncipherment or for EC keyAgreement (RFC
 // 5280 §4.2.1.3).
 func CheckRecipient(c *x509.Certificate, now time.Time) error {
-	usage, name := x509.KeyUsageKeyEncipherment, "encrypting keys (keyEncipherment)"
-	if _, ok := c.PublicKey.(*ecdsa.PublicKey); ok {
+	var usage x509.KeyUsage
+	var name string
+	switch c.PublicKey.(type) { // checkCertificate refuses all others
+	case *rsa.PublicKey:
+		usage, name = x509.KeyUsageKeyEncipherment, "encrypting keys (keyEncipherment)"
+	case *ecdsa.PublicKey:
 		usage, name = x509.KeyUsageKeyAgreement, "agreeing on keys (keyAgreement)"
 	}
 	return checkCertificate(c, now, usage, name, "be wrapped to")
@@ -61,8 +66,8 @@ func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, n
 	}
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if key.N.BitLen() < 2048 {
-			return refuse("RSA with %d bits is too weak, it needs 2048", key.N.BitLen())
+		if key.N.BitLen() < keyspec.MinRSABits {
+			return refuse("RSA with %d bits is too weak, it needs %d", key.N.BitLen(), keyspec.MinRSABits)
 		}
 	case *ecdsa.PublicKey:
 		if _, err := blob.PublicKeyID(key); err != nil {

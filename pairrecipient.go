@@ -19,6 +19,7 @@ import (
 	"filippo.io/age/tag"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -94,9 +95,10 @@ func PairTagOf(public crypto.PublicKey) (PairTag, error) {
 	switch r := r.(type) {
 	case *RSARecipient:
 		return r.id, nil
-	default:
-		return r.(*tag.Recipient).Bytes(), nil
+	case *tag.Recipient:
+		return r.Bytes(), nil
 	}
+	return nil, fmt.Errorf("no tag is known for a %T", r)
 }
 
 // Valid says whether t can be the tag of a pair.
@@ -253,7 +255,7 @@ func parsePairStanza(s *age.Stanza) (tag, enc []byte, err error) {
 	}
 	least, most := 65, 65 // a point, not compressed
 	if s.Type == rsaStanza {
-		least, most = 2048/8, maxRSABits/8
+		least, most = keyspec.MinRSABits/8, keyspec.MaxRSABits/8
 	}
 	if enc, err = decode64(s.Args[1]); err != nil || len(enc) < least || len(enc) > most {
 		return malformed("its encapsulated secret is not in base64 and as long as it should be")

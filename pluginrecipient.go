@@ -9,6 +9,7 @@ import (
 	"filippo.io/age/plugin"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // PluginName is that of the age plugin: recipients are age1hsmkeys1…, in Bech32, and
@@ -82,7 +83,7 @@ func ParsePluginRecipient(data []byte) (PluginRecipient, error) {
 // parseRSA reads the one encoding of a public key. Its size is bounded before anybody
 // reads it.
 func parseRSA(der []byte) (*rsa.PublicKey, error) {
-	if len(der) > maxRSABits/8+32 {
+	if len(der) > keyspec.MaxRSABits/8+32 {
 		return nil, blob.ErrTooLarge
 	}
 	key, err := x509.ParsePKCS1PublicKey(der)

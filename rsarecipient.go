@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -56,14 +57,11 @@ func NewRSARecipient(key *rsa.PublicKey) (*RSARecipient, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bits := key.N.BitLen(); bits > maxRSABits || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
+	if bits := key.N.BitLen(); bits > keyspec.MaxRSABits || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
 		return nil, fmt.Errorf("RSA with %d bits and exponent %d is no key to encrypt to: %w", bits, key.E, blob.ErrUnknown)
 	}
 	return &RSARecipient{key, id}, nil
 }
-
-// maxRSABits is the longest modulus: what anybody hands us must not cost minutes.
-const maxRSABits = 16384
 
 // Wrap makes the stanza.
 func (r *RSARecipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {

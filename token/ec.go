@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -145,9 +144,4 @@ func (m ecMaker) mechanism() (uint, *pkcs11.Attribute, error) {
 	}
 	params, err := asn1.Marshal(c.oid)
 	return pkcs11.CKM_EC_KEY_PAIR_GEN, attr(pkcs11.CKA_EC_PARAMS, params), err
-}
-
-func (m ecMaker) generate(c11 *crypto11.Context, public, private crypto11.AttributeSet) error {
-	_, err := c11.GenerateECDSAKeyPairWithAttributes(public, private, m.curve)
-	return err
 }

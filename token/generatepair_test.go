@@ -103,8 +103,8 @@ func TestGenerateKeyPairAfterAKill(t *testing.T) {
 	leftover := func(t *testing.T) (public, private pkcs11.ObjectHandle) {
 		t.Helper()
 		a, b := pairTemplates([]byte("preliminary"), "pair"+unfinished, RSA2048)
-		pub := append(a.ToSlice(), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA), attr(pkcs11.CKA_MODULUS_BITS, 2048))
-		public, private, err := r.GenerateKeyPair(r.session, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), pub, b.ToSlice())
+		pub := append(a, attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA), attr(pkcs11.CKA_MODULUS_BITS, 2048))
+		public, private, err := r.GenerateKeyPair(r.session, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), pub, b)
 		if err != nil {
 			t.Fatal(err)
 		}

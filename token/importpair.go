@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
@@ -33,7 +32,7 @@ func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Sig
 		return nil, err
 	}
 	return t.importChecked(ctx, label, private, importing{
-		templates: func(id []byte, label string) (public, private crypto11.AttributeSet) {
+		templates: func(id []byte, label string) (public, private []*pkcs11.Attribute) {
 			return pairTemplates(id, label, kind)
 		},
 		checks: []func(*KeyPair, context.Context) error{(*KeyPair).checkSigns, (*KeyPair).checkUnwraps},
@@ -44,7 +43,7 @@ func importOp(label string) string { return fmt.Sprintf("import the pair %q", la
 
 // importing is what becomes of a pair from outside.
 type importing struct {
-	templates func(id []byte, label string) (public, private crypto11.AttributeSet)
+	templates func(id []byte, label string) (public, private []*pkcs11.Attribute)
 	checks    []func(*KeyPair, context.Context) error // what it has to do before it counts
 	is        error                                   // a fact of its errors, or nil
 }
@@ -99,8 +98,8 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 	}()
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, template := range [][]*pkcs11.Attribute{
-			append(append(publicSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), public...),
-			append(append(privateSet.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), secret...),
+			append(append(withoutExponent(publicSet), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), public...),
+			append(append(privateSet, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), secret...),
 		} {
 			if _, err := t.ctx.CreateObject(s, template); err != nil {
 				return err

@@ -155,8 +155,8 @@ func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 			return err
 		}
 		public, _ := pairTemplates(p.id, label, keyTypeOf(p.public))
-		delete(public, pkcs11.CKA_PUBLIC_EXPONENT) // which is one of the values
-		_, err = t.ctx.CreateObject(s, append(append(public.ToSlice(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), values...))
+		public = withoutExponent(public) // which is one of the values
+		_, err = t.ctx.CreateObject(s, append(append(public, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY)), values...))
 		return err
 	})
 	if refuses(err) || refusesRecords(err) {

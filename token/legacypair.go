@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -95,13 +94,12 @@ func encryptPKCS1v15(key *rsa.PublicKey, message []byte) ([]byte, error) {
 }
 
 // legacyTemplates are for a pair that opens what there is.
-func legacyTemplates(id []byte, label string) (public, private crypto11.AttributeSet) {
+func legacyTemplates(id []byte, label string) (public, private []*pkcs11.Attribute) {
 	public, private = pairTemplates(id, label, RSA2048)
 	for _, kind := range []uint{pkcs11.CKA_WRAP, pkcs11.CKA_ENCRYPT, pkcs11.CKA_VERIFY} {
-		public[kind] = attr(kind, false) // nothing new is encrypted to it, and it has signed nothing
+		setAttr(public, attr(kind, false)) // nothing new is encrypted to it, and it has signed nothing
 	}
-	delete(public, pkcs11.CKA_PUBLIC_EXPONENT)              // the key's own
-	private[pkcs11.CKA_SIGN] = attr(pkcs11.CKA_SIGN, false) // its signatures are worth nothing
+	setAttr(private, attr(pkcs11.CKA_SIGN, false)) // its signatures are worth nothing
 	return public, private
 }
 

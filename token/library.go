@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/token/guard"
@@ -45,7 +44,7 @@ var (
 //
 // Only who makes pairs needs crypto11: for others the module is initialised once and not
 // twice, which reads all objects of a SoftHSM token.
-func attach(path string, cfg Config, sel Selector) (lib *library, c11 *crypto11.Context, info Info, err error) {
+func attach(path string, cfg Config, sel Selector) (lib *library, c11 *crypto11Context, info Info, err error) {
 	once := attachOnce
 	if !cfg.MakePairs && libraries[path] == nil {
 		once = attachAlone
@@ -65,7 +64,7 @@ const (
 )
 
 // attachAlone opens the module for the first Token of this process, without crypto11.
-func attachAlone(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
+func attachAlone(path string, sel Selector) (*library, *crypto11Context, Info, error) {
 	ctx, err := load(path)
 	if err != nil {
 		return nil, nil, Info{}, err
@@ -95,7 +94,7 @@ func tooFewSessions(info Info) error {
 		Err: fmt.Errorf("it allows %d sessions, %d are needed", info.maxSessions, leastSessions)}
 }
 
-func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, error) {
+func attachOnce(path string, sel Selector) (*library, *crypto11Context, Info, error) {
 	var all []Info
 	err := withModule(path, func(ctx *pkcs11.Ctx) (err error) {
 		all, err = tokens(ctx, path)
@@ -118,11 +117,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 		lib.users++ // crypto11 would take its second context for initialised
 		return lib, nil, info, nil
 	}
-	slot := int(info.Slot)
-	c11, err := configure(&crypto11.Config{
-		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.maxSessions) + 1, // one it keeps for itself
-		LoginNotSupported: true, // we log in: its way of failing would finalise the module
-	})
+	c11, err := configure(path, info)
 	if err != nil {
 		// It was there a moment ago; crypto11's error for that has no name.
 		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err, Facts: ErrTokensChanged}
@@ -157,7 +152,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11.Context, Info, e
 }
 
 // detach undoes attach. librariesMu must be held.
-func detach(path string, c11 *crypto11.Context) error {
+func detach(path string, c11 *crypto11Context) error {
 	lib := libraries[path]
 	var err error
 	if c11 != nil {

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -60,5 +59,5 @@ type pairMaker interface {
 	// mechanism returns how the pair is made, and the attribute that says of what kind.
 	mechanism() (uint, *pkcs11.Attribute, error)
 	// generateNamed has crypto11 make the pair.
-	generate(c11 *crypto11.Context, public, private crypto11.AttributeSet) error
+	generate(c11 *crypto11Context, public, private []*pkcs11.Attribute) error
 }

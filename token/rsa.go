@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -279,9 +278,4 @@ func (m rsaMaker) missing(has Mechanisms) error {
 
 func (m rsaMaker) mechanism() (uint, *pkcs11.Attribute, error) {
 	return pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, attr(pkcs11.CKA_MODULUS_BITS, int(m)), nil
-}
-
-func (m rsaMaker) generate(c11 *crypto11.Context, public, private crypto11.AttributeSet) error {
-	_, err := c11.GenerateRSAKeyPairWithAttributes(public, private, int(m))
-	return err
 }

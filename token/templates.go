@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"slices"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -21,21 +20,15 @@ func attr(kind uint, value any) *pkcs11.Attribute { return pkcs11.NewAttribute(k
 // pairTemplates are for the key exchange pair. Where the token lets us rename objects,
 // the label and id are preliminary: the final ones are set when the pair has proved
 // itself.
-func pairTemplates(id []byte, label string, kind KeyType) (public, private crypto11.AttributeSet) {
-	public, private = crypto11.AttributeSet{}, crypto11.AttributeSet{}
-	add := func(set crypto11.AttributeSet, attributes ...*pkcs11.Attribute) {
-		for _, a := range attributes {
-			set[a.Type] = a
-		}
-	}
-	add(public,
+func pairTemplates(id []byte, label string, kind KeyType) (public, private []*pkcs11.Attribute) {
+	public = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_TOKEN, true),    // outlives the session
 		attr(pkcs11.CKA_PRIVATE, false), // a public key is for everybody
-		attr(pkcs11.CKA_LABEL, label),   // for who looks at the token with other tools
+		attr(pkcs11.CKA_LABEL, label),   // for people who look at the token with other tools
 		attr(pkcs11.CKA_ID, id),         // what the halves are paired by
 		attr(pkcs11.CKA_VERIFY, true),   // other software checks our signatures with it
-	)
-	add(private,
+	}
+	private = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_TOKEN, true),        // outlives the session
 		attr(pkcs11.CKA_PRIVATE, true),      // invisible without the PIN; and the mark that nobody without it can forge
 		attr(pkcs11.CKA_LABEL, label),       // how it is found
@@ -43,11 +36,9 @@ func pairTemplates(id []byte, label string, kind KeyType) (public, private crypt
 		attr(pkcs11.CKA_SENSITIVE, true),    // its value is never read out
 		attr(pkcs11.CKA_EXTRACTABLE, false), // nor does it leave wrapped: it never leaves
 		attr(pkcs11.CKA_SIGN, true),         // signs key blobs
-	)
+	}
 	ofKind, ofKindPrivate := kind.maker().attributes()
-	add(public, ofKind...)
-	add(private, ofKindPrivate...)
-	return public, private
+	return append(public, ofKind...), append(private, ofKindPrivate...)
 }
 
 func (m ecMaker) attributes() (public, private []*pkcs11.Attribute) {
@@ -290,6 +281,11 @@ func probeSessionKey() []*pkcs11.Attribute {
 func withoutLogin(template []*pkcs11.Attribute) []*pkcs11.Attribute {
 	setAttr(template, attr(pkcs11.CKA_PRIVATE, false))
 	return template
+}
+
+// withoutExponent drops the public exponent, where that is the key's own.
+func withoutExponent(template []*pkcs11.Attribute) []*pkcs11.Attribute {
+	return slices.DeleteFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_PUBLIC_EXPONENT })
 }
 
 // setAttr changes an attribute that a template has.

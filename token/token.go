@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 )
 
@@ -63,7 +62,7 @@ type Token struct {
 	slot uint // may be another one after the token was away
 	lib  *library
 	ctx  *pkcs11.Ctx
-	c11  *crypto11.Context
+	c11  *crypto11Context
 
 	anchor   pkcs11.SessionHandle // holds the login; carries the imported public keys
 	loggedIn bool                 // counted in lib.logins

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // SimpleBlob is a session key encrypted under an RSA key exchange key: PUBLICKEYSTRUC,
@@ -15,7 +17,7 @@ type SimpleBlob struct {
 	EncryptedKey []byte // big-endian, as RSA has it: as long as the modulus, 64 to 2048 bytes
 }
 
-const minModulus, maxModulus = 512 / 8, 16384 / 8
+const minModulus, maxModulus = 512 / 8, keyspec.MaxRSABits / 8
 
 // ParseSimpleBlob reads a SIMPLEBLOB. The error is an [ErrMalformed] or an
 // [ErrUnsupported].
