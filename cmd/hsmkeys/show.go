@@ -21,7 +21,7 @@ func showCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			s.RetryAbility = true // show reports the residence
+			s.IgnoreCache = true // show reports the residence
 			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
 				e, err := k.Show(ctx, ref)
 				if err != nil {

@@ -29,7 +29,7 @@ func OnUsageError(c *cli.Context, err error, _ bool) error {
 		}
 		return failure.Usage("option %s is %s, not %s", dashed(m[2]), wanted(optionOf(c, m[2])), m[1])
 	}
-	return &failure.UsageError{Err: err}
+	return failure.Usage("%w", err)
 }
 
 // unfit matches the errors of package flag about values that it cannot parse: the value in quotes,

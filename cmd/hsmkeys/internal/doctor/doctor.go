@@ -113,7 +113,7 @@ func (d *doctor) pkcs11Tool(options string) string {
 
 // Run makes all checks and prints their findings. It returns an error if a check failed.
 func Run(ctx context.Context, s *settings.Settings) error {
-	s.RetryAbility = true // believe nothing that is cached
+	s.IgnoreCache = true // a finding must not come from the cache, which may be anybody's
 	d := &doctor{ctx: ctx, s: s}
 	d.examine()
 	if err := ctx.Err(); err != nil {

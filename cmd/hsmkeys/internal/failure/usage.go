@@ -8,26 +8,26 @@ import (
 )
 
 // Usage returns an error for a command line that cannot be carried out.
-func Usage(format string, args ...any) error { return &UsageError{Err: fmt.Errorf(format, args...)} }
+func Usage(format string, args ...any) error { return &usageError{err: fmt.Errorf(format, args...)} }
 
 // UsageHint is [Usage] with what to type instead.
 func UsageHint(hint, format string, args ...any) error {
-	return &UsageError{fmt.Errorf(format, args...), hint}
+	return &usageError{fmt.Errorf(format, args...), hint}
 }
 
-// A UsageError is a command line that cannot be carried out.
-type UsageError struct {
-	Err  error
+// usageError is a command line that cannot be carried out.
+type usageError struct {
+	err  error
 	hint string
 }
 
-func (e *UsageError) Error() string { return e.Err.Error() }
-func (e *UsageError) Unwrap() error { return e.Err }
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
 
 // Hint returns what to type instead, or else the hint of the cause.
-func (e *UsageError) Hint() string {
+func (e *usageError) Hint() string {
 	var cause interface{ Hint() string }
-	if e.hint == "" && errors.As(e.Err, &cause) {
+	if e.hint == "" && errors.As(e.err, &cause) {
 		return cause.Hint()
 	}
 	return e.hint

@@ -53,7 +53,7 @@ func WithToken(ctx context.Context, s *settings.Settings, f func(*token.Token, t
 	}
 	t, err := token.Open(ctx, token.Config{
 		Module: module, Token: sel, Sessions: s.Sessions, MakePairs: s.MakePairs,
-		Cache: settings.XDG("XDG_CACHE_HOME", ".cache"), TryAgain: s.RetryAbility, FinalTry: s.FinalTry, AnyPINLength: s.AnyPINLength, RequireToken: s.RequireToken, Unattended: s.Unattended(sel),
+		Cache: settings.XDG("XDG_CACHE_HOME", ".cache"), TryAgain: s.IgnoreCache, FinalTry: s.FinalTry, AnyPINLength: s.AnyPINLength, RequireToken: s.RequireToken, Unattended: s.Unattended(sel),
 		PINPad: func(info token.Info) {
 			message.Note("type the PIN on the reader of token %s", text.Printable(info.Label))
 		},

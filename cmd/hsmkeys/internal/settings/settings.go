@@ -36,8 +36,8 @@ type Settings struct {
 
 	// Fields that commands set, as no option does.
 
-	MakePairs    bool // log in so that key exchange pairs can be made
-	RetryAbility bool // try what the token can do, rather than believe the cache
+	MakePairs   bool // log in so that key exchange pairs can be made
+	IgnoreCache bool // try what the token can do, whatever the cache says
 
 	line        map[string]string // values by name of the option, as given on the command line,
 	environment map[string]string // in the environment,
