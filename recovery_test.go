@@ -240,7 +240,7 @@ func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 		},
 		"load": func() error { _, err := k.Load(ctx, payroll, "payroll loaded"); return err },
 	} {
-		if err := open(); err != nil || !warnings.say("another key came out than the one that was wrapped; revision 1, which holds the same key, is used") {
+		if err := open(); err != nil || !warnings.say("the unwrapped key is not the one that was wrapped; revision 1, which holds the same key, is used") {
 			t.Errorf("%s: %v, %v", name, err, warnings.all)
 		}
 	}

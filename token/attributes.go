@@ -6,8 +6,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Attributes is what the private key object says of itself. That it is sensitive and
-// not extractable goes without saying: [Token.KeyPair] finds no other.
+// Attributes are the attributes of the private key object, as the token states them. It is always
+// sensitive and not extractable: [Token.KeyPair] finds no other.
 type Attributes struct {
 	Sign, Decrypt, Unwrap, Derive bool // CKA_SIGN and so on
 
@@ -16,9 +16,8 @@ type Attributes struct {
 	NeverExtractable   bool // CKA_NEVER_EXTRACTABLE
 }
 
-// Attributes reads what the pair may be used for, and whether it has always been as
-// well kept as it is now: a key that came from outside, or could be taken out once,
-// may have a copy.
+// Attributes reads what the pair may be used for, and whether it has always been as well protected
+// as it is now: there may be a copy of a key that came from outside, or that was extractable once.
 func (p *KeyPair) Attributes(ctx context.Context) (Attributes, error) {
 	a := Attributes{
 		Sign: p.private.sign, Decrypt: p.private.decrypt, Unwrap: p.private.unwrap, Derive: p.private.derive,

@@ -16,14 +16,13 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// noExpiry is how a certificate says that it does not expire (RFC 5280
-// §4.1.2.5): this one carries a key and vouches for nothing that could lapse.
+// noExpiry is the notAfter of a certificate that does not expire (RFC 5280 §4.1.2.5): this one
+// carries a key and vouches for nothing that could lapse.
 var noExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// The S/MIME capabilities extension (RFC 4262) tells in a standard way what the
-// holder of a certificate can decrypt. We use it for one thing, RSAES-OAEP with
-// SHA-256 (RFC 5751 §2.5.2, RFC 4055 §4.1): who wraps to a certificate cannot try
-// that on the holder's token.
+// The S/MIME capabilities extension (RFC 4262) states in a standard way what the holder of a
+// certificate can decrypt. It is used for one thing here, RSAES-OAEP with SHA-256 (RFC 5751
+// §2.5.2, RFC 4055 §4.1), which cannot be tried without the holder's token.
 var (
 	oidCapabilities = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 15}
 	oaepSHA256      = []byte{ // SMIMECapabilities: one, RSAES-OAEP with SHA-256 and MGF1 with SHA-256
@@ -34,8 +33,8 @@ var (
 	}
 )
 
-// CertifiedOAEPHash is the OAEP hash that a certificate says its holder can
-// decrypt: SHA-256 where it says so, else SHA-1, which every token can.
+// CertifiedOAEPHash returns the OAEP hash that the holder of a certificate can decrypt according
+// to the certificate: SHA-256 if it says so, else SHA-1, which every token can.
 func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 	for _, e := range c.Extensions {
 		if e.Id.Equal(oidCapabilities) && bytes.Equal(e.Value, oaepSHA256) {
@@ -45,9 +44,9 @@ func CertifiedOAEPHash(c *x509.Certificate) crypto.Hash {
 	return crypto.SHA1
 }
 
-// Certify makes a certificate (RFC 5280) for the pair, signed by itself, or by the key
-// that signs for it ([KeyPair.SignWith]), and stores it on the token under the pair's id and label. It refuses
-// with [ErrTaken] when the pair has one.
+// Certify makes a certificate (RFC 5280) for the pair and stores it on the token under the pair's
+// id and label. The pair signs it itself, or the key does that signs for the pair
+// ([KeyPair.SignWith]). The error is [ErrTaken] if the pair has a certificate.
 func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certificate, error) {
 	const op = "certify the key exchange pair"
 	if p.Legacy() {
@@ -99,8 +98,8 @@ func (p *KeyPair) Certify(ctx context.Context, commonName string) (*x509.Certifi
 	return c, nil
 }
 
-// usage is what the pair does (RFC 5280 §4.2.1.3): signs key blobs, receives session
-// keys.
+// usage returns what the pair does (RFC 5280 §4.2.1.3): it signs key blobs, and if opens is set it
+// receives session keys.
 func (p *KeyPair) usage(opens bool) x509.KeyUsage {
 	var usage x509.KeyUsage
 	if p.signing == nil && p.CanSign() {
@@ -112,11 +111,11 @@ func (p *KeyPair) usage(opens bool) x509.KeyUsage {
 	return usage
 }
 
-// storeCertificate puts it on the token, where it takes one: many cards and TPMs are
-// written by their own tools alone, and the keyring has the certificate as well.
+// storeCertificate stores a certificate on the token, if the token accepts one: many cards and
+// TPMs are written by their own tools alone, and the keyring has the certificate as well.
 func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
 	if len(p.id) == 0 {
-		return nil // nobody would find it
+		return nil // it could not be found again
 	}
 	err := p.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
 		_, err := p.token.ctx.CreateObject(s, p.certificateObject(c))
@@ -128,25 +127,24 @@ func (p *KeyPair) storeCertificate(c *x509.Certificate) error {
 	return err
 }
 
-// Certificate gives the pair's self-signed certificate from the token, or nil
-// where there is none.
+// Certificate returns the pair's self-signed certificate from the token, or nil if there is none.
 //
-// Only a certificate that the pair has signed itself counts: anybody can write
-// one to the token that has the pair's public key, and says about its holder what
-// they like, such as an OAEP hash that the token does not take.
+// Only a certificate that the pair has signed itself counts: anybody can write one to the token
+// that has the pair's public key and says anything about its holder, such as an OAEP hash that the
+// token cannot decrypt.
 func (p *KeyPair) Certificate(ctx context.Context) (*x509.Certificate, error) {
 	return p.latest(ctx, true)
 }
 
-// IssuedCertificate gives the certificate on the token that somebody else has issued
-// for the pair, such as a certification authority, or nil where there is none. Its
-// public key is the pair's; what else it says, anybody may have written.
+// IssuedCertificate returns the certificate on the token that somebody else has issued for the
+// pair, such as a certification authority, or nil if there is none. Its public key is the pair's;
+// anybody may have written the rest of it.
 func (p *KeyPair) IssuedCertificate(ctx context.Context) (*x509.Certificate, error) {
 	return p.latest(ctx, false)
 }
 
-// latest is the certificate with the latest beginning, among those that the pair has
-// signed itself or among the others.
+// latest returns the certificate with the latest notBefore, among those that the pair has signed
+// itself or among the others.
 func (p *KeyPair) latest(ctx context.Context, own bool) (*x509.Certificate, error) {
 	if len(p.id) == 0 {
 		return nil, nil // no certificate can be known to be its own
@@ -159,7 +157,7 @@ func (p *KeyPair) latest(ctx context.Context, own bool) (*x509.Certificate, erro
 	for _, der := range all {
 		c, err := x509.ParseCertificate(der)
 		if err != nil || !p.public.Equal(c.PublicKey) {
-			continue // a stray
+			continue // see Mismatch
 		}
 		signed := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 		if signed == own && (latest == nil || c.NotBefore.After(latest.NotBefore)) {
@@ -169,7 +167,7 @@ func (p *KeyPair) latest(ctx context.Context, own bool) (*x509.Certificate, erro
 	return latest, nil
 }
 
-// certificates reads the X.509 certificates with an id, as they lie there.
+// certificates returns the X.509 certificates on the token with an id, DER, unverified.
 func (t *Token) certificates(ctx context.Context, id []byte) ([][]byte, error) {
 	found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_CERTIFICATE), attr(pkcs11.CKA_ID, id)})
 	if err != nil {

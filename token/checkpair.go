@@ -15,19 +15,19 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// CheckOpens wraps a session key to the pair and opens it with the pair, as every session
-// key will be. The error of a pair that opens nothing is an [errors.ErrUnsupported], and names the
-// attribute that is in the way.
+// CheckOpens wraps a session key to the pair and opens it with the pair, as every session key will
+// be. The error is an [errors.ErrUnsupported] if the pair cannot open session keys, and names the
+// attribute that prevents it.
 func (p *KeyPair) CheckOpens(ctx context.Context) error {
 	if missing := p.kind().mayNotOpen(p.private); missing != "" {
 		return p.token.fail("try the pair "+PairName{Label: p.label, ID: p.id}.String(), errors.ErrUnsupported,
-			fmt.Errorf("%w, as its private key must not %s", ErrOpensNoKey, missing))
+			fmt.Errorf("%w, as its private key may not %s", ErrOpensNoKey, missing))
 	}
 	_, err := p.OAEPHash(ctx)
 	return err
 }
 
-// checkNew reads back what the token made, and tries it.
+// checkNew reads back the public key and the protections of a new pair, and tries the pair.
 func (p *KeyPair) checkNew(ctx context.Context, kind KeyType) error {
 	if got := keyTypeOf(p.public); got != kind {
 		return p.token.fail("read back the new public key", ErrUnsafe, fmt.Errorf("asked for %v, got %v", kind, got))
@@ -43,8 +43,8 @@ func (p *KeyPair) checkNew(ctx context.Context, kind KeyType) error {
 	return nil
 }
 
-// checkBorn reads back that the private key has never been readable, which no key is
-// that was made elsewhere. CKA_LOCAL says the same, and NSS never sets it.
+// checkBorn returns an error if the private key was made elsewhere: it reads back that the key has
+// never been readable. CKA_LOCAL says the same, and NSS never sets it.
 func (p *KeyPair) checkBorn(ctx context.Context) error {
 	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		for name, kind := range map[string]uint{
@@ -54,7 +54,7 @@ func (p *KeyPair) checkBorn(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if value != nil && !isTrue(attr(kind, value)) { // a token without the attribute makes no keys elsewhere
+			if value != nil && !isTrue(attr(kind, value)) { // a token without the attribute imports no keys
 				return p.token.fail("read back the new private key", ErrUnsafe, errors.New(name+" is not set"))
 			}
 		}
@@ -71,7 +71,7 @@ func (p *KeyPair) checkSigns(context.Context) error {
 	return err
 }
 
-// signs says whether the pair's signature verifies.
+// signs reports whether a signature of the pair verifies.
 func (p *KeyPair) signs(digest [32]byte) (bool, error) {
 	var opts crypto.SignerOpts = crypto.SHA256
 	if p.Scheme() == keyspec.RSAPSS {
@@ -84,8 +84,8 @@ func (p *KeyPair) signs(digest [32]byte) (bool, error) {
 	return p.kind().verifies(digest[:], signature, opts), nil
 }
 
-// checkUnwraps sends a session key through the pair: a data key wrapped under
-// the one that comes out must be what the one that came out first wraps.
+// checkUnwraps unwraps one session key twice with the pair, and compares what the two keys make of
+// the same data key.
 func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
 	hash, err := p.OAEPHash(ctx)
@@ -110,7 +110,7 @@ func (p *KeyPair) checkUnwraps(ctx context.Context) error {
 			return err
 		}
 		if seen != nil && !bytes.Equal(seen, under) {
-			return p.token.fail("try the new pair", ErrUnsafe, errors.New("one session key came out as two"))
+			return p.token.fail("try the new pair", ErrUnsafe, errors.New("one session key was unwrapped as two different keys"))
 		}
 		seen = under
 	}

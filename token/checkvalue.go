@@ -11,9 +11,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// CheckValue is the check value of a session key, 3 bytes, as CKA_CHECK_VALUE is
-// defined (PKCS #11 §4.10.2): the start of an encrypted block of zeros, or of the
-// SHA-1 of a key that encrypts nothing.
+// CheckValue returns the check value of a session key, 3 bytes, as CKA_CHECK_VALUE is defined
+// (PKCS #11 §4.10.2): the start of an encrypted block of zeros, or of the SHA-1 of a key that
+// encrypts nothing.
 func CheckValue(spec keyspec.Key, value []byte) ([]byte, error) {
 	if keyType(spec) == pkcs11.CKK_GENERIC_SECRET {
 		h := sha1.New()
@@ -34,10 +34,9 @@ func CheckValue(spec keyspec.Key, value []byte) ([]byte, error) {
 
 const checkValueSize = 3
 
-// CheckValue is the key's CKA_CHECK_VALUE, 3 bytes (PKCS #11 §4.10.2), or nil where
-// the token has none for this key. Tokens have one for keys that they make, and
-// some none for keys that they unwrap: then the token computes it as the standard
-// says.
+// CheckValue returns the key's CKA_CHECK_VALUE, 3 bytes (PKCS #11 §4.10.2), or nil if the token
+// has none for this key. Some tokens have one for keys that they make and none for keys that they
+// unwrap: then the token computes it as the standard defines it.
 func (k *tokenTransit) CheckValue(ctx context.Context) ([]byte, error) {
 	var value []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
@@ -58,8 +57,8 @@ func (k *tokenTransit) CheckValue(ctx context.Context) ([]byte, error) {
 	return value, k.token.fail("read the key check value", nil, err)
 }
 
-// computeCheckValue encrypts one block of zeros (AES), or takes the SHA-1 of the
-// value (generic secrets).
+// computeCheckValue has the token encrypt one block of zeros (AES), or take the SHA-1 of the value
+// (generic secrets).
 func (k *tokenTransit) computeCheckValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
 	t := k.token
 	var out []byte

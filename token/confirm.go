@@ -20,16 +20,16 @@ import (
 // session key is therefore recognized by what it does: its confirmation is computed when
 // the key is made, signed with the key, and computed again whenever the key is unwrapped.
 
-// ConfirmationSize is the size of the confirmation of a key that is used here, in bytes.
+// ConfirmationSize is the size of a confirmation in bytes, see [keyspec.Transit].
 const ConfirmationSize = 16
 
-// confirmed is what a key makes its confirmation of: one block.
+// confirmed is the block of which a key makes its confirmation.
 //
-// The confirmation is public. It discloses nothing but a way to test a guess at the whole
-// key, and that every encrypted file does as well: AES key wrap and HMAC are pseudorandom
-// functions of this block, and a block of AES cannot be inverted without the key. It is
-// hashed and cut, so that neither a wrapped key nor a MAC is published; and the block is
-// not zero, because AES of zeros is GCM's authentication key (SP 800-38D §6.4).
+// The confirmation is public. It discloses nothing but a way to test a guess at the whole key, as
+// every encrypted file does: AES key wrap and HMAC are pseudorandom functions of this block, and a
+// block of AES cannot be inverted without the key. It is hashed and truncated, so that neither a
+// wrapped key nor a MAC is published; and the block is not zero, because AES of zeros is GCM's
+// authentication key (SP 800-38D §6.4).
 const confirmed = "hsmkeys/confirm1"
 
 // confirmValue computes a key's confirmation from its value.
@@ -42,7 +42,7 @@ func (t *Token) confirmValue(ctx context.Context, spec keyspec.Key, value []byte
 	return key.Confirmation(ctx)
 }
 
-// mustConfirmValue is mustConfirm for a key whose value is known.
+// mustConfirmValue is [Token.mustConfirm] for a key whose value is known.
 func (t *Token) mustConfirmValue(ctx context.Context, spec keyspec.Key, value, want []byte) error {
 	if want == nil {
 		return nil
@@ -98,9 +98,9 @@ func (k *tokenTransit) Confirmation(ctx context.Context) (confirmation []byte, e
 
 const opConfirm = "recognize the session key"
 
-// confirm has the token compute the confirmation of a key that may do what it is for, or
-// the half of that which discloses nothing. It is nil for what the token does not do:
-// AES-ECB is not needed for anything else.
+// confirm has the token compute the confirmation of a key that may be used for its purpose, or for
+// the half of it that discloses nothing. It returns nil if the token cannot do that: AES-ECB is
+// needed for nothing else.
 func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key) (made []byte, err error) {
 	size := aes.BlockSize
 	switch spec.Purpose {
@@ -132,8 +132,8 @@ func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec
 	return cutConfirmation(made), nil
 }
 
-// mustConfirm refuses a key on the token that is another than the wrapped one was when
-// that was signed.
+// mustConfirm refuses a key on the token whose confirmation is not that of the key that was
+// wrapped.
 func (t *Token) mustConfirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, want []byte) error {
 	if want == nil {
 		return nil
@@ -145,7 +145,7 @@ func (t *Token) mustConfirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, 
 	return t.checkSameKey(got, want)
 }
 
-// mustConfirm is that of a key in memory.
+// mustConfirm refuses a key in memory whose confirmation is not that of the key that was wrapped.
 func (k *memoryKey) mustConfirm(ctx context.Context, want []byte) error {
 	if want == nil {
 		return nil
@@ -157,8 +157,8 @@ func (k *memoryKey) mustConfirm(ctx context.Context, want []byte) error {
 	return k.token.checkSameKey(got, want)
 }
 
-// checkSameKey compares confirmations, of which the one that was computed may be nil where the
-// token cannot compute it.
+// checkSameKey compares confirmations. The computed one may be nil, if the token cannot compute
+// it.
 func (t *Token) checkSameKey(got, want []byte) error {
 	if got != nil && want != nil && subtle.ConstantTimeCompare(got, want) != 1 {
 		return t.fail("unwrap session key", ErrWrapped, errAnother)
@@ -166,17 +166,17 @@ func (t *Token) checkSameKey(got, want []byte) error {
 	return nil
 }
 
-var errAnother = errors.New("another key came out than the one that was wrapped")
+var errAnother = errors.New("the unwrapped key is not the one that was wrapped")
 
-// confirmObjects are session objects that keys are recognized with. They are made in whatever
-// session needs them first, once for each generation of the Token.
+// confirmObjects are session objects by which keys are recognized. Each is made in the session
+// that needs it first, once for each generation of the Token.
 type confirmObjects struct {
 	mu         sync.Mutex
 	generation uint64
 	made       map[string]pkcs11.ObjectHandle
 }
 
-// block is the block that a confirmation is made of, as an object: most tokens refuse key
+// block returns the block of which a confirmation is made as an object: most tokens refuse AES key
 // wrap to C_Encrypt.
 func (a *confirmObjects) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	return a.get(t, confirmed, func() (pkcs11.ObjectHandle, error) {
@@ -184,20 +184,20 @@ func (a *confirmObjects) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectH
 		if err != nil {
 			return 0, err
 		}
-		// With another block all confirmations agree with each other, and with none that
-		// is made on another day.
+		// With another block the confirmations of today would agree with each other, and with
+		// none of another day.
 		return handle, t.checkOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			value, err := t.readValue(s, handle)
 			if err == nil && string(value) != confirmed {
-				err = errors.New("the token has made another object than the one that was asked for")
+				err = errOtherObject
 			}
 			return err
 		})
 	})
 }
 
-// fingerprintKey is a key that wraps session keys in transit, to be compared. It never leaves the
-// token, so what is wrapped under it is of use to nobody.
+// fingerprintKey returns the key of [tokenTransit.fingerprint]. It never leaves the token, so what
+// is wrapped under it is of use to nobody.
 func (a *confirmObjects) fingerprintKey(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	return a.get(t, "measure", func() (pkcs11.ObjectHandle, error) {
 		return t.ctx.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), fingerprintKey())
@@ -221,7 +221,7 @@ func (a *confirmObjects) get(t *Token, name string, make func() (pkcs11.ObjectHa
 	return handle, err
 }
 
-// forget drops objects that may be gone with a session.
+// forget drops objects that may have vanished with a session.
 func (a *confirmObjects) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// curve is one on which key exchange pairs can be.
+// A curve is one on which key exchange pairs can be.
 type curve struct {
 	curve elliptic.Curve
 	ecdh  ecdh.Curve
@@ -26,14 +26,14 @@ type curve struct {
 	kdf   uint                  // the same, for C_DeriveKey
 }
 
-// curves are the ones of FIPS 186-5 whose keys blobs can be wrapped to.
+// curves are those of FIPS 186-5 that the format of key blobs knows.
 var curves = []curve{
 	{elliptic.P256(), ecdh.P256(), asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, crypto.SHA256, pkcs11.CKD_SHA256_KDF},
 	{elliptic.P384(), ecdh.P384(), asn1.ObjectIdentifier{1, 3, 132, 0, 34}, crypto.SHA384, pkcs11.CKD_SHA384_KDF},
 	{elliptic.P521(), ecdh.P521(), asn1.ObjectIdentifier{1, 3, 132, 0, 35}, crypto.SHA512, pkcs11.CKD_SHA512_KDF},
 }
 
-// knownCurve says whether CKA_EC_PARAMS names one of them.
+// knownCurve reports whether CKA_EC_PARAMS names one of curves.
 func knownCurve(params []byte) bool {
 	return slices.ContainsFunc(curves, func(c curve) bool {
 		der, err := asn1.Marshal(c.oid)
@@ -41,8 +41,8 @@ func knownCurve(params []byte) bool {
 	})
 }
 
-// ecPublic reads CKA_EC_PARAMS, a named curve, and CKA_EC_POINT, an uncompressed
-// point in an OCTET STRING (PKCS #11 §2.3.3), or as some tokens have it without.
+// ecPublic returns the public key of CKA_EC_PARAMS, a named curve, and CKA_EC_POINT, an
+// uncompressed point in an OCTET STRING (PKCS #11 §2.3.3), or without that as some tokens have it.
 func ecPublic(params, point []byte) crypto.PublicKey {
 	var named asn1.ObjectIdentifier
 	if rest, err := asn1.Unmarshal(params, &named); err != nil || len(rest) > 0 {
@@ -65,7 +65,7 @@ func ecPublic(params, point []byte) crypto.PublicKey {
 	return nil
 }
 
-// privateCurve is the curve that the private key object states.
+// privateCurve returns the curve that the private key object states.
 func (p *KeyPair) privateCurve(ctx context.Context) (curve, error) {
 	if p.private.kind != pkcs11.CKK_EC {
 		return curve{}, errors.New("the pair is not EC")

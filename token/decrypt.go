@@ -9,12 +9,12 @@ import (
 	"math/big"
 )
 
-// Decrypt has the token decrypt what anybody has encrypted to the pair's RSA public key
-// with RSAES-OAEP, the given hash and an empty label. The caller overwrites the result.
+// Decrypt has the token decrypt a ciphertext that was encrypted to the pair's RSA public key with
+// RSAES-OAEP, the given hash and an empty label. The caller must overwrite the result.
 //
-// Session keys are encrypted in the same way: what comes out may be one. The caller
-// must tell its own secrets from them, and give nothing away of what is none. The error
-// is [ErrWrapped] for whatever the token cannot decrypt, without a word about why.
+// Session keys are encrypted in the same way, so the result may be one. The caller must tell its
+// own secrets from session keys, and must not disclose anything about a result that is not its
+// own. The error is [ErrWrapped] for whatever the token cannot decrypt, and does not say why.
 func (p *KeyPair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Hash) ([]byte, error) {
 	const op = "decrypt with the key exchange pair"
 	key, ok := p.public.(*rsa.PublicKey)
@@ -24,7 +24,7 @@ func (p *KeyPair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Ha
 	if len(ciphertext) != key.Size() || hash != crypto.SHA1 && hash != crypto.SHA256 {
 		return nil, p.token.fail(op, ErrWrapped, fmt.Errorf("%d bytes with %v, for a key of %d bytes", len(ciphertext), hash, key.Size()))
 	}
-	if new(big.Int).SetBytes(ciphertext).Cmp(key.N) >= 0 { // no two tokens say the same to this
+	if new(big.Int).SetBytes(ciphertext).Cmp(key.N) >= 0 { // to which no two tokens return the same error
 		return nil, p.token.fail(op, ErrWrapped, errors.New("it is not smaller than the modulus"))
 	}
 	secret, err := (&rsaWrapped{hash: hash, encrypted: ciphertext}).open(ctx, p)

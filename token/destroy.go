@@ -7,8 +7,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Destroy deletes the pair and its certificates from the token. What carries the
-// pair's id and another key stays, it may be somebody else's.
+// Destroy deletes the pair and its certificates from the token. Objects with the pair's id and
+// another key stay: they may be somebody else's.
 func (p *KeyPair) Destroy(ctx context.Context) error {
 	t := p.token
 	private := p.with(ctx, t.destroyQuietly)

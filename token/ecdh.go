@@ -13,9 +13,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Key agreement, as CMS has it: ephemeral-static ECDH, the X9.63 key derivation
+// Key agreement as in CMS: ephemeral-static ECDH, the X9.63 key derivation
 // function with the hash of the curve, AES-256 key wrap (RFC 5753 §3.1 and §7.1.4:
-// dhSinglePass-stdDH-sha256kdf-scheme and its sisters).
+// dhSinglePass-stdDH-sha256kdf-scheme and its siblings).
 
 // sharedInfo is the DER of ECC-CMS-SharedInfo (RFC 5753 §7.2): id-aes256-wrap, no
 // entityUInfo, and the length of the key-encryption key, 256 bits.
@@ -24,10 +24,11 @@ var sharedInfo = []byte{
 	0xa2, 0x06, 0x04, 0x04, 0x00, 0x00, 0x01, 0x00,
 }
 
-// kekSize is that of the key-encryption key, in bytes.
+// kekSize is the size of the key-encryption key in bytes.
 const kekSize = 32
 
-// agreeWith makes an ephemeral key and agrees with a public key on a secret.
+// agreeWith makes an ephemeral key and agrees with a public key on a secret. The caller must
+// overwrite it.
 func agreeWith(to *ecdsa.PublicKey) (ephemeral *ecdh.PublicKey, secret []byte, err error) {
 	public, err := to.ECDH()
 	if err != nil {
@@ -41,7 +42,7 @@ func agreeWith(to *ecdsa.PublicKey) (ephemeral *ecdh.PublicKey, secret []byte, e
 	return own.PublicKey(), secret, err
 }
 
-// agreeKEK agrees with a public key on a key-encryption key. The caller overwrites it.
+// agreeKEK agrees with a public key on a key-encryption key. The caller must overwrite it.
 func agreeKEK(to *ecdsa.PublicKey) (ephemeral *ecdh.PublicKey, kek []byte, err error) {
 	ephemeral, secret, err := agreeWith(to)
 	if err != nil {
@@ -52,8 +53,8 @@ func agreeKEK(to *ecdsa.PublicKey) (ephemeral *ecdh.PublicKey, kek []byte, err e
 	return ephemeral, kek, err
 }
 
-// deriveX963 is the X9.63 key derivation function (SEC 1 §3.6.1). One block of every
-// hash here is long enough.
+// deriveX963 is the X9.63 key derivation function (SEC 1 §3.6.1). One block of each hash is long
+// enough.
 func deriveX963(curve ecdh.Curve, secret []byte) ([]byte, error) {
 	for _, c := range curves {
 		if c.ecdh == curve {
@@ -110,10 +111,9 @@ func (w ecdhWrapped) open(ctx context.Context, p *KeyPair) ([]byte, error) {
 	return value, nil
 }
 
-// wrapEC has the token wrap the key under a key-encryption key that only the
-// holder can agree on. That key is made in our process, from an ephemeral key, and
-// is a session object for the moment of wrapping: no token is asked to make
-// ephemeral pairs, which many cannot.
+// wrapEC has the token wrap the key under a key-encryption key that only the holder can agree on.
+// That key is made in this process, from an ephemeral key, and is a session object only while it
+// wraps: many tokens cannot make ephemeral pairs.
 func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (*keyspec.KeyAgreement, error) {
 	const op = "wrap session key"
 	t := k.token
@@ -157,18 +157,19 @@ func wrapEC(to *ecdsa.PublicKey, value []byte) (*keyspec.KeyAgreement, error) {
 	return &keyspec.KeyAgreement{Ephemeral: ephemeral, EncryptedKey: wrapped}, err
 }
 
-// errShortForEC is for the key of a legacy cipher that is too short to be wrapped to EC.
+// errShortForEC returns the error for a key of a legacy cipher that is too short to be wrapped to
+// EC.
 func errShortForEC(spec keyspec.Key) error {
 	return fmt.Errorf("a key of %d bytes cannot be wrapped to an EC pair: AES key wrap takes 16 bytes or more", spec.Size)
 }
 
-// agreeRaw has the token agree with an ephemeral key, and reads the secret. The
-// caller overwrites it.
+// agreeRaw has the token agree with an ephemeral key, and reads the secret. The caller must
+// overwrite it.
 func (p *KeyPair) agreeRaw(ctx context.Context, ephemeral *ecdh.PublicKey) ([]byte, error) {
 	const op = "agree on a secret"
 	t := p.token
 	if !p.private.derive {
-		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair must not derive (CKA_DERIVE)"))
+		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair may not derive (CKA_DERIVE)"))
 	}
 	size := (p.public.(*ecdsa.PublicKey).Curve.Params().BitSize + 7) / 8
 	var secret []byte
@@ -195,8 +196,8 @@ func (p *KeyPair) agreeRaw(ctx context.Context, ephemeral *ecdh.PublicKey) ([]by
 	return padded, nil
 }
 
-// deriveKEK has the token agree on a secret and derive the key-encryption key from
-// it, which stays there.
+// deriveKEK has the token agree on a secret and derive the key-encryption key from it, which stays
+// on the token.
 func (p *KeyPair) deriveKEK(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, ephemeral *ecdh.PublicKey) (pkcs11.ObjectHandle, error) {
 	for _, c := range curves {
 		if c.ecdh == ephemeral.Curve() {
@@ -207,7 +208,7 @@ func (p *KeyPair) deriveKEK(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, eph
 	return 0, errors.ErrUnsupported
 }
 
-// sameCurve says whether an ephemeral key is for this pair.
+// sameCurve reports whether a public key is on the pair's curve.
 func (p *KeyPair) sameCurve(ephemeral *ecdh.PublicKey) bool {
 	own, ok := p.public.(*ecdsa.PublicKey)
 	if !ok || ephemeral == nil {
@@ -217,8 +218,8 @@ func (p *KeyPair) sameCurve(ephemeral *ecdh.PublicKey) bool {
 	return err == nil && public.Curve() == ephemeral.Curve()
 }
 
-// ECDH has the token agree with a public key of the pair's curve (SP 800-56A §5.7.1.2),
-// and gives the shared secret, as long as the field. The caller overwrites it.
+// ECDH has the token agree with a public key on the pair's curve (SP 800-56A §5.7.1.2), and
+// returns the shared secret, which is as long as the field. The caller must overwrite it.
 func (p *KeyPair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
 	if !p.sameCurve(peer) {
 		return nil, p.token.fail("agree on a secret", ErrWrapped, errors.New("the other public key is not of the pair's curve"))

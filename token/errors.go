@@ -10,9 +10,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// The kinds of failure a caller may want to tell apart with [errors.Is]. The
-// PKCS #11 return value behind them, where there is one, is found with
-// [errors.As] and a [pkcs11.Error].
+// Kinds of failure that a caller may want to tell apart with [errors.Is]. The PKCS #11 return value
+// behind them, if there is one, is found with [errors.As] and a [pkcs11.Error].
 var (
 	ErrModule    = errors.New("not a usable PKCS #11 module")
 	ErrNoToken   = errors.New("no such token")
@@ -24,7 +23,7 @@ var (
 	ErrTaken     = errors.New("object exists")
 	ErrPlanted   = errors.New("object on the token does not belong to the private key")
 	ErrUnsafe    = errors.New("key lacks a protection")
-	ErrWrapped   = errors.New("wrapped key does not hold")
+	ErrWrapped   = errors.New("wrapped key cannot be opened")
 	ErrLost      = errors.New("the token went away")
 	ErrClosed    = errors.New("closed")
 	ErrResidence = errors.New("session keys cannot live on the token")
@@ -46,7 +45,7 @@ type Error struct {
 func (e *Error) Error() string {
 	s := e.Op
 	switch {
-	case e.Token == "": // the only one, which nobody has named
+	case e.Token == "": // clear from the context
 	case e.Kind == ErrModule:
 		s = fmt.Sprintf("module %q: %s", e.Token, e.Op)
 	default:
@@ -61,7 +60,8 @@ func (e *Error) Error() string {
 	return s
 }
 
-// kind returns the kind in words: [errors.ErrUnsupported] does not say by what.
+// kind returns the kind in words. [errors.ErrUnsupported] alone does not say who lacks the
+// support.
 func (e *Error) kind() string {
 	if e.Kind == errors.ErrUnsupported {
 		return "not supported by the token"
@@ -69,8 +69,8 @@ func (e *Error) kind() string {
 	return e.Kind.Error()
 }
 
-// Is makes [errors.Is] see the kind. An answer out of all bounds is [ErrModule], whatever
-// was asked.
+// Is reports whether target is the kind of the error. An answer of a module that is out of all
+// bounds is [ErrModule], whatever was asked.
 func (e *Error) Is(target error) bool {
 	if _, ok := guard.OutOfBounds(e.Err); ok && target == ErrModule {
 		return true
@@ -89,7 +89,7 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
-// describe puts a return value into words and keeps its name.
+// describe puts a return value into words and keeps its CKR_ name.
 func describe(err error) string {
 	var code pkcs11.Error
 	if !errors.As(err, &code) {
@@ -107,7 +107,7 @@ func describe(err error) string {
 	if text, ok := words[uint(code)]; ok {
 		name = fmt.Sprintf("%s (%s)", text, name)
 	}
-	return strings.ReplaceAll(err.Error(), code.Error(), name) // what else there is to say stays
+	return strings.ReplaceAll(err.Error(), code.Error(), name) // and the rest of the text stays
 }
 
 var words = map[uint]string{
@@ -129,7 +129,7 @@ var words = map[uint]string{
 	pkcs11.CKR_KEY_UNEXTRACTABLE:        "the key may not leave the token",
 }
 
-// is says whether err carries one of the return values.
+// is reports whether err has one of the return values.
 func is(err error, codes ...uint) bool {
 	var code pkcs11.Error
 	if !errors.As(err, &code) {
@@ -143,7 +143,7 @@ func is(err error, codes ...uint) bool {
 	return false
 }
 
-// also joins a second failure to the first, in one line. Either may be nil.
+// also joins the error of a second failure to that of the first, in one line. Either may be nil.
 func also(err, next error) error {
 	switch {
 	case err == nil:
@@ -155,15 +155,15 @@ func also(err, next error) error {
 	}
 }
 
-// sessionGone says whether err means that a session cannot be used again.
+// sessionGone reports whether err means that a session cannot be used again.
 func sessionGone(err error) bool {
 	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE,
 		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR,
 		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN)
 }
 
-// fail makes an error of a failed operation on t. Without kind and err nothing
-// has failed; an *Error is not wrapped a second time.
+// fail returns the error of a failed operation on t: nil if kind and err are nil, and err itself
+// if it is an *Error already.
 func (t *Token) fail(op string, kind, err error) error {
 	if kind == nil && err == nil {
 		return nil
@@ -175,7 +175,8 @@ func (t *Token) fail(op string, kind, err error) error {
 	return &Error{Op: op, Token: t.info.Label, Kind: kind, Err: err}
 }
 
-// refuses says whether a token does not do at all what it was asked, however often.
+// refuses reports whether err says that the token does not support an operation at all, however
+// often it is tried.
 func refuses(err error) bool {
 	return refusesParameters(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
 		pkcs11.CKR_KEY_TYPE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE,
@@ -183,13 +184,13 @@ func refuses(err error) bool {
 		pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT, pkcs11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT)
 }
 
-// refusesParameters says whether a token may do OAEP, but not with this hash.
+// refusesParameters reports whether err may say that the token does OAEP, but not with this hash.
 func refusesParameters(err error) bool {
 	return is(err, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_MECHANISM_INVALID)
 }
 
-// unwrapKind tells a wrapped key that does not hold from a token that fails.
-// SoftHSM says CKR_GENERAL_ERROR for the first, others name it.
+// unwrapKind returns [ErrWrapped] if err is about the wrapped key, and nil if it is about the
+// token. SoftHSM returns CKR_GENERAL_ERROR for the first, other tokens name it.
 func unwrapKind(err error) error {
 	if is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_WRAPPED_KEY_INVALID, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE,
 		pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE) {

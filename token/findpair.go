@@ -14,7 +14,7 @@ import (
 func (t *Token) pairsFound(ctx context.Context, found []pkcs11.ObjectHandle) *PairsFound {
 	const most = 8
 	facts := &PairsFound{More: max(0, len(found)-most)}
-	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // what is not read is left out
+	_ = t.with(ctx, func(s pkcs11.SessionHandle) error { // a name that cannot be read stays empty
 		for _, handle := range found[:min(len(found), most)] {
 			id, _ := t.optionalAttribute(s, handle, pkcs11.CKA_ID)
 			label, _ := t.optionalAttribute(s, handle, pkcs11.CKA_LABEL)
@@ -31,10 +31,10 @@ func (t *Token) SeveralPairs(ctx context.Context) (bool, error) {
 	return len(found) > 1, t.fail("find the key exchange pairs", nil, err)
 }
 
-// KeyPairs finds the key exchange pairs on the token whose public key is wanted, as
-// [Token.KeyPair] would. Those that cannot be used here are left out, and those with other
-// public keys are not even tried: a card has keys for other purposes, for some of which it
-// asks for the PIN each time.
+// KeyPairs finds the key exchange pairs on the token for whose public key wanted returns true, as
+// [Token.KeyPair] would find them. Pairs that cannot be used here are left out. Those with other
+// public keys are not tried: a card has keys for other purposes, and asks for the PIN at each use
+// of some of them.
 func (t *Token) KeyPairs(ctx context.Context, wanted func(crypto.PublicKey) bool) ([]*KeyPair, error) {
 	const op = "find the key exchange pairs"
 	found, err := t.findPrivate(ctx, PairName{}, finished)
@@ -79,7 +79,7 @@ func (t *Token) pairIfWanted(ctx context.Context, private pkcs11.ObjectHandle, w
 	return p, nil
 }
 
-// findPrivate looks for private keys that nobody can have planted.
+// findPrivate finds private keys that only somebody with the PIN can have made.
 func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
 	var all []pkcs11.ObjectHandle
 	for _, kind := range []uint{pkcs11.CKK_RSA, pkcs11.CKK_EC} {
@@ -105,9 +105,8 @@ func (t *Token) findPrivate(ctx context.Context, name PairName, wanted func(labe
 	return keep, err
 }
 
-// findByPublicLabel finds private keys by the label of a public key or certificate
-// with the same id. That label only points: what the pair's public key is, is
-// settled by the private key.
+// findByPublicLabel finds private keys by the label of a public key or certificate with the same
+// id. The label only leads to the private key, which decides what the public key of the pair is.
 func (t *Token) findByPublicLabel(ctx context.Context, name PairName, wanted func(label string) bool) ([]pkcs11.ObjectHandle, error) {
 	var ids [][]byte
 	for _, class := range []uint{pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_CERTIFICATE} {

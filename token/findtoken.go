@@ -9,11 +9,11 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Find picks the one token, of all that the modules show, that the selector names.
-// Its Info has the module. A token that two modules show is ambiguous too: which one
-// is meant, only the caller can say. The modules are asked by list, as in [ListAll], or
-// where it is nil in this process, and then one that does not answer within 10 seconds
-// stops it. Its errors are [ErrNoToken], [ErrAmbiguous] and [ErrModule].
+// Find returns the one token that the selector names, of all tokens that the modules show. Its
+// Info has the module. A token that two modules show is ambiguous too: only the caller can say
+// which is meant. The modules are asked through list, as in [ListAll], or if it is nil in this
+// process; then a module that does not answer within 10 seconds ends the search. The errors are
+// [ErrNoToken], [ErrAmbiguous] and [ErrModule].
 func Find(ctx context.Context, modules []ModuleConfig, sel Selector, list Lister) (Info, error) {
 	began := time.Now()
 	for try := 1; ; try++ {
@@ -52,7 +52,7 @@ func (s searched) pick(ctx context.Context, sel Selector) (Info, error) {
 	return Info{}, &Error{Op: op, Token: sel.String(), Kind: ErrAmbiguous, Facts: facts}
 }
 
-// find picks the one token that the selector names.
+// find returns the one token of a module that the selector names.
 func find(ctx *pkcs11.Ctx, module string, sel Selector) (Info, error) {
 	all, err := tokens(ctx, module)
 	if err != nil {

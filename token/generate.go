@@ -11,8 +11,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Generate makes a session key where the session keys of this pair live: on the
-// token (C_GenerateKey), or in memory from the token's random numbers.
+// Generate makes a session key where the session keys of this pair live: on the token
+// (C_GenerateKey), or in memory from the token's random numbers.
 func (p *KeyPair) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit, error) {
 	switch where, err := p.Residence(ctx); {
 	case err != nil:
@@ -41,9 +41,9 @@ func (p *KeyPair) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Trans
 	return asTransit(key, err)
 }
 
-// Generate makes a session key on the token (C_GenerateKey), whatever pairs there
-// are; see [KeyPair.Generate]. A key of another size, the same key as before, and one of
-// zeros are an [ErrUnsafe].
+// Generate makes a session key on the token (C_GenerateKey), whether or not a pair could hold it
+// there; see [KeyPair.Generate]. The error is an [ErrUnsafe] if the token made a key of another
+// size, a key of zeros, or the same key as before.
 func (t *Token) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit, error) {
 	const op = "generate session key"
 	if err := spec.Check(); err != nil {
@@ -68,12 +68,12 @@ func (t *Token) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit
 	return key, nil
 }
 
-// checkMade looks at a key that the token says it has generated: it has the size that was
-// asked for, it is another key than the one before, and not one of zeros.
+// checkMade checks a key that the token has generated: it must have the size that was asked for,
+// differ from the key before, and not be zero.
 func (k *tokenTransit) checkMade(ctx context.Context) error {
-	const op = "look at the new session key"
+	const op = "check the new session key"
 	t := k.token
-	if !t.info.Mechanisms.WrapAES { // no session key of a pair lives here
+	if !t.info.Mechanisms.WrapAES { // then no pair keeps its session keys on this token
 		return nil
 	}
 	measured, err := k.fingerprint(ctx)

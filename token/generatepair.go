@@ -10,20 +10,20 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// unfinished marks a pair that has not proved itself. A process that dies in the
-// middle of GenerateKeyPair leaves one, and the next call removes it.
+// unfinished marks a pair that was not checked yet. A process that is killed during
+// GenerateKeyPair leaves one behind, and the next call removes it.
 const unfinished = " (unfinished)"
 
-// generating keeps two calls in this process from taking each other's pair for a
-// leftover. Key generation is rare and slow; nobody waits long.
+// generating keeps two calls in this process from taking each other's pair for a leftover. Key
+// generation is rare and slow, so the wait does not matter.
 var generating = make(chan struct{}, 1)
 
-// GenerateKeyPair makes a key exchange pair on the token. It refuses with [ErrTaken] when a pair or certificate
-// with that label is there.
+// GenerateKeyPair makes a key exchange pair on the token. The error is [ErrTaken] if a pair or
+// certificate with that label exists.
 //
-// Before the pair counts as made, the public key and the protections of the
-// private key are read back, and a signature and a session key go through it. A
-// pair that fails is destroyed. CKA_ID is the pair's [SubjectKeyID].
+// The public key and the protections of the private key are read back, and a signature and a
+// session key go through the new pair. A pair that fails is destroyed. Its CKA_ID is the
+// [keyspec.SubjectKeyID].
 func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("make the key exchange pair %q", label)
 	if !kind.valid() {
@@ -52,17 +52,17 @@ func (t *Token) GenerateKeyPair(ctx context.Context, label string, kind KeyType)
 	}
 	p, err := t.generateTwice(ctx, label, kind)
 	if err != nil {
-		// Not ctx: what is half-way made goes even when the caller has given up.
+		// Not ctx: a half-made pair is removed even if the caller has given up.
 		return nil, t.fail(op, nil, also(err, t.removeUnfinished(context.Background(), label)))
 	}
 	return p, nil
 }
 
-// generateTwice makes a pair under a preliminary name, and where the token does not
-// let us rename it once more under its final one. Only then a process that dies in the
-// middle leaves a pair that has not proved itself, and its id is random.
+// generateTwice makes a pair under a preliminary name, and once more under its final one if the
+// token cannot rename objects. Only then can a process that is killed leave a pair that was not
+// checked under the final label, with a random id.
 func (t *Token) generateTwice(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
-	id := make([]byte, 20) // until the key is known that the final id is made from
+	id := make([]byte, 20) // until the key is known from which the final id is made
 	_, _ = rand.Read(id)
 	p, err := t.generateNamed(ctx, PairName{Label: label + unfinished, ID: id}, kind)
 	if err != nil {
@@ -96,7 +96,8 @@ func (t *Token) generateNamed(ctx context.Context, made PairName, kind KeyType) 
 	return t.keyPair(ctx, made, func(label string) bool { return label == made.Label })
 }
 
-// refuseExisting keeps a second pair from hiding behind the label of the first.
+// refuseExisting returns an error if the label is taken: a second pair would be hidden behind the
+// first.
 func (t *Token) refuseExisting(ctx context.Context, op, label string) error {
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_CERTIFICATE} {
 		found, err := t.findObjects(ctx, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_LABEL, label)})
@@ -116,7 +117,7 @@ func (t *Token) removeUnfinished(ctx context.Context, label string) error {
 		t.destroyObjects(ctx, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_LABEL, label+unfinished)))
 }
 
-// setFinalName gives the new pair its name.
+// setFinalName sets the final id and label of the new pair.
 func (p *KeyPair) setFinalName(ctx context.Context, label string) (*KeyPair, error) {
 	t := p.token
 	public, err := t.findObjects(ctx, append(append(PairName{Label: p.label, ID: p.id}.template(), attr(pkcs11.CKA_TOKEN, true)), p.publicTemplate()...))
@@ -134,17 +135,16 @@ func (p *KeyPair) setFinalName(ctx context.Context, label string) (*KeyPair, err
 	}
 	named, err := p.rename(ctx, public[0], id, label)
 	if err != nil {
-		// The label alone does not find it any more.
+		// The label alone no longer finds it.
 		half := &KeyPair{token: t, id: id, public: p.public, modulus: p.modulus, private: p.private}
 		return nil, also(err, half.Destroy(context.Background()))
 	}
 	return named, nil
 }
 
-// rename gives both halves their final names. A process may die between any two
-// steps, so their order matters: until the private half has its label the pair is
-// unfinished, and removed by the next call; from then on it is found, because its
-// public half has the same id already.
+// rename sets the final names of both halves. A process may be killed between any two steps, so
+// their order matters: until the private half has its label the pair is unfinished, and the next
+// call removes it; from then on it is found, because its public half has the same id already.
 func (p *KeyPair) rename(ctx context.Context, public pkcs11.ObjectHandle, id []byte, label string) (*KeyPair, error) {
 	t := p.token
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
@@ -165,6 +165,6 @@ func (p *KeyPair) rename(ctx context.Context, public pkcs11.ObjectHandle, id []b
 	if err != nil {
 		return nil, err
 	}
-	// By its label alone: another process may have had the same idea.
+	// By its label alone: another process may have made a pair with the same label.
 	return t.KeyPair(ctx, PairName{Label: label})
 }

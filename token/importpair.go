@@ -13,14 +13,14 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// ImportPair puts a pair that was made elsewhere on the token (C_CreateObject): an
-// *rsa.PrivateKey of 2048, 3072 or 4096 bits or an *ecdsa.PrivateKey on P-256, P-384 or
-// P-521. From then on it is sensitive and not extractable like one that was born there,
-// and not as good: whoever has kept the file has the key.
+// ImportPair imports a pair that was made elsewhere (C_CreateObject): an *rsa.PrivateKey of 2048,
+// 3072 or 4096 bits or an *ecdsa.PrivateKey on P-256, P-384 or P-521. It is sensitive and not
+// extractable like a pair that was made on the token, but there may be copies of the file that it
+// came from.
 //
-// It refuses with [ErrTaken] when the label, or this pair, is there. The pair is read
-// back, compared, and a signature and a session key go through it before it counts; one
-// that fails is destroyed. A token that takes no private keys is an [errors.ErrUnsupported].
+// The error is [ErrTaken] if the label or this pair exists, and [errors.ErrUnsupported] if the
+// token does not import private keys. The pair is read back and compared, and a signature and a
+// session key go through it. One that fails is destroyed.
 func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
 	public, ok := private.Public().(publicKey)
 	kind := keyTypeOf(public)
@@ -41,15 +41,15 @@ func (t *Token) ImportPair(ctx context.Context, label string, private crypto.Sig
 
 func importOp(label string) string { return fmt.Sprintf("import the pair %q", label) }
 
-// importing is what becomes of a pair from outside.
+// importing is how a pair from outside is imported.
 type importing struct {
 	templates func(id []byte, label string) (public, private []*pkcs11.Attribute)
-	checks    []func(*KeyPair, context.Context) error // what it has to do before it counts
+	checks    []func(*KeyPair, context.Context) error // which it must pass
 	is        error                                   // a fact of its errors, or nil
 }
 
-// importChecked imports a pair under a label that is free, and leaves nothing behind where
-// that fails.
+// importChecked imports a pair under a label that is free, and leaves nothing behind if that
+// fails.
 func (t *Token) importChecked(ctx context.Context, label string, private crypto.Signer, as importing) (*KeyPair, error) {
 	op := importOp(label)
 	if strings.HasSuffix(label, unfinished) {
@@ -82,7 +82,7 @@ func (t *Token) importChecked(ctx context.Context, label string, private crypto.
 	return p, nil
 }
 
-// importPair makes the objects under a preliminary name, proves the pair, and names it.
+// importPair makes the objects under a preliminary name, checks the pair, and renames it.
 func (t *Token) importPair(ctx context.Context, label string, private crypto.Signer, as importing) (*KeyPair, error) {
 	made := PairName{Label: label + unfinished, ID: make([]byte, 20)}
 	_, _ = rand.Read(made.ID)
@@ -125,8 +125,8 @@ func (t *Token) importPair(ctx context.Context, label string, private crypto.Sig
 	return p.setFinalName(ctx, label)
 }
 
-// importedValues are the numbers of a pair (PKCS #11 current mechanisms §2.1.2, §2.1.3,
-// §2.3.3 and §2.3.4).
+// importedValues returns the numbers of a pair (PKCS #11 current mechanisms §2.1.2, §2.1.3, §2.3.3
+// and §2.3.4).
 func importedValues(private crypto.Signer) (public, secret []*pkcs11.Attribute, err error) {
 	switch key := private.(type) {
 	case *rsa.PrivateKey:

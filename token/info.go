@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Info is what a token tells without a PIN (CK_TOKEN_INFO, PKCS #11 §3.2).
+// Info is what a token tells about itself without a PIN (CK_TOKEN_INFO, PKCS #11 §3.2).
 type Info struct {
 	Module       string     `json:"module"`
 	Slot         uint       `json:"slot"`
@@ -26,8 +26,8 @@ type Info struct {
 
 	PINPad bool `json:"pin_pad"` // CKF_PROTECTED_AUTHENTICATION_PATH: the PIN is typed there
 
-	// Problem says why the token cannot be used: what failed, with the CKR_ name. It is
-	// empty for one that can; else only Module and Slot are sure to be there.
+	// Problem is why the token cannot be used: what failed, with the CKR_ name. It is empty for
+	// a token that can be used. Otherwise only Module and Slot are certain to be set.
 	Problem string `json:"problem,omitempty"`
 
 	problem        error // the same
@@ -35,7 +35,7 @@ type Info struct {
 	minPIN, maxPIN uint // bytes
 }
 
-// PIN is what the token's flags say about its user PIN.
+// PIN is the state of the user PIN, from the token's flags.
 type PIN struct {
 	Initialized bool `json:"initialized"`
 	CountLow    bool `json:"count_low"` // a wrong PIN was entered since the last login
@@ -61,8 +61,8 @@ func (p PIN) String() string {
 	}
 }
 
-// Mechanisms is what the list of mechanisms promises, with the flags of each. The list does
-// not tell everything: see [Probe].
+// Mechanisms is what the token's list of mechanisms promises, with the flags of each. The list
+// does not tell everything: see [Probe].
 type Mechanisms struct {
 	GenerateRSA bool `json:"generate_rsa"` // CKM_RSA_PKCS_KEY_PAIR_GEN
 	WrapRSA     bool `json:"wrap_rsa"`     // CKM_RSA_PKCS_OAEP with CKF_WRAP and CKF_UNWRAP
@@ -75,15 +75,15 @@ type Mechanisms struct {
 	WrapAES     bool `json:"wrap_aes"`     // CKM_AES_KEY_WRAP with CKF_WRAP and CKF_UNWRAP
 }
 
-// unreadable makes it a token that cannot be used.
+// unreadable marks a token that cannot be used.
 func (i *Info) unreadable(op string, err error) {
 	i.Problem, i.problem = op+": "+describe(err), err
 }
 
-// readInfo asks for everything about the token in one slot.
+// readInfo reads CK_TOKEN_INFO of the token in a slot.
 func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	ti, err := ctx.GetTokenInfo(slot)
-	// SoftHSM says so while another process logs in and writes the token's flags.
+	// SoftHSM returns this while another process logs in and writes the token's flags.
 	for try := 1; try < attachTries && is(err, pkcs11.CKR_GENERAL_ERROR); try++ {
 		time.Sleep(attachPause)
 		ti, err = ctx.GetTokenInfo(slot)
@@ -110,7 +110,7 @@ func readInfo(ctx *pkcs11.Ctx, module string, slot uint) (Info, error) {
 	}, nil
 }
 
-// readMechanisms asks the mechanism list.
+// readMechanisms reads the list of mechanisms of the token in a slot.
 func readMechanisms(ctx *pkcs11.Ctx, slot uint) (Mechanisms, error) {
 	list, err := ctx.GetMechanismList(slot)
 	if err != nil {
@@ -122,7 +122,7 @@ func readMechanisms(ctx *pkcs11.Ctx, slot uint) (Mechanisms, error) {
 			return false
 		}
 		info, e := ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{list[i]})
-		if e != nil && !is(e, pkcs11.CKR_MECHANISM_INVALID) { // listed and not known after all
+		if e != nil && !is(e, pkcs11.CKR_MECHANISM_INVALID) { // it is listed, and unknown all the same
 			err = also(err, e)
 		}
 		return e == nil && info.Flags&flags == flags

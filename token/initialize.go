@@ -9,20 +9,20 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// NewToken is what Initialize makes of a blank token.
+// NewToken is what [Initialize] makes of a blank token.
 type NewToken struct {
 	Slot    *uint  // with the blank token; nil: the first slot that has one
 	Label   string // 1 to 32 bytes of printable UTF-8
-	SOPIN   []byte // the security officer's; overwritten
+	SOPIN   []byte // of the security officer; overwritten
 	UserPIN []byte // overwritten
 
 	// AnyPINLength allows PINs of other lengths than the token announces.
 	AnyPINLength bool
 }
 
-// Initialize makes a token of a blank one: C_InitToken with the label and the security
-// officer's PIN, then C_InitPIN with the user's. It never touches a token that is
-// initialised: that would destroy what is on it. It overwrites the PINs.
+// Initialize initialises a blank token: C_InitToken with the label and the security officer's PIN,
+// then C_InitPIN with the user's. It never touches a token that is initialised, whose objects that
+// would destroy. It overwrites the PINs.
 func Initialize(module string, n NewToken) (Info, error) {
 	defer clear(n.SOPIN)
 	defer clear(n.UserPIN)
@@ -68,7 +68,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 	return made, initializing(label, err)
 }
 
-// MayInitialize returns the reason why [Initialize] would refuse, or nil. It needs no PIN
+// MayInitialize returns the error with which [Initialize] would refuse, or nil. It needs no PIN
 // and changes nothing.
 func MayInitialize(module string, n NewToken) error {
 	if err := ValidTokenLabel(n.Label); err != nil {
@@ -88,7 +88,7 @@ func MayInitialize(module string, n NewToken) error {
 
 const opInitialize = "initialise a token"
 
-// initializing has an error say what was done, where it does not.
+// initializing adds what was attempted to an error that does not have it.
 func initializing(label string, err error) error {
 	if err == nil || errors.As(err, new(*Error)) {
 		return err
@@ -96,8 +96,8 @@ func initializing(label string, err error) error {
 	return &Error{Op: opInitialize, Token: label, Err: err}
 }
 
-// ValidTokenLabel returns an error unless label can be a token's. CK_TOKEN_INFO.label is
-// UTF-8 padded with blanks, so those at the end are lost.
+// ValidTokenLabel returns an error unless label can be a token's label. CK_TOKEN_INFO.label is
+// UTF-8 padded with blanks, so trailing ones are lost.
 func ValidTokenLabel(label string) error {
 	if label == "" || len(label) > 32 || strings.TrimSpace(label) != label || !printable(label) {
 		return errors.New("a label has 1 to 32 bytes of printable UTF-8, and no blanks at its ends")
@@ -105,8 +105,8 @@ func ValidTokenLabel(label string) error {
 	return nil
 }
 
-// chooseBlank refuses a label that is taken: two tokens with one label cannot be
-// told apart by it.
+// chooseBlank returns a blank token. It refuses a label that is taken: two tokens with one label
+// cannot be told apart by it.
 func chooseBlank(all []Info, slot *uint, label string) (Info, error) {
 	refuse := func(kind error) (Info, error) {
 		return Info{}, &Error{Op: "choose a blank token", Token: label, Kind: kind, Facts: &BlankTokens{label, slot, all}}
@@ -139,6 +139,6 @@ func initPIN(ctx *pkcs11.Ctx, slot uint, soPIN, userPIN string) error {
 	return also(ctx.InitPIN(s, userPIN), ctx.Logout(s))
 }
 
-// pinString lets a string share the memory of a PIN, so that clearing the PIN clears
-// the string.
+// pinString returns a string that shares the memory of a PIN, so that clearing the PIN clears the
+// string.
 func pinString(pin []byte) string { return unsafe.String(unsafe.SliceData(pin), len(pin)) }

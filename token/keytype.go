@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// KeyType is the kind of a key exchange pair.
+// A KeyType is the kind of a key exchange pair.
 type KeyType int
 
-// RSA has its bits in its name (FIPS 186-5 §5.1), EC its curve (§6.1).
+// RSA by the size of its modulus in bits (FIPS 186-5 §5.1), EC by its curve (§6.1).
 const (
 	RSA2048 KeyType = 2048
 	RSA3072 KeyType = 3072
@@ -46,7 +46,7 @@ func (k KeyType) String() string {
 	return keyTypes[k].name
 }
 
-// keyTypeOf returns the KeyType of a public key, or 0 for what none of them is.
+// keyTypeOf returns the KeyType of a public key, or 0 if it has none.
 func keyTypeOf(key crypto.PublicKey) KeyType {
 	kind, err := kindOf(key)
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 	"reflect"
 )
 
-// AES key wrap (RFC 3394 §2.2) that leaves nothing behind: it works in the result and in
-// one more block, and the key schedule, whose beginning is the key, is overwritten. Other
-// implementations leave the key in the heap, in pieces and whole, until something else
-// needs the memory.
+// AES key wrap (RFC 3394 §2.2) that leaves nothing behind: it works in the result and in one more
+// block, and overwrites the key schedule, which begins with the key. Other implementations leave
+// the key in the heap, in pieces and whole, until the memory is used again.
 
 var errKeyWrap = errors.New("AES key wrap: the integrity check failed")
 
@@ -62,7 +61,7 @@ func keyWrap(key, data []byte) ([]byte, error) {
 	return out, nil
 }
 
-// keyUnwrap undoes keyWrap. The caller overwrites the result.
+// keyUnwrap undoes keyWrap. The caller must overwrite the result.
 func keyUnwrap(key, wrapped []byte) ([]byte, error) {
 	if len(wrapped) < 24 || len(wrapped)%8 != 0 {
 		return nil, fmt.Errorf("AES key wrap with a result of %d bytes", len(wrapped))

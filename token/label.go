@@ -7,16 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// maxLabel is the longest CKA_LABEL of an object made here, in bytes. PKCS #11 has no
-// limit, tokens have.
+// maxLabel is the length of the longest CKA_LABEL of an object made here, in bytes. PKCS #11 has
+// no limit, but tokens have.
 const maxLabel = 64
 
-// ValidLabel returns an error unless label will do for an object that is made here: 1 to
-// 64 bytes of UTF-8 that print. Other programs show labels on terminals, where control
-// characters act and a bidirectional override shows another label.
+// ValidLabel returns an error unless label can be that of an object that is made here: 1 to 64
+// bytes of printable UTF-8. Other programs show labels on terminals, where control characters take
+// effect and a bidirectional override displays another label.
 func ValidLabel(label string) error {
 	if label == "" || len(label) > maxLabel || !printable(label) {
-		return errors.New("a label has 1 to 64 bytes of UTF-8, and every character prints")
+		return errors.New("a label has 1 to 64 bytes of printable UTF-8")
 	}
 	return nil
 }

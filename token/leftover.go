@@ -10,12 +10,12 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// What a process leaves on the token that dies while it makes a pair.
+// What a process that is killed while it makes a pair leaves on the token.
 
-// CleanUp deletes what an interrupted [Token.GenerateKeyPair] has left under a label and
-// nothing can use: halves that have not got their name, and public keys and certificates
-// whose id says that they were made here, and whose private key is not on the token. It
-// returns how many objects it has deleted.
+// CleanUp deletes what an interrupted [Token.GenerateKeyPair] has left under a label and nothing
+// can use: halves without their final name, and public keys and certificates whose id shows that
+// they were made here and whose private key is not on the token. It returns the number of objects
+// that it has deleted.
 func (t *Token) CleanUp(ctx context.Context, label string) (int, error) {
 	const op = "clean up after an interrupted init"
 	var remove []pkcs11.ObjectHandle
@@ -25,7 +25,7 @@ func (t *Token) CleanUp(ctx context.Context, label string) (int, error) {
 			return 0, t.fail(op, nil, err)
 		}
 		for _, handle := range found {
-			// The public half gets its name last, when the pair is one.
+			// The public half is renamed last, when the pair is complete.
 			half, err := t.isOfPair(ctx, class, handle)
 			if err != nil {
 				return 0, t.fail(op, nil, err)
@@ -60,8 +60,8 @@ func (t *Token) CleanUp(ctx context.Context, label string) (int, error) {
 	return len(remove), t.fail(op, nil, err)
 }
 
-// isOfPair reports whether a public key that has not got its name belongs to a private key
-// that has.
+// isOfPair reports whether a public key without its final name belongs to a private key that has
+// it.
 func (t *Token) isOfPair(ctx context.Context, class uint, object pkcs11.ObjectHandle) (bool, error) {
 	if class != pkcs11.CKO_PUBLIC_KEY {
 		return false, nil
@@ -78,8 +78,8 @@ func (t *Token) isOfPair(ctx context.Context, class uint, object pkcs11.ObjectHa
 	return len(private) > 0, err
 }
 
-// isOrphan reports whether a public key or certificate has the id that this package gives
-// to its key, and no private key has that id.
+// isOrphan reports whether a public key or certificate has an id that was made here from its key,
+// and no private key has that id.
 func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHandle) (bool, error) {
 	var id []byte
 	var key any
@@ -105,11 +105,10 @@ func (t *Token) isOrphan(ctx context.Context, class uint, object pkcs11.ObjectHa
 	return len(private) == 0, err
 }
 
-// LeftoverPair returns the pair with a label that an interrupted [Token.GenerateKeyPair] may
-// have left: one that was born on this token, works, and is of the kind, 0 for any. What is
-// missing of its public half is made anew. Whether the pair is somebody's already, the
-// caller must know. Its errors are those of [Token.KeyPair], and [ErrTaken] for a pair
-// that is none of this.
+// LeftoverPair returns the pair with a label that an interrupted [Token.GenerateKeyPair] may have
+// left: one that was made on this token, works, and is of the kind, or of any for 0. It makes anew
+// what is missing of the public half. The caller must know whether the pair is in use already. The
+// errors are those of [Token.KeyPair], and [ErrTaken] for any other pair.
 func (t *Token) LeftoverPair(ctx context.Context, label string, kind KeyType) (*KeyPair, error) {
 	op := fmt.Sprintf("take over the key exchange pair %q", label)
 	p, err := t.KeyPair(ctx, PairName{Label: label})
@@ -131,8 +130,8 @@ func (t *Token) LeftoverPair(ctx context.Context, label string, kind KeyType) (*
 	return p, p.completePublic(ctx, label)
 }
 
-// completePublic gives the public half its name, or makes it anew, for other software:
-// nothing here needs it. A token that does not let us is left as it is.
+// completePublic renames the public half, or makes it anew, for other software: nothing here needs
+// it. It does nothing if the token does not allow that.
 func (p *KeyPair) completePublic(ctx context.Context, label string) error {
 	t := p.token
 	halves, err := t.findObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_TOKEN, true)))

@@ -15,17 +15,17 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Legacy pairs: RSA of a time when 512 and 1024 bits were usual. They open the session
-// keys that were encrypted to them then, and do nothing else.
+// Legacy pairs: RSA from a time when 512 and 1024 bits were usual. They open the session keys that
+// were encrypted to them then, and do nothing else.
 
-// minLegacyRSA is the shortest modulus that CryptoAPI made, in bits.
+// minLegacyRSA is the length of the shortest modulus that CryptoAPI made, in bits.
 const minLegacyRSA = 512
 
 func legacyRSA(n *big.Int) bool { return n.BitLen() < keyspec.MinRSABits }
 
-// Legacy reports whether the pair is RSA of less than 2048 bits, whoever has put it on the
-// token. Such a pair opens what was encrypted to it ([KeyPair.UnwrapRSAES]); it does not
-// sign and cannot be certified.
+// Legacy reports whether the pair is RSA of less than [keyspec.MinRSABits], whoever has put it on
+// the token. Such a pair opens what was encrypted to it ([KeyPair.UnwrapRSAES]); it does not sign
+// and cannot be certified.
 func (p *KeyPair) Legacy() bool {
 	key, ok := p.public.(*rsa.PublicKey)
 	return ok && legacyRSA(key.N)
@@ -44,9 +44,8 @@ func (p *KeyPair) refuseLegacy(op string) error {
 		fmt.Errorf("it is %w, RSA with %d bits: it opens SIMPLEBLOBs and does nothing else", ErrLegacyPair, p.public.(*rsa.PublicKey).N.BitLen()))
 }
 
-// ImportLegacyPair is [Token.ImportPair] for RSA with 512 to 2047 bits. The pair gets
-// attributes that allow to decrypt and unwrap and nothing else, and opens a key of 16
-// bytes before it counts.
+// ImportLegacyPair is [Token.ImportPair] for RSA with 512 to 2047 bits. The pair may decrypt and
+// unwrap and nothing else, and must open a key of 16 bytes that is encrypted to it.
 func (t *Token) ImportLegacyPair(ctx context.Context, label string, private crypto.Signer) (*KeyPair, error) {
 	key, ok := private.(*rsa.PrivateKey)
 	if !ok || key.N.BitLen() < minLegacyRSA || !legacyRSA(key.N) {
@@ -59,7 +58,7 @@ func (t *Token) ImportLegacyPair(ctx context.Context, label string, private cryp
 	})
 }
 
-// checkOpens has the pair open what is encrypted to it here.
+// checkOpens has the pair open what is encrypted to it in this process.
 func (p *KeyPair) checkOpens(ctx context.Context) error {
 	want := make([]byte, 16)
 	_, _ = rand.Read(want)
@@ -93,17 +92,17 @@ func encryptPKCS1v15(key *rsa.PublicKey, message []byte) ([]byte, error) {
 	return new(big.Int).Exp(new(big.Int).SetBytes(block), big.NewInt(int64(key.E)), key.N).FillBytes(make([]byte, size)), nil
 }
 
-// legacyTemplates are for a pair that opens what there is.
+// legacyTemplates are for a pair that only opens what exists.
 func legacyTemplates(id []byte, label string) (public, private []*pkcs11.Attribute) {
 	public, private = pairTemplates(id, label, RSA2048)
 	for _, kind := range []uint{pkcs11.CKA_WRAP, pkcs11.CKA_ENCRYPT, pkcs11.CKA_VERIFY} {
 		setAttr(public, attr(kind, false)) // nothing new is encrypted to it, and it has signed nothing
 	}
-	setAttr(private, attr(pkcs11.CKA_SIGN, false)) // its signatures are worth nothing
+	setAttr(private, attr(pkcs11.CKA_SIGN, false)) // its signatures prove nothing
 	return public, private
 }
 
-// dropLegacy drops the private keys of legacy pairs, for who has named none.
+// dropLegacy drops the private keys of legacy pairs, which are only found by their name.
 func (t *Token) dropLegacy(ctx context.Context, found []pkcs11.ObjectHandle) (keep []pkcs11.ObjectHandle, err error) {
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, handle := range found {
@@ -127,11 +126,11 @@ type LegacyKey struct {
 	Bits  int    `json:"bits"`
 }
 
-// maxLegacyKeys bounds how many are listed.
+// maxLegacyKeys is how many are listed at most.
 const maxLegacyKeys = 64
 
-// legacyKeys lists what a token shows without a PIN, and what anybody can have written
-// there. A token that shows nothing lists nothing.
+// legacyKeys returns the legacy public keys that a token shows without a PIN, which anybody can
+// have written. It returns none for a token that shows nothing.
 func legacyKeys(ctx *pkcs11.Ctx, slot uint) []LegacyKey {
 	s, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
 	if err != nil {

@@ -12,17 +12,17 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// A library is one module loaded into this process. PKCS #11 has one
-// application per process: C_Initialize, C_Finalize and the login state of a
-// token belong to all users of the module together, so they are counted here.
+// A library is a module that is loaded into this process. PKCS #11 has one application per
+// process: C_Initialize, C_Finalize and the login state of a token belong to all users of the
+// module together, so they are counted here.
 type library struct {
 	ctx *pkcs11.Ctx
-	// initialized: ctx has had to call C_Initialize itself, and must finalise.
+	// initialized is set if ctx had to call C_Initialize itself, and must call C_Finalize.
 	initialized bool
-	alone       bool                   // crypto11 has no part in it
+	alone       bool                   // crypto11 does not use it
 	users       int                    // open Tokens
 	logins      map[uint]int           // logged-in Tokens by slot; the last one logs out
-	loginLocks  map[uint]chan struct{} // by slot: held by who is logging in
+	loginLocks  map[uint]chan struct{} // by slot, held during a login
 }
 
 // libraries holds the modules that have an open Token, by path. The lock is held
@@ -35,15 +35,14 @@ var (
 // attach finds the token and opens it through crypto11 and beside it. crypto11
 // insists on calling C_Initialize itself, and a Configure that fails finalises
 // the module under every other user in the process. So the token is looked for
-// first, and crypto11 is given a slot of which we know that it is there.
+// first, and crypto11 is given the slot in which it was found.
 // librariesMu must be held.
 //
-// A token that is not there is looked for a few times: SoftHSM writes a token's
-// flags at every login and shows no such token to a process that reads them at
-// that moment.
+// A token that is not found is looked for a few times: SoftHSM writes a token's flags at every
+// login, and hides the token from a process that reads them at that moment.
 //
-// Only who makes pairs needs crypto11: for others the module is initialised once and not
-// twice, which reads all objects of a SoftHSM token.
+// Only a Token that makes pairs needs crypto11. For all others the module is initialised once and
+// not twice: each time SoftHSM reads all objects of its tokens.
 func attach(path string, cfg Config, sel Selector) (lib *library, c11 *crypto11Context, info Info, err error) {
 	once := attachOnce
 	if !cfg.MakePairs && libraries[path] == nil {
@@ -73,7 +72,7 @@ func attachAlone(path string, sel Selector) (*library, *crypto11Context, Info, e
 	switch err := ctx.Initialize(); {
 	case err == nil:
 		lib.initialized = true
-	case !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
+	case !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by other code of this process, which finalises it
 		guard.Destroy(ctx, path)
 		return nil, nil, Info{}, &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
 	}
@@ -119,7 +118,7 @@ func attachOnce(path string, sel Selector) (*library, *crypto11Context, Info, er
 	}
 	c11, err := configure(path, info)
 	if err != nil {
-		// It was there a moment ago; crypto11's error for that has no name.
+		// The token was found a moment ago; crypto11's error for that has no name.
 		return nil, nil, Info{}, &Error{Op: "open the token", Token: info.Label, Kind: ErrNoToken, Err: err, Facts: ErrTokensChanged}
 	}
 	lib := libraries[path]

@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// List tells what tokens a module shows, blank ones too, and tries what they do. It
+// List returns the tokens that a module shows, blank ones too, and tries what each can do. It
 // needs no PIN. A token that cannot be read is in the list with its Problem.
 func List(module string) ([]Info, error) {
 	module = resolve(module)
@@ -33,8 +33,8 @@ func List(module string) ([]Info, error) {
 	return all, err
 }
 
-// ReadTokens returns what tokens a module shows, as [List] does, and tries nothing: no more is
-// asked than each token's CK_TOKEN_INFO.
+// ReadTokens returns the tokens that a module shows, like [List], but tries nothing: it reads no
+// more than CK_TOKEN_INFO.
 func ReadTokens(module string) (all []Info, err error) {
 	module = resolve(module)
 	librariesMu.Lock()
@@ -46,7 +46,7 @@ func ReadTokens(module string) (all []Info, err error) {
 	return all, err
 }
 
-// tokens reads the tokens that are in their slots. One that is broken, which has a Problem,
+// tokens reads the tokens that are in their slots. A token that cannot be read has a Problem, and
 // must not keep the others from being used.
 func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
 	slots, err := ctx.GetSlotList(true)
@@ -57,7 +57,7 @@ func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
 	for _, slot := range slots {
 		info, err := readInfo(ctx, module, slot)
 		if is(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED) {
-			continue // pulled since the list was made, or not ours to read
+			continue // removed since the list was made, or of a kind that the module cannot read
 		}
 		if err != nil {
 			info = Info{Module: module, Slot: slot}
@@ -71,27 +71,27 @@ func tokens(ctx *pkcs11.Ctx, module string) ([]Info, error) {
 // A Lister returns what tokens a module shows, before ctx is done.
 type Lister func(ctx context.Context, module string) ([]Info, error)
 
-// ListAll returns the tokens of every module. Modules that fail do not stop the others:
-// failed has an error for each, whose Token is the module's path. No module is asked twice,
-// whatever its names.
+// ListAll returns the tokens of every module. A module that fails does not stop the others: failed
+// has an error for each, whose Token is the module's path. No module is asked twice, whatever its
+// names.
 //
-// They are asked by list, all at a time, or where it is nil by [List], one after the other
-// in this process. Then one that does not answer within a minute does stop the others: calls
-// into a module cannot be taken back, and only one is made at a time. From then on the
-// process can open no token, and should end.
+// The modules are asked through list, all at the same time, or if it is nil by [List] one after
+// the other in this process. In this process a module that does not answer within a minute ends
+// the search: calls into a module cannot be cancelled, and only one is made at a time. From then
+// on the process can open no token, and should exit.
 func ListAll(ctx context.Context, modules []ModuleConfig, list Lister) (all []Info, failed []error) {
 	s := searchModules(ctx, modules, listTimeout, List, list)
 	return s.tokens, s.failed
 }
 
-// ReadAllTokens returns what [ReadTokens] does of many modules. It is for those who want labels soon.
-// Modules that fail are left out; one that does not answer before ctx is done ends the list.
-// After that the process can open no token, and should end.
+// ReadAllTokens is [ReadTokens] for many modules, for callers that need labels quickly. Modules
+// that fail are left out. A module that does not answer before ctx is done ends the list; from
+// then on the process can open no token, and should exit.
 func ReadAllTokens(ctx context.Context, modules []ModuleConfig) []Info {
 	return searchModules(ctx, modules, answerTimeout, ReadTokens, nil).tokens
 }
 
-// searched is what was seen in the modules.
+// searched is what was found in the modules.
 type searched struct {
 	tokens []Info
 	failed []error
@@ -99,7 +99,7 @@ type searched struct {
 	hung   error
 }
 
-// searchModules asks every module once, by others or else by here.
+// searchModules asks every module once: through others, or if that is nil through here.
 func searchModules(ctx context.Context, modules []ModuleConfig, within time.Duration, here func(module string) ([]Info, error), others Lister) searched {
 	var s searched
 	done := map[string]bool{}
@@ -148,17 +148,18 @@ func searchModules(ctx context.Context, modules []ModuleConfig, within time.Dura
 	return s
 }
 
-// answerTimeout is how long a module may take to show its tokens. Some wait for a
-// daemon or a network that is not there. List also tries what the tokens can do.
+// answerTimeout is how long a module may take to show its tokens, and listTimeout how long it may
+// take for [List], which also tries what they can do. Some modules wait for a daemon or a network
+// that is down.
 var answerTimeout, listTimeout = 10 * time.Second, time.Minute
 
-// answer is what a module answered.
+// An answer is that of a module.
 type answer struct {
 	tokens []Info
 	err    error
 }
 
-// listTimeout leaves a module alone that does not answer.
+// listWithin calls list, and gives up on a module that does not answer.
 func listWithin(ctx context.Context, path string, within time.Duration, list func(string) ([]Info, error)) (_ answer, answered bool) {
 	done := make(chan answer, 1)
 	go func() {

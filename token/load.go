@@ -13,16 +13,16 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Load unwraps a session key into a token object that other applications can
-// use by its label. It refuses with [ErrTaken] when a secret key with that id is there,
-// or one with that label whose id is none of those in beside. Where session keys pass
-// through memory the token is given the value (C_CreateObject), if it takes any.
+// Load unwraps a session key into a token object that other applications can use by its label. The
+// error is [ErrTaken] if a secret key has the id, or has the label and an id that is not in
+// beside. If session keys pass through memory the token is handed the value (C_CreateObject), and
+// the error is an [errors.ErrUnsupported] if it does not accept one.
 func (p *KeyPair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label string, id []byte, beside ...[]byte) error {
 	spec := wrapped.Key
 	if err := p.checkFree(ctx, label, id, beside); err != nil {
 		return err
 	}
-	if spec.Algorithm.IsLegacy() { // it may decrypt and nothing else, so it is looked at before
+	if spec.Algorithm.IsLegacy() { // the loaded object may only decrypt, so the key is checked before
 		key, err := p.UnwrapTransit(ctx, wrapped)
 		if err != nil {
 			return err
@@ -59,12 +59,12 @@ func (p *KeyPair) LoadValue(ctx context.Context, spec keyspec.Key, value []byte,
 	return p.store(ctx, spec, value, label, id)
 }
 
-// checkFree refuses an id that a secret key on the token has, and a label, unless it is that of
-// keys with the ids in beside.
+// checkFree returns an error if a secret key on the token has the id, or has the label and an id
+// that is not in beside.
 func (p *KeyPair) checkFree(ctx context.Context, label string, id []byte, beside [][]byte) error {
 	t := p.token
 	if len(id) == 0 {
-		return t.fail(opLoad, errors.ErrUnsupported, errors.New("it needs an id to be found by"))
+		return t.fail(opLoad, errors.ErrUnsupported, errors.New("it needs an id to be found again"))
 	}
 	if err := ValidLabel(label); err != nil {
 		return t.fail(opLoad, errors.ErrUnsupported, err)
@@ -93,7 +93,7 @@ func (p *KeyPair) store(ctx context.Context, spec keyspec.Key, value []byte, lab
 	}
 	err = p.createChecked(ctx, append(loaded(spec, label, id), attr(pkcs11.CKA_VALUE, value)), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 		err := p.token.checkLoaded(s, handle, spec, label, id)
-		if err == nil && !spec.Algorithm.IsLegacy() { // which may decrypt and nothing else
+		if err == nil && !spec.Algorithm.IsLegacy() { // which may only decrypt
 			err = p.token.mustConfirm(s, handle, spec, confirmation)
 		}
 		return err
@@ -104,7 +104,7 @@ func (p *KeyPair) store(ctx context.Context, spec keyspec.Key, value []byte, lab
 	return p.token.fail(opLoad, nil, err)
 }
 
-// checkLoaded reads back that a token object is protected, will stay, and has the label and
+// checkLoaded reads back that a token object is protected and persistent, and has the label and
 // the id by which other applications find it.
 func (t *Token) checkLoaded(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, label string, id []byte) error {
 	if err := t.checkProtected(s, handle, spec, loaded(spec, label, id)); err != nil {

@@ -9,20 +9,20 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Loaded is a secret key object on the token, such as [KeyPair.Load] makes. Its label and
-// id say what they say: any program with the PIN can have made it.
+// Loaded is a secret key object on the token, such as [KeyPair.Load] makes. Any program with the
+// PIN can have made it, with any label and id.
 type Loaded struct {
 	Label string // CKA_LABEL
 	ID    []byte // CKA_ID
 
-	// Public means that it is not CKA_PRIVATE: anybody can have made it, and can use it,
-	// without the PIN. [KeyPair.Load] makes no such object.
+	// Public is set if the object is not CKA_PRIVATE: then anybody can have made it, and can use
+	// it, without the PIN. [KeyPair.Load] makes no such object.
 	Public bool
 
 	handle pkcs11.ObjectHandle
 }
 
-// Loaded lists the secret keys that are kept on the token.
+// Loaded returns the secret keys that are stored on the token.
 func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 	found, err := t.findObjects(ctx, secretKeys())
 	if err != nil {
@@ -33,7 +33,7 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 		for _, handle := range found {
 			values, err := t.optionalAttributes(s, handle, pkcs11.CKA_PRIVATE, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
 			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
-				continue // somebody has just deleted it
+				continue // it was deleted meanwhile
 			}
 			if err != nil {
 				return err
@@ -48,8 +48,8 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 	return all, t.fail("list secret keys", nil, err)
 }
 
-// Unload deletes a secret key that [Token.Loaded] has listed. That it is gone already is
-// no error.
+// Unload deletes a secret key that [Token.Loaded] has returned. It is no error if the key is gone
+// already.
 func (t *Token) Unload(ctx context.Context, key Loaded) error {
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
 		values, err := t.optionalAttributes(s, key.handle, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
@@ -60,14 +60,14 @@ func (t *Token) Unload(ctx context.Context, key Loaded) error {
 			return err
 		}
 		if string(values[pkcs11.CKA_LABEL]) != key.Label || !bytes.Equal(values[pkcs11.CKA_ID], key.ID) {
-			return errors.New("another object has its handle by now")
+			return errors.New("its handle belongs to another object now")
 		}
 		return t.destroyQuietly(s, key.handle)
 	})
 	return t.fail("delete the secret key "+strconv.Quote(key.Label), nil, err)
 }
 
-// secretKeys finds those that stay on the token.
+// secretKeys is the template that finds them.
 func secretKeys() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)}
 }

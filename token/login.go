@@ -7,16 +7,15 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// login looks at the flags, asks for the PIN and tries it once. librariesMu must
-// be held; it is given back while the PIN is asked for, which may take as long as
-// somebody takes to type it. The door keeps a second login to the same token
-// waiting meanwhile, so that nobody is asked twice.
+// login checks the flags, asks for the PIN and tries it once. librariesMu must be held; it is
+// unlocked while the PIN is asked for, which takes as long as a person types. A second login to
+// the same token waits for the loginLock meanwhile, so that nobody is asked twice.
 func (t *Token) login(ctx context.Context, cfg Config) error {
-	door := t.lib.loginLock(t.slot)
+	turn := t.lib.loginLock(t.slot)
 	librariesMu.Unlock()
 	select {
-	case door <- struct{}{}:
-		defer func() { <-door }()
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
 		librariesMu.Lock()
 	case <-ctx.Done():
 		librariesMu.Lock()
@@ -37,7 +36,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		return e
 	}
 	var pin []byte
-	if t.info.PINPad { // there the person types it, and the module waits for that
+	if t.info.PINPad { // it is typed there, and the module waits for it
 		if cfg.PINPad != nil {
 			cfg.PINPad(now)
 		}
@@ -57,7 +56,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		return nil
 	}
 	kind := loginKind(err)
-	if len(pin) == 0 && is(err, pkcs11.CKR_ARGUMENTS_BAD) { // what SoftHSM says to an empty PIN
+	if len(pin) == 0 && is(err, pkcs11.CKR_ARGUMENTS_BAD) { // what SoftHSM returns for an empty PIN
 		kind = ErrPIN
 	}
 	e := &Error{Op: "log in", Token: t.info.Label, Kind: kind, Err: err}
@@ -73,17 +72,17 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 
 // sendPIN logs in with the PIN, or has it typed on the token's reader.
 func (t *Token) sendPIN(pin []byte) error {
-	if !t.info.PINPad { // where a person types, who may take long
+	if !t.info.PINPad { // a person takes long to type
 		defer lockLogin(t.cfg.Cache, t.info.Module, true)()
 	}
 	return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, pinString(pin)) })
 }
 
-// contextLogin gives the PIN for one operation of a key that wants it each time. It
-// is asked for anew: no PIN is kept.
+// contextLogin logs in for one operation of a key that requires it each time. The PIN is asked for
+// anew: none is kept.
 func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 	if t.cfg.PIN == nil {
-		return t.fail("log in for one use of the key", ErrPIN, errors.New("there is nobody to ask for the PIN"))
+		return t.fail("log in for one use of the key", ErrPIN, errors.New("no PIN can be asked for"))
 	}
 	var pin []byte
 	if t.info.PINPad {
@@ -105,7 +104,7 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 	return t.fail("log in for one use of the key", loginKind(err), err)
 }
 
-// countLogin and logout keep the login for as long as somebody uses it.
+// countLogin and logout keep the token logged in while a Token of this process uses it.
 // librariesMu must be held for both.
 func (t *Token) countLogin() {
 	t.lib.logins[t.slot]++
@@ -122,7 +121,7 @@ func (t *Token) logout() error {
 	return t.ctx.Logout(t.anchor)
 }
 
-// askPIN calls the caller's PIN function without librariesMu.
+// askPIN calls the caller's PIN function with librariesMu unlocked.
 func (t *Token) askPIN(ctx context.Context, cfg Config, info Info) ([]byte, error) {
 	librariesMu.Unlock()
 	defer librariesMu.Lock()
@@ -133,7 +132,7 @@ func (t *Token) askPIN(ctx context.Context, cfg Config, info Info) ([]byte, erro
 	return pin, err
 }
 
-// refuses says, from the flags alone, why no PIN is tried.
+// refuses returns the error by which no PIN is tried, from the flags alone, or nil.
 func (p PIN) refuses(finalTry bool) *Error {
 	switch {
 	case !p.Initialized:
@@ -146,7 +145,7 @@ func (p PIN) refuses(finalTry bool) *Error {
 	return nil
 }
 
-// loginKind tells a PIN that was refused from a token that fails.
+// loginKind returns the kind of an error about the PIN, or nil if it is about the token.
 func loginKind(err error) error {
 	switch {
 	case is(err, pkcs11.CKR_PIN_LOCKED):
@@ -158,8 +157,8 @@ func loginKind(err error) error {
 	return nil
 }
 
-// authenticate gives the PIN once more, for the one operation that was begun in this
-// session, where the key wants it (CKA_ALWAYS_AUTHENTICATE, PKCS #11 §5.6.6).
+// authenticate logs in once more for the operation that was begun in this session, if the key
+// requires that (CKA_ALWAYS_AUTHENTICATE, PKCS #11 §5.6.6).
 func (p *KeyPair) authenticate(s pkcs11.SessionHandle) error {
 	if !p.private.alwaysAuthenticate {
 		return nil
@@ -167,7 +166,7 @@ func (p *KeyPair) authenticate(s pkcs11.SessionHandle) error {
 	return p.token.contextLogin(s)
 }
 
-// loginLock gives a slot's door. librariesMu must be held.
+// loginLock returns the lock of a slot, held by sending to it. librariesMu must be held.
 func (l *library) loginLock(slot uint) chan struct{} {
 	if l.loginLocks[slot] == nil {
 		l.loginLocks[slot] = make(chan struct{}, 1)

@@ -2,5 +2,5 @@
 
 package token
 
-// lockLogin does nothing here: SoftHSM with many processes is what it is for.
+// lockLogin does nothing on this system: it exists for SoftHSM with many processes.
 func lockLogin(cache, module string, login bool) (unlock func()) { return func() {} }

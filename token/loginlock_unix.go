@@ -17,11 +17,10 @@ import (
 // lockLogin waits, for a few seconds at most, while other processes of this user with the
 // same cache log in through the module, or, for a login, also while they initialise it, and
 // keeps these waiting until unlock is called. SoftHSM writes the token's file anew at each
-// login. Whoever initialises the module at that moment reads a token without a PIN, and
-// stays with that: commands in one pipeline did.
+// login. A process that initialises the module at that moment reads a token without a PIN, and
+// does not read it again: this happened to commands in one pipeline.
 //
-// It is a courtesy and not a guarantee. Where there is no lock to be had the caller goes on
-// without one.
+// The lock is advisory. If it cannot be taken the caller continues without it.
 func lockLogin(cache, module string, login bool) (unlock func()) {
 	unlock = func() {}
 	if cache == "" {

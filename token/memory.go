@@ -14,25 +14,25 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Session keys that live in the memory of this process, because the token can hold
-// none. While a key is used, what a cipher or hash makes of it is in ordinary memory, and
-// overwritten before the function returns; TestNothingIsLeftOfAKeyInMemory looks for it.
+// Session keys that live in the memory of this process, because the token can hold none. While a
+// key is used, the state of a cipher or hash is in ordinary memory, and is overwritten before the
+// function returns; TestNothingIsLeftOfAKeyInMemory searches for it.
 
-// secret is a value in pages of its own: locked and kept out of core dumps where the
-// system lets us, overwritten when it is closed.
+// secret is a value in pages of its own: locked and kept out of core dumps if the system allows
+// it, and overwritten when it is closed.
 type secret struct {
 	mu    sync.RWMutex // read-locked while the value is in use
 	pages []byte       // nil when closed
 }
 
-// newSecret takes over a value, and overwrites where it came from.
+// newSecret moves a value into a secret, and overwrites the original.
 func newSecret(value []byte) (*secret, error) {
 	defer clear(value)
 	pages, err := memcall.Alloc(len(value))
 	if err != nil {
 		return nil, err
 	}
-	_ = memcall.Lock(pages) // a limit (RLIMIT_MEMLOCK) may be reached: then it is not locked
+	_ = memcall.Lock(pages) // fails if a limit (RLIMIT_MEMLOCK) is reached: then it is not locked
 	copy(pages, value)
 	return &secret{pages: pages}, nil
 }
@@ -60,7 +60,7 @@ func (k *memoryKey) Key() keyspec.Key { return k.spec }
 
 func (k *memoryKey) Residence() keyspec.Residence { return keyspec.InMemory }
 
-// use runs f with the value.
+// use calls f with the value.
 func (k *memoryKey) use(ctx context.Context, op string, f func(value []byte) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -133,8 +133,8 @@ func (k *memoryKey) MAC(ctx context.Context, message []byte) (mac []byte, err er
 	return mac, err
 }
 
-// authenticate computes the HMAC of a message (RFC 2104 §2) under a key that is no longer
-// than a block. It is here because crypto/hmac keeps the padded key.
+// authenticate returns the HMAC of a message (RFC 2104 §2) under a key that is no longer than a
+// block. It exists because crypto/hmac keeps the padded key.
 func authenticate(hash crypto.Hash, key, message []byte) []byte {
 	keyed := func(padding byte, message []byte) []byte {
 		h := hash.New()

@@ -7,19 +7,19 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// A Stray is a public key or certificate that has the id of a pair and not its key.
-// Nothing is done with it.
+// A Mismatch is a public key or certificate that has the id of a pair and not its key. It is not
+// used for anything.
 type Mismatch struct {
-	What string // it is, in a phrase
+	What string // describes the object, in a phrase
 
-	// Unexplained says that nothing on the token accounts for the object. It takes no PIN
-	// to write one.
+	// Unexplained is set if nothing on the token accounts for the object. It takes no PIN to
+	// write one.
 	Unexplained bool
 }
 
-// Mismatches tells what was skipped when the pair was found. Most of it is innocent: a
-// certificate that is not encoded as it should be, that of a certification authority, the
-// halves of another pair with the same id.
+// Mismatches returns the objects that were skipped when the pair was found. Most are innocent: a
+// malformed certificate, that of a certification authority, the halves of another pair with the
+// same id.
 func (p *KeyPair) Mismatches(ctx context.Context) ([]Mismatch, error) {
 	if len(p.mismatches) == 0 {
 		return nil, nil
@@ -52,7 +52,7 @@ func (c candidate) explain(others []string) Mismatch {
 	return Mismatch{What: what + "; no private key on the token goes with it", Unexplained: true}
 }
 
-// sameID names the other private keys with the pair's id.
+// sameID returns the labels of the other private keys with the pair's id.
 func (p *KeyPair) sameID(ctx context.Context) ([]string, error) {
 	t := p.token
 	found, err := t.findPrivate(ctx, PairName{ID: p.id}, func(string) bool { return true })

@@ -13,16 +13,16 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// ModuleInfo is what a module tells of itself (CK_INFO, PKCS #11 v2.40 §3.1).
+// ModuleInfo is what a module tells about itself (CK_INFO, PKCS #11 v2.40 §3.1).
 type ModuleInfo struct {
-	Path         string `json:"path"`     // as it is loaded, links followed
+	Path         string `json:"path"`     // with links resolved, as it is loaded
 	Cryptoki     string `json:"cryptoki"` // version of the interface
 	Manufacturer string `json:"manufacturer"`
 	Description  string `json:"description"`
 	Version      string `json:"version"` // of the library
 }
 
-// ReadModule loads a module and asks what it is. The error is an [ErrModule].
+// ReadModule loads a module and reads its CK_INFO. The error is an [ErrModule].
 func ReadModule(module string) (ModuleInfo, error) {
 	module = resolve(module)
 	librariesMu.Lock()
@@ -43,9 +43,9 @@ func ReadModule(module string) (ModuleInfo, error) {
 	return info, err
 }
 
-// resolve gives a module's path its one form: the same library under two names
-// is one library to the dynamic loader, and must be to us. A name without a
-// slash is for the loader to look up.
+// resolve returns the canonical path of a module: the same library under two names is one library
+// to the dynamic loader, and must be here. A name without a slash is left for the loader to look
+// up.
 func resolve(path string) string {
 	if !strings.ContainsRune(path, filepath.Separator) {
 		return path
@@ -59,8 +59,7 @@ func resolve(path string) string {
 	return path
 }
 
-// load opens the module's file and checks what can be checked before its code
-// is run.
+// load opens the module's file and checks what can be checked before its code is run.
 func load(path string) (*pkcs11.Ctx, error) {
 	bad := func(err, facts error) error {
 		return &Error{Op: "load the module", Token: path, Kind: ErrModule, Err: err, Facts: facts}
@@ -95,8 +94,8 @@ func load(path string) (*pkcs11.Ctx, error) {
 	return ctx, nil
 }
 
-// withModule runs f with the module initialised, and leaves it as it was found.
-// librariesMu must be held.
+// withModule calls f with the module initialised, and leaves the module as it was. librariesMu
+// must be held.
 func withModule(path string, f func(*pkcs11.Ctx) error) error {
 	if lib := libraries[path]; lib != nil {
 		return f(lib.ctx)
@@ -107,7 +106,7 @@ func withModule(path string, f func(*pkcs11.Ctx) error) error {
 	}
 	defer guard.Destroy(ctx, path)
 	switch err := ctx.Initialize(); {
-	case is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by somebody else in this process, who will finalise it
+	case is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED): // by other code of this process, which finalises it
 	case err != nil:
 		return &Error{Op: "initialise the module", Token: path, Kind: ErrModule, Err: err}
 	default:

@@ -15,27 +15,27 @@ import (
 	"syscall"
 )
 
-// This file finds modules that nobody has named, as p11-kit does: pkcs11.conf(5).
+// This file finds modules through the configuration of p11-kit, pkcs11.conf(5).
 
-// A ModuleConfig is a module that p11-kit knows on this machine.
+// A ModuleConfig is a module that p11-kit is configured with on this machine.
 type ModuleConfig struct {
 	Name     string // of the configuration file, without ".module"
 	Path     string // of the module, absolute
-	Priority int    // the higher are looked at first
+	Priority int    // higher ones come first
 
-	// Err says why the configuration is of no use. Path is empty then.
+	// Err is why the configuration cannot be used. Path is empty then.
 	Err error
 }
 
-// program is our name in enable-in and disable-in.
+// program is the name of this program in enable-in and disable-in.
 const program = "hsmkeys"
 
-// p11Kit is where p11-kit keeps its configuration. Its build decides on that; these
-// are the places of the distributions.
+// p11Kit is where p11-kit keeps its configuration. Its build decides on that; these are the
+// directories of the distributions.
 type p11Kit struct {
 	packages []string // directories of .module files that packages install
 	system   []string // directories with pkcs11.conf and modules, the administrator's
-	user     string   // the same of the user; empty: none
+	user     string   // the user's; empty for none
 	modules  []string // directories that relative names of modules are relative to
 }
 
@@ -49,7 +49,7 @@ func systemP11Kit() p11Kit {
 	if triplet := triplets[runtime.GOARCH]; triplet != "" { // another architecture's do not load
 		k.modules = slices.Insert(k.modules, 0, "/usr/lib/"+triplet+"/pkcs11")
 	}
-	// As p11-kit: who runs a setuid program has no say in what it loads.
+	// Like p11-kit: the user of a setuid program has no say in what it loads.
 	if os.Getuid() == os.Geteuid() && os.Getgid() == os.Getegid() && os.Getenv("P11_KIT_NO_USER_CONFIG") == "" {
 		if dir, err := os.UserConfigDir(); err == nil && runtime.GOOS != "darwin" {
 			k.user = filepath.Join(dir, "pkcs11")
@@ -57,7 +57,7 @@ func systemP11Kit() p11Kit {
 			k.user = filepath.Join(home, ".config", "pkcs11")
 		}
 		if !filepath.IsAbs(k.user) {
-			k.user = "" // the current directory may be anybody's
+			k.user = "" // the working directory may be anybody's
 		}
 	}
 	return k
@@ -68,14 +68,13 @@ var triplets = map[string]string{
 	"riscv64": "riscv64-linux-gnu", "ppc64le": "powerpc64le-linux-gnu", "s390x": "s390x-linux-gnu", "loong64": "loongarch64-linux-gnu",
 }
 
-// Modules tells what modules p11-kit knows for us, in its order: those of
-// /usr/share/p11-kit/modules, of /etc/pkcs11/modules and of the user's
-// ~/.config/pkcs11/modules, less what enable-in and disable-in keep from a program
-// named "hsmkeys". Left out are also modules for trust policy and p11-kit's proxy:
-// the former hold no keys, and the latter shows the others once more. Nothing is
-// loaded, and whether the files are there is not looked at.
+// Modules returns the modules that p11-kit is configured with for a program named "hsmkeys", in
+// p11-kit's order: those of /usr/share/p11-kit/modules, of /etc/pkcs11/modules and of the user's
+// ~/.config/pkcs11/modules, except where enable-in and disable-in exclude it. Modules for trust
+// policy and p11-kit's proxy are left out as well: the former hold no keys, and the latter shows
+// the others again. Nothing is loaded, and the files need not exist.
 //
-// One file that cannot be used is in the list with its Err. The error is for the
+// A configuration file that cannot be used is in the list with its Err. The error is about the
 // configuration as a whole.
 func Modules() ([]ModuleConfig, error) { return systemP11Kit().known() }
 
@@ -84,7 +83,7 @@ func (k p11Kit) known() ([]ModuleConfig, error) {
 	if err != nil {
 		return nil, &Error{Op: "read the configuration of p11-kit", Kind: ErrModule, Err: err, Facts: ErrModuleSettings}
 	}
-	var directories []string // those that go before first
+	var directories []string // in the order of their precedence
 	if mode != "none" {
 		directories = append(directories, filepath.Join(k.user, "modules"))
 	}
@@ -113,7 +112,7 @@ func (k p11Kit) known() ([]ModuleConfig, error) {
 			if settings[name] == nil {
 				settings[name] = map[string]string{}
 			}
-			for key, value := range file { // a file of the same name fills in what is not set
+			for key, value := range file { // a later file of the same name only fills in what is not set
 				if _, ok := settings[name][key]; !ok {
 					settings[name][key] = value
 				}
@@ -136,7 +135,7 @@ func (k p11Kit) known() ([]ModuleConfig, error) {
 	return all, nil
 }
 
-// userConfig is none, merge or only: whether the user's configuration counts.
+// userConfig returns "none", "merge" or "only": whether the user's configuration counts.
 func (k p11Kit) userConfig() (string, error) {
 	mode := "merge"
 	read := func(path string) error {
@@ -166,7 +165,8 @@ func (k p11Kit) userConfig() (string, error) {
 	return mode, read(filepath.Join(k.user, "pkcs11.conf"))
 }
 
-// module reads one module's settings. It has no Path when the module is not for us.
+// module returns one module from its settings. It has no Path if the module is not for this
+// program.
 func (k p11Kit) module(name string, set map[string]string) ModuleConfig {
 	m := ModuleConfig{Name: name}
 	listed := func(key string) bool {
@@ -195,7 +195,8 @@ func (k p11Kit) module(name string, set map[string]string) ModuleConfig {
 	return m
 }
 
-// absolute finds a relative module in the first directory that has it.
+// absolute returns the path of a module, which for a relative one is in the first directory that
+// has it.
 func (k p11Kit) absolute(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
@@ -205,7 +206,7 @@ func (k p11Kit) absolute(path string) string {
 			return full
 		}
 	}
-	return filepath.Join(k.modules[0], path) // it fails to load, under this name
+	return filepath.Join(k.modules[0], path) // loading it fails, with this path
 }
 
 func isFile(path string) bool {
@@ -213,8 +214,7 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// bare is a module's name as RFC 7512 §2.3 has it: without a directory, "lib" and
-// the suffix.
+// bare returns a module's name as in RFC 7512 §2.3: without the directory, "lib" and the suffix.
 func bare(path string) string {
 	name := filepath.Base(path)
 	if i := strings.LastIndex(name, ".so"); i > 0 && (i+3 == len(name) || name[i+3] == '.') { // libfoo.so.1 too
@@ -226,10 +226,10 @@ func bare(path string) string {
 	return strings.TrimPrefix(name, "lib")
 }
 
-// ModuleNamed finds the module that a URI's module-name means: "softhsm2" for
-// libsofthsm2.so, in any case (RFC 7512 §2.3). It looks at the modules that p11-kit
-// knows and into p11-kit's directory of modules. Its error is [ErrModule], for two
-// modules of that name too.
+// ModuleNamed returns the path of the module that a URI's module-name means: "softhsm2" for
+// libsofthsm2.so, in any case (RFC 7512 §2.3). It searches the modules that p11-kit is configured
+// with and p11-kit's directories of modules. The error is [ErrModule], also if two modules have
+// the name.
 func ModuleNamed(name string) (string, error) { return systemP11Kit().named(name) }
 
 func (k p11Kit) named(name string) (string, error) {
@@ -241,7 +241,7 @@ func (k p11Kit) named(name string) (string, error) {
 		return "", err
 	}
 	for _, dir := range k.modules {
-		entries, _ := os.ReadDir(dir) // those that are missing are the rule
+		entries, _ := os.ReadDir(dir) // most of them do not exist
 		for _, entry := range entries {
 			candidates = append(candidates, ModuleConfig{Path: filepath.Join(dir, entry.Name())})
 		}

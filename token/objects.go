@@ -10,7 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// maxObjects is how many objects that match are taken. A module can find objects without
+// maxObjects is how many matching objects are accepted. A broken module can find objects without
 // end.
 const maxObjects = 1 << 16
 
@@ -36,8 +36,8 @@ func (t *Token) findObjects(ctx context.Context, template []*pkcs11.Attribute) (
 	return all, t.fail("find objects", nil, err)
 }
 
-// optionalAttribute reads an attribute that an object may not have, or not show: then it is
-// nil.
+// optionalAttribute returns an attribute, or nil if the object does not have it or does not show
+// it.
 func (t *Token) optionalAttribute(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kind uint) ([]byte, error) {
 	a, err := t.ctx.GetAttributeValue(s, object, []*pkcs11.Attribute{attr(kind, nil)})
 	if is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
@@ -49,7 +49,7 @@ func (t *Token) optionalAttribute(s pkcs11.SessionHandle, object pkcs11.ObjectHa
 	return a[0].Value, nil
 }
 
-// optionalAttributes reads several of them, in one call where the object has them all: some tokens
+// optionalAttributes returns several of them, in one call if the object has them all: some tokens
 // read the object anew for each call.
 func (t *Token) optionalAttributes(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, kinds ...uint) (map[uint][]byte, error) {
 	values := map[uint][]byte{}
@@ -73,7 +73,7 @@ func (t *Token) optionalAttributes(s pkcs11.SessionHandle, object pkcs11.ObjectH
 	return values, nil
 }
 
-// readValue reads CKA_VALUE. The caller overwrites it if it is secret.
+// readValue returns CKA_VALUE. The caller must overwrite it if it is secret.
 func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
 	return guard.Take(func() error {
 		_, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
@@ -81,7 +81,7 @@ func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([
 	})
 }
 
-// createChecked makes an object that passes a look, or none.
+// createChecked makes an object, and destroys it again if check fails.
 func (p *KeyPair) createChecked(ctx context.Context, template []*pkcs11.Attribute, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		handle, err := p.token.ctx.CreateObject(s, template)
@@ -92,7 +92,7 @@ func (p *KeyPair) createChecked(ctx context.Context, template []*pkcs11.Attribut
 	})
 }
 
-// checkOrDestroy destroys a new object that does not stand a look at it.
+// checkOrDestroy destroys a new object if check fails.
 func (t *Token) checkOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	if err := look(s, handle); err != nil {
 		return also(err, t.destroyQuietly(s, handle))
@@ -114,7 +114,7 @@ func (t *Token) destroyObjects(ctx context.Context, template ...*pkcs11.Attribut
 	})
 }
 
-// destroyQuietly destroys an object that may be gone already.
+// destroyQuietly destroys an object. It is no error if the object is gone already.
 func (t *Token) destroyQuietly(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 	if err := t.ctx.DestroyObject(s, handle); !is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
 		return err

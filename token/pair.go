@@ -12,29 +12,29 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// KeyPair is the key exchange pair: an RSA or EC pair whose private half never
-// leaves the token. It is a [crypto.Signer], see [KeyPair.Sign].
+// KeyPair is the key exchange pair: an RSA or EC pair whose private half never leaves the token.
+// It is a [crypto.Signer], see [KeyPair.Sign].
 type KeyPair struct {
 	token *Token
 	label string
-	id    []byte // CKA_ID, may be empty on a pair that somebody else made
+	id    []byte // CKA_ID; may be empty for a pair that was not made here
 
 	private    privateKey
 	public     publicKey
 	mismatches []candidate
-	modulus    []byte // RSA: CKA_MODULUS as the token gives it
+	modulus    []byte // RSA: CKA_MODULUS as the token has it
 
 	handleMu   sync.Mutex
-	generation uint64 // of the Token, that private.handle is of
+	generation uint64 // of the Token, to which private.handle belongs
 
-	signing   *KeyPair  // signs for this one; nil: itself
+	signing   *KeyPair  // signs for this pair; nil if it signs itself
 	residence residence // where session keys of this pair live
 }
 
 // publicKey is an *rsa.PublicKey or an *ecdsa.PublicKey.
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// privateKey is what the token says of the private half.
+// privateKey is what the token states about the private half.
 type privateKey struct {
 	handle pkcs11.ObjectHandle
 	kind   uint // CKK_RSA or CKK_EC
@@ -43,26 +43,25 @@ type privateKey struct {
 	alwaysAuthenticate            bool // CKA_ALWAYS_AUTHENTICATE: a PIN for each use
 }
 
-// KeyPair finds a key exchange pair that is on the token, whoever made it.
+// KeyPair finds a key exchange pair on the token, whoever made it.
 //
-// Anybody who reaches the token can write public objects to it without a PIN.
-// So the private key is only looked for among objects that are CKA_PRIVATE,
-// which the token shows and makes for nobody but who is logged in. The public
-// key is what that private key itself says, or what it proves to be its own
-// (RSA: its modulus; EC: see [Token.provePublic]). A public key or certificate with the
-// same id that says otherwise is skipped: see [KeyPair.Mismatches].
+// Anybody who reaches the token can write public objects to it without a PIN. So the private key
+// is only searched for among objects that are CKA_PRIVATE, which the token shows, and makes, only
+// after a login. The public key is the one that the private key states, or one that it proves to
+// be its own: see provePublic. A public key or certificate with the same id and another key is
+// skipped, see [KeyPair.Mismatches].
 //
-// Pairs that others have provisioned may have a label on the public half or the
-// certificate alone, none at all, or no public half: a name finds the private key
-// by its own label or by the id of the object that has the label.
+// Pairs that others have provisioned may have a label on the public half or the certificate alone,
+// none at all, or no public half. A name finds the private key by its own label, or by the id of
+// the object that has the label.
 //
-// A pair that [Token.GenerateKeyPair] has not finished is not found. Its other
-// errors are [ErrNoPair], [ErrAmbiguous] and [ErrUnsafe].
+// A pair that [Token.GenerateKeyPair] has not finished is not found. The errors are [ErrNoPair],
+// [ErrAmbiguous], [ErrUnsafe] and [errors.ErrUnsupported].
 func (t *Token) KeyPair(ctx context.Context, name PairName) (*KeyPair, error) {
 	return t.keyPair(ctx, name, finished)
 }
 
-// keyPair finds a pair among those whose label is wanted.
+// keyPair finds a pair for whose label wanted returns true.
 func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label string) bool) (*KeyPair, error) {
 	op := "find the key exchange pair " + name.String()
 	found, err := t.findPrivate(ctx, name, wanted)
@@ -94,7 +93,7 @@ func (t *Token) keyPair(ctx context.Context, name PairName, wanted func(label st
 	return p, nil
 }
 
-// pairOfPrivate is the pair of a private key.
+// pairOfPrivate returns the pair of a private key.
 func (t *Token) pairOfPrivate(ctx context.Context, private pkcs11.ObjectHandle) (*KeyPair, error) {
 	p := &KeyPair{token: t, private: privateKey{handle: private}, generation: t.generation.Load()}
 	if err := p.read(ctx); err != nil {
@@ -105,7 +104,7 @@ func (t *Token) pairOfPrivate(ctx context.Context, private pkcs11.ObjectHandle) 
 
 func finished(label string) bool { return !strings.HasSuffix(label, unfinished) }
 
-// read takes from the private key object what it says of itself.
+// read reads the attributes of the private key object.
 func (p *KeyPair) read(ctx context.Context) error {
 	t := p.token
 	return t.with(ctx, func(s pkcs11.SessionHandle) error {
@@ -135,7 +134,7 @@ func (p *KeyPair) read(ctx context.Context) error {
 			if len(params) > 0 && !knownCurve(params) {
 				return t.fail("look at the key exchange pair", errors.ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
 			}
-		default: // findPrivate looks for these two
+		default: // findPrivate finds only these two
 			return t.fail("look at the key exchange pair", errors.ErrUnsupported, fmt.Errorf("its CKA_KEY_TYPE is %x", values[pkcs11.CKA_KEY_TYPE]))
 		}
 		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)
@@ -145,11 +144,11 @@ func (p *KeyPair) read(ctx context.Context) error {
 	})
 }
 
-// Label is the pair's CKA_LABEL. It may be empty.
+// Label returns the pair's CKA_LABEL. It may be empty.
 func (p *KeyPair) Label() string { return p.label }
 
-// ID is the pair's CKA_ID. For a pair that was made here it is [SubjectKeyID].
+// ID returns the pair's CKA_ID. For a pair that was made here it is the [keyspec.SubjectKeyID].
 func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 
-// Public is the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
+// Public returns the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }

@@ -8,8 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// PairName names a key exchange pair on its token. An empty field matches
-// everything.
+// PairName names a key exchange pair on its token. An empty field matches everything.
 type PairName struct {
 	Label string // CKA_LABEL
 	ID    []byte // CKA_ID
@@ -37,8 +36,8 @@ func (n PairName) String() string {
 	}
 }
 
-// URI returns the RFC 7512 URI of the pair, with its id and its label: two pairs may have
-// the same id.
+// URI returns the RFC 7512 URI of the pair, with its id and its label: two pairs may have the same
+// id.
 func (p PairName) URI() string {
 	var attributes []string
 	if len(p.ID) > 0 {

@@ -16,11 +16,12 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// How the public key of a pair is found out, without believing anybody who can write
-// public objects to the token.
+// How the public key of a pair is found, without trusting public objects on the token, which anybody
+// can write.
 
-// findPublic settles the pair's public key: as the private key states it, else the one of
-// the objects with its id that it proves to be its own, else what its signatures tell.
+// findPublic sets the pair's public key: the one that the private key states, else one of the
+// objects with its id that the private key proves to be its own, else the one that its signatures
+// reveal.
 func (p *KeyPair) findPublic(ctx context.Context) error {
 	fromPrivate, err := p.publicOfPrivate(ctx)
 	if err != nil {
@@ -43,15 +44,15 @@ func (p *KeyPair) findPublic(ctx context.Context) error {
 	return nil
 }
 
-// candidate is an object with the pair's id, and the key that it says it has: nil
-// where it makes no sense.
+// A candidate is an object with the pair's id, and the public key that is in it: nil if there is
+// none.
 type candidate struct {
 	key         crypto.PublicKey
 	certificate *x509.Certificate // nil for a public key
-	unreadable  error             // why a certificate is not read
+	unreadable  error             // why a certificate cannot be read
 }
 
-// candidates reads the public keys and certificates that carry the pair's id.
+// candidates returns the public keys and certificates with the pair's id.
 func (p *KeyPair) candidates(ctx context.Context) ([]candidate, error) {
 	if len(p.id) == 0 {
 		return nil, nil
@@ -88,9 +89,9 @@ func (p *KeyPair) candidates(ctx context.Context) ([]candidate, error) {
 	return all, nil
 }
 
-// publicOfPrivate is the public key as the private key object has it, which nobody
-// without the PIN can have written: for RSA its modulus, for EC its point or
-// CKA_PUBLIC_KEY_INFO, which few tokens have. It is nil where the object does not say.
+// publicOfPrivate returns the public key that the private key object states, which only somebody
+// with the PIN can have written: for RSA its modulus, for EC its point or CKA_PUBLIC_KEY_INFO,
+// which few tokens have. It returns nil if the object states none.
 func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 	t := p.token
 	var key crypto.PublicKey
@@ -113,8 +114,7 @@ func (p *KeyPair) publicOfPrivate(ctx context.Context) (publicKey, error) {
 	return public, p.token.checkPublic(public)
 }
 
-// readPublic reads the public key in an object, or nil where there is none that
-// makes sense.
+// readPublic returns the public key in an object, or nil if there is no valid one.
 func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (crypto.PublicKey, error) {
 	values, err := t.optionalAttributes(s, object, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
@@ -139,7 +139,7 @@ func (t *Token) readPublic(s pkcs11.SessionHandle, object pkcs11.ObjectHandle) (
 	return nil, nil
 }
 
-// checkPublic refuses keys that nothing here can use.
+// checkPublic refuses public keys that nothing here can use.
 func (t *Token) checkPublic(key publicKey) error {
 	kind, err := kindOf(key)
 	if err == nil {
@@ -151,7 +151,8 @@ func (t *Token) checkPublic(key publicKey) error {
 	return nil
 }
 
-// chooseProven takes the first public key that the private key proves to be its own.
+// chooseProven sets the pair's public key to the first one that the private key proves to be its
+// own.
 func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) error {
 	var failed error
 	for _, c := range candidates {
@@ -167,7 +168,7 @@ func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) erro
 			p.public = key
 			return nil
 		}
-		failed = cmp.Or(failed, err) // the token may choke on a key that is not its own; the next may be
+		failed = cmp.Or(failed, err) // the token may fail with a key that is not its own; the next may be its own
 	}
 	if key, err := p.publicOfSignatures(ctx); err == nil {
 		p.public = key
@@ -176,16 +177,16 @@ func (p *KeyPair) chooseProven(ctx context.Context, candidates []candidate) erro
 	if failed != nil {
 		return failed
 	}
-	err := errors.New("the private key does not say it, and no public key or certificate has its id")
+	err := errors.New("the private key does not state it, and no public key or certificate has its id")
 	if len(candidates) > 0 {
-		err = errors.New("the private key does not say it, and none of the public keys and certificates with its id belongs to it")
+		err = errors.New("the private key does not state it, and none of the public keys and certificates with its id belongs to it")
 	}
 	return &Error{Op: "find the public key of the pair", Token: p.token.info.Label, Kind: errors.ErrUnsupported, Err: err, Facts: ErrNoPublicKey}
 }
 
-// provePublic has the private key prove that a public key is its own: by a signature
-// of bytes that were never there before, or where it must not sign by agreeing on a
-// secret (EC) or opening one (RSA).
+// provePublic reports whether the private key proves that a public key is its own: by a signature
+// of bytes that were never there before, or if it may not sign by agreeing on a secret (EC) or
+// opening one (RSA).
 func (p *KeyPair) provePublic(ctx context.Context, key publicKey) (bool, error) {
 	try := &KeyPair{token: p.token, private: p.private, public: key, modulus: p.modulus, label: p.label, id: p.id, generation: p.generation}
 	nonce := make([]byte, 32)
@@ -196,13 +197,12 @@ func (p *KeyPair) provePublic(ctx context.Context, key publicKey) (bool, error) 
 	return try.kind().opens(ctx, try, nonce)
 }
 
-// publicTemplate finds public halves by the key that is in them.
+// publicTemplate is the template that finds public halves by their key.
 func (p *KeyPair) publicTemplate() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), p.kind().finds(p.modulus)}
 }
 
-// keyID returns the [keyspec.SubjectKeyID] of a pair's public key, which is of a kind that has
-// one: see checkPublic.
+// keyID returns the [keyspec.SubjectKeyID] of a pair's public key, which checkPublic has accepted.
 func keyID(key crypto.PublicKey) []byte {
 	id, _ := keyspec.SubjectKeyID(key)
 	return id

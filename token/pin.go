@@ -9,12 +9,12 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// This file looks at a PIN before the token does: what cannot be one must not use up a try.
+// This file checks a PIN before the token does: what cannot be one must not use up a try.
 
-// checkPIN reports why a PIN is not sent to the token, as an [ErrPIN]. PKCS #11 v2.40 §2.1
-// has PINs in UTF-8 (CK_UTF8CHAR). What a text editor puts before the text, and control
-// characters, nobody types at a prompt or a PIN pad. The lengths are those that the token
-// announces, in bytes, and count for nothing where anyLength is set.
+// checkPIN returns the error, an [ErrPIN], by which a PIN is not sent to the token, or nil. PINs
+// are UTF-8 (CK_UTF8CHAR, PKCS #11 v2.40 §2.1). Byte order marks, which text editors write, and
+// control characters cannot be typed at a prompt or PIN pad. The lengths are those that the token
+// announces, in bytes; they are not checked if anyLength is set.
 func checkPIN(pin []byte, info Info, anyLength bool) *Error {
 	refuse := func(fact error, reason string, args ...any) *Error {
 		return &Error{Op: "log in", Token: info.Label, Kind: ErrPIN, Err: fmt.Errorf(reason, args...), Facts: fact}
@@ -42,8 +42,8 @@ func checkPIN(pin []byte, info Info, anyLength bool) *Error {
 	return nil
 }
 
-// lengths are how many bytes a PIN has by CK_TOKEN_INFO; most is 0 where there is no limit.
-// Some tokens announce what cannot be meant, and that is taken for nothing.
+// lengths returns how many bytes a PIN has according to CK_TOKEN_INFO; most is 0 if there is no
+// limit. Some tokens announce impossible limits, which are ignored.
 func (i Info) lengths() (least, most uint) {
 	least, most = i.minPIN, i.maxPIN
 	if most == pkcs11.CK_UNAVAILABLE_INFORMATION {

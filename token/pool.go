@@ -9,15 +9,15 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// A pool hands out sessions, one to a call at a time: a PKCS #11 session runs
-// one operation at once (§5.1.2).
+// A pool lends sessions, each to one call at a time: a PKCS #11 session runs one operation at once
+// (§5.1.2).
 type pool struct {
 	token *Token
-	slots chan struct{} // one for each session that may be lent at once
+	slots chan struct{} // one for each session that may be lent at the same time
 
 	mu       sync.Mutex
 	idle     []pkcs11.SessionHandle
-	unusable []pkcs11.SessionHandle // of no more use, but session objects may have been made in them
+	unusable []pkcs11.SessionHandle // no longer usable, but session objects may have been made in them
 	closed   bool
 	calls    sync.WaitGroup // under way, see enter
 }
@@ -26,8 +26,8 @@ func newPool(t *Token, size int) *pool {
 	return &pool{token: t, slots: make(chan struct{}, size)}
 }
 
-// with runs f on a session of its own, waiting for one as long as ctx allows. A
-// call that has reached the token is not interrupted: PKCS #11 cannot.
+// with calls f with a session of its own, and waits for one until ctx is done. A call that has
+// reached the token cannot be interrupted.
 func (t *Token) with(ctx context.Context, f func(pkcs11.SessionHandle) error) error {
 	p := t.pool
 	select {
@@ -58,9 +58,9 @@ func (t *Token) with(ctx context.Context, f func(pkcs11.SessionHandle) error) er
 	return t.noteLoss(err)
 }
 
-// enter begins a call that Close must wait for, and leave ends it. Every call
-// that reaches the module is between the two, also those that go through
-// crypto11: after Close the module may be unloaded, and calling it would crash.
+// enter begins a call that Close must wait for, and leave ends it. Every call that reaches the
+// module is between the two, also those through crypto11: after Close the module may be unloaded,
+// and calling it would crash.
 func (t *Token) enter() (leave func(), err error) {
 	p := t.pool
 	p.mu.Lock()
@@ -85,11 +85,11 @@ func (p *pool) get() (pkcs11.SessionHandle, error) {
 	return s, p.token.fail("open a session", nil, err)
 }
 
-// put keeps the session, even after an error: closing it would destroy the
-// session objects that were made in it. Only one that is of no more use goes.
+// put keeps the session, even after an error: closing it would destroy the session objects that
+// were made in it. Only an unusable session is closed.
 func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	if sessionGone(err) {
-		p.token.confirmObjects.forget() // they may have been made in it
+		p.token.confirmObjects.forget() // which may have been made in it
 		_ = p.token.ctx.CloseSession(s)
 		return
 	}
@@ -107,7 +107,7 @@ func (p *pool) put(s pkcs11.SessionHandle, err error) {
 }
 
 // unusableSession marks the error of an operation that some modules leave active in its session
-// when it fails: the session then refuses every other.
+// when it fails: the session then refuses every other operation.
 type unusableSession struct{ error }
 
 func (b *unusableSession) Unwrap() error { return b.error }
@@ -120,14 +120,14 @@ func unusable(err error) error {
 	return &unusableSession{err}
 }
 
-// forget drops sessions that are gone.
+// forget drops sessions that no longer exist.
 func (p *pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle, p.unusable = nil, nil
 }
 
-// close lets no new call in, waits for those under way and closes all sessions.
+// close refuses new calls, waits for those under way and closes all sessions.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -139,14 +139,14 @@ func (p *pool) close() {
 	p.idle = nil
 }
 
-// MaxSessions is how many sessions a Token opens at the most for its own calls,
-// and crypto11 as many again. Sessions are opened when they are needed.
+// MaxSessions is how many sessions a Token opens at most for its own calls; crypto11 opens as many
+// again. Sessions are opened when they are needed.
 const MaxSessions = 16
 
-// atOnce is how many calls the token gets at a time. One that is not made to hold session
-// keys is a card or a TPM, which does one thing after the other anyway; and modules of
-// that kind have been seen to crash under more than one thread (openCryptoki 3.8.1's
-// software token, in C_Decrypt).
+// atOnce returns how many calls the token gets at the same time. A token that cannot hold session
+// keys is a card or a TPM, which does one thing at a time anyway, and modules for such tokens have
+// been seen to crash with more than one thread (openCryptoki 3.8.1's software token, in
+// C_Decrypt).
 func (t *Token) atOnce(sessions uint) int {
 	if most := poolSize(sessions); t.cfg.Sessions > 0 {
 		return min(t.cfg.Sessions, most)
@@ -157,12 +157,12 @@ func (t *Token) atOnce(sessions uint) int {
 	return poolSize(sessions)
 }
 
-// leastSessions are needed at the least: the anchor and one for calls, and the
-// same for crypto11.
+// leastSessions is how many sessions are needed: the anchor and one for calls, and the same for
+// crypto11.
 const leastSessions = 4
 
-// poolSize is half of what the token allows, because crypto11 has a pool beside
-// ours. It is 0 when the token allows too few.
+// poolSize returns half of what the token allows, because crypto11 has a pool as well. It is 0 if
+// the token allows too few.
 func poolSize(most uint) int {
 	switch {
 	case most == pkcs11.CK_EFFECTIVELY_INFINITE, most == pkcs11.CK_UNAVAILABLE_INFORMATION, most > 2*MaxSessions+2:

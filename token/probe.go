@@ -11,31 +11,31 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Probe is what a token does when it is tried, which no list of mechanisms tells. It
-// is tried without a PIN, on session objects alone: an RSA pair of 2048 bits that is
-// made here for this, and what is unwrapped with it.
+// Probe is what a token does when it is tried, which its list of mechanisms does not tell. It is
+// tried without a PIN, on session objects alone: with an RSA pair of 2048 bits that is made in
+// this process, and with what is unwrapped with it.
 type Probe struct {
-	// Why says why nothing was tried; the rest is empty then. Many tokens let nobody
-	// make session objects without a PIN, or take no private keys from outside.
+	// Why is why nothing was tried; the rest is empty then. Many tokens allow no session objects
+	// without a PIN, or import no private keys.
 	Why string `json:"why,omitempty"`
 
 	Unwraps  bool   `json:"unwraps"`             // RSA-OAEP by C_UnwrapKey
-	OAEPHash string `json:"oaep_hash,omitempty"` // the best that it takes: SHA-256 or SHA-1
+	OAEPHash string `json:"oaep_hash,omitempty"` // the best that it supports: SHA-256 or SHA-1
 	SignPSS  bool   `json:"sign_pss"`            // and the signature verifies
 	WrapAES  bool   `json:"wrap_aes"`            // AES key wrap by C_WrapKey
-	Leaks    bool   `json:"leaks"`               // gives away the value of a sensitive key
+	Leaks    bool   `json:"leaks"`               // reveals the value of a sensitive key
 }
 
 // probeKey makes the pair that tokens are tried with.
 func probeKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
 
-// probe tries the token in a slot. Nothing stays behind.
+// probe tries the token in a slot. Nothing is left behind.
 func probe(ctx *pkcs11.Ctx, slot uint, key *rsa.PrivateKey) Probe {
 	s, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return Probe{Why: "no session without a PIN: " + describe(err)}
 	}
-	defer func() { _ = ctx.CloseSession(s) }() // and with it all that is made here
+	defer func() { _ = ctx.CloseSession(s) }() // which destroys all that was made in it
 	private, err := ctx.CreateObject(s, probePrivateKey(key))
 	if err != nil {
 		return Probe{Why: "no private key from outside without a PIN: " + describe(err)}
@@ -85,7 +85,7 @@ func probeWrapping(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, session pkcs11.Objec
 	return err == nil && len(wrapped) == len(data)+8
 }
 
-// tryAll fills in what each token does when it is tried.
+// probeAll sets the Probe of each token.
 func probeAll(ctx *pkcs11.Ctx, all []Info) error {
 	key, err := probeKey()
 	if err != nil {

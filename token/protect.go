@@ -10,9 +10,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// checkProtected reads back that the token has made the key as the template asks, for its
-// uses and for nobody without the PIN, and keeps it to itself, which some do not although
-// they took the template; and that it has the size it should have.
+// checkProtected reads back that the token has made the key as the template asks: with its uses,
+// for nobody without the PIN, and of the right size; and that the token does not reveal it, which
+// some do although they accepted the template.
 func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec keyspec.Key, template []*pkcs11.Attribute) error {
 	const op = "unwrap session key"
 	if err := t.checkFlags(s, handle, template); err != nil {
@@ -21,8 +21,8 @@ func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandl
 	if err := t.checkNotRevealed(s, handle); err != nil {
 		return err
 	}
-	// SoftHSM has no length for a key that was unwrapped; others may not have
-	// the attribute.
+	// SoftHSM has no length for a key that was unwrapped; other tokens may not have the
+	// attribute.
 	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE_LEN, nil)})
 	if err != nil {
 		return nil // there is nothing to compare
@@ -33,15 +33,14 @@ func (t *Token) checkProtected(s pkcs11.SessionHandle, handle pkcs11.ObjectHandl
 	return nil
 }
 
-// flags are the attributes of secret keys that are true or false, which decide who may do
-// what with a key.
+// flags are the boolean attributes of secret keys, which decide who may do what with a key.
 var flags = map[uint]string{
 	pkcs11.CKA_TOKEN: "CKA_TOKEN", pkcs11.CKA_PRIVATE: "CKA_PRIVATE", pkcs11.CKA_SENSITIVE: "CKA_SENSITIVE", pkcs11.CKA_EXTRACTABLE: "CKA_EXTRACTABLE",
 	pkcs11.CKA_WRAP: "CKA_WRAP", pkcs11.CKA_UNWRAP: "CKA_UNWRAP", pkcs11.CKA_ENCRYPT: "CKA_ENCRYPT", pkcs11.CKA_DECRYPT: "CKA_DECRYPT",
 	pkcs11.CKA_SIGN: "CKA_SIGN", pkcs11.CKA_VERIFY: "CKA_VERIFY", pkcs11.CKA_DERIVE: "CKA_DERIVE",
 }
 
-// checkFlags reads back that a new object has the flags of the template it was made from.
+// checkFlags reads back that a new object has the flags of the template from which it was made.
 func (t *Token) checkFlags(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, template []*pkcs11.Attribute) error {
 	var asked, read []*pkcs11.Attribute
 	for _, a := range template {
@@ -66,8 +65,8 @@ const (
 	revealsIt
 )
 
-// checkNotRevealed tries once for each Token whether it keeps a sensitive value to itself:
-// a module may say that a key is sensitive and give it to whoever asks.
+// checkNotRevealed tries once for each Token whether the token reveals a sensitive value: a module
+// may state that a key is sensitive and hand its value out all the same.
 func (t *Token) checkNotRevealed(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 	if t.reveals.Load() == 0 {
 		value, err := t.readValue(s, handle)

@@ -17,15 +17,15 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// publicKeys remembers the public keys that were imported for wrapping, by the
-// SHA-256 of their DER: a keyring wraps every session key to the same few.
+// publicKeys caches the public keys that were imported for wrapping, by the SHA-256 of their DER:
+// a keyring wraps every session key to the same few.
 type publicKeys struct {
 	mu      sync.Mutex
 	handles map[[32]byte]pkcs11.ObjectHandle
 }
 
-// importPublicKey makes an RSA public key a session object of the token. It is
-// made in the anchor session, so that it lives as long as the Token.
+// importPublicKey makes a session object of an RSA public key, in the anchor session, so that it
+// lives as long as the Token.
 func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11.ObjectHandle, error) {
 	const op = "import public key"
 	if err := checkRSA(key); err != nil {
@@ -48,15 +48,15 @@ func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11
 	return handle, nil
 }
 
-// forget drops handles that are gone with their sessions.
+// forget drops handles that vanished with their session.
 func (k *publicKeys) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.handles = nil
 }
 
-// createInAnchor makes a session object that lives as long as the Token. The
-// caller holds t.public.mu: a session runs one call at a time.
+// createInAnchor makes a session object that lives as long as the Token. The caller must hold
+// t.public.mu: a session runs one call at a time.
 func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -81,7 +81,7 @@ func matchPublic(pub crypto.PublicKey, rsaKey func(*rsa.PublicKey) error, ecKey 
 	return failed
 }
 
-// checkRecipient refuses what no session key should be wrapped to.
+// checkRecipient returns an error for a public key to which no session key should be wrapped.
 func checkRecipient(to crypto.PublicKey, hash crypto.Hash) error {
 	return matchPublic(to,
 		func(to *rsa.PublicKey) error {

@@ -10,9 +10,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Random reads from the token's random number generator (C_GenerateRandom) and the
-// system's, joined so that what comes out is as good as the better of the two; or where the
-// token has none that works, as many cards, from the system's alone.
+// Random returns a reader of the token's random numbers (C_GenerateRandom), combined with the
+// system's so that the result is as good as the better of the two. If the token has no working
+// generator, like many cards, the numbers are the system's alone.
 func (t *Token) Random() (io.Reader, error) {
 	err := t.withCrypto11(func() error { return nil })
 	return random{t}, err
@@ -27,7 +27,7 @@ func (r random) Read(b []byte) (int, error) {
 	if r.token.noRandom {
 		return rand.Read(b)
 	}
-	// A generator that is stuck looks like any other: keys are made of this, ids and salts.
+	// A generator that is stuck cannot be noticed, and keys, ids and salts are made of this.
 	own := make([]byte, len(b))
 	defer clear(own)
 	_, _ = rand.Read(own)

@@ -11,14 +11,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// ReadBack unwraps what was wrapped to the pair and compares it with the key in transit
-// that was wrapped: what a token has made is not known to be right before it has been
-// opened. It costs one operation with the private key. The error is an [ErrWrapped] where
-// it does not open, or another key comes out.
+// ReadBack unwraps what was wrapped to the pair and compares it with the key in transit that was
+// wrapped: whether a token has wrapped a key correctly is not known until it has been opened. It
+// costs one operation with the private key. The error is an [ErrWrapped] if the wrapped key cannot
+// be opened, or is another key.
 //
-// On the token both keys are wrapped under a third one, which never leaves it: AES key
-// wrap is deterministic (RFC 3394), so that the results are the same if and only if the
-// keys are. In memory their values are compared.
+// On the token both keys are wrapped under a third one, which never leaves it: AES key wrap is
+// deterministic (RFC 3394), so the results are equal if and only if the keys are. In memory their
+// values are compared.
 func (p *KeyPair) ReadBack(ctx context.Context, key keyspec.Transit, wrapped keyspec.WrappedKey) error {
 	switch key := key.(type) {
 	case *memoryKey:
@@ -45,7 +45,7 @@ func (p *KeyPair) ReadBack(ctx context.Context, key keyspec.Transit, wrapped key
 
 const opReadBack = "read back the wrapped session key"
 
-// readBackFails names what was attempted.
+// readBackFails adds what was attempted to an error about the wrapped key.
 func (p *KeyPair) readBackFails(err error) error {
 	if err == nil || !errors.Is(err, ErrWrapped) {
 		return err
@@ -53,7 +53,7 @@ func (p *KeyPair) readBackFails(err error) error {
 	return &Error{Op: opReadBack, Token: p.token.info.Label, Kind: ErrWrapped, Err: cause(err), Facts: ErrReadBack}
 }
 
-// cause is what an Error was made of.
+// cause returns the cause of an Error, or err itself.
 func cause(err error) error {
 	if e := (*Error)(nil); errors.As(err, &e) && e.Err != nil {
 		return e.Err
@@ -64,7 +64,7 @@ func cause(err error) error {
 // checkSameInTransit compares two keys in transit.
 func (p *KeyPair) checkSameInTransit(ctx context.Context, a *tokenTransit, b keyspec.Transit) error {
 	again, ok := b.(*tokenTransit)
-	// The second may have come into memory meanwhile, or both be too short for key wrap.
+	// The second may live in memory by now, or both may be too short for key wrap.
 	before, after := a.Confirmation, b.Confirmation
 	if ok && a.spec.WrapsInAES() {
 		before, after = a.fingerprint, again.fingerprint
@@ -80,8 +80,8 @@ func (p *KeyPair) checkSameInTransit(ctx context.Context, a *tokenTransit, b key
 	return p.token.checkSameKey(got, want)
 }
 
-// fingerprint wraps the key under one that never leaves the token, which tells how long the
-// key is, and whether it is the same as another.
+// fingerprint wraps the key under one that never leaves the token. The result shows the length of
+// the key, and whether it is the same as another.
 func (k *tokenTransit) fingerprint(ctx context.Context) ([]byte, error) {
 	t := k.token
 	var wrapped []byte
@@ -93,7 +93,7 @@ func (k *tokenTransit) fingerprint(ctx context.Context) ([]byte, error) {
 		return err
 	})
 	if err == nil && len(wrapped) != k.spec.Size+8 {
-		err = t.fail("measure the session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(wrapped)-8, k.spec.Size))
+		err = t.fail("check the length of the session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(wrapped)-8, k.spec.Size))
 	}
-	return wrapped, t.fail("measure the session key", nil, err)
+	return wrapped, t.fail("check the length of the session key", nil, err)
 }

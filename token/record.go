@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Record is a small private data object (CKO_DATA) of ours on the token.
+// A Record is a small private data object (CKO_DATA) that was made here.
 type Record struct {
 	Label  string
 	Value  []byte
@@ -19,23 +19,22 @@ type Record struct {
 }
 
 const (
-	application = "hsmkeys" // CKA_APPLICATION of our records
+	application = "hsmkeys" // CKA_APPLICATION of records
 	maxRecord   = 1024      // bytes
 	maxRecords  = 1024
 )
 
 // errGone is for a record that another process has deleted since it was found.
-var errGone = errors.New("a record went away while it was read")
+var errGone = errors.New("a record was deleted while it was read")
 
-// errOtherRecord is for a new record that is not read back as it was made.
-var errOtherRecord = errors.New("the token has made another object than the one that was asked for")
+// errOtherObject is for a new object that is not read back as it was made.
+var errOtherObject = errors.New("the token made an object that differs from what was asked for")
 
-// Records reads our records. On SoftHSM one that is made or deleted at this moment
-// may be missed: who replaces a record lets the one before it stand as well.
+// Records returns the records on the token. On SoftHSM, one that is made or deleted at this moment
+// may be missed: a program that replaces a record should keep the previous one as well.
 //
-// Only those that are CKA_PRIVATE count: nobody
-// without the PIN can make, change or see one, while anybody can write a public data
-// object with our name to most tokens.
+// Only objects that are CKA_PRIVATE count: nobody without the PIN can make, change or see one,
+// while anybody can write a public data object with the same application and label to most tokens.
 func (t *Token) Records(ctx context.Context) ([]Record, error) {
 	all, err := t.records(ctx)
 	for try := 1; try < attachTries && errors.Is(err, errGone); try++ {
@@ -60,7 +59,7 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
 				attr(pkcs11.CKA_PRIVATE, nil), attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_VALUE, nil),
 			})
-			// What SoftHSM says of an object that is written or deleted meanwhile.
+			// SoftHSM returns these for an object that is written or deleted meanwhile.
 			if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
 				return fmt.Errorf("%w: %w", errGone, err)
 			}
@@ -80,18 +79,18 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 	return all, err
 }
 
-// AddRecord makes a record of at most 1024 bytes, and reads it back before it
-// counts. The error is an [errors.ErrUnsupported] where the token keeps no private data
-// objects, so that the caller can keep the value elsewhere.
+// AddRecord makes a record of at most 1024 bytes, and reads it back. The error is an
+// [errors.ErrUnsupported] if the token keeps no private data objects, so that the caller can keep
+// the value elsewhere.
 func (t *Token) AddRecord(ctx context.Context, label string, value []byte) error {
 	op := fmt.Sprintf("make the record %q", label)
 	if len(value) == 0 || len(value) > maxRecord {
-		return t.fail(op, errors.ErrUnsupported, fmt.Errorf("%d bytes, it has 1 to %d", len(value), maxRecord))
+		return t.fail(op, errors.ErrUnsupported, fmt.Errorf("%d bytes, not 1 to %d", len(value), maxRecord))
 	}
 	err := t.addRecord(ctx, label, value)
-	// SoftHSM says so, or shows the new record without its value, while another process
-	// writes to the token.
-	for try := 1; try < attachTries && (errors.Is(err, errOtherRecord) || is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT)); try++ {
+	// SoftHSM returns these errors, or shows the new record without its value, while another
+	// process writes to the token.
+	for try := 1; try < attachTries && (errors.Is(err, errOtherObject) || is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT)); try++ {
 		time.Sleep(attachPause)
 		err = t.addRecord(ctx, label, value)
 	}
@@ -113,7 +112,8 @@ func (t *Token) addRecord(ctx context.Context, label string, value []byte) error
 	})
 }
 
-// checkRecord reads back a new record: its value, and by what [Token.Records] finds it.
+// checkRecord reads back a new record: its value, and the attributes by which [Token.Records]
+// finds it.
 func (t *Token) checkRecord(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, value []byte) error {
 	a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
 		attr(pkcs11.CKA_VALUE, nil), attr(pkcs11.CKA_TOKEN, nil), attr(pkcs11.CKA_PRIVATE, nil), attr(pkcs11.CKA_APPLICATION, nil),
@@ -122,24 +122,24 @@ func (t *Token) checkRecord(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, 
 		return err
 	}
 	if !bytes.Equal(a[0].Value, value) || !isTrue(a[1]) || !isTrue(a[2]) || string(a[3].Value) != application {
-		return t.fail("read the record back", errors.ErrUnsupported, errOtherRecord)
+		return t.fail("read the record back", errors.ErrUnsupported, errOtherObject)
 	}
 	return nil
 }
 
-// refusesRecords says whether a token has no place for data objects, for good: the
-// other errors may pass.
+// refusesRecords reports whether err says that the token never keeps such objects. Other errors
+// may be temporary.
 func refusesRecords(err error) bool {
 	return is(err, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT,
 		pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
 		pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY)
 }
 
-// DeleteRecord deletes a record. One that is gone already is no error.
+// DeleteRecord deletes a record. It is no error if the record is gone already.
 func (t *Token) DeleteRecord(ctx context.Context, r Record) error {
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, r.handle) })
 	if err != nil {
-		// SoftHSM says no more than CKR_FUNCTION_FAILED when another process was faster.
+		// SoftHSM only returns CKR_FUNCTION_FAILED if another process was faster.
 		all, readErr := t.records(ctx)
 		if readErr == nil && !slices.ContainsFunc(all, func(other Record) bool { return other.handle == r.handle }) {
 			return nil

@@ -13,21 +13,21 @@ import (
 	"filippo.io/nistec"
 )
 
-// An EC private key object does not say its public key, and anybody who reaches the token
-// can delete the public half without a PIN, as can a crash. But a signature tells the
-// public key up to a choice of two (SEC 1 v2.0 §4.1.6), and two signatures leave one.
+// An EC private key object does not state its public key, and anybody who reaches the token can
+// delete the public half without a PIN, as can a crash. But a signature reveals the public key up
+// to a choice of two (SEC 1 v2.0 §4.1.6), and two signatures leave one.
 
-// publicOfSignatures finds the public key of an EC pair that may sign, with nothing on the
-// token but the private key.
+// publicOfSignatures returns the public key of an EC pair that may sign, with nothing but the
+// private key on the token.
 func (p *KeyPair) publicOfSignatures(ctx context.Context) (publicKey, error) {
 	c, err := p.privateCurve(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if !p.private.sign {
-		return nil, errors.New("the pair must not sign")
+		return nil, ErrMayNotSign
 	}
-	// Sign looks at the kind and the curve of the public key, not at its point.
+	// Sign uses the kind and the curve of the public key, not its point.
 	try := &KeyPair{token: p.token, private: p.private, public: &ecdsa.PublicKey{Curve: c.curve}, label: p.label, id: p.id, generation: p.generation}
 	var left []*ecdsa.PublicKey
 	for n := range 2 {
@@ -48,7 +48,7 @@ func (p *KeyPair) publicOfSignatures(ctx context.Context) (publicKey, error) {
 		left = intersect(left, possible)
 	}
 	if len(left) != 1 {
-		return nil, fmt.Errorf("%d public keys fit its signatures", len(left))
+		return nil, fmt.Errorf("its signatures fit %d public keys", len(left))
 	}
 	return left[0], nil
 }
@@ -65,7 +65,7 @@ func intersect(a, b []*ecdsa.PublicKey) (both []*ecdsa.PublicKey) {
 }
 
 // signersOf returns the public keys under which a signature, DER, verifies: two, or with
-// negligible chance four.
+// negligible probability four.
 func signersOf(c elliptic.Curve, digest, signature []byte) ([]*ecdsa.PublicKey, error) {
 	switch c {
 	case elliptic.P256():
@@ -87,8 +87,8 @@ type point[P any] interface {
 	ScalarMult(P, []byte) (P, error)
 }
 
-// signersOn is signersOf on one curve. For each point R with the x coordinate r (or r + n)
-// the key is (s/r)R - (e/r)G. All of this is public.
+// signersOn is signersOf on one curve. For each point R with the x coordinate r (or r + n) the key
+// is (s/r)R - (e/r)G. All values are public.
 func signersOn[P point[P]](c elliptic.Curve, zero func() P, digest, signature []byte) ([]*ecdsa.PublicKey, error) {
 	var sig struct{ R, S *big.Int }
 	if rest, err := asn1.Unmarshal(signature, &sig); err != nil || len(rest) > 0 {

@@ -7,10 +7,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Rehearse does with a wrapped session key what a recovery does, and keeps nothing: it
-// unwraps the key in transit, wraps it again to the pair's own public key, reads that back,
-// and unwraps it for use. The error is [ErrWrapped] when the wrapped key does not hold, or
-// what comes out is another key.
+// Rehearse does with a wrapped session key what a recovery does, and keeps nothing: it unwraps the
+// key in transit, wraps it to the pair's own public key, reads that back, and unwraps it for use.
+// The error is [ErrWrapped] if the wrapped key cannot be opened, or another key comes out.
 func (p *KeyPair) Rehearse(ctx context.Context, wrapped keyspec.WrappedKey) error {
 	key, err := p.UnwrapTransit(ctx, wrapped)
 	if err != nil {

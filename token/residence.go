@@ -16,16 +16,15 @@ import (
 type residence struct {
 	mu    sync.Mutex
 	where keyspec.Residence
-	why   error // it is memory
+	why   error // that it is memory
 
-	cached bool // it was not tried by this process
+	cached bool // from the cache, and not tried by this process
 }
 
-// Residence finds out where the session keys of this pair live: on the token where
-// the token can generate, wrap and unwrap them and wrap data keys under them, as its
-// mechanisms, the private key's attributes and, for EC, one try say, which is remembered
-// in [Config.Cache]; else in memory.
-// With [Config.RequireToken] memory is an [ErrResidence].
+// Residence returns where the session keys of this pair live. It is the token if the token can
+// generate, wrap and unwrap them and wrap data keys under them, according to its mechanisms, the
+// private key's attributes and, for EC, one try, whose result is kept in [Config.Cache]; else it
+// is memory. With [Config.RequireToken] memory is an [ErrResidence].
 func (p *KeyPair) Residence(ctx context.Context) (keyspec.Residence, error) {
 	p.residence.mu.Lock()
 	defer p.residence.mu.Unlock()
@@ -45,7 +44,7 @@ func (p *KeyPair) Residence(ctx context.Context) (keyspec.Residence, error) {
 	return p.residence.where, nil
 }
 
-// WhyMemory tells why the session keys of this pair live in memory, or nothing.
+// WhyMemory returns why the session keys of this pair live in memory, or "" if they do not.
 func (p *KeyPair) WhyMemory() string {
 	p.residence.mu.Lock()
 	defer p.residence.mu.Unlock()
@@ -56,11 +55,11 @@ func (p *KeyPair) WhyMemory() string {
 }
 
 func (p *KeyPair) refuseMemory(why error) error {
-	// why may be an Error itself, of what was tried.
+	// why may be an Error itself, which fail would return as it is.
 	return &Error{Op: "keep session keys on the token", Token: p.token.info.Label, Kind: ErrResidence, Err: why}
 }
 
-// fallBackToMemory sets the residence to memory, when an operation has shown what no list of
+// fallBackToMemory sets the residence to memory, after an operation has shown what no list of
 // mechanisms tells.
 func (p *KeyPair) fallBackToMemory(why error) error {
 	p.residence.mu.Lock()
@@ -73,7 +72,7 @@ func (p *KeyPair) fallBackToMemory(why error) error {
 	return nil
 }
 
-// whyMemory says what is missing for keys on the token, or nil.
+// whyMemory returns what is missing for keys on the token, or nil.
 func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 	can := p.token.info.Mechanisms
 	switch {
@@ -103,14 +102,14 @@ func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 	return why, err
 }
 
-// tryDerive finds out whether the token derives keys that session keys can be unwrapped
-// with, which no list of mechanisms tells.
+// tryDerive finds out whether the token derives keys that session keys can be unwrapped with,
+// which its list of mechanisms does not tell.
 func (p *KeyPair) tryDerive(ctx context.Context, own *ecdsa.PublicKey) (why, err error) {
 	ephemeral, secret, err := agreeWith(own)
 	if err != nil {
 		return nil, err
 	}
-	clear(secret) // nobody needs it
+	clear(secret) // it is not needed
 	err = p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 		handle, err := p.deriveKEK(s, key, ephemeral)
 		if err != nil {
@@ -119,7 +118,7 @@ func (p *KeyPair) tryDerive(ctx context.Context, own *ecdsa.PublicKey) (why, err
 		return p.token.ctx.DestroyObject(s, handle)
 	})
 	if refuses(err) {
-		return fmt.Errorf("the token agrees on a secret, but derives no key from it (CKM_ECDH1_DERIVE with a CKD_..._KDF): %s", describe(err)), nil
+		return fmt.Errorf("the token agrees on a secret, but does not derive a key from it (CKM_ECDH1_DERIVE with a CKD_..._KDF): %s", describe(err)), nil
 	}
 	return nil, p.token.fail("find out where session keys can live", nil, err)
 }

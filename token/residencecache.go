@@ -13,12 +13,12 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
-// What was found out by trying is remembered in files of the user's, so that not every
-// command tries again: on a card a try takes as long as the work. A file is for one pair
-// on one token with one firmware. It is a hint: where the token turns out to do less, see
-// settle; and under [Config.RequireToken] only a try counts.
+// The residence that was found out by trying is kept in files of the user's, so that not every
+// command tries again: on a card that takes as long as the work. A file is for one pair on one
+// token with one firmware. It is not relied on: a token that turns out to do less is used all the
+// same, see fallBackToMemory, and under [Config.RequireToken] only a try counts.
 
-// cached is what a file says.
+// cachedResidence is the content of a file.
 type cachedResidence struct {
 	inToken bool
 	why     string // in memory
@@ -30,7 +30,7 @@ const (
 	maxCached    = 1024 // bytes
 )
 
-// residenceCachePath is the file for a pair; empty where nothing is remembered.
+// residenceCachePath returns the path of the file for the pair, or "" if there is no cache.
 func (p *KeyPair) residenceCachePath() string {
 	i := p.token.info
 	if p.token.cfg.Cache == "" || i.Serial == "" {
@@ -40,7 +40,7 @@ func (p *KeyPair) residenceCachePath() string {
 	return filepath.Join(p.token.cfg.Cache, hex.EncodeToString(name[:16]))
 }
 
-// readResidenceCache reads what was found out before.
+// readResidenceCache returns what was found out before.
 func (p *KeyPair) readResidenceCache() (cachedResidence, bool) {
 	path := p.residenceCachePath()
 	if path == "" || p.token.cfg.RequireToken || p.token.cfg.TryAgain {
@@ -58,7 +58,7 @@ func (p *KeyPair) readResidenceCache() (cachedResidence, bool) {
 	return cachedResidence{why: why}, ok && why != "" && !strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// writeResidenceCache writes it down. That it cannot be is no failure: it is found out again.
+// writeResidenceCache writes the file. A failure is ignored: it will be found out again.
 func (p *KeyPair) writeResidenceCache(why error) {
 	path := p.residenceCachePath()
 	if path == "" {
@@ -84,7 +84,7 @@ func (p *KeyPair) writeResidenceCache(why error) {
 	}
 }
 
-// dropResidenceCache forgets what turned out not to hold.
+// dropResidenceCache removes a file that turned out to be wrong.
 func (p *KeyPair) dropResidenceCache() {
 	if path := p.residenceCachePath(); path != "" {
 		_ = os.Remove(path)

@@ -10,8 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Reveal unwraps a session key and reads its value. The caller overwrites it
-// after use.
+// Reveal unwraps a session key and returns its value. The caller must overwrite it after use.
 func (p *KeyPair) Reveal(ctx context.Context, wrapped keyspec.WrappedKey) ([]byte, error) {
 	return p.reveal(ctx, openingOf(wrapped))
 }

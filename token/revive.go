@@ -10,32 +10,31 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Tokens go away: a card is pulled, a daemon is restarted, a network HSM drops its
-// connections. A Token whose sessions are lost gets new ones with the next call, once
-// the token is back.
+// Tokens go away: a card is pulled, a daemon is restarted, a network HSM drops its connections. A
+// Token whose sessions are lost gets new ones with the next call, once the token is back.
 //
-// What was under way fails with [ErrLost], or is repeated where that is safe: what a
-// pair does (signing, unwrapping) changes nothing, so it is; session keys are gone, so
-// what they do is not.
+// An operation under way fails with [ErrLost], or is repeated if that is safe. What a pair does
+// (signing, unwrapping) changes nothing, so it is repeated; session keys are gone, so what they do is
+// not.
 
 // patience is how long a call waits for the token to come back.
 const patience = 20 * time.Second
 
-// lost says whether an error means that sessions, login or module are gone.
+// lost reports whether an error means that sessions, login or module are gone.
 func (t *Token) lost(err error) bool {
 	switch {
 	case is(err, pkcs11.CKR_USER_NOT_LOGGED_IN):
-		return t.loggedIn // or else there never was a login
+		return t.loggedIn // else there never was a login
 	case is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT,
 		pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_SLOT_ID_INVALID):
 		return true
 	case is(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY):
-		return !t.answers() // modules say so for many reasons
+		return !t.answers() // modules return these for many reasons
 	}
 	return false
 }
 
-// answers asks the token for a byte, if it gives any.
+// answers reports whether the token returns a random byte, or if it has none is in its slot.
 func (t *Token) answers() bool {
 	s, err := t.openSession()
 	if err != nil {
@@ -43,7 +42,7 @@ func (t *Token) answers() bool {
 	}
 	defer func() { _ = t.ctx.CloseSession(s) }()
 	if t.noRandom {
-		// Then whether it is in its slot, which a reader notices a moment later.
+		// Then check that it is in its slot, which a reader notices a moment later.
 		time.Sleep(removalDelay)
 		slots, err := t.ctx.GetSlotList(true)
 		return err == nil && slices.Contains(slots, t.slot)
@@ -52,7 +51,8 @@ func (t *Token) answers() bool {
 	return err == nil
 }
 
-// noteLoss remembers that the token is lost, and says so.
+// noteLoss returns an [ErrLost] in place of an error by which the token is lost, and remembers
+// that.
 func (t *Token) noteLoss(err error) error {
 	if err == nil || errors.Is(err, ErrLost) || !t.lost(err) {
 		return err
@@ -61,8 +61,8 @@ func (t *Token) noteLoss(err error) error {
 	return &Error{Op: "use the token", Token: t.info.Label, Kind: ErrLost, Err: err}
 }
 
-// revive gets new sessions, and logs in again where nobody has to be asked, waiting for
-// the token as long as ctx and patience allow.
+// revive opens new sessions, and logs in again if nobody has to be asked for a PIN. It waits for
+// the token until ctx is done, at most as long as patience.
 func (t *Token) revive(ctx context.Context) error {
 	if !t.broken.Load() {
 		return nil
@@ -70,7 +70,7 @@ func (t *Token) revive(ctx context.Context) error {
 	t.alive.Lock() // waits for the calls under way, which fail one by one
 	defer t.alive.Unlock()
 	if !t.broken.Load() {
-		return nil // somebody else was faster
+		return nil // another call was faster
 	}
 	if t.refused != nil {
 		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused}
@@ -89,7 +89,7 @@ func (t *Token) revive(ctx context.Context) error {
 			t.broken.Store(false)
 			return nil
 		}
-		// A PIN that is refused is never tried again, by no later call either.
+		// A PIN that is refused is never tried again, not by a later call either.
 		if errors.Is(err, ErrPIN) || errors.Is(err, ErrPINLocked) || errors.Is(err, ErrFinalTry) {
 			t.refused = err
 		}
@@ -104,7 +104,7 @@ func (t *Token) revive(ctx context.Context) error {
 	}
 }
 
-// stillThere says whether the login is still there, and the token.
+// stillThere reports whether the login and the token still exist.
 func (t *Token) stillThere() bool {
 	if t.detached {
 		return false
@@ -114,15 +114,15 @@ func (t *Token) stillThere() bool {
 	return err == nil && (!t.loggedIn || info.State == userFunctions) && t.answers()
 }
 
-// removalDelay is how long a reader takes to see that its card was pulled: pcscd asks it
-// every 400 ms.
+// removalDelay is how long a reader takes to notice that its card was pulled: pcscd asks it every
+// 400 ms.
 const removalDelay = time.Second
 
-// errShared is for a module that other Tokens of this process use: it cannot be
-// initialised again under them.
+// errShared is for a module that other Tokens of this process use: it cannot be initialised again
+// under them.
 var errShared = errors.New("the module is in use by other tokens of this program")
 
-// reattach opens the token anew. t.alive is held.
+// reattach opens the token anew. t.alive must be locked.
 func (t *Token) reattach(ctx context.Context) error {
 	librariesMu.Lock()
 	defer librariesMu.Unlock()
@@ -132,7 +132,7 @@ func (t *Token) reattach(ctx context.Context) error {
 			return t.fail("initialise the module again", nil, errShared)
 		}
 		_ = t.ctx.CloseSession(t.anchor)
-		_ = detach(path, t.c11) // of what is broken anyway
+		_ = detach(path, t.c11) // its errors do not matter
 		t.detached = true
 	}
 	lib, c11, info, err := attach(path, t.cfg, Selector{Label: t.info.Label, Serial: t.info.Serial, Model: t.info.Model})
@@ -160,8 +160,8 @@ func (t *Token) reattach(ctx context.Context) error {
 	return nil
 }
 
-// with runs f with a session and the private key's handle, which may be another one
-// after the token was away. What was lost on the way is repeated once.
+// with calls f with a session and the private key's handle, which may be another one after the
+// token was away. It calls f once more if the token is lost on the way.
 func (p *KeyPair) with(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	for try := 0; ; try++ {
 		err := p.token.with(ctx, func(s pkcs11.SessionHandle) error {
@@ -177,7 +177,7 @@ func (p *KeyPair) with(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.
 	}
 }
 
-// find gives the private key's handle of today.
+// find returns the private key's current handle.
 func (p *KeyPair) find(s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	t := p.token
 	p.handleMu.Lock()

@@ -17,7 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
-// Key transport, as CMS has it: the session key is encrypted to an RSA key (RFC 5652 §6.2.1).
+// Key transport as in CMS: the session key is encrypted to an RSA key (RFC 5652 §6.2.1).
 
 // rsaWrapped is a session key that was encrypted to an RSA pair.
 type rsaWrapped struct {
@@ -37,7 +37,7 @@ func (w *rsaWrapped) check(p *KeyPair, _ keyspec.Key) error {
 	return nil
 }
 
-// mechanism returns that by which the pair decrypts the key.
+// mechanism returns the mechanism by which the pair decrypts the key.
 func (w *rsaWrapped) mechanism() []*pkcs11.Mechanism {
 	if w.pkcs1v15 {
 		return mechanism(pkcs11.CKM_RSA_PKCS, nil)
@@ -49,7 +49,7 @@ func (w *rsaWrapped) unwrap(p *KeyPair, s pkcs11.SessionHandle, private pkcs11.O
 	return p.token.ctx.UnwrapKey(s, w.mechanism(), private, w.encrypted, template)
 }
 
-// refused reports whether the token does OAEP, and not with SHA-256.
+// refused reports whether the token does OAEP, but not with SHA-256.
 func (w *rsaWrapped) refused(err error) bool {
 	return w.hash == crypto.SHA256 && refusesParameters(err)
 }
@@ -58,7 +58,7 @@ func (w *rsaWrapped) open(ctx context.Context, p *KeyPair) ([]byte, error) {
 	const op = "open session key"
 	t := p.token
 	if !p.private.decrypt && !p.private.unwrap {
-		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair must not decrypt or unwrap (CKA_DECRYPT, CKA_UNWRAP)"))
+		return nil, t.fail(op, errors.ErrUnsupported, errors.New("the pair may not decrypt or unwrap (CKA_DECRYPT, CKA_UNWRAP)"))
 	}
 	var value []byte
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) (err error) {
@@ -115,7 +115,7 @@ func (k *tokenTransit) wrapRSA(ctx context.Context, to *rsa.PublicKey, hash cryp
 		}
 		wrapped.OAEPHash = crypto.SHA1
 		if wrapped.EncryptedKey, err = t.ctx.WrapKey(s, oaep(wrapped.OAEPHash), public, key); err == nil {
-			t.sha1Only.Store(true) // it was the hash and nothing else
+			t.sha1Only.Store(true) // so it was the hash
 		}
 		return err
 	})
@@ -213,7 +213,7 @@ func (k rsaPair) whyMemory(private privateKey, has Mechanisms) string {
 	case !has.WrapRSA:
 		return "the token does not unwrap with RSA (CKM_RSA_PKCS_OAEP)"
 	case !private.unwrap:
-		return "the pair must not unwrap (CKA_UNWRAP)"
+		return "the pair may not unwrap (CKA_UNWRAP)"
 	}
 	return ""
 }
@@ -228,7 +228,7 @@ func (k rsaPair) signMechanism(hash crypto.Hash, digest []byte, opts crypto.Sign
 		salt = hash.Size()
 	}
 	if salt <= 0 || salt > 64 {
-		return nil, nil, fmt.Errorf("a salt of %d bytes: it needs an explicit length", pss.SaltLength)
+		return nil, nil, fmt.Errorf("a salt of %d bytes: the length must be explicit", pss.SaltLength)
 	}
 	of := map[crypto.Hash][2]uint{
 		crypto.SHA256: {pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256},
@@ -238,8 +238,8 @@ func (k rsaPair) signMechanism(hash crypto.Hash, digest []byte, opts crypto.Sign
 	return mechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(of[0], of[1], uint(salt))), digest, nil
 }
 
-// digestInfo is the DER that stands before a digest (RFC 8017 §9.2 note 1). The
-// slices have no room left, so appending copies.
+// digestInfo is the DER that precedes a digest (RFC 8017 §9.2 note 1). The slices have no spare
+// capacity, so appending copies.
 var digestInfo = map[crypto.Hash][]byte{
 	crypto.SHA256: {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
 	crypto.SHA384: {0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0x04, 0x30},
@@ -266,7 +266,7 @@ func (k rsaPair) opens(ctx context.Context, p *KeyPair, secret []byte) (bool, er
 	return err == nil && subtle.ConstantTimeCompare(got, secret) == 1, err
 }
 
-// rsaMaker is the [pairMaker] of RSA with so many bits.
+// rsaMaker is the [pairMaker] of RSA with that many bits.
 type rsaMaker int
 
 func (m rsaMaker) missing(has Mechanisms) error {

@@ -14,17 +14,16 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// UnwrapRSAES unwraps a session key that was encrypted to the pair, which is RSA, by such
-// software, so that it can be wrapped to others: an AES key in the token (C_UnwrapKey)
-// where keys live there, else into memory (C_Decrypt). The keys of legacy ciphers always
-// pass through memory: tokens do not tell how long what they have unwrapped is, and
-// SoftHSM takes a key of 15 bytes for one of 16.
+// UnwrapRSAES unwraps a session key that CryptoAPI has encrypted to the pair, which must be RSA,
+// so that it can be wrapped to others: an AES key on the token (C_UnwrapKey) if keys live there,
+// else into memory (C_Decrypt). Keys of legacy ciphers always pass through memory: a token does
+// not tell the length of what it has unwrapped, and SoftHSM accepts a key of 15 bytes as one of
+// 16.
 //
-// Whatever is wrong with what was encrypted, its padding or its length, the error is an
-// [ErrWrapped] that says nothing else: told apart, the two decrypt anything that was ever
-// encrypted to the pair for who may ask often enough (Bleichenbacher, CRYPTO '98; RFC
-// 3218). It may still come sooner for the one than for the other, which the caller has to
-// level; and that it worked is told all the same.
+// Whatever is wrong with the ciphertext, its padding or the length of the key, the error is the
+// same [ErrWrapped]: if the two could be told apart, anybody who may try often enough could
+// decrypt whatever was encrypted to the pair (Bleichenbacher, CRYPTO '98; RFC 3218). One may still
+// fail sooner than the other, which the caller must hide; and success is visible in any case.
 func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted []byte, how keyspec.RSAES) (keyspec.Transit, error) {
 	const op = "unwrap session key"
 	t := p.token
@@ -42,7 +41,7 @@ func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted [
 		wrapped.hash = crypto.SHA1
 	}
 	if err := wrapped.check(p, spec); err != nil {
-		return nil, t.fail(op, ErrWrapped, err) // no secret: anybody can count the bytes
+		return nil, t.fail(op, ErrWrapped, err) // not secret: anybody can count the bytes
 	}
 	key, err := p.unwrapRSAES(ctx, spec, wrapped)
 	return key, p.hideCause(op, err)
@@ -51,7 +50,7 @@ func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted [
 func (p *KeyPair) unwrapRSAES(ctx context.Context, spec keyspec.Key, wrapped *rsaWrapped) (keyspec.Transit, error) {
 	if spec.Algorithm.IsLegacy() {
 		if p.token.cfg.RequireToken {
-			return nil, p.refuseMemory(errors.New("a key of a legacy cipher passes through the memory of this program, or its length would not be known"))
+			return nil, p.refuseMemory(errors.New("a key of a legacy cipher passes through the memory of this program, as its length would not be known otherwise"))
 		}
 		value, err := wrapped.open(ctx, p)
 		if err != nil {
@@ -71,9 +70,9 @@ func (p *KeyPair) unwrapRSAES(ctx context.Context, spec keyspec.Key, wrapped *rs
 	return key, nil
 }
 
-// checkSize finds out whether an AES key that the token has unwrapped has the size that it
-// should have: the padding alone said how long it is. A key that encrypts has one of the
-// three sizes, and wrapped under another key it is 8 bytes longer.
+// checkSize returns an error if an AES key that the token has unwrapped does not have the size
+// that it should have, which only the padding determined. A key that encrypts has one of the three
+// sizes of AES, and wrapped under another key it is 8 bytes longer.
 func (k *tokenTransit) checkSize(ctx context.Context) error {
 	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 		_, err := k.computeCheckValue(s, key)
@@ -82,21 +81,21 @@ func (k *tokenTransit) checkSize(ctx context.Context) error {
 	if err == nil {
 		_, err = k.fingerprint(ctx)
 	}
-	// SoftHSM answers CKR_MECHANISM_INVALID to a key of a wrong size.
+	// SoftHSM returns CKR_MECHANISM_INVALID for a key of a wrong size.
 	if err != nil && !aboutToken(err) {
 		return ErrWrapped
 	}
 	return err
 }
 
-// aboutToken says whether an error can have nothing to do with what was unwrapped.
+// aboutToken reports whether an error cannot have anything to do with what was unwrapped.
 func aboutToken(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrLost) || errors.Is(err, ErrClosed)
 }
 
-// hideCause keeps what is about the token of an error, and nothing of what is about the key.
-// Tokens have many codes for a padding that does not hold, so those that can have nothing
-// to do with it are named.
+// hideCause returns err if it is about the token, and an error without a cause if it may be about
+// the key. Tokens have many return values for invalid padding, so those that cannot be about it
+// are listed.
 func (p *KeyPair) hideCause(op string, err error) error {
 	switch {
 	case err == nil, aboutToken(err), errors.Is(err, ErrResidence),
@@ -107,8 +106,7 @@ func (p *KeyPair) hideCause(op string, err error) error {
 	return &Error{Op: op, Token: p.token.info.Label, Kind: ErrWrapped}
 }
 
-// WrapFor wraps the key to an RSA public key of 2048 bits or more, for software that
-// knows nothing newer (C_WrapKey).
+// WrapFor wraps the key to an RSA public key as CryptoAPI does (C_WrapKey).
 func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
 	if how == keyspec.RSAESOAEPSHA1 {
 		wrapped, err := k.wrapRSA(ctx, to, crypto.SHA1)
@@ -137,7 +135,7 @@ func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how keysp
 	return wrapped, nil
 }
 
-// WrapFor is that of a key in memory.
+// WrapFor wraps the key to an RSA public key as CryptoAPI does.
 func (k *memoryKey) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RSAES) (wrapped []byte, err error) {
 	const op = "wrap session key"
 	if err := checkRecipient(to, crypto.SHA1); err != nil {

@@ -157,7 +157,7 @@ func TestAFailureToUnwrapTellsNothing(t *testing.T) {
 				t.Fatalf("%v: %v", spec, err)
 			}
 			_ = key.Close()
-			const text = "unwrap session key: wrapped key does not hold"
+			const text = "unwrap session key: wrapped key cannot be opened"
 			for name, ciphertext := range cases {
 				_, err := p.UnwrapRSAES(background, spec, ciphertext, keyspec.RSAESPKCS1v15)
 				want(t, err, ErrWrapped)

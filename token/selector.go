@@ -12,8 +12,7 @@ import (
 	pkcs11uri "github.com/stefanberger/go-pkcs11uri"
 )
 
-// Selector names a token, and where given a key pair on it. Fields that are
-// empty match everything.
+// A Selector names a token, and optionally a key pair on it. Empty fields match everything.
 type Selector struct {
 	Label        string // CK_TOKEN_INFO.label
 	Serial       string // CK_TOKEN_INFO.serialNumber
@@ -27,22 +26,24 @@ type Selector struct {
 	ModulePath string // absolute path of the module
 	ModuleName string // the module's name without "lib" and ".so", see [ModuleNamed]
 
-	// For the caller to read the PIN from, RFC 7512 §2.4: a path, a URI of the scheme
-	// file, or a command behind "|".
+	// PINSource is where the caller finds the PIN (RFC 7512 §2.4): a path, a URI with the scheme
+	// file, or "|" and a command.
 	PINSource string
 
-	// PINValue is a PIN that stood in the URI itself. It is for the caller to warn
-	// of, to use and to overwrite.
+	// PINValue is a PIN in the URI itself. The caller should warn about it, and must overwrite
+	// it.
 	PINValue []byte `json:"-"`
 }
 
-// ParseSelector reads a token's label, or an RFC 7512 URI: whatever starts with
-// "pkcs11:", behind blanks too. What is neither and mentions pin-value is refused, as it
-// would be printed as a label. An attribute that would be ignored is refused, a vendor's own too,
-// because a URI that is understood only in part may select the wrong token; so is
-// one without a value. Of the attributes of the RFC these are slot-description,
-// slot-manufacturer and the three of the library: module-path and module-name say
-// the same more exactly. Its error is [ErrURI], and never repeats a PIN.
+// ParseSelector parses a token's label, or an RFC 7512 URI: whatever starts with "pkcs11:", after
+// optional blanks. A string that is not a URI and contains pin-value is refused, as it would be
+// printed as a label.
+//
+// An attribute that would be ignored is refused, also a vendor's own, because a URI that is
+// understood only in part may select the wrong token; so is an attribute without a value. Of the
+// attributes of the RFC, slot-description, slot-manufacturer and the three of the library are
+// refused: module-path and module-name are more precise. The error is [ErrURI], and never contains
+// a PIN.
 func ParseSelector(s string) (Selector, error) {
 	const scheme = "pkcs11:"
 	label := s
@@ -50,7 +51,7 @@ func ParseSelector(s string) (Selector, error) {
 	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
 		if mentionsPIN(s) {
 			return Selector{}, &Error{Op: "read the name of a token", Kind: ErrURI, Facts: ErrURIStart,
-				Err: errors.New("it is no URI, and not repeated here because it has a PIN in it (pin-value)")}
+				Err: errors.New("it is not a URI, and not repeated here because it contains a PIN (pin-value)")}
 		}
 		return Selector{Label: label}, nil
 	}
@@ -59,8 +60,8 @@ func ParseSelector(s string) (Selector, error) {
 	secret := mentionsPIN(s)
 	bad := func(err, facts error) (Selector, error) {
 		clear(pin)
-		if secret { // what is wrong may be a piece of the PIN, behind a separator that it contains
-			err = errors.New("it is malformed, and not repeated here because it has a PIN in it (pin-value)")
+		if secret { // the error may contain a piece of the PIN, after a separator in it
+			err = errors.New("it is malformed, and not repeated here because it contains a PIN (pin-value)")
 			facts = ErrURIPIN
 		}
 		return Selector{}, &Error{Op: "read the PKCS #11 URI", Kind: ErrURI, Err: err, Facts: facts}
@@ -117,9 +118,9 @@ func ParseSelector(s string) (Selector, error) {
 	}
 	switch {
 	case sel.PINSource != "" && pin != nil: // RFC 7512 §2.4
-		return bad(errors.New("there are pin-source and pin-value"), ErrURITwice)
+		return bad(errors.New("it has both pin-source and pin-value"), ErrURITwice)
 	case sel.ModulePath != "" && sel.ModuleName != "":
-		return bad(errors.New("there are module-path and module-name"), ErrURITwice)
+		return bad(errors.New("it has both module-path and module-name"), ErrURITwice)
 	case strings.ContainsRune(sel.ModuleName, '/'):
 		return bad(fmt.Errorf("module-name %q is a path", sel.ModuleName), ErrURIPath)
 	}
@@ -134,12 +135,12 @@ const pinValue = "pin-value"
 // ofInfo are the attributes that are fields of CK_TOKEN_INFO.
 var ofInfo = []string{"token", "serial", "manufacturer", "model"}
 
-// unpadded returns a field of CK_TOKEN_INFO without what fills it up to its size: blanks,
-// or NUL on a TPM. p11tool writes both into the URIs that it prints.
+// unpadded returns a field of CK_TOKEN_INFO without its padding: blanks, or NUL on a TPM. p11tool
+// writes both into the URIs that it prints.
 func unpadded(field string) string { return strings.TrimRight(field, " \x00") }
 
-// cutPIN takes pin-value out of a URI's query before anything else reads the query,
-// and so may repeat it. What it returns as the PIN is nil where there is none.
+// cutPIN takes pin-value out of a URI's query before anything else parses the query, and might
+// repeat it. The PIN is nil if there is none.
 func cutPIN(query string) (rest string, pin []byte, err error) {
 	var others []string
 	for attribute := range strings.SplitSeq(query, "&") {
@@ -162,16 +163,15 @@ func cutPIN(query string) (rest string, pin []byte, err error) {
 	return strings.Join(others, "&"), pin, err
 }
 
-// mentionsPIN finds pin-value anywhere, however it is written: after the wrong
-// separator it would be taken for a part of another value, and repeated in
-// messages.
+// mentionsPIN reports whether s contains pin-value anywhere, however it is written: after a wrong
+// separator it would become part of another value, and be repeated in messages.
 func mentionsPIN(uri string) bool {
 	plain, err := url.PathUnescape(uri)
 	return strings.Contains(strings.ToLower(uri), pinValue) || err == nil && strings.Contains(strings.ToLower(plain), pinValue)
 }
 
-// checkPINSource refuses what would otherwise be taken for the name of a file that
-// is not there, or be looked for on this machine in place of another.
+// checkPINSource refuses what would otherwise be taken for the name of a file that does not exist,
+// or be looked for on this machine in place of another.
 func checkPINSource(source string) error {
 	if command, ok := strings.CutPrefix(source, "|"); ok {
 		if strings.TrimSpace(command) == "" {
@@ -187,9 +187,9 @@ func checkPINSource(source string) error {
 	case err != nil, u.Scheme == "": // a path
 		return nil
 	case u.Scheme != "file":
-		return fmt.Errorf("pin-source is a URI of the scheme %q", u.Scheme)
+		return fmt.Errorf("pin-source is a URI with the scheme %q", u.Scheme)
 	case u.Host != "" && u.Host != "localhost", !strings.HasPrefix(u.Path, "/"):
-		return errors.New("pin-source is no absolute file on this machine")
+		return errors.New("pin-source is not an absolute path on this machine")
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ func (s Selector) matches(info Info) bool {
 		(s.SlotID == nil || *s.SlotID == info.Slot)
 }
 
-// String names the token for people; nothing where the selector names none.
+// String names the token for people. It is empty if the selector names none.
 func (s Selector) String() string {
 	switch {
 	case s.Label != "":
@@ -220,5 +220,5 @@ func (s Selector) String() string {
 	}
 }
 
-// Matches says whether a token is one that the selector names.
+// Matches reports whether the selector names the token, which must be initialised.
 func (s Selector) Matches(info Info) bool { return info.Initialized && s.matches(info) }

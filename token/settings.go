@@ -11,10 +11,10 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
-// This file reads the files of p11-kit, pkcs11.conf(5): those alone that this user or root
-// can have written, because they name libraries that are loaded.
+// This file reads the files of p11-kit, pkcs11.conf(5). It reads only those that nobody but this
+// user or root can have written, because they name libraries that are loaded.
 
-// Configuration files are small; what is larger is none.
+// Configuration files are small; a larger file is not one.
 const (
 	maxSettingsFile = 64 << 10 // bytes
 	maxSettings     = 200
@@ -31,9 +31,9 @@ func readSettings(path string) (map[string]string, error) {
 	return parseSettings(data)
 }
 
-// parseSettings reads the format of pkcs11.conf(5): lines of "name: value", blank
-// ones, and comments behind #. A name that is set twice is refused: which module
-// it means must not depend on who reads it.
+// parseSettings parses the format of pkcs11.conf(5): lines of "name: value", blank lines, and
+// comments after #. A name that is set twice is refused: which module it means must not depend on
+// the reader.
 func parseSettings(data []byte) (map[string]string, error) {
 	if len(data) > maxSettingsFile {
 		return nil, fmt.Errorf("longer than %d bytes", maxSettingsFile)

@@ -17,21 +17,21 @@ import (
 // Scheme returns the best signature scheme that the pair's key and the token's mechanisms allow.
 func (p *KeyPair) Scheme() keyspec.Scheme { return p.kind().scheme(p.token.info.Mechanisms) }
 
-// CanSign reports whether the private key may sign (CKA_SIGN). The decryption key of
-// many cards must not, and no legacy pair does, whatever its attributes are.
+// CanSign reports whether the pair signs: whether its private key may (CKA_SIGN), and it is not a
+// legacy pair. The decryption key of many cards may not sign.
 func (p *KeyPair) CanSign() bool { return p.private.sign && !p.Legacy() }
 
-// Sign makes the token sign the SHA-256, SHA-384 or SHA-512 of a message: for RSA
-// with [rsa.PSSOptions] and an explicit salt length, or with a plain [crypto.Hash]
-// for PKCS #1 v1.5; for EC with a plain [crypto.Hash], and the signature is DER.
+// Sign has the token sign the SHA-256, SHA-384 or SHA-512 of a message: for RSA with
+// [rsa.PSSOptions] and an explicit salt length, or with a plain [crypto.Hash] for PKCS #1 v1.5;
+// for EC with a plain [crypto.Hash], and the signature is DER.
 //
-// It goes through our own sessions and not through crypto11, which insists on a
-// public half and knows no PIN for each signature.
+// It uses sessions of its own and not crypto11, which requires a public half and knows no PIN for
+// each signature.
 func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	const op = "sign"
 	t := p.token
-	// With a hash that nobody checks, the token would sign whatever bytes the
-	// caller was made to put there.
+	// If the hash were not checked, the token would sign any bytes that the caller was tricked
+	// into passing.
 	var hash crypto.Hash
 	if opts != nil {
 		hash = opts.HashFunc()
@@ -55,7 +55,7 @@ func (p *KeyPair) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	var signature []byte
-	// crypto.Signer knows no context.
+	// crypto.Signer has no context.
 	err = p.with(context.Background(), func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 		if err := t.ctx.SignInit(s, how, key); err != nil {
 			return err

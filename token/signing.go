@@ -6,10 +6,10 @@ import (
 	"errors"
 )
 
-// A pair whose key exchange key must not sign, as on many cards, has another on the same
-// token sign for it (PIV: 9D decrypts, 9C signs).
+// A pair whose key exchange key may not sign, as on many cards, needs another on the same token that
+// signs for it (PIV: 9D decrypts, 9C signs).
 
-// SignWith has another pair of the same token sign for this one. It is called before
+// SignWith sets another pair of the same token that signs for this one. It must be called before
 // the pair is used.
 func (p *KeyPair) SignWith(other *KeyPair) error {
 	const op = "have another pair sign"
@@ -19,14 +19,14 @@ func (p *KeyPair) SignWith(other *KeyPair) error {
 	case other.public.Equal(p.public):
 		return p.token.fail(op, errors.ErrUnsupported, ErrSamePair)
 	case !other.CanSign():
-		return p.token.fail(op, errors.ErrUnsupported, errors.New("it must not sign (CKA_SIGN)"))
+		return p.token.fail(op, errors.ErrUnsupported, errors.New("its private key may not sign (CKA_SIGN)"))
 	}
 	p.signing = other
 	return nil
 }
 
-// Signing is the key that signs for the pair, which is the pair itself where
-// [KeyPair.SignWith] named no other.
+// Signing returns the pair that signs for this one: the pair itself unless [KeyPair.SignWith] set
+// another.
 func (p *KeyPair) Signing() *KeyPair {
 	if p.signing != nil {
 		return p.signing
@@ -34,9 +34,9 @@ func (p *KeyPair) Signing() *KeyPair {
 	return p
 }
 
-// SigningCertificate gives the certificate of the key that signs for the pair, its own
-// or one that somebody has issued for it, or else a new one; or nil for a pair that
-// signs itself.
+// SigningCertificate returns the certificate of the key that signs for the pair: its self-signed
+// one, one that somebody has issued for it, or a new one. It returns nil for a pair that signs
+// itself.
 func (p *KeyPair) SigningCertificate(ctx context.Context) (*x509.Certificate, error) {
 	if p.signing == nil {
 		return nil, nil

@@ -12,14 +12,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Every template of the package. A template is a security decision, so each
-// attribute says why it has its value (PKCS #11 §4.4 to §4.10).
+// All templates of the package. A template is a security decision, so each attribute has a comment
+// on why it has its value (PKCS #11 §4.4 to §4.10).
 
 func attr(kind uint, value any) *pkcs11.Attribute { return pkcs11.NewAttribute(kind, value) }
 
-// pairTemplates are for the key exchange pair. Where the token lets us rename objects,
-// the label and id are preliminary: the final ones are set when the pair has proved
-// itself.
+// pairTemplates are for the key exchange pair. If the token can rename objects, the label and id
+// are preliminary: the final ones are set when the pair was checked.
 func pairTemplates(id []byte, label string, kind KeyType) (public, private []*pkcs11.Attribute) {
 	public = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_TOKEN, true),    // outlives the session
@@ -56,28 +55,28 @@ func (m rsaMaker) attributes() (public, private []*pkcs11.Attribute) {
 	private = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_UNWRAP, true), // opens key blobs
 		// OpenSSL's engine and pkcs11-tool know C_Decrypt and not C_UnwrapKey:
-		// this is what lets an operator recover keys with stock tools. It gives
-		// nothing away: who has the PIN could unwrap to a readable key as well.
+		// this lets an operator recover keys with stock tools. It discloses nothing:
+		// with the PIN one could unwrap to a readable key as well.
 		attr(pkcs11.CKA_DECRYPT, true),
-		attr(pkcs11.CKA_DERIVE, false), // one kind of key agreement less
+		attr(pkcs11.CKA_DERIVE, false), // RSA does not agree on keys
 	}
 	return public, private
 }
 
-// record is a small private data object.
+// record is the template of a small private data object.
 func record(label string, value []byte) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
 		attr(pkcs11.CKA_TOKEN, true),              // outlives the session
 		attr(pkcs11.CKA_PRIVATE, true),            // nobody without the PIN can make or see it
 		attr(pkcs11.CKA_MODIFIABLE, true),         // SoftHSM makes it read-only otherwise
-		attr(pkcs11.CKA_APPLICATION, application), // how ours are found
-		attr(pkcs11.CKA_LABEL, label),             // for who looks at the token with other tools
+		attr(pkcs11.CKA_APPLICATION, application), // how records are found
+		attr(pkcs11.CKA_LABEL, label),             // for people who look at the token with other tools
 		attr(pkcs11.CKA_VALUE, value),
 	}
 }
 
-// recordSearch finds them.
+// recordSearch is the template that finds records.
 func recordSearch() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attr(pkcs11.CKA_TOKEN, true),
@@ -85,7 +84,7 @@ func recordSearch() []*pkcs11.Attribute {
 	}
 }
 
-// certificateObject is the pair's certificate (PKCS #11 §4.6.3).
+// certificateObject is the template of the pair's certificate (PKCS #11 §4.6.3).
 func (p *KeyPair) certificateObject(c *x509.Certificate) []*pkcs11.Attribute {
 	serial, _ := asn1.Marshal(c.SerialNumber)
 	return []*pkcs11.Attribute{
@@ -102,13 +101,13 @@ func (p *KeyPair) certificateObject(c *x509.Certificate) []*pkcs11.Attribute {
 	}
 }
 
-// importedPublicKey is somebody's RSA public key, for C_WrapKey.
+// importedPublicKey is the template of a recipient's RSA public key, for C_WrapKey.
 func importedPublicKey(modulus, exponent []byte) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
 		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
 		attr(pkcs11.CKA_TOKEN, false),  // a session object: nothing stays behind
-		attr(pkcs11.CKA_PRIVATE, true), // other users of the token need not see with whom we share keys
+		attr(pkcs11.CKA_PRIVATE, true), // other users of the token need not see with whom keys are shared
 		attr(pkcs11.CKA_WRAP, true),    // its only use
 		attr(pkcs11.CKA_ENCRYPT, false),
 		attr(pkcs11.CKA_VERIFY, false),
@@ -117,21 +116,20 @@ func importedPublicKey(modulus, exponent []byte) []*pkcs11.Attribute {
 	}
 }
 
-// secretKey is what all session keys have in common.
+// secretKey has the attributes that all session keys have in common.
 func secretKey(spec keyspec.Key) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 		attr(pkcs11.CKA_KEY_TYPE, keyType(spec)),
-		attr(pkcs11.CKA_PRIVATE, true), // only for who is logged in
+		attr(pkcs11.CKA_PRIVATE, true), // only after a login
 		attr(pkcs11.CKA_DERIVE, false), // no other key is ever made from it
 	}
 }
 
-// uses spells out every use, because tokens differ in what they assume.
+// uses has every use, allowed or not, because tokens differ in their defaults.
 func uses(purpose keyspec.Purpose) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
-		// A key that wraps must never decrypt: C_Decrypt on a wrapped key
-		// would give the key away.
+		// A key that wraps must never decrypt: C_Decrypt of a wrapped key would reveal it.
 		attr(pkcs11.CKA_WRAP, purpose == keyspec.WrapKeys),
 		attr(pkcs11.CKA_UNWRAP, purpose == keyspec.WrapKeys),
 		attr(pkcs11.CKA_ENCRYPT, purpose == keyspec.Encrypt),
@@ -148,8 +146,8 @@ func inTransit(spec keyspec.Key) []*pkcs11.Attribute {
 		attr(pkcs11.CKA_SENSITIVE, true),   // leaves wrapped, never in the clear
 		attr(pkcs11.CKA_EXTRACTABLE, true), // it is here to be wrapped
 	)
-	// For its confirmation it may do the half of its use that gives nothing away: what is
-	// wrapped or encrypted under a key opens with the other half alone.
+	// For its confirmation it may do the half of its purpose that discloses nothing: what is
+	// wrapped or encrypted under a key is opened with the other half alone.
 	switch spec.Purpose {
 	case keyspec.WrapKeys:
 		setAttr(template, attr(pkcs11.CKA_WRAP, true))
@@ -165,8 +163,8 @@ func inTransit(spec keyspec.Key) []*pkcs11.Attribute {
 func inTransitAgain(spec keyspec.Key) []*pkcs11.Attribute {
 	template := inTransit(spec)
 	if keyType(spec) == pkcs11.CKK_AES {
-		// For its check value, one block of zeros: SoftHSM has none for a key that
-		// it unwraps. To decrypt it could give wrapped keys away, to encrypt not.
+		// For its check value, one encrypted block of zeros: SoftHSM has none for a key that it
+		// unwraps. Decrypting with it could reveal wrapped keys, encrypting cannot.
 		setAttr(template, attr(pkcs11.CKA_ENCRYPT, true))
 	}
 	return template
@@ -194,17 +192,17 @@ func loaded(spec keyspec.Key, label string, id []byte) []*pkcs11.Attribute {
 	)
 }
 
-// revealed is for a key whose value is asked for, for the moment of reading it.
+// revealed is for a key whose value is going to be read, until it is.
 func revealed(spec keyspec.Key) []*pkcs11.Attribute {
 	return append(append(secretKey(spec), uses(0)...),
 		attr(pkcs11.CKA_TOKEN, false),      // gone with the session
 		attr(pkcs11.CKA_SENSITIVE, false),  // its value is about to be read
-		attr(pkcs11.CKA_EXTRACTABLE, true), // the same, as the standard has it
+		attr(pkcs11.CKA_EXTRACTABLE, true), // the same, in the terms of the standard
 	)
 }
 
-// dataKey is for a small key under a session key, such as the key of one file.
-// It lives in the caller's memory anyway, the token only wraps and unwraps it.
+// dataKey is for a small key under a session key, such as the key of one file. It lives in the
+// caller's memory anyway; the token only wraps and unwraps it.
 func dataKey() []*pkcs11.Attribute {
 	return append(uses(0),
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
@@ -216,13 +214,14 @@ func dataKey() []*pkcs11.Attribute {
 	)
 }
 
-// wrappingKEK is a key-encryption key that was agreed on with a holder, for wrapping
-// one session key to them.
+// wrappingKEK is for a key-encryption key that was agreed on with a holder, and wraps one session
+// key to that.
 func wrappingKEK() []*pkcs11.Attribute {
 	return append(kekAttributes(), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_UNWRAP, false))
 }
 
-// unwrappingKEK is one that the token has derived, for unwrapping one session key.
+// unwrappingKEK is for a key-encryption key that the token has derived, and that unwraps one
+// session key.
 func unwrappingKEK() []*pkcs11.Attribute {
 	return append(kekAttributes(),
 		attr(pkcs11.CKA_WRAP, false), attr(pkcs11.CKA_UNWRAP, true),
@@ -235,13 +234,13 @@ func kekAttributes() []*pkcs11.Attribute {
 		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		attr(pkcs11.CKA_TOKEN, false),       // gone in a moment
 		attr(pkcs11.CKA_PRIVATE, true),      // not for other users of the token
-		attr(pkcs11.CKA_SENSITIVE, true),    // who has it has the session key
+		attr(pkcs11.CKA_SENSITIVE, true),    // it opens the session key
 		attr(pkcs11.CKA_EXTRACTABLE, false), // the same
 		attr(pkcs11.CKA_ENCRYPT, false), attr(pkcs11.CKA_DECRYPT, false),
 	}
 }
 
-// agreedSecret is what ECDH gives, where the key derivation is done in this process.
+// agreedSecret is for the secret of ECDH, if the key derivation is done in this process.
 func agreedSecret(size int) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
@@ -249,12 +248,12 @@ func agreedSecret(size int) []*pkcs11.Attribute {
 		attr(pkcs11.CKA_TOKEN, false),                        // gone in a moment
 		attr(pkcs11.CKA_PRIVATE, true),                       // not for other users of the token
 		attr(pkcs11.CKA_SENSITIVE, false),                    // its value is about to be read
-		attr(pkcs11.CKA_EXTRACTABLE, true),                   // the same, as the standard has it
+		attr(pkcs11.CKA_EXTRACTABLE, true),                   // the same, in the terms of the standard
 		attr(pkcs11.CKA_VALUE_LEN, size),                     // all of it
 	}
 }
 
-// probePrivateKey is a key pair that was made in this process to try a token with, and
+// probePrivateKey is for a private key that was made in this process to try a token with, and
 // protects nothing.
 func probePrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
@@ -272,18 +271,18 @@ func probePrivateKey(key *rsa.PrivateKey) []*pkcs11.Attribute {
 	}
 }
 
-// probeSessionKey is a session key in use, but for everybody: there is no login.
+// probeSessionKey is inUse for an object without a login.
 func probeSessionKey() []*pkcs11.Attribute {
 	return withoutLogin(inUse(keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}))
 }
 
-// withoutLogin makes a template one for an object that needs no login.
+// withoutLogin changes a template to one for an object that needs no login.
 func withoutLogin(template []*pkcs11.Attribute) []*pkcs11.Attribute {
 	setAttr(template, attr(pkcs11.CKA_PRIVATE, false))
 	return template
 }
 
-// withoutExponent drops the public exponent, where that is the key's own.
+// withoutExponent removes the public exponent, if the key has its own.
 func withoutExponent(template []*pkcs11.Attribute) []*pkcs11.Attribute {
 	return slices.DeleteFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_PUBLIC_EXPONENT })
 }
@@ -293,8 +292,7 @@ func setAttr(template []*pkcs11.Attribute, a *pkcs11.Attribute) {
 	template[slices.IndexFunc(template, func(b *pkcs11.Attribute) bool { return b.Type == a.Type })] = a
 }
 
-// fingerprintKey is an AES key that session keys in transit are wrapped under, to see how
-// long they are and whether two are the same. The results are thrown away.
+// fingerprintKey is for the AES key of [tokenTransit.fingerprint]. What it wraps is thrown away.
 func fingerprintKey() []*pkcs11.Attribute {
 	return append(uses(keyspec.WrapKeys),
 		attr(pkcs11.CKA_TOKEN, false),       // gone with the session
@@ -306,12 +304,13 @@ func fingerprintKey() []*pkcs11.Attribute {
 	)
 }
 
-// confirmedBlock is what keys on the token make their confirmation of, which is no secret.
+// confirmedBlock is for the block of which keys on the token make their confirmation, which is not
+// secret.
 func confirmedBlock() []*pkcs11.Attribute {
 	return append(dataKey(), attr(pkcs11.CKA_LABEL, confirmLabel), attr(pkcs11.CKA_VALUE, []byte(confirmed)))
 }
 
-// confirmLabel is for who looks at the token with other tools.
+// confirmLabel is for people who look at the token with other tools.
 const confirmLabel = "hsmkeys, to recognize session keys"
 
 func mechanism(kind uint, parameter any) []*pkcs11.Mechanism {

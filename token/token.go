@@ -9,46 +9,45 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Config says which token to open and how.
+// Config is which token to open, and how.
 type Config struct {
 	Module string   // path of the PKCS #11 library
 	Token  Selector // which token; Token.ModulePath stands in for an empty Module
 
-	// PIN gives the user PIN. It is called once, and only when the token is not
-	// logged in already; what it returns is overwritten after the login. With a
-	// nil PIN the token is used without a login.
+	// PIN returns the user PIN. It is called once, and only if the token is not logged in
+	// already; the result is overwritten after the login. If PIN is nil the token is used without
+	// a login.
 	PIN func(context.Context, Info) ([]byte, error)
 
 	// RequireToken refuses session keys in this process's memory, see
-	// [KeyPair.Residence], and tokens that give away what they should keep.
+	// [KeyPair.Residence], and tokens that reveal sensitive keys.
 	RequireToken bool
 
-	// PINPad, where it is set, is told when the token has a reader of its own on which
-	// the PIN is typed (CKF_PROTECTED_AUTHENTICATION_PATH); PIN is not called then.
+	// PINPad is called in place of PIN if the token has a reader on which the PIN is typed
+	// (CKF_PROTECTED_AUTHENTICATION_PATH). It may be nil.
 	PINPad func(Info)
 
-	// Sessions is how many calls the token gets at a time, 0 for as many as it takes:
-	// found out from its mechanisms and from how many sessions it allows, up to 16.
+	// Sessions is how many calls the token gets at the same time. 0 means as many as it can take,
+	// judging by its mechanisms and by how many sessions it allows, up to [MaxSessions].
 	Sessions int
 
-	// Cache is a directory of the user's that remembers what was found out about tokens by
-	// trying, and where processes that log in wait for each other. It is empty to try each
-	// time, and not to wait.
+	// Cache is a directory of the user's for what was found out about tokens by trying, and in
+	// which processes that log in wait for each other. If it is empty, tokens are tried each time,
+	// and processes do not wait.
 	Cache string
 
-	// TryAgain tries the token as if Cache remembered nothing of it.
+	// TryAgain tries the token as if Cache had nothing about it.
 	TryAgain bool
 
-	// MakePairs says that the Token is going to be asked for pairs: crypto11 makes them,
-	// and insists on initialising the module itself. Without it they are made all the
-	// same, through the module's own interface.
+	// MakePairs prepares the Token for making pairs with crypto11, which insists on initialising
+	// the module itself. Without it pairs are made through the module's own interface.
 	MakePairs bool
 
-	// Unattended says that PIN asks no person: then a Token whose token went away and
-	// came back logs in again by itself.
+	// Unattended means that PIN does not ask a person: then a Token whose token went away and came
+	// back logs in again by itself.
 	Unattended bool
 
-	// FinalTry allows a login when one more wrong PIN would lock the token.
+	// FinalTry allows a login if one more wrong PIN would lock the token.
 	FinalTry bool
 
 	// AnyPINLength allows a login with a PIN that is shorter or longer than the token
@@ -56,7 +55,7 @@ type Config struct {
 	AnyPINLength bool
 }
 
-// Token is a token that is logged in. It is safe for concurrent use.
+// A Token is an open token, usually logged in. It is safe for concurrent use.
 type Token struct {
 	info Info // as it was when the token was opened
 	slot uint // may be another one after the token was away
@@ -71,28 +70,27 @@ type Token struct {
 
 	cfg Config
 
-	objects    atomic.Bool  // session keys have been made in sessions
-	noRandom   bool         // the token gives no random numbers
+	objects    atomic.Bool  // session keys were made in sessions
+	noRandom   bool         // the token has no random numbers
 	alive      sync.RWMutex // read-locked by every call; locked while sessions are replaced
 	broken     atomic.Bool  // sessions are lost, see revive
-	refused    error        // what the token said to the PIN when it was back
-	detached   bool         // and the module has been let go
+	refused    error        // the error of the PIN when the token was back
+	detached   bool         // the module was released
 	generation atomic.Uint64
 
-	reveals        atomic.Int32 // whether the token gives away sensitive values, see checkKept
+	reveals        atomic.Int32 // whether the token reveals sensitive values, see checkNotRevealed
 	sha1Only       atomic.Bool  // the token was seen to refuse OAEP with SHA-256
 	confirmObjects confirmObjects
-	lastMade       atomic.Pointer[[]byte] // what checkMade has seen last
+	lastMade       atomic.Pointer[[]byte] // by checkMade
 	closed         sync.Once
 }
 
-// Open finds the token and logs in, once: a PIN that is refused is not tried
-// again, because tokens lock. Its errors are [ErrModule], [ErrNoToken],
-// [ErrAmbiguous], [ErrPIN], [ErrPINLocked] and [ErrFinalTry].
+// Open finds the token and logs in. A PIN that is refused is not tried again, because tokens lock.
+// The errors are [ErrModule], [ErrNoToken], [ErrAmbiguous], [ErrPIN], [ErrPINLocked] and
+// [ErrFinalTry].
 //
-// The login belongs to the process (PKCS #11 §5.6): while one Token is open, a
-// second one for the same token is logged in already, and asks for no PIN. The
-// one that is closed last logs out.
+// The login belongs to the process (PKCS #11 §5.6): while one Token is open, a second one for the
+// same token is logged in already, and asks for no PIN. The one that is closed last logs out.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
 	path := cfg.Module
 	if path == "" {
@@ -132,12 +130,12 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	return t, nil
 }
 
-// Info tells what the token told without a PIN when it was opened.
+// Info returns what the token told without a PIN when it was opened.
 func (t *Token) Info() Info { return t.info }
 
-// Close ends every session, and with them every session object, logs out when no
-// other Token of this process uses the token, and unloads the module after its
-// last Token. It waits for calls that are under way. Closing twice is no error.
+// Close closes every session, which destroys all session objects. It logs out if no other Token of
+// this process uses the token, and unloads the module with its last Token. It waits for calls that
+// are under way. Closing twice is no error.
 func (t *Token) Close() error {
 	var err error
 	t.closed.Do(func() {
@@ -154,5 +152,5 @@ func (t *Token) Close() error {
 	return err
 }
 
-// String is the token's name for messages.
+// String returns the token's label and serial number, for messages.
 func (t *Token) String() string { return fmt.Sprintf("%s (serial %s)", t.info.Label, t.info.Serial) }

@@ -587,8 +587,8 @@ func TestCloseWaitsForCallsUnderWay(t *testing.T) {
 	digest := sha256.Sum256(nil)
 	spec := wraps(32)
 	for name, call := range map[string]func(p *KeyPair) error{
-		"signing": func(p *KeyPair) error { _, err := p.Sign(rand.Reader, digest[:], crypto.SHA256); return err },
-		"unwrapping":                func(p *KeyPair) error { _, err := p.OAEPHash(background); return err },
+		"signing":    func(p *KeyPair) error { _, err := p.Sign(rand.Reader, digest[:], crypto.SHA256); return err },
+		"unwrapping": func(p *KeyPair) error { _, err := p.OAEPHash(background); return err },
 		"importing a public key": func(p *KeyPair) error {
 			k, err := p.token.Generate(background, spec)
 			if err != nil {

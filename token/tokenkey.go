@@ -15,15 +15,15 @@ import (
 type object struct {
 	token      *Token
 	handle     pkcs11.ObjectHandle
-	generation uint64 // of the Token, that the object was made in
+	generation uint64 // of the Token, in which the object was made
 
-	// Read-locked while the handle is in use: a token may give the handle of an
-	// object that is destroyed to the next one.
+	// Read-locked while the handle is in use: a token may use the handle of a destroyed object
+	// again.
 	mu     sync.RWMutex
 	closed bool
 }
 
-// use runs f on a session, with the object's handle.
+// use calls f with a session and the object's handle.
 func (o *object) use(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
@@ -45,7 +45,7 @@ func (o *object) Close() error {
 		return nil
 	}
 	o.closed = true
-	// Not the caller's context: a key is destroyed even when it was cancelled.
+	// Not the caller's context: a key is destroyed even if that is done.
 	err := o.token.with(context.Background(), func(s pkcs11.SessionHandle) error {
 		if o.generation != o.token.generation.Load() {
 			return nil // gone with its session
@@ -58,8 +58,7 @@ func (o *object) Close() error {
 	return o.token.fail("destroy the session key", nil, err)
 }
 
-// tokenKey is a session key that lives on the token: its value is never in this
-// process.
+// tokenKey is a session key that lives on the token: its value is never in this process.
 type tokenKey struct {
 	object
 	spec keyspec.Key
@@ -69,18 +68,18 @@ func (k *tokenKey) Key() keyspec.Key { return k.spec }
 
 func (k *tokenKey) Residence() keyspec.Residence { return keyspec.InToken }
 
-var errUse = errors.New("the session key is for another use")
+var errUse = errors.New("the session key has another purpose")
 
-// checkData holds the sizes of [SessionKey.WrapData] (RFC 3394 §2).
+// checkData checks the size of a data key, see [keyspec.SessionKey] (RFC 3394 §2).
 func checkData(size int) error {
 	if size < 16 || size > 64 || size%8 != 0 {
-		return fmt.Errorf("a data key of %d bytes; it has 16 to 64, a multiple of 8", size)
+		return fmt.Errorf("a data key of %d bytes, not 16 to 64 and a multiple of 8", size)
 	}
 	return nil
 }
 
-// WrapData hands the data key to the token as a session object and has it
-// wrapped (CKM_AES_KEY_WRAP): most tokens refuse the mechanism to C_Encrypt.
+// WrapData makes a session object of the data key and has the token wrap it (CKM_AES_KEY_WRAP):
+// most tokens refuse the mechanism to C_Encrypt.
 func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 	const op = "wrap data key"
 	t := k.token

@@ -10,8 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// tokenTransit is a session key in transit on the token: only what is wrapped
-// comes out.
+// tokenTransit is a session key in transit on the token, which it only leaves wrapped.
 type tokenTransit struct {
 	object
 	spec         keyspec.Key

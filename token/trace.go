@@ -2,10 +2,10 @@ package token
 
 import "runtime"
 
-// withoutTrace runs f, through whose stack and registers a secret passes, and erases them.
-// While it runs, this thread takes no signals: the kernel and the Go runtime, which sends
-// them to interrupt a goroutine, would save the registers in memory that nothing erases.
-// Memory from the heap is for f to erase.
+// withoutTrace calls f, through whose stack and registers a secret passes, and erases them. While
+// f runs, this thread takes no signals: the kernel, and the Go runtime, which sends signals to
+// interrupt a goroutine, would save the registers in memory that nothing erases. f must erase what
+// it allocates on the heap.
 func withoutTrace(f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holdSignals keeps signals from this thread until it is called back. Those that a fault of
-// its own raises still come.
+// holdSignals blocks the signals of this thread until release is called. Those that a fault of the
+// thread itself raises still arrive.
 func holdSignals() (release func()) {
 	var before, held unix.Sigset_t
 	words := unsafe.Slice((*byte)(unsafe.Pointer(&held)), unsafe.Sizeof(held))
@@ -24,5 +24,5 @@ func holdSignals() (release func()) {
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
 }
 
-// bits is how many signals there are in a word of a set.
+// bits is how many signals a word of a set has.
 const bits = uint(8 * unsafe.Sizeof(unix.Sigset_t{}.Val[0]))

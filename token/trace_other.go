@@ -2,5 +2,5 @@
 
 package token
 
-// holdSignals is for Linux.
+// holdSignals does nothing on this system.
 func holdSignals() (release func()) { return func() {} }

@@ -51,7 +51,7 @@ func (o opening) check(p *KeyPair) error {
 		return p.token.fail(op, errors.ErrUnsupported, err)
 	}
 	if o.wrapped == nil {
-		return p.token.fail(op, ErrWrapped, errors.New("there is none"))
+		return p.token.fail(op, ErrWrapped, errors.New("there is no wrapped key"))
 	}
 	if err := o.wrapped.check(p, o.spec); err != nil {
 		return p.token.fail(op, ErrWrapped, err)
@@ -59,15 +59,15 @@ func (o opening) check(p *KeyPair) error {
 	return nil
 }
 
-// Unwrap unwraps a session key for its one use: in the token (C_UnwrapKey; for EC after
-// C_DeriveKey), or where it cannot hold session keys into memory (C_Decrypt, or
-// C_DeriveKey and the key derivation and key wrap here). Its error is [ErrWrapped] when
-// the wrapped key is not for this pair or damaged, and [errors.ErrUnsupported] for the key of a
-// legacy cipher.
+// Unwrap unwraps a session key for its one purpose: into an object of the token (C_UnwrapKey; for
+// EC after C_DeriveKey), or if the token cannot hold session keys into memory (C_Decrypt; for EC
+// C_DeriveKey, and key derivation and key wrap in this process). The error is [ErrWrapped] if the
+// wrapped key is not for this pair, damaged, or not the one that its confirmation belongs to, and
+// [errors.ErrUnsupported] for a key of a legacy cipher.
 func (p *KeyPair) Unwrap(ctx context.Context, wrapped keyspec.WrappedKey) (keyspec.SessionKey, error) {
 	spec := wrapped.Key
 	if spec.Algorithm.IsLegacy() {
-		return nil, p.token.fail("unwrap session key", errors.ErrUnsupported, errors.New("nothing is done here with the key of a legacy cipher; it can be loaded and revealed"))
+		return nil, p.token.fail("unwrap session key", errors.ErrUnsupported, errors.New("a key of a legacy cipher cannot be used here; it can be loaded and revealed"))
 	}
 	key := &tokenKey{spec: spec}
 	inMemory, err := p.unwrap(ctx, openingOf(wrapped), inUse(spec), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
@@ -86,9 +86,9 @@ func (p *KeyPair) Unwrap(ctx context.Context, wrapped keyspec.WrappedKey) (keysp
 	return key, nil
 }
 
-// UnwrapTransit unwraps a session key so that it can be wrapped to others. The key of a
-// legacy cipher comes into memory where it may: no token tells how long it is, and many
-// do not tell one from another.
+// UnwrapTransit unwraps a session key so that it can be wrapped to others. A key of a legacy
+// cipher passes through memory unless [Config.RequireToken] is set: no token tells its length, and
+// many cannot tell one cipher from another.
 func (p *KeyPair) UnwrapTransit(ctx context.Context, wrapped keyspec.WrappedKey) (keyspec.Transit, error) {
 	return p.unwrapTransit(ctx, openingOf(wrapped))
 }
@@ -122,7 +122,7 @@ func (p *KeyPair) unwrapTransit(ctx context.Context, o opening) (keyspec.Transit
 	return key, nil
 }
 
-// mustConfirmTransit is mustConfirm for the key of a legacy cipher.
+// mustConfirmTransit is [Token.mustConfirm] for a key of a legacy cipher.
 func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, want []byte) error {
 	got, err := key.Confirmation(ctx)
 	if err == nil {
@@ -134,7 +134,7 @@ func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, wan
 	return nil
 }
 
-// asTransit keeps a nil key from becoming a Transit that is not nil.
+// asTransit keeps a nil *memoryKey from becoming a Transit that is not nil.
 func asTransit(key *memoryKey, err error) (keyspec.Transit, error) {
 	if err != nil {
 		return nil, err
@@ -142,8 +142,8 @@ func asTransit(key *memoryKey, err error) (keyspec.Transit, error) {
 	return key, nil
 }
 
-// unwrap unwraps a session key where it is to live: into an object of the token that
-// look has seen, or where the token cannot hold it into the key that it gives.
+// unwrap unwraps a session key where it is to live: into an object of the token that passes check,
+// or into the key that it returns if the token cannot hold it.
 func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attribute,
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
 	if err := o.check(p); err != nil {
@@ -177,17 +177,16 @@ func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attr
 	return key, nil
 }
 
-// cannotHold says whether a token does not unwrap at all, against what its list of
-// mechanisms says, or what was remembered. What refuses parameters may refuse this wrapping
-// alone.
+// cannotHold reports whether err says that the token does not unwrap at all, contrary to its list
+// of mechanisms or the cache. A token that refuses parameters may refuse this wrapping alone.
 func (p *KeyPair) cannotHold(err error) bool {
 	p.residence.mu.Lock()
 	defer p.residence.mu.Unlock()
 	return p.residence.cached && refuses(err) || is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)
 }
 
-// unwrapInToken runs C_UnwrapKey and then a look at the new object, in one session.
-// When that look fails the object is destroyed.
+// unwrapInToken runs C_UnwrapKey and then check on the new object, in one session. The object is
+// destroyed if check fails.
 func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped wrappedKey, template []*pkcs11.Attribute,
 	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	t := p.token

@@ -13,9 +13,9 @@ import (
 // Session keys whose value the caller has, as it was computed from a password or has a salt
 // behind it.
 
-// Use takes a session key's value into use: as a session object where the token holds
-// session keys (C_CreateObject), else in memory. With [Config.RequireToken] it is an
-// [ErrResidence], as the value was computed outside the token. The caller overwrites it.
+// Use returns a session key with a value: a session object if the token holds session keys
+// (C_CreateObject), else in memory. With [Config.RequireToken] the error is an [ErrResidence], as
+// the value was computed outside the token. The caller must overwrite the value.
 func (p *KeyPair) Use(ctx context.Context, spec keyspec.Key, value []byte) (keyspec.SessionKey, error) {
 	if err := p.checkValue(spec, value); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (p *KeyPair) Use(ctx context.Context, spec keyspec.Key, value []byte) (keys
 	return key, nil
 }
 
-// checkValue says whether a value may be used with this token at all.
+// checkValue returns an error if a value may not be used with this token at all.
 func (p *KeyPair) checkValue(spec keyspec.Key, value []byte) error {
 	if err := spec.Check(); err != nil {
 		return p.token.fail("use the session key", errors.ErrUnsupported, err)
@@ -63,8 +63,8 @@ func (p *KeyPair) checkValue(spec keyspec.Key, value []byte) error {
 	return p.CheckComputed()
 }
 
-// CheckComputed refuses with [ErrResidence] session keys that are computed outside the
-// token, under [Config.RequireToken].
+// CheckComputed returns an [ErrResidence] if [Config.RequireToken] is set, which forbids session
+// keys that are computed outside the token.
 func (p *KeyPair) CheckComputed() error {
 	if p.token.cfg.RequireToken {
 		return p.refuseMemory(errors.New("its value is in the memory of this program already"))
