@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// ErrNotInstalled says that no SoftHSM2 module was found on this machine.
+// ErrNotInstalled is the error if no SoftHSM2 module is found on this machine.
 var ErrNotInstalled = errors.New("SoftHSM2 is not installed")
 
 // modulePatterns are the places where distributions put the module. The native

@@ -32,15 +32,15 @@
 //
 // A process in which SoftHSM is initialised keeps the list of tokens that it read
 // in C_Initialize: it sees no token that another process makes afterwards, not
-// even in a new C_GetSlotList. Those that InitToken makes it does see, at once.
+// even in a new C_GetSlotList. Tokens that InitToken makes are visible at once.
 //
-// # Modules that do wrong
+// # Faulty modules
 //
-// [Env.FaultyModule] is a module in front of SoftHSM that forwards every call and does
-// wrong what [Env.SetFaults] asks for: a [Fault] is a function, the number of a call and
-// an [Action]. It returns errors, flips bits in what SoftHSM returned, hands out other
-// keys, says that there are more objects than memory, hangs, crashes. So a program can be
-// tried on tokens that nobody can buy:
+// [Env.FaultyModule] is a module in front of SoftHSM that forwards every call, except for the
+// faults that [Env.SetFaults] sets: a [Fault] is a function, the number of a call and an
+// [Action]. The module returns errors, flips bits in what SoftHSM returned, returns other keys,
+// claims that there are more objects than memory, hangs, or crashes. So a program can be tested
+// with tokens that cannot be bought:
 //
 //	module, err := env.FaultyModule()
 //	…
@@ -49,10 +49,10 @@
 //	cmd := exec.Command("program", "--module", module)
 //	cmd.Env = append(os.Environ(), env.Environ()...)
 //
-// [Env.RecordCalls] and [Env.Calls] tell which functions a program calls, how often, and
-// whether a fault has been committed: a test that has seen none proves nothing.
-// [Env.Clone] makes a copy of the tokens for each of many trials. A C compiler has to be
-// installed, as for every program that uses this package.
+// [Env.RecordCalls] and [Env.Calls] show which functions a program calls, how often, and
+// whether a fault took place: a test in which none did proves nothing. [Env.Clone] copies the
+// tokens for each of many trials. A C compiler must be installed, as for every program that uses
+// this package.
 package softhsm
 
 import (
@@ -64,7 +64,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// confVar is the variable that tells SoftHSM where its configuration is.
+// confVar is the variable with the path of SoftHSM's configuration.
 const confVar = "SOFTHSM2_CONF"
 
 // mu guards what belongs to the process and not to an Env: the variable
@@ -85,7 +85,7 @@ type Env struct {
 // New makes an environment without tokens. It changes nothing in the process
 // until [Env.Use] is called. The caller must [Env.Close] it.
 //
-// The error wraps [ErrNotInstalled] where SoftHSM2 is missing.
+// The error wraps [ErrNotInstalled] if SoftHSM2 is missing.
 func New() (*Env, error) {
 	module, err := FindModule()
 	if err != nil {
@@ -116,8 +116,8 @@ func (e *Env) write() error {
 	return os.WriteFile(e.ConfPath(), []byte(conf), 0o600)
 }
 
-// TB is the part of [testing.TB] that [NewT] needs. It stands here so that a
-// program which makes demonstration tokens does not link package testing.
+// TB is the part of [testing.TB] that [NewT] needs. It exists so that a program that makes
+// demonstration tokens does not link package testing.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -125,8 +125,8 @@ type TB interface {
 }
 
 // NewT makes an environment for one test, puts it in use and closes it when the
-// test ends. Where SoftHSM2 is missing the test fails and is not skipped: a test
-// that did not run proves nothing.
+// test ends. If SoftHSM2 is missing the test fails and is not skipped: a test that
+// did not run proves nothing.
 //
 // Because the environment is the process's own, see [Env.Use], tests that call
 // NewT must not be parallel.
@@ -159,7 +159,7 @@ func (e *Env) ConfPath() string { return filepath.Join(e.dir, "softhsm2.conf") }
 // TokenDir returns the directory that holds one directory for each token.
 func (e *Env) TokenDir() string { return filepath.Join(e.dir, "tokens") }
 
-// Environ returns what a child process must have in its environment to work in e:
+// Environ returns the variables with which a child process works in e:
 //
 //	cmd.Env = append(os.Environ(), env.Environ()...)
 func (e *Env) Environ() []string { return []string{confVar + "=" + e.ConfPath()} }
@@ -167,9 +167,9 @@ func (e *Env) Environ() []string { return []string{confVar + "=" + e.ConfPath()}
 // Use makes e the environment of this process, by setting SOFTHSM2_CONF, until
 // [Env.Close] puts the former value back.
 //
-// It is an error when the module is initialised already, in another environment:
-// SoftHSM would not look at the variable before the next C_Initialize, and until
-// then the caller would work on tokens that are not his to work on.
+// It is an error if the module is initialised already, in another environment: SoftHSM would
+// not read the variable before the next C_Initialize, and until then the caller would work on
+// the tokens of that environment.
 func (e *Env) Use() error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -195,12 +195,12 @@ func (e *Env) Use() error {
 	return nil
 }
 
-// inUse says whether SoftHSM, initialised in this process now, would work in e.
+// inUse reports whether SoftHSM, if it were initialised in this process now, would work in e.
 func (e *Env) inUse() bool { return os.Getenv(confVar) == e.ConfPath() }
 
 // Close removes the environment with all its tokens and, if it is in use, puts
-// the former SOFTHSM2_CONF back. Finalise the module, that is close what works on
-// its tokens, before. Closing a second time does nothing.
+// the former SOFTHSM2_CONF back. Everything that uses its tokens must be closed, and the module
+// finalised, before. Closing a second time does nothing.
 func (e *Env) Close() error {
 	mu.Lock()
 	defer mu.Unlock()

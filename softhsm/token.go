@@ -12,8 +12,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// A Token is an initialised token and what it takes to log in to it. Labels need
-// not be unique; serials are.
+// A Token is an initialised token, with its PINs. Labels need not be unique; serials are.
 type Token struct {
 	Label  string
 	Serial string // 16 hexadecimal digits
@@ -21,13 +20,12 @@ type Token struct {
 	SOPIN  string // the security officer's
 }
 
-// InitToken makes a token with random PINs. The label has 1 to 32 bytes and may
-// be there already: what PKCS#11 allows, a test must be able to make.
+// InitToken makes a token with random PINs. The label has 1 to 32 bytes and may exist already:
+// a test must be able to make whatever PKCS#11 allows.
 //
-// The module may be initialised in this process or not; InitToken neither
-// initialises nor finalises it for others. As any call into a PKCS#11 module, it
-// must not run while another goroutine calls C_Finalize, nor, because SoftHSM
-// would read the half-made token, C_Initialize. If e is not in use by this
+// The module may be initialised in this process or not; InitToken does not change that. Like any
+// call into a PKCS#11 module, it must not run while another goroutine calls C_Finalize, nor
+// C_Initialize, because SoftHSM would read the half-made token. If e is not in use by this
 // process, SOFTHSM2_CONF points to e for the few milliseconds that it takes.
 func (e *Env) InitToken(label string) (Token, error) {
 	if len(label) == 0 || len(label) > 32 {
@@ -44,16 +42,15 @@ func (e *Env) InitToken(label string) (Token, error) {
 
 // initToken initialises through one of two instances of the module.
 //
-// The process's own instance, where it is initialised: it has read the tokens
-// once and would not see one made behind its back. We must not finalise it.
+// The first is the process's own instance, if that is initialised: it has read the tokens once and
+// would not see one that is made elsewhere. It must not be finalised here.
 //
-// A copy of the module, where it is not. The dynamic loader takes a copy of the
-// file for another library, with its own state, so initialising and finalising it
-// goes unnoticed. In the process's own instance it would not: others that
-// initialise at the same time are refused (CKR_CRYPTOKI_ALREADY_INITIALIZED, which
-// crypto11 treats as an error), or lose the module when we finalise it. The other
-// way, softhsm2-util, takes PINs from its arguments, for all to see in ps, or from
-// a terminal.
+// The second is a copy of the module, if that is not initialised. For the dynamic loader a copy of
+// the file is another library with its own state, so nobody notices that it is initialised and
+// finalised. In the process's own instance, others that initialise it at the same time would be
+// refused (CKR_CRYPTOKI_ALREADY_INITIALIZED, which crypto11 treats as an error), or would lose the
+// module when it is finalised. The alternative, softhsm2-util, takes PINs from its arguments, which
+// ps shows, or from a terminal.
 func (e *Env) initToken(label string) (Token, error) {
 	if e.closed {
 		return Token{}, fmt.Errorf("environment is closed: %w", os.ErrClosed)
@@ -119,7 +116,7 @@ func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
 	t.Serial = info.SerialNumber
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.remove(t.Serial)) // a token without PIN is of no use
+			err = errors.Join(err, e.remove(t.Serial)) // a token without a PIN is useless
 		}
 	}()
 	if _, err := e.tokenPath(t.Serial); err != nil {
@@ -140,8 +137,8 @@ func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
 	return t, nil
 }
 
-// DestroyToken removes the token from the storage: the hardware is lost. It is an
-// error, which wraps [fs.ErrNotExist], when the token is not there.
+// DestroyToken removes the token from the storage, as if the hardware were lost. The error wraps
+// [fs.ErrNotExist] if there is no such token.
 //
 // A process that has the module initialised keeps the slot in its list until
 // C_Finalize, with a token that answers CKR_GENERAL_ERROR.
@@ -178,8 +175,8 @@ func (e *Env) tokenPath(serial string) (string, error) {
 	return "", fmt.Errorf("serial %q: %w", serial, fs.ErrNotExist)
 }
 
-// initialised says whether this process has initialised the module. C_GetInfo is
-// the question that changes nothing.
+// initialised reports whether this process has initialised the module, by C_GetInfo, which
+// changes nothing.
 func initialised(p *pkcs11.Ctx) bool {
 	_, err := p.GetInfo()
 	return err == nil

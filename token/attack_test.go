@@ -12,9 +12,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
-// An attack is what somebody does who reaches the token and has no PIN. It runs
-// in a process of its own, because a login belongs to the process: in ours the
-// attacker would have our PIN.
+// An attack is what an attacker does who can reach the token and does not have the PIN. It runs in a
+// process of its own, because a login belongs to the process: in this one the attacker would be
+// logged in.
 type attack struct {
 	Module, Serial string
 	Change, To     []rawAttribute   // first what to change, and to what
@@ -43,7 +43,7 @@ func template(all []rawAttribute) (template []*pkcs11.Attribute) {
 	return template
 }
 
-// run carries the attack out, and gives the token's refusal if there is one.
+// run carries out the attack, and returns the token's refusal if there is one.
 func (a attack) run(t testing.TB, st softhsm.Token) error {
 	t.Helper()
 	a.Module, a.Serial = env.Module(), st.Serial

@@ -33,5 +33,5 @@ func (p *KeyPair) Attributes(ctx context.Context) (Attributes, error) {
 		}
 		return nil
 	})
-	return a, p.token.fail("look at the key exchange pair", nil, err)
+	return a, p.token.fail("read the key exchange pair", nil, err)
 }

@@ -17,7 +17,7 @@ func TestReadModuleTellsWhatItIs(t *testing.T) {
 		t.Errorf("got %+v", info)
 	}
 	st := newToken(t)
-	open(t, st) // it must not be finalised under who uses it
+	open(t, st) // which ReadModule must not finalise
 	if _, err := ReadModule(env.Module()); err != nil {
 		t.Error(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Ours beside a raw loop on the same token, with a key of the default size.
+// This package beside a raw loop on the same token, with a key of the default size.
 
 func benchPair(b *testing.B) (*KeyPair, func(testing.TB) raw) {
 	st := newToken(b)
@@ -19,8 +19,7 @@ func benchPair(b *testing.B) (*KeyPair, func(testing.TB) raw) {
 	return p, func(tb testing.TB) raw { return openRaw(tb, st) }
 }
 
-// each runs f in a loop, one after the other and side by side. Each goroutine
-// gets what setup makes.
+// each runs f in a loop, sequentially and in parallel. setup makes what each goroutine needs.
 func each[T any](b *testing.B, setup func() T, f func(T) error) {
 	b.Run("serial", func(b *testing.B) {
 		with := setup()

@@ -107,7 +107,7 @@ func TestCertifiedOAEPHash(t *testing.T) {
 	}
 }
 
-// The bytes in the source are what RFC 4262 and RFC 4055 say in ASN.1.
+// The bytes in the source are the DER of what RFC 4262 and RFC 4055 define.
 func TestCapabilityEncoding(t *testing.T) {
 	type parameters struct { // RSAES-OAEP-params, RFC 4055 §4.1
 		Hash pkix.AlgorithmIdentifier `asn1:"explicit,tag:0"`
@@ -139,8 +139,7 @@ func TestCapabilityEncoding(t *testing.T) {
 	}
 }
 
-// A certificate that somebody else has issued may say about the pair what it likes: which
-// hash it takes is tried.
+// A certificate that somebody else has issued may say anything about the pair, so the hash is tried.
 func TestTakesOAEP(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)

@@ -17,8 +17,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Sixteen users of one Token, who give up at random: every answer is right or a
-// cancellation, and nothing is left on the token.
+// Sixteen goroutines use one Token and cancel at random: every result is right or a cancellation,
+// and nothing is left on the token.
 func TestConcurrentUse(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)
@@ -97,11 +97,11 @@ func TestConcurrentUse(t *testing.T) {
 	if got := r.find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_TOKEN, false)); len(got) != 0 {
 		t.Errorf("%d private keys are left", len(got))
 	}
-	// Of what keys are recognized with there is one of each.
+	// There is one of each confirmObject.
 	if got := r.find(t, attr(pkcs11.CKA_LABEL, confirmLabel)); len(got) != 2 {
 		t.Errorf("%d objects to recognize keys with, want 2", len(got))
 	}
-	// Two imported public keys serve everybody until the Token is closed.
+	// Two imported public keys serve all goroutines until the Token is closed.
 	if got := r.find(t, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_TOKEN, false)); len(got) != 2 {
 		t.Errorf("%d public keys are imported, want 2", len(got))
 	}
@@ -110,7 +110,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// Who waits for a session gives up when he is told to.
+// A call that waits for a session returns when its context is done.
 func TestWaitingForASession(t *testing.T) {
 	tok := open(t, newToken(t))
 	var wg sync.WaitGroup
@@ -140,7 +140,7 @@ func TestWaitingForASession(t *testing.T) {
 	works(t, tok)
 }
 
-// A session that is of no more use is replaced.
+// A session that can no longer be used is replaced.
 func TestLostSession(t *testing.T) {
 	tok := open(t, newToken(t))
 	works(t, tok)
@@ -155,7 +155,7 @@ func TestLostSession(t *testing.T) {
 	works(t, tok)
 }
 
-// A key is not destroyed under the hands of who is using it.
+// A key is not destroyed while it is in use.
 func TestCloseKeyInUse(t *testing.T) {
 	_, p := newPair(t)
 	wrapped := wrap(t, generate(t, p.token, wraps(32)), p.public)
@@ -187,7 +187,7 @@ func TestCloseKeyInUse(t *testing.T) {
 	}
 }
 
-// A Token that is given so many sessions makes no more calls at a time.
+// A Token makes no more calls at the same time than Config.Sessions.
 func TestSessionsAreAsManyAsSaid(t *testing.T) {
 	st, p := newPair(t)
 	for _, test := range []struct{ said, want int }{{0, MaxSessions}, {1, 1}, {3, 3}, {1000, MaxSessions}} {

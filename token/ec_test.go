@@ -33,7 +33,7 @@ func TestECPair(t *testing.T) {
 			if c.KeyUsage != x509.KeyUsageDigitalSignature|x509.KeyUsageKeyAgreement || !public.Equal(c.PublicKey) {
 				t.Errorf("key usage %b", c.KeyUsage)
 			}
-			// Found again, its public key is proven, not believed.
+			// When it is found again, its public key is proven, not trusted.
 			again, err := tok.KeyPair(background, PairName{Label: kind.String()})
 			if err != nil || !again.public.Equal(public) {
 				t.Fatalf("found again: %v", err)
@@ -67,7 +67,7 @@ func TestECPair(t *testing.T) {
 	}
 }
 
-// Every pair wraps to every other: in the token and in memory, RSA and EC.
+// Every pair wraps to every other: on the token and in memory, RSA and EC.
 func TestPairsOfAllKindsShareKeys(t *testing.T) {
 	tok := open(t, newToken(t))
 	var pairs []*KeyPair
@@ -104,8 +104,8 @@ func TestPairsOfAllKindsShareKeys(t *testing.T) {
 	}
 }
 
-// Who reaches the token without a PIN can write public objects: an EC private key does
-// not say what its public key is, so whatever is there has to be proven.
+// Anybody who can reach the token can write public objects without a PIN. An EC private key does not
+// state its public key, so every candidate has to be proven.
 func TestPlantedECPublicKey(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
@@ -131,20 +131,20 @@ func TestPlantedECPublicKey(t *testing.T) {
 		}
 		return again
 	}
-	found("beside ours", 1)
-	// In the place of ours.
+	found("beside the right one", 1)
+	// In place of the right one.
 	for _, handle := range r.find(t, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.ID()))...) {
 		if err := r.DestroyObject(r.session, handle); err != nil {
 			t.Fatal(err)
 		}
 	}
-	found("in the place of ours", 1)
-	// Nothing left: the private key does not say it, but its signatures do.
+	found("in place of the right one", 1)
+	// None is left: the private key does not state it, but its signatures reveal it.
 	if err := r.DestroyObject(r.session, planted); err != nil {
 		t.Fatal(err)
 	}
 	found("with no public key at all", 0)
-	// A public key alone, put back, is proven by a signature.
+	// A public key that is put back is proven by a signature.
 	if _, err := r.CreateObject(r.session, append(ecPublicObject(t, p.Public().(*ecdsa.PublicKey)), attr(pkcs11.CKA_ID, p.ID()), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, false))); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestECPairThatMustNotSign(t *testing.T) {
 	want(t, err, errors.ErrUnsupported, "CKA_SIGN")
 }
 
-// A pair on a curve that blobs cannot be wrapped to is not taken for a planted one.
+// A pair on an unsupported curve is not mistaken for a planted one.
 func TestECPairOnAnotherCurve(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)

@@ -95,7 +95,7 @@ func TestGenerateKeyPairRefuses(t *testing.T) {
 	}
 }
 
-// What a process leaves that is killed in the middle: every step of the naming.
+// What a process that is killed leaves behind, at every step of renaming.
 func TestGenerateKeyPairAfterAKill(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
@@ -159,8 +159,8 @@ func TestGenerateKeyPairAfterAKill(t *testing.T) {
 	})
 }
 
-// watched is a context that runs something each time the package looks at it,
-// which it does before every call to the token.
+// watched is a context that runs something each time the package checks it, which it does before
+// every call to the token.
 type watched struct {
 	context.Context
 	look func(n int64) error
@@ -199,7 +199,7 @@ func TestGenerateKeyPairLeavesNothingWhenCancelled(t *testing.T) {
 	}
 }
 
-// Somebody without a PIN watches the new public key appear and comes between.
+// An attacker without a PIN waits for the new public key and interferes.
 func TestGenerateKeyPairAgainstAWatcher(t *testing.T) {
 	attacker := softwareKey(t)
 	for _, tt := range []struct {

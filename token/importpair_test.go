@@ -42,7 +42,7 @@ func TestAPairFromAFile(t *testing.T) {
 			if !p.public.Equal(key.Public()) || p.Label() != "imported" || string(p.ID()) != string(keyID(p.public)) {
 				t.Errorf("%q, id %x", p.Label(), p.ID())
 			}
-			again, err := tok.KeyPair(ctx, PairName{Label: "imported"}) // which refuses a pair that may leave
+			again, err := tok.KeyPair(ctx, PairName{Label: "imported"}) // which refuses an extractable pair
 			if err != nil || !again.public.Equal(key.Public()) {
 				t.Errorf("found again: %v", err)
 			}
@@ -62,7 +62,7 @@ func TestAPairFromAFile(t *testing.T) {
 	if _, err := tok.ImportPair(ctx, "weak", weak); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a foreign curve: %v", err)
 	}
-	// What does not fit together is found by trying, and leaves nothing behind.
+	// Halves that do not match are found by trying, and nothing is left behind.
 	one, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func TestInitialize(t *testing.T) {
 }
 
 func TestInitializeInAGivenSlot(t *testing.T) {
-	open(t, newToken(t)) // another token in use is not in the way
+	open(t, newToken(t)) // another open token does no harm
 	slot := blankSlot(t)
 	info, err := Initialize(env.Module(), NewToken{Slot: &slot, Label: "in its slot", SOPIN: []byte("1234"), UserPIN: []byte("5678")})
 	if err != nil {

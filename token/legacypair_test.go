@@ -100,7 +100,7 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 			want.Close()
 		}
 	}
-	// Nobody who names no pair gets one of them.
+	// They are not found without a name.
 	if _, err := tok.KeyPair(ctx, PairName{}); !errors.Is(err, ErrNoPair) {
 		t.Errorf("no pair is named: %v", err)
 	}
@@ -111,7 +111,7 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 	if p, err := tok.KeyPair(ctx, PairName{}); err != nil || !p.public.Equal(made.public) || p.RefuseLegacy() != nil {
 		t.Errorf("no pair is named: %v", err)
 	}
-	// Who lists the token sees them.
+	// List shows them.
 	all, err := List(env.Module())
 	if err != nil {
 		t.Fatal(err)
@@ -150,8 +150,8 @@ func TestLegacyPairsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A short pair that another program has put there may have every attribute, and is legacy
-// all the same.
+// A short pair that another program has put on the token may have every attribute, and is a legacy
+// pair all the same.
 func TestAShortPairOfAnotherProgramIsLegacy(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)

@@ -17,8 +17,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
-// env is the SoftHSM environment of all tests. SoftHSM missing is a failure: a
-// test that did not run proves nothing.
+// env is the SoftHSM environment of all tests. If SoftHSM is missing they fail: a test that did not
+// run proves nothing.
 var env *softhsm.Env
 
 func TestMain(m *testing.M) {
@@ -103,7 +103,7 @@ func makePair(t testing.TB, tok *Token, label string, bits KeyType) *KeyPair {
 	return p
 }
 
-// want checks an error's kind and that its one line says what it should.
+// want checks the kind of an error, and that its one line contains the texts.
 func want(t testing.TB, err, kind error, says ...string) {
 	t.Helper()
 	if err == nil || kind != nil && !errors.Is(err, kind) {
@@ -171,7 +171,7 @@ func openRawSession(ctx *pkcs11.Ctx, serial string) (pkcs11.SessionHandle, error
 	return 0, fmt.Errorf("no token with serial %s", serial)
 }
 
-// find gives the objects that match.
+// find returns the objects that match.
 func (r raw) find(t testing.TB, template ...*pkcs11.Attribute) []pkcs11.ObjectHandle {
 	t.Helper()
 	if err := r.FindObjectsInit(r.session, template); err != nil {
@@ -187,7 +187,7 @@ func (r raw) find(t testing.TB, template ...*pkcs11.Attribute) []pkcs11.ObjectHa
 	return found
 }
 
-// one gives the only object that matches.
+// one returns the only object that matches.
 func (r raw) one(t testing.TB, template ...*pkcs11.Attribute) pkcs11.ObjectHandle {
 	t.Helper()
 	found := r.find(t, template...)
@@ -197,12 +197,12 @@ func (r raw) one(t testing.TB, template ...*pkcs11.Attribute) pkcs11.ObjectHandl
 	return found[0]
 }
 
-// secretKeys finds the secret keys, but for those that others are recognized with.
+// secretKeys returns the secret keys, except for confirmObjects.
 func (r raw) secretKeys(t testing.TB, template ...*pkcs11.Attribute) []pkcs11.ObjectHandle {
 	t.Helper()
-	aids := r.find(t, attr(pkcs11.CKA_LABEL, confirmLabel))
+	helpers := r.find(t, attr(pkcs11.CKA_LABEL, confirmLabel))
 	found := r.find(t, append(template, attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY))...)
-	return slices.DeleteFunc(found, func(o pkcs11.ObjectHandle) bool { return slices.Contains(aids, o) })
+	return slices.DeleteFunc(found, func(o pkcs11.ObjectHandle) bool { return slices.Contains(helpers, o) })
 }
 
 func (r raw) attribute(t testing.TB, object pkcs11.ObjectHandle, kind uint) []byte {

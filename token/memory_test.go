@@ -13,7 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
-// forbid takes a use from the pair's private key, as many cards have it.
+// forbid removes a use from the pair's private key, as on many cards.
 func forbid(t testing.TB, r raw, p *KeyPair, uses ...uint) *KeyPair {
 	t.Helper()
 	for _, use := range uses {
@@ -39,7 +39,7 @@ func TestSessionKeysInMemory(t *testing.T) {
 		t.Errorf("residence %s, %v", where, err)
 	}
 	for _, spec := range []keyspec.Key{wraps(16), wraps(24), wraps(32), encrypts(32), authenticates(32), authenticates(48), authenticates(64)} {
-		// The same key, once made on the token and once in memory, does the same.
+		// The same key does the same on the token and in memory.
 		onToken, err := p.token.Generate(background, spec)
 		if err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestSessionKeysInMemory(t *testing.T) {
 	want(t, err, errors.ErrUnsupported)
 }
 
-// What one residence wraps the other unwraps, and neither takes what is damaged.
+// What is wrapped in one residence is unwrapped in the other, and damage is refused in both.
 func TestResidencesAgree(t *testing.T) {
 	st, inToken := newPair(t)
 	spec := wraps(32)
@@ -133,7 +133,7 @@ func TestResidencesAgree(t *testing.T) {
 	want(t, err, ErrWrapped)
 }
 
-// A wrapped key of another length than it should have is refused, in memory too.
+// A wrapped key of a wrong length is refused in memory too.
 func TestKeyOfAnotherLengthInMemory(t *testing.T) {
 	st, inToken := newPair(t)
 	p := forbid(t, openRaw(t, st), inToken, pkcs11.CKA_UNWRAP)
@@ -156,7 +156,7 @@ func TestSecretIsOverwritten(t *testing.T) {
 	}
 }
 
-// strictPair is a pair of a token that is to hold every session key itself.
+// strictPair returns the pair on a Token with RequireToken.
 func strictPair(t *testing.T, st softhsm.Token, label string) *KeyPair {
 	t.Helper()
 	cfg := config(st)

@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// What other programs leave on a token, with nothing bad in mind.
+// What other programs leave on a token without bad intent.
 func TestInnocentObjectsBesideAPair(t *testing.T) {
 	st := newToken(t)
 	tok := open(t, st)
@@ -31,17 +31,17 @@ func TestInnocentObjectsBesideAPair(t *testing.T) {
 		if err != nil || !again.public.Equal(p.public) {
 			t.Fatalf("not found: %v", err)
 		}
-		strays, err := again.Mismatches(background)
-		if err != nil || len(strays) != len(want) {
-			t.Fatalf("%v, %v", strays, err)
+		mismatches, err := again.Mismatches(background)
+		if err != nil || len(mismatches) != len(want) {
+			t.Fatalf("%v, %v", mismatches, err)
 		}
 		for _, part := range want {
 			found := false
-			for _, s := range strays {
+			for _, s := range mismatches {
 				found = found || strings.Contains(s.What, part) && !s.Unexplained
 			}
 			if !found {
-				t.Errorf("%v does not say %q", strays, part)
+				t.Errorf("%v does not say %q", mismatches, part)
 			}
 		}
 		if own, err := again.Certificate(background); err != nil || own != nil {
@@ -52,8 +52,8 @@ func TestInnocentObjectsBesideAPair(t *testing.T) {
 		}
 	}
 
-	// A certificate of the pair, with a negative serial number: Go reads none (RFC 5280
-	// §4.1.2.2 forbids it, and there are some).
+	// A certificate of the pair with a negative serial number, which Go does not parse (RFC 5280
+	// §4.1.2.2 forbids it, and such certificates exist).
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "old"}, NotAfter: noExpiry}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, p.public, p)
 	if err != nil {
@@ -92,7 +92,7 @@ func TestInnocentObjectsBesideAPair(t *testing.T) {
 		t.Errorf("found %+v", found)
 	}
 
-	// Destroying one pair leaves all that is not its own.
+	// Destroying one pair leaves everything that is not its own.
 	if err := again.Destroy(background); err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func TestRelativeModules(t *testing.T) {
 	}
 }
 
-// The places on the machine that runs the tests, whatever is there.
+// The directories of the machine that runs the tests, whatever they contain.
 func TestModulesHere(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	all, err := Modules()
@@ -155,7 +155,7 @@ func TestModuleNamed(t *testing.T) {
 	}
 }
 
-// secondModule is a copy of SoftHSM's module: another one, with the same tokens.
+// secondModule returns the path of a copy of SoftHSM's module, which shows the same tokens.
 func secondModule(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile(env.Module())
@@ -242,12 +242,11 @@ func TestFind(t *testing.T) {
 	want(t, err, context.Canceled)
 }
 
-// A module whose loading takes longer than anybody waits, as with a daemon that is
-// not there.
+// A module that takes very long to load, as if it waited for a daemon.
 func TestFindDoesNotWait(t *testing.T) {
 	dir := t.TempDir()
 	source, slow := filepath.Join(dir, "slow.c"), filepath.Join(dir, "slow.so")
-	// It loads as soon as somebody opens the FIFO.
+	// It loads as soon as the FIFO is opened.
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -276,7 +275,7 @@ func TestFindDoesNotWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release.Close()
-	_, _ = List(env.Module()) // waits until the slow one has let go
+	_, _ = List(env.Module()) // waits for the slow one
 }
 
 func TestParseSettings(t *testing.T) {
@@ -333,15 +332,15 @@ func FuzzParseSettings(f *testing.F) {
 		if back, err := parseSettings([]byte(again.String())); again.Len() <= maxSettingsFile && (err != nil || !reflect.DeepEqual(back, set)) {
 			t.Errorf("%q is read back as %q, %v", set, back, err)
 		}
-		// Whatever it says, a module that is for us has an absolute path.
+		// Whatever the settings, a module that is returned has an absolute path.
 		if m := (p11Kit{modules: []string{"/lib"}}).module("m", set); m.Path != "" && !filepath.IsAbs(m.Path) {
 			t.Errorf("path %q", m.Path)
 		}
 	})
 }
 
-// A module's file names a library that is loaded: what others can have written is told and
-// not followed.
+// The file of a module names a library that is loaded: a file that others can write is reported and
+// not used.
 func TestModulesOfOthersAreNotFollowed(t *testing.T) {
 	k := kit(t, map[string]string{"package/a.module": "module: /a.so", "user/modules/b.module": "module: /b.so", "user/modules/c.module": "module: /c.so"})
 	writable := filepath.Join(k.user, "modules", "b.module")

@@ -82,19 +82,19 @@ func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([
 }
 
 // createChecked makes an object, and destroys it again if check fails.
-func (p *KeyPair) createChecked(ctx context.Context, template []*pkcs11.Attribute, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+func (p *KeyPair) createChecked(ctx context.Context, template []*pkcs11.Attribute, check func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	return p.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		handle, err := p.token.ctx.CreateObject(s, template)
 		if err != nil {
 			return err
 		}
-		return p.token.checkOrDestroy(s, handle, look)
+		return p.token.checkOrDestroy(s, handle, check)
 	})
 }
 
 // checkOrDestroy destroys a new object if check fails.
-func (t *Token) checkOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
-	if err := look(s, handle); err != nil {
+func (t *Token) checkOrDestroy(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, check func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	if err := check(s, handle); err != nil {
 		return also(err, t.destroyQuietly(s, handle))
 	}
 	return nil

@@ -14,8 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// What OpenSSL wraps to the certificate of an EC pair, the pair opens: our key agreement
-// is everybody's (RFC 5753).
+// The pair opens what OpenSSL wraps to the certificate of an EC pair: the key agreement is that of
+// RFC 5753.
 func TestOpenSSLWrapsToAnECPair(t *testing.T) {
 	tok := open(t, newToken(t))
 	for _, tt := range []struct {
@@ -67,7 +67,7 @@ func TestOpenSSLWrapsToAnECPair(t *testing.T) {
 	}
 }
 
-// readEnveloped takes what is needed from an EnvelopedData with one kari (RFC 5652 §6).
+// readEnveloped returns what is needed from an EnvelopedData with one kari (RFC 5652 §6).
 func readEnveloped(t *testing.T, der []byte) (ephemeral, wrapped, iv, encrypted []byte) {
 	t.Helper()
 	type algorithm struct {

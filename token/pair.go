@@ -117,7 +117,7 @@ func (p *KeyPair) read(ctx context.Context) error {
 		yes := func(kind uint) bool { return isTrue(attr(kind, values[kind])) }
 		p.id, p.label = values[pkcs11.CKA_ID], string(values[pkcs11.CKA_LABEL])
 		if !yes(pkcs11.CKA_SENSITIVE) || yes(pkcs11.CKA_EXTRACTABLE) {
-			return t.fail("look at the key exchange pair", ErrUnsafe, errors.New("its private key is not sensitive, or may be extracted"))
+			return t.fail("read the key exchange pair", ErrUnsafe, errors.New("its private key is not sensitive, or may be extracted"))
 		}
 		is := func(kind uint) bool {
 			return bytes.Equal(values[pkcs11.CKA_KEY_TYPE], attr(pkcs11.CKA_KEY_TYPE, kind).Value)
@@ -132,10 +132,10 @@ func (p *KeyPair) read(ctx context.Context) error {
 				return err
 			}
 			if len(params) > 0 && !knownCurve(params) {
-				return t.fail("look at the key exchange pair", errors.ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
+				return t.fail("read the key exchange pair", errors.ErrUnsupported, errors.New("its curve is none of P-256, P-384 and P-521"))
 			}
 		default: // findPrivate finds only these two
-			return t.fail("look at the key exchange pair", errors.ErrUnsupported, fmt.Errorf("its CKA_KEY_TYPE is %x", values[pkcs11.CKA_KEY_TYPE]))
+			return t.fail("read the key exchange pair", errors.ErrUnsupported, fmt.Errorf("its CKA_KEY_TYPE is %x", values[pkcs11.CKA_KEY_TYPE]))
 		}
 		p.private.sign, p.private.decrypt = yes(pkcs11.CKA_SIGN), yes(pkcs11.CKA_DECRYPT)
 		p.private.unwrap, p.private.derive = yes(pkcs11.CKA_UNWRAP), yes(pkcs11.CKA_DERIVE)

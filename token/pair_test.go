@@ -166,7 +166,7 @@ func TestKeyPairIsFound(t *testing.T) {
 	})
 }
 
-// publicKeyObject is what anybody can write to the token.
+// publicKeyObject is a public key, which anybody can write to the token.
 func publicKeyObject(key *rsa.PublicKey, id []byte, label string) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
@@ -215,9 +215,9 @@ func forge(t testing.TB, holder *rsa.PublicKey, attacker *rsa.PrivateKey, extens
 	return der
 }
 
-// Attacks by somebody who reaches the token and has no PIN: SoftHSM, like most
-// tokens, lets a public session write public objects. Each ends in the true key, never in
-// the attacker's, and none in a refusal: what was planted is skipped, and told.
+// Attacks without the PIN: SoftHSM, like most tokens, allows a public session to write public objects.
+// Each time the right key is found, never the attacker's, and none is refused: what was planted is
+// skipped and reported.
 func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 	attacker := softwareKey(t)
 	//lint:ignore SA1019 the bytes are all that counts
@@ -227,7 +227,7 @@ func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		told bool // that there is a stray object
+		told bool // that there is a Mismatch
 		make func(p *KeyPair) attack
 	}{
 		{"a public key with the pair's id", true, func(p *KeyPair) attack {
@@ -306,22 +306,22 @@ func TestKeyPairWithstandsPlantedObjects(t *testing.T) {
 					continue
 				}
 				isTheKey(t, got, rsaOf(p))
-				strays, err := got.Mismatches(background)
-				if err != nil || (len(strays) > 0) != tt.told {
-					t.Errorf("%v: strays %v, %v", name, strays, err)
+				mismatches, err := got.Mismatches(background)
+				if err != nil || (len(mismatches) > 0) != tt.told {
+					t.Errorf("%v: mismatches %v, %v", name, mismatches, err)
 				}
-				for _, s := range strays {
+				for _, s := range mismatches {
 					if unreadable := strings.Contains(s.What, "cannot be read"); s.Unexplained == unreadable {
 						t.Errorf("%+v", s)
 					}
 				}
 			}
-			isTheKey(t, p, rsaOf(p)) // who had it open before is not disturbed
+			isTheKey(t, p, rsaOf(p)) // a pair that was found before still works
 		})
 	}
 }
 
-// What needs a PIN: everything that would make the attacker's object look true.
+// Whatever would make the attacker's object look genuine needs the PIN.
 func TestTokenRefusesPrivateObjectsWithoutPIN(t *testing.T) {
 	st, p := newPair(t)
 	private := privateKeyObject(softwareKey(t), p.ID(), "pair")
@@ -344,8 +344,7 @@ func TestTokenRefusesPrivateObjectsWithoutPIN(t *testing.T) {
 func TestCertificateWithstandsPlantedCertificates(t *testing.T) {
 	st, p := newPair(t)
 	capable := pkix.Extension{Id: oidCapabilities, Value: oaepSHA256}
-	// With our key, so that it is no plain lie; with a word about the OAEP hash
-	// that is one.
+	// It has the pair's key, but a wrong OAEP hash.
 	forged := forge(t, rsaOf(p), softwareKey(t), capable)
 	plant(t, st, certificateObject(forged, p.ID(), "pair"))
 	if c, err := p.Certificate(background); err != nil || c != nil {
@@ -401,7 +400,7 @@ func TestKeyPairRefusesAnUnprotectedKey(t *testing.T) {
 	}
 }
 
-// Pairs that somebody else has provisioned are taken as they are.
+// Pairs that others have provisioned are used as they are.
 func TestPairsThatAreThereAlready(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -509,7 +508,7 @@ func TestCancelledContext(t *testing.T) {
 	isTheKey(t, p, rsaOf(p))
 }
 
-// openssl runs OpenSSL, an independent reader; where it is missing the test fails.
+// openssl runs OpenSSL, an independent implementation. If it is missing the test fails.
 func openssl(t testing.TB, stdin []byte, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("openssl", args...)

@@ -146,7 +146,7 @@ func (t *Token) checkPublic(key publicKey) error {
 		err = kind.check()
 	}
 	if err != nil {
-		return t.fail("look at the key exchange pair", errors.ErrUnsupported, err)
+		return t.fail("read the key exchange pair", errors.ErrUnsupported, err)
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// TestWhatCannotBeAPINIsNotSent counts the tries by what the token says of them: SoftHSM
-// sets CKF_USER_PIN_COUNT_LOW at a wrong PIN, of whatever kind.
+// TestWhatCannotBeAPINIsNotSent recognizes a try by the token's flag: SoftHSM sets
+// CKF_USER_PIN_COUNT_LOW after any wrong PIN.
 func TestWhatCannotBeAPINIsNotSent(t *testing.T) {
 	st := newToken(t)
 	cfg := config(st)
@@ -70,7 +70,7 @@ func TestWhatCannotBeAPINIsNotSent(t *testing.T) {
 	if state().CountLow {
 		t.Fatal("a try is used up")
 	}
-	// With the override the token decides, which shows that the flag above would have told.
+	// With the override the token decides, which shows that the flag would have been set above.
 	if err := try("123", true); !errors.Is(err, ErrPIN) || !errors.As(err, new(pkcs11.Error)) {
 		t.Errorf("a short PIN that is to be sent: %v", err)
 	}
@@ -82,7 +82,7 @@ func TestWhatCannotBeAPINIsNotSent(t *testing.T) {
 	}
 }
 
-// No token here announces nonsense; others do.
+// SoftHSM announces no impossible limits; other tokens do.
 func TestLengthsOfPINsThatCannotBeMeant(t *testing.T) {
 	const unknown = pkcs11.CK_UNAVAILABLE_INFORMATION
 	for name, tt := range map[string]struct {

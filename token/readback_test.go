@@ -16,7 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
-// faultyPair is a pair behind a module that does wrong what it is told to.
+// faultyPair returns a pair behind a faulty module.
 func faultyPair(t *testing.T) (*Token, *KeyPair) {
 	t.Helper()
 	module, err := env.FaultyModule()
@@ -41,8 +41,8 @@ func setFaults(t *testing.T, faults ...softhsm.Fault) {
 	}
 }
 
-// A key that the token says it has made is looked at before anybody uses it.
-func TestMadeKeysAreLookedAt(t *testing.T) {
+// A key that the token claims to have made is checked before it is used.
+func TestMadeKeysAreChecked(t *testing.T) {
 	_, p := faultyPair(t)
 	for _, spec := range []keyspec.Key{wraps(32), wraps(24), encrypts(32), authenticates(64)} {
 		t.Run(fmt.Sprint(spec), func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestMadeKeysAreLookedAt(t *testing.T) {
 	}
 }
 
-// The confirmation is what docs/format.md says, on the token and in memory, in transit
+// The confirmation is that of docs/format.md, on the token and in memory, in transit
 // and in use.
 func TestConfirmation(t *testing.T) {
 	_, p := newPair(t)
@@ -111,7 +111,7 @@ func TestConfirmation(t *testing.T) {
 					t.Errorf("%s: %x, %v; want %x", name, got, err, sum[:16])
 				}
 			}
-			// Whatever unwraps the key compares.
+			// Everything that unwraps the key compares the confirmation.
 			for _, right := range []bool{true, false} {
 				w := of(spec, wrapped)
 				w.Confirmation = append([]byte(nil), sum[:16]...)
@@ -142,7 +142,7 @@ func TestConfirmation(t *testing.T) {
 					if right && err != nil {
 						t.Errorf("%s: %v", name, err)
 					}
-					if !right && name != "Load" { // which is there by now
+					if !right && name != "Load" { // which finds the key loaded by now
 						want(t, err, ErrWrapped)
 					}
 				}
@@ -189,7 +189,7 @@ func TestReadBack(t *testing.T) {
 	}
 }
 
-// A generator that is stuck makes no key, id or salt that anybody could guess.
+// A generator that is stuck makes no key, id or salt that can be guessed.
 func TestAStuckRandomNumberGenerator(t *testing.T) {
 	tok, _ := faultyPair(t)
 	setFaults(t, softhsm.Fault{Function: "C_GenerateRandom", Action: softhsm.Zeros})
@@ -207,8 +207,7 @@ func TestAStuckRandomNumberGenerator(t *testing.T) {
 	}
 }
 
-// A token object is for everybody if the token makes it public, and for what it is not
-// meant for if its uses are others: what is not as it was asked for does not stay.
+// An object that the token makes public, or with other uses than it was asked for, is destroyed.
 func TestKeysAreMadeAsAsked(t *testing.T) {
 	tok, p := faultyPair(t)
 	spec := encrypts(32)

@@ -102,7 +102,7 @@ func TestRecordsAreSeenAndMadeWithThePINOnly(t *testing.T) {
 }
 
 // TestARecordIsThereWhileItIsReplaced replaces a record all the time, in one Token,
-// while another reads. The last but one stands as well, see Records.
+// while another reads. The previous one is kept as well, see Records.
 func TestARecordIsThereWhileItIsReplaced(t *testing.T) {
 	ctx := context.Background()
 	st := newToken(t)
@@ -144,7 +144,7 @@ func TestARecordIsThereWhileItIsReplaced(t *testing.T) {
 			t.Error("there was a moment without a record")
 		}
 	}
-	all.Wait() // also when the reader has given up
+	all.Wait() // even if the reader has failed
 	got := records(t, reader)
 	for try := 0; try < 100 && !slices.Contains(got, "pin=50"); try++ { // SoftHSM shows a new one a moment later
 		time.Sleep(20 * time.Millisecond)

@@ -68,8 +68,8 @@ func TestWhatIsNoSignatureTellsNoPublicKey(t *testing.T) {
 	}
 }
 
-// An EC pair of which only the private key is left, as after a crash, or after somebody
-// deleted the rest, for which no PIN is needed.
+// An EC pair of which only the private key is left, as after a crash, or after an attacker deleted
+// the rest, for which no PIN is needed.
 func TestAnECPairWithoutItsPublicHalf(t *testing.T) {
 	for _, kind := range []KeyType{P256, P384, P521} {
 		st := newToken(t)

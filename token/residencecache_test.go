@@ -10,7 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// openRemembering opens the token with a cache, and its EC pair.
+// openRemembering opens a token with a cache, and its EC pair.
 func openRemembering(t *testing.T, cfg Config, cache string) (*Token, *KeyPair) {
 	t.Helper()
 	cfg.Cache = cache
@@ -42,7 +42,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	}
 	tok.Close()
 
-	// Another process believes it.
+	// Another process uses it.
 	if err := os.WriteFile(path, []byte(cachedMemory+"so it was said\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	}
 	tok.Close()
 
-	// What is said wrongly of a token that does less is found out when it is used.
+	// A wrong entry for a token that does less is found out when the pair is used.
 	if err := os.WriteFile(path, []byte(cachedToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestWhatWasTriedIsRemembered(t *testing.T) {
 	}
 	tok.Close()
 
-	// Who insists on the token has it tried, and what is no word of ours says nothing.
+	// With RequireToken the token is tried, and a file of another form is ignored.
 	for _, text := range []string{cachedToken, cachedToken + " ", "", cachedMemory, cachedMemory + "a\x1bb", strings.Repeat("x", maxCached+1)} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

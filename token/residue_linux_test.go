@@ -24,9 +24,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// What is left of a session key in the memory of a process that has used it, looked for
-// from outside: a child opens a key that it has never seen before, and the test reads
-// /proc/PID/mem.
+// A search for what is left of a session key in the memory of a process that has used it: a child
+// opens a key that it has never had before, and the test reads /proc/PID/mem.
 
 const residueVariable = "HSMKEYS_TEST_RESIDUE"
 
@@ -134,8 +133,8 @@ func residue(arg []byte, next func(string)) error {
 	return nil
 }
 
-// startResidue starts the child. The function that it returns waits until it has come so
-// far, and returns how often each needle is in its memory.
+// startResidue starts the child. The function that it returns waits until the child has reached a
+// step, and returns how often each needle is in its memory.
 func startResidue(t *testing.T, job residueJob) (at func(step string, needles ...[]byte) []int) {
 	t.Helper()
 	arg, err := json.Marshal(job)
@@ -179,7 +178,7 @@ func startResidue(t *testing.T, job residueJob) (at func(step string, needles ..
 	}
 }
 
-// countInMemory reads what a process can write to: heap, stacks, data, of Go and of C.
+// countInMemory searches the writable memory of a process: heap, stacks and data, of Go and of C.
 func countInMemory(t *testing.T, pid int, needles [][]byte) []int {
 	t.Helper()
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
@@ -211,7 +210,7 @@ func countInMemory(t *testing.T, pid int, needles [][]byte) []int {
 		for i, needle := range needles {
 			found := bytes.Count(region[:n], needle)
 			if counts[i] += found; found > 0 {
-				t.Logf("piece %d: %d in %s", i, found, strings.TrimSpace(line)) // shown where the test fails
+				t.Logf("piece %d: %d in %s", i, found, strings.TrimSpace(line)) // shown if the test fails
 			}
 		}
 	}

@@ -23,7 +23,7 @@ type server struct {
 	cmd    *exec.Cmd
 }
 
-// p11kitClient finds the module at the other end. It is a test's prerequisite:
+// p11kitClient returns the path of the module at the other end, a prerequisite of the test:
 // scripts/install-test-tools.sh installs it.
 func p11kitClient(t testing.TB) string {
 	t.Helper()
@@ -65,7 +65,7 @@ func (s *server) start(t testing.TB) {
 	t.Fatal("p11-kit server did not come up")
 }
 
-// stop ends the server and what serves its connections.
+// stop ends the server and the processes that serve its connections.
 func (s *server) stop() {
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	_ = s.cmd.Wait()
@@ -200,7 +200,7 @@ func TestNobodyIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A PIN that was changed meanwhile is tried once, and then no more.
+// A PIN that was changed meanwhile is tried once, and not again.
 func TestPINThatIsRefusedAfterwards(t *testing.T) {
 	s := serve(t)
 	asked, text := 0, s.token.PIN

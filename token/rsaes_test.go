@@ -22,7 +22,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// foreign are the session keys that come from elsewhere.
+// foreign are session keys that come from CryptoAPI.
 var foreign = []keyspec.Key{
 	decrypts(keyspec.RC2, 5), decrypts(keyspec.RC2, 16), decrypts(keyspec.RC4, 7), decrypts(keyspec.RC4, 16), decrypts(keyspec.DES, 8), decrypts(keyspec.TripleDES, 16), decrypts(keyspec.TripleDES, 24),
 	wraps(16), encrypts(24), wraps(32),
@@ -52,7 +52,7 @@ func encrypted(t testing.TB, to *rsa.PublicKey, how keyspec.RSAES, value []byte)
 	return out
 }
 
-// wrapSHA1 wraps to a pair of SoftHSM, which knows no OAEP with SHA-256, also from memory.
+// wrapSHA1 wraps to a pair of SoftHSM, which does no OAEP with SHA-256, also from memory.
 func wrapSHA1(t testing.TB, k keyspec.Transit, to *KeyPair) keyspec.Wrapped {
 	t.Helper()
 	w, err := k.Wrap(background, to.public, crypto.SHA1)
@@ -68,9 +68,9 @@ func raised(to *rsa.PublicKey, message []byte) []byte {
 	return c.FillBytes(make([]byte, to.Size()))
 }
 
-// bothHomes runs a test with a pair whose session keys live on the token, and one whose
+// bothResidences runs a test with a pair whose session keys live on the token, and one whose
 // keys live in memory.
-func bothHomes(t *testing.T, f func(t *testing.T, p *KeyPair, home keyspec.Residence)) {
+func bothResidences(t *testing.T, f func(t *testing.T, p *KeyPair, home keyspec.Residence)) {
 	t.Run("token", func(t *testing.T) {
 		_, p := newPair(t)
 		f(t, p, keyspec.InToken)
@@ -82,7 +82,7 @@ func bothHomes(t *testing.T, f func(t *testing.T, p *KeyPair, home keyspec.Resid
 }
 
 func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
-	bothHomes(t, func(t *testing.T, p *KeyPair, home keyspec.Residence) {
+	bothResidences(t, func(t *testing.T, p *KeyPair, home keyspec.Residence) {
 		for _, spec := range foreign {
 			for _, how := range []keyspec.RSAES{keyspec.RSAESPKCS1v15, keyspec.RSAESOAEPSHA1} {
 				value := randomBytes(spec.Size)
@@ -121,10 +121,9 @@ func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
 	})
 }
 
-// An answer that tells one failure from another decrypts anything for who may ask often
-// enough.
+// If failures could be told apart, anybody who may try often enough could decrypt anything.
 func TestAFailureToUnwrapTellsNothing(t *testing.T) {
-	bothHomes(t, func(t *testing.T, p *KeyPair, _ keyspec.Residence) {
+	bothResidences(t, func(t *testing.T, p *KeyPair, _ keyspec.Residence) {
 		public := rsaOf(p)
 		for _, spec := range foreign {
 			good := append([]byte{0, 2}, bytes.Repeat([]byte{0xff}, public.Size()-3-spec.Size)...)
@@ -151,7 +150,7 @@ func TestAFailureToUnwrapTellsNothing(t *testing.T) {
 				"zero":                    make([]byte, public.Size()),
 				"a number that is no RSA": bytes.Repeat([]byte{0xff}, public.Size()),
 			}
-			// What the cases are changes of is accepted.
+			// The ciphertext of which the cases are variations is accepted.
 			key, err := p.UnwrapRSAES(background, spec, raised(public, good), keyspec.RSAESPKCS1v15)
 			if err != nil {
 				t.Fatalf("%v: %v", spec, err)
@@ -172,11 +171,11 @@ func TestAFailureToUnwrapTellsNothing(t *testing.T) {
 				t.Errorf("PKCS #1 v1.5 for OAEP: %v", err)
 			}
 		}
-		// Nothing stays behind of what was tried.
+		// Nothing is left behind.
 		left, err := p.token.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)})
-		aids, errAids := p.token.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, confirmLabel)})
-		if err != nil || errAids != nil || len(left) != len(aids) {
-			t.Errorf("%d objects are left, %v, %v", len(left)-len(aids), err, errAids)
+		helpers, errHelpers := p.token.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_LABEL, confirmLabel)})
+		if err != nil || errHelpers != nil || len(left) != len(helpers) {
+			t.Errorf("%d objects are left, %v, %v", len(left)-len(helpers), err, errHelpers)
 		}
 	})
 }
@@ -199,7 +198,7 @@ func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 	_, err = p.UnwrapRSAES(ended, spec, ciphertext, keyspec.RSAESPKCS1v15)
 	want(t, err, context.Canceled)
 
-	// Keys of legacy ciphers pass through memory, which one may refuse.
+	// Keys of legacy ciphers pass through memory, which RequireToken refuses.
 	strict := strictPair(t, st, p.label)
 	_, err = strict.UnwrapRSAES(background, decrypts(keyspec.DES, 8), encrypted(t, rsaOf(p), keyspec.RSAESPKCS1v15, randomBytes(8)), keyspec.RSAESPKCS1v15)
 	want(t, err, ErrResidence, "legacy")
@@ -226,7 +225,7 @@ func TestWhatIsNotUnwrappedForCryptoAPI(t *testing.T) {
 	}
 }
 
-// A loaded key does what it is for, and does not encrypt.
+// A loaded key decrypts, and does not encrypt.
 func TestLegacyKeysAreLoadedToDecrypt(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)

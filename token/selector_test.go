@@ -129,8 +129,7 @@ func TestSelectorString(t *testing.T) {
 	}
 }
 
-// Of whatever is accepted only PINValue has a PIN in it, and what is refused is not
-// repeated.
+// Of an accepted string only PINValue contains the PIN, and a refused one is not repeated.
 func FuzzParseSelector(f *testing.F) {
 	for _, seed := range []string{
 		"", "label", "pkcs11:", "pkcs11:token=a%20b;serial=01;object=pair;id=%00%ff?module-path=/m.so&pin-source=file:/p",

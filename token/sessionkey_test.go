@@ -55,7 +55,7 @@ func wrap(t testing.TB, k keyspec.Transit, to crypto.PublicKey) keyspec.Wrapped 
 	return w
 }
 
-// newSession makes a session key, gives it in use and its value.
+// newSession makes a session key, and returns it in use and its value.
 func newSession(t testing.TB, p *KeyPair, spec keyspec.Key) (key *tokenKey, wrapped keyspec.Wrapped, value []byte) {
 	t.Helper()
 	wrapped = wrap(t, generate(t, p.token, spec), p.public)
@@ -97,12 +97,12 @@ func TestSessionKeyIsOneKey(t *testing.T) {
 			}
 			values[string(value)] = true
 
-			// What the token wrapped to somebody else, opened in software.
+			// What the token wrapped to a peer is opened in software.
 			plain, err := rsa.DecryptOAEP(sha1.New(), nil, peer, encryptedKey(foreign), nil)
 			if err != nil || !bytes.Equal(plain, value) {
 				t.Errorf("the peer has %x, %v; want %x", plain, err, value)
 			}
-			// And wrapped once more, as to a new backup authority.
+			// And it is wrapped once more, as to a new backup authority.
 			again, err := p.UnwrapTransit(background, of(spec, own))
 			if err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ func TestSessionKeyIsOneKey(t *testing.T) {
 	}
 }
 
-// wrapRFC3394 is AES key wrap as RFC 3394 §2.2.1 has it, to hold the token against.
+// wrapRFC3394 is AES key wrap as in RFC 3394 §2.2.1, to compare the token with.
 func wrapRFC3394(t testing.TB, kek, data []byte) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(kek)
@@ -302,7 +302,7 @@ func TestSessionKeyHasOneUse(t *testing.T) {
 					t.Errorf("%s: %v", use, err)
 				}
 			}
-			// In transit it does the half of its use that gives nothing away, for its
+			// In transit it does the half of its purpose that discloses nothing, for its
 			// confirmation; and AES that was unwrapped encrypts, for its check value.
 			half := map[keyspec.Purpose]string{keyspec.WrapKeys: "C_WrapKey", keyspec.Encrypt: "C_EncryptInit", keyspec.Authenticate: "C_SignInit"}[tt.spec.Purpose]
 			again, err := p.UnwrapTransit(background, of(tt.spec, wrapped))
@@ -576,7 +576,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// pkcs11Tool runs OpenSC's tool; where it is missing the test fails.
+// pkcs11Tool runs OpenSC's tool. If it is missing the test fails.
 func pkcs11Tool(t testing.TB, st softhsm.Token, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("pkcs11-tool", append([]string{"--module", env.Module(), "--token-label", st.Label, "--login", "--pin", "env:TEST_PIN"}, args...)...)
@@ -588,8 +588,7 @@ func pkcs11Tool(t testing.TB, st softhsm.Token, args ...string) string {
 	return string(out)
 }
 
-// No token here takes a template and does otherwise, so what reads it back is
-// handed objects that are not as they should be.
+// SoftHSM follows its templates, so the check is handed objects that were made from others.
 func TestCheckProtected(t *testing.T) {
 	st, p := newPair(t)
 	r := openRaw(t, st)

@@ -12,7 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// A key that wants its PIN for each use gets it each time, from where the first came.
+// A key with CKA_ALWAYS_AUTHENTICATE gets its PIN each time, from where the first came.
 func TestPINForEachUse(t *testing.T) {
 	st := newToken(t)
 	asked, text := 0, st.PIN
@@ -99,7 +99,7 @@ func TestSignWith(t *testing.T) {
 	if again, err := opens.SigningCertificate(background); err != nil || !again.Equal(c) {
 		t.Errorf("the same again: %v", err)
 	}
-	// A pair that must not sign is certified by the one that signs for it.
+	// A pair that may not sign is certified by the one that signs for it.
 	if err := mute.SignWith(signs); err != nil {
 		t.Fatal(err)
 	}

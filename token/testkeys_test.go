@@ -9,7 +9,7 @@ import (
 
 var software = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
-// softwareKey is an RSA pair that lives in no token: a stranger's, or a peer's.
+// softwareKey returns an RSA pair that is on no token: an attacker's, or a peer's.
 func softwareKey(t testing.TB) *rsa.PrivateKey {
 	t.Helper()
 	key, err := software()

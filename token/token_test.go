@@ -38,7 +38,7 @@ func parse(t testing.TB, s string) Selector {
 
 func TestOpenFindsTheToken(t *testing.T) {
 	st := newToken(t)
-	newToken(t) // must not be in the way
+	newToken(t) // must do no harm
 	label := url.PathEscape(st.Label)
 	link := filepath.Join(t.TempDir(), "module.so")
 	if err := os.Symlink(env.Module(), link); err != nil {
@@ -75,7 +75,7 @@ func TestOpenFindsTheToken(t *testing.T) {
 	works(t, beside)
 }
 
-// works makes the token do something for which a login is needed.
+// works does something with the token for which a login is needed.
 func works(t testing.TB, tok *Token) {
 	t.Helper()
 	k, err := tok.Generate(background, wraps(32))
@@ -266,7 +266,7 @@ func TestOpenOverwritesThePIN(t *testing.T) {
 	}
 }
 
-// Who asks for a PIN may need the package meanwhile, and may take his time.
+// The PIN function may take long, and may use the package meanwhile.
 func TestOpenHoldsNothingWhileThePINIsAskedFor(t *testing.T) {
 	st := newToken(t)
 	other := newToken(t)
@@ -357,7 +357,7 @@ func TestClosingATokenWithoutALoginLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// SoftHSM counts no tries, so what its flags would say is decided here.
+// SoftHSM counts no tries, so the flags are set by hand.
 func TestPINFlags(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -725,8 +725,8 @@ func TestList(t *testing.T) {
 	}
 }
 
-// A Token that is not going to make pairs opens the module without crypto11, and makes
-// them all the same; Tokens of both kinds get on in one process, in any order.
+// A Token without MakePairs opens the module without crypto11, and can make pairs all the same.
+// Tokens of both kinds work side by side in one process, in any order.
 func TestWithoutCrypto11(t *testing.T) {
 	st, other := newToken(t), newToken(t)
 	with := config(st)

@@ -145,13 +145,13 @@ func asTransit(key *memoryKey, err error) (keyspec.Transit, error) {
 // unwrap unwraps a session key where it is to live: into an object of the token that passes check,
 // or into the key that it returns if the token cannot hold it.
 func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attribute,
-	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
+	check func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
 	if err := o.check(p); err != nil {
 		return nil, err
 	}
 	where, err := p.Residence(ctx)
 	if err == nil && where == keyspec.InToken {
-		err = p.unwrapInToken(ctx, o.wrapped, template, look)
+		err = p.unwrapInToken(ctx, o.wrapped, template, check)
 		if !p.cannotHold(err) {
 			return nil, err
 		}
@@ -188,7 +188,7 @@ func (p *KeyPair) cannotHold(err error) bool {
 // unwrapInToken runs C_UnwrapKey and then check on the new object, in one session. The object is
 // destroyed if check fails.
 func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped wrappedKey, template []*pkcs11.Attribute,
-	look func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	check func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
 	t := p.token
 	err := p.with(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 		t.objects.Store(true)
@@ -196,7 +196,7 @@ func (p *KeyPair) unwrapInToken(ctx context.Context, wrapped wrappedKey, templat
 		if err != nil {
 			return err
 		}
-		return t.checkOrDestroy(s, handle, look)
+		return t.checkOrDestroy(s, handle, check)
 	})
 	kind := unwrapKind(err)
 	if wrapped.refused(err) {

@@ -1,8 +1,8 @@
-// Package conformance holds a PKCS #11 token against what package token expects of it.
+// Package conformance tests a PKCS #11 token with what package token expects of it.
 // The token is the one that the environment names (HSMKEYS_MODULE, HSMKEYS_TOKEN,
-// MATRIX_PIN, and MATRIX_LABELS for pairs that are there already), as scripts/tokens
-// sets it; without one it is a SoftHSM token. What is found goes to MATRIX_FACTS, a line
-// for each kind of pair, for the table of scripts/token-matrix.sh.
+// MATRIX_PIN, and MATRIX_LABELS for pairs that exist already), as scripts/tokens sets it, or else a
+// SoftHSM token. The results go to MATRIX_FACTS, a line for each kind of pair, for the table of
+// scripts/token-matrix.sh.
 package conformance
 
 import (
@@ -133,8 +133,8 @@ func TestPairsThatAreMadeHere(t *testing.T) {
 	}
 }
 
-// destroyLater destroys a pair, with the module loaded anew: a TPM does not let go of a
-// key with which an operation has failed.
+// destroyLater destroys a pair with the module loaded anew: a TPM keeps a key with which an operation
+// has failed.
 func destroyLater(t *testing.T, label string) {
 	t.Helper()
 	later = append(later, func() error {
@@ -158,7 +158,7 @@ func destroyLater(t *testing.T, label string) {
 
 var later []func() error
 
-// Pairs that somebody else has put there.
+// Pairs that others have provisioned.
 func TestPairsThatAreThere(t *testing.T) {
 	ctx := context.Background()
 	if os.Getenv("MATRIX_LABELS") == "" {
@@ -183,7 +183,7 @@ var specs = []keyspec.Key{
 	{Algorithm: keyspec.HMACSHA256, Purpose: keyspec.Authenticate, Size: 32}, {Algorithm: keyspec.HMACSHA384, Purpose: keyspec.Authenticate, Size: 48}, {Algorithm: keyspec.HMACSHA512, Purpose: keyspec.Authenticate, Size: 64},
 }
 
-// holds tries everything that a pair is for.
+// holds tries everything that a pair does.
 func holds(t *testing.T, kind string, p *token.KeyPair) {
 	t.Helper()
 	ctx := context.Background()
@@ -245,7 +245,7 @@ func signs(t *testing.T, p *token.KeyPair) {
 	}
 }
 
-// opens sends a session key on all its ways.
+// opens uses a session key in every way.
 func opens(t *testing.T, p *token.KeyPair, spec keyspec.Key, hash crypto.Hash) {
 	t.Helper()
 	ctx := context.Background()
@@ -261,7 +261,7 @@ func opens(t *testing.T, p *token.KeyPair, spec keyspec.Key, hash crypto.Hash) {
 		t.Errorf("%v: wrapped: %v", spec, err)
 		return
 	}
-	// What recognizes the key, and is compared in all that follows.
+	// By this the key is recognized in all that follows.
 	if wrapped.Confirmation, err = key.Confirmation(ctx); err != nil || len(wrapped.Confirmation) != token.ConfirmationSize {
 		t.Errorf("%v: confirmation %x, %v", spec, wrapped.Confirmation, err)
 	}

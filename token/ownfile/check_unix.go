@@ -14,8 +14,8 @@ import (
 
 const nonBlocking = syscall.O_NONBLOCK
 
-// thisUser is who the files have to belong to: with a setuid program the user whose rights
-// it has, which the files could misuse.
+// thisUser returns the user to whom files must belong. For a setuid program that is the user whose
+// rights it has, because the files could misuse them.
 func thisUser() int { return os.Geteuid() }
 
 // checkFile checks the file itself.
@@ -31,12 +31,12 @@ func checkFile(path string, info fs.FileInfo, user int) error {
 }
 
 // checkWay checks the directories and symbolic links through which the name of a file
-// leads: whoever owns one of them could put another of this user's files in its place, such
-// as one that they have sent to the user before. In a sticky directory anybody can make a
-// link to any file.
+// leads: the owner of one of them could put another of this user's files in place of the file, such
+// as one that they have sent to the user before. In a sticky directory anybody can make a link to any
+// file.
 func checkWay(path string, user int) error {
-	// Whoever owns the root directory can do anything; in a user namespace that maps this
-	// user alone, root shows up as another user there.
+	// The owner of the root directory can do anything. In a user namespace that maps only this
+	// user, root appears as another user there.
 	root := 0
 	if info, err := os.Stat("/"); err == nil {
 		root, _ = ownerOf(info)
@@ -68,8 +68,8 @@ func writable(path string, info fs.FileInfo) error {
 	return &Error{Path: path, Reason: fmt.Sprintf("can be written by its group or by others (mode %04o)", info.Mode().Perm()), Writable: true}
 }
 
-// awaitWriter waits until a pipe that was opened without waiting has a writer or something
-// to read: a read would take it for closed before its writer has opened it.
+// awaitWriter waits until a pipe that was opened without waiting has a writer or something to read:
+// before its writer has opened it, a read would find it closed.
 func awaitWriter(f *os.File) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -1,15 +1,15 @@
-// Package ownfile reads the files that tell a program what to do, or what to believe: its
-// configuration, its secrets, its state. It reads them as ssh(1) reads its own: only where
-// nobody but this user and root can have written them. Whoever else could would run
-// commands as this user, and as root where root runs the program with another user's HOME.
+// Package ownfile reads the files that a program trusts: its configuration, its secrets, its state.
+// Like ssh(1), it reads them only if nobody but this user and root can have written them. Otherwise
+// others could run commands as this user, and as root if root runs the program with another user's
+// HOME.
 //
-// The file, and each directory and symbolic link on the way to it, belong to this user or to
-// root, and neither group nor others can write to them. In a sticky directory such as /tmp
-// others can write, but not exchange a file of ours; a link of theirs there is refused. What
-// is read is what was checked: the checks of the file are made on the open descriptor.
+// The file, and each directory and symbolic link on the way to it, must belong to this user or to
+// root, and neither group nor others may be able to write to them. In a sticky directory such as
+// /tmp others can write, but cannot replace this user's file; a link of theirs there is refused. The
+// checks of the file are made on the open descriptor, so what is read is what was checked.
 //
-// Windows has neither owners nor modes of this kind, and there only kind and size of the
-// file are checked.
+// Windows has neither owners nor modes of this kind. There only kind and size of the file are
+// checked.
 package ownfile
 
 import (
@@ -28,7 +28,7 @@ type Error struct {
 	Path   string // of the file or of a directory on the way to it
 	Reason string
 
-	// Writable means that the group or others can write to Path.
+	// Writable is set if the group or others can write to Path.
 	Writable bool
 }
 
@@ -37,12 +37,12 @@ func (e *Error) Error() string { return fmt.Sprintf("%q %s: %v", e.Path, e.Reaso
 // Unwrap returns [ErrForeign].
 func (e *Error) Unwrap() error { return ErrForeign }
 
-// ErrKind is returned for what is not a regular file, such as a device, and for a file
-// that is larger than expected.
+// ErrKind is the error for what is not a regular file, such as a device, and for a file that is
+// larger than expected.
 var ErrKind = errors.New("not a file of the expected kind")
 
-// Read returns the content of a regular file of at most most bytes. It waits for nothing:
-// a named pipe is refused and not read.
+// Read returns the content of a regular file of at most most bytes. It refuses a named pipe, so that
+// it never waits.
 func Read(path string, most int) ([]byte, error) {
 	f, err := Open(path, false)
 	if err != nil {
@@ -60,16 +60,16 @@ func Read(path string, most int) ([]byte, error) {
 	return data, nil
 }
 
-// CheckPlace checks the directories on the way to a file that is going to be made, as far as
-// there are any: nobody but this user and root can exchange it then.
+// CheckPlace checks the existing directories on the way to a file that is going to be made: then
+// nobody but this user and root can replace it.
 func CheckPlace(path string) error { return checkWay(path, thisUser()) }
 
-// Open opens a regular file for reading. Where pipe is set it opens a pipe as well, and
-// waits until somebody writes to it; the pipe has to be this user's or root's as a file has.
+// Open opens a regular file for reading. If pipe is set it also opens a pipe, and waits until it has
+// a writer; the pipe must belong to this user or root like a file.
 func Open(path string, pipe bool) (*os.File, error) { return open(path, pipe, thisUser()) }
 
 func open(path string, pipe bool, user int) (*os.File, error) {
-	// Before it is opened: to open some devices is to use them.
+	// Before it is opened: opening some devices has an effect.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

@@ -75,9 +75,9 @@ func TestWhatOthersCanWriteIsRefused(t *testing.T) {
 	}
 }
 
-// Another user's files are this user's for a program that another user runs: no test needs
-// a second account for that. Root's own are anybody's to read, so a test that root runs
-// gives them away first.
+// The files of this user are another user's for a program that another user runs, so no test needs a
+// second account. Root's files are trusted by everybody, so a test that runs as root changes their
+// owner first.
 func TestWhatAnotherUserOwnsIsRefused(t *testing.T) {
 	const owner, another = 65533, 65532
 	dir := place(t)
@@ -210,7 +210,7 @@ func TestWhatIsNoFileIsNotRead(t *testing.T) {
 	}
 }
 
-// A pipe is read to its end, whoever opens it first, and when its writer has left already.
+// A pipe is read to its end, whichever side opens it first, and if its writer has exited already.
 func TestAPipeOfThisUserIsReadWhereItMay(t *testing.T) {
 	path := filepath.Join(place(t), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

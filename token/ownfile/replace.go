@@ -6,9 +6,8 @@ import (
 	"path/filepath"
 )
 
-// Replace writes a file, mode 0600, whole or not at all, in the place of one that may be
-// there. It is durable when Replace returns nil. A directory that is missing is made, mode
-// 0700, and those above it.
+// Replace writes a file with mode 0600 atomically, in place of an existing one if there is one. It is
+// durable when Replace returns nil. Missing directories are made, with mode 0700.
 func Replace(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	if err := MkdirAll(dir); err != nil {
@@ -32,8 +31,8 @@ func Replace(path string, data []byte) error {
 	return syncDirectory(dir)
 }
 
-// MkdirAll makes a directory, mode 0700, and those above it where they are missing. They are
-// durable when it returns nil.
+// MkdirAll makes a directory and the missing ones above it, with mode 0700. They are durable when it
+// returns nil.
 func MkdirAll(dir string) error {
 	var made []string
 	for at := dir; ; at = filepath.Dir(at) {

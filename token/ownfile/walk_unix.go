@@ -15,9 +15,9 @@ import (
 const maxLinks = 40
 
 // Walk follows a path as the kernel does, and calls visit for each directory and each
-// symbolic link that it leads through, before it goes on: with its own path, which has no
-// links in it, what it is, and the directory that it is in. It ends without an error where
-// nothing is there, and at what is neither a directory nor a link.
+// symbolic link on the way, before it goes on: with its path, which has no links in it, its FileInfo,
+// and that of its directory. It ends without an error where nothing exists, and at what is neither a
+// directory nor a link.
 func Walk(path string, visit func(path string, info, dir fs.FileInfo) error) error {
 	rest := path
 	if !filepath.IsAbs(path) {
