@@ -17,6 +17,15 @@ import (
 // function with the hash of the curve, AES-256 key wrap (RFC 5753 §3.1 and §7.1.4:
 // dhSinglePass-stdDH-sha256kdf-scheme and its siblings).
 
+// ECDH has the token agree with a public key on the pair's curve (SP 800-56A §5.7.1.2), and
+// returns the shared secret, which is as long as the field. The caller must overwrite it.
+func (p *KeyPair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
+	if !p.sameCurve(peer) {
+		return nil, p.token.fail("agree on a secret", ErrWrapped, errors.New("the other public key is not of the pair's curve"))
+	}
+	return p.agreeRaw(ctx, peer)
+}
+
 // sharedInfo is the DER of ECC-CMS-SharedInfo (RFC 5753 §7.2): id-aes256-wrap, no
 // entityUInfo, and the length of the key-encryption key, 256 bits.
 var sharedInfo = []byte{
@@ -216,13 +225,4 @@ func (p *KeyPair) sameCurve(ephemeral *ecdh.PublicKey) bool {
 	}
 	public, err := own.ECDH()
 	return err == nil && public.Curve() == ephemeral.Curve()
-}
-
-// ECDH has the token agree with a public key on the pair's curve (SP 800-56A §5.7.1.2), and
-// returns the shared secret, which is as long as the field. The caller must overwrite it.
-func (p *KeyPair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
-	if !p.sameCurve(peer) {
-		return nil, p.token.fail("agree on a secret", ErrWrapped, errors.New("the other public key is not of the pair's curve"))
-	}
-	return p.agreeRaw(ctx, peer)
 }

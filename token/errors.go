@@ -198,3 +198,11 @@ func unwrapKind(err error) error {
 	}
 	return nil
 }
+
+// cause returns the cause of an Error, or err itself.
+func cause(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) && e.Err != nil {
+		return e.Err
+	}
+	return err
+}

@@ -61,7 +61,7 @@ func (t *Token) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Transit
 	if err != nil {
 		return nil, t.fail(op, nil, err)
 	}
-	key := &tokenTransit{object: object{token: t, handle: handle, generation: generation}, spec: spec}
+	key := &tokenTransit{sessionObject: sessionObject{token: t, handle: handle, generation: generation}, spec: spec}
 	if err := key.checkMade(ctx); err != nil {
 		return nil, also(err, key.Close())
 	}

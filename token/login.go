@@ -132,31 +132,6 @@ func (t *Token) askPIN(ctx context.Context, cfg Config, info Info) ([]byte, erro
 	return pin, err
 }
 
-// refuses returns the error by which no PIN is tried, from the flags alone, or nil.
-func (p PIN) refuses(finalTry bool) *Error {
-	switch {
-	case !p.Initialized:
-		return &Error{Kind: ErrPIN, Err: ErrNoUserPIN}
-	case p.Locked:
-		return &Error{Kind: ErrPINLocked}
-	case p.FinalTry && !finalTry:
-		return &Error{Kind: ErrFinalTry}
-	}
-	return nil
-}
-
-// loginKind returns the kind of an error about the PIN, or nil if it is about the token.
-func loginKind(err error) error {
-	switch {
-	case is(err, pkcs11.CKR_PIN_LOCKED):
-		return ErrPINLocked
-	case is(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_EXPIRED,
-		pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
-		return ErrPIN
-	}
-	return nil
-}
-
 // authenticate logs in once more for the operation that was begun in this session, if the key
 // requires that (CKA_ALWAYS_AUTHENTICATE, PKCS #11 §5.6.6).
 func (p *KeyPair) authenticate(s pkcs11.SessionHandle) error {

@@ -152,3 +152,48 @@ func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 
 // Public returns the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
+
+// with calls f with a session and the private key's handle, which may be another one after the
+// token was away. It calls f once more if the token is lost on the way.
+func (p *KeyPair) with(ctx context.Context, f func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) error {
+	for try := 0; ; try++ {
+		err := p.token.with(ctx, func(s pkcs11.SessionHandle) error {
+			handle, err := p.find(s)
+			if err != nil {
+				return err
+			}
+			return f(s, handle)
+		})
+		if try == 1 || !errors.Is(err, ErrLost) {
+			return err
+		}
+	}
+}
+
+// find returns the private key's current handle.
+func (p *KeyPair) find(s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
+	t := p.token
+	p.handleMu.Lock()
+	defer p.handleMu.Unlock()
+	generation := t.generation.Load()
+	if p.generation == generation {
+		return p.private.handle, nil
+	}
+	template := append(PairName{Label: p.label, ID: p.id}.template(), attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, p.private.kind), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true))
+	if len(p.modulus) > 0 {
+		template = append(template, attr(pkcs11.CKA_MODULUS, p.modulus))
+	}
+	if err := t.ctx.FindObjectsInit(s, template); err != nil {
+		return 0, err
+	}
+	found, _, err := t.ctx.FindObjects(s, 2)
+	if err = also(err, t.ctx.FindObjectsFinal(s)); err != nil {
+		return 0, err
+	}
+	if len(found) != 1 {
+		return 0, t.fail("find the key exchange pair again", ErrNoPair, fmt.Errorf("%d private keys match", len(found)))
+	}
+	p.private.handle, p.generation = found[0], generation
+	return found[0], nil
+}

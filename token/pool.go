@@ -9,6 +9,10 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
+// MaxSessions is how many sessions a Token opens at most for its own calls; crypto11 opens as many
+// again. Sessions are opened when they are needed.
+const MaxSessions = 16
+
 // A pool lends sessions, each to one call at a time: a PKCS #11 session runs one operation at once
 // (§5.1.2).
 type pool struct {
@@ -138,10 +142,6 @@ func (p *pool) close() {
 	}
 	p.idle = nil
 }
-
-// MaxSessions is how many sessions a Token opens at most for its own calls; crypto11 opens as many
-// again. Sessions are opened when they are needed.
-const MaxSessions = 16
 
 // atOnce returns how many calls the token gets at the same time. A token that cannot hold session
 // keys is a card or a TPM, which does one thing at a time anyway, and modules for such tokens have

@@ -53,14 +53,6 @@ func (p *KeyPair) readBackFails(err error) error {
 	return &Error{Op: opReadBack, Token: p.token.info.Label, Kind: ErrWrapped, Err: cause(err), Facts: ErrReadBack}
 }
 
-// cause returns the cause of an Error, or err itself.
-func cause(err error) error {
-	if e := (*Error)(nil); errors.As(err, &e) && e.Err != nil {
-		return e.Err
-	}
-	return err
-}
-
 // checkSameInTransit compares two keys in transit.
 func (p *KeyPair) checkSameInTransit(ctx context.Context, a *tokenTransit, b keyspec.Transit) error {
 	again, ok := b.(*tokenTransit)

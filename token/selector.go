@@ -130,6 +130,27 @@ func ParseSelector(s string) (Selector, error) {
 	return sel, nil
 }
 
+// Matches reports whether the selector names the token, which must be initialised.
+func (s Selector) Matches(info Info) bool { return info.Initialized && s.matches(info) }
+
+// String names the token for people. It is empty if the selector names none.
+func (s Selector) String() string {
+	switch {
+	case s.Label != "":
+		return s.Label
+	case s.Serial != "":
+		return "serial " + s.Serial
+	case s.SlotID != nil:
+		return fmt.Sprintf("slot %d", *s.SlotID)
+	case s.Model != "":
+		return s.Model
+	case s.Manufacturer != "":
+		return s.Manufacturer
+	default:
+		return ""
+	}
+}
+
 const pinValue = "pin-value"
 
 // ofInfo are the attributes that are fields of CK_TOKEN_INFO.
@@ -201,24 +222,3 @@ func (s Selector) matches(info Info) bool {
 		same(s.Manufacturer, info.Manufacturer) && same(s.Model, info.Model) &&
 		(s.SlotID == nil || *s.SlotID == info.Slot)
 }
-
-// String names the token for people. It is empty if the selector names none.
-func (s Selector) String() string {
-	switch {
-	case s.Label != "":
-		return s.Label
-	case s.Serial != "":
-		return "serial " + s.Serial
-	case s.SlotID != nil:
-		return fmt.Sprintf("slot %d", *s.SlotID)
-	case s.Model != "":
-		return s.Model
-	case s.Manufacturer != "":
-		return s.Manufacturer
-	default:
-		return ""
-	}
-}
-
-// Matches reports whether the selector names the token, which must be initialised.
-func (s Selector) Matches(info Info) bool { return info.Initialized && s.matches(info) }

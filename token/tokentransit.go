@@ -12,7 +12,7 @@ import (
 
 // tokenTransit is a session key in transit on the token, which it only leaves wrapped.
 type tokenTransit struct {
-	object
+	sessionObject
 	spec         keyspec.Key
 	confirmation []byte // nil until it is known, see checkMade
 }
