@@ -194,13 +194,13 @@ func (v *Version) validate() error {
 		return fmt.Errorf("list of members %d is not in 1..%d", v.List, blob.MaxNumber)
 	case !validNumber(v.Changed):
 		return fmt.Errorf("checkpoint %d is not in 1..%d", v.Changed, blob.MaxNumber)
-	case v.Algorithm < keyspec.AES128 || v.Algorithm > keyspec.TripleDES:
+	case !v.Algorithm.Valid():
 		return fmt.Errorf("unknown algorithm %d", int(v.Algorithm))
-	case v.Purpose < keyspec.WrapKeys || v.Purpose > keyspec.Decrypt:
+	case !v.Purpose.Valid():
 		return fmt.Errorf("unknown purpose %d", int(v.Purpose))
-	case v.Algorithm.IsHMAC() != (v.Purpose == keyspec.Authenticate) || v.Algorithm.IsLegacy() != (v.Purpose == keyspec.Decrypt):
+	case !v.Purpose.Fits(v.Algorithm):
 		return fmt.Errorf("%v key with the purpose %q", v.Algorithm, v.Purpose)
-	case !v.validKeySize():
+	case !v.Algorithm.HasSize(v.KeySize):
 		return fmt.Errorf("%v key of %d bytes", v.Algorithm, v.KeySize)
 	case !v.Status.valid():
 		return fmt.Errorf("unknown status %d", int(v.Status))
@@ -215,17 +215,6 @@ func (v *Version) validate() error {
 // Key returns what the session key is.
 func (v Version) Key() keyspec.Key {
 	return keyspec.Key{Algorithm: v.Algorithm, Purpose: v.Purpose, Size: v.KeySize}
-}
-
-func (v *Version) validKeySize() bool {
-	if !v.Algorithm.IsLegacy() {
-		return v.KeySize == v.Algorithm.KeySize()
-	}
-	legacy := blob.Legacy{KeySize: v.KeySize}
-	if v.Algorithm == keyspec.RC2 {
-		legacy.EffectiveBits = 8 * v.KeySize // which the state does not say
-	}
-	return legacy.Check(v.Algorithm) == nil
 }
 
 func validNumber(n int) bool { return n >= 1 && n <= blob.MaxNumber }
