@@ -15,8 +15,8 @@ import (
 	"sync"
 )
 
-// A Fault is one thing that a faulty module does wrong: the Call-th time that
-// Function is called, it takes Action.
+// A Fault is one thing that a faulty module does wrong: it takes Action the Call-th time that
+// Function is called.
 //
 // Only the calls in which the action has something to do are counted. C_WrapKey, for
 // instance, is usually called twice, first for the length alone: the first [Flip] of
@@ -31,7 +31,7 @@ type Fault struct {
 	Arg uint
 }
 
-// AnyAttribute as the Arg of a [Fault] stands for every attribute.
+// AnyAttribute is the Arg of a [Fault] that concerns every attribute.
 const AnyAttribute = ^uint(0)
 
 // An Action is a way to do something wrong.
@@ -97,9 +97,9 @@ type Call struct {
 // SoftHSM, except for what [Env.SetFaults] asks of it. It compiles the module when it
 // is first called, with the C compiler that the variable CC names, or else cc.
 //
-// The module takes its orders from beside the file that SOFTHSM2_CONF names: it serves
-// the environment of the process that loads it, and that of a child process with
-// [Env.Environ]. Its state is SoftHSM's: a process that loads both works with one.
+// The module reads its faults from the directory of the file that SOFTHSM2_CONF names: it works in
+// the environment of the process that loads it, and in that of a child process with [Env.Environ].
+// Its state is SoftHSM's: a process that loads both works with one.
 func (e *Env) FaultyModule() (string, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -156,9 +156,9 @@ var compileFaulty = sync.OnceValues(func() (library []byte, err error) {
 	return os.ReadFile(filepath.Join(dir, "faulty.so"))
 })
 
-// SetFaults has the faulty module of e, in whatever process, do these things wrong from
-// its next call on, and nothing else. Every process counts calls for itself, and
-// counts from now on. Without arguments the module is honest again.
+// SetFaults sets the faults of the faulty module of e in all processes, from its next call on, in
+// place of earlier ones. Every process counts its own calls, and counts from now on. Without
+// arguments the module works correctly again.
 func (e *Env) SetFaults(faults ...Fault) error {
 	var lines bytes.Buffer
 	for _, f := range faults {
@@ -167,8 +167,8 @@ func (e *Env) SetFaults(faults ...Fault) error {
 		}
 		fmt.Fprintf(&lines, "%s %d %s %#x\n", f.Function, f.Call, f.Action, f.Arg)
 	}
-	// By way of a new file: the module tells by the inode that it is another one, and
-	// never reads half of it.
+	// It is replaced by a new file: the module notices by the inode that it is another one, and never
+	// reads half of it.
 	path := filepath.Join(e.dir, "faults")
 	err := os.WriteFile(path+".new", lines.Bytes(), 0o600)
 	if err == nil {
@@ -235,8 +235,8 @@ func parseCall(line string) (Call, error) {
 }
 
 // Clone makes another environment with a copy of everything in e: its tokens, with
-// their serials and PINs, and its faulty module. What happens to the tokens of one does
-// not happen to those of the other. The caller must [Env.Close] it.
+// their serials and PINs, and its faulty module. The two environments are independent. The caller
+// must [Env.Close] it.
 func (e *Env) Clone() (*Env, error) {
 	c, err := New()
 	if err != nil {

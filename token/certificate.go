@@ -136,7 +136,7 @@ func (p *KeyPair) Certificate(ctx context.Context) (*x509.Certificate, error) {
 	return p.latest(ctx, true)
 }
 
-// IssuedCertificate returns the certificate on the token that somebody else has issued for the
+// IssuedCertificate returns the certificate on the token that another party has issued for the
 // pair, such as a certification authority, or nil if there is none. Its public key is the pair's;
 // anybody may have written the rest of it.
 func (p *KeyPair) IssuedCertificate(ctx context.Context) (*x509.Certificate, error) {

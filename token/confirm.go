@@ -197,7 +197,7 @@ func (a *confirmObjects) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectH
 }
 
 // fingerprintKey returns the key of [tokenTransit.fingerprint]. It never leaves the token, so what
-// is wrapped under it is of use to nobody.
+// is wrapped under it is useless elsewhere.
 func (a *confirmObjects) fingerprintKey(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	return a.get(t, "measure", func() (pkcs11.ObjectHandle, error) {
 		return t.ctx.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), fingerprintKey())

@@ -72,7 +72,7 @@ func configure(path string, info Info) (c11 *crypto11Context, err error) {
 	slot := int(info.Slot)
 	cfg := &crypto11.Config{
 		Path: path, SlotNumber: &slot, MaxSessions: poolSize(info.maxSessions) + 1, // one it keeps for itself
-		LoginNotSupported: true, // we log in: its way of failing would finalise the module
+		LoginNotSupported: true, // login does that: if crypto11 failed to, it would finalise the module
 	}
 	guard.During(path, "C_Initialize or C_OpenSession", func() { c11, err = crypto11.Configure(cfg) })
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 )
 
 // Destroy deletes the pair and its certificates from the token. Objects with the pair's id and
-// another key stay: they may be somebody else's.
+// another key stay: they may belong to another pair.
 func (p *KeyPair) Destroy(ctx context.Context) error {
 	t := p.token
 	private := p.with(ctx, t.destroyQuietly)
 	var others error
-	if len(p.id) > 0 { // a TPM's public half goes with the private one
+	if len(p.id) > 0 { // a TPM destroys the public half with the private one
 		others = also(
 			p.destroyCertificates(ctx),
 			t.destroyObjects(ctx, append(p.publicTemplate(), attr(pkcs11.CKA_ID, p.id))...))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 
@@ -23,7 +24,7 @@ var (
 	ErrTaken     = errors.New("object exists")
 	ErrPlanted   = errors.New("object on the token does not belong to the private key")
 	ErrUnsafe    = errors.New("key lacks a protection")
-	ErrWrapped   = errors.New("wrapped key cannot be opened")
+	ErrWrapped   = keyspec.ErrWrapped
 	ErrLost      = errors.New("the token went away")
 	ErrClosed    = errors.New("closed")
 	ErrResidence = errors.New("session keys cannot live on the token")

@@ -170,8 +170,8 @@ func cutPIN(query string) (rest string, pin []byte, err error) {
 			others = append(others, attribute)
 			continue
 		}
-		// RFC 7512 §2.3 lets none of these stand unescaped in a value. A PIN cut at
-		// the wrong place would use up a try.
+		// RFC 7512 §2.3 allows none of these unescaped in a value. A PIN that is cut at the wrong
+		// place would use up a try.
 		plain, wrong := url.PathUnescape(value)
 		if wrong != nil || plain == "" || pin != nil || strings.ContainsAny(value, ";#\" \t\r\n") {
 			err = errors.New("pin-value is malformed")

@@ -35,7 +35,7 @@ func (p *KeyPair) Signing() *KeyPair {
 }
 
 // SigningCertificate returns the certificate of the key that signs for the pair: its self-signed
-// one, one that somebody has issued for it, or a new one. It returns nil for a pair that signs
+// one, one that was issued for it, or a new one. It returns nil for a pair that signs
 // itself.
 func (p *KeyPair) SigningCertificate(ctx context.Context) (*x509.Certificate, error) {
 	if p.signing == nil {

@@ -25,11 +25,11 @@ func pairTemplates(id []byte, label string, kind KeyType) (public, private []*pk
 		attr(pkcs11.CKA_PRIVATE, false), // a public key is for everybody
 		attr(pkcs11.CKA_LABEL, label),   // for people who look at the token with other tools
 		attr(pkcs11.CKA_ID, id),         // what the halves are paired by
-		attr(pkcs11.CKA_VERIFY, true),   // other software checks our signatures with it
+		attr(pkcs11.CKA_VERIFY, true),   // other software verifies signatures with it
 	}
 	private = []*pkcs11.Attribute{
 		attr(pkcs11.CKA_TOKEN, true),        // outlives the session
-		attr(pkcs11.CKA_PRIVATE, true),      // invisible without the PIN; and the mark that nobody without it can forge
+		attr(pkcs11.CKA_PRIVATE, true),      // invisible without the PIN, and cannot be forged without it
 		attr(pkcs11.CKA_LABEL, label),       // how it is found
 		attr(pkcs11.CKA_ID, id),             // and paired with its public half
 		attr(pkcs11.CKA_SENSITIVE, true),    // its value is never read out
@@ -48,7 +48,7 @@ func (m ecMaker) attributes() (public, private []*pkcs11.Attribute) {
 
 func (m rsaMaker) attributes() (public, private []*pkcs11.Attribute) {
 	public = []*pkcs11.Attribute{
-		attr(pkcs11.CKA_WRAP, true),                       // what it is for: wrapping session keys
+		attr(pkcs11.CKA_WRAP, true),                       // wraps session keys
 		attr(pkcs11.CKA_ENCRYPT, true),                    // other software encrypts to it; no secret is needed
 		attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}), // 65537, FIPS 186-5 §A.1.1
 	}

@@ -12,7 +12,7 @@ import (
 // Config is which token to open, and how.
 type Config struct {
 	Module string   // path of the PKCS #11 library
-	Token  Selector // which token; Token.ModulePath stands in for an empty Module
+	Token  Selector // which token; Token.ModulePath is used if Module is empty
 
 	// PIN returns the user PIN. It is called once, and only if the token is not logged in
 	// already; the result is overwritten after the login. If PIN is nil the token is used without

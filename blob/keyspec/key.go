@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// A Key is what a session key is: what it is used with and for, and its length.
+// A Key describes a session key: its algorithm, its purpose and its size.
 type Key struct {
 	Algorithm Algorithm
 	Purpose   Purpose

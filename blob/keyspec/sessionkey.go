@@ -4,7 +4,12 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"errors"
 )
+
+// ErrWrapped is the error for a wrapped key that cannot be opened: it is damaged, wrapped to another
+// key, or holds another key than its confirmation belongs to.
+var ErrWrapped = errors.New("wrapped key cannot be opened")
 
 // A SessionKey is a session key in use, wherever it lives.
 type SessionKey interface {
@@ -13,8 +18,8 @@ type SessionKey interface {
 	// WrapData wraps a data key of 16 to 64 bytes, a multiple of 8, with AES key wrap (RFC
 	// 3394). The result is 8 bytes longer.
 	WrapData(ctx context.Context, data []byte) ([]byte, error)
-	// UnwrapData undoes WrapData. Its error is token.ErrWrapped when the wrapped key was not
-	// made by WrapData under this key.
+	// UnwrapData undoes WrapData. The error is [ErrWrapped] if the wrapped key was not made by
+	// WrapData under this key.
 	UnwrapData(ctx context.Context, wrapped []byte) ([]byte, error)
 	// MAC computes the HMAC of a message, with the hash of the key's algorithm.
 	MAC(ctx context.Context, message []byte) ([]byte, error)
@@ -31,7 +36,7 @@ type Transit interface {
 	// or nil where the token has none for this key.
 	CheckValue(ctx context.Context) ([]byte, error)
 	// Confirmation returns what the key is recognized by when it is unwrapped: the first 16
-	// bytes of the SHA-256 of what it makes of one fixed block, by its purpose: AES key wrap
+	// bytes of the SHA-256 of the output of the key for one fixed block, by its purpose: AES key wrap
 	// (RFC 3394), AES in ECB mode, or HMAC. It is nil where the token does not compute it, and
 	// for a legacy cipher the CheckValue: many such keys are so short that more than 3 bytes
 	// would disclose the key to anybody who tries them all.
@@ -55,7 +60,7 @@ const (
 	// InToken: the key is an object of the token, and never in this process.
 	InToken Residence = "token"
 	// InMemory: the token decrypts or agrees, and signs; the key is in the memory of this
-	// process, locked and kept out of core dumps where the system lets us, and overwritten after
+	// process, locked and kept out of core dumps if the system allows it, and overwritten after
 	// use.
 	InMemory Residence = "memory"
 )

@@ -27,6 +27,6 @@ type WrappedKey struct {
 	Key     Key
 	Wrapped Wrapped
 	// Confirmation is that of the key that was wrapped, see [Transit], or nil where it is not
-	// known. Whatever unwraps the key compares it: another key is an error.
+	// known. Whatever unwraps the key compares it: another key is an [ErrWrapped].
 	Confirmation []byte
 }
