@@ -58,7 +58,7 @@ func Initialize(module string, n NewToken) (Info, error) {
 			return err
 		}
 		if err := initPIN(ctx, made.Slot, pinString(n.SOPIN), pinString(n.UserPIN)); err != nil {
-			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err, Facts: ErrNoPINYet}
+			return &Error{Op: "set the user PIN", Token: label, Kind: ErrPIN, Err: err, Facts: ErrInitializedWithoutPIN}
 		}
 		if made, err = readInfo(ctx, module, made.Slot); err == nil {
 			made.Mechanisms, err = readMechanisms(ctx, made.Slot)

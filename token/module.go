@@ -87,7 +87,7 @@ func load(path string) (*pkcs11.Ctx, error) {
 	ctx, err := guard.New(path)
 	if err != nil {
 		if !strings.ContainsRune(path, filepath.Separator) && isFile(path) {
-			return nil, bad(err, ErrModuleHere)
+			return nil, bad(err, ErrModuleWorkingDir)
 		}
 		return nil, bad(err, ErrModuleLoad)
 	}

@@ -50,7 +50,7 @@ func ParseSelector(s string) (Selector, error) {
 	s = strings.TrimLeftFunc(s, unicode.IsSpace) // a blank at the end may be the PIN's
 	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
 		if mentionsPIN(s) {
-			return Selector{}, &Error{Op: "read the name of a token", Kind: ErrURI, Facts: ErrURIStart,
+			return Selector{}, &Error{Op: "read the name of a token", Kind: ErrURI, Facts: ErrURIPrefix,
 				Err: errors.New("it is not a URI, and not repeated here because it contains a PIN (pin-value)")}
 		}
 		return Selector{Label: label}, nil
@@ -125,7 +125,7 @@ func ParseSelector(s string) (Selector, error) {
 		return bad(fmt.Errorf("module-name %q is a path", sel.ModuleName), ErrURIPath)
 	}
 	if err := checkPINSource(sel.PINSource); err != nil {
-		return bad(err, ErrURIPINs)
+		return bad(err, ErrURIPINSource)
 	}
 	return sel, nil
 }

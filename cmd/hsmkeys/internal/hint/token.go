@@ -60,7 +60,7 @@ func ofFacts(err error) string {
 	if facts := (*token.URIAttribute)(nil); errors.As(err, &facts) {
 		return "known attributes: " + strings.Join(facts.Known, ", ")
 	}
-	if e := (*token.Error)(nil); errors.Is(err, token.ErrModuleHere) && errors.As(err, &e) {
+	if e := (*token.Error)(nil); errors.Is(err, token.ErrModuleWorkingDir) && errors.As(err, &e) {
 		return "the dynamic loader looks up a name without a slash; the file in this directory is ./" + e.Token
 	}
 	return ""
@@ -88,19 +88,19 @@ var situations = []situation{
 	{token.ErrModuleSettings, "name the module with --module"},
 	{token.ErrTokensChanged, "the tokens changed in the meantime; try again"},
 	{token.ErrNoUserPIN, "have the security officer set one (pkcs11-tool --init-pin)"},
-	{token.ErrNoPINYet, "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"},
+	{token.ErrInitializedWithoutPIN, "the token is initialised but has no user PIN; set it with pkcs11-tool --init-pin"},
 	{token.ErrPINEncoding, "keep it in UTF-8, without a byte order mark and on one line" + notSent},
 	{token.ErrPINCharacter, "look at where it comes from" + notSent},
 	{token.ErrPINLength, "look at where it comes from; --any-pin-length sends it all the same" + notSent},
 	{token.ErrPINNeeded, "open the token again; with a --pin-source other than prompt a program does that by itself"},
 	{token.ErrKeyLost, "open the key again"},
-	{token.ErrURIStart, "a URI begins with pkcs11: and nothing before it"},
+	{token.ErrURIPrefix, "a URI begins with pkcs11: and nothing before it"},
 	{token.ErrURIPIN, "write special characters of the PIN as %XX; better, use pin-source=/path or --pin-source"},
 	{token.ErrURIValue, "leave it out"},
 	{token.ErrURIType, "leave type out, or use type=private"},
 	{token.ErrURITwice, "use one of them"},
 	{token.ErrURIPath, "use module-path for it"},
-	{token.ErrURIPINs, "it is a path, a URI of the scheme file, or | and a command"},
+	{token.ErrURIPINSource, "it is a path, a URI of the scheme file, or | and a command"},
 	{token.ErrLabelTaken, "choose another --label, or use the pair that is there with --adopt"},
 	{token.ErrMakesNoPairs, "hsmkeys init --adopt uses a pair that is on the token already"},
 	{token.ErrTakesNoPairs, "this token does not accept such a private key from outside; make a pair on it with hsmkeys init"},

@@ -76,7 +76,7 @@ func TestHintsForTokens(t *testing.T) {
 
 		{"a module of no known name", &token.Error{Kind: token.ErrModule, Err: fs.ErrNotExist, Facts: &token.ModulesNamed{Known: []string{"a", "b"}}},
 			"known modules: a, b; name any other by its path, with module-path or --module"},
-		{"a module in the working directory", &token.Error{Token: "x.so", Kind: token.ErrModule, Facts: token.ErrModuleHere},
+		{"a module in the working directory", &token.Error{Token: "x.so", Kind: token.ErrModule, Facts: token.ErrModuleWorkingDir},
 			"the dynamic loader looks up a name without a slash; the file in this directory is ./x.so"},
 		{"an attribute of a URI", &token.Error{Kind: token.ErrURI, Err: &token.URIAttribute{Name: "x", Known: []string{"token", "serial"}}}, "known attributes: token, serial"},
 		{"a malformed URI", &token.Error{Kind: token.ErrURI}, "RFC 7512 defines the form: pkcs11:token=LABEL;object=PAIR?module-path=/path/module.so"},
