@@ -102,13 +102,13 @@ func (k *Keyring) trusted() error {
 // mayEncrypt refuses to encrypt under a state that is not known to be the newest, or that
 // is older than the caller has set.
 func (k *Keyring) mayEncrypt() error {
-	if err := k.trusted(); err != nil || k.maxAge == 0 {
+	if err := k.trusted(); err != nil || k.options.MaxAge == 0 {
 		return err
 	}
 	created := k.view().Head().Checkpoint().Created
 	switch now := time.Now(); { // a time.Duration ends after 292 years
-	case created.Before(now.Add(-k.maxAge)):
-		return hint(fmt.Errorf("%w: checkpoint %d is of %s, older than %v", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339), k.maxAge), "an owner's hsmkeys checkpoint --fresh makes a new one")
+	case created.Before(now.Add(-k.options.MaxAge)):
+		return hint(fmt.Errorf("%w: checkpoint %d is of %s, older than %v", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339), k.options.MaxAge), "an owner's hsmkeys checkpoint --fresh makes a new one")
 	case created.After(now.Add(clockSkew)):
 		return fmt.Errorf("%w: checkpoint %d is of %s, ahead of this clock", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339))
 	}

@@ -458,7 +458,7 @@ func TestAPairThatOpensNothingIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		empty, _ := newStore(t)
-		_, err = hsmkeys.Found(ctx, s.tok, s.pair, empty, nil, "card")
+		_, err = hsmkeys.Init(ctx, hsmkeys.Options{Store: empty, Pair: s.pair}, "card")
 		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %v", test.name, err)
 		}
@@ -473,7 +473,7 @@ func TestAPairThatOpensNothingIsRefused(t *testing.T) {
 		template := office.cert
 		c := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter}, template, key, office.pair))))
 		add(t, k, blob.Member{Role: blob.BackupAuthority, Label: test.name, Certificate: c})
-		if _, err := hsmkeys.Join(ctx, s.tok, s.pair, store, nil, office.cert); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
+		if _, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: store, Pair: s.pair, Voucher: office.cert}); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s joins: %v", test.name, err)
 		}
 	}

@@ -255,7 +255,7 @@ func benchKeyring(b *testing.B) (*hsmkeys.Keyring, *token.KeyPair) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { store.Close() })
-	k, err := hsmkeys.Found(ctx, t, p, store, nil, "bench")
+	k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: p}, "bench")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func BenchmarkCreate(b *testing.B) {
 		for _, workers := range []int{1, 2} {
 			b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 				k, p := benchKeyring(b)
-				k.ReadBack(all)
+				k.Options().NoReadBack = !all
 				bare := newBare(b, p)
 				loop := bare.sign
 				if all {
@@ -420,7 +420,7 @@ func BenchmarkRewrap(b *testing.B) {
 	readBack(b, func(b *testing.B, all bool) {
 		k, p := benchKeyring(b)
 		createMany(b, k, int(benchOps))
-		k.ReadBack(all)
+		k.Options().NoReadBack = !all
 		authority := softMember(b, blob.BackupAuthority, "second")
 		named := false
 		besideMany(b, "rewrap", func() iter.Seq[hsmkeys.Result] {
@@ -458,10 +458,10 @@ func BenchmarkRecover(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if k, err = hsmkeys.Join(ctx, tok, authority, store, nil, owner); err != nil {
+			if k, err = hsmkeys.Join(ctx, hsmkeys.Options{Store: store, Pair: authority, Voucher: owner}); err != nil {
 				b.Fatal(err)
 			}
-			k.ReadBack(all)
+			k.Options().NoReadBack = !all
 			r, err := k.BeginRecovery(ctx, owner, to, "a benchmark")
 			if err != nil {
 				b.Fatal(err)

@@ -13,7 +13,7 @@ func TestPinPlaceIsWhereThePinIs(t *testing.T) {
 	s := newSite(t, "pinned")
 	store, _ := newStore(t)
 	before := time.Now().Add(-2 * time.Second)
-	k, err := hsmkeys.Found(ctx, s.tok, s.pair, store, nil, "owner")
+	k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: s.pair}, "owner")
 	if err != nil {
 		t.Fatal(err)
 	}

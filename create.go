@@ -170,7 +170,7 @@ func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, model *blob.B
 // key that is lost with its token before it is stored is made anew.
 func (k *Keyring) make(ctx context.Context, d blob.Descriptor, algorithm keyspec.Algorithm) (*blob.Blob, error) {
 	b, err := k.makeOnce(ctx, d, algorithm)
-	for try := 1; try < lostTries && errors.Is(err, token.ErrLost) && ctx.Err() == nil; try++ {
+	for try := 1; try < lostTries && errors.Is(err, keyspec.ErrLost) && ctx.Err() == nil; try++ {
 		b, err = k.makeOnce(ctx, d, algorithm)
 	}
 	return b, err
@@ -195,7 +195,7 @@ func (k *Keyring) sealNew(ctx context.Context, d blob.Descriptor, algorithm keys
 			return nil, err
 		}
 	}
-	if d.KeyID, err = randomID(k.token); err != nil {
+	if d.KeyID, err = randomID(k.pair); err != nil {
 		return nil, err
 	}
 	d.KeyringID, d.Revision, d.Created = k.ID(), 1, time.Now()
@@ -221,7 +221,7 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec
 		if err != nil {
 			return nil, fmt.Errorf("wrap to %q: %w", m.Label, err)
 		}
-		if keyID(m) == string(k.self) && !k.settings.believes {
+		if keyID(m) == string(k.self) && !k.options.NoReadBack {
 			if err := k.pair.ReadBack(ctx, key, wrappedTo(r, what, d)); err != nil {
 				return nil, err
 			}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // A token can have made something wrong when it wrapped a key. The blob is genuine then,
@@ -16,23 +15,13 @@ import (
 // was signed for. Only a holder's token can find that out. The key is not lost as long as
 // an earlier revision holds it.
 
-// ReadBack sets whether what the token wraps to its own pair is unwrapped again and
-// compared before it is stored and reported, which costs one operation of the token for
-// each key. It is on by default, and called before the Keyring is used.
-func (k *Keyring) ReadBack(on bool) { k.settings.believes = !on }
-
 // Unproven returns the holders of a key, just made, that this token cannot open it for:
 // only their own tokens can find out whether what was wrapped to them opens, see
 // [Keyring.Prove]. Without reading back this token's holder is one of them.
 func (k *Keyring) Unproven(e Entry) []Holder {
 	self := k.holder(k.self).SubjectKeyID
-	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return h.SubjectKeyID == self && !k.settings.believes })
+	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return h.SubjectKeyID == self && !k.options.NoReadBack })
 }
-
-// Warnings sets who is told of what is wrong and does not stop the work: a revision of a
-// key that does not open, in whose place the one before it is used. It is called before the
-// Keyring is used, and tell by many goroutines.
-func (k *Keyring) Warnings(tell func(error)) { k.settings.warn = tell }
 
 // maxSteps is how many revisions of a key are tried: each costs an operation of the token.
 const maxSteps = 8
@@ -46,7 +35,7 @@ func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(keyspec.W
 	if err == nil {
 		err = open(wrapped)
 	}
-	if !errors.Is(err, token.ErrWrapped) {
+	if !errors.Is(err, keyspec.ErrWrapped) {
 		return b, err
 	}
 	for at := b; at.Descriptor().Revision > 1 && b.Descriptor().Revision-at.Descriptor().Revision < maxSteps; {
@@ -62,7 +51,7 @@ func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(keyspec.W
 			k.warn(doesNotOpen(b, fmt.Errorf("%w; revision %d, which holds the same key, is used (hsmkeys rewrap --damaged makes it anew)", err, at.Descriptor().Revision)))
 			return at, nil
 		}
-		if !errors.Is(errBefore, token.ErrWrapped) && !errors.Is(errBefore, blob.ErrNotFound) { // it is not about this key
+		if !errors.Is(errBefore, keyspec.ErrWrapped) && !errors.Is(errBefore, blob.ErrNotFound) { // it is not about this key
 			return nil, errBefore
 		}
 	}
@@ -77,8 +66,8 @@ func doesNotOpen(b *blob.Blob, err error) error {
 }
 
 func (k *Keyring) warn(err error) {
-	if k.settings.warn != nil {
-		k.settings.warn(err)
+	if k.options.Warn != nil {
+		k.options.Warn(err)
 	}
 }
 
@@ -87,7 +76,7 @@ func (k *Keyring) warn(err error) {
 // the token does not hold, or that comes from a password, is not tried, and what else keeps
 // the token from opening it is no verdict on the key.
 func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
-	if k.token == nil {
+	if k.pair == nil {
 		return nil
 	}
 	_, b, err := k.loadRef(ctx, ref)
@@ -118,7 +107,7 @@ func (k *Keyring) opens(ctx context.Context, b *blob.Blob) (bool, error) {
 		return false, err
 	}
 	key, err := k.pair.UnwrapTransit(ctx, wrapped)
-	if errors.Is(err, token.ErrWrapped) {
+	if errors.Is(err, keyspec.ErrWrapped) {
 		return false, nil
 	}
 	if err != nil {

@@ -60,7 +60,7 @@ func work(job []string) error {
 	if err != nil {
 		return err
 	}
-	k, err := hsmkeys.OpenKeyring(ctx, t, pair, store, nil)
+	k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: pair})
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer store.Close()
-	keyring, err := hsmkeys.Found(ctx, t, pair, store, nil, "site A")
+	keyring, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: pair}, "site A")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func exampleKeyring(ctx context.Context) (*hsmkeys.Keyring, blob.Store) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	k, err := hsmkeys.Found(ctx, tok, pair, store, nil, "site A")
+	k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: pair}, "site A")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Files are age v1 files (age-encryption.org/v1). One stanza of ours holds the
@@ -137,7 +136,7 @@ func (key *Key) wrap(ctx context.Context, fileKey []byte) ([]byte, error) {
 	}
 	defer clear(again)
 	if subtle.ConstantTimeCompare(again, fileKey) != 1 {
-		return nil, fmt.Errorf("read back the wrapped file key: another one came out: %w", token.ErrWrapped)
+		return nil, fmt.Errorf("read back the wrapped file key: another one came out: %w", keyspec.ErrWrapped)
 	}
 	return wrapped, nil
 }
@@ -198,7 +197,7 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	fileKey, err := key.UnwrapData(i.ctx, s.Body)
-	if errors.Is(err, token.ErrWrapped) {
+	if errors.Is(err, keyspec.ErrWrapped) {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
 	return fileKey, err

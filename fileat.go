@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 
 	"filippo.io/age"
-
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // DecryptFile is [Keyring.Decrypt] for a file of so many bytes that can be read at any
@@ -22,7 +20,7 @@ func (k *Keyring) DecryptFile(ctx context.Context, dst io.Writer, src io.ReaderA
 }
 
 // DecryptFileWithPair is [DecryptWithPair] in the way of [Keyring.DecryptFile].
-func DecryptFileWithPair(ctx context.Context, pair *token.KeyPair, dst io.Writer, src io.ReaderAt, size int64) error {
+func DecryptFileWithPair(ctx context.Context, pair Decrypter, dst io.Writer, src io.ReaderAt, size int64) error {
 	return decryptFile(ctx, dst, src, size, onlyPair{PairIdentity(ctx, pair)})
 }
 

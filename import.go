@@ -10,15 +10,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Simple is a session key that comes in a SIMPLEBLOB of CryptoAPI, with what such a BLOB
 // does not say of it.
 type Simple struct {
 	Blob capi.SimpleBlob
-	How  keyspec.RSAES  // how it is encrypted
-	Pair *token.KeyPair // to which; nil for the token's pair of the keyring
+	How  keyspec.RSAES // how it is encrypted
+	Pair Decrypter     // the pair that the key is encrypted to; nil for that of the keyring
 
 	Size          int             // of the key, in bytes; needed for RC2 and RC4
 	EffectiveBits int             // of an RC2 key: KP_EFFECTIVE_KEYLEN
@@ -93,7 +92,7 @@ func (s Simple) describe() (blob.Descriptor, keyspec.Algorithm, error) {
 // Nothing signs a SIMPLEBLOB: it may be from anybody who has the pair's public key. And
 // with PKCS #1 v1.5 whoever may try many BLOBs, and sees which are imported, can open what
 // was ever encrypted to the pair. So all that can be wrong with what is encrypted gives
-// one error, a [token.ErrWrapped], after whole seconds; and with a CheckValue the answer
+// one error, a [keyspec.ErrWrapped], after whole seconds; and with a CheckValue the answer
 // is the same for a BLOB that does not hold and for one that holds another key, so that
 // only who knows the key sees one be imported.
 func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entry, error) {
@@ -117,14 +116,18 @@ func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entr
 func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec keyspec.Key) (keyspec.Transit, error) {
 	pair := s.Pair
 	if pair == nil {
-		pair = k.pair
+		own, ok := k.pair.(Decrypter)
+		if !ok {
+			return nil, fmt.Errorf("decrypt the SIMPLEBLOB: %w", errors.ErrUnsupported)
+		}
+		pair = own
 	}
 	began := time.Now()
 	key, err := pair.UnwrapRSAES(ctx, spec, s.Blob.EncryptedKey, s.How)
 	if err == nil && s.CheckValue != nil {
 		var got []byte
 		if got, err = key.CheckValue(ctx); err == nil && subtle.ConstantTimeCompare(got, s.CheckValue) != 1 {
-			err = token.ErrWrapped
+			err = keyspec.ErrWrapped
 		}
 		if err != nil {
 			_ = key.Close()
@@ -134,8 +137,8 @@ func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec keyspec.Key) 
 	case <-time.After(answerEvery - time.Since(began)%answerEvery):
 	case <-ctx.Done():
 	}
-	if errors.Is(err, token.ErrWrapped) {
-		return nil, hint(fmt.Errorf("the SIMPLEBLOB: %w", token.ErrWrapped),
+	if errors.Is(err, keyspec.ErrWrapped) {
+		return nil, hint(fmt.Errorf("the SIMPLEBLOB: %w", keyspec.ErrWrapped),
 			"it is for another pair, or with another padding (--oaep), or holds a key of another length or check value, or is damaged; which of these is not told, as that would help to open others")
 	}
 	return key, err

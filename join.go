@@ -9,7 +9,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Join opens a keyring for the first time with the token of somebody whom its list of
@@ -20,13 +19,8 @@ import (
 // To join for the first time accepts all recoveries there have been; and joining again,
 // for the new owner, the one that made it that and those before.
 //
-// A pair that opens nothing is refused, see [token.KeyPair.CheckOpens].
-func Join(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins, voucher *x509.Certificate) (*Keyring, error) {
-	return JoinWith(ctx, Options{Store: store, Token: t, Pair: pair, Pins: pins, Voucher: voucher})
-}
-
-// JoinWith is Join with options.
-func JoinWith(ctx context.Context, o Options) (*Keyring, error) {
+// A pair that opens nothing is refused, see [Pair.CheckOpens].
+func Join(ctx context.Context, o Options) (*Keyring, error) {
 	if err := o.Pair.CheckOpens(ctx); err != nil {
 		return nil, err
 	}
@@ -87,7 +81,7 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	}
 	before := o.Pins
 	if before == nil {
-		before = PinsOn(o.Token, "")
+		before = NewPins(o.Pair.Records(), "")
 	}
 	o.Pins = &Pins{} // what is pinned is what went wrong
 	k, err := open(ctx, o, false)
@@ -125,7 +119,7 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 
 // MemberOf returns the member whose pair it is, by the list in force, or the error with
 // which [Join] would refuse the pair. It is for a keyring that was opened without a token.
-func (k *Keyring) MemberOf(pair *token.KeyPair) (blob.Member, error) {
+func (k *Keyring) MemberOf(pair Pair) (blob.Member, error) {
 	id, err := blob.PublicKeyID(pair.Public())
 	if err != nil {
 		return blob.Member{}, err

@@ -52,7 +52,7 @@ func TestJoinWithTheWrongVoucher(t *testing.T) {
 	office, vault, spare, k, store, _ := threesome(t)
 	add(t, k, spare.member(blob.Owner, "spare"))
 	for name, voucher := range map[string]*site{"who has signed nothing": vault, "oneself": spare, "a stranger": newSite(t, "stranger")} {
-		_, err := hsmkeys.Join(context.Background(), spare.tok, spare.pair, store, nil, voucher.cert)
+		_, err := hsmkeys.Join(context.Background(), hsmkeys.Options{Store: store, Pair: spare.pair, Voucher: voucher.cert})
 		if !errors.Is(err, blob.ErrUntrusted) {
 			t.Errorf("vouched by %s: %v", name, err)
 		}
@@ -61,7 +61,7 @@ func TestJoinWithTheWrongVoucher(t *testing.T) {
 		t.Errorf("without a voucher: %v", err)
 	}
 	stranger := newSite(t, "not named")
-	if _, err := hsmkeys.Join(context.Background(), stranger.tok, stranger.pair, store, nil, office.cert); !errors.Is(err, blob.ErrUntrusted) {
+	if _, err := hsmkeys.Join(context.Background(), hsmkeys.Options{Store: store, Pair: stranger.pair, Voucher: office.cert}); !errors.Is(err, blob.ErrUntrusted) {
 		t.Errorf("somebody whom the list does not name: %v", err)
 	}
 	spare.join(t, store, office)
@@ -98,7 +98,7 @@ func TestVerificationNeedsNoToken(t *testing.T) {
 func TestWithACertificateThePinIsAFile(t *testing.T) {
 	ctx := context.Background()
 	office, vault, spare, k, store, dir := threesome(t)
-	o := hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.PinsOn(nil, t.TempDir()+"/pins")}
+	o := hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.NewPins(nil, t.TempDir()+"/pins")}
 	open := func() error {
 		_, err := hsmkeys.OpenWithCertificate(ctx, o)
 		return err
@@ -157,7 +157,7 @@ func TestMaxAge(t *testing.T) {
 			}
 			advanceAt(t, store, office.signer(), 1, created)
 			for maxAge, encrypts := range map[time.Duration]bool{test.max: test.fresh, 0: test.current} {
-				k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, MaxAge: maxAge})
+				k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, MaxAge: maxAge})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +171,7 @@ func TestMaxAge(t *testing.T) {
 				}
 			}
 			// An owner makes a new checkpoint, whatever the age of the newest.
-			k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, MaxAge: test.max})
+			k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, MaxAge: test.max})
 			if err != nil {
 				t.Fatal(err)
 			}

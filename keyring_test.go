@@ -85,7 +85,7 @@ func openToken(label, pin string) (*token.Token, error) {
 func found(tb testing.TB) (*hsmkeys.Keyring, *dirstore.Store, string) {
 	tb.Helper()
 	store, dir := newStore(tb)
-	k, err := hsmkeys.Found(context.Background(), tok, pair, store, nil, "owner")
+	k, err := hsmkeys.Init(context.Background(), hsmkeys.Options{Store: store, Pair: pair}, "owner")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -44,14 +45,18 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 	if err != nil {
 		return Entry{}, err
 	}
-	objects, err := k.token.Loaded(ctx)
+	loader, err := k.loader()
+	if err != nil {
+		return Entry{}, err
+	}
+	objects, err := loader.Loaded(ctx)
 	if err != nil {
 		return Entry{}, err
 	}
 	id := b.Descriptor().KeyID
 	for _, o := range objects {
 		if o.Public && bytes.Equal(o.ID, id[:]) {
-			if err := k.token.Unload(ctx, o); err != nil {
+			if err := loader.Unload(ctx, o); err != nil {
 				return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
 			}
 		}
@@ -63,12 +68,21 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 	}
 	for _, o := range objects {
 		if o.Label == label && slices.ContainsFunc(others, func(id []byte) bool { return bytes.Equal(o.ID, id) }) {
-			if err := k.token.Unload(ctx, o); err != nil {
+			if err := loader.Unload(ctx, o); err != nil {
 				return Entry{}, fmt.Errorf("key %q is loaded, and another version still there: %w", ref, err)
 			}
 		}
 	}
 	return k.entry(b), nil
+}
+
+// loader returns the pair as one that loads keys. The error is an [errors.ErrUnsupported] if it
+// does not.
+func (k *Keyring) loader() (Loader, error) {
+	if l, ok := k.pair.(Loader); ok {
+		return l, nil
+	}
+	return nil, fmt.Errorf("load keys for other applications: %w", errors.ErrUnsupported)
 }
 
 // loadable returns the blob of a key that other applications may be given: with it they
@@ -105,22 +119,26 @@ func (k *Keyring) otherVersions(ctx context.Context, b *blob.Blob) ([][]byte, er
 
 // loadBlob loads the key in a blob, and returns the blob that it came from.
 func (k *Keyring) loadBlob(ctx context.Context, b *blob.Blob, label string, beside ...[]byte) (*blob.Blob, error) {
+	loader, err := k.loader()
+	if err != nil {
+		return nil, err
+	}
 	id := b.Descriptor().KeyID
 	return k.with(ctx, b,
 		func(wrapped keyspec.WrappedKey) error {
 			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
-				return k.loadSalted(ctx, wrapped, d.Legacy.Salt, label, id[:], beside)
+				return k.loadSalted(ctx, loader, wrapped, d.Legacy.Salt, label, id[:], beside)
 			}
-			return k.pair.Load(ctx, wrapped, label, id[:], beside...)
+			return loader.Load(ctx, wrapped, label, id[:], beside...)
 		},
 		func(value []byte) error {
-			return k.pair.LoadValue(ctx, b.Key(), value, label, id[:], beside...)
+			return loader.LoadValue(ctx, b.Key(), value, label, id[:], beside...)
 		})
 }
 
 // loadSalted loads a key with its salt behind it, which is the key that the cipher is
 // given. No token is asked to join the two.
-func (k *Keyring) loadSalted(ctx context.Context, wrapped keyspec.WrappedKey, salt []byte, label string, id []byte, beside [][]byte) error {
+func (k *Keyring) loadSalted(ctx context.Context, loader Loader, wrapped keyspec.WrappedKey, salt []byte, label string, id []byte, beside [][]byte) error {
 	value, err := k.pair.Reveal(ctx, wrapped)
 	if err != nil {
 		return err
@@ -130,7 +148,7 @@ func (k *Keyring) loadSalted(ctx context.Context, wrapped keyspec.WrappedKey, sa
 	defer clear(salted)
 	spec := wrapped.Key
 	spec.Size = len(salted)
-	return k.pair.LoadValue(ctx, spec, salted, label, id, beside...)
+	return loader.LoadValue(ctx, spec, salted, label, id, beside...)
 }
 
 // LoadedKey is a secret key object on the token that is a key of this keyring, by its id.
@@ -147,10 +165,14 @@ type LoadedKey struct {
 
 // Loaded lists the secret keys on the token, and which keys of the keyring they are.
 func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
-	if k.token == nil {
+	if k.pair == nil {
 		return nil, errNoToken
 	}
-	objects, err := k.token.Loaded(ctx)
+	loader, err := k.loader()
+	if err != nil {
+		return nil, err
+	}
+	objects, err := loader.Loaded(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -192,12 +214,16 @@ func (k *Keyring) Unload(ctx context.Context, which func(LoadedKey) bool) ([]Loa
 	if err != nil {
 		return nil, err
 	}
+	loader, err := k.loader()
+	if err != nil {
+		return nil, err
+	}
 	var gone []LoadedKey
 	for _, l := range all {
 		if l.Name == "" || !which(l) {
 			continue
 		}
-		if err := k.token.Unload(ctx, l.object); err != nil {
+		if err := loader.Unload(ctx, l.object); err != nil {
 			return gone, err
 		}
 		gone = append(gone, l)

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Result is what became of one version of a key in an operation over many.
@@ -190,7 +190,7 @@ func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result)
 // the next call, and what is done to a key can be begun again at any time.
 func persist(ctx context.Context, ref Ref, do func(context.Context, Ref) Result) Result {
 	r := do(ctx, ref)
-	for try := 1; try < lostTries && errors.Is(r.Err, token.ErrLost) && ctx.Err() == nil; try++ {
+	for try := 1; try < lostTries && errors.Is(r.Err, keyspec.ErrLost) && ctx.Err() == nil; try++ {
 		r = do(ctx, ref)
 	}
 	return r

@@ -2,101 +2,14 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
-
-// ErrCertificate is for a certificate to which no session key should be wrapped, or by
-// whose key nobody should sign.
-var ErrCertificate = errors.New("certificate refused")
-
-// CheckRecipient says whether session keys may be wrapped to a certificate: RSA of at
-// least 2048 bits (NIST SP 800-131A §6) or EC on P-256, P-384 or P-521, valid today,
-// whose key usage, where it has one, allows keyEncipherment or for EC keyAgreement (RFC
-// 5280 §4.2.1.3).
-func CheckRecipient(c *x509.Certificate, now time.Time) error {
-	var usage x509.KeyUsage
-	var name string
-	switch c.PublicKey.(type) { // checkCertificate refuses all others
-	case *rsa.PublicKey:
-		usage, name = x509.KeyUsageKeyEncipherment, "encrypting keys (keyEncipherment)"
-	case *ecdsa.PublicKey:
-		usage, name = x509.KeyUsageKeyAgreement, "agreeing on keys (keyAgreement)"
-	}
-	return checkCertificate(c, now, usage, name, "be wrapped to")
-}
-
-// CheckSigner says whether a certificate will do for a member's signing key: a key as
-// for [CheckRecipient], valid today, whose key usage, where it has one, allows
-// digitalSignature or nonRepudiation (RFC 5280 §4.2.1.3).
-func CheckSigner(c *x509.Certificate, now time.Time) error {
-	return checkCertificate(c, now, x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment, "signing (digitalSignature or nonRepudiation)", "sign")
-}
-
-// checkMember looks at both certificates of a member who is to come.
-func checkMember(m blob.Member) error {
-	if err := CheckRecipient(m.Certificate, time.Now()); err != nil || m.Signing == nil {
-		return err
-	}
-	if err := CheckSigner(m.Signing, time.Now()); err != nil {
-		return fmt.Errorf("signing key: %w", err)
-	}
-	if signerID(m) == keyID(m) {
-		return hint(fmt.Errorf("signing key: %w: it is the key exchange key", ErrCertificate), "a signing certificate is for members who sign with another key")
-	}
-	return nil
-}
-
-// checkCertificate looks at what all certificates must be, and for the one usage.
-func checkCertificate(c *x509.Certificate, now time.Time, usage x509.KeyUsage, name, can string) error {
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("%w: "+format, append([]any{ErrCertificate}, args...)...)
-	}
-	switch key := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		if key.N.BitLen() < keyspec.MinRSABits {
-			return refuse("RSA with %d bits is too weak, it needs %d", key.N.BitLen(), keyspec.MinRSABits)
-		}
-	case *ecdsa.PublicKey:
-		if _, err := blob.PublicKeyID(key); err != nil {
-			return refuse("%w: EC on %s, and only P-256, P-384 and P-521 can %s", errors.ErrUnsupported, key.Curve.Params().Name, can)
-		}
-	default:
-		return refuse("%w: a %v key, and only RSA and EC can %s", errors.ErrUnsupported, c.PublicKeyAlgorithm, can)
-	}
-	if _, err := blob.Identifier(c); err != nil {
-		return refuse("%w", err)
-	}
-	switch {
-	case restricted(c) && c.KeyUsage&usage == 0:
-		return refuse("its key usage does not allow %s", name)
-	case now.Before(c.NotBefore):
-		return refuse("it is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
-	case now.After(c.NotAfter):
-		return refuse("it expired on %s", c.NotAfter.UTC().Format(time.RFC3339))
-	case len(c.UnhandledCriticalExtensions) > 0:
-		return refuse("it has the critical extension %v, which is not known here", c.UnhandledCriticalExtensions[0])
-	}
-	return nil
-}
-
-// restricted reports whether a certificate has a key usage extension. One without any bits
-// allows nothing.
-func restricted(c *x509.Certificate) bool {
-	return slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 15}) })
-}
 
 // AddMember records the next list of members, with one member more. From then on every
 // key is wrapped to the member; Rewrap brings it those that are there.
@@ -216,4 +129,38 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
+}
+
+// Members returns the holders of the keys: owners and backup authorities.
+func (k *Keyring) Members() []blob.Member { return k.members().List().Members }
+
+// ListNumber returns the number of the list of members in force.
+func (k *Keyring) ListNumber() int { return k.members().List().Number }
+
+// Certificate returns the certificate by which the list of members knows the token's
+// own pair.
+func (k *Keyring) Certificate() (*x509.Certificate, error) {
+	if k.pair == nil {
+		return nil, errNoToken
+	}
+	return k.Self().Certificate, nil // opening insisted that it is there
+}
+
+// Self returns the member whose token this is.
+func (k *Keyring) Self() blob.Member {
+	m, _ := k.members().Member(string(k.self))
+	return m
+}
+
+// Member finds the member with a label, or who was last known by it.
+func (k *Keyring) Member(role blob.Role, label string) (blob.Member, error) {
+	all := k.members()
+	for number := all.List().Number; number >= 1; number-- {
+		for _, m := range all.ListNumber(number).Members {
+			if m.Role == role && m.Label == label {
+				return m, nil
+			}
+		}
+	}
+	return blob.Member{}, fmt.Errorf("no %s has ever had the label %q: %w", role, label, blob.ErrNotFound)
 }

@@ -97,7 +97,7 @@ func TestTwoCopiesThatBothRotatedAKey(t *testing.T) {
 			for _, s := range []*site{stays, loses} {
 				k := s.reopen(t, c.storeA)
 				var warnings warned
-				k.Warnings(warnings.add)
+				k.Options().Warn = warnings.add
 				decrypts(t, k, c.files)
 				if warnings.say("") {
 					t.Errorf("warned of %v", warnings.all)

@@ -19,7 +19,7 @@ import (
 // token has only one pair to choose from.
 //
 // Nothing is believed here. The list may be anybody's, and it only chooses with which of
-// the caller's own pairs the keyring is tried; [OpenKeyring] verifies it.
+// the caller's own pairs the keyring is tried; [Open] verifies it.
 func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (*token.KeyPair, error) {
 	if several, err := t.SeveralPairs(ctx); err != nil || !several {
 		return nil, err
@@ -74,13 +74,13 @@ func (p *Pins) has(ctx context.Context, key crypto.PublicKey, first [sha256.Size
 
 // Has reports whether a pair has pinned any keyring. One that has not belongs to none yet,
 // as far as its token tells.
-func (p *Pins) Has(ctx context.Context, pair *token.KeyPair) (bool, error) {
+func (p *Pins) Has(ctx context.Context, pair Pair) (bool, error) {
 	all, err := p.Of(ctx, pair)
 	return len(all) > 0, err
 }
 
 // Of returns the pins of a pair.
-func (p *Pins) Of(ctx context.Context, pair *token.KeyPair) ([]Pin, error) {
+func (p *Pins) Of(ctx context.Context, pair Pair) ([]Pin, error) {
 	id, err := blob.PublicKeyID(pair.Public())
 	if err != nil {
 		return nil, err

@@ -20,7 +20,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Files to the key exchange pair itself: anybody with the public key makes them, with no
@@ -139,13 +138,13 @@ func IsPairStanza(s *age.Stanza) bool { return s.Type == rsaStanza || s.Type == 
 // PairIdentity lets age decrypt with a key exchange pair on its token. What is for
 // others is an [age.ErrIncorrectIdentity], and the token is not asked; what is for the
 // pair and does not open is a [blob.ErrIntegrity].
-func PairIdentity(ctx context.Context, pair *token.KeyPair) age.Identity {
+func PairIdentity(ctx context.Context, pair Decrypter) age.Identity {
 	return &pairIdentity{ctx, pair}
 }
 
 type pairIdentity struct {
 	ctx  context.Context
-	pair *token.KeyPair
+	pair Decrypter
 }
 
 func (i *pairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
@@ -180,7 +179,7 @@ func (i *pairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 var errDamagedStanza = fmt.Errorf("the stanza for the key exchange pair does not open: %w", blob.ErrIntegrity)
 
 // unwrapP256 opens a stanza of age's, with the agreement done in the token.
-func unwrapP256(ctx context.Context, pair *token.KeyPair, s *age.Stanza) ([]byte, error) {
+func unwrapP256(ctx context.Context, pair Decrypter, s *age.Stanza) ([]byte, error) {
 	_, enc, err := parsePairStanza(s)
 	if err != nil {
 		return nil, err
@@ -209,7 +208,7 @@ func unwrapP256(ctx context.Context, pair *token.KeyPair, s *age.Stanza) ([]byte
 
 // DecryptWithPair is [Keyring.Decrypt] for a file to the key exchange pair itself. It
 // needs no keyring, and says nothing about who has made the file.
-func DecryptWithPair(ctx context.Context, pair *token.KeyPair, src io.Reader) (io.Reader, error) {
+func DecryptWithPair(ctx context.Context, pair Decrypter, src io.Reader) (io.Reader, error) {
 	return decrypt(src, onlyPair{PairIdentity(ctx, pair)})
 }
 
@@ -231,7 +230,7 @@ func (o onlyPair) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 // exchanger is the pair as an [ecdh.KeyExchanger], which carries no context.
 type exchanger struct {
 	ctx    context.Context
-	pair   *token.KeyPair
+	pair   Decrypter
 	public *ecdh.PublicKey
 }
 

@@ -38,10 +38,6 @@ const MinPassword = 8
 // overwrites what it returns.
 type PasswordFunc func(ctx context.Context, key Entry) ([]byte, error)
 
-// Passwords sets where the passwords of derived keys come from. It is called before
-// the Keyring is used; without it such keys cannot be opened.
-func (k *Keyring) Passwords(ask PasswordFunc) { k.settings.ask = ask }
-
 // CreateFromPassword makes a session key from a password: it stores how, with a new
 // salt from the token, and nothing secret. Purpose 0 is as in [Keyring.Create]. The
 // caller overwrites the password. Nobody but who knows the password has the key: no
@@ -104,14 +100,14 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm keysp
 	if kdf == blob.PBKDF2 {
 		how.Cost = blob.DefaultPBKDF2Cost
 	}
-	random, err := k.token.Random()
+	random, err := k.pair.Random()
 	if err != nil {
 		return nil, err
 	}
 	if _, err := io.ReadFull(random, how.Salt[:]); err != nil {
 		return nil, fmt.Errorf("get random bytes from the token: %w", err)
 	}
-	if d.KeyID, err = randomID(k.token); err != nil {
+	if d.KeyID, err = randomID(k.pair); err != nil {
 		return nil, err
 	}
 	value, err := how.Key(password, algorithm.KeySize())
@@ -134,10 +130,10 @@ func isDerived(b *blob.Blob) bool {
 
 // password asks for the password of a key.
 func (k *Keyring) password(ctx context.Context, b *blob.Blob) ([]byte, error) {
-	if k.settings.ask == nil {
+	if k.options.Password == nil {
 		return nil, fmt.Errorf("the key comes from a password, and there is nobody to ask for it: %w", ErrPassword)
 	}
-	return k.settings.ask(ctx, k.entry(b))
+	return k.options.Password(ctx, k.entry(b))
 }
 
 // value computes the key that a verified derivation record describes. The caller

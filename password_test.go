@@ -26,7 +26,7 @@ func fromPassword(t *testing.T, k *hsmkeys.Keyring, name string, kdf blob.KDF) h
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Passwords(answer(goodPassword))
+	k.Options().Password = answer(goodPassword)
 	return e
 }
 
@@ -63,7 +63,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 	if err != nil || bytes.Equal(first, second) {
 		t.Errorf("a new version with the same password is the same key, or %v", err)
 	}
-	k.Passwords(answer("another password"))
+	k.Options().Password = answer("another password")
 	for what, try := range map[string]func() error{
 		"open":   func() error { _, err := k.Open(ctx, hsmkeys.Ref{Name: "pbkdf2"}); return err },
 		"reveal": func() error { _, err := k.Reveal(ctx, hsmkeys.Ref{Name: "pbkdf2"}); return err },
@@ -74,7 +74,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 			t.Errorf("%s with a wrong password: %v", what, err)
 		}
 	}
-	k.Passwords(nil)
+	k.Options().Password = nil
 	if _, err := k.Open(ctx, hsmkeys.Ref{Name: "pbkdf2"}); !errors.Is(err, hsmkeys.ErrPassword) {
 		t.Errorf("with nobody to ask: %v", err)
 	}
@@ -136,7 +136,7 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := false
-		k.Passwords(func(context.Context, hsmkeys.Entry) ([]byte, error) { asked = true; return []byte(goodPassword), nil })
+		k.Options().Password = func(context.Context, hsmkeys.Entry) ([]byte, error) { asked = true; return []byte(goodPassword), nil }
 		ref := hsmkeys.Ref{Name: "archive"}
 		for what, try := range map[string]func() error{
 			"open":   func() error { _, err := k.Open(ctx, ref); return err },
@@ -206,7 +206,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 		}
 	}
 	k = spare.join(t, store, vault)
-	k.Passwords(answer(goodPassword))
+	k.Options().Password = answer(goodPassword)
 	again, err := k.Reveal(ctx, hsmkeys.Ref{Name: "archive"})
 	if err != nil || !bytes.Equal(again, value) {
 		t.Errorf("another key after the recovery, or %v", err)

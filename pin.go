@@ -16,8 +16,8 @@ import (
 	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
@@ -83,17 +83,17 @@ func unhex(dst []byte, s string) bool {
 // which nobody without the PIN can make, change or see. The file's moves with every
 // checkpoint; the token's when more is at stake, as cards wear.
 type Pins struct {
-	token *token.Token // nil: only the directory
-	dir   string       // empty: only the token
+	records keyspec.Records // nil: only the directory
+	dir     string          // empty: only the token
 
 	mu   sync.Mutex
 	seen map[[sha256.Size]byte]int // the highest checkpoint pinned on the token, by the first of the keyring
 }
 
-// PinsOn keeps pins on a token and in a directory. Without a directory they are on the
-// token alone, and a token that keeps no data objects is an error.
-func PinsOn(t *token.Token, dir string) *Pins {
-	return &Pins{token: t, dir: dir, seen: map[[sha256.Size]byte]int{}}
+// NewPins returns the pins in the records of a pair and in a directory. Records may be nil; an
+// empty dir means none. Without a directory, records that cannot be kept are an error.
+func NewPins(records keyspec.Records, dir string) *Pins {
+	return &Pins{records: records, dir: dir, seen: map[[sha256.Size]byte]int{}}
 }
 
 // load reads the pins of a pair. Anything that keeps one from being read is an error,
@@ -109,10 +109,10 @@ func (p *Pins) load(ctx context.Context, pair string) ([]Pin, error) {
 
 // onToken reads the pins of a pair on the token.
 func (p *Pins) onToken(ctx context.Context, pair string) ([]Pin, error) {
-	if p.token == nil {
+	if p.records == nil {
 		return nil, nil
 	}
-	records, err := p.token.Records(ctx)
+	records, err := p.records.Records(ctx)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil, nil
 	}
@@ -164,7 +164,7 @@ func (p *Pins) inFiles(pair string) ([]Pin, error) {
 	}
 	var pins []Pin
 	for _, f := range files {
-		if strings.HasPrefix(f.Name(), ".") || p.token != nil && strings.HasSuffix(f.Name(), seen) {
+		if strings.HasPrefix(f.Name(), ".") || p.records != nil && strings.HasSuffix(f.Name(), seen) {
 			continue // one that was not finished, or the lock; or that no token stands for
 		}
 		pin, err := readPin(filepath.Join(dir, f.Name()))
@@ -222,7 +222,7 @@ func (p *Pins) keep(ctx context.Context, pin Pin, where place, consistent func(c
 // stays: SoftHSM does not always show a record that is made at this moment to another
 // process. Of several the highest counts.
 func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bool) error {
-	if p.token == nil {
+	if p.records == nil {
 		return nil
 	}
 	highest := p.highestOnToken(pin)
@@ -230,7 +230,7 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 	if !replace && (!due || pin.At.Number <= highest) {
 		return nil
 	}
-	err := p.token.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
+	err := p.records.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
 	if errors.Is(err, errors.ErrUnsupported) && p.dir != "" {
 		return nil // the file's is all there is
 	}
@@ -245,7 +245,7 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 }
 
 func (p *Pins) removeOutdated(ctx context.Context, pin Pin, replace bool) error {
-	records, err := p.token.Records(ctx)
+	records, err := p.records.Records(ctx)
 	if err != nil {
 		return err
 	}
@@ -256,7 +256,7 @@ func (p *Pins) removeOutdated(ctx context.Context, pin Pin, replace bool) error 
 	for i, r := range records {
 		replaced := replace && pins[i].of(pin) && pins[i] != pin
 		if replaced || pins[i].outdated(pin, pins) {
-			if err := p.token.DeleteRecord(ctx, r); err != nil {
+			if err := p.records.DeleteRecord(ctx, r); err != nil {
 				return err
 			}
 		}
@@ -325,7 +325,7 @@ const seen = ".seen"
 // file is where the pin of a pair and keyring is kept.
 func (p *Pins) file(pin Pin) string {
 	name := hex.EncodeToString(pin.First[:sha256.Size/2])
-	if p.token == nil {
+	if p.records == nil {
 		name += seen
 	}
 	return filepath.Join(p.dir, pin.Pair, name)

@@ -20,8 +20,8 @@ func TestPinsInADirectory(t *testing.T) {
 	ctx := context.Background()
 	office, _, spare, k, store, _ := threesome(t)
 	state := filepath.Join(t.TempDir(), "a", "b")
-	pins := hsmkeys.PinsOn(nil, state)
-	k, err := hsmkeys.Join(ctx, office.tok, office.pair, store, pins, office.cert)
+	pins := hsmkeys.NewPins(nil, state)
+	k, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins, Voucher: office.cert})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestPinsInADirectory(t *testing.T) {
 	if files, err := filepath.Glob(filepath.Join(state, "*", "[^.]*")); err != nil || len(files) != 1 {
 		t.Errorf("%v, %v", files, err)
 	}
-	if k, err = hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); err != nil {
+	if k, err = hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins}); err != nil {
 		t.Fatal(err)
 	}
 	if s := k.State(); s.At.Number != 6 || s.Before != s.At || s.List != 4 || s.BeforeList != 4 || s.Unpinned {
@@ -53,7 +53,7 @@ func TestPinsInADirectory(t *testing.T) {
 	if err := store.Delete(ctx, blob.SlotPath(6)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, ledger.ErrRollback) {
+	if _, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins}); !errors.Is(err, ledger.ErrRollback) {
 		t.Errorf("%v", err)
 	}
 	if err := store.Put(ctx, blob.SlotPath(6), slot); err != nil {
@@ -72,7 +72,7 @@ func TestPinsInADirectory(t *testing.T) {
 		if err := os.Chmod(path, info.Mode().Perm()|0o002); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, ownfile.ErrForeign) {
+		if _, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins}); !errors.Is(err, ownfile.ErrForeign) {
 			t.Errorf("others can write to %s: %v", path, err)
 		}
 		if err := os.Chmod(path, info.Mode().Perm()); err != nil {
@@ -86,14 +86,14 @@ func TestPinsInADirectory(t *testing.T) {
 	if err := os.Chmod(filepath.Join(state, "open"), 0o777); err != nil { // after the umask
 		t.Fatal(err)
 	}
-	if _, err := hsmkeys.Join(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(nil, filepath.Join(state, "open")), office.cert); !errors.Is(err, ownfile.ErrForeign) {
+	if _, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: hsmkeys.NewPins(nil, filepath.Join(state, "open")), Voucher: office.cert}); !errors.Is(err, ownfile.ErrForeign) {
 		t.Errorf("a pin in a directory that anybody can write to: %v", err)
 	}
 	// A pipe in the place of a pin keeps nobody waiting.
 	if err := errors.Join(os.Remove(files[0]), syscall.Mkfifo(files[0], 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); !errors.Is(err, ownfile.ErrKind) {
+	if _, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins}); !errors.Is(err, ownfile.ErrKind) {
 		t.Errorf("a named pipe in the place of a pin: %v", err)
 	}
 }
@@ -104,8 +104,8 @@ func TestThePinOnTheTokenMovesWhenItIsDue(t *testing.T) {
 	ctx := context.Background()
 	office := newSite(t, "office")
 	store, _ := newStore(t)
-	pins := hsmkeys.PinsOn(office.tok, filepath.Join(t.TempDir(), "pins"))
-	k, err := hsmkeys.Found(ctx, office.tok, office.pair, store, pins, "office")
+	pins := hsmkeys.NewPins(office.tok, filepath.Join(t.TempDir(), "pins"))
+	k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins}, "office")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestThePinOnTheTokenMovesWhenItIsDue(t *testing.T) {
 	advance(t, store, office.signer(), 255)
 	reopen := func() {
 		t.Helper()
-		if k, err = hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, pins); err != nil {
+		if k, err = hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestWithoutAPinNothingIsEncrypted(t *testing.T) {
 	}
 	// Once it has joined anew, or was told a checkpoint, it does.
 	at := newest(t, store).At()
-	if k, err = hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, Checkpoint: &at}); err != nil {
+	if k, err = hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Checkpoint: &at}); err != nil {
 		t.Fatal(err)
 	}
 	encrypt(t, k, "payroll", nil)
@@ -225,13 +225,13 @@ func TestAPinWithoutTheTokenIsNotTheTokens(t *testing.T) {
 	}
 	pins := t.TempDir()
 	look := func(store blob.Store) error {
-		_, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.PinsOn(nil, pins)})
+		_, err := hsmkeys.OpenWithCertificate(ctx, hsmkeys.Options{Store: store, Voucher: office.cert, Pins: hsmkeys.NewPins(nil, pins)})
 		return err
 	}
 	if err := look(old); err != nil {
 		t.Fatal(err)
 	}
-	k = must(hsmkeys.OpenKeyring(ctx, office.tok, office.pair, old, hsmkeys.PinsOn(office.tok, pins)))
+	k = must(hsmkeys.Open(ctx, hsmkeys.Options{Store: old, Pair: office.pair, Pins: hsmkeys.NewPins(office.tok, pins)}))
 	encryptsNothing(t, k, "payroll", hsmkeys.ErrStale)
 	// But it is a pin, beside that of the token in the directory.
 	if err := look(store); err != nil {
@@ -256,7 +256,7 @@ func TestTwoProcessesPinTwoForks(t *testing.T) {
 	create(t, k, "payroll")
 	copied, _ := copyOf(t, dir)
 	process := func(store blob.Store) *hsmkeys.Keyring {
-		return must(hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(office.tok, pins)))
+		return must(hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: hsmkeys.NewPins(office.tok, pins)}))
 	}
 	first, ahead, behind := process(store), process(copied), process(copied)
 	rotate(t, first, "payroll", "")
@@ -267,7 +267,7 @@ func TestTwoProcessesPinTwoForks(t *testing.T) {
 	if _, err := ahead.Show(ctx, hsmkeys.Ref{Name: "other"}); !errors.Is(err, ledger.ErrRollback) {
 		t.Errorf("an older state: %v", err)
 	}
-	if _, err := hsmkeys.OpenKeyring(ctx, office.tok, office.pair, store, hsmkeys.PinsOn(office.tok, pins)); err != nil {
+	if _, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: hsmkeys.NewPins(office.tok, pins)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -284,7 +284,7 @@ func TestOnlyANewKeyringIsTakenOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := hsmkeys.FinishFounding(ctx, office.tok, office.pair, store, nil); !errors.Is(err, blob.ErrExists) {
+	if _, err := hsmkeys.ResumeInit(ctx, hsmkeys.Options{Store: store, Pair: office.pair}); !errors.Is(err, blob.ErrExists) {
 		t.Errorf("%v", err)
 	}
 	if records := must(office.tok.Records(ctx)); len(records) != 0 {

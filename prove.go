@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // proven is when a member's token last unwrapped blobs, and keys, in seconds since 1970.
@@ -145,7 +145,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	if err == nil {
 		err = k.pair.Rehearse(ctx, wrapped)
 	}
-	if errors.Is(err, token.ErrWrapped) {
+	if errors.Is(err, keyspec.ErrWrapped) {
 		err = hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
 			fmt.Sprintf("an owner whose token opens it makes it anew: hsmkeys rewrap --damaged %s; or in a recovery the authority: hsmkeys recover --damaged", ref.Name))
 	}

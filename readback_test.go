@@ -137,7 +137,7 @@ func TestNothingWrongIsStored(t *testing.T) {
 								t.Fatal(openErr)
 							}
 							var warnings warned
-							fresh.Warnings(warnings.add)
+							fresh.Options().Warn = warnings.add
 							for _, ref := range versions(t, fresh) {
 								value, openErr := fresh.Reveal(ctx, ref)
 								if openErr != nil || warnings.say("") {
@@ -219,9 +219,9 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 	create(t, k, "payroll")
 	value := reveal(t, k, "payroll@1")
 	add(t, k, newSite(t, "vault").member(blob.BackupAuthority, "vault"))
-	k.ReadBack(false)
+	k.Options().NoReadBack = true
 	var warnings warned
-	k.Warnings(warnings.add)
+	k.Options().Warn = warnings.add
 	payroll := []hsmkeys.Ref{{Name: "payroll", Version: 1}}
 	// One C_WrapKey after the other, until it is the one to our own pair.
 	for call := 1; ; call++ {
@@ -243,7 +243,7 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	k.ReadBack(true)
+	k.Options().NoReadBack = false
 	// The newest revision does not open; the one before it does, and is used with a warning.
 	if got := reveal(t, k, "payroll@1"); !bytes.Equal(got, value) || !warnings.say("revision 1, which holds the same key, is used") {
 		t.Errorf("another value, or no warning: %v", warnings.all)

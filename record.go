@@ -98,7 +98,7 @@ func (k *Keyring) recordOther(ctx context.Context, p ledger.Proposal, where plac
 // the whole.
 func (k *Keyring) commit(ctx context.Context, p ledger.Proposal, where place) ([]error, error) {
 	p.Ready = k.storing.wait
-	next, errs, err := k.view().Commit(ctx, p, k.signs(), time.Now(), nonce(k.token))
+	next, errs, err := k.view().Commit(ctx, p, k.signs(), time.Now(), nonce(k.pair))
 	if err != nil {
 		return nil, err
 	}

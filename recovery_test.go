@@ -214,7 +214,7 @@ func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 	if k, err = office.open(store); err != nil {
 		t.Fatal(err)
 	}
-	k.Warnings(warnings.add)
+	k.Options().Warn = warnings.add
 	for r := range k.Prove(ctx, versions(t, k), time.Now()) {
 		if !errors.Is(r.Err, blob.ErrIntegrity) {
 			t.Errorf("prove: %+v", r)

@@ -18,7 +18,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // A file to an RSA key exchange pair has this stanza:
@@ -88,14 +87,14 @@ func (r *RSARecipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 // unwrapRSA opens a stanza for the pair. What cannot be opened is an ErrIntegrity that
 // does not say where it failed: who sends many such files must not learn from it how
 // the token liked the padding.
-func unwrapRSA(ctx context.Context, pair *token.KeyPair, id []byte, s *age.Stanza) ([]byte, error) {
+func unwrapRSA(ctx context.Context, pair Decrypter, id []byte, s *age.Stanza) ([]byte, error) {
 	_, enc, err := parsePairStanza(s)
 	if err != nil {
 		return nil, err
 	}
 	secret, err := pair.Decrypt(ctx, enc, crypto.SHA1)
 	defer clear(secret)
-	if err != nil && !errors.Is(err, token.ErrWrapped) {
+	if err != nil && !errors.Is(err, keyspec.ErrWrapped) {
 		return nil, err
 	}
 	if err != nil || len(secret) != rsaSecretSize { // a session key, perhaps

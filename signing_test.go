@@ -180,8 +180,8 @@ func TestCheckpointOneIsSignedByTheSigningKey(t *testing.T) {
 				t.Errorf("without a token: %v (%s)", err, hintOf(err))
 			}
 			// On a directory of its own, or the second would find the pin of the first.
-			pins := hsmkeys.PinsOn(nil, filepath.Join(t.TempDir(), "pins"))
-			if _, err := hsmkeys.Join(ctx, office.tok, office.pair, store, pins, test.voucher); !errors.Is(err, test.want) {
+			pins := hsmkeys.NewPins(nil, filepath.Join(t.TempDir(), "pins"))
+			if _, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Pins: pins, Voucher: test.voucher}); !errors.Is(err, test.want) {
 				t.Errorf("with a token: %v (%s)", err, hintOf(err))
 			}
 		})

@@ -87,7 +87,7 @@ func newStore(tb testing.TB) (*dirstore.Store, string) {
 func (s *site) found(tb testing.TB) (*hsmkeys.Keyring, *dirstore.Store, string) {
 	tb.Helper()
 	store, dir := newStore(tb)
-	k, err := hsmkeys.Found(context.Background(), s.tok, s.pair, store, nil, "office")
+	k, err := hsmkeys.Init(context.Background(), hsmkeys.Options{Store: store, Pair: s.pair}, "office")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func (s *site) found(tb testing.TB) (*hsmkeys.Keyring, *dirstore.Store, string) 
 }
 
 func (s *site) open(store blob.Store) (*hsmkeys.Keyring, error) {
-	return hsmkeys.OpenKeyring(context.Background(), s.tok, s.pair, store, nil)
+	return hsmkeys.Open(context.Background(), hsmkeys.Options{Store: store, Pair: s.pair})
 }
 
 func (s *site) join(tb testing.TB, store blob.Store, voucher *site) *hsmkeys.Keyring {
@@ -105,7 +105,7 @@ func (s *site) join(tb testing.TB, store blob.Store, voucher *site) *hsmkeys.Key
 
 func (s *site) joinWith(tb testing.TB, store blob.Store, voucher *x509.Certificate) *hsmkeys.Keyring {
 	tb.Helper()
-	k, err := hsmkeys.Join(context.Background(), s.tok, s.pair, store, nil, voucher)
+	k, err := hsmkeys.Join(context.Background(), hsmkeys.Options{Store: store, Pair: s.pair, Voucher: voucher})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func (s *site) older(t *testing.T, store blob.Store, want error) *hsmkeys.Keyrin
 	if _, err := s.open(store); !errors.Is(err, want) || !errors.Is(err, blob.ErrIntegrity) {
 		t.Fatalf("open: %v, want %v", err, want)
 	}
-	k, err := hsmkeys.Open(context.Background(), hsmkeys.Options{Store: store, Token: s.tok, Pair: s.pair, OlderState: true})
+	k, err := hsmkeys.Open(context.Background(), hsmkeys.Options{Store: store, Pair: s.pair, OlderState: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func (s *site) older(t *testing.T, store blob.Store, want error) *hsmkeys.Keyrin
 // member has shown.
 func (s *site) replacePin(t *testing.T, store blob.Store, shown ledger.Point) *hsmkeys.Keyring {
 	t.Helper()
-	k, err := hsmkeys.ReplacePin(context.Background(), hsmkeys.Options{Store: store, Token: s.tok, Pair: s.pair, Checkpoint: &shown})
+	k, err := hsmkeys.ReplacePin(context.Background(), hsmkeys.Options{Store: store, Pair: s.pair, Checkpoint: &shown})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,11 +125,11 @@ func TestAnotherKeyringIsPutInThePlaceOfTheStore(t *testing.T) {
 	own.Close()
 	for what, other := range map[string]string{"joined": theirDir, "founded": ownDir} {
 		restore(t, dir, other)
-		o := hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, Keyring: k.ID()}
+		o := hsmkeys.Options{Store: store, Pair: office.pair, Keyring: k.ID()}
 		if _, err := hsmkeys.Open(ctx, o); !errors.Is(err, hsmkeys.ErrOtherKeyring) || !errors.Is(err, blob.ErrIntegrity) || !strings.Contains(err.Error(), k.ID().String()) {
 			t.Errorf("%s: %v", what, err)
 		}
-		o.Voucher, o.Token, o.Pair = mallory.cert, nil, nil
+		o.Voucher, o.Pair = mallory.cert, nil
 		if _, err := hsmkeys.OpenWithCertificate(ctx, o); !errors.Is(err, hsmkeys.ErrOtherKeyring) {
 			t.Errorf("%s, without a token: %v", what, err)
 		}
@@ -152,11 +152,11 @@ func TestABackupFromBeforeAMemberCameIsRestored(t *testing.T) {
 	if _, err := branch.open(store); !errors.Is(err, blob.ErrIntegrity) {
 		t.Errorf("branch: %v", err)
 	}
-	if _, err := hsmkeys.ReplacePin(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair}); !errors.Is(err, hsmkeys.ErrStale) {
+	if _, err := hsmkeys.ReplacePin(ctx, hsmkeys.Options{Store: store, Pair: office.pair}); !errors.Is(err, hsmkeys.ErrStale) {
 		t.Errorf("without a checkpoint: %v", err)
 	}
 	gone := k.State().Before
-	if _, err := hsmkeys.ReplacePin(ctx, hsmkeys.Options{Store: store, Token: office.tok, Pair: office.pair, Checkpoint: &gone}); !errors.Is(err, ledger.ErrRollback) {
+	if _, err := hsmkeys.ReplacePin(ctx, hsmkeys.Options{Store: store, Pair: office.pair, Checkpoint: &gone}); !errors.Is(err, ledger.ErrRollback) {
 		t.Errorf("with the checkpoint that is not there: %v", err)
 	}
 	// A person who has the backup shows its checkpoint, and the way goes on from there.

@@ -72,7 +72,7 @@ func TestTheStorageIsNotTrusted(t *testing.T) {
 			file := encrypt(t, k, "payroll", []byte("secret"))
 			path := pathOf(t, store, "payroll", 1, 1)
 			write(t, dir, path, attack.with(t, k, must(store.Get(ctx, path))))
-			k, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil) // which has no blobs in memory
+			k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: pair}) // which has no blobs in memory
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func TestWhatIsPutBesideIsNotLookedAt(t *testing.T) {
 	} {
 		write(t, dir, path, data)
 	}
-	k, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil)
+	k, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: pair})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestTheStateIsNotTrusted(t *testing.T) {
 			k, store, dir := found(t)
 			create(t, k, "payroll")
 			attack.do(t, k, store, dir)
-			if _, err := hsmkeys.OpenKeyring(ctx, tok, pair, store, nil); !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
+			if _, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: pair}); !errors.Is(err, attack.want) || !errors.Is(err, blob.ErrIntegrity) {
 				t.Errorf("%v, want %v", err, attack.want)
 			}
 		})
@@ -235,7 +235,7 @@ func TestADeletedBlobIsMissed(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, pathOf(t, store, "payroll", 2, 1))); err != nil {
 		t.Fatal(err)
 	}
-	k, err := hsmkeys.OpenKeyring(context.Background(), tok, pair, store, nil)
+	k, err := hsmkeys.Open(context.Background(), hsmkeys.Options{Store: store, Pair: pair})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func (k *Keyring) versionWithID(ctx context.Context, name string, id blob.ID) (f
 // openForFile opens the key that a file names, by its id: under the version that the file
 // names, another one that a merge has given it, or from a blob that the state does not name.
 func (k *Keyring) openForFile(ctx context.Context, ref Ref, id blob.ID) (*Key, error) {
-	if k.token == nil {
+	if k.pair == nil {
 		return nil, errNoToken
 	}
 	if err := k.refresh(ctx); err != nil {

@@ -47,7 +47,7 @@ func TestAnUnknownBlobDecryptsAndNothingElse(t *testing.T) {
 	for _, name := range []string{"db", "new/name"} { // one that is here, and one that is not
 		_, c.files["late"] = late(t, c, name)
 		var warnings warned
-		c.a.Warnings(warnings.add)
+		c.a.Options().Warn = warnings.add
 		decrypts(t, c.a, map[string][]byte{"late": c.files["late"]})
 		if !warnings.say(`"branch" signed it in another copy`) {
 			t.Errorf("%s: no warning", name)
@@ -142,7 +142,7 @@ func TestTheBlobsOfAnOwnerWhoLeavesAreAdopted(t *testing.T) {
 	remove(t, c.a, blob.Owner, "branch")
 	k := c.office.reopen(t, c.storeA)
 	var warnings warned
-	k.Warnings(warnings.add)
+	k.Options().Warn = warnings.add
 	decrypts(t, k, c.files)
 	decrypts(t, k, map[string][]byte{"late": other})
 	if warnings.say("") {

@@ -25,7 +25,7 @@ var (
 	ErrPlanted   = errors.New("object on the token does not belong to the private key")
 	ErrUnsafe    = errors.New("key lacks a protection")
 	ErrWrapped   = keyspec.ErrWrapped
-	ErrLost      = errors.New("the token went away")
+	ErrLost      = keyspec.ErrLost
 	ErrClosed    = errors.New("closed")
 	ErrResidence = errors.New("session keys cannot live on the token")
 	ErrURI       = errors.New("not a usable token name")

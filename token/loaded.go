@@ -71,3 +71,9 @@ func (t *Token) Unload(ctx context.Context, key Loaded) error {
 func secretKeys() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_TOKEN, true)}
 }
+
+// Loaded is [Token.Loaded] of the token that the pair is on.
+func (p *KeyPair) Loaded(ctx context.Context) ([]Loaded, error) { return p.token.Loaded(ctx) }
+
+// Unload is [Token.Unload] of the token that the pair is on.
+func (p *KeyPair) Unload(ctx context.Context, key Loaded) error { return p.token.Unload(ctx, key) }

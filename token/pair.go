@@ -6,9 +6,11 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
 
@@ -152,6 +154,15 @@ func (p *KeyPair) ID() []byte { return bytes.Clone(p.id) }
 
 // Public returns the *rsa.PublicKey or *ecdsa.PublicKey that belongs to the private key.
 func (p *KeyPair) Public() crypto.PublicKey { return p.public }
+
+// Token returns the token that the pair is on.
+func (p *KeyPair) Token() *Token { return p.token }
+
+// Random returns the token's random number generator, see [Token.Random].
+func (p *KeyPair) Random() (io.Reader, error) { return p.token.Random() }
+
+// Records returns the token, which keeps records.
+func (p *KeyPair) Records() keyspec.Records { return p.token }
 
 // with calls f with a session and the private key's handle, which may be another one after the
 // token was away. It calls f once more if the token is lost on the way.

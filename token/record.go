@@ -8,15 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/miekg/pkcs11"
 )
-
-// A Record is a small private data object (CKO_DATA) that was made here.
-type Record struct {
-	Label  string
-	Value  []byte
-	handle pkcs11.ObjectHandle
-}
 
 const (
 	application = "hsmkeys" // CKA_APPLICATION of records
@@ -30,12 +24,12 @@ var errGone = errors.New("a record was deleted while it was read")
 // errOtherObject is for a new object that is not read back as it was made.
 var errOtherObject = errors.New("the token made an object that differs from what was asked for")
 
-// Records returns the records on the token. On SoftHSM, one that is made or deleted at this moment
+// Records returns the records on the token: small private data objects (CKO_DATA) that AddRecord made. On SoftHSM, one that is made or deleted at this moment
 // may be missed: a program that replaces a record should keep the previous one as well.
 //
 // Only objects that are CKA_PRIVATE count: nobody without the PIN can make, change or see one,
 // while anybody can write a public data object with the same application and label to most tokens.
-func (t *Token) Records(ctx context.Context) ([]Record, error) {
+func (t *Token) Records(ctx context.Context) ([]keyspec.Record, error) {
 	all, err := t.records(ctx)
 	for try := 1; try < attachTries && errors.Is(err, errGone); try++ {
 		time.Sleep(attachPause)
@@ -44,7 +38,7 @@ func (t *Token) Records(ctx context.Context) ([]Record, error) {
 	return all, t.fail("read records", nil, err)
 }
 
-func (t *Token) records(ctx context.Context) ([]Record, error) {
+func (t *Token) records(ctx context.Context) ([]keyspec.Record, error) {
 	found, err := t.findObjects(ctx, recordSearch())
 	if err != nil {
 		return nil, err
@@ -53,7 +47,7 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 		// Not an errors.ErrUnsupported: a caller would take the token for one without records.
 		return nil, t.fail("read records", nil, fmt.Errorf("%d of them, at most %d are expected", len(found), maxRecords))
 	}
-	var all []Record
+	var all []keyspec.Record
 	err = t.with(ctx, func(s pkcs11.SessionHandle) error {
 		for _, handle := range found {
 			a, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{
@@ -72,7 +66,7 @@ func (t *Token) records(ctx context.Context) ([]Record, error) {
 			if len(a[2].Value) > maxRecord {
 				return fmt.Errorf("record %q has %d bytes, at most %d are expected", a[1].Value, len(a[2].Value), maxRecord)
 			}
-			all = append(all, Record{string(a[1].Value), a[2].Value, handle})
+			all = append(all, keyspec.Record{Label: string(a[1].Value), Value: a[2].Value, Object: uint(handle)})
 		}
 		return nil
 	})
@@ -136,12 +130,12 @@ func refusesRecords(err error) bool {
 }
 
 // DeleteRecord deletes a record. It is no error if the record is gone already.
-func (t *Token) DeleteRecord(ctx context.Context, r Record) error {
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, r.handle) })
+func (t *Token) DeleteRecord(ctx context.Context, r keyspec.Record) error {
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, pkcs11.ObjectHandle(r.Object)) })
 	if err != nil {
 		// SoftHSM only returns CKR_FUNCTION_FAILED if another process was faster.
 		all, readErr := t.records(ctx)
-		if readErr == nil && !slices.ContainsFunc(all, func(other Record) bool { return other.handle == r.handle }) {
+		if readErr == nil && !slices.ContainsFunc(all, func(other keyspec.Record) bool { return other.Object == r.Object }) {
 			return nil
 		}
 	}

@@ -2,8 +2,11 @@ package token
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // A pair whose key exchange key may not sign, as on many cards, needs another on the same token that
@@ -33,6 +36,9 @@ func (p *KeyPair) Signing() *KeyPair {
 	}
 	return p
 }
+
+// Signer returns the private key that signs for the pair, and the scheme of its signatures.
+func (p *KeyPair) Signer() (crypto.Signer, keyspec.Scheme) { return p.Signing(), p.Signing().Scheme() }
 
 // SigningCertificate returns the certificate of the key that signs for the pair: its self-signed
 // one, one that was issued for it, or a new one. It returns nil for a pair that signs

@@ -11,6 +11,10 @@ import (
 // key, or holds another key than its confirmation belongs to.
 var ErrWrapped = errors.New("wrapped key cannot be opened")
 
+// ErrLost is the error for a token that went away while it was used. What was not stored is made
+// anew.
+var ErrLost = errors.New("the token went away")
+
 // A SessionKey is a session key in use, wherever it lives.
 type SessionKey interface {
 	// Key returns what the key is.

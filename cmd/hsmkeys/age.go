@@ -155,7 +155,7 @@ func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token,
 	if err != nil {
 		return err
 	}
-	k, err := session.OpenKeyring(ctx, s, t, pair, store)
+	k, err := session.OpenKeyring(ctx, s, pair, store)
 	if err != nil {
 		return err
 	}

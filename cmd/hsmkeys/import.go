@@ -56,7 +56,7 @@ func importCommand() *cli.Command {
 				if simple.Pair, err = session.PairNamed(ctx, t, "pair", c.String("pair")); err != nil {
 					return err
 				}
-				k, err := session.OpenKeyring(ctx, s, t, pair, store)
+				k, err := session.OpenKeyring(ctx, s, pair, store)
 				if err != nil {
 					return err
 				}

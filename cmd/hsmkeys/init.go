@@ -101,7 +101,7 @@ func initCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				k, err := hsmkeys.Found(ctx, t, pair, store, session.Pins(t), t.Info().Label)
+				k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: pair, Pins: session.Pins(t)}, t.Info().Label)
 				if err != nil {
 					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt once that is mended: %w", pair.Label(), err)
 				}
@@ -140,7 +140,7 @@ func mayFinish(ctx context.Context, store blob.Store, founded error) bool {
 	if !errors.Is(founded, blob.ErrExists) {
 		return false
 	}
-	begun, err := hsmkeys.BarelyFounded(ctx, store)
+	begun, err := hsmkeys.InitInterrupted(ctx, store)
 	return err == nil && begun
 }
 
@@ -161,7 +161,7 @@ func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t 
 	if err != nil {
 		return err
 	}
-	k, err := hsmkeys.FinishFounding(ctx, t, pair, store, session.Pins(t))
+	k, err := hsmkeys.ResumeInit(ctx, hsmkeys.Options{Store: store, Pair: pair, Pins: session.Pins(t)})
 	if errors.Is(err, blob.ErrExists) {
 		return founded
 	}

@@ -50,7 +50,7 @@ func joinCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store *dir.Store) error {
 				o, err := session.Options(s, store)
 				if err != nil {
 					return err
@@ -58,12 +58,12 @@ func joinCommand() *cli.Command {
 				if s.Keyring == "" {
 					o.Keyring = blob.ID{} // joining chooses the keyring
 				}
-				o.Token, o.Pair, o.Pins, o.Voucher = t, pair, session.Pins(t), voucher
+				o.Pair, o.Pins, o.Voucher = pair, session.Pins(pair.Records()), voucher
 				shown, err := confirmJoin(ctx, o, c.Bool("yes"), c.Bool("replace-pin"))
 				if err != nil {
 					return err
 				}
-				join := hsmkeys.JoinWith
+				join := hsmkeys.Join
 				if c.Bool("replace-pin") {
 					join = hsmkeys.ReplacePin
 				} else if shown != nil { // do not accept a later recovery, which was not shown

@@ -63,18 +63,17 @@ func recoverCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store *dir.Store) error {
 				r := recovery{options: recoverOptions{c.String("from"), c.String("to"), c.String("reason"), c.String("vouched-by"), c.Bool("damaged"), c.Bool("yes"), c.Args().Slice()}, s: s, from: from, to: to}
-				if err := r.open(ctx, t, pair, store); err != nil {
+				if err := r.open(ctx, pair, store); err != nil {
 					return err
 				}
 				if err := r.confirm(ctx, pair); err != nil {
 					return err
 				}
-				if err := r.join(ctx, t, pair, store); err != nil {
+				if err := r.join(ctx, pair, store); err != nil {
 					return err
 				}
-				session.Configure(s, r.k)
 				return r.run(ctx)
 			})
 		}),
@@ -112,13 +111,13 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 
 // open opens the keyring as this token knows it, or as the old owner's certificate or another one
 // from outside the storage vouches for it. With a voucher nothing is pinned yet.
-func (r *recovery) open(ctx context.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) (err error) {
+func (r *recovery) open(ctx context.Context, pair *token.KeyPair, store *dir.Store) (err error) {
 	if path := r.options.vouchedBy; path != "" {
 		if r.voucher, err = keyfile.ReadCertificate(path); err != nil {
 			return err
 		}
 	} else {
-		r.k, err = session.OpenKeyring(ctx, r.s, t, pair, store)
+		r.k, err = session.OpenKeyring(ctx, r.s, pair, store)
 		switch notJoined := errors.Is(err, hsmkeys.ErrNotJoined); {
 		case notJoined && r.from == nil:
 			return failure.Usage("%q is no file; a label will do only when this token has joined the keyring (hsmkeys join)", r.options.from)
@@ -215,7 +214,7 @@ func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 
 // join opens the keyring with the token, once it is confirmed, and pins it, if a voucher has
 // vouched for it.
-func (r *recovery) join(ctx context.Context, t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+func (r *recovery) join(ctx context.Context, pair *token.KeyPair, store *dir.Store) error {
 	if r.voucher == nil {
 		return nil
 	}
@@ -224,8 +223,8 @@ func (r *recovery) join(ctx context.Context, t *token.Token, pair *token.KeyPair
 	if err != nil {
 		return err
 	}
-	o.Token, o.Pair, o.Pins, o.Voucher = t, pair, session.Pins(t), r.voucher
-	if r.k, err = hsmkeys.JoinWith(ctx, o); err != nil {
+	o.Pair, o.Pins, o.Voucher = pair, session.Pins(pair.Records()), r.voucher
+	if r.k, err = hsmkeys.Join(ctx, o); err != nil {
 		return session.Explain(err)
 	}
 	if r.k.ID() != shown.ID() || r.k.State().At != shown.State().At {

@@ -245,7 +245,7 @@ func (i *pluginIdentity) unwrapKey(s *settings.Settings, t *token.Token, pair *t
 		return nil, err
 	}
 	defer store.Close()
-	k, err := session.OpenKeyring(i.ctx, s, t, pair, store)
+	k, err := session.OpenKeyring(i.ctx, s, pair, store)
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func (d *doctor) leftovers(path string, look dir.Checkup) {
 
 // keyring opens the keyring, which verifies the list of members and compares it with the pin.
 func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) {
-	k, err := d.open(t, pair, store)
+	k, err := d.open(pair, store)
 	if err != nil {
 		err = session.Explain(err)
 		d.failure("keyring", d.keyringMend(err), err)
@@ -134,12 +134,12 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 
 // open opens the keyring and pins it, as any other command does. What is to be announced is among
 // the findings.
-func (d *doctor) open(t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+func (d *doctor) open(pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
 	o, err := session.Options(d.s, store)
 	if err != nil {
 		return nil, err
 	}
-	o.Token, o.Pair, o.Pins = t, pair, session.Pins(t)
+	o.Pair, o.Pins = pair, session.Pins(pair.Records())
 	return hsmkeys.Open(d.ctx, o)
 }
 

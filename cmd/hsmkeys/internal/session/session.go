@@ -9,6 +9,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
@@ -121,8 +122,8 @@ func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Toke
 
 // WithKeyring opens the keyring with its token, and calls f.
 func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyring) error) error {
-	return WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
-		k, err := OpenKeyring(ctx, s, t, pair, store)
+	return WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store *dir.Store) error {
+		k, err := OpenKeyring(ctx, s, pair, store)
 		if err != nil {
 			return err
 		}
@@ -132,26 +133,18 @@ func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyr
 
 // OpenKeyring opens the keyring of a store with its token, and prints what a person should know about
 // its state.
-func OpenKeyring(ctx context.Context, s *settings.Settings, t *token.Token, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+func OpenKeyring(ctx context.Context, s *settings.Settings, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
 	o, err := Options(s, store)
 	if err != nil {
 		return nil, err
 	}
-	o.Token, o.Pair, o.Pins = t, pair, Pins(t)
+	o.Pair, o.Pins = pair, Pins(pair.Records())
 	k, err := hsmkeys.Open(ctx, o)
 	if err != nil {
 		return nil, ExplainCheckpoint(o, err)
 	}
 	Announce(k)
-	Configure(s, k)
 	return k, nil
-}
-
-// Configure sets how the work with a keyring is done.
-func Configure(s *settings.Settings, k *hsmkeys.Keyring) {
-	k.Passwords(password(s))
-	k.Warnings(message.Warn)
-	k.ReadBack(s.ReadBack)
 }
 
 // WithReading opens the keyring with its token, or with the certificate in a file if one is named,
@@ -184,7 +177,10 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 
 // Options returns how the settings want a keyring opened.
 func Options(s *settings.Settings, store *dir.Store) (hsmkeys.Options, error) {
-	o := hsmkeys.Options{Store: store, OlderState: s.OlderState, MaxAge: s.MaxAge}
+	o := hsmkeys.Options{
+		Store: store, OlderState: s.OlderState, MaxAge: s.MaxAge,
+		Password: password(s), Warn: message.Warn, NoReadBack: !s.ReadBack,
+	}
 	var err error
 	if o.Keyring, err = expected(s); err != nil {
 		return o, err
@@ -216,10 +212,10 @@ func expected(s *settings.Settings) (blob.ID, error) {
 	return binding.Of(path)
 }
 
-// Pins returns where checkpoints are pinned: in files below $XDG_STATE_HOME, and on the token unless
-// it is nil.
-func Pins(t *token.Token) *hsmkeys.Pins {
-	return hsmkeys.PinsOn(t, settings.XDG("XDG_STATE_HOME", ".local/state", "pins"))
+// Pins returns where checkpoints are pinned: in files below $XDG_STATE_HOME, and in the records of
+// a token unless they are nil.
+func Pins(records keyspec.Records) *hsmkeys.Pins {
+	return hsmkeys.NewPins(records, settings.XDG("XDG_STATE_HOME", ".local/state", "pins"))
 }
 
 // OpenStore opens the store.

@@ -91,7 +91,7 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 
 // verified returns a key's blob, for use with the token, see forUs.
 func (k *Keyring) verified(ctx context.Context, ref Ref) (found, *blob.Blob, error) {
-	if k.token == nil {
+	if k.pair == nil {
 		return found{}, nil, errNoToken
 	}
 	if err := k.refresh(ctx); err != nil {

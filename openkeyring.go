@@ -11,7 +11,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // Errors of opening a keyring. Those of package ledger come as they are: an old state is
@@ -30,19 +29,36 @@ var (
 	ErrStale = errors.New("the state of the keyring is not known to be the newest")
 )
 
-// Options say how a keyring is opened. Token and Pair go together; without them the
-// Voucher's certificate is what is trusted.
+// Options are how a keyring is opened.
 type Options struct {
 	Store blob.Store
-	Token *token.Token
-	Pair  *token.KeyPair
-	Pins  *Pins // nil: on the token alone, see [PinsOn]
+	Pair  Pair  // the member's; nil for [OpenWithCertificate] and [OpenVouched]
+	Pins  *Pins // nil: in the records of the pair alone
 
-	Keyring    blob.ID           // which keyring it must be; zero: any
-	Checkpoint *ledger.Point     // believed beside the pin, or in its place where there is none
-	Voucher    *x509.Certificate // of somebody who has signed a checkpoint; for who has not joined
-	OlderState bool              // to decrypt with what is there, where the newest state is not, or has no place for the pair
-	MaxAge     time.Duration     // of a state that is encrypted under; 0: any
+	// Keyring is the identifier that the keyring must have; the zero value means any.
+	Keyring blob.ID
+	// Checkpoint is believed beside the pin, or in place of one that is missing.
+	Checkpoint *ledger.Point
+	// Voucher is the certificate of a member who has signed a checkpoint, for those who have
+	// not joined. It must not come from the storage.
+	Voucher *x509.Certificate
+
+	// OlderState allows to decrypt with what is there if the newest state is missing, or no
+	// longer has the pair as a member.
+	OlderState bool
+	// MaxAge is the age of the newest checkpoint above which nothing is encrypted; 0 means any.
+	MaxAge time.Duration
+
+	// Password returns the passwords of keys that come from one; nil: they cannot be opened.
+	Password PasswordFunc
+	// Warn is told of what is wrong and does not stop the work, such as a revision of a key that
+	// cannot be opened, in whose place the one before it is used. Many goroutines may call it;
+	// it may be nil.
+	Warn func(error)
+	// NoReadBack leaves out what is done before a key is stored: to unwrap again what the token
+	// has wrapped to its own pair, and to compare it. That costs one private key operation for
+	// each key.
+	NoReadBack bool
 }
 
 // State is what opening a keyring has found out.
@@ -57,11 +73,6 @@ type State struct {
 	Unpinned   bool                   // no pin was found: nothing is encrypted or signed
 	Recoveries []ledger.RecoveryEvent // that were not accepted yet: nothing is encrypted or signed
 	Older      error                  // the newest state is missing: nothing is encrypted or signed
-}
-
-// OpenKeyring is [Open] with a token, and nothing else chosen.
-func OpenKeyring(ctx context.Context, t *token.Token, pair *token.KeyPair, store blob.Store, pins *Pins) (*Keyring, error) {
-	return Open(ctx, Options{Store: store, Token: t, Pair: pair, Pins: pins})
 }
 
 // Open opens a keyring, with the token of a member.
@@ -85,7 +96,7 @@ func Open(ctx context.Context, o Options) (*Keyring, error) {
 // of an owner in force. With Pins, the head is pinned in their directory, and an older one is
 // noticed from then on.
 func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
-	o.Token, o.Pair = nil, nil
+	o.Pair = nil
 	k, err := open(ctx, o, false)
 	if err != nil {
 		return nil, err
@@ -100,14 +111,14 @@ func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
 // head, believed because of somebody who has signed a checkpoint, or of a checkpoint that
 // another member has shown. Nothing is pinned.
 func OpenVouched(ctx context.Context, o Options) (*Keyring, error) {
-	o.Token, o.Pair, o.Pins = nil, nil, nil
+	o.Pair, o.Pins = nil, nil
 	return open(ctx, o, false)
 }
 
 // open opens a keyring at its head and pins nothing. With founding a head that only the
 // pair's own signature vouches for is as good as one that is pinned.
 func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
-	k := &Keyring{store: o.Store, token: o.Token, pair: o.Pair, pins: o.Pins, maxAge: o.MaxAge}
+	k := &Keyring{options: o, store: o.Store, pair: o.Pair, pins: o.Pins}
 	if err := k.identify(o); err != nil {
 		return nil, err
 	}
@@ -126,7 +137,8 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	own := k.pair != nil && o.Voucher == nil
 	if own {
-		trust.Voucher = k.pair.Signing().Public()
+		signer, _ := k.pair.Signer()
+		trust.Voucher = signer.Public()
 	} else if o.Voucher != nil {
 		trust.Voucher = o.Voucher.PublicKey
 	}
@@ -190,12 +202,13 @@ func (k *Keyring) identify(o Options) (err error) {
 		return err
 	}
 	if k.pins == nil {
-		k.pins = PinsOn(k.token, "")
+		k.pins = NewPins(k.pair.Records(), "")
 	}
 	if k.self, err = blob.PublicKeyID(k.pair.Public()); err != nil {
 		return err
 	}
-	if k.signer, err = blob.PublicKeyID(k.pair.Signing().Public()); err != nil {
+	signer, _ := k.pair.Signer()
+	if k.signer, err = blob.PublicKeyID(signer.Public()); err != nil {
 		return fmt.Errorf("signing key: %w", err)
 	}
 	return nil
