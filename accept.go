@@ -90,11 +90,10 @@ func (k *Keyring) trusted() error {
 	case s.Older != nil:
 		return fmt.Errorf("%w: %w", ErrStale, s.Older)
 	case s.Unpinned:
-		return hint(fmt.Errorf("%w: no pin of it is on the token or in a file", ErrStale), "hsmkeys join, or --checkpoint with the checkpoint that another member shows")
+		return withFacts(fmt.Errorf("%w: no pin of it is on the token or in a file", ErrStale), ErrNotPinned)
 	case len(s.Recoveries) > 0:
 		last := s.Recoveries[len(s.Recoveries)-1]
-		return hint(fmt.Errorf("checkpoint %d puts %q in the place of %q: %w", last.At.Number, last.To.Label, last.From.Label, ledger.ErrUnaccepted),
-			fmt.Sprintf("hsmkeys accept %v shows it and asks", last.At))
+		return withFacts(fmt.Errorf("checkpoint %d puts %q in the place of %q: %w", last.At.Number, last.To.Label, last.From.Label, ledger.ErrUnaccepted), &NotAccepted{last.At})
 	}
 	return nil
 }
@@ -108,7 +107,7 @@ func (k *Keyring) mayEncrypt() error {
 	created := k.view().Head().Checkpoint().Created
 	switch now := time.Now(); { // a time.Duration ends after 292 years
 	case created.Before(now.Add(-k.options.MaxAge)):
-		return hint(fmt.Errorf("%w: checkpoint %d is of %s, older than %v", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339), k.options.MaxAge), "an owner's hsmkeys checkpoint --fresh makes a new one")
+		return withFacts(fmt.Errorf("%w: checkpoint %d is of %s, older than %v", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339), k.options.MaxAge), ErrTooOld)
 	case created.After(now.Add(clockSkew)):
 		return fmt.Errorf("%w: checkpoint %d is of %s, ahead of this clock", ErrStale, k.view().At().Number, created.UTC().Format(time.RFC3339))
 	}

@@ -54,7 +54,7 @@ func checkMember(m blob.Member) error {
 		return fmt.Errorf("signing key: %w", err)
 	}
 	if signerID(m) == keyID(m) {
-		return hint(fmt.Errorf("signing key: %w: it is the key exchange key", ErrCertificate), "a signing certificate is for members who sign with another key")
+		return withFacts(fmt.Errorf("signing key: %w: it is the key exchange key", ErrCertificate), ErrSameKeys)
 	}
 	return nil
 }

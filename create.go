@@ -50,7 +50,7 @@ func (k *Keyring) create(ctx context.Context, d blob.Descriptor, make func(conte
 }
 
 func (k *Keyring) createOnce(ctx context.Context, d blob.Descriptor, make func(context.Context, blob.Descriptor) (*blob.Blob, error)) (Entry, error) {
-	taken := hint(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), "hsmkeys rotate makes a new version of it")
+	taken := withFacts(fmt.Errorf("create key %q: %w", d.Name, blob.ErrExists), ErrNameTaken)
 	switch _, err := k.view().Entry(ctx, d.Name); { // before a key is made for nothing
 	case err == nil:
 		return Entry{}, taken
@@ -161,7 +161,7 @@ func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, model *blob.B
 	case password != nil:
 		return nil, fmt.Errorf("the key is a stored one, not from a password: %w", ErrDerivation)
 	case model.Algorithm().IsLegacy():
-		return nil, hint(fmt.Errorf("no new %v keys are made: %w", model.Algorithm(), ErrPurpose), "keep it for the data that is there; hsmkeys create makes a key for new data")
+		return nil, withFacts(fmt.Errorf("no new %v keys are made: %w", model.Algorithm(), ErrPurpose), ErrLegacyNew)
 	}
 	return k.make(ctx, d, model.Algorithm())
 }
@@ -212,8 +212,7 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec
 	for _, m := range k.Members() {
 		if !what.WrapsTo(m.Certificate.PublicKey) {
 			if d.Recovery != nil && keyID(m) == keyID(k.members().RecoveredTo(d.Recovery.List)) {
-				return nil, hint(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, what.Size, errors.ErrUnsupported),
-					"recover it to an owner with an RSA pair, or reveal it with the authority's token")
+				return nil, withFacts(fmt.Errorf("wrap to %q: a key of %d bytes cannot be wrapped to an EC pair: %w", m.Label, what.Size, errors.ErrUnsupported), ErrShortKey)
 			}
 			continue
 		}

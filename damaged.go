@@ -48,15 +48,14 @@ func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(keyspec.W
 			errBefore = open(wrapped)
 		}
 		if errBefore == nil {
-			k.warn(doesNotOpen(b, fmt.Errorf("%w; revision %d, which holds the same key, is used (hsmkeys rewrap --damaged makes it anew)", err, at.Descriptor().Revision)))
+			k.warn(withFacts(doesNotOpen(b, fmt.Errorf("%w; revision %d, which holds the same key, is used", err, at.Descriptor().Revision)), ErrEarlierRevision))
 			return at, nil
 		}
 		if !errors.Is(errBefore, keyspec.ErrWrapped) && !errors.Is(errBefore, blob.ErrNotFound) { // it is not about this key
 			return nil, errBefore
 		}
 	}
-	return nil, hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
-		fmt.Sprintf("another holder's token may open it: an owner makes it anew with hsmkeys rewrap --damaged %s, in a recovery the authority with hsmkeys recover --damaged", b.Descriptor().Name))
+	return nil, withFacts(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity), &DoesNotOpen{b.Descriptor().Name})
 }
 
 // doesNotOpen names a revision.

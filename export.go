@@ -21,7 +21,7 @@ func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, 
 	}
 	algorithm, ok := simpleAlgorithm(b)
 	if !ok || isDerived(b) {
-		return nil, hint(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), "stored AES and legacy keys can be exported; hsmkeys show tells what the key is")
+		return nil, withFacts(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), ErrNotExportable)
 	}
 	var key keyspec.Transit
 	if _, err = k.opening(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {

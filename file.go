@@ -92,8 +92,7 @@ func (e Entry) WrapsKeys() error {
 	if e.Purpose == keyspec.WrapKeys.String() {
 		return nil
 	}
-	return hint(fmt.Errorf("key %q, for %q: %w", e.Name, e.Purpose, ErrPurpose),
-		`files are encrypted under a key with the purpose "wrap"`)
+	return withFacts(fmt.Errorf("key %q, for %q: %w", e.Name, e.Purpose, ErrPurpose), ErrFilePurpose)
 }
 
 func (key *Key) wrapsKeys() error { return key.Entry.WrapsKeys() }
@@ -170,11 +169,11 @@ func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if missing != nil {
 		return nil, missing
 	}
-	what := "it is encrypted for somebody else, or with another tool"
+	what := ErrFileOfOthers
 	if slices.ContainsFunc(stanzas, IsPairStanza) {
-		what = "it is to a key exchange pair, which anybody can encrypt to: hsmkeys decrypt --pair"
+		what = ErrFileToPair
 	}
-	return nil, hint(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), what)
+	return nil, withFacts(fmt.Errorf("the file has no hsmkeys stanza: %w", blob.ErrNotFound), what)
 }
 
 // unwrap opens the key that a stanza names. The name proves nothing: the blob has

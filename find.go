@@ -29,13 +29,11 @@ func (k *Keyring) find(ctx context.Context, ref Ref) (found, error) {
 		return found{}, err
 	}
 	if ref.Version == 0 && e.Current == 0 {
-		return found{}, hint(fmt.Errorf("key %q: no version that encrypts: %w", ref.Name, blob.ErrNotFound),
-			fmt.Sprintf("hsmkeys rotate %s makes one; hsmkeys history %s shows the others", ref.Name, ref.Name))
+		return found{}, withFacts(fmt.Errorf("key %q: no version that encrypts: %w", ref.Name, blob.ErrNotFound), &NoCurrentVersion{ref.Name})
 	}
 	v, err := k.view().Version(ctx, e, ref.Version)
 	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
-		return found{}, hint(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound),
-			fmt.Sprintf("hsmkeys history %s shows its versions", ref.Name))
+		return found{}, withFacts(fmt.Errorf("key %q, version %d: %w", ref.Name, ref.Version, blob.ErrNotFound), &NoSuchVersion{ref.Name})
 	}
 	return found{e, v}, err
 }
@@ -67,11 +65,11 @@ func (k *Keyring) notFound(ctx context.Context, name string) error {
 	}
 	switch {
 	case looked == 0:
-		return hint(err, "the keyring has no key; hsmkeys create NAME makes one")
+		return withFacts(err, ErrNoKeys)
 	case likeness < 0.8:
-		return hint(err, "hsmkeys list shows the names")
+		return withFacts(err, ErrNoSuchName)
 	}
-	return hint(err, fmt.Sprintf("did you mean %q?", best))
+	return withFacts(err, &SimilarName{best})
 }
 
 // ErrMissing is for a blob that the state of the keyring names, or another blob, and that
@@ -114,14 +112,13 @@ func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision
 	}
 	der, err := k.store.Get(ctx, blob.KeyPath(name, version, revision, digest))
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, hint(ErrMissing, "put "+blob.KeyPath(name, version, revision, digest)+" back from a copy of the store")
+		return nil, withFacts(ErrMissing, &BlobGone{Path: blob.KeyPath(name, version, revision, digest)})
 	}
 	if err != nil {
 		return nil, err
 	}
 	if got := sha256.Sum256(der); got != digest {
-		return nil, hint(fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced),
-			"somebody has exchanged it, or it is damaged: put "+blob.KeyPath(name, version, revision, digest)+" back from a copy of the store")
+		return nil, withFacts(fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced), &BlobGone{Path: blob.KeyPath(name, version, revision, digest), Replaced: true})
 	}
 	b, err := k.verify(der, place)
 	if err != nil {

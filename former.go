@@ -129,7 +129,7 @@ func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
 			return m, nil
 		}
 	}
-	return blob.Member{}, hint(fmt.Errorf("key %x is no member's, and never was: %w", id, blob.ErrNotFound), "hsmkeys owner list and hsmkeys authority list show the members")
+	return blob.Member{}, withFacts(fmt.Errorf("key %x is no member's, and never was: %w", id, blob.ErrNotFound), ErrNeverMember)
 }
 
 // MayRemove returns the member that [Keyring.RemoveMember] would remove, or the reason

@@ -138,8 +138,7 @@ func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec keyspec.Key) 
 	case <-ctx.Done():
 	}
 	if errors.Is(err, keyspec.ErrWrapped) {
-		return nil, hint(fmt.Errorf("the SIMPLEBLOB: %w", keyspec.ErrWrapped),
-			"it is for another pair, or with another padding (--oaep), or holds a key of another length or check value, or is damaged; which of these is not told, as that would help to open others")
+		return nil, withFacts(fmt.Errorf("the SIMPLEBLOB: %w", keyspec.ErrWrapped), ErrSimpleBlob)
 	}
 	return key, err
 }

@@ -139,18 +139,13 @@ func (k *Keyring) notNamed(pair []byte) error {
 	}
 	if left := all.LeftAt(string(pair), ledger.KeyID); left > 0 {
 		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
-			return hint(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason),
-				"hsmkeys log of another member shows which backup authority did it; where this token is not lost, another owner removes the new one and adds this one again; hsmkeys decrypt --older-state opens files meanwhile")
+			return withFacts(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason), &NotMember{Role: blob.Owner, Recovered: true})
 		}
-		add := "hsmkeys owner add"
-		if was, _ := all.Known(string(pair)); was.Role == blob.BackupAuthority {
-			add = "hsmkeys authority add"
-		}
-		return hint(inList("this token's pair is no member since list %d", left), "an owner can add it again ("+add+"); hsmkeys decrypt --older-state opens what it could open before")
+		was, _ := all.Known(string(pair))
+		return withFacts(inList("this token's pair is no member since list %d", left), &NotMember{Role: was.Role})
 	}
 	if m, ok := all.Signer(string(pair)); ok {
-		return hint(inList("this token's pair is named as the signing key of %q", m.Label), "name its key exchange pair, and this one with --signing-key")
+		return withFacts(inList("this token's pair is named as the signing key of %q", m.Label), ErrIsSigningKey)
 	}
-	return hint(inList("this token's pair is not named"),
-		"an owner adds it (hsmkeys owner add or hsmkeys authority add), a recovery names it (hsmkeys recover --to)")
+	return withFacts(inList("this token's pair is not named"), ErrNeverNamed)
 }

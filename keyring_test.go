@@ -132,8 +132,8 @@ func TestNamesOfKeys(t *testing.T) {
 		t.Errorf("creating it again: %v", err)
 	}
 	_, err := k.Open(context.Background(), hsmkeys.Ref{Name: "pairoll"})
-	var h interface{ Hint() string }
-	if !errors.Is(err, blob.ErrNotFound) || !errors.As(err, &h) || h.Hint() != `did you mean "payroll"?` {
+	var similar *hsmkeys.SimilarName
+	if !errors.Is(err, blob.ErrNotFound) || !errors.As(err, &similar) || similar.Name != "payroll" {
 		t.Errorf("a name that is nearly right: %v", err)
 	}
 	if _, err := k.Open(context.Background(), hsmkeys.Ref{Name: "payroll", Version: 7}); !errors.Is(err, blob.ErrNotFound) {

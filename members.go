@@ -43,11 +43,11 @@ func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) erro
 			}
 		}
 		if other.Label == m.Label {
-			return hint(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), "choose another with --label")
+			return withFacts(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), ErrLabelTaken)
 		}
 	}
 	if err := all.Taken(m); err != nil {
-		return hint(err, "have a certificate issued with the identifier of its own key")
+		return withFacts(err, ErrIdentifierTaken)
 	}
 	return nil
 }
@@ -94,11 +94,11 @@ func (k *Keyring) removable(members []blob.Member, role blob.Role, label string)
 	})
 	switch {
 	case i < 0:
-		return 0, hint(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), fmt.Sprintf("hsmkeys %s list shows them", role))
+		return 0, withFacts(fmt.Errorf("no %s has that label: %w", role, blob.ErrNotFound), &NoSuchMember{role})
 	case role == blob.Owner && owners(members) == 1:
-		return 0, hint(fmt.Errorf("it is the last owner: %w", ErrRole), "nobody could sign any more; add another owner first")
+		return 0, withFacts(fmt.Errorf("it is the last owner: %w", ErrRole), ErrLastOwner)
 	case keyID(members[i]) == string(k.self):
-		return 0, hint(fmt.Errorf("it is this token's own pair: %w", ErrRole), "another owner removes it")
+		return 0, withFacts(fmt.Errorf("it is this token's own pair: %w", ErrRole), ErrOwnPair)
 	}
 	return i, nil
 }

@@ -33,8 +33,7 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 // openBlob opens a key that was found and verified.
 func (k *Keyring) openBlob(ctx context.Context, ref Ref, f found, b *blob.Blob) (*Key, error) {
 	if b.Algorithm().IsLegacy() {
-		return nil, hint(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose),
-			"a legacy key only opens data of its time, elsewhere: hsmkeys load puts it on the token, hsmkeys reveal gives it to a program")
+		return nil, withFacts(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose), ErrLegacyUse)
 	}
 	var session keyspec.SessionKey
 	used, err := k.with(ctx, b,
@@ -136,8 +135,7 @@ func (k *Keyring) ours(b *blob.Blob) (keyspec.WrappedKey, error) {
 	if r, ok := k.recipient(b, string(k.self)); ok {
 		return wrappedTo(r, b.Key(), b.Descriptor()), nil
 	}
-	return keyspec.WrappedKey{}, hint(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound),
-		"hsmkeys show tells the holders; one who is an owner can rewrap it, an authority can recover it")
+	return keyspec.WrappedKey{}, withFacts(fmt.Errorf("not wrapped to this token's pair: %w", blob.ErrNotFound), ErrNotHolder)
 }
 
 // wrappedTo returns what a blob has of a session key for one holder.

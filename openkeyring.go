@@ -102,7 +102,7 @@ func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
 		return nil, err
 	}
 	if m, _ := k.members().Signer(string(k.self)); m.Role != blob.Owner {
-		return nil, hint(fmt.Errorf("the certificate's key %x is not that of an owner in force: %w", k.self, blob.ErrUntrusted), "use the certificate of an owner of today")
+		return nil, withFacts(fmt.Errorf("the certificate's key %x is not that of an owner in force: %w", k.self, blob.ErrUntrusted), ErrNotOwner)
 	}
 	return k, k.accept(ctx, inFile)
 }
@@ -260,12 +260,11 @@ func (k *Keyring) listAt(ctx context.Context, at ledger.Point) int {
 func openError(err error, own bool) error {
 	switch {
 	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		return hint(err, "hsmkeys init founds one; is this the right --store?")
+		return withFacts(err, ErrNoKeyring)
 	case errors.Is(err, ledger.ErrUnpinned) && own:
-		return hint(fmt.Errorf("%w: %w", ErrNotJoined, err),
-			"hsmkeys join --vouched-by CERTIFICATE, of an owner or backup authority who has signed a checkpoint; or the lists name another key that signs for this token (--signing-key); or somebody put another keyring into the storage")
+		return fmt.Errorf("%w: %w", ErrNotJoined, err)
 	case errors.Is(err, ledger.ErrUnpinned):
-		return hint(err, "use the certificate of the signing key of an owner who has signed a checkpoint")
+		return err
 	}
 	return err
 }

@@ -48,8 +48,7 @@ func NewPairRecipient(public crypto.PublicKey) (PairRecipient, error) {
 		return NewRSARecipient(public)
 	case *ecdsa.PublicKey:
 		if public.Curve != elliptic.P256() {
-			return nil, hint(fmt.Errorf("%w on %s: it has them for P-256 and RSA", ErrNoRecipient, public.Params().Name),
-				"encrypt under a key of the keyring: hsmkeys age recipient NAME")
+			return nil, withFacts(fmt.Errorf("%w on %s: it has them for P-256 and RSA", ErrNoRecipient, public.Params().Name), ErrNoPairCurve)
 		}
 		point, err := compressed(public)
 		if err != nil {
@@ -222,7 +221,7 @@ func (o onlyPair) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	}
 	err = fmt.Errorf("the file has no stanza for this key exchange pair: %w", blob.ErrNotFound)
 	if slices.ContainsFunc(stanzas, func(s *age.Stanza) bool { return s.Type == stanzaType }) {
-		err = hint(err, "it is under a key of the keyring: hsmkeys decrypt")
+		err = withFacts(err, ErrFileUnderKey)
 	}
 	return nil, err
 }

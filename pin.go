@@ -186,8 +186,7 @@ func readPin(path string) (Pin, error) {
 	}
 	pin, err := ParsePin(strings.TrimSuffix(string(value), "\n"))
 	if err != nil {
-		return Pin{}, hint(fmt.Errorf("read pins: %s: %w", path, err),
-			"put the file back from a copy, or delete it: the pin on the token counts then, and where that has none, hsmkeys join makes one")
+		return Pin{}, withFacts(fmt.Errorf("read pins: %s: %w", path, err), &PinFile{path})
 	}
 	return pin, nil
 }
@@ -207,7 +206,7 @@ func (p *Pins) keep(ctx context.Context, pin Pin, where place, consistent func(c
 	replace := consistent == nil
 	err := p.keepInFile(ctx, pin, consistent)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		err = hint(err, "XDG_STATE_HOME names a directory that this user can write to")
+		err = withFacts(err, ErrStateDir)
 	}
 	if err != nil {
 		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
@@ -235,7 +234,7 @@ func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bo
 		return nil // the file's is all there is
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
-		return hint(fmt.Errorf("%w, and there is no directory for it", err), "set HOME or XDG_STATE_HOME to an absolute path")
+		return withFacts(fmt.Errorf("%w, and there is no directory for it", err), ErrNoStateDir)
 	}
 	if err != nil {
 		return err

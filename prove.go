@@ -146,8 +146,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 		err = k.pair.Rehearse(ctx, wrapped)
 	}
 	if errors.Is(err, keyspec.ErrWrapped) {
-		err = hint(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity),
-			fmt.Sprintf("an owner whose token opens it makes it anew: hsmkeys rewrap --damaged %s; or in a recovery the authority: hsmkeys recover --damaged", ref.Name))
+		err = withFacts(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity), &DoesNotOpen{ref.Name})
 	}
 	if err != nil {
 		return Result{Ref: ref, Err: fmt.Errorf("rehearse key %q: %w", ref, err)}

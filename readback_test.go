@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -292,7 +291,7 @@ func TestWhatAnAuthorityCannotOpenIsMadeAnew(t *testing.T) {
 		if len(r) == 1 && r[0].Err == nil {
 			continue // what was spoilt was only looked at
 		}
-		if len(r) != 1 || !errors.Is(r[0].Err, blob.ErrIntegrity) || !strings.Contains(hintOf(r[0].Err), "rewrap --damaged "+name) {
+		if len(r) != 1 || !errors.Is(r[0].Err, blob.ErrIntegrity) || !damaged(r[0].Err, name) {
 			t.Fatalf("prove: %+v", r)
 		}
 		if r := slices.Collect(k.RewrapDamaged(ctx, ref, false)); r[0].Err != nil || r[0].Done {
@@ -352,8 +351,8 @@ func TestARecoveryThatTheNewOwnerCannotOpen(t *testing.T) {
 		t.Error("no wrong answer was noticed")
 	}
 	s := spare.join(t, store, vault)
-	if _, err := s.Open(ctx, payroll[0]); !errors.Is(err, blob.ErrIntegrity) || !strings.Contains(hintOf(err), "recover --damaged") {
-		t.Errorf("the new owner: %v, hint %q", err, hintOf(err))
+	if _, err := s.Open(ctx, payroll[0]); !errors.Is(err, blob.ErrIntegrity) || !damaged(err, payroll[0].Name) {
+		t.Errorf("the new owner: %v", err)
 	}
 	for result := range s.Rewrap(ctx, payroll) {
 		if !errors.Is(result.Err, blob.ErrIntegrity) {
@@ -414,4 +413,10 @@ func TestARecoveryIsRepeated(t *testing.T) {
 			t.Errorf("the new owner rewraps: %+v", result)
 		}
 	}
+}
+
+// damaged reports whether an error says that a blob of a key does not open.
+func damaged(err error, name string) bool {
+	about := (*hsmkeys.DoesNotOpen)(nil)
+	return errors.As(err, &about) && about.Name == name
 }

@@ -104,11 +104,7 @@ func (k *Keyring) commit(ctx context.Context, p ledger.Proposal, where place) ([
 	}
 	k.moveTo(next)
 	if err := k.keepPin(ctx, where); err != nil {
-		what := "what the command was to do is done, and must not be done again; only the pin is missing"
-		if mend := hintOf(err); mend != "" {
-			what += ": " + mend
-		}
-		return errs, hint(fmt.Errorf("checkpoint %d is recorded: %w", next.At().Number, err), what)
+		return errs, withFacts(fmt.Errorf("checkpoint %d is recorded: %w", next.At().Number, err), &Recorded{err})
 	}
 	return errs, nil
 }

@@ -52,16 +52,14 @@ func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to 
 	}
 	if number > 0 {
 		if signerID(k.members().RecoveredTo(number)) != signerID(to) {
-			return nil, hint(fmt.Errorf("%s to %q: list of members %d has begun it, with another signing key: %w", op, to.Label, number, blob.ErrExists),
-				"name the new owner's certificates as they were when the recovery began")
+			return nil, withFacts(fmt.Errorf("%s to %q: list of members %d has begun it, with another signing key: %w", op, to.Label, number, blob.ErrExists), ErrRecoveryKey)
 		}
 		return &Recovery{k, blob.Recovery{List: number, From: old, Reason: reason}}, nil
 	}
 	shown := k.view().At()
 	err = k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
 		if l.At() != shown {
-			return nil, hint(fmt.Errorf("checkpoint %d was signed since number %d was looked at: %w", l.At().Number, shown.Number, ErrMovedOn),
-				"maybe by the owner who is said to be lost: hsmkeys log shows by whom; start again to look at it again")
+			return nil, withFacts(fmt.Errorf("checkpoint %d was signed since number %d was looked at: %w", l.At().Number, shown.Number, ErrMovedOn), ErrSignedMeanwhile)
 		}
 		next := l.NextList()
 		return &next, k.recoveryList(&next, l.Members(), old, to, reason)
@@ -134,11 +132,11 @@ func (k *Keyring) introducer(ctx context.Context, list int) (string, error) {
 // recoveryList puts the new owner in the place of the old one.
 func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []byte, to blob.Member, reason string) error {
 	if self, _ := all.Member(string(k.self)); self.Role != blob.BackupAuthority {
-		return hint(fmt.Errorf("%q is an owner: %w", self.Label, ErrRole), "an owner adds the new one (hsmkeys owner add), removes the old one, and rewraps")
+		return withFacts(fmt.Errorf("%q is an owner: %w", self.Label, ErrRole), ErrOwnerRecovers)
 	}
 	i := slices.IndexFunc(l.Members, func(m blob.Member) bool { return m.Role == blob.Owner && keyID(m) == string(old) })
 	if i < 0 {
-		return hint(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), "--from is the certificate of the owner whose token was lost")
+		return withFacts(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), ErrRecoveredOwner)
 	}
 	l.Members = slices.Delete(l.Members, i, i+1)
 	if err := refuseKnown(l.Members, to, all); err != nil {

@@ -27,7 +27,7 @@ func ParseRef(s string) (Ref, error) {
 	// The one way to write a number, as in the store's own paths.
 	n, err := strconv.ParseInt(version, 10, 32)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != version {
-		return Ref{}, hint(fmt.Errorf("version %q of key %q is not a number from 1: %w", version, name, blob.ErrName), "without a version the newest is meant")
+		return Ref{}, withFacts(fmt.Errorf("version %q of key %q is not a number from 1: %w", version, name, blob.ErrName), ErrVersionNumber)
 	}
 	return Ref{Name: name, Version: int(n)}, nil
 }

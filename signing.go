@@ -21,7 +21,7 @@ func (k *Keyring) mustOwn(doing string) error {
 		return errNoToken
 	}
 	if m := k.Self(); m.Role != blob.Owner {
-		return hint(fmt.Errorf("%s: %q is a backup authority: %w", doing, m.Label, ErrRole), "an owner's token can; the signature of an authority counts only in a recovery")
+		return withFacts(fmt.Errorf("%s: %q is a backup authority: %w", doing, m.Label, ErrRole), ErrAuthorityActs)
 	}
 	return k.maySign(doing)
 }
@@ -47,9 +47,9 @@ func (k *Keyring) knowsSigner(doing string) error {
 	}
 	err := fmt.Errorf("%s: %w: %x, and not %x", doing, ErrSigningKey, known, k.signer)
 	if m.Signing == nil {
-		return hint(err, "it is the key exchange pair itself: leave --signing-key out; or another owner removes this member and adds it with its signing certificate")
+		return withFacts(err, ErrSignsItself)
 	}
-	return hint(err, "name it with --signing-key")
+	return err
 }
 
 // signs is how the token's pair signs, under the name by which the list in force knows it.

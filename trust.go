@@ -24,7 +24,7 @@ func (k *Keyring) verify(der []byte, at blob.Place) (*blob.Blob, error) {
 	}
 	b, err := unverified.Verify(trusted, at)
 	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, hint(all.Untrusted(err, name), "somebody put a blob into the storage that no member of this keyring has signed")
+		return nil, withFacts(all.Untrusted(err, name), ErrStranger)
 	}
 	if err != nil {
 		return nil, err
@@ -41,8 +41,7 @@ func (k *Keyring) checkSigner(b *blob.Blob) error {
 	case signer.Role == blob.Owner && r == nil:
 		return nil
 	case r == nil:
-		return hint(fmt.Errorf("signed by the backup authority %q outside a recovery: %w", signer.Label, blob.ErrUntrusted),
-			"the signature of an authority counts only in a recovery")
+		return withFacts(fmt.Errorf("signed by the backup authority %q outside a recovery: %w", signer.Label, blob.ErrUntrusted), ErrAuthoritySigned)
 	case r.List > all.List().Number || all.ListNumber(r.List).Recovery == nil || string(all.ListNumber(r.List).Recovery.From) != string(r.From):
 		return notARecovery("list of members %d is no recovery from %x", r.List, r.From)
 	}
@@ -50,8 +49,7 @@ func (k *Keyring) checkSigner(b *blob.Blob) error {
 }
 
 func notARecovery(format string, args ...any) error {
-	return hint(fmt.Errorf("not a recovery of this keyring: "+format+": %w", append(args, blob.ErrUntrusted)...),
-		"the signature of an authority counts only in a recovery")
+	return withFacts(fmt.Errorf("not a recovery of this keyring: "+format+": %w", append(args, blob.ErrUntrusted)...), ErrAuthoritySigned)
 }
 
 // sameKey reports whether two blobs say that they hold the same key.

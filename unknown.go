@@ -107,10 +107,9 @@ func (k *Keyring) openForFile(ctx context.Context, ref Ref, id blob.ID) (*Key, e
 		if _, err := k.find(ctx, ref); err != nil {
 			return nil, err
 		}
-		return nil, hint(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound),
-			"it was encrypted with another keyring; choose its --store")
+		return nil, withFacts(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound), ErrOtherKeyNamed)
 	}
-	k.warn(fmt.Errorf("key %q (id %v) is not in the state of this keyring: %q signed it in another copy; hsmkeys merge takes it in", ref, id, k.signedBy(b.SignerKeyID()).Label))
+	k.warn(withFacts(fmt.Errorf("key %q (id %v) is not in the state of this keyring: %q signed it in another copy", ref, id, k.signedBy(b.SignerKeyID()).Label), ErrNotInState))
 	return k.openBlob(ctx, ref, found{}, b)
 }
 

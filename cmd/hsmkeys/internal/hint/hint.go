@@ -4,9 +4,10 @@ package hint
 
 import "errors"
 
-// For returns one sentence or one command that helps with err, or "" if there is none.
+// For returns one sentence or one command that helps with err, or "" if there is none. The root
+// package knows most of what was to be done, so its facts count before those of a token.
 func For(err error) string {
-	for _, hint := range []func(error) string{given, ofToken, keyring, store} {
+	for _, hint := range []func(error) string{given, keyring, ofToken, ofStates, store} {
 		if text := hint(err); text != "" {
 			return text
 		}
@@ -14,7 +15,7 @@ func For(err error) string {
 	return ""
 }
 
-// given returns the hint that the error itself has, as errors of the command line do.
+// given returns the hint that an error of the command line has itself.
 func given(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {

@@ -13,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
@@ -179,7 +180,7 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 func Options(s *settings.Settings, store *dir.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{
 		Store: store, OlderState: s.OlderState, MaxAge: s.MaxAge,
-		Password: password(s), Warn: message.Warn, NoReadBack: !s.ReadBack,
+		Password: password(s), Warn: warn, NoReadBack: !s.ReadBack,
 	}
 	var err error
 	if o.Keyring, err = expected(s); err != nil {
@@ -193,6 +194,14 @@ func Options(s *settings.Settings, store *dir.Store) (hsmkeys.Options, error) {
 		o.Checkpoint = &at
 	}
 	return o, nil
+}
+
+// warn prints a warning, and what to do about it.
+func warn(err error) {
+	if errors.Is(err, hsmkeys.ErrEarlierRevision) || errors.Is(err, hsmkeys.ErrNotInState) {
+		err = fmt.Errorf("%w; %s", err, hint.For(err))
+	}
+	message.Warn(err)
 }
 
 // expected returns the keyring that the store must hold: that of --keyring, or else the one that init
