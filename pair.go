@@ -12,6 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/softpair"
 )
 
 // A Pair is a key exchange pair: whoever holds its private half can open what is wrapped to its
@@ -128,6 +129,11 @@ var (
 		Loader
 		Decrypter
 	} = (*token.KeyPair)(nil)
+
+	_ interface {
+		Pair
+		Certifier
+	} = (*softpair.Pair)(nil)
 )
 
 // signerOf returns how a pair signs, under the identifier that the first certificate that is not

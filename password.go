@@ -13,7 +13,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // Keys from passwords: CryptoAPI's alternative to storing a key. What is stored is a
@@ -115,7 +115,7 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm keysp
 		return nil, err
 	}
 	defer clear(value)
-	if d.CheckValue, err = token.CheckValue(d.Key(algorithm), value); err != nil {
+	if d.CheckValue, err = memkey.CheckValue(d.Key(algorithm), value); err != nil {
 		return nil, err
 	}
 	d.KeyringID, d.Revision, d.Created = k.ID(), 1, time.Now()
@@ -154,7 +154,7 @@ func computed(b *blob.Blob, password []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	check, err := token.CheckValue(b.Key(), value)
+	check, err := memkey.CheckValue(b.Key(), value)
 	if err == nil && subtle.ConstantTimeCompare(check, b.Descriptor().CheckValue) != 1 {
 		err = ErrPassword
 	}

@@ -4,37 +4,23 @@ import (
 	"bytes"
 	"context"
 	"crypto/aes"
-	"crypto/cipher"
-	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // A token hands out handles, and nothing about a handle shows which key is behind it. A
 // session key is therefore recognized by what it does: its confirmation is computed when
 // the key is made, signed with the key, and computed again whenever the key is unwrapped.
 
-// ConfirmationSize is the size of a confirmation in bytes, see [keyspec.Transit].
-const ConfirmationSize = 16
-
-// confirmed is the block of which a key makes its confirmation.
-//
-// The confirmation is public. It discloses nothing but a way to test a guess at the whole key, as
-// every encrypted file does: AES key wrap and HMAC are pseudorandom functions of this block, and a
-// block of AES cannot be inverted without the key. It is hashed and truncated, so that neither a
-// wrapped key nor a MAC is published; and the block is not zero, because AES of zeros is GCM's
-// authentication key (SP 800-38D §6.4).
-const confirmed = "hsmkeys/confirm1"
-
 // confirmValue computes a key's confirmation from its value.
 func (t *Token) confirmValue(ctx context.Context, spec keyspec.Key, value []byte) ([]byte, error) {
-	key, err := t.newMemoryKey(spec, bytes.Clone(value))
+	key, err := memkey.New(spec, bytes.Clone(value), t.fail)
 	if err != nil {
 		return nil, err
 	}
@@ -52,34 +38,6 @@ func (t *Token) mustConfirmValue(ctx context.Context, spec keyspec.Key, value, w
 		return err
 	}
 	return t.checkSameKey(got, want)
-}
-
-func (k *memoryKey) Confirmation(ctx context.Context) (made []byte, err error) {
-	switch k.spec.Purpose {
-	case keyspec.WrapKeys:
-		made, err = k.WrapData(ctx, []byte(confirmed))
-	case keyspec.Authenticate:
-		made, err = k.MAC(ctx, []byte(confirmed))
-	case keyspec.Encrypt:
-		err = k.use(ctx, opConfirm, func(value []byte) error {
-			return withAES(value, func(block cipher.Block) error {
-				made = make([]byte, block.BlockSize())
-				block.Encrypt(made, []byte(confirmed))
-				return nil
-			})
-		})
-	default:
-		return k.CheckValue(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return cutConfirmation(made), nil
-}
-
-func cutConfirmation(made []byte) []byte {
-	sum := sha256.Sum256(made)
-	return sum[:ConfirmationSize]
 }
 
 func (k *tokenTransit) Confirmation(ctx context.Context) (confirmation []byte, err error) {
@@ -112,12 +70,12 @@ func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec
 		size += 8
 	case keyspec.Authenticate:
 		if err = t.ctx.SignInit(s, mechanism(hmacs[spec.Algorithm], nil), handle); err == nil {
-			made, err = t.ctx.Sign(s, []byte(confirmed))
+			made, err = t.ctx.Sign(s, []byte(memkey.Confirmed))
 		}
 		size = spec.Size
 	case keyspec.Encrypt:
 		if err = t.ctx.EncryptInit(s, mechanism(pkcs11.CKM_AES_ECB, nil), handle); err == nil {
-			made, err = t.ctx.Encrypt(s, []byte(confirmed))
+			made, err = t.ctx.Encrypt(s, []byte(memkey.Confirmed))
 		}
 		if refuses(err) {
 			return nil, nil
@@ -129,7 +87,7 @@ func (t *Token) confirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, spec
 	if err != nil {
 		return nil, err
 	}
-	return cutConfirmation(made), nil
+	return memkey.CutConfirmation(made), nil
 }
 
 // mustConfirm refuses a key on the token whose confirmation is not that of the key that was
@@ -145,28 +103,14 @@ func (t *Token) mustConfirm(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle, 
 	return t.checkSameKey(got, want)
 }
 
-// mustConfirm refuses a key in memory whose confirmation is not that of the key that was wrapped.
-func (k *memoryKey) mustConfirm(ctx context.Context, want []byte) error {
-	if want == nil {
-		return nil
-	}
-	got, err := k.Confirmation(ctx)
-	if err != nil {
-		return err
-	}
-	return k.token.checkSameKey(got, want)
-}
-
 // checkSameKey compares confirmations. The computed one may be nil, if the token cannot compute
 // it.
 func (t *Token) checkSameKey(got, want []byte) error {
 	if got != nil && want != nil && subtle.ConstantTimeCompare(got, want) != 1 {
-		return t.fail("unwrap session key", ErrWrapped, errAnother)
+		return t.fail("unwrap session key", ErrWrapped, memkey.ErrAnother)
 	}
 	return nil
 }
-
-var errAnother = errors.New("the unwrapped key is not the one that was wrapped")
 
 // confirmObjects are session objects by which keys are recognized. Each is made in the session
 // that needs it first, once for each generation of the Token.
@@ -179,7 +123,7 @@ type confirmObjects struct {
 // block returns the block of which a confirmation is made as an object: most tokens refuse AES key
 // wrap to C_Encrypt.
 func (a *confirmObjects) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
-	return a.get(t, confirmed, func() (pkcs11.ObjectHandle, error) {
+	return a.get(t, memkey.Confirmed, func() (pkcs11.ObjectHandle, error) {
 		handle, err := t.ctx.CreateObject(s, confirmedBlock())
 		if err != nil {
 			return 0, err
@@ -188,7 +132,7 @@ func (a *confirmObjects) block(t *Token, s pkcs11.SessionHandle) (pkcs11.ObjectH
 		// none of another day.
 		return handle, t.checkOrDestroy(s, handle, func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
 			value, err := t.readValue(s, handle)
-			if err == nil && string(value) != confirmed {
+			if err == nil && string(value) != memkey.Confirmed {
 				err = errOtherObject
 			}
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // ecPair is the [pairKind] of EC.
@@ -117,7 +118,7 @@ func (k ecPair) signature(raw []byte) ([]byte, error) {
 
 // opens agrees on a secret of its own, whatever the caller's.
 func (k ecPair) opens(ctx context.Context, p *KeyPair, _ []byte) (bool, error) {
-	ephemeral, secret, err := agreeWith(k.key)
+	ephemeral, secret, err := memkey.Agree(k.key)
 	if err != nil {
 		return false, err
 	}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // Key agreement as in CMS: ephemeral-static ECDH, the X9.63 key derivation
@@ -24,58 +24,6 @@ func (p *KeyPair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error
 		return nil, p.token.fail("agree on a secret", ErrWrapped, errors.New("the other public key is not of the pair's curve"))
 	}
 	return p.agreeRaw(ctx, peer)
-}
-
-// sharedInfo is the DER of ECC-CMS-SharedInfo (RFC 5753 §7.2): id-aes256-wrap, no
-// entityUInfo, and the length of the key-encryption key, 256 bits.
-var sharedInfo = []byte{
-	0x30, 0x15, 0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2d,
-	0xa2, 0x06, 0x04, 0x04, 0x00, 0x00, 0x01, 0x00,
-}
-
-// kekSize is the size of the key-encryption key in bytes.
-const kekSize = 32
-
-// agreeWith makes an ephemeral key and agrees with a public key on a secret. The caller must
-// overwrite it.
-func agreeWith(to *ecdsa.PublicKey) (ephemeral *ecdh.PublicKey, secret []byte, err error) {
-	public, err := to.ECDH()
-	if err != nil {
-		return nil, nil, err
-	}
-	own, err := public.Curve().GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	secret, err = own.ECDH(public)
-	return own.PublicKey(), secret, err
-}
-
-// agreeKEK agrees with a public key on a key-encryption key. The caller must overwrite it.
-func agreeKEK(to *ecdsa.PublicKey) (ephemeral *ecdh.PublicKey, kek []byte, err error) {
-	ephemeral, secret, err := agreeWith(to)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer clear(secret)
-	kek, err = deriveX963(ephemeral.Curve(), secret)
-	return ephemeral, kek, err
-}
-
-// deriveX963 is the X9.63 key derivation function (SEC 1 §3.6.1). One block of each hash is long
-// enough.
-func deriveX963(curve ecdh.Curve, secret []byte) ([]byte, error) {
-	for _, c := range curves {
-		if c.ecdh == curve {
-			h := c.hash.New()
-			defer wipe(h) // it still holds the secret
-			h.Write(secret)
-			h.Write([]byte{0, 0, 0, 1})
-			h.Write(sharedInfo)
-			return h.Sum(nil)[:kekSize], nil
-		}
-	}
-	return nil, fmt.Errorf("%w: curve %v", errors.ErrUnsupported, curve)
 }
 
 // ecdhWrapped is a session key that was wrapped to an EC pair.
@@ -108,12 +56,12 @@ func (w ecdhWrapped) open(ctx context.Context, p *KeyPair) ([]byte, error) {
 		return nil, p.token.fail(op, nil, err)
 	}
 	defer clear(secret)
-	kek, err := deriveX963(w.Ephemeral.Curve(), secret)
+	kek, err := memkey.DeriveKEK(w.Ephemeral.Curve(), secret)
 	if err != nil {
 		return nil, p.token.fail(op, errors.ErrUnsupported, err)
 	}
 	defer clear(kek)
-	value, err := keyUnwrap(kek, w.EncryptedKey)
+	value, err := memkey.KeyUnwrap(kek, w.EncryptedKey)
 	if err != nil {
 		return nil, p.token.fail(op, ErrWrapped, err)
 	}
@@ -127,11 +75,11 @@ func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (*keyspe
 	const op = "wrap session key"
 	t := k.token
 	if !k.spec.WrapsInAES() {
-		return nil, t.fail(op, errors.ErrUnsupported, errShortForEC(k.spec))
+		return nil, t.fail(op, errors.ErrUnsupported, memkey.ShortForEC(k.spec))
 	}
 	wrapped := new(keyspec.KeyAgreement)
-	err := withoutTrace(func() error {
-		ephemeral, kek, err := agreeKEK(to)
+	err := memkey.WithoutTrace(func() error {
+		ephemeral, kek, err := memkey.AgreeKEK(to)
 		if err != nil {
 			return t.fail(op, errors.ErrUnsupported, err)
 		}
@@ -153,23 +101,6 @@ func (k *tokenTransit) wrapEC(ctx context.Context, to *ecdsa.PublicKey) (*keyspe
 		return nil, t.fail(op, ErrUnsafe, fmt.Errorf("%d bytes came back for a key of %d", len(wrapped.EncryptedKey), k.spec.Size))
 	}
 	return wrapped, nil
-}
-
-// wrapEC wraps a session key's value to an EC public key in this process.
-func wrapEC(to *ecdsa.PublicKey, value []byte) (*keyspec.KeyAgreement, error) {
-	ephemeral, kek, err := agreeKEK(to)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(kek)
-	wrapped, err := keyWrap(kek, value)
-	return &keyspec.KeyAgreement{Ephemeral: ephemeral, EncryptedKey: wrapped}, err
-}
-
-// errShortForEC returns the error for a key of a legacy cipher that is too short to be wrapped to
-// EC.
-func errShortForEC(spec keyspec.Key) error {
-	return fmt.Errorf("a key of %d bytes cannot be wrapped to an EC pair: AES key wrap takes 16 bytes or more", spec.Size)
 }
 
 // agreeRaw has the token agree with an ephemeral key, and reads the secret. The caller must
@@ -210,7 +141,7 @@ func (p *KeyPair) agreeRaw(ctx context.Context, ephemeral *ecdh.PublicKey) ([]by
 func (p *KeyPair) deriveKEK(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, ephemeral *ecdh.PublicKey) (pkcs11.ObjectHandle, error) {
 	for _, c := range curves {
 		if c.ecdh == ephemeral.Curve() {
-			how := mechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(c.kdf, sharedInfo, ephemeral.Bytes()))
+			how := mechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(c.kdf, memkey.SharedInfo, ephemeral.Bytes()))
 			return p.token.ctx.DeriveKey(s, how, key, unwrappingKEK())
 		}
 	}

@@ -26,7 +26,7 @@ var (
 	ErrUnsafe    = errors.New("key lacks a protection")
 	ErrWrapped   = keyspec.ErrWrapped
 	ErrLost      = keyspec.ErrLost
-	ErrClosed    = errors.New("closed")
+	ErrClosed    = keyspec.ErrClosed
 	ErrResidence = errors.New("session keys cannot live on the token")
 	ErrURI       = errors.New("not a usable token name")
 )

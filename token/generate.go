@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // Generate makes a session key where the session keys of this pair live: on the token
@@ -27,15 +28,15 @@ func (p *KeyPair) Generate(ctx context.Context, spec keyspec.Key) (keyspec.Trans
 	if err != nil {
 		return nil, err
 	}
-	var key *memoryKey
-	err = withoutTrace(func() error {
+	var key *memkey.Key
+	err = memkey.WithoutTrace(func() error {
 		value := make([]byte, spec.Size)
 		_, err := io.ReadFull(random, value)
 		if err != nil {
 			clear(value)
 			return p.token.fail("generate session key", nil, err)
 		}
-		key, err = p.token.newMemoryKey(spec, value)
+		key, err = memkey.New(spec, value, p.token.fail)
 		return err
 	})
 	return asTransit(key, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // shortKey is one that crypto/rsa does not make.
@@ -87,7 +88,7 @@ func TestALegacyPairOpensAndDoesNothingElse(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%d bits, %v: %v", bits, spec, err)
 			}
-			want, err := tok.newMemoryKey(spec, bytes.Clone(value))
+			want, err := memkey.New(spec, bytes.Clone(value), tok.fail)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -45,7 +45,7 @@ func (p *KeyPair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label st
 		return err
 	}
 	defer inMemory.Close()
-	return inMemory.use(ctx, opLoad, func(value []byte) error { return p.store(ctx, spec, value, label, id) })
+	return inMemory.Do(ctx, opLoad, func(value []byte) error { return p.store(ctx, spec, value, label, id) })
 }
 
 // LoadValue is [KeyPair.Load] for a session key whose value the caller has.

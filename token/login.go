@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 	"github.com/miekg/pkcs11"
 )
 
@@ -75,7 +76,7 @@ func (t *Token) sendPIN(pin []byte) error {
 	if !t.info.PINPad { // a person takes long to type
 		defer lockLogin(t.cfg.Cache, t.info.Module, true)()
 	}
-	return withoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, pinString(pin)) })
+	return memkey.WithoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, pinString(pin)) })
 }
 
 // contextLogin logs in for one operation of a key that requires it each time. The PIN is asked for
@@ -100,7 +101,7 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 			return e
 		}
 	}
-	err := withoutTrace(func() error { return t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, pinString(pin)) })
+	err := memkey.WithoutTrace(func() error { return t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, pinString(pin)) })
 	return t.fail("log in for one use of the key", loginKind(err), err)
 }
 

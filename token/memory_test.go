@@ -5,12 +5,12 @@ import (
 	"crypto"
 	"errors"
 	"testing"
-	"unsafe"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // forbid removes a use from the pair's private key, as on many cards.
@@ -68,9 +68,13 @@ func TestSessionKeysInMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pages := key.(*memoryKey).pages
-		if bytes.Equal(pages, make([]byte, len(pages))) || len(pages) != spec.Size {
-			t.Errorf("%v: %d bytes in memory", spec, len(pages))
+		if err := key.(*memkey.Key).Do(background, "look at it", func(value []byte) error {
+			if bytes.Equal(value, make([]byte, len(value))) || len(value) != spec.Size {
+				t.Errorf("%v: %d bytes in memory", spec, len(value))
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 		if err := p.Load(background, of(spec, wrapped), "loaded", []byte{byte(spec.Purpose), byte(spec.Size)}); err != nil {
 			t.Errorf("%v: loaded: %v", spec, err)
@@ -140,20 +144,6 @@ func TestKeyOfAnotherLengthInMemory(t *testing.T) {
 	wrapped := wrap(t, generate(t, p.token, wraps(16)), p.public)
 	_, err := p.Unwrap(background, of(wraps(32), wrapped))
 	want(t, err, ErrWrapped, "16 bytes, not 32")
-}
-
-func TestSecretIsOverwritten(t *testing.T) {
-	value := []byte("thirty-two bytes that are secret")
-	s, err := newSecret(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(s.pages) != "thirty-two bytes that are secret" || !bytes.Equal(value, make([]byte, 32)) {
-		t.Error("the value should have moved")
-	}
-	if uintptr(unsafe.Pointer(&s.pages[0]))%4096 != 0 {
-		t.Error("it has no pages of its own")
-	}
 }
 
 // strictPair returns the pair on a Token with RequireToken.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 	"github.com/miekg/pkcs11"
 )
 
@@ -68,7 +69,7 @@ func probeSigning(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.Object
 func probeUnwrapping(ctx *pkcs11.Ctx, s pkcs11.SessionHandle, private pkcs11.ObjectHandle, public *rsa.PublicKey, hash crypto.Hash) (pkcs11.ObjectHandle, error) {
 	value := make([]byte, 32)
 	_, _ = rand.Read(value)
-	wrapped, err := wrapRSA(public, hash, value)
+	wrapped, err := memkey.WrapRSA(public, hash, value)
 	if err != nil {
 		return 0, err
 	}

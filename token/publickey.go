@@ -2,19 +2,16 @@ package token
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"math/big"
 	"sync"
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // publicKeys caches the public keys that were imported for wrapping, by the SHA-256 of their DER:
@@ -28,7 +25,7 @@ type publicKeys struct {
 // lives as long as the Token.
 func (t *Token) importPublicKey(ctx context.Context, key *rsa.PublicKey) (pkcs11.ObjectHandle, error) {
 	const op = "import public key"
-	if err := checkRSA(key); err != nil {
+	if err := memkey.CheckRSA(key); err != nil {
 		return 0, t.fail(op, errors.ErrUnsupported, err)
 	}
 	name := sha256.Sum256(x509.MarshalPKCS1PublicKey(key))
@@ -70,28 +67,4 @@ func (t *Token) createInAnchor(ctx context.Context, template []*pkcs11.Attribute
 	defer t.alive.RUnlock()
 	handle, err := t.ctx.CreateObject(t.anchor, template)
 	return handle, t.noteLoss(err)
-}
-
-// matchPublic is [keyspec.MatchPublic] for functions that return an error.
-func matchPublic(pub crypto.PublicKey, rsaKey func(*rsa.PublicKey) error, ecKey func(*ecdsa.PublicKey) error) error {
-	failed, unknown := keyspec.MatchPublic(pub, rsaKey, ecKey)
-	if unknown != nil {
-		return unknown
-	}
-	return failed
-}
-
-// checkRecipient returns an error for a public key to which no session key should be wrapped.
-func checkRecipient(to crypto.PublicKey, hash crypto.Hash) error {
-	return matchPublic(to,
-		func(to *rsa.PublicKey) error {
-			if hash != crypto.SHA256 && hash != crypto.SHA1 {
-				return fmt.Errorf("OAEP with %v", hash)
-			}
-			return checkRSA(to)
-		},
-		func(to *ecdsa.PublicKey) error {
-			_, err := to.ECDH()
-			return err
-		})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // ReadBack unwraps what was wrapped to the pair and compares it with the key in transit that was
@@ -21,15 +22,15 @@ import (
 // values are compared.
 func (p *KeyPair) ReadBack(ctx context.Context, key keyspec.Transit, wrapped keyspec.WrappedKey) error {
 	switch key := key.(type) {
-	case *memoryKey:
+	case *memkey.Key:
 		value, err := p.Reveal(ctx, wrapped)
 		if err != nil {
 			return p.readBackFails(err)
 		}
 		defer clear(value)
-		return p.readBackFails(key.use(ctx, opReadBack, func(original []byte) error {
+		return p.readBackFails(key.Do(ctx, opReadBack, func(original []byte) error {
 			if subtle.ConstantTimeCompare(original, value) != 1 {
-				return p.token.fail(opReadBack, ErrWrapped, errAnother)
+				return p.token.fail(opReadBack, ErrWrapped, memkey.ErrAnother)
 			}
 			return nil
 		}))

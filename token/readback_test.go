@@ -14,6 +14,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // faultyPair returns a pair behind a faulty module.
@@ -91,7 +92,7 @@ func TestConfirmation(t *testing.T) {
 				made = make([]byte, 16)
 				c.Encrypt(made, block)
 			case keyspec.Authenticate:
-				m := hmac.New(hmacHashes[spec.Algorithm].New, value)
+				m := hmac.New(memkey.Hashes[spec.Algorithm].New, value)
 				m.Write(block)
 				made = m.Sum(nil)
 			}
@@ -101,7 +102,7 @@ func TestConfirmation(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			inMemory, err := p.token.newMemoryKey(spec, append([]byte(nil), value...))
+			inMemory, err := memkey.New(spec, append([]byte(nil), value...), p.token.fail)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,17 +166,17 @@ func TestReadBack(t *testing.T) {
 	}
 	// And keys in memory.
 	for _, spec := range []keyspec.Key{wraps(32), decrypts(keyspec.RC4, 5), decrypts(keyspec.TripleDES, 24)} {
-		key, err := p.token.newMemoryKey(spec, randomBytes(spec.Size))
+		key, err := memkey.New(spec, randomBytes(spec.Size), p.token.fail)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer key.Close()
-		other, err := p.token.newMemoryKey(spec, randomBytes(spec.Size))
+		other, err := memkey.New(spec, randomBytes(spec.Size), p.token.fail)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer other.Close()
-		for _, wrapping := range []*memoryKey{key, other} {
+		for _, wrapping := range []*memkey.Key{key, other} {
 			wrapped, err := wrapping.Wrap(background, p.public, crypto.SHA1)
 			if err != nil {
 				t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 func records(t *testing.T, tok *Token) []string {
@@ -189,7 +190,7 @@ func TestRehearse(t *testing.T) {
 		}
 		want(t, other.Rehearse(ctx, of(spec, wrapped)), ErrWrapped)
 		another := of(spec, wrapped)
-		another.Confirmation = make([]byte, ConfirmationSize)
+		another.Confirmation = make([]byte, memkey.ConfirmationSize)
 		want(t, p.Rehearse(ctx, another), ErrWrapped)
 		encryptedKey(wrapped)[100] ^= 1
 		want(t, p.Rehearse(ctx, of(spec, wrapped)), ErrWrapped)

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // residence is where the session keys of a pair live, found out once.
@@ -105,7 +106,7 @@ func (p *KeyPair) whyMemory(ctx context.Context) (why, err error) {
 // tryDerive finds out whether the token derives keys that session keys can be unwrapped with,
 // which its list of mechanisms does not tell.
 func (p *KeyPair) tryDerive(ctx context.Context, own *ecdsa.PublicKey) (why, err error) {
-	ephemeral, secret, err := agreeWith(own)
+	ephemeral, secret, err := memkey.Agree(own)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // A search for what is left of a session key in the memory of a process that has used it: a child
@@ -249,11 +250,11 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 		t.Run(fmt.Sprint("P-256", spec), func(t *testing.T) {
 			value := make([]byte, spec.Size)
 			rand.Read(value)
-			ephemeral, secret, err := agreeWith(ec.Public().(*ecdsa.PublicKey))
+			ephemeral, secret, err := memkey.Agree(ec.Public().(*ecdsa.PublicKey))
 			if err != nil {
 				t.Fatal(err)
 			}
-			kek, err := deriveX963(ecdh.P256(), secret)
+			kek, err := memkey.DeriveKEK(ecdh.P256(), secret)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -286,7 +287,7 @@ func TestNothingIsLeftOfAKeyInMemory(t *testing.T) {
 		spec := wraps(32)
 		value := make([]byte, spec.Size)
 		rand.Read(value)
-		wrapped, err := wrapRSA(p.Public().(*rsa.PublicKey), crypto.SHA1, value)
+		wrapped, err := memkey.WrapRSA(p.Public().(*rsa.PublicKey), crypto.SHA1, value)
 		if err != nil {
 			t.Fatal(err)
 		}

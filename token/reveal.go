@@ -24,7 +24,7 @@ func (p *KeyPair) reveal(ctx context.Context, o opening) ([]byte, error) {
 	})
 	if inMemory != nil {
 		defer inMemory.Close()
-		err = inMemory.use(ctx, "reveal session key", func(secret []byte) error {
+		err = inMemory.Do(ctx, "reveal session key", func(secret []byte) error {
 			value = bytes.Clone(secret)
 			return nil
 		})

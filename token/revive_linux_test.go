@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/softhsm"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // server serves a SoftHSM token on a socket, as a token that can go away.
@@ -83,7 +84,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 	p := makePair(t, tok, "pair", RSA2048)
 	spec := wraps(32)
 	value := make([]byte, 32)
-	wrapped, err := wrapRSA(rsaOf(p), crypto.SHA1, value)
+	wrapped, err := memkey.WrapRSA(rsaOf(p), crypto.SHA1, value)
 	if err != nil {
 		t.Fatal(err)
 	}

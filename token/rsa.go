@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/subtle"
 	"crypto/x509"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token/guard"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // Key transport as in CMS: the session key is encrypted to an RSA key (RFC 5652 §6.2.1).
@@ -126,20 +126,6 @@ func (k *tokenTransit) wrapRSA(ctx context.Context, to *rsa.PublicKey, hash cryp
 		return nil, t.fail(op, ErrUnsafe, fmt.Errorf("%d bytes came back for a key of %d", len(wrapped.EncryptedKey), to.Size()))
 	}
 	return wrapped, nil
-}
-
-// wrapRSA wraps a session key's value to an RSA public key in this process.
-func wrapRSA(to *rsa.PublicKey, hash crypto.Hash, value []byte) (*keyspec.KeyTransport, error) {
-	encrypted, err := rsa.EncryptOAEP(hash.New(), rand.Reader, to, value, nil)
-	return &keyspec.KeyTransport{OAEPHash: hash, EncryptedKey: encrypted}, err
-}
-
-// checkRSA returns an error for an RSA public key that nothing should be encrypted to.
-func checkRSA(key *rsa.PublicKey) error {
-	if bits := key.N.BitLen(); bits < keyspec.MinRSABits || bits > keyspec.MaxRSABits || key.E < 3 || key.E%2 == 0 {
-		return fmt.Errorf("RSA with %d bits and exponent %d", bits, key.E)
-	}
-	return nil
 }
 
 // oaep is RSAES-OAEP with an empty label and MGF1 over the same hash.
@@ -254,7 +240,7 @@ func (k rsaPair) verifies(digest, signature []byte, opts crypto.SignerOpts) bool
 }
 
 func (k rsaPair) opens(ctx context.Context, p *KeyPair, secret []byte) (bool, error) {
-	wrapped, err := wrapRSA(k.key, crypto.SHA1, secret)
+	wrapped, err := memkey.WrapRSA(k.key, crypto.SHA1, secret)
 	if err != nil {
 		return false, err
 	}

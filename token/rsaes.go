@@ -3,15 +3,14 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
 	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // UnwrapRSAES unwraps a session key that CryptoAPI has encrypted to the pair, which must be RSA,
@@ -34,7 +33,7 @@ func (p *KeyPair) UnwrapRSAES(ctx context.Context, spec keyspec.Key, encrypted [
 	case err != nil:
 		return nil, t.fail(op, errors.ErrUnsupported, err)
 	case spec.Purpose == keyspec.Authenticate:
-		return nil, t.fail(op, errors.ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, memkey.ErrPurpose)
 	}
 	wrapped := &rsaWrapped{encrypted: encrypted, pkcs1v15: how == keyspec.RSAESPKCS1v15}
 	if how == keyspec.RSAESOAEPSHA1 {
@@ -56,7 +55,7 @@ func (p *KeyPair) unwrapRSAES(ctx context.Context, spec keyspec.Key, wrapped *rs
 		if err != nil {
 			return nil, err
 		}
-		return asTransit(p.token.newMemoryKey(spec, value))
+		return asTransit(memkey.New(spec, value, p.token.fail))
 	}
 	key, err := p.unwrapTransit(ctx, opening{spec: spec, wrapped: wrapped})
 	if err != nil {
@@ -133,22 +132,4 @@ func (k *tokenTransit) WrapFor(ctx context.Context, to *rsa.PublicKey, how keysp
 		return nil, t.fail(op, nil, err)
 	}
 	return wrapped, nil
-}
-
-// WrapFor wraps the key to an RSA public key as CryptoAPI does.
-func (k *memoryKey) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RSAES) (wrapped []byte, err error) {
-	const op = "wrap session key"
-	if err := checkRecipient(to, crypto.SHA1); err != nil {
-		return nil, k.token.fail(op, errors.ErrUnsupported, err)
-	}
-	err = k.use(ctx, op, func(value []byte) (err error) {
-		if how == keyspec.RSAESOAEPSHA1 {
-			wrapped, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, to, value, nil)
-		} else {
-			//lint:ignore SA1019 the peer knows nothing newer, and the user asked for it
-			wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, to, value)
-		}
-		return err
-	})
-	return wrapped, err
 }

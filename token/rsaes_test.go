@@ -20,6 +20,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // foreign are session keys that come from CryptoAPI.
@@ -98,7 +99,7 @@ func TestKeysThatCryptoAPIEncrypts(t *testing.T) {
 					t.Errorf("%v lives in %s", spec, key.Residence())
 				}
 				check, err := key.CheckValue(background)
-				if computed, _ := CheckValue(spec, value); err != nil || !bytes.Equal(check, computed) {
+				if computed, _ := memkey.CheckValue(spec, value); err != nil || !bytes.Equal(check, computed) {
 					t.Errorf("%v: check value %x, not %x, %v", spec, check, computed, err)
 				}
 				wrapped := wrapSHA1(t, key, p)

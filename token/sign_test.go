@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // A key with CKA_ALWAYS_AUTHENTICATE gets its PIN each time, from where the first came.
@@ -44,7 +45,7 @@ func TestPINForEachUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped, err := wrapRSA(&key.PublicKey, crypto.SHA1, make([]byte, 32))
+	wrapped, err := memkey.WrapRSA(&key.PublicKey, crypto.SHA1, make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}

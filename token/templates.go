@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // All templates of the package. A template is a security decision, so each attribute has a comment
@@ -225,7 +226,7 @@ func wrappingKEK() []*pkcs11.Attribute {
 func unwrappingKEK() []*pkcs11.Attribute {
 	return append(kekAttributes(),
 		attr(pkcs11.CKA_WRAP, false), attr(pkcs11.CKA_UNWRAP, true),
-		attr(pkcs11.CKA_VALUE_LEN, kekSize)) // which part of the derived bytes it is
+		attr(pkcs11.CKA_VALUE_LEN, memkey.KEKSize)) // which part of the derived bytes it is
 }
 
 func kekAttributes() []*pkcs11.Attribute {
@@ -307,7 +308,7 @@ func fingerprintKey() []*pkcs11.Attribute {
 // confirmedBlock is for the block of which keys on the token make their confirmation, which is not
 // secret.
 func confirmedBlock() []*pkcs11.Attribute {
-	return append(dataKey(), attr(pkcs11.CKA_LABEL, confirmLabel), attr(pkcs11.CKA_VALUE, []byte(confirmed)))
+	return append(dataKey(), attr(pkcs11.CKA_LABEL, confirmLabel), attr(pkcs11.CKA_VALUE, []byte(memkey.Confirmed)))
 }
 
 // confirmLabel is for people who look at the token with other tools.

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // tokenKey is a session key that lives on the token: its value is never in this process.
@@ -20,25 +21,15 @@ func (k *tokenKey) Key() keyspec.Key { return k.spec }
 
 func (k *tokenKey) Residence() keyspec.Residence { return keyspec.InToken }
 
-var errUse = errors.New("the session key has another purpose")
-
-// checkData checks the size of a data key, see [keyspec.SessionKey] (RFC 3394 §2).
-func checkData(size int) error {
-	if size < 16 || size > 64 || size%8 != 0 {
-		return fmt.Errorf("a data key of %d bytes, not 16 to 64 and a multiple of 8", size)
-	}
-	return nil
-}
-
 // WrapData makes a session object of the data key and has the token wrap it (CKM_AES_KEY_WRAP):
 // most tokens refuse the mechanism to C_Encrypt.
 func (k *tokenKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
 	const op = "wrap data key"
 	t := k.token
 	if k.spec.Purpose != keyspec.WrapKeys {
-		return nil, t.fail(op, errors.ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, memkey.ErrPurpose)
 	}
-	if err := checkData(len(data)); err != nil {
+	if err := memkey.CheckData(len(data)); err != nil {
 		return nil, t.fail(op, errors.ErrUnsupported, err)
 	}
 	var wrapped []byte
@@ -63,9 +54,9 @@ func (k *tokenKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, erro
 	const op = "unwrap data key"
 	t := k.token
 	if k.spec.Purpose != keyspec.WrapKeys {
-		return nil, t.fail(op, errors.ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, memkey.ErrPurpose)
 	}
-	if err := checkData(len(wrapped) - 8); err != nil {
+	if err := memkey.CheckData(len(wrapped) - 8); err != nil {
 		return nil, t.fail(op, ErrWrapped, err)
 	}
 	var data []byte
@@ -95,7 +86,7 @@ func (k *tokenKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
 	const op = "compute HMAC"
 	t := k.token
 	if k.spec.Purpose != keyspec.Authenticate {
-		return nil, t.fail(op, errors.ErrUnsupported, errUse)
+		return nil, t.fail(op, errors.ErrUnsupported, memkey.ErrPurpose)
 	}
 	var mac []byte
 	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {

@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // tokenTransit is a session key in transit on the token, which it only leaves wrapped.
@@ -20,7 +21,7 @@ type tokenTransit struct {
 func (k *tokenTransit) Residence() keyspec.Residence { return keyspec.InToken }
 
 func (k *tokenTransit) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Hash) (wrapped keyspec.Wrapped, err error) {
-	err = matchPublic(to,
+	err = memkey.MatchPublic(to,
 		func(to *rsa.PublicKey) (err error) {
 			wrapped, err = k.wrapRSA(ctx, to, hash)
 			return err

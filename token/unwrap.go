@@ -7,6 +7,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // A wrappedKey is a wrapped session key, as a key exchange pair opens it. There is one type for
@@ -100,7 +101,7 @@ func (p *KeyPair) unwrapTransit(ctx context.Context, o opening) (keyspec.Transit
 		if err != nil {
 			return nil, err
 		}
-		return asTransit(p.token.newMemoryKey(spec, value))
+		return asTransit(memkey.New(spec, value, p.token.fail))
 	}
 	key := &tokenTransit{spec: spec}
 	inMemory, err := p.unwrap(ctx, o, inTransitAgain(spec), func(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) error {
@@ -135,7 +136,7 @@ func (p *KeyPair) mustConfirmTransit(ctx context.Context, key *tokenTransit, wan
 }
 
 // asTransit keeps a nil *memoryKey from becoming a Transit that is not nil.
-func asTransit(key *memoryKey, err error) (keyspec.Transit, error) {
+func asTransit(key *memkey.Key, err error) (keyspec.Transit, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func asTransit(key *memoryKey, err error) (keyspec.Transit, error) {
 // unwrap unwraps a session key where it is to live: into an object of the token that passes check,
 // or into the key that it returns if the token cannot hold it.
 func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attribute,
-	check func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memoryKey, error) {
+	check func(pkcs11.SessionHandle, pkcs11.ObjectHandle) error) (*memkey.Key, error) {
 	if err := o.check(p); err != nil {
 		return nil, err
 	}
@@ -160,18 +161,18 @@ func (p *KeyPair) unwrap(ctx context.Context, o opening, template []*pkcs11.Attr
 	if err != nil {
 		return nil, err
 	}
-	var key *memoryKey
-	err = withoutTrace(func() error {
+	var key *memkey.Key
+	err = memkey.WithoutTrace(func() error {
 		value, err := o.wrapped.open(ctx, p)
 		if err == nil {
-			key, err = p.token.newMemoryKey(o.spec, value)
+			key, err = memkey.New(o.spec, value, p.token.fail)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := key.mustConfirm(ctx, o.confirmation); err != nil {
+	if err := key.MustConfirm(ctx, o.confirmation); err != nil {
 		return nil, also(err, key.Close())
 	}
 	return key, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // Session keys whose value the caller has, as it was computed from a password or has a salt
@@ -45,7 +46,7 @@ func (p *KeyPair) Use(ctx context.Context, spec keyspec.Key, value []byte) (keys
 			return nil, p.token.fail("use the session key", nil, err)
 		}
 	}
-	key, err := p.token.newMemoryKey(spec, bytes.Clone(value))
+	key, err := memkey.New(spec, bytes.Clone(value), p.token.fail)
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,9 @@ func (a Algorithm) HasSize(size int) bool {
 	return size >= is.min && size <= is.max && (size-is.min)%is.increment == 0
 }
 
+// IsAES reports whether a is one of AES.
+func (a Algorithm) IsAES() bool { return a >= AES128 && a <= AES256 }
+
 // IsHMAC reports whether a key of the algorithm authenticates, and does not encrypt.
 func (a Algorithm) IsHMAC() bool { return a >= HMACSHA256 && a <= HMACSHA512 }
 

@@ -15,6 +15,9 @@ var ErrWrapped = errors.New("wrapped key cannot be opened")
 // anew.
 var ErrLost = errors.New("the token went away")
 
+// ErrClosed is the error for a key or token that was closed.
+var ErrClosed = errors.New("closed")
+
 // A SessionKey is a session key in use, wherever it lives.
 type SessionKey interface {
 	// Key returns what the key is.

@@ -53,8 +53,12 @@ func importCommand() *cli.Command {
 				return err
 			}
 			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
-				if simple.Pair, err = session.PairNamed(ctx, t, "pair", c.String("pair")); err != nil {
+				other, err := session.PairNamed(ctx, t, "pair", c.String("pair"))
+				if err != nil {
 					return err
+				}
+				if other != nil {
+					simple.Pair = other
 				}
 				k, err := session.OpenKeyring(ctx, s, pair, store)
 				if err != nil {

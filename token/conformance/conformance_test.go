@@ -25,6 +25,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 var (
@@ -262,7 +263,7 @@ func opens(t *testing.T, p *token.KeyPair, spec keyspec.Key, hash crypto.Hash) {
 		return
 	}
 	// By this the key is recognized in all that follows.
-	if wrapped.Confirmation, err = key.Confirmation(ctx); err != nil || len(wrapped.Confirmation) != token.ConfirmationSize {
+	if wrapped.Confirmation, err = key.Confirmation(ctx); err != nil || len(wrapped.Confirmation) != memkey.ConfirmationSize {
 		t.Errorf("%v: confirmation %x, %v", spec, wrapped.Confirmation, err)
 	}
 	if err := p.Rehearse(ctx, wrapped); err != nil {

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package token
+package memkey
 
 // holdSignals does nothing on this system.
 func holdSignals() (release func()) { return func() {} }

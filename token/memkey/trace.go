@@ -1,12 +1,12 @@
-package token
+package memkey
 
 import "runtime"
 
-// withoutTrace calls f, through whose stack and registers a secret passes, and erases them. While
+// WithoutTrace calls f, through whose stack and registers a secret passes, and erases them. While
 // f runs, this thread takes no signals: the kernel, and the Go runtime, which sends signals to
 // interrupt a goroutine, would save the registers in memory that nothing erases. f must erase what
 // it allocates on the heap.
-func withoutTrace(f func() error) error {
+func WithoutTrace(f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer holdSignals()()

@@ -1,4 +1,4 @@
-package token
+package memkey
 
 import "golang.org/x/sys/cpu"
 

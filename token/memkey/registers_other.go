@@ -1,6 +1,6 @@
 //go:build !amd64 && !arm64
 
-package token
+package memkey
 
 // eraseRegisters is for amd64 and arm64.
 func eraseRegisters() {}

@@ -1,4 +1,4 @@
-package token
+package memkey
 
 import (
 	"bytes"
@@ -28,11 +28,11 @@ func TestKeyWrapOfTheRFC(t *testing.T) {
 		{32, 32, "28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21"},
 	} {
 		key, plain := must(hex.DecodeString(kek[:2*tt.kek])), must(hex.DecodeString(data[:2*tt.data]))
-		wrapped, err := keyWrap(key, plain)
+		wrapped, err := KeyWrap(key, plain)
 		if err != nil || hex.EncodeToString(wrapped) != tt.want {
 			t.Errorf("%d bytes under %d: %x, %v", tt.data, tt.kek, wrapped, err)
 		}
-		if back, err := keyUnwrap(key, must(hex.DecodeString(tt.want))); err != nil || !bytes.Equal(back, plain) {
+		if back, err := KeyUnwrap(key, must(hex.DecodeString(tt.want))); err != nil || !bytes.Equal(back, plain) {
 			t.Errorf("%d bytes under %d: %x, %v", tt.data, tt.kek, back, err)
 		}
 	}
@@ -48,30 +48,30 @@ func TestKeyWrapAgainstAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := bytes.Clone(data)
-		wrapped, err := keyWrap(key, data)
+		wrapped, err := KeyWrap(key, data)
 		if err != nil || !bytes.Equal(wrapped, want) || !bytes.Equal(data, before) {
 			t.Fatalf("%d bytes: %x, %v, want %x", size, wrapped, err, want)
 		}
 		for bit := range 8 * len(wrapped) {
 			bad := bytes.Clone(wrapped)
 			bad[bit/8] ^= 1 << (bit % 8)
-			if out, err := keyUnwrap(key, bad); !errors.Is(err, errKeyWrap) || out != nil {
+			if out, err := KeyUnwrap(key, bad); !errors.Is(err, errKeyWrap) || out != nil {
 				t.Fatalf("bit %d of %d bytes: %x, %v", bit, size, out, err)
 			}
 		}
-		if back, err := keyUnwrap(key, wrapped); err != nil || !bytes.Equal(back, data) {
+		if back, err := KeyUnwrap(key, wrapped); err != nil || !bytes.Equal(back, data) {
 			t.Fatalf("%d bytes: %x, %v", size, back, err)
 		}
 	}
 	for _, size := range []int{0, 8, 15, 17} {
-		if out, err := keyWrap(make([]byte, 32), make([]byte, size)); err == nil {
+		if out, err := KeyWrap(make([]byte, 32), make([]byte, size)); err == nil {
 			t.Errorf("%d bytes are wrapped: %x", size, out)
 		}
-		if out, err := keyUnwrap(make([]byte, 32), make([]byte, size+8)); err == nil {
+		if out, err := KeyUnwrap(make([]byte, 32), make([]byte, size+8)); err == nil {
 			t.Errorf("%d bytes are unwrapped: %x", size+8, out)
 		}
 	}
-	if _, err := keyWrap(make([]byte, 20), make([]byte, 16)); err == nil {
+	if _, err := KeyWrap(make([]byte, 20), make([]byte, 16)); err == nil {
 		t.Error("a key of 20 bytes wraps")
 	}
 }
@@ -90,7 +90,7 @@ func TestACipherIsWiped(t *testing.T) {
 }
 
 func TestHMACAgainstTheStandardLibrary(t *testing.T) {
-	for size, hash := range hmacHashes {
+	for size, hash := range Hashes {
 		for _, length := range []int{0, 1, 63, 64, 65, 1000} {
 			key, message := make([]byte, size), make([]byte, length)
 			rand.Read(key)

@@ -1,4 +1,4 @@
-package token
+package memkey
 
 import (
 	"crypto/aes"
@@ -33,8 +33,8 @@ func withAES(key []byte, f func(cipher.Block) error) error {
 // method for that.
 func wipe(state any) { reflect.ValueOf(state).Elem().SetZero() }
 
-// keyWrap wraps data of 16 bytes or more, a multiple of 8. The result is 8 bytes longer.
-func keyWrap(key, data []byte) ([]byte, error) {
+// KeyWrap wraps data of 16 bytes or more, a multiple of 8. The result is 8 bytes longer.
+func KeyWrap(key, data []byte) ([]byte, error) {
 	if len(data) < 16 || len(data)%8 != 0 {
 		return nil, fmt.Errorf("AES key wrap of %d bytes", len(data))
 	}
@@ -61,8 +61,8 @@ func keyWrap(key, data []byte) ([]byte, error) {
 	return out, nil
 }
 
-// keyUnwrap undoes keyWrap. The caller must overwrite the result.
-func keyUnwrap(key, wrapped []byte) ([]byte, error) {
+// KeyUnwrap undoes KeyWrap. The caller must overwrite the result.
+func KeyUnwrap(key, wrapped []byte) ([]byte, error) {
 	if len(wrapped) < 24 || len(wrapped)%8 != 0 {
 		return nil, fmt.Errorf("AES key wrap with a result of %d bytes", len(wrapped))
 	}
