@@ -55,26 +55,21 @@ matrix: ## try every PKCS #11 module that can be had, and write docs/tokens.md
 bench: ## measure side by side, and write docs/performance.md
 	scripts/bench.sh
 
-# `go test -fuzz` takes one target of one package at a time. Without a bound its
-# minimiser spends all of the time on the seeds, which are whole blobs.
 fuzz: ## run every fuzz target for FUZZTIME (10m) each
 	scripts/install-softhsm.sh
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		targets=$$($(GO) test -list '^Fuzz' "$$pkg"); \
-		for target in $$(printf '%s\n' "$$targets" | grep '^Fuzz' || true); do \
-			echo "== $$pkg $$target, $(FUZZTIME)"; \
-			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x "$$pkg"; \
-		done; \
-	done
+	scripts/fuzz.sh $(FUZZTIME)
 
-lint: ## gofmt, go vet, staticcheck, and shellcheck where it is installed
+SHELL_SCRIPTS = $(wildcard scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/internal/completion/scripts/*.bash)
+
+lint: ## gofmt, go vet, staticcheck, shellcheck, go mod tidy, and the rules of imports
+	scripts/install-test-tools.sh
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
-	@if command -v shellcheck >/dev/null; then \
-		echo shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/internal/completion/scripts/*.bash; shellcheck scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/internal/completion/scripts/*.bash; \
-	else echo "shellcheck is not installed: scripts were not checked"; fi
+	$(GO) vet -tags "$(TAGS)" ./...
+	$(GO) run $(STATICCHECK) -tags "$(TAGS)" ./...
+	shellcheck $(SHELL_SCRIPTS)
+	$(GO) mod tidy -diff
+	$(GO) test ./docs
 
 install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
 	install -d "$(DESTDIR)$(PREFIX)/bin"

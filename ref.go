@@ -1,7 +1,6 @@
 package hsmkeys
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,8 +36,4 @@ func (r Ref) String() string {
 		return r.Name
 	}
 	return r.Name + "@" + strconv.Itoa(r.Version)
-}
-
-func compareRefs(a, b Ref) int {
-	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
 }

@@ -103,7 +103,7 @@ func TestARecoveryToAnOwnerWithASigningKey(t *testing.T) {
 	ctx := context.Background()
 	office, vault, spare := newSite(t, "office"), newSite(t, "vault"), newSite(t, "spare")
 	officeKey, spareKey := newSigningKey(t), newSigningKey(t)
-	k, store, _ := vault.found(t) // as an owner, who changes that next
+	_, store, _ := vault.found(t) // as an owner, who changes that next
 	forgeList(t, store, vault.signer(), func(l *blob.MemberList) {
 		l.Members = []blob.Member{office.signsWith(blob.Owner, "office", officeKey), vault.member(blob.BackupAuthority, "vault")}
 	})

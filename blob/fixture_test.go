@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -72,8 +71,6 @@ func payroll() Descriptor {
 }
 
 func keyID(key crypto.Signer) []byte { return must(PublicKeyID(key.Public())) }
-
-func digestOf(data []byte) [32]byte { return sha256.Sum256(data) }
 
 // transport is a recipient with an RSA key. Here nobody unwraps, so the wrapped
 // key need only look like one.

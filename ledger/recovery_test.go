@@ -89,7 +89,7 @@ func TestSeveralRecoveriesAreToldOldestFirst(t *testing.T) {
 	l = s.commit(l, "carol", newKey("db"))
 	l = s.change(l, "carol", "alice", "carol", "vault", "safe")
 	l = s.propose(l, "safe", Proposal{List: listOf(from("alice"), "mallory", "carol", "vault", "safe")})
-	l = s.commit(l, "mallory", newKey("db"))
+	s.commit(l, "mallory", newKey("db"))
 	_, report, err := s.open(pin)
 	s.ok(err)
 	var to []string

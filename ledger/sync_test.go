@@ -41,7 +41,7 @@ func TestWhatIsSynced(t *testing.T) {
 	s.ok(l.Sync(t.Context()))
 	expect(blob.SlotPath(998))
 
-	other = s.propose(other, "alice", note)
+	s.propose(other, "alice", note)
 	l = s.propose(l, "bob", note) // which loses the race for 999
 	if l.At().Number != 1000 {
 		t.Errorf("checkpoint %v", l.At())

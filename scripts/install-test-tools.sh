@@ -2,8 +2,8 @@
 # Installs the programs that the tests hold our output against, where they are
 # missing: openssl with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and
 # OpenSC's pkcs11-tool; p11-kit, which serves a token that can go away; the shells that
-# completion is for; mandoc, which reads the manual pages; rsync, which copies stores; and
-# strace, which makes system calls fail. Does nothing, and needs no rights, where they are all there already.
+# completion is for; mandoc, which reads the manual pages; rsync, which copies stores;
+# strace, which makes system calls fail; and shellcheck, for `make lint`. Does nothing, and needs no rights, where they are all there already.
 set -eu
 
 # shellcheck source=scripts/packages.sh
@@ -11,7 +11,7 @@ set -eu
 
 # Prints the names of the missing programs.
 missing() {
-	for program in openssl certtool cmsutil pkcs11-tool p11-kit bash zsh fish mandoc rsync strace; do
+	for program in openssl certtool cmsutil pkcs11-tool p11-kit bash zsh fish mandoc rsync strace shellcheck; do
 		if [ "$program" = strace ] && [ "$(uname)" != Linux ]; then continue; fi
 		command -v "$program" >/dev/null 2>&1 || printf '%s ' "$program"
 	done
@@ -27,8 +27,8 @@ programs=$(missing)
 if [ -z "$programs" ]; then exit 0; fi
 
 say "missing: ${programs% }: installing"
-install_packages "openssl libengine-pkcs11-openssl gnutls-bin libnss3-tools opensc p11-kit p11-kit-modules bash zsh fish mandoc rsync strace" "openssl openssl-pkcs11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace" \
-	"openssl libp11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace" "openssl libp11 gnutls nss opensc p11-kit bash zsh fish mandoc rsync" "install ${programs% } by hand"
+install_packages "openssl libengine-pkcs11-openssl gnutls-bin libnss3-tools opensc p11-kit p11-kit-modules bash zsh fish mandoc rsync strace shellcheck" "openssl openssl-pkcs11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace ShellCheck" \
+	"openssl libp11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace shellcheck" "openssl libp11 gnutls nss opensc p11-kit bash zsh fish mandoc rsync shellcheck" "install ${programs% } by hand"
 
 programs=$(missing)
 [ -z "$programs" ] || die "installed, but still not found: ${programs% }"

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for a time, 10m unless the first argument names another, and ends with
+# the first that fails. What it finds is in testdata/fuzz of the package.
+#
+# `go test -fuzz` takes one target at a time and links the package anew for each, so each package
+# is built once here. Without a bound the minimiser spends all of the time on the seeds, which are
+# whole blobs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+time=${1:-10m}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cache=$(go env GOCACHE)/fuzz
+
+grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r package; do
+	go test -c -fuzz=. -o "$work/fuzz.test" "$package"
+	"$work/fuzz.test" -test.list '^Fuzz' | while read -r target; do
+		echo "== $package $target, $time"
+		(cd "$package" && "$work/fuzz.test" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+			-test.fuzzminimizetime=10x -test.fuzzcachedir="$cache/$package" </dev/null) >"$work/log" 2>&1 ||
+			{ cat "$work/log" && exit 1; }
+		tail -n 3 "$work/log"
+	done
+done
