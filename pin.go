@@ -335,12 +335,5 @@ func lockDirectory(dir string) (unlock func(), err error) {
 	if err := ownfile.MkdirAll(dir); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { f.Close() }, nil // closing it unlocks
+	return ownfile.Lock(filepath.Join(dir, ".lock"))
 }

@@ -75,9 +75,12 @@ func (t *Token) optionalAttributes(s pkcs11.SessionHandle, object pkcs11.ObjectH
 
 // readValue returns CKA_VALUE. The caller must overwrite it if it is secret.
 func (t *Token) readValue(s pkcs11.SessionHandle, handle pkcs11.ObjectHandle) ([]byte, error) {
-	return guard.Take(func() error {
-		_, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
-		return err
+	return guard.Take(func() ([]byte, error) {
+		values, err := t.ctx.GetAttributeValue(s, handle, []*pkcs11.Attribute{attr(pkcs11.CKA_VALUE, nil)})
+		if err != nil {
+			return nil, err
+		}
+		return values[0].Value, nil
 	})
 }
 

@@ -69,10 +69,7 @@ func (w *rsaWrapped) open(ctx context.Context, p *KeyPair) ([]byte, error) {
 			if err := p.authenticate(s); err != nil {
 				return unusable(err)
 			}
-			value, err = guard.Take(func() error {
-				_, err := t.ctx.Decrypt(s, w.encrypted)
-				return err
-			})
+			value, err = guard.Take(func() ([]byte, error) { return t.ctx.Decrypt(s, w.encrypted) })
 			return unusable(err)
 		}
 		handle, err := w.unwrap(p, s, key, dataKey())

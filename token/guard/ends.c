@@ -1,3 +1,5 @@
+//go:build !windows
+
 // What a module does to the process that called it: it crashes, or ends it. The Go runtime
 // would print its goroutines and exit with status 2, or would not notice at all.
 

@@ -1,3 +1,5 @@
+//go:build !windows
+
 // What stands between miekg/pkcs11 and a module: functions that note which of the module's
 // is being called, and look at how much it says that it returns. miekg/pkcs11 allocates
 // whatever a module says, and reads as many bytes as it says to have written.

@@ -25,10 +25,7 @@ func Replace(path string, data []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDirectory(dir)
+	return Rename(f.Name(), path)
 }
 
 // MkdirAll makes a directory and the missing ones above it, with mode 0700. They are durable when it
@@ -50,12 +47,4 @@ func MkdirAll(dir string) error {
 		}
 	}
 	return nil
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

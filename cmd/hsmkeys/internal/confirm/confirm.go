@@ -1,4 +1,4 @@
-// Package confirm asks a person to confirm a change of who holds keys. Questions go to /dev/tty, so
+// Package confirm asks a person to confirm a change of who holds keys. Questions go to the terminal, so
 // that stdin and stdout stay free for data.
 package confirm
 
@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 )
 
 // Possible returns the error of [Ask] where it can ask nobody. Commands call it early, before they
@@ -21,7 +21,7 @@ func Possible(yes bool) error {
 	if yes {
 		return nil
 	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := terminal.Open()
 	if err != nil {
 		return failure.Usage("there is no terminal to ask; check what is to be done, such as the fingerprints, and add --yes")
 	}
@@ -37,7 +37,7 @@ func Ask(ctx context.Context, yes bool, details [][]string, question string) err
 	if err := Possible(false); err != nil {
 		return err
 	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := terminal.Open()
 	if err != nil {
 		return err
 	}

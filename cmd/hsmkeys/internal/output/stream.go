@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -49,7 +48,7 @@ const (
 // NewStream returns a stream to out.
 func NewStream(out io.Writer) *Stream {
 	s := &Stream{out: bufio.NewWriterSize(out, 64<<10), flushed: time.Now()}
-	if f, ok := out.(*os.File); ok {
+	if f, ok := out.(terminal.File); ok {
 		s.width = terminal.Width(f)
 	}
 	return s

@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
@@ -98,15 +96,14 @@ func oneSecret(where string, all []byte) ([]byte, error) {
 // read and discarded: password managers keep notes there. The command inherits stderr; its stdin is
 // the terminal or nothing, since the program's own may be the data to encrypt.
 func runPINCommand(ctx context.Context, command string) ([]byte, error) {
-	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd := shell(command)
 	cmd.Stderr = os.Stderr
-	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+	end := func() { _ = cmd.Process.Kill() }
+	if tty, err := terminal.OpenInput(); err == nil {
 		defer tty.Close()
 		cmd.Stdin = tty
 	} else {
-		// Without a terminal it gets a process group, so that all of it can be
-		// killed; on a terminal it would be stopped when it reads.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		end = inGroup(cmd)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -116,10 +113,7 @@ func runPINCommand(ctx context.Context, command string) ([]byte, error) {
 		return nil, err
 	}
 	kill := func() {
-		if cmd.SysProcAttr != nil {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		}
-		_ = cmd.Process.Kill()
+		end()
 		_ = out.Close() // do not wait for other processes that have it open
 	}
 	stop := context.AfterFunc(ctx, kill)

@@ -1,6 +1,6 @@
 // Package terminal owns the terminal: prompts for secrets, colours, widths and progress. Prompts go
-// to /dev/tty, so that stdin and stdout stay free for data; nothing that is typed there is echoed or
-// kept.
+// to /dev/tty, on Windows to the console, so that stdin and stdout stay free for data; nothing that
+// is typed there is echoed or kept.
 package terminal
 
 import (
@@ -9,21 +9,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
-// Ask asks for a PIN or a password on /dev/tty, without echo. The caller must clear what it returns.
+// Ask asks for a PIN or a password on the terminal, without echo. The caller must clear what it
+// returns. The error is [ErrNone] if the process has no terminal.
 func Ask(ctx context.Context, prompt string) ([]byte, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := Open()
 	if err != nil {
 		return nil, ErrNone
 	}
 	defer tty.Close()
-	restore, err := withoutEcho(int(tty.Fd()))
+	restore, err := tty.withoutEcho()
 	if err != nil {
 		return nil, err
 	}
@@ -46,23 +45,6 @@ func endPrompt(ctx context.Context, tty io.Writer) func() {
 		stop()
 		end()
 	}
-}
-
-// withoutEcho turns off the echo of a terminal and discards what was typed before. Lines can still
-// be edited, and ^C still interrupts.
-func withoutEcho(fd int) (restore func(), err error) {
-	before, err := unix.IoctlGetTermios(fd, getTermios)
-	if err != nil {
-		return nil, fmt.Errorf("read the settings of the terminal: %w", err)
-	}
-	quiet := *before
-	quiet.Lflag &^= unix.ECHO
-	quiet.Lflag |= unix.ICANON | unix.ISIG
-	quiet.Iflag |= unix.ICRNL
-	if err := unix.IoctlSetTermios(fd, setTermiosFlush, &quiet); err != nil {
-		return nil, fmt.Errorf("turn off the terminal's echo: %w", err)
-	}
-	return func() { _ = unix.IoctlSetTermios(fd, setTermios, before) }, nil
 }
 
 // errNothingTyped means that a prompt was left without an answer.
@@ -93,7 +75,7 @@ func readTyped(tty io.Reader) ([]byte, error) {
 }
 
 // Is reports whether f is a terminal.
-func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+func Is(f File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // MaxSecret is the maximal length of a PIN or a password, in bytes.
 const MaxSecret = 1024

@@ -17,8 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
@@ -44,9 +42,6 @@ const (
 	searchWithin = 10 * time.Second
 	// grace is the time for a process to start and to report that its module was late.
 	grace = 10 * time.Second
-	// maxMemory is the maximal size of the data of the process, without the stacks of its threads.
-	// The program itself needs some 70 MB.
-	maxMemory = 384 << 20
 	// maxAnswer is the maximal size of the process's output, in bytes.
 	maxAnswer = 16 << 20
 )
@@ -157,22 +152,6 @@ func Main(args []string) int {
 		return failure.StatusFailed
 	}
 	return 0
-}
-
-// limitMemory limits the memory of a trial with RLIMIT_DATA. RLIMIT_AS would count what Go reserves
-// and does not use. Stacks of threads count in full.
-func limitMemory() {
-	if runtime.GOOS != "linux" { // elsewhere RLIMIT_DATA does not cover mmap(2)
-		return
-	}
-	runtime.GOMAXPROCS(2) // otherwise there are as many threads as processors
-	const threads = 16
-	stack := unix.Rlimit{}
-	if unix.Getrlimit(unix.RLIMIT_STACK, &stack) != nil || stack.Cur > 1<<30 {
-		stack.Cur = 8 << 20
-	}
-	limit := maxMemory + threads*stack.Cur
-	_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: limit, Max: limit})
 }
 
 // endLate ends the program, since a call into a module cannot be aborted.
