@@ -10,32 +10,18 @@ program=${HSMKEYS:-$here/../bin/hsmkeys}
 # shellcheck source=scripts/packages.sh
 . "$here/packages.sh"
 
-find_wine() {
-	for wine in wine64 wine /usr/lib/wine/wine64; do
-		if command -v "$wine" >/dev/null; then return 0; fi
-	done
-	return 1
-}
-compiler=x86_64-w64-mingw32-gcc
-if ! find_wine || ! command -v "$compiler" >/dev/null; then
-	say "wine or $compiler is missing: installing"
-	install_packages "wine64 gcc-mingw-w64-x86-64" "wine-core mingw64-gcc" "wine mingw-w64-gcc" "wine-stable mingw-w64" \
-		"install wine and $compiler by hand"
-fi
-find_wine || die "installed, but still not found: wine"
+# shellcheck source=scripts/wine.sh
+. "$here/wine.sh"
 module=$("$here/install-softhsm.sh" --module)
 "$here/install-test-tools.sh"
 
 dir=$(mktemp -d)
-# Of this prefix alone; it ends with the last program anyway, some seconds later.
-stop_wine() { "$(dirname "$(readlink -f "$(command -v "$wine")")")/wineserver" -k 2>/dev/null || true; }
 trap 'stop_wine; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
 cd "$dir"
 
-# No display, no Mono, no Gecko, and nothing of the user's.
-export WINEPREFIX="$dir/wine" WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=" HOME="$dir"
-unset DISPLAY
+use_prefix "$dir/wine"
+export HOME="$dir"
 "$compiler" -Wall -Wextra -Werror -O1 -o peer.exe "$here/cryptoapi/peer.c" -ladvapi32
 peer() { "$wine" peer.exe <"$1" >peer.out 2>peer.err || { cat peer.err >&2; return 1; }; }
 

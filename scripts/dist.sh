@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what is handed out: a .deb, an .rpm, a .tar.gz, what is in the program (SBOM) and
-# the sums of them all.
+# Makes what is handed out: a .deb, an .rpm, a .tar.gz, a .zip for Windows, what is in the
+# programs (SBOM) and the sums of them all.
 #
 #     scripts/dist.sh [DIRECTORY]      default: dist, which is made anew; another has to be empty
 #
@@ -12,8 +12,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-say() { printf 'dist: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
+# shellcheck source=scripts/packages.sh
+. scripts/packages.sh
+compiler=x86_64-w64-mingw32-gcc
+if ! command -v "$compiler" >/dev/null || ! command -v zip >/dev/null; then
+	say "$compiler or zip is missing: installing"
+	install_packages "gcc-mingw-w64-x86-64 zip" "mingw64-gcc zip" "mingw-w64-gcc zip" "mingw-w64 zip" "install $compiler and zip by hand"
+fi
 
 if [ $# -eq 0 ]; then rm -rf dist; fi
 out=${1:-dist}
@@ -62,8 +67,15 @@ mkdir -p "$doc"
 cp README.md CHANGELOG.md LICENSE docs/*.md "$doc"
 cp -R docs/performance "$doc"
 
+windows=$work/windows/hsmkeys
+mkdir -p "$windows"
+GOOS=windows GOARCH=amd64 CGO_ENABLED=1 CC=$compiler \
+	go build -trimpath -buildvcs=true -tags urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$windows/hsmkeys.exe" ./cmd/hsmkeys
+cp "$windows/hsmkeys.exe" "$windows/age-plugin-hsmkeys.exe"
+cp README.md CHANGELOG.md LICENSE docs/windows.md "$windows"
+
 # The licences of what is linked in ask to be handed on.
-go version -m "$hsmkeys" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do
+{ go version -m "$hsmkeys" && go version -m "$windows/hsmkeys.exe"; } | sort -u | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do
 	dir=$(go list -m -f '{{.Dir}}' "${module%@*}")
 	for licence in "$dir"/LICEN[CS]E* "$dir"/COPYING*; do
 		[ -f "$licence" ] || continue
@@ -72,9 +84,10 @@ go version -m "$hsmkeys" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r
 		printf '\n'
 	done
 done >"$doc/THIRD-PARTY-LICENSES"
+cp "$doc/THIRD-PARTY-LICENSES" "$windows"
 
 # Every time of a file is that of the commit.
-find "$work/root" "$work/completion" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+find "$work/root" "$work/completion" "$work/windows" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 cd "$work"
 for packager in deb rpm; do
@@ -89,7 +102,10 @@ cp completion/hsmkeys.fish root/usr/share/fish/vendor_completions.d/hsmkeys.fish
 tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C root/usr -cf - bin share |
 	gzip -9n >"$out/$name.tar.gz"
 
-# What is in the program: modules with their versions and sums, and how it was built.
+(cd windows && find hsmkeys -type f | sort | zip -q -9 -X -@ "$out/hsmkeys_${PACKAGE_VERSION}_windows_amd64.zip")
+
+# What is in the programs: modules with their versions and sums, and how it was built.
 (cd root/usr/bin && go version -m hsmkeys) >"$out/$name.sbom.txt"
+(cd "$windows" && go version -m hsmkeys.exe) >"$out/hsmkeys_${PACKAGE_VERSION}_windows_amd64.sbom.txt"
 (cd "$out" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
 say "hsmkeys $PACKAGE_VERSION of commit $commit is in $out"

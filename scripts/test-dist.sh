@@ -10,12 +10,12 @@ here=$PWD
 . scripts/packages.sh
 
 missing=
-for program in dpkg rpm man bash zsh fish; do
+for program in dpkg rpm man bash zsh fish unzip; do
 	command -v "$program" >/dev/null 2>&1 || missing+="$program "
 done
 if [ -n "$missing" ]; then
 	say "missing: ${missing% }: installing"
-	install_packages "dpkg rpm man-db zsh fish" "dpkg rpm man-db zsh fish" "dpkg rpm man-db zsh fish" "dpkg rpm man-db zsh fish" "install ${missing% } by hand"
+	install_packages "dpkg rpm man-db zsh fish unzip" "dpkg rpm man-db zsh fish unzip" "dpkg rpm man-db zsh fish unzip" "dpkg rpm man-db zsh fish unzip" "install ${missing% } by hand"
 fi
 scripts/install-softhsm.sh
 
@@ -35,8 +35,20 @@ cd "$work/one"
 sha256sum --check --strict --quiet SHA256SUMS
 [ "$(wc -l <SHA256SUMS)" -eq $(($(find . -type f | wc -l) - 1)) ] || die "not every file has a sum"
 commit=$(git -C "$here" rev-parse HEAD)
-grep -q "vcs.revision=$commit" ./*.sbom.txt || die "the SBOM does not name the commit"
-grep -q 'dep.*github.com/miekg/pkcs11.*h1:' ./*.sbom.txt || die "the SBOM does not name the modules"
+for sbom in ./*.sbom.txt; do
+	grep -q "vcs.revision=$commit" "$sbom" || die "$sbom does not name the commit"
+	grep -q 'dep.*github.com/miekg/pkcs11.*h1:' "$sbom" || die "$sbom does not name the modules"
+done
+
+say "the .zip for Windows"
+unzip -q -d "$work/windows" ./*.zip
+for file in hsmkeys.exe age-plugin-hsmkeys.exe README.md LICENSE THIRD-PARTY-LICENSES windows.md; do
+	[ -s "$work/windows/hsmkeys/$file" ] || die "the .zip lacks $file"
+done
+objdump -f "$work/windows/hsmkeys/hsmkeys.exe" | grep -q pei-x86-64 || die "hsmkeys.exe is no program for Windows"
+# Of the compiler's own libraries none: nobody has them.
+objdump -p "$work/windows/hsmkeys/hsmkeys.exe" | grep -i 'DLL Name' | grep -viE 'kernel32|msvcrt|ws2_32|advapi32|bcrypt' &&
+	die "hsmkeys.exe needs more than what Windows has"
 
 say "the .deb, installed"
 root=$work/root

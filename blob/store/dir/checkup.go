@@ -48,7 +48,7 @@ func (s *Store) Checkup(ctx context.Context) (Checkup, error) {
 		if err != nil {
 			return err
 		}
-		if info.Mode().Perm()&0o002 != 0 && info.Mode().Type()&fs.ModeSymlink == 0 {
+		if hasModes && info.Mode().Perm()&0o002 != 0 && info.Mode().Type()&fs.ModeSymlink == 0 {
 			c.Open = append(c.Open, name)
 		}
 		switch {

@@ -35,7 +35,7 @@ func TestManyWritersShareSyncs(t *testing.T) {
 			put("first") // makes what all have in common
 			var files, all atomic.Int64
 			held := make(chan struct{})
-			d.sync = func(f *os.File) error { files.Add(1); <-held; return f.Sync() }
+			d.sync = func(f *os.File) error { files.Add(1); <-held; return syncFile(f) }
 			d.syncFS = func(f *os.File) error { all.Add(1); return syncFS(f) }
 			const writers = 32
 			var wait sync.WaitGroup
@@ -110,7 +110,7 @@ func TestAFailingDiskFailsForAllThatWereSyncedTogether(t *testing.T) {
 		t.Errorf("%s is there", path)
 	}
 	// And works again when the disk does.
-	d.sync, d.syncFS = (*os.File).Sync, syncFileSystem
+	d.sync, d.syncFS = syncFile, syncFileSystem
 	if err := d.Put(ctx, key("later", 1, 1), []byte("x")); err != nil {
 		t.Error(err)
 	}

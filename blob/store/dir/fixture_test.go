@@ -66,7 +66,7 @@ func wantFiles(t testing.TB, at string, want ...string) {
 	var got []string
 	err := filepath.WalkDir(at, func(p string, e fs.DirEntry, err error) error {
 		if rel, _ := filepath.Rel(at, p); err == nil && !e.IsDir() {
-			got = append(got, rel)
+			got = append(got, filepath.ToSlash(rel))
 		}
 		return err
 	})

@@ -14,6 +14,9 @@ const (
 	directory   = os.O_RDONLY | syscall.O_NONBLOCK | syscall.O_DIRECTORY
 )
 
+// hasModes is set where the mode of a file says who may write to it.
+const hasModes = true
+
 func syncFile(f *os.File) error { return f.Sync() }
 
 // lacksLinks reports whether an error of link(2) can mean that the file system has no hard

@@ -13,6 +13,9 @@ const (
 	directory   = os.O_RDONLY
 )
 
+// hasModes is not set: access control lists say who may write to a file.
+const hasModes = false
+
 // syncFile syncs what is open for writing. FlushFileBuffers refuses other files, and
 // directories.
 func syncFile(f *os.File) error {

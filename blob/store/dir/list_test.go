@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 // Of a directory with more entries than are read at once nothing is left out or listed
@@ -49,27 +46,4 @@ func TestAListOfTheDeepestName(t *testing.T) {
 	deepest := key(strings.Repeat("a/", 63)+"b", 1, 1)
 	mustPut(t, s, deepest, "x")
 	wantListed(t, s, "", deepest)
-}
-
-// A list goes on after a directory that cannot be read, and says which it is.
-func TestAListGoesOnAfterAnError(t *testing.T) {
-	t.Parallel()
-	s, at := newStore(t)
-	for _, name := range []string{"a", "z"} {
-		mustPut(t, s, key(name, 1, 1), "x")
-	}
-	if err := os.Symlink("a", filepath.Join(at, "keys/m")); err != nil {
-		t.Fatal(err)
-	}
-	var seen []string
-	for path, err := range s.List(context.Background(), "") {
-		if (err != nil) != (path == "keys/m") || err != nil && !errors.Is(err, blob.ErrOccupied) {
-			t.Errorf("%q: %v", path, err)
-		}
-		seen = append(seen, path)
-	}
-	slices.Sort(seen)
-	if want := []string{key("a", 1, 1), "keys/m", key("z", 1, 1)}; !slices.Equal(seen, want) {
-		t.Errorf("listed %q, want %q", seen, want)
-	}
 }

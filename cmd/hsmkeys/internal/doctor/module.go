@@ -28,7 +28,11 @@ func (d *doctor) modulePath() (string, error) {
 	return module, err
 }
 
-const findModules = `find /usr/lib* /usr/local/lib* -name 'libsofthsm2.so' -o -name '*pkcs11*.so'`
+// findModules looks for modules where systems have them.
+var findModules = map[bool]string{
+	false: `find /usr/lib* /usr/local/lib* -name 'libsofthsm2.so' -o -name '*pkcs11*.so'`,
+	true:  `where /R "%ProgramFiles%" *pkcs11*.dll`,
+}[runtime.GOOS == "windows"]
 
 // modules loads the module that is named, or all that p11-kit knows. It returns their paths, and
 // reports whether one of them is usable.

@@ -80,7 +80,7 @@ type situation struct {
 // situations have one hint each.
 var situations = []situation{
 	{token.ErrNoModule, "name one with --module, HSMKEYS_MODULE or a URI's module-path"},
-	{token.ErrModulePath, "check the path; SoftHSM2's module is often /usr/lib/softhsm/libsofthsm2.so"},
+	{token.ErrModulePath, "check the path; on Linux SoftHSM2's module is often /usr/lib/softhsm/libsofthsm2.so"},
 	{token.ErrModuleFile, "name the module's .so file itself"},
 	{token.ErrModuleRead, "this user must be allowed to read the module"},
 	{token.ErrModuleLoad, "is it the vendor's PKCS #11 library, for this processor?"},

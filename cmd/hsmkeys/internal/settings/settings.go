@@ -179,21 +179,6 @@ func (s *Settings) NamedStore() (string, error) {
 	return path, nil
 }
 
-// XDG returns a directory or file of this program below one of the XDG Base Directory Specification,
-// or "" if the environment names none. The current directory does not take its place: it may be
-// anybody's, and for a plugin of age it is the one for temporary files.
-func XDG(variable, below string, names ...string) string {
-	dir := os.Getenv(variable)
-	if !filepath.IsAbs(dir) {
-		home, err := os.UserHomeDir()
-		if err != nil || !filepath.IsAbs(home) {
-			return ""
-		}
-		dir = filepath.Join(home, below)
-	}
-	return filepath.Join(append([]string{dir, "hsmkeys"}, names...)...)
-}
-
 // ParseDuration parses a duration of package time or a number of days, such as 30d.
 func ParseDuration(s string) (time.Duration, error) {
 	const most = 100 * 366
