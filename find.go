@@ -11,6 +11,7 @@ import (
 	"github.com/xrash/smetrics"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -75,12 +76,7 @@ func (k *Keyring) notFound(ctx context.Context, name string) error {
 // ErrMissing is for a blob that the state of the keyring names, or another blob, and that
 // the store does not have. It is a [blob.ErrMisplaced], as it was there once, and a
 // [blob.ErrNotFound].
-var ErrMissing error = &missingError{}
-
-type missingError struct{}
-
-func (*missingError) Error() string   { return "its blob is gone from the store" }
-func (*missingError) Unwrap() []error { return []error{blob.ErrMisplaced, blob.ErrNotFound} }
+var ErrMissing = keyspec.NewKind("its blob is gone from the store", blob.ErrMisplaced, blob.ErrNotFound)
 
 // lookAt is among how many keys the one is looked for that was perhaps meant.
 const lookAt = 10_000

@@ -10,10 +10,45 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-var keyBlob = profile{
-	what:        "key blob",
-	contentType: oidContentInfo,
-	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime, oidKeyDescriptor},
+// A signedKey is what the signature of a key blob covers.
+type signedKey struct {
+	descriptor Descriptor
+	content    Content
+}
+
+var keyBlob = keyKind("key blob", oidContentInfo, Content.marshal, parseContent)
+
+// keyKind returns a kind of key blob. Kinds differ in their content.
+func keyKind(what string, contentType asn1.ObjectIdentifier, marshal func(Content) ([]byte, error), parse func([]byte) (Content, error)) kind[signedKey] {
+	return kind[signedKey]{
+		profile: profile{
+			what:        what,
+			contentType: contentType,
+			attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime, oidKeyDescriptor},
+		},
+		marshal: func(k signedKey) ([]byte, []attribute, error) {
+			descriptor, err := k.descriptor.marshal()
+			if err != nil {
+				return nil, nil, err
+			}
+			content, err := marshal(k.content)
+			return content, []attribute{newAttribute(oidKeyDescriptor, descriptor)}, err
+		},
+		parse: func(s *signedData) (signedKey, error) {
+			d, err := parseDescriptor(s.attribute(oidKeyDescriptor))
+			if err != nil {
+				return signedKey{}, fmt.Errorf("%s: %w", what, err)
+			}
+			c, err := parse(s.content)
+			if err != nil {
+				return signedKey{}, fmt.Errorf("%s: %w", what, err)
+			}
+			if err := d.fits(c); err != nil {
+				return signedKey{}, fmt.Errorf("%w: %s %v: %w", ErrMalformed, what, d.Place(), err)
+			}
+			return signedKey{d, c}, nil
+		},
+	}
 }
 
 // Sign makes a key blob: DER, at most [MaxSize] bytes. The signer's scheme must fit its
@@ -32,60 +67,34 @@ func Sign(d Descriptor, c Content, signer Signer, signingTime time.Time) (*Blob,
 	if err := d.fits(c); err != nil {
 		return nil, fmt.Errorf("key %q: %w", d.Name, err)
 	}
-	descriptor, err := d.marshal()
-	if err != nil {
-		return nil, err
-	}
-	profile, content, err := c.marshalAs()
-	if err != nil {
-		return nil, err
-	}
-	extra := []attribute{newAttribute(oidKeyDescriptor, descriptor)}
-	return sign(profile, content, extra, signer, signingTime, func(der []byte, trusted []Party) (*Blob, error) {
-		u, err := Parse(der)
-		if err != nil {
-			return nil, err
-		}
-		return u.Verify(trusted, d.Place())
-	})
-}
-
-// of returns the profile of another content under the same attributes.
-func (p profile) of(what string, contentType asn1.ObjectIdentifier) profile {
-	p.what, p.contentType = what, contentType
-	return p
-}
-
-// marshalAs returns the content, and the profile it is signed under.
-func (c Content) marshalAs() (profile, []byte, error) {
+	k := keyBlob
 	if c.Derivation != nil {
-		content, err := c.marshalDerived()
-		return derived, content, err
+		k = derived
 	}
-	content, err := c.marshal()
-	return keyBlob, content, err
+	v, err := k.sign(signedKey{d, c}, signer, signingTime)
+	if err != nil {
+		return nil, err
+	}
+	return &Blob{v}, nil
 }
 
 // An Unverified is a key blob, or a derivation record, as it came from storage.
 // Anybody can have made it.
-type Unverified struct {
-	unverified
-	profile profile
-}
+type Unverified struct{ unverified[signedKey] }
 
 // Parse reads the outer structure of a key blob, strictly. Nothing that it
 // contains is known to be true before [Unverified.Verify]. The error is an
 // [ErrMalformed], [ErrTooLarge] or [ErrUnknown].
 func Parse(der []byte) (*Unverified, error) {
-	p := keyBlob
+	k := keyBlob
 	if len(der) <= MaxSize && isDerived(der) {
-		p = derived
+		k = derived
 	}
-	u, err := parseObject(p, der)
+	u, err := k.read(der)
 	if err != nil {
 		return nil, err
 	}
-	return &Unverified{u, p}, nil
+	return &Unverified{u}, nil
 }
 
 // Verify checks, in this order: the signer is one of trusted; algorithms fit
@@ -96,52 +105,33 @@ func Parse(der []byte) (*Unverified, error) {
 // The error is an [ErrUntrusted], [ErrSignature] or [ErrMisplaced], or one of
 // those of [Parse] where the signer itself made what we cannot accept.
 func (u *Unverified) Verify(trusted []Party, at Place) (*Blob, error) {
-	v, err := u.verify(u.profile, trusted)
+	v, err := u.verify(trusted)
 	if err != nil {
 		return nil, err
 	}
-	d, err := parseDescriptor(u.signed.attribute(oidKeyDescriptor))
-	if err != nil {
-		return nil, fmt.Errorf("key blob: %w", err)
+	if signed := v.value.descriptor.Place(); signed != at {
+		return nil, fmt.Errorf("%w: key blob signed as %v, found as %v", ErrMisplaced, signed, at)
 	}
-	if d.Place() != at {
-		return nil, fmt.Errorf("%w: key blob signed as %v, found as %v", ErrMisplaced, d.Place(), at)
-	}
-	parse := parseContent
-	if u.profile.contentType.Equal(oidDerivationRecord) {
-		parse = parseDerived
-	}
-	c, err := parse(u.signed.content)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", u.profile.what, err)
-	}
-	if err := d.fits(c); err != nil {
-		return nil, fmt.Errorf("%w: %s %v: %w", ErrMalformed, u.profile.what, at, err)
-	}
-	return &Blob{v, d, c}, nil
+	return &Blob{v}, nil
 }
 
 // A Blob is a verified key blob: what it says was said by a trusted signer,
 // for the place where it was found. It cannot be changed; accessors copy.
-type Blob struct {
-	verified
-	descriptor Descriptor
-	content    Content
-}
+type Blob struct{ verified[signedKey] }
 
 // Descriptor returns what the blob says about the key.
 func (b *Blob) Descriptor() Descriptor {
-	d := b.descriptor
+	d := b.value.descriptor
 	d.CheckValue, d.Confirmation, d.Replaces = bytes.Clone(d.CheckValue), bytes.Clone(d.Confirmation), bytes.Clone(d.Replaces)
 	d.Recovery, d.Legacy = d.Recovery.clone(), d.Legacy.clone()
 	return d
 }
 
 // Algorithm returns the session key's algorithm.
-func (b *Blob) Algorithm() keyspec.Algorithm { return b.content.Algorithm }
+func (b *Blob) Algorithm() keyspec.Algorithm { return b.value.content.Algorithm }
 
 // Key returns what the session key is.
-func (b *Blob) Key() keyspec.Key { return b.descriptor.Key(b.content.Algorithm) }
+func (b *Blob) Key() keyspec.Key { return b.value.descriptor.Key(b.value.content.Algorithm) }
 
 // KeySize returns the length of the session key in bytes, 5 to 64.
 func (b *Blob) KeySize() int { return b.Key().Size }
@@ -149,10 +139,10 @@ func (b *Blob) KeySize() int { return b.Key().Size }
 // Derivation returns how the key is made from a password; false for a key that is
 // wrapped to recipients.
 func (b *Blob) Derivation() (Derivation, bool) {
-	if b.content.Derivation == nil {
+	if b.value.content.Derivation == nil {
 		return Derivation{}, false
 	}
-	return *b.content.Derivation, true
+	return *b.value.content.Derivation, true
 }
 
 // WithCertificate returns the same signed object with its signer's certificate put in
@@ -171,11 +161,11 @@ func (b *Blob) WithCertificate(signer *x509.Certificate) ([]byte, error) {
 	if !bytes.Equal(id, b.signerKeyID) || !bytes.Equal(name, b.signerID) {
 		return nil, fmt.Errorf("%w: the certificate is that of %x (key %x), the signer is %x (key %x)", ErrUntrusted, name, id, b.signerID, b.signerKeyID)
 	}
-	p := keyBlob
-	if b.content.Derivation != nil {
-		p = derived
+	k := keyBlob
+	if b.value.content.Derivation != nil {
+		k = derived
 	}
-	s, err := parseSignedData(p, b.raw)
+	s, err := parseSignedData(k.profile, b.raw)
 	if err != nil {
 		return nil, err
 	}
@@ -184,8 +174,8 @@ func (b *Blob) WithCertificate(signer *x509.Certificate) ([]byte, error) {
 
 // Recipients returns all holders, in the order of the encoding.
 func (b *Blob) Recipients() []Recipient {
-	out := make([]Recipient, len(b.content.Recipients))
-	for i, r := range b.content.Recipients {
+	out := make([]Recipient, len(b.value.content.Recipients))
+	for i, r := range b.value.content.Recipients {
 		out[i] = r.clone()
 	}
 	return out
@@ -193,7 +183,7 @@ func (b *Blob) Recipients() []Recipient {
 
 // Recipient returns the holder with this [Identifier].
 func (b *Blob) Recipient(subjectKeyID []byte) (Recipient, bool) {
-	for _, r := range b.content.Recipients {
+	for _, r := range b.value.content.Recipients {
 		if bytes.Equal(r.Identifier, subjectKeyID) {
 			return r.clone(), true
 		}

@@ -305,7 +305,7 @@ func TestTooManyBytesAreNotSigned(t *testing.T) {
 	}
 	// 64 of the longest encrypted keys still fit, so only the shared layer can
 	// be asked for more.
-	_, err := signContent(keyBlob, make([]byte, MaxSize), nil, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, signed)
+	_, err := signContent(keyBlob.profile, make([]byte, MaxSize), nil, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, signed)
 	wantError(t, err, ErrTooLarge, "at most 262144")
 }
 

@@ -45,52 +45,53 @@ type ListRef struct {
 	Introduced int      // number of the checkpoint that introduced the list, 1..Number of this one
 }
 
-var checkpoint = profile{
-	what:        "checkpoint",
-	contentType: oidCheckpoint,
-	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
+var checkpoint = kind[Checkpoint]{
+	profile: profile{
+		what:        "checkpoint",
+		contentType: oidCheckpoint,
+		attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
+	},
+	marshal: func(c Checkpoint) ([]byte, []attribute, error) {
+		content, err := c.marshal()
+		return content, nil, err
+	},
+	parse: func(s *signedData) (Checkpoint, error) { return parseCheckpoint(s.content) },
 }
 
-// SignCheckpoint makes a signed checkpoint. It is to a checkpoint what [Sign] is to
-// a key blob.
+// SignCheckpoint makes a signed checkpoint, as [Sign] makes a key blob.
 func SignCheckpoint(c Checkpoint, signer Signer, signingTime time.Time) (*VerifiedCheckpoint, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("checkpoint %d: %w", c.Number, err)
 	}
-	content, err := c.marshal()
+	v, err := checkpoint.sign(c, signer, signingTime)
 	if err != nil {
 		return nil, err
 	}
-	return sign(checkpoint, content, nil, signer, signingTime, func(der []byte, trusted []Party) (*VerifiedCheckpoint, error) {
-		u, err := ParseCheckpoint(der)
-		if err != nil {
-			return nil, err
-		}
-		return u.Verify(trusted)
-	})
+	return &VerifiedCheckpoint{v}, nil
 }
 
 // An UnverifiedCheckpoint is a checkpoint as it came from storage. Anybody can have
 // made it.
-type UnverifiedCheckpoint struct{ unverified }
+type UnverifiedCheckpoint struct{ unverified[Checkpoint] }
 
-// ParseCheckpoint is to a checkpoint what [Parse] is to a key blob.
+// ParseCheckpoint reads the outer structure of a checkpoint, as [Parse] does that of a
+// key blob.
 func ParseCheckpoint(der []byte) (*UnverifiedCheckpoint, error) {
-	u, err := parseObject(checkpoint, der)
+	u, err := checkpoint.read(der)
 	if err != nil {
 		return nil, err
 	}
 	return &UnverifiedCheckpoint{u}, nil
 }
 
-// Verify is to a checkpoint what [Unverified.Verify] is to a key blob. The caller
+// Verify checks a checkpoint as [Unverified.Verify] checks a key blob. The caller
 // compares the keyring and the number with those that it expects.
 func (u *UnverifiedCheckpoint) Verify(trusted []Party) (*VerifiedCheckpoint, error) {
-	v, err := u.verify(checkpoint, trusted)
+	v, err := u.verify(trusted)
 	if err != nil {
 		return nil, err
 	}
-	return u.read(v)
+	return &VerifiedCheckpoint{v}, nil
 }
 
 // VerifyDigest is Verify for a checkpoint whose SHA-256 is known from a place that
@@ -102,36 +103,28 @@ func (u *UnverifiedCheckpoint) VerifyDigest(digest [32]byte) (*VerifiedCheckpoin
 	if got := u.Digest(); subtle.ConstantTimeCompare(got[:], digest[:]) != 1 {
 		return nil, fmt.Errorf("%w: checkpoint with the digest %x, not %x", ErrMisplaced, got, digest)
 	}
-	signingTime, err := parseSigningTime(checkpoint, u.signed.attribute(oidSigningTime))
+	signingTime, err := parseSigningTime(u.kind.profile, u.signed.attribute(oidSigningTime))
 	if err != nil {
 		return nil, err
 	}
-	return u.read(u.signedBy(nil, signingTime))
+	v, err := u.accept(nil, signingTime)
+	if err != nil {
+		return nil, err
+	}
+	return &VerifiedCheckpoint{v}, nil
 }
 
 // Digest returns the SHA-256 of the whole object, which is true of it whoever
 // made it.
 func (u *UnverifiedCheckpoint) Digest() [32]byte { return sha256.Sum256(u.raw) }
 
-// read reads what was signed, once the checkpoint was found genuine.
-func (u *UnverifiedCheckpoint) read(v verified) (*VerifiedCheckpoint, error) {
-	c, err := parseCheckpoint(u.signed.content)
-	if err != nil {
-		return nil, err
-	}
-	return &VerifiedCheckpoint{v, c}, nil
-}
-
 // A VerifiedCheckpoint is a checkpoint that is genuine, by its signature or by its
 // digest. It cannot be changed; accessors copy.
-type VerifiedCheckpoint struct {
-	verified
-	checkpoint Checkpoint
-}
+type VerifiedCheckpoint struct{ verified[Checkpoint] }
 
 // Checkpoint returns what was signed.
 func (v *VerifiedCheckpoint) Checkpoint() Checkpoint {
-	c := v.checkpoint
+	c := v.value
 	c.Previous = bytes.Clone(c.Previous)
 	return c
 }
@@ -181,8 +174,7 @@ func (c Checkpoint) marshal() ([]byte, error) {
 	})
 }
 
-// parseCheckpoint reads what was signed. It is called after the signature or the
-// digest was verified.
+// parseCheckpoint reads what was signed.
 func parseCheckpoint(der []byte) (Checkpoint, error) {
 	var c Checkpoint
 	top := decode("checkpoint", der)
@@ -209,34 +201,5 @@ func parseCheckpoint(der []byte) (Checkpoint, error) {
 	if err := top.end(); err != nil {
 		return Checkpoint{}, err
 	}
-	if err := c.validate(); err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: checkpoint: %w", ErrMalformed, err)
-	}
-	again, err := c.marshal()
-	return c, sameEncoding("checkpoint", der, again, err)
-}
-
-func (h Hint) validate() error {
-	if min(h.Offset, h.Length) < 0 || max(h.Offset, h.Length) > MaxPack {
-		return fmt.Errorf("hint of %d bytes at %d is not within a pack of at most %d bytes", h.Length, h.Offset, MaxPack)
-	}
-	return nil
-}
-
-func (h Hint) add(b *cryptobyte.Builder) {
-	addSequence(b, func(b *cryptobyte.Builder) {
-		b.AddASN1OctetString(h.Pack[:])
-		b.AddASN1Int64(int64(h.Offset))
-		b.AddASN1Int64(int64(h.Length))
-	})
-}
-
-// hint takes a Hint.
-func (d *decoder) hint(what string) (h Hint) {
-	in := d.sequence(what)
-	copy(h.Pack[:], in.octetsOf("pack", cryptobyte_asn1.OCTET_STRING, len(h.Pack)))
-	h.Offset, h.Length = in.integer("offset"), in.integer("length")
-	in.refuseLaterFields(0)
-	in.end()
-	return h
+	return c, canonical(top.what, der, c.validate, c.marshal)
 }

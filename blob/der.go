@@ -288,6 +288,16 @@ func addOctets(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, octets []byte) {
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(octets) })
 }
 
+// canonical checks that what was read of der keeps its rules, and that der is its one
+// encoding.
+func canonical(what string, der []byte, validate func() error, marshal func() ([]byte, error)) error {
+	if err := validate(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrMalformed, what, err)
+	}
+	again, err := marshal()
+	return sameEncoding(what, der, again, err)
+}
+
 // sameEncoding checks that der is what encoding its content again returns. Each
 // element was checked when it was read; this is the belt to those braces. What
 // a reader overlooked, and an attacker could therefore change, cannot be the

@@ -123,7 +123,7 @@ func (d Derivation) validate() error {
 
 // derived is the profile of what is signed in place of an EnvelopedData. Its content type
 // is another one, so no signature over the one can pass for one over the other.
-var derived = keyBlob.of("derivation record", oidDerivationRecord)
+var derived = keyKind("derivation record", oidDerivationRecord, Content.marshalDerived, parseDerived)
 
 var prfSHA256 = algorithmIdentifier(oidHMACSHA256, derNULL) // RFC 8018 B.1.2
 
@@ -158,8 +158,8 @@ func (c Content) marshalDerived() ([]byte, error) {
 	})
 }
 
-// parseDerived reads a DerivationRecord. It is called after the signature was
-// verified, and holds the cost to its bounds before anybody computes with it.
+// parseDerived reads a DerivationRecord, and holds the cost to its bounds before anybody
+// computes with it.
 func parseDerived(der []byte) (Content, error) {
 	var d Derivation
 	top := decode("derivationRecord", der)
@@ -204,11 +204,7 @@ func parseDerived(der []byte) (Content, error) {
 	if err := d.validate(); err != nil {
 		return Content{}, fmt.Errorf("%w: derivation record: %w", ErrUnknown, err)
 	}
-	if err := c.validate(); err != nil {
-		return Content{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	again, err := c.marshalDerived()
-	return c, sameEncoding("derivationRecord", der, again, err)
+	return c, canonical(top.what, der, c.validate, c.marshalDerived)
 }
 
 // mustBe takes an INTEGER that must have one value.

@@ -153,7 +153,7 @@ func TestWellSignedDerivationRecordsThatAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := derivedDescriptor()
-			der := must(signContent(derived, test.content, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()))
+			der := must(signContent(derived.profile, test.content, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()))
 			_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 			wantError(t, err, test.sentinel, "")
 			if !errors.Is(err, ErrIntegrity) {
@@ -164,14 +164,14 @@ func TestWellSignedDerivationRecordsThatAreRefused(t *testing.T) {
 	}
 	t.Run("a record that is signed as a key blob", func(t *testing.T) {
 		d := derivedDescriptor()
-		der := must(signContent(keyBlob, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()))
+		der := must(signContent(keyBlob.profile, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()))
 		_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 		wantError(t, err, ErrIntegrity, "")
 	})
 	t.Run("a record without a check value", func(t *testing.T) {
 		d := payroll()
 		d.CheckValue = nil
-		der := must(signContent(derived, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()))
+		der := must(signContent(derived.profile, good, []attribute{newAttribute(oidKeyDescriptor, must(d.marshal()))}, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()))
 		_, err := parseAndVerify(der, trust(ownerP256()), d.Place())
 		wantError(t, err, ErrMalformed, "check value")
 		if _, err := Sign(d, derivedContent(Scrypt), Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Now()); err == nil {

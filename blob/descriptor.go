@@ -178,8 +178,7 @@ func (d Descriptor) marshal() ([]byte, error) {
 	})
 }
 
-// parseDescriptor reads the value of the signed attribute. It is called after
-// the signature was verified.
+// parseDescriptor reads the value of the signed attribute.
 func parseDescriptor(der []byte) (Descriptor, error) {
 	var out Descriptor
 	top := decode("keyDescriptor", der)
@@ -212,11 +211,7 @@ func parseDescriptor(der []byte) (Descriptor, error) {
 	if err := top.end(); err != nil {
 		return Descriptor{}, err
 	}
-	if err := out.validate(); err != nil {
-		return Descriptor{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	again, err := out.marshal()
-	return out, sameEncoding("keyDescriptor", der, again, err)
+	return out, canonical(top.what, der, out.validate, out.marshal)
 }
 
 // formatVersion takes the version of one of our own structures.

@@ -81,8 +81,7 @@ func (c Content) marshal() ([]byte, error) {
 	})
 }
 
-// parseContent reads what was signed. It is called after the signature was
-// verified.
+// parseContent reads what was signed.
 func parseContent(der []byte) (Content, error) {
 	var c Content
 	top := decode("content", der)
@@ -122,9 +121,5 @@ func parseContent(der []byte) (Content, error) {
 	if c.Algorithm, known = algorithmFor(identifier); !known {
 		return Content{}, fmt.Errorf("%w: content-encryption algorithm %x", ErrUnknown, identifier[:min(len(identifier), 64)])
 	}
-	if err := c.validate(); err != nil {
-		return Content{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	again, err := c.marshal()
-	return c, sameEncoding("content", der, again, err)
+	return c, canonical(top.what, der, c.validate, c.marshal)
 }

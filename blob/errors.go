@@ -1,6 +1,10 @@
 package blob
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+)
 
 // Errors of objects read from storage. [errors.Is] finds each of them, and
 // their parent ErrIntegrity, in what Parse, Verify and a [Store] return.
@@ -10,35 +14,35 @@ var (
 	ErrIntegrity = errors.New("integrity check failed")
 
 	// ErrMalformed: the bytes are not the one DER encoding of an object.
-	ErrMalformed error = &integrityError{"malformed", ErrIntegrity}
+	ErrMalformed = keyspec.NewKind("malformed", ErrIntegrity)
 
 	// ErrTooLarge: the object has more bytes than [MaxSizeOf] its path.
-	ErrTooLarge error = &integrityError{"too large", ErrIntegrity}
+	ErrTooLarge = keyspec.NewKind("too large", ErrIntegrity)
 
 	// ErrUnknown: an algorithm, a type or a key that is not in the closed list.
-	ErrUnknown error = &integrityError{"unsupported", ErrIntegrity}
+	ErrUnknown = keyspec.NewKind("unsupported", ErrIntegrity)
 
 	// ErrNewer, a kind of ErrUnknown: whoever made the object used a newer
 	// version of the format. In a signed object the signature holds.
-	ErrNewer error = &integrityError{"made by a newer version of this program", ErrUnknown}
+	ErrNewer = keyspec.NewKind("made by a newer version of this program", ErrUnknown)
 
 	// ErrUntrusted: the signer is not among the trusted keys.
-	ErrUntrusted error = &integrityError{"untrusted signer", ErrIntegrity}
+	ErrUntrusted = keyspec.NewKind("untrusted signer", ErrIntegrity)
 
 	// ErrSignature: the signature, or the digest it covers, does not hold.
-	ErrSignature error = &integrityError{"signature does not verify", ErrIntegrity}
+	ErrSignature = keyspec.NewKind("signature does not verify", ErrIntegrity)
 
 	// ErrOccupied: what is at this path is no object, such as a symbolic link, and
 	// nothing can be stored there until it is taken away.
-	ErrOccupied error = &integrityError{"something that is no object is in the way", ErrIntegrity}
+	ErrOccupied = keyspec.NewKind("something that is no object is in the way", ErrIntegrity)
 
 	// ErrShort: the object ends before what was asked of it.
-	ErrShort error = &integrityError{"the object is shorter", ErrIntegrity}
+	ErrShort = keyspec.NewKind("the object is shorter", ErrIntegrity)
 
 	// ErrMisplaced: signed by a trusted key, but for another keyring, name,
 	// version, revision or number than where it was found; or another object
 	// than the one whose digest is known.
-	ErrMisplaced error = &integrityError{"misplaced", ErrIntegrity}
+	ErrMisplaced = keyspec.NewKind("misplaced", ErrIntegrity)
 )
 
 // Errors of a [Store].
@@ -57,12 +61,3 @@ var (
 	// ErrName: a key name or an object path that breaks a rule.
 	ErrName = errors.New("invalid name")
 )
-
-// An integrityError is a sentinel below another one.
-type integrityError struct {
-	text   string
-	parent error
-}
-
-func (e *integrityError) Error() string { return e.text }
-func (e *integrityError) Unwrap() error { return e.parent }

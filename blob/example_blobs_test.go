@@ -260,7 +260,7 @@ func bytesOf[V interface{ Bytes() []byte }](v V, err error) ([]byte, error) {
 // signedParts is what an object's signature is about; only a key blob has a
 // descriptor.
 func signedParts(der []byte) (content, descriptor []byte) {
-	for _, p := range []profile{keyBlob, derived, checkpoint, proof} {
+	for _, p := range []profile{keyBlob.profile, derived.profile, checkpoint.profile, proof.profile} {
 		if s, err := parseSignedData(p, der); err == nil {
 			return s.content, s.attribute(oidKeyDescriptor)
 		}

@@ -142,11 +142,7 @@ func ParseMembers(der []byte) (MemberList, error) {
 	if err := top.end(); err != nil {
 		return MemberList{}, err
 	}
-	if err := l.validate(); err != nil {
-		return MemberList{}, fmt.Errorf("%w: member list: %w", ErrMalformed, err)
-	}
-	again, err := l.marshal()
-	if err := sameEncoding("member list", der, again, err); err != nil {
+	if err := canonical(top.what, der, l.validate, l.marshal); err != nil {
 		return MemberList{}, err
 	}
 	return l, nil

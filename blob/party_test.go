@@ -96,7 +96,10 @@ func TestSignersGoByTheIdentifierOfTheirCertificate(t *testing.T) {
 	key := ownerP256()
 	c := issued(key, sha1ID(key))
 	as, trusted := Signer{Key: key, Scheme: keyspec.ECDSA, ID: sha1ID(key)}, []Party{must(PartyOf(c))}
-	check := func(t *testing.T, v verified, err error) {
+	check := func(t *testing.T, v interface {
+		SignerIdentifier() []byte
+		SignerKeyID() []byte
+	}, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +114,7 @@ func TestSignersGoByTheIdentifierOfTheirCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err = parseAndVerify(b.Bytes(), trusted, payroll().Place())
-	check(t, b.verified, err)
+	check(t, b, err)
 	if _, ok := b.Recipient(sha1ID(ownerRSA())); !ok {
 		t.Error("the recipient is not there")
 	}
@@ -119,11 +122,11 @@ func TestSignersGoByTheIdentifierOfTheirCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err = parseAndVerify(b.Bytes(), trusted, derivedDescriptor().Place())
-	check(t, b.verified, err)
+	check(t, b, err)
 	p, err := parseAndVerifyProof(must(SignProof(threeOpened(), as, signed)).Bytes(), trusted, threeOpened().KeyringID)
-	check(t, p.verified, err)
+	check(t, p, err)
 	s, err := parseAndVerifyCheckpoint(must(SignCheckpoint(seventh(), as, signed)).Bytes(), trusted)
-	check(t, s.verified, err)
+	check(t, s, err)
 
 	// The name chooses the key, and does not stand in for it.
 	_, err = parseAndVerify(b.Bytes(), []Party{{Key: strangerP256().Public(), ID: sha1ID(key)}}, derivedDescriptor().Place())

@@ -31,73 +31,67 @@ type Opened struct {
 // Whoever has opened more makes several.
 const MaxOpened = 4096
 
-var proof = profile{
-	what:        "proof",
-	contentType: oidProof,
-	attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
+var proof = kind[Proof]{
+	profile: profile{
+		what:        "proof",
+		contentType: oidProof,
+		attributes:  []asn1.ObjectIdentifier{oidContentType, oidMessageDigest, oidSigningTime},
+	},
+	marshal: func(p Proof) ([]byte, []attribute, error) {
+		content, err := p.marshal()
+		return content, nil, err
+	},
+	parse: func(s *signedData) (Proof, error) { return parseProof(s.content) },
 }
 
-// SignProof makes a signed proof. It is to a proof what [Sign] is to a key blob.
-// Opened is sorted; nothing in it, or a blob twice, is an error.
+// SignProof makes a signed proof, as [Sign] makes a key blob. Opened is sorted; if it is
+// empty, or names a blob twice, that is an error.
 func SignProof(p Proof, signer Signer, signingTime time.Time) (*VerifiedProof, error) {
 	p = p.clone()
 	slices.SortFunc(p.Opened, Opened.compare)
 	if err := p.validate(); err != nil {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
-	content, err := p.marshal()
+	v, err := proof.sign(p, signer, signingTime)
 	if err != nil {
 		return nil, err
 	}
-	return sign(proof, content, nil, signer, signingTime, func(der []byte, trusted []Party) (*VerifiedProof, error) {
-		u, err := ParseProof(der)
-		if err != nil {
-			return nil, err
-		}
-		return u.Verify(trusted, p.KeyringID)
-	})
+	return &VerifiedProof{v}, nil
 }
 
 // An UnverifiedProof is a proof as it came from storage. Anybody can have made
 // it.
-type UnverifiedProof struct{ unverified }
+type UnverifiedProof struct{ unverified[Proof] }
 
-// ParseProof is to a proof what [Parse] is to a key blob.
+// ParseProof reads the outer structure of a proof, as [Parse] does that of a key blob.
 func ParseProof(der []byte) (*UnverifiedProof, error) {
-	u, err := parseObject(proof, der)
+	u, err := proof.read(der)
 	if err != nil {
 		return nil, err
 	}
 	return &UnverifiedProof{u}, nil
 }
 
-// Verify is to a proof what [Unverified.Verify] is to a key blob. A proof for
+// Verify checks a proof as [Unverified.Verify] checks a key blob. A proof for
 // another keyring is an [ErrMisplaced]. The caller compares the signer with the
 // path under which the proof was found: a holder speaks for its own token only.
 func (u *UnverifiedProof) Verify(trusted []Party, keyring ID) (*VerifiedProof, error) {
-	v, err := u.verify(proof, trusted)
+	v, err := u.verify(trusted)
 	if err != nil {
 		return nil, err
 	}
-	p, err := parseProof(u.signed.content)
-	if err != nil {
-		return nil, err
+	if v.value.KeyringID != keyring {
+		return nil, fmt.Errorf("%w: proof signed for keyring %v, found in keyring %v", ErrMisplaced, v.value.KeyringID, keyring)
 	}
-	if p.KeyringID != keyring {
-		return nil, fmt.Errorf("%w: proof signed for keyring %v, found in keyring %v", ErrMisplaced, p.KeyringID, keyring)
-	}
-	return &VerifiedProof{v, p}, nil
+	return &VerifiedProof{v}, nil
 }
 
 // A VerifiedProof is a proof made by a trusted signer. It cannot be changed;
 // accessors copy.
-type VerifiedProof struct {
-	verified
-	proof Proof
-}
+type VerifiedProof struct{ verified[Proof] }
 
 // Proof returns what was signed.
-func (v *VerifiedProof) Proof() Proof { return v.proof.clone() }
+func (v *VerifiedProof) Proof() Proof { return v.value.clone() }
 
 func (p Proof) clone() Proof {
 	p.Opened = slices.Clone(p.Opened)
@@ -142,8 +136,7 @@ func (p Proof) marshal() ([]byte, error) {
 	})
 }
 
-// parseProof reads what was signed. It is called after the signature was
-// verified.
+// parseProof reads what was signed.
 func parseProof(der []byte) (Proof, error) {
 	var p Proof
 	top := decode("proof", der)
@@ -167,9 +160,5 @@ func parseProof(der []byte) (Proof, error) {
 	if err := top.end(); err != nil {
 		return Proof{}, err
 	}
-	if err := p.validate(); err != nil {
-		return Proof{}, fmt.Errorf("%w: proof: %w", ErrMalformed, err)
-	}
-	again, err := p.marshal()
-	return p, sameEncoding("proof", der, again, err)
+	return p, canonical(top.what, der, p.validate, p.marshal)
 }

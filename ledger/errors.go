@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // Errors to be tested for with [errors.Is]. All but ErrList, ErrRace and ErrDoubt match
@@ -11,32 +12,32 @@ import (
 var (
 	// ErrRollback means that the store holds an older state than one accepted before, or a
 	// different one in its place. The error is a [*Rollback].
-	ErrRollback error = &sentinel{"old state of the keyring", blob.ErrIntegrity}
+	ErrRollback = keyspec.NewKind("old state of the keyring", blob.ErrIntegrity)
 
 	// ErrFork means that two copies of the keyring have been written to. The error is a
 	// [*Fork], which describes both sides.
-	ErrFork error = &sentinel{"two copies of the keyring have been written to", blob.ErrIntegrity}
+	ErrFork = keyspec.NewKind("two copies of the keyring have been written to", blob.ErrIntegrity)
 
 	// ErrIncomplete means that the store lacks a checkpoint although it has later ones, or
 	// lacks an object that a checkpoint refers to.
-	ErrIncomplete error = &sentinel{"incomplete copy of the keyring", blob.ErrIntegrity}
+	ErrIncomplete = keyspec.NewKind("incomplete copy of the keyring", blob.ErrIntegrity)
 
 	// ErrIllegal means that a checkpoint makes a change that its signer is not entitled to,
 	// or a change that its record does not describe.
-	ErrIllegal error = &sentinel{"checkpoint breaks the rules", blob.ErrIntegrity}
+	ErrIllegal = keyspec.NewKind("checkpoint breaks the rules", blob.ErrIntegrity)
 
 	// ErrUnpinned means that trust has nowhere to start: there is no pin, checkpoint or
 	// voucher for the keyring. It is a [blob.ErrUntrusted].
-	ErrUnpinned error = &sentinel{"no checkpoint of the keyring has been accepted before", blob.ErrUntrusted}
+	ErrUnpinned = keyspec.NewKind("no checkpoint of the keyring has been accepted before", blob.ErrUntrusted)
 
 	// ErrCompacted means that a step can no longer be checked, because a compaction removed
 	// the nodes from before it. A writer must start from a later checkpoint.
-	ErrCompacted error = &sentinel{"what was there before a compaction is gone", blob.ErrIntegrity}
+	ErrCompacted = keyspec.NewKind("what was there before a compaction is gone", blob.ErrIntegrity)
 
 	// ErrUnaccepted means that a backup authority has replaced an owner since the accepted
 	// checkpoint, and that this recovery has not been accepted yet. The error is an
 	// [*Unaccepted].
-	ErrUnaccepted error = &sentinel{"a recovery has not been accepted", blob.ErrIntegrity}
+	ErrUnaccepted = keyspec.NewKind("a recovery has not been accepted", blob.ErrIntegrity)
 
 	// ErrList means that the list of members in force is not the one an edit requires.
 	ErrList = errors.New("the list of members has changed")
@@ -48,12 +49,3 @@ var (
 	// not known whether it was recorded.
 	ErrDoubt = errors.New("the change may have been recorded")
 )
-
-// A sentinel is an error that also matches parent, whose text it does not repeat.
-type sentinel struct {
-	text   string
-	parent error
-}
-
-func (e *sentinel) Error() string { return e.text }
-func (e *sentinel) Unwrap() error { return e.parent }

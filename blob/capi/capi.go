@@ -17,14 +17,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 var (
 	// ErrMalformed: the bytes are not one whole BLOB, or its fields contradict each
 	// other.
 	ErrMalformed = errors.New("malformed CryptoAPI key BLOB")
-	// ErrUnsupported: a type, a version or an algorithm that is not read here.
-	ErrUnsupported = errors.New("unsupported CryptoAPI key BLOB")
+	// errUnsupported is an [errors.ErrUnsupported]: a type, a version or an algorithm that is not
+	// read here.
+	errUnsupported = keyspec.NewKind("unsupported CryptoAPI key BLOB", errors.ErrUnsupported)
 )
 
 // MaxSize bounds what is parsed, in bytes.
@@ -157,10 +160,10 @@ func parse(data []byte, want blobType) (r *reader, algorithm AlgID) {
 		r.fail(ErrMalformed, "it has %d bytes, at most %d are read", len(data), MaxSize)
 	}
 	if got := blobType(r.take("PUBLICKEYSTRUC.bType", 1)[0]); got != want {
-		r.fail(ErrUnsupported, "PUBLICKEYSTRUC.bType is %v, not %v", got, want)
+		r.fail(errUnsupported, "PUBLICKEYSTRUC.bType is %v, not %v", got, want)
 	}
 	if got := r.take("PUBLICKEYSTRUC.bVersion", 1)[0]; got != blobVersion {
-		r.fail(ErrUnsupported, "PUBLICKEYSTRUC.bVersion is %d, not %d", got, blobVersion)
+		r.fail(errUnsupported, "PUBLICKEYSTRUC.bVersion is %d, not %d", got, blobVersion)
 	}
 	if got := binary.LittleEndian.Uint16(r.take("PUBLICKEYSTRUC.reserved", 2)); got != 0 {
 		r.fail(ErrMalformed, "PUBLICKEYSTRUC.reserved is %d, not 0", got)

@@ -246,7 +246,7 @@ func TestDerivedKeysAreThoseOfOpenSSL(t *testing.T) {
 		hashed, algorithm AlgID
 		size              int
 	}{{RSAKeyX, RC4, 5}, {MD5, SHA1, 16}, {MD5, RC4, 0}, {MD5, RC4, 17}, {MD5, DES, 7}, {MD5, AES256, 16}, {0x8005, RC4, 5}} {
-		if key, err := DeriveKey(wrong.hashed, wrong.algorithm, wrong.size, password); !errors.Is(err, ErrUnsupported) || key != nil {
+		if key, err := DeriveKey(wrong.hashed, wrong.algorithm, wrong.size, password); !errors.Is(err, errors.ErrUnsupported) || key != nil {
 			t.Errorf("%+v: %v", wrong, err)
 		}
 	}
@@ -297,24 +297,24 @@ func TestBlobsThatAreRefused(t *testing.T) {
 	}{
 		"nothing":                           {parseSimple, nil, ErrMalformed, "bType"},
 		"a header cut":                      {parsePublic, public[:7], ErrMalformed, "aiKeyAlg"},
-		"a public key for a session key":    {parseSimple, public, ErrUnsupported, "0x06 (PUBLICKEYBLOB), not 0x01 (SIMPLEBLOB)"},
-		"a private key for a public one":    {parsePublic, private, ErrUnsupported, "PRIVATEKEYBLOB"},
-		"a type of nobody":                  {parsePrivate, append([]byte{0x77}, private[1:]...), ErrUnsupported, "0x77"},
-		"version 3":                         {parseSimple, append([]byte{1, 3}, simple[2:]...), ErrUnsupported, "bVersion is 3"},
+		"a public key for a session key":    {parseSimple, public, errors.ErrUnsupported, "0x06 (PUBLICKEYBLOB), not 0x01 (SIMPLEBLOB)"},
+		"a private key for a public one":    {parsePublic, private, errors.ErrUnsupported, "PRIVATEKEYBLOB"},
+		"a type of nobody":                  {parsePrivate, append([]byte{0x77}, private[1:]...), errors.ErrUnsupported, "0x77"},
+		"version 3":                         {parseSimple, append([]byte{1, 3}, simple[2:]...), errors.ErrUnsupported, "bVersion is 3"},
 		"reserved is used":                  {parseSimple, append([]byte{1, 2, 1}, simple[3:]...), ErrMalformed, "reserved"},
-		"an unknown algorithm":              {parseSimple, at(simple, 4, 0x6677), ErrUnsupported, "0x6677"},
-		"a hash as the session key":         {parseSimple, at(simple, 4, uint32(MD5)), ErrUnsupported, "md5"},
-		"encrypted with a signature key":    {parseSimple, at(simple, 8, uint32(RSASign)), ErrUnsupported, "rsa-sign"},
+		"an unknown algorithm":              {parseSimple, at(simple, 4, 0x6677), errors.ErrUnsupported, "0x6677"},
+		"a hash as the session key":         {parseSimple, at(simple, 4, uint32(MD5)), errors.ErrUnsupported, "md5"},
+		"encrypted with a signature key":    {parseSimple, at(simple, 8, uint32(RSASign)), errors.ErrUnsupported, "rsa-sign"},
 		"no ciphertext":                     {parseSimple, simple[:12], ErrMalformed, "0 bytes"},
 		"a ciphertext too long":             {parseSimple, append(bytes.Clone(simple), make([]byte, 2048)...), ErrMalformed, "2304 bytes"},
 		"too large":                         {parseSimple, append(bytes.Clone(simple), make([]byte, MaxSize)...), ErrMalformed, "at most"},
-		"a Diffie-Hellman key":              {parsePublic, at(public, 4, 0xaa02), ErrUnsupported, "0xaa02"},
+		"a Diffie-Hellman key":              {parsePublic, at(public, 4, 0xaa02), errors.ErrUnsupported, "0xaa02"},
 		"RSA2 in a public key":              {parsePublic, at(public, 8, magicPrivate), ErrMalformed, "magic"},
 		"bitlen is 2056":                    {parsePublic, at(public, 12, 2056), ErrMalformed, "modulus"},
 		"bitlen is 2040":                    {parsePublic, at(public, 12, 2040), ErrMalformed, ""},
-		"bitlen is 2047":                    {parsePublic, at(public, 12, 2047), ErrUnsupported, "bitlen"},
-		"bitlen is 4294967288":              {parsePublic, at(public, 12, 0xfffffff8), ErrUnsupported, "bitlen"},
-		"an even exponent":                  {parsePublic, at(public, 16, 65536), ErrUnsupported, "pubexp"},
+		"bitlen is 2047":                    {parsePublic, at(public, 12, 2047), errors.ErrUnsupported, "bitlen"},
+		"bitlen is 4294967288":              {parsePublic, at(public, 12, 0xfffffff8), errors.ErrUnsupported, "bitlen"},
+		"an even exponent":                  {parsePublic, at(public, 16, 65536), errors.ErrUnsupported, "pubexp"},
 		"an even modulus":                   {parsePublic, flip(public, 20), ErrMalformed, "odd"},
 		"a byte behind":                     {parsePublic, append(bytes.Clone(public), 0), ErrMalformed, "1 bytes stand behind"},
 		"a private key cut":                 {parsePrivate, private[:len(private)-1], ErrMalformed, "privateExponent"},
@@ -335,10 +335,10 @@ func TestBlobsThatAreRefused(t *testing.T) {
 }
 
 func TestKeysThatCannotBeWritten(t *testing.T) {
-	if _, err := MarshalPublicKeyBlob(&rsa.PublicKey{N: big.NewInt(15), E: 3}); !errors.Is(err, ErrUnsupported) {
+	if _, err := MarshalPublicKeyBlob(&rsa.PublicKey{N: big.NewInt(15), E: 3}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
-	if _, err := (SimpleBlob{MD5, make([]byte, 256)}).Marshal(); !errors.Is(err, ErrUnsupported) {
+	if _, err := (SimpleBlob{MD5, make([]byte, 256)}).Marshal(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
 	if _, err := (PlaintextKey{DES, make([]byte, 7)}).Marshal(); !errors.Is(err, ErrMalformed) {
@@ -382,7 +382,7 @@ func fuzz(f *testing.F, seed string, again func([]byte) ([]byte, error)) {
 		switch {
 		case err == nil && !bytes.Equal(out, data):
 			t.Error("written otherwise than it was read")
-		case err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported):
+		case err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, errors.ErrUnsupported):
 			t.Error(err)
 		}
 	})

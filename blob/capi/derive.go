@@ -38,18 +38,18 @@ var derivations = map[AlgID]struct {
 // The parity bits of DES keys are left as they come out of the hash, see [SetParity].
 //
 // size is that of the key in bytes, needed for RC2 and RC4; 0 is the size of the others.
-// An [ErrUnsupported] says that there is no such key. The caller overwrites both.
+// An [errors.ErrUnsupported] says that there is no such key. The caller overwrites both.
 func DeriveKey(hashed, algorithm AlgID, size int, password []byte) ([]byte, error) {
 	derivation, ok := derivations[hashed]
 	if !ok {
-		return nil, fmt.Errorf("%w: no key is derived with %v", ErrUnsupported, hashed)
+		return nil, fmt.Errorf("%w: no key is derived with %v", errUnsupported, hashed)
 	}
 	smallest, largest := algorithm.KeySizes()
 	if size == 0 && smallest == largest {
 		size = largest
 	}
 	if largest == 0 || size < smallest || size > largest {
-		return nil, fmt.Errorf("%w: an %v key of %d bytes, not %d to %d", ErrUnsupported, algorithm, size, smallest, largest)
+		return nil, fmt.Errorf("%w: an %v key of %d bytes, not %d to %d", errUnsupported, algorithm, size, smallest, largest)
 	}
 	sum := func(in []byte) []byte {
 		h := derivation.new()
@@ -64,7 +64,7 @@ func DeriveKey(hashed, algorithm AlgID, size int, password []byte) ([]byte, erro
 		defer clear(key)
 	}
 	if len(key) < size {
-		return nil, fmt.Errorf("%w: %v returns %d bytes, and an %v key has %d", ErrUnsupported, hashed, len(key), algorithm, size)
+		return nil, fmt.Errorf("%w: %v returns %d bytes, and an %v key has %d", errUnsupported, hashed, len(key), algorithm, size)
 	}
 	return slices.Clone(key[:size]), nil
 }

@@ -14,7 +14,7 @@ const (
 )
 
 // ParsePublicKeyBlob reads a PUBLICKEYBLOB with an RSA key of 512 to 16384 bits, for
-// exchange or signatures. The error is an [ErrMalformed] or an [ErrUnsupported].
+// exchange or signatures. The error is an [ErrMalformed] or an [errors.ErrUnsupported].
 func ParsePublicKeyBlob(data []byte) (*rsa.PublicKey, error) {
 	r, key, _ := parseRSA(data, publicKeyBlob, magicPublic)
 	if err := r.end(); err != nil {
@@ -27,7 +27,7 @@ func ParsePublicKeyBlob(data []byte) (*rsa.PublicKey, error) {
 func MarshalPublicKeyBlob(key *rsa.PublicKey) ([]byte, error) {
 	size := key.N.BitLen() / 8
 	if key.N.BitLen()%8 != 0 || size < minModulus || size > maxModulus || key.E < 2 || int64(key.E) > 1<<32-1 {
-		return nil, fmt.Errorf("%w: an RSA key of %d bits with the exponent %d", ErrUnsupported, key.N.BitLen(), key.E)
+		return nil, fmt.Errorf("%w: an RSA key of %d bits with the exponent %d", errUnsupported, key.N.BitLen(), key.E)
 	}
 	return append(rsaHeader(publicKeyBlob, magicPublic, key), little(key.N, size)...), nil
 }
@@ -35,13 +35,13 @@ func MarshalPublicKeyBlob(key *rsa.PublicKey) ([]byte, error) {
 // ParsePrivateKeyBlob reads a PRIVATEKEYBLOB that is not encrypted, with an RSA key of 512
 // to 16384 bits, and checks all its numbers against each other. Some programs leave out
 // the private exponent, as zeros or by ending the BLOB before it: it is computed from the
-// primes then. The error is an [ErrMalformed] or an [ErrUnsupported], and has nothing of
+// primes then. The error is an [ErrMalformed] or an [errors.ErrUnsupported], and has nothing of
 // the key in it.
 func ParsePrivateKeyBlob(data []byte) (*rsa.PrivateKey, error) {
 	r, public, size := parseRSA(data, privateKeyBlob, magicPrivate)
 	half := size / 2
 	if r.err == nil && size%2 != 0 {
-		r.fail(ErrUnsupported, "a modulus of an odd number of bytes, %d", size)
+		r.fail(errUnsupported, "a modulus of an odd number of bytes, %d", size)
 	}
 	number := func(field string, n int) *big.Int { return new(big.Int).SetBytes(reversed(r.take(field, n))) }
 	p, q := number("prime1", half), number("prime2", half)
@@ -81,7 +81,7 @@ func MarshalPrivateKeyBlob(key *rsa.PrivateKey) ([]byte, error) {
 		return nil, err
 	}
 	if len(key.Primes) != 2 || size%2 != 0 || key.Primes[0].BitLen() > size*4 || key.Primes[1].BitLen() > size*4 || key.D.BitLen() > size*8 {
-		return nil, fmt.Errorf("%w: an RSA key whose primes are not two of half its length", ErrUnsupported)
+		return nil, fmt.Errorf("%w: an RSA key whose primes are not two of half its length", errUnsupported)
 	}
 	key.Precompute()
 	out := append(rsaHeader(privateKeyBlob, magicPrivate, &key.PublicKey), little(key.N, size)...)
@@ -95,18 +95,18 @@ func MarshalPrivateKeyBlob(key *rsa.PrivateKey) ([]byte, error) {
 func parseRSA(data []byte, kind blobType, magic uint32) (r *reader, key *rsa.PublicKey, size int) {
 	r, algorithm := parse(data, kind)
 	if r.err == nil && algorithm != RSAKeyX && algorithm != RSASign {
-		r.fail(ErrUnsupported, "PUBLICKEYSTRUC.aiKeyAlg is %v, not %v or %v", algorithm, RSAKeyX, RSASign)
+		r.fail(errUnsupported, "PUBLICKEYSTRUC.aiKeyAlg is %v, not %v or %v", algorithm, RSAKeyX, RSASign)
 	}
 	if got := r.uint32("RSAPUBKEY.magic"); got != magic {
 		r.fail(ErrMalformed, "RSAPUBKEY.magic is 0x%08x, not 0x%08x", got, magic)
 	}
 	bits := r.uint32("RSAPUBKEY.bitlen")
 	if r.err == nil && (bits%8 != 0 || bits < minModulus*8 || bits > maxModulus*8) {
-		r.fail(ErrUnsupported, "RSAPUBKEY.bitlen is %d, not a multiple of 8 from %d to %d", bits, minModulus*8, maxModulus*8)
+		r.fail(errUnsupported, "RSAPUBKEY.bitlen is %d, not a multiple of 8 from %d to %d", bits, minModulus*8, maxModulus*8)
 	}
 	exponent := r.uint32("RSAPUBKEY.pubexp")
 	if r.err == nil && (exponent < 3 || exponent%2 == 0 || exponent > 1<<31-1) {
-		r.fail(ErrUnsupported, "RSAPUBKEY.pubexp is %d", exponent)
+		r.fail(errUnsupported, "RSAPUBKEY.pubexp is %d", exponent)
 	}
 	if r.err == nil {
 		size = int(bits / 8)

@@ -20,11 +20,11 @@ type SimpleBlob struct {
 const minModulus, maxModulus = 512 / 8, keyspec.MaxRSABits / 8
 
 // ParseSimpleBlob reads a SIMPLEBLOB. The error is an [ErrMalformed] or an
-// [ErrUnsupported].
+// [errors.ErrUnsupported].
 func ParseSimpleBlob(data []byte) (SimpleBlob, error) {
 	r, algorithm := parse(data, simpleBlob)
 	if wrapping := AlgID(r.uint32("SIMPLEBLOB.algid")); r.err == nil && wrapping != RSAKeyX {
-		r.fail(ErrUnsupported, "the key is encrypted with %v, not with %v", wrapping, RSAKeyX)
+		r.fail(errUnsupported, "the key is encrypted with %v, not with %v", wrapping, RSAKeyX)
 	}
 	b := SimpleBlob{algorithm, reversed(r.in)}
 	if r.err == nil {
@@ -38,7 +38,7 @@ func ParseSimpleBlob(data []byte) (SimpleBlob, error) {
 
 func (b SimpleBlob) check() error {
 	if _, largest := b.Algorithm.KeySizes(); largest == 0 {
-		return fmt.Errorf("%w: %v is no algorithm of a session key", ErrUnsupported, b.Algorithm)
+		return fmt.Errorf("%w: %v is no algorithm of a session key", errUnsupported, b.Algorithm)
 	}
 	if n := len(b.EncryptedKey); n < minModulus || n > maxModulus {
 		return fmt.Errorf("%w: an encrypted key of %d bytes, not %d to %d", ErrMalformed, n, minModulus, maxModulus)
@@ -62,7 +62,7 @@ type PlaintextKey struct {
 }
 
 // ParsePlaintextKeyBlob reads a PLAINTEXTKEYBLOB. The error is an [ErrMalformed] or an
-// [ErrUnsupported].
+// [errors.ErrUnsupported].
 func ParsePlaintextKeyBlob(data []byte) (PlaintextKey, error) {
 	r, algorithm := parse(data, plaintextKeyBlob)
 	size := r.uint32("PLAINTEXTKEYBLOB.dwKeySize")
@@ -83,7 +83,7 @@ func ParsePlaintextKeyBlob(data []byte) (PlaintextKey, error) {
 func (k PlaintextKey) check() error {
 	smallest, largest := k.Algorithm.KeySizes()
 	if largest == 0 {
-		return fmt.Errorf("%w: %v is no algorithm of a session key", ErrUnsupported, k.Algorithm)
+		return fmt.Errorf("%w: %v is no algorithm of a session key", errUnsupported, k.Algorithm)
 	}
 	if n := len(k.Key); n < smallest || n > largest {
 		return fmt.Errorf("%w: an %v key of %d bytes, not %d to %d", ErrMalformed, k.Algorithm, n, smallest, largest)
