@@ -12,14 +12,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// A Sample says how many keys to choose at random: who keeps the storage must not be able
-// to foresee which ones. One of the two is set.
+// A Sample is how many keys are chosen at random, so that whoever runs the storage cannot predict
+// which. One of the two fields is set.
 type Sample struct {
-	Keys    int     // so many of all that are there, each as likely as the others
-	Percent float64 // each key with this chance: what is chosen begins before all are known
+	Keys    int     // this many of all keys, each as likely as the others
+	Percent float64 // each key with this chance: the first are chosen before all are known
 }
 
-// Check says whether it is one.
+// Check returns an error unless exactly one of the two is set, and in its range.
 func (s Sample) Check() error {
 	isKeys := s.Keys >= 1 && s.Percent == 0
 	isPercent := s.Keys == 0 && s.Percent > 0 && s.Percent <= 100
@@ -29,7 +29,7 @@ func (s Sample) Check() error {
 	return nil
 }
 
-// VerifySample is [Keyring.Verify] for keys that are chosen at random.
+// VerifySample verifies keys that are chosen at random, as [Keyring.Verify] does all.
 func (k *Keyring) VerifySample(ctx context.Context, s Sample) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := s.Check(); err != nil {
@@ -46,10 +46,39 @@ func (k *Keyring) VerifySample(ctx context.Context, s Sample) iter.Seq2[string, 
 	}
 }
 
+// Of chooses some of refs at random. A percentage is rounded up.
+func (s Sample) Of(refs []Ref) ([]Ref, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	n := s.Keys
+	if s.Percent > 0 {
+		n = int(math.Ceil(float64(len(refs)) * s.Percent / 100))
+	}
+	var chosen []Ref
+	for ref, err := range reservoir(withoutErrors(refs), n) {
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, ref)
+	}
+	return chosen, nil
+}
+
+func withoutErrors[T any](all []T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, one := range all {
+			if !yield(one, nil) {
+				return
+			}
+		}
+	}
+}
+
 // reservoir chooses n of all that come (Vitter's algorithm R).
-func reservoir(keys iter.Seq2[ledger.Entry, error], n int) iter.Seq2[ledger.Entry, error] {
-	return func(yield func(ledger.Entry, error) bool) {
-		var chosen []ledger.Entry
+func reservoir[T any](keys iter.Seq2[T, error], n int) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var chosen []T
 		seen := int64(0)
 		for key, err := range keys {
 			if err != nil {

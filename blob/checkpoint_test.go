@@ -2,11 +2,7 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
-	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -220,11 +216,7 @@ func TestACheckpointKnownByItsDigestIsReadAsStrictly(t *testing.T) {
 
 func TestSignCheckpointRefuses(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name string
-		edit func(*Checkpoint)
-		want string
-	}{
+	signRefuses(t, seventh, SignCheckpoint, []refused[Checkpoint]{
 		{"number 0", func(c *Checkpoint) { c.Number = 0 }, "number 0 is not in 1..2147483647"},
 		{"a number above the limit", func(c *Checkpoint) { c.Number = MaxNumber + 1 }, "number 2147483648"},
 		{"a first one with one before it", func(c *Checkpoint) { *c = first(); c.Previous = make([]byte, 32) }, "names one before it"},
@@ -243,28 +235,7 @@ func TestSignCheckpointRefuses(t *testing.T) {
 		{"an offset of more than 16 MiB", func(c *Checkpoint) { c.RootAt.Offset = 16<<20 + 1 }, "at 16777217"},
 		{"a negative length", func(c *Checkpoint) { c.RootAt.Length = -1 }, "hint of -1 bytes"},
 		{"a length of more than 16 MiB", func(c *Checkpoint) { c.RootAt.Length = 16<<20 + 1 }, "hint of 16777217 bytes"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c := seventh()
-			test.edit(&c)
-			v, err := SignCheckpoint(c, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, signed)
-			if v != nil || err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v and error %v, want %q", v, err, test.want)
-			}
-		})
-	}
-	if v, err := SignCheckpoint(seventh(), Signer{Key: ownerP256(), Scheme: keyspec.RSAPSS}, signed); v != nil || !errors.Is(err, ErrUnknown) {
-		t.Errorf("a scheme that does not fit: %v", err)
-	}
-	if v, err := SignCheckpoint(seventh(), Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Time{}); v != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
-		t.Errorf("no signing time: %v", err)
-	}
-	broken := brokenSigner{ownerP256(), func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
-		return strangerP256().Sign(rand.Reader, digest, nil)
-	}}
-	if v, err := SignCheckpoint(seventh(), Signer{Key: broken, Scheme: keyspec.ECDSA}, signed); v != nil || !errors.Is(err, ErrSignature) {
-		t.Errorf("a token that signs wrongly: %v", err)
-	}
+	})
 }
 
 // Everything here carries a good signature by the trusted key.

@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/blob/openssltest"
 )
 
 // derivedContent is a record with the lowest cost that is allowed, to save time.
@@ -73,10 +73,7 @@ func TestOpenSSLDerivesTheSameKey(t *testing.T) {
 		} else {
 			args = append(args, "-kdfopt", fmt.Sprintf("iter:%d", d.Cost), "-kdfopt", "digest:SHA256", "PBKDF2")
 		}
-		out, err := exec.Command("openssl", args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %v: %s", kdf, err, out)
-		}
+		out := openssltest.Run(t, nil, args...)
 		if got := strings.ToLower(strings.ReplaceAll(strings.TrimSpace(string(out)), ":", "")); got != hex.EncodeToString(key) {
 			t.Errorf("%v: openssl kdf gives another key", kdf)
 		}

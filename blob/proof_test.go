@@ -2,12 +2,8 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -151,38 +147,13 @@ func TestNoKindOfObjectPassesForAnother(t *testing.T) {
 
 func TestSignProofRefuses(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name string
-		edit func(*Proof)
-		want string
-	}{
+	signRefuses(t, threeOpened, SignProof, []refused[Proof]{
 		{"no blobs", func(p *Proof) { p.Opened = nil }, "0 blobs, not 1 to 4096"},
 		{"4097 blobs", func(p *Proof) { p.Opened = opened(4097) }, "4097 blobs, not 1 to 4096"},
 		{"a blob twice", func(p *Proof) { p.Opened = append(p.Opened, p.Opened[0]) }, "is there twice"},
 		{"no creation time", func(p *Proof) { p.Created = time.Time{} }, "creation time"},
 		{"a creation time after 9999", func(p *Proof) { p.Created = created.AddDate(9000, 0, 0) }, "creation time"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			p := threeOpened()
-			test.edit(&p)
-			v, err := SignProof(p, Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, signed)
-			if v != nil || err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v and error %v, want %q", v, err, test.want)
-			}
-		})
-	}
-	if v, err := SignProof(threeOpened(), Signer{Key: ownerP256(), Scheme: keyspec.RSAPSS}, signed); v != nil || !errors.Is(err, ErrUnknown) {
-		t.Errorf("a scheme that does not fit: %v", err)
-	}
-	if v, err := SignProof(threeOpened(), Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}, time.Time{}); v != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
-		t.Errorf("no signing time: %v", err)
-	}
-	broken := brokenSigner{ownerP256(), func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
-		return strangerP256().Sign(rand.Reader, digest, nil)
-	}}
-	if v, err := SignProof(threeOpened(), Signer{Key: broken, Scheme: keyspec.ECDSA}, signed); v != nil || !errors.Is(err, ErrSignature) {
-		t.Errorf("a token that signs wrongly: %v", err)
-	}
+	})
 }
 
 func TestTheLargestProofFits(t *testing.T) {

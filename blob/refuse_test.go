@@ -9,9 +9,12 @@ import (
 	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/hex"
+	"errors"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -430,4 +433,40 @@ func flip(data []byte, i int) []byte {
 	out := bytes.Clone(data)
 	out[i] ^= 1
 	return out
+}
+
+// A refused is a change to a T that must not be signed, and what the error says.
+type refused[T any] struct {
+	name string
+	edit func(*T)
+	want string
+}
+
+// signRefuses checks what sign refuses: values that break the rules, signers that do not fit or sign
+// wrongly, and a missing time.
+func signRefuses[T, V any](t *testing.T, good func() T, sign func(T, Signer, time.Time) (*V, error), all []refused[T]) {
+	t.Helper()
+	owner := Signer{Key: ownerP256(), Scheme: keyspec.ECDSA}
+	for _, test := range all {
+		t.Run(test.name, func(t *testing.T) {
+			value := good()
+			test.edit(&value)
+			v, err := sign(value, owner, signed)
+			if v != nil || err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v and error %v, want %q", v, err, test.want)
+			}
+		})
+	}
+	if v, err := sign(good(), Signer{Key: ownerP256(), Scheme: keyspec.RSAPSS}, signed); v != nil || !errors.Is(err, ErrUnknown) {
+		t.Errorf("a scheme that does not fit: %v", err)
+	}
+	if v, err := sign(good(), owner, time.Time{}); v != nil || err == nil || !strings.Contains(err.Error(), "signing time") {
+		t.Errorf("no signing time: %v", err)
+	}
+	broken := brokenSigner{ownerP256(), func(digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+		return strangerP256().Sign(rand.Reader, digest, nil)
+	}}
+	if v, err := sign(good(), Signer{Key: broken, Scheme: keyspec.ECDSA}, signed); v != nil || !errors.Is(err, ErrSignature) {
+		t.Errorf("a token that signs wrongly: %v", err)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/openssltest"
 	"github.com/miekg/pkcs11"
 )
 
@@ -49,10 +50,10 @@ func TestCertify(t *testing.T) {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := openssl(t, nil, "verify", "-check_ss_sig", "-CAfile", file, file); !strings.Contains(out, ": OK") {
+	if out := string(openssltest.Run(t, nil, "verify", "-check_ss_sig", "-CAfile", file, file)); !strings.Contains(out, ": OK") {
 		t.Errorf("openssl verify: %s", out)
 	}
-	text := openssl(t, nil, "x509", "-in", file, "-noout", "-text")
+	text := string(openssltest.Run(t, nil, "x509", "-in", file, "-noout", "-text"))
 	for _, part := range []string{"Digital Signature, Key Encipherment", "CA:FALSE", "Dec 31 23:59:59 9999"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("OpenSSL does not read %q in %s", part, text)
@@ -134,7 +135,7 @@ func TestCapabilityEncoding(t *testing.T) {
 	if again, err := asn1.Marshal(all); err != nil || !bytes.Equal(again, oaepSHA256) {
 		t.Errorf("encoded again it is %x, %v", again, err)
 	}
-	if out := openssl(t, oaepSHA256, "asn1parse", "-inform", "DER"); !strings.Contains(out, "rsaesOaep") || strings.Count(out, "sha256") != 2 {
+	if out := string(openssltest.Run(t, oaepSHA256, "asn1parse", "-inform", "DER")); !strings.Contains(out, "rsaesOaep") || strings.Count(out, "sha256") != 2 {
 		t.Errorf("openssl asn1parse: %s", out)
 	}
 }

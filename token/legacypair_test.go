@@ -13,30 +13,20 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/blob/openssltest"
 	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
 // shortKey is one that crypto/rsa does not make.
 func shortKey(t *testing.T, bits int) *rsa.PrivateKey {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "key")
-	if out, err := exec.Command("openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:"+strconv.Itoa(bits), "-out", path).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(data)
+	block, _ := pem.Decode(openssltest.Run(t, nil, "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:"+strconv.Itoa(bits)))
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		t.Fatal(err)

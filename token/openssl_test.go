@@ -7,11 +7,11 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/blob/openssltest"
 )
 
 // The pair opens what OpenSSL wraps to the certificate of an EC pair: the key agreement is that of
@@ -37,11 +37,8 @@ func TestOpenSSLWrapsToAnECPair(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			said, err := exec.Command("openssl", "cms", "-encrypt", "-in", in, "-binary", "-outform", "DER", "-out", out, "-aes-256-cbc",
-				"-keyid", "-recip", certificate, "-keyopt", "ecdh_kdf_md:"+tt.hash, "-aes256-wrap").CombinedOutput()
-			if err != nil {
-				t.Fatalf("openssl: %v: %s", err, said)
-			}
+			openssltest.Run(t, nil, "cms", "-encrypt", "-in", in, "-binary", "-outform", "DER", "-out", out, "-aes-256-cbc",
+				"-keyid", "-recip", certificate, "-keyopt", "ecdh_kdf_md:"+tt.hash, "-aes256-wrap")
 			der, err := os.ReadFile(out)
 			if err != nil {
 				t.Fatal(err)

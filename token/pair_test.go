@@ -15,7 +15,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -506,16 +505,4 @@ func TestCancelledContext(t *testing.T) {
 		}
 	}
 	isTheKey(t, p, rsaOf(p))
-}
-
-// openssl runs OpenSSL, an independent implementation. If it is missing the test fails.
-func openssl(t testing.TB, stdin []byte, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("openssl", args...)
-	cmd.Stdin = bytes.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("openssl %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }

@@ -16,13 +16,13 @@ import (
 	"math/big"
 	"math/bits"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys/blob/openssltest"
 	"pgregory.net/rapid"
 )
 
@@ -43,17 +43,6 @@ func privateKey(t testing.TB, name string) *rsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key.(*rsa.PrivateKey)
-}
-
-func openssl(t *testing.T, stdin []byte, args ...string) []byte {
-	t.Helper()
-	cmd := exec.Command("openssl", args...)
-	cmd.Stdin = bytes.NewReader(stdin)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("openssl %s: %v", strings.Join(args, " "), err)
-	}
-	return out
 }
 
 func TestWhatOpenSSLWroteIsReadAndWrittenAgain(t *testing.T) {
@@ -91,7 +80,7 @@ func TestAPrivateExponentIsComputedFromThePrimes(t *testing.T) {
 				t.Fatalf("%d, %s: %v", bits, name, err)
 			}
 			if bits >= 1024 { // Go opens nothing with less
-				encrypted := openssl(t, []byte("0123456789abcdef"), "pkeyutl", "-encrypt", "-inkey", fmt.Sprintf("testdata/key%d.pem", bits), "-pkeyopt", "rsa_padding_mode:oaep")
+				encrypted := openssltest.Run(t, []byte("0123456789abcdef"), "pkeyutl", "-encrypt", "-inkey", fmt.Sprintf("testdata/key%d.pem", bits), "-pkeyopt", "rsa_padding_mode:oaep")
 				if opened, err := rsa.DecryptOAEP(sha1.New(), nil, key, encrypted, nil); err != nil || string(opened) != "0123456789abcdef" {
 					t.Errorf("%d, %s: %q, %v", bits, name, opened, err)
 				}
@@ -111,7 +100,7 @@ func TestOpenSSLReadsWhatIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode(openssl(t, private, "rsa", "-inform", "MSBLOB"))
+	block, _ := pem.Decode(openssltest.Run(t, private, "rsa", "-inform", "MSBLOB"))
 	if got, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil || !key.Equal(got.(*rsa.PrivateKey)) {
 		t.Errorf("another private key, or %v", err)
 	}
@@ -119,7 +108,7 @@ func TestOpenSSLReadsWhatIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ = pem.Decode(openssl(t, public, "rsa", "-pubin", "-inform", "MSBLOB", "-pubout"))
+	block, _ = pem.Decode(openssltest.Run(t, public, "rsa", "-pubin", "-inform", "MSBLOB", "-pubout"))
 	if got, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil || !key.PublicKey.Equal(got) {
 		t.Errorf("another public key, or %v", err)
 	}
@@ -131,7 +120,7 @@ func TestASimpleBlob(t *testing.T) {
 	if err != nil || b.Algorithm != RC4 {
 		t.Fatalf("%v, %v", b.Algorithm, err)
 	}
-	key := openssl(t, b.EncryptedKey, "pkeyutl", "-decrypt", "-inkey", "testdata/key2048.pem", "-pkeyopt", "rsa_padding_mode:pkcs1")
+	key := openssltest.Run(t, b.EncryptedKey, "pkeyutl", "-decrypt", "-inkey", "testdata/key2048.pem", "-pkeyopt", "rsa_padding_mode:pkcs1")
 	if string(key) != "0123456789abcdef" {
 		t.Errorf("another key: %q", key)
 	}
@@ -212,7 +201,7 @@ func TestDerivedKeysAreThoseOfOpenSSL(t *testing.T) {
 	password := []byte("password")
 	for hashed, derivation := range derivations {
 		dgst := func(in []byte) []byte {
-			return openssl(t, in, "dgst", "-provider", "default", "-provider", "legacy", "-"+hashed.String(), "-binary")
+			return openssltest.Run(t, in, "dgst", "-provider", "default", "-provider", "legacy", "-"+hashed.String(), "-binary")
 		}
 		base := dgst(password)
 		var both []byte

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	_ "embed"
 	"errors"
 	"fmt"
 	"html/template"
 	"io"
-	"math"
-	"math/big"
 	"os"
 	"strconv"
 	"sync"
@@ -117,13 +114,9 @@ func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o dril
 
 // proveKeys proves all keys or a sample of them.
 func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o drillOptions) (tally.Tally, error) {
-	n := o.sample.Keys
-	if o.sample.Percent > 0 {
-		n = int(math.Ceil(float64(len(refs)) * o.sample.Percent / 100)) // at least one key
-	}
-	if n > 0 && n < len(refs) {
+	if o.sample != (hsmkeys.Sample{}) {
 		var err error
-		if refs, err = sample(refs, n); err != nil {
+		if refs, err = o.sample.Of(refs); err != nil {
 			return tally.Tally{}, err
 		}
 	}
@@ -132,20 +125,6 @@ func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o dr
 		since = time.Now()
 	}
 	return tally.Run(k.Prove(ctx, refs, since), len(refs), "prove")
-}
-
-// sample chooses keys at random: whoever runs the storage must not be able to predict which.
-func sample(refs []hsmkeys.Ref, n int) ([]hsmkeys.Ref, error) {
-	refs = append([]hsmkeys.Ref(nil), refs...)
-	for i := range n {
-		j, err := rand.Int(rand.Reader, big.NewInt(int64(len(refs)-i)))
-		if err != nil {
-			return nil, err
-		}
-		other := i + int(j.Int64())
-		refs[i], refs[other] = refs[other], refs[i]
-	}
-	return refs[:n], nil
 }
 
 // atRisk is the failure that a rehearsal looks for.

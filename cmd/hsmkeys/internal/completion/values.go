@@ -158,7 +158,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 
 func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
 	a := words()
-	for path, err := range store.List(ctx, "keys/"+name+"/") {
+	for path, err := range store.List(ctx, blob.KeysPrefix+name+"/") {
 		if err != nil || len(a.candidates) == MostCandidates {
 			break
 		}
