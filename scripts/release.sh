@@ -17,7 +17,8 @@ dry=
 if [ "${1:-}" = --dry-run ]; then dry=yes && shift; fi
 [ $# -eq 1 ] || usage
 version=$1
-[[ $version =~ ^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-rc\.[1-9][0-9]*)?$ ]] || usage
+# From 2.0.0 on, Go wants the major version in the path of the module.
+[[ $version =~ ^(0|1)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-rc\.[1-9][0-9]*)?$ ]] || usage
 tag=v$version
 
 [ -z "$(git status --porcelain)" ] || die "there are changes that are in no commit: commit them, or git stash"
