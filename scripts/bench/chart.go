@@ -2,75 +2,29 @@ package main
 
 import (
 	"fmt"
-	"html"
+	"image/color"
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 )
 
-// series are the seconds of one command.
+// A series is how many seconds one command takes.
 type series struct {
 	name    string
 	seconds []float64
 }
 
-var colours = []string{"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b"}
-
-// chart draws seconds on a logarithmic axis, over names, writes the SVG beside the
-// document, and puts it and its numbers into the tables.
+// chart draws seconds on a logarithmic axis, writes the chart beside the document, and puts it and
+// its numbers into the document. over names the places on the other axis.
 func (b *bench) chart(name, title string, over []string, all []series) error {
-	const width, height, left, right, top, bottom = 640, 300, 60, 150, 30, 30
-	low, high := math.Inf(1), math.Inf(-1)
-	for _, s := range all {
-		for _, v := range s.seconds {
-			low, high = min(low, v), max(high, v)
-		}
-	}
-	low, high = math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
-	if low == high {
-		high++
-	}
-	x := func(i int) float64 {
-		if len(over) == 1 {
-			return left
-		}
-		return left + float64(i)*(width-left-right)/float64(len(over)-1)
-	}
-	y := func(v float64) float64 {
-		return height - bottom - (math.Log10(v)-low)/(high-low)*(height-top-bottom)
-	}
-	var svg strings.Builder
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">`+"\n", width, height)
-	fmt.Fprintf(&svg, `<rect width="%d" height="%d" fill="white"/><text x="%d" y="16" font-size="13">%s</text>`+"\n", width, height, left, html.EscapeString(title))
-	for e := low; e <= high; e++ {
-		v := math.Pow(10, e)
-		fmt.Fprintf(&svg, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", left, width-right, y(v), y(v), left-6, y(v)+4, duration(v))
-	}
-	for i, label := range over {
-		fmt.Fprintf(&svg, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x(i), height-bottom+16, html.EscapeString(label))
-	}
-	ends := map[int]bool{}
-	for i, s := range all {
-		colour := colours[i%len(colours)]
-		var points []string
-		for j, v := range s.seconds {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x(j), y(v)))
-			fmt.Fprintf(&svg, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, x(j), y(v), colour)
-		}
-		at := int(y(s.seconds[len(s.seconds)-1])) + 4
-		for ends[at/12] { // no name on another
-			at += 12
-		}
-		ends[at/12] = true
-		fmt.Fprintf(&svg, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/><text x="%d" y="%d" fill="%s">%s</text>`+"\n",
-			strings.Join(points, " "), colour, width-right+8, at, colour, html.EscapeString(s.name))
-	}
-	svg.WriteString("</svg>\n")
-	if err := os.MkdirAll("docs/performance", 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join("docs/performance", name+".svg"), []byte(svg.String()), 0o644); err != nil {
+	if err := drawChart(filepath.Join("docs/performance", name+".svg"), title, over, all); err != nil {
 		return err
 	}
 	fmt.Fprintf(&b.out, "\n![%s](performance/%s.svg)\n\n", title, name)
@@ -84,6 +38,76 @@ func (b *bench) chart(name, title string, over []string, all []series) error {
 	}
 	b.table(rows)
 	return nil
+}
+
+// drawChart writes a chart as SVG. Its legend stands beside it, where it covers no line.
+func drawChart(path, title string, over []string, all []series) error {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
+	p, legend := plot.New(), plot.NewLegend()
+	p.Title.Text = title
+	p.Title.Padding = vg.Points(6)
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(decades)
+	var places []plot.Tick
+	for i, label := range over {
+		places = append(places, plot.Tick{Value: float64(i), Label: label})
+	}
+	p.X.Tick.Marker, p.X.Padding = plot.ConstantTicks(places), vg.Points(8)
+	grid := plotter.NewGrid()
+	grid.Horizontal.Color, grid.Vertical.Color = color.Gray{Y: 220}, nil
+	p.Add(grid)
+	low, high := math.Inf(1), math.Inf(-1)
+	for i, s := range all {
+		points := make(plotter.XYs, len(s.seconds))
+		for j, v := range s.seconds {
+			points[j] = plotter.XY{X: float64(j), Y: v}
+			low, high = min(low, v), max(high, v)
+		}
+		line, dots, err := plotter.NewLinePoints(points)
+		if err != nil {
+			return err
+		}
+		line.Color, dots.Color = plotutil.Color(i), plotutil.Color(i)
+		line.Width, dots.Shape = vg.Points(1.2), plotutil.Shape(i)
+		p.Add(line, dots)
+		legend.Add(s.name, line, dots)
+	}
+	p.Y.Min, p.Y.Max = decade(low), 10*decade(high)
+	legend.Top, legend.Padding = true, vg.Points(3)
+	legend.Left, legend.ThumbnailWidth = true, vg.Points(16)
+
+	const width, height, beside = 480, 240, 130
+	canvas, err := draw.NewFormattedCanvas(vg.Points(width), vg.Points(height), "svg")
+	if err != nil {
+		return err
+	}
+	whole := draw.New(canvas)
+	whole.SetColor(color.White)
+	whole.Fill(whole.Rectangle.Path())
+	p.Draw(draw.Crop(whole, vg.Points(4), -vg.Points(beside), 0, -vg.Points(4)))
+	legend.Draw(draw.Crop(whole, vg.Points(width-beside), 0, 0, -vg.Points(30)))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := canvas.WriteTo(f); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// decade returns the power of ten at or below a number of seconds.
+func decade(seconds float64) float64 { return math.Pow(10, math.Floor(math.Log10(seconds))) }
+
+// decades are the ticks of the axis.
+func decades(low, high float64) (ticks []plot.Tick) {
+	for at := decade(low); at <= high*1.001; at *= 10 {
+		ticks = append(ticks, plot.Tick{Value: at, Label: duration(at)})
+	}
+	return ticks
 }
 
 func duration(seconds float64) string {
