@@ -12,8 +12,8 @@ import (
 // unless the newest one has done so, and deletes the packs that none of the last keep checkpoints
 // needs. It returns how many it has deleted. It can be killed and run again.
 //
-// A token that has accepted none of the kept checkpoints cannot sign any more before it has
-// been told a later one, see [ReplacePin].
+// A token that has accepted none of the kept checkpoints cannot sign until it has been shown a
+// later one, see [ReplacePin].
 func (k *Keyring) Compact(ctx context.Context, keep int) (deleted int, err error) {
 	if err := k.refresh(ctx); err != nil {
 		return 0, err
@@ -38,16 +38,4 @@ func (k *Keyring) Compact(ctx context.Context, keep int) (deleted int, err error
 		deleted++
 	}
 	return deleted, nil
-}
-
-// Renew signs a checkpoint that changes nothing: it says that the state is still the same,
-// for those who refuse one that is old, see [Options].
-func (k *Keyring) Renew(ctx context.Context) error {
-	if err := k.refresh(ctx); err != nil {
-		return err
-	}
-	if err := k.mustOwn("sign a checkpoint"); err != nil {
-		return err
-	}
-	return k.recordOther(ctx, ledger.Proposal{Fresh: true}, inFile)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -33,7 +32,7 @@ type Entry struct {
 	Holders    []Holder  `json:"holders,omitempty"`
 	Earlier    []Holder  `json:"earlier_holders,omitempty"` // former members to whom only an earlier revision was wrapped; Show looks for them
 	Unable     []Holder  `json:"unable,omitempty"`          // members who cannot hold a key that is so short
-	Imported   bool      `json:"imported,omitempty"`        // it was not born here: whoever made it has it too
+	Imported   bool      `json:"imported,omitempty"`        // made elsewhere: whoever made it has it too
 	Password   string    `json:"password,omitempty"`        // how the key is made from one, in place of Holders
 	Residence  string    `json:"residence,omitempty"`       // where the key lives in use; known with a token
 	Status     string    `json:"status,omitempty"`          // active, deactivated, compromised or destroyed
@@ -41,33 +40,12 @@ type Entry struct {
 	Digest     string    `json:"sha256,omitempty"` // of the blob
 }
 
-// Kind is the algorithm for people: "aes256", or "rc2, 40 bits, legacy".
+// Kind returns the algorithm in the words for people: "aes256", or "rc2, 40 bits, legacy".
 func (e Entry) Kind() string {
 	if !e.Legacy {
 		return e.Algorithm
 	}
 	return fmt.Sprintf("%s, %d bits, legacy", e.Algorithm, e.Bits)
-}
-
-// Holder is somebody who can open a key, or has signed it.
-type Holder struct {
-	Label        string `json:"label"`
-	Role         string `json:"role"`
-	SubjectKeyID string `json:"subject_key_id"`     // of the key that opens, or that has signed
-	Wrapping     string `json:"wrapping,omitempty"` // how the key is wrapped to the holder
-	Former       bool   `json:"former,omitempty"`   // no longer a member, or never one that the lists know
-}
-
-// Former returns the former members that can open the key: holders of this revision,
-// and of earlier ones where the entry comes from [Keyring.Show].
-func (e Entry) Former() []Holder {
-	former := slices.Clone(e.Earlier)
-	for _, h := range e.Holders {
-		if h.Former {
-			former = append(former, h)
-		}
-	}
-	return former
 }
 
 func (k *Keyring) entry(b *blob.Blob) Entry {
@@ -108,40 +86,7 @@ func (k *Keyring) entry(b *blob.Blob) Entry {
 	return e
 }
 
-// holder names the member with a key exchange key, or who was one.
-func (k *Keyring) holder(ski []byte) Holder {
-	m, _ := k.members().Known(string(ski))
-	return k.named(ski, string(ski), m)
-}
-
-// signedBy names the member who signs with a key, or who did.
-func (k *Keyring) signedBy(ski []byte) Holder {
-	m, ok := k.members().Signed(string(ski))
-	if !ok {
-		return k.named(ski, string(ski), m)
-	}
-	return k.named(ski, keyID(m), m)
-}
-
-// named names a member by one of its keys; exchange is its key exchange key.
-func (k *Keyring) named(ski []byte, exchange string, m blob.Member) Holder {
-	h := Holder{Label: "(unknown)", SubjectKeyID: hex.EncodeToString(ski), Former: true}
-	if m.Certificate == nil {
-		return h
-	}
-	h.Label, h.Role = m.Label, "former "+m.Role.String()
-	if now, ok := k.members().Member(exchange); ok {
-		h.Label, h.Role, h.Former = now.Label, now.Role.String(), false
-	}
-	return h
-}
-
-// setEarlier sets the former members to whom only an earlier revision was wrapped.
-func (e *Entry) setEarlier(former []Holder) {
-	e.Earlier = slices.DeleteFunc(former, func(h Holder) bool { return holds(e.Holders, h) })
-}
-
-// why says how a revision came about.
+// why returns how a revision came about.
 func (k *Keyring) why(d blob.Descriptor) string {
 	switch {
 	case d.Recovery != nil:

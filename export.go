@@ -15,7 +15,7 @@ import (
 // with the peer's key has the session key from then on. A key from a password and an HMAC
 // key are an [ErrDerivation].
 func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
-	_, b, err := k.verified(ctx, ref)
+	_, b, err := k.verifiedBlob(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -24,7 +24,7 @@ func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, 
 		return nil, withFacts(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), ErrNotExportable)
 	}
 	var key keyspec.Transit
-	if _, err = k.opening(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
+	if _, err = k.openRevision(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
 		key, err = k.pair.UnwrapTransit(ctx, wrapped)
 		return err
 	}); err != nil {
@@ -48,9 +48,9 @@ func simpleAlgorithm(b *blob.Blob) (capi.AlgID, bool) {
 	return 0, false
 }
 
-// ExportCMS verifies a key and gives its blob with the signer's certificate put in, DER,
-// for other tools that read CMS (RFC 5652). It needs no token, and is nothing that a
-// store takes back: no signature covers the certificate.
+// ExportCMS verifies a key and returns its blob with the signer's certificate added, DER, for other
+// tools that read CMS (RFC 5652). It needs no token, and a store does not accept the result: no
+// signature covers the certificate.
 func (k *Keyring) ExportCMS(ctx context.Context, ref Ref) ([]byte, error) {
 	_, b, err := k.loadRef(ctx, ref)
 	if err != nil {

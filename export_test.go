@@ -27,6 +27,6 @@ func (k *Keyring) SetStatus(ctx context.Context, name string, version int, statu
 	if err != nil {
 		return err
 	}
-	n := entering{name: name, last: highest(e), worse: map[int]ledger.Status{version: status}}
+	n := takeInEdit{name: name, last: highest(e), worse: map[int]ledger.Status{version: status}}
 	return k.recordEdit(ctx, n.edit(), inFile)
 }

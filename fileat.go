@@ -11,25 +11,24 @@ import (
 	"filippo.io/age"
 )
 
-// DecryptFile is [Keyring.Decrypt] for a file of so many bytes that can be read at any
-// place: its chunks are decrypted on every processor, and written in order. That the file
-// is complete is known before anything is written; what is written is authentic, and where
-// a chunk is not, its beginning is all that there will be.
+// DecryptFile is [Keyring.Decrypt] for a file of size bytes with random access: its chunks are
+// decrypted on every processor, and written in order. Nothing is written unless the file is
+// complete. What is written is authentic; at a chunk that is not, DecryptFile stops.
 func (k *Keyring) DecryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64) error {
 	return decryptFile(ctx, dst, src, size, k.Identity(ctx))
 }
 
-// DecryptFileWithPair is [DecryptWithPair] in the way of [Keyring.DecryptFile].
+// DecryptFileWithPair is [DecryptWithPair] for a file with random access, as [Keyring.DecryptFile].
 func DecryptFileWithPair(ctx context.Context, pair Decrypter, dst io.Writer, src io.ReaderAt, size int64) error {
 	return decryptFile(ctx, dst, src, size, onlyPair{PairIdentity(ctx, pair)})
 }
 
-// segmentSize is how much is decrypted at a time: 4 chunks of age's.
+// segmentSize is how much is decrypted at a time, in bytes: four of age's chunks.
 const segmentSize = 4 * 64 << 10
 
 func decryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64, identity age.Identity) error {
 	source := &sourceReaderAt{src: src}
-	plain, plainSize, err := age.DecryptReaderAt(source, size, ours{identity})
+	plain, plainSize, err := age.DecryptReaderAt(source, size, markedIdentity{identity})
 	if err != nil {
 		return source.classify(err)
 	}

@@ -9,16 +9,16 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// FileRecipient is one for whom an age file is encrypted, as the header of the file says.
-// Nothing of a header is proven before the file is decrypted.
+// A FileRecipient is one of the recipients in the header of an age file. Nothing in a header is
+// proven before the file is decrypted.
 type FileRecipient struct {
 	Stanza *age.Stanza // of the header; see [PairTag.Matches] for those to a key exchange pair
 	Key    Ref         // the key of a keyring; the zero Ref for any other recipient
 	KeyID  blob.ID     // its id
 }
 
-// FileRecipients reads the header of an age file, binary, and returns for whom it says
-// that the file is. It needs no key. A file that is none is a [blob.ErrIntegrity].
+// FileRecipients reads the header of an age file, binary, and returns its recipients. It needs no
+// key. The error is a [blob.ErrIntegrity] for anything but an age file.
 func FileRecipients(src io.Reader) ([]FileRecipient, error) {
 	source := &sourceReader{src: src}
 	var seen headerReader
@@ -39,7 +39,7 @@ func FileRecipients(src io.Reader) ([]FileRecipient, error) {
 	return all, nil
 }
 
-// headerReader is an identity that opens nothing and keeps what it was shown.
+// A headerReader is an identity that opens nothing and keeps the stanzas that it is shown.
 type headerReader []*age.Stanza
 
 func (h *headerReader) Unwrap(stanzas []*age.Stanza) ([]byte, error) {

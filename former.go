@@ -2,10 +2,8 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -15,9 +13,6 @@ import (
 // the blob. A rewrapped blob holds the same key. Only a new version is a key that a
 // former member has never seen, so that is what Rotate is for and what the functions
 // here look for.
-
-// FormerMembers returns those who are no longer members, sorted by label.
-func (k *Keyring) FormerMembers() []blob.Member { return k.members().Former() }
 
 // FormerHolders returns the former members that can open a version of a key, because
 // one of its stored revisions is or was wrapped to them. An earlier revision that is
@@ -47,7 +42,7 @@ func (k *Keyring) formerHolders(ctx context.Context, newest *blob.Blob) ([]Holde
 				former = append(former, h)
 			}
 		}
-		before, err := k.before(ctx, at)
+		before, err := k.revisionBefore(ctx, at)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -57,10 +52,6 @@ func (k *Keyring) formerHolders(ctx context.Context, newest *blob.Blob) ([]Holde
 		at = before
 	}
 	return former, nil
-}
-
-func holds(holders []Holder, h Holder) bool {
-	return slices.ContainsFunc(holders, func(other Holder) bool { return other.SubjectKeyID == h.SubjectKeyID })
 }
 
 // RotateFormer makes a new version of each named key, or of every key, whose newest
@@ -112,43 +103,7 @@ func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("rotate key %q: %w", ref.Name, err)
 	}
-	r := k.made(b)
+	r := k.storedResult(b)
 	r.edit = &edit
 	return r, nil
-}
-
-// MemberWith returns the member, present or former, that has a certificate's key as its
-// key exchange key or to sign.
-func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
-	id, err := blob.PublicKeyID(key)
-	if err != nil {
-		return blob.Member{}, err
-	}
-	for _, find := range []func(string) (blob.Member, bool){k.members().Known, k.members().Signed} {
-		if m, ok := find(string(id)); ok {
-			return m, nil
-		}
-	}
-	return blob.Member{}, withFacts(fmt.Errorf("key %x is no member's, and never was: %w", id, blob.ErrNotFound), ErrNeverMember)
-}
-
-// MayRemove returns the member that [Keyring.RemoveMember] would remove, or the reason
-// why it would refuse.
-func (k *Keyring) MayRemove(role blob.Role, label string) (blob.Member, error) {
-	op := fmt.Sprintf("remove the %s %q", role, label)
-	if err := k.mustOwn(op); err != nil {
-		return blob.Member{}, err
-	}
-	all := k.Members()
-	i, err := k.removable(all, role, label)
-	if err != nil {
-		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
-	}
-	return all[i], nil
-}
-
-// LeftAt returns the number of the list of members that no longer names a member, or 0 for
-// a member of today.
-func (k *Keyring) LeftAt(m blob.Member) int {
-	return k.members().LeftAt(keyID(m), keyID)
 }

@@ -9,10 +9,9 @@
 // Where the pair must not sign, another one on the token does, and the list of
 // members knows both.
 //
-// The signature is what it is all about. Wrapping needs only the public key, so
-// without a signature somebody with access to the storage could put a session
-// key of their own in the place of ours, and read everything that we encrypt
-// from then on.
+// The signature is essential. Wrapping needs only the public key, so without a signature somebody
+// with access to the storage could put a session key of their own in the place of ours, and read
+// everything that we encrypt from then on.
 //
 // [Init] makes a keyring, [Open] opens it with a key exchange [Pair], and
 // [OpenWithCertificate] opens it for verification without one. A
@@ -57,7 +56,7 @@ type Keyring struct {
 
 	recording recording
 	storing   storing
-	opened    opened
+	blobs     blobCache
 }
 
 // ID returns the keyring's identifier, 16 random bytes. It is in every signature.

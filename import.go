@@ -12,8 +12,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Simple is a session key that comes in a SIMPLEBLOB of CryptoAPI, with what such a BLOB
-// does not say of it.
+// A Simple is a session key in a SIMPLEBLOB of CryptoAPI, with what such a BLOB does not contain.
 type Simple struct {
 	Blob capi.SimpleBlob
 	How  keyspec.RSAES // how it is encrypted
@@ -23,10 +22,10 @@ type Simple struct {
 	EffectiveBits int             // of an RC2 key: KP_EFFECTIVE_KEYLEN
 	Salt          []byte          // of an RC2 or RC4 key: KP_SALT, KP_SALT_EX
 	Purpose       keyspec.Purpose // of an AES key; 0 as in [Keyring.Create]
-	CheckValue    []byte          // 3 bytes that the key must have, see [token.CheckValue]; nil to ask nothing
+	CheckValue    []byte          // 3 bytes that the key must have, see [token.CheckValue]; nil for any
 }
 
-// ErrSimple is for a SIMPLEBLOB that cannot be imported as it is described.
+// ErrSimple is the error for a SIMPLEBLOB that cannot be imported as it is described.
 var ErrSimple = errors.New("not a key that can be imported")
 
 // simpleAlgorithms are those of the session keys in SIMPLEBLOBs, and the size in bytes
@@ -40,14 +39,14 @@ var simpleAlgorithms = map[capi.AlgID]struct {
 	capi.RC2: {keyspec.RC2, 0}, capi.RC4: {keyspec.RC4, 0},
 }
 
-// Check says whether what is said of the key goes together, before anything is asked of a
-// token. The error is an [ErrSimple].
+// Check returns an [ErrSimple] if the description of the key contradicts itself or the BLOB. It
+// needs no token.
 func (s Simple) Check() error {
 	_, _, err := s.describe()
 	return err
 }
 
-// describe gives what the key blob will say of the key.
+// describe returns what the key blob will say of the key.
 func (s Simple) describe() (blob.Descriptor, keyspec.Algorithm, error) {
 	known, ok := simpleAlgorithms[s.Blob.Algorithm]
 	if !ok {
@@ -84,17 +83,15 @@ func (s Simple) describe() (blob.Descriptor, keyspec.Algorithm, error) {
 	return d, known.algorithm, nil
 }
 
-// ImportSimple makes a key of the keyring of a session key in a SIMPLEBLOB that is
-// encrypted to a pair on the token: decrypted by the token, wrapped to every member,
-// signed and stored like a key that was born there. It refuses with [blob.ErrExists] when
-// there is a key of that name.
+// ImportSimple makes a key of the keyring from a session key in a SIMPLEBLOB that is encrypted to a
+// pair on the token. The token decrypts it, wraps it to every member and signs the blob, as for a
+// key that it has made. It refuses with [blob.ErrExists] when there is a key of that name.
 //
-// Nothing signs a SIMPLEBLOB: it may be from anybody who has the pair's public key. And
-// with PKCS #1 v1.5 whoever may try many BLOBs, and sees which are imported, can open what
-// was ever encrypted to the pair. So all that can be wrong with what is encrypted gives
-// one error, a [keyspec.ErrWrapped], after whole seconds; and with a CheckValue the answer
-// is the same for a BLOB that does not hold and for one that holds another key, so that
-// only who knows the key sees one be imported.
+// Nothing signs a SIMPLEBLOB: it may come from anybody who has the pair's public key. With PKCS #1
+// v1.5, somebody who may try many BLOBs and sees which are imported can open whatever was encrypted
+// to the pair. So whatever is wrong with the encrypted key is the same error, a
+// [keyspec.ErrWrapped], after whole seconds. With a CheckValue the answer is also the same for
+// another key, so that only somebody who knows the key can have it imported.
 func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entry, error) {
 	d, algorithm, err := s.describe()
 	if err != nil {
@@ -111,8 +108,8 @@ func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entr
 	})
 }
 
-// unwrapSimple answers at whole seconds, so that what went wrong on the way is not told by
-// how long it took.
+// unwrapSimple returns after a whole number of seconds, so that its duration does not tell what
+// went wrong.
 func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec keyspec.Key) (keyspec.Transit, error) {
 	pair := s.Pair
 	if pair == nil {
@@ -143,5 +140,5 @@ func (k *Keyring) unwrapSimple(ctx context.Context, s Simple, spec keyspec.Key) 
 	return key, err
 }
 
-// answerEvery is much longer than any token takes to find out what is wrong with a padding.
+// answerEvery is much longer than any token takes to find a wrong padding.
 const answerEvery = time.Second

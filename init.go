@@ -16,7 +16,7 @@ import (
 // store has a keyring.
 func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 	pair, store := o.Pair, o.Store
-	taken := fmt.Errorf("found a keyring: %w", ErrHasKeyring)
+	taken := fmt.Errorf("make a keyring: %w", ErrHasKeyring)
 	switch there, err := hasCheckpoint(ctx, store, 1); { // before a certificate is made
 	case err != nil:
 		return nil, err
@@ -29,14 +29,14 @@ func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 	}
 	signing, err := signingCertificateOf(ctx, pair)
 	if err != nil {
-		return nil, fmt.Errorf("found a keyring: %w", err)
+		return nil, fmt.Errorf("make a keyring: %w", err)
 	}
 	id, err := randomID(pair)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	l, err := ledger.Found(ctx, store, blob.MemberList{
+	l, err := ledger.Init(ctx, store, blob.MemberList{
 		KeyringID: id, Created: now,
 		Members: []blob.Member{{Role: blob.Owner, Label: label, Certificate: certificate, Signing: signing}},
 	}, signerOf(pair, signing, certificate), now, nonce(pair))
@@ -44,14 +44,14 @@ func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 		return nil, taken
 	}
 	if err != nil {
-		return nil, fmt.Errorf("found a keyring: %w", err)
+		return nil, fmt.Errorf("make a keyring: %w", err)
 	}
 	k, err := open(ctx, o, true)
 	if err == nil && k.view().Pin().First != l.Pin().First { // the storage shows one that the pair has founded before
 		err = ErrOtherKeyring
 	}
 	if err != nil {
-		return nil, fmt.Errorf("found a keyring: %w", err)
+		return nil, fmt.Errorf("make a keyring: %w", err)
 	}
 	return k, k.keepPin(ctx, onToken)
 }
@@ -62,7 +62,7 @@ func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 func ResumeInit(ctx context.Context, o Options) (*Keyring, error) {
 	k, err := open(ctx, o, true)
 	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Before.Number == 0 {
-		return nil, fmt.Errorf("found a keyring: %w", ErrHasKeyring)
+		return nil, fmt.Errorf("make a keyring: %w", ErrHasKeyring)
 	}
 	if err != nil {
 		return nil, err

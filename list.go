@@ -14,13 +14,13 @@ import (
 // ListOptions choose what [Keyring.ListWith] lists. The zero value is what
 // [Keyring.List] lists.
 type ListOptions struct {
-	Prefix      string // only keys whose names start so; what could start a [blob.ValidName], or empty
+	Prefix      string // only keys whose names start with it; the beginning of a [blob.ValidName], or empty
 	AllVersions bool   // every version of a key, oldest first, and not only the current one
 }
 
-// List describes the current version of every key, in the order of names. It goes by the
-// state of the keyring alone, which one signature stands for, and reads no blob: that all
-// are there and hold, [Keyring.Verify] finds out.
+// List describes the current version of every key, in the order of names. It uses the signed state
+// of the keyring alone and reads no blob; [Keyring.Verify] finds out whether all are there and
+// intact.
 func (k *Keyring) List(ctx context.Context) iter.Seq2[Entry, error] {
 	return k.ListWith(ctx, ListOptions{})
 }
@@ -57,8 +57,8 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 	}
 }
 
-// chosen returns all versions of a key, oldest first, or the current one; of a key that
-// has none any more, the newest.
+// chosen returns all versions of a key, oldest first, or only the current one; if there is none,
+// the newest.
 func (k *Keyring) chosen(ctx context.Context, e ledger.Entry, all bool) ([]ledger.Version, error) {
 	if !all {
 		if v, ok := e.Version(e.Current); ok {
@@ -90,15 +90,15 @@ func ValidPrefix(prefix string) error {
 	return blob.ValidName(strings.TrimSuffix(prefix, "/")) // which names what the caller has given
 }
 
-// A lister describes versions by what the state says of them.
+// A lister describes versions as the state does.
 type lister struct {
 	k    *Keyring
-	held map[holding]holders
+	held map[holderSet]holders
 }
 
-func (k *Keyring) lister() *lister { return &lister{k, map[holding]holders{}} }
+func (k *Keyring) lister() *lister { return &lister{k, map[holderSet]holders{}} }
 
-// holders are who can open a key, and the members who cannot hold one that is so short.
+// holders are those who can open a key, and the members who cannot hold it as it is too short.
 type holders struct{ able, unable []Holder }
 
 func (l *lister) entry(e ledger.Entry, v ledger.Version) Entry {
@@ -113,7 +113,7 @@ func (l *lister) entry(e ledger.Entry, v ledger.Version) Entry {
 		one.Password = "a password"
 		return one
 	}
-	h := l.holders(holding{v.List, v.Key()})
+	h := l.holders(holderSet{v.List, v.Key()})
 	one.Holders = h.able
 	if one.Legacy {
 		one.Unable = h.unable
@@ -121,8 +121,8 @@ func (l *lister) entry(e ledger.Entry, v ledger.Version) Entry {
 	return one
 }
 
-// holders finds out once for all keys that are wrapped alike, which share the slices.
-func (l *lister) holders(key holding) holders {
+// holders returns the holders of a key. Keys that are wrapped alike share the slices.
+func (l *lister) holders(key holderSet) holders {
 	h, ok := l.held[key]
 	if ok {
 		return h

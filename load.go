@@ -17,8 +17,8 @@ import (
 // PKCS #11 applications. The object is sensitive and not extractable; its CKA_ID
 // is the key id; it may do what the key's purpose says and nothing else.
 //
-// It refuses with [token.ErrTaken] when this very key is there, or the label is that of
-// another secret key.
+// The error is a [token.ErrTaken] if this key is there already, or another secret key has the
+// label.
 func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
 	b, err := k.loadable(ctx, ref)
 	if err != nil {
@@ -31,11 +31,11 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 	return k.entry(used), nil
 }
 
-// LoadInPlace is [Keyring.Load] for an application that knows the key by the label: other
-// versions of the same key that have the label are deleted as soon as this one is there.
-// When it is there already, only that is done. A key is known by its id, so an object
-// that is not of this key is not touched, and is a [token.ErrTaken]. One that has the id and
-// is public, as anybody without the PIN can make it, is deleted before.
+// LoadInPlace is [Keyring.Load] for an application that knows the key by its label: other versions
+// of the same key that have the label are deleted as soon as this one is there. If it is there
+// already, only that is done. Objects are recognized by their CKA_ID: those of other keys stay, and
+// are a [token.ErrTaken] if they have the label. An object with the id that is public, which
+// anybody can make without the PIN, is deleted first.
 func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
 	b, err := k.loadable(ctx, ref)
 	if err != nil {
@@ -76,8 +76,7 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 	return k.entry(b), nil
 }
 
-// loader returns the pair as one that loads keys. The error is an [errors.ErrUnsupported] if it
-// does not.
+// loader returns the pair as a [Loader]. The error is an [errors.ErrUnsupported] if it is none.
 func (k *Keyring) loader() (Loader, error) {
 	if l, ok := k.pair.(Loader); ok {
 		return l, nil
@@ -85,10 +84,10 @@ func (k *Keyring) loader() (Loader, error) {
 	return nil, fmt.Errorf("load keys for other applications: %w", errors.ErrUnsupported)
 }
 
-// loadable returns the blob of a key that other applications may be given: with it they
-// encrypt as well.
+// loadable returns the blob of a key if other applications may have it, which can encrypt with it
+// too.
 func (k *Keyring) loadable(ctx context.Context, ref Ref) (*blob.Blob, error) {
-	f, b, err := k.verified(ctx, ref)
+	f, b, err := k.verifiedBlob(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +123,7 @@ func (k *Keyring) loadBlob(ctx context.Context, b *blob.Blob, label string, besi
 		return nil, err
 	}
 	id := b.Descriptor().KeyID
-	return k.with(ctx, b,
+	return k.useKey(ctx, b,
 		func(wrapped keyspec.WrappedKey) error {
 			if d := b.Descriptor(); d.Legacy != nil && d.Legacy.Salt != nil {
 				return k.loadSalted(ctx, loader, wrapped, d.Legacy.Salt, label, id[:], beside)
@@ -136,8 +135,8 @@ func (k *Keyring) loadBlob(ctx context.Context, b *blob.Blob, label string, besi
 		})
 }
 
-// loadSalted loads a key with its salt behind it, which is the key that the cipher is
-// given. No token is asked to join the two.
+// loadSalted loads a key followed by its salt, which together are the key of the cipher. They are
+// joined in memory, not by the token.
 func (k *Keyring) loadSalted(ctx context.Context, loader Loader, wrapped keyspec.WrappedKey, salt []byte, label string, id []byte, beside [][]byte) error {
 	value, err := k.pair.Reveal(ctx, wrapped)
 	if err != nil {
@@ -151,19 +150,19 @@ func (k *Keyring) loadSalted(ctx context.Context, loader Loader, wrapped keyspec
 	return loader.LoadValue(ctx, spec, salted, label, id, beside...)
 }
 
-// LoadedKey is a secret key object on the token that is a key of this keyring, by its id.
+// A LoadedKey is a secret key object on the token, with the key of this keyring that has its id.
 type LoadedKey struct {
 	Label   string `json:"label"`
 	KeyID   string `json:"key_id"`
 	Name    string `json:"name,omitempty"` // empty for a key that is not of this keyring
 	Version int    `json:"version,omitempty"`
 	Newest  int    `json:"newest,omitempty"` // the version of that key that encrypts
-	Public  bool   `json:"public,omitempty"` // anybody can use it without the PIN, and can have made it
+	Public  bool   `json:"public,omitempty"` // anybody can use it, and could have made it, without the PIN
 
 	object token.Loaded
 }
 
-// Loaded lists the secret keys on the token, and which keys of the keyring they are.
+// Loaded lists the secret keys on the token with the keys of the keyring that they are.
 func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
 	if k.pair == nil {
 		return nil, errNoToken
@@ -207,8 +206,8 @@ func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
 	return all, nil
 }
 
-// Unload deletes from the token the objects that are keys of this keyring and for which
-// which returns true, and returns them. The keys themselves stay, and can be loaded again.
+// Unload deletes from the token the objects that are keys of this keyring and for which which
+// returns true, and returns them. The keys stay in the keyring, and can be loaded again.
 func (k *Keyring) Unload(ctx context.Context, which func(LoadedKey) bool) ([]LoadedKey, error) {
 	all, err := k.Loaded(ctx)
 	if err != nil {

@@ -12,9 +12,3 @@ import (
 func (k *Keyring) Log(ctx context.Context, since int) iter.Seq2[ledger.Event, error] {
 	return k.view().Log(ctx, since)
 }
-
-// Signer returns the label of the member who has signed the newest checkpoint.
-func (k *Keyring) Signer() string {
-	m, _ := k.view().HeadSigner()
-	return m.Label
-}

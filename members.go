@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
@@ -52,10 +53,10 @@ func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) erro
 	return nil
 }
 
-// RemoveMember records the next list of members, without a member. What the member has
-// signed so far stays valid, as the state of the keyring names it. Blobs of an owner that
-// the state does not name, as after two copies of a store were put together, are adopted
-// first; those that cannot be are told of through skipped.
+// RemoveMember records the next list of members, without a member. What the member has signed so
+// far stays valid, as the state of the keyring names it. Blobs of an owner that the state does not
+// name, as after two copies of a store were put together, are adopted first; those that cannot be
+// are reported to skipped.
 //
 // The member can still open every version that was ever wrapped to it, also after a
 // [Keyring.Rewrap]: see [Keyring.FormerHolders] and [Keyring.RotateFormer].
@@ -152,7 +153,7 @@ func (k *Keyring) Self() blob.Member {
 	return m
 }
 
-// Member finds the member with a label, or who was last known by it.
+// Member returns the member, or the latest former member, with a role and label.
 func (k *Keyring) Member(role blob.Role, label string) (blob.Member, error) {
 	all := k.members()
 	for number := all.List().Number; number >= 1; number-- {
@@ -163,4 +164,53 @@ func (k *Keyring) Member(role blob.Role, label string) (blob.Member, error) {
 		}
 	}
 	return blob.Member{}, fmt.Errorf("no %s has ever had the label %q: %w", role, label, blob.ErrNotFound)
+}
+
+// MemberWith returns the member, present or former, that has a certificate's key as its
+// key exchange key or to sign.
+func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
+	id, err := blob.PublicKeyID(key)
+	if err != nil {
+		return blob.Member{}, err
+	}
+	for _, find := range []func(string) (blob.Member, bool){k.members().Known, k.members().Signed} {
+		if m, ok := find(string(id)); ok {
+			return m, nil
+		}
+	}
+	return blob.Member{}, withFacts(fmt.Errorf("key %x is no member's, and never was: %w", id, blob.ErrNotFound), ErrNeverMember)
+}
+
+// MayRemove returns the member that [Keyring.RemoveMember] would remove, or the reason
+// why it would refuse.
+func (k *Keyring) MayRemove(role blob.Role, label string) (blob.Member, error) {
+	op := fmt.Sprintf("remove the %s %q", role, label)
+	if err := k.mustOwn(op); err != nil {
+		return blob.Member{}, err
+	}
+	all := k.Members()
+	i, err := k.removable(all, role, label)
+	if err != nil {
+		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
+	}
+	return all[i], nil
+}
+
+// LeftAt returns the number of the list of members that no longer names a member, or 0 for
+// a member of today.
+func (k *Keyring) LeftAt(m blob.Member) int {
+	return k.members().LeftAt(keyID(m), keyID)
+}
+
+// FormerMembers returns the former members, sorted by label.
+func (k *Keyring) FormerMembers() []blob.Member { return k.members().Former() }
+
+func keyID(m blob.Member) string { return ledger.KeyID(m) }
+
+func signerID(m blob.Member) string { return ledger.SignerID(m) }
+
+// identifier returns how CMS names a member's key exchange key.
+func identifier(m blob.Member) string {
+	id, _ := blob.Identifier(m.Certificate) // of a list that was verified, so it has one
+	return string(id)
 }

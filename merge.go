@@ -5,28 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// ErrContinues is for a copy of the keyring that goes on from the newest checkpoint here:
-// it is no fork, and its objects only have to be copied.
+// ErrContinues is the error for a copy of the keyring that continues the newest checkpoint here: it
+// is no fork, and its objects only have to be copied.
 var ErrContinues = errors.New("the copy is newer, and nothing has been written here since")
 
-// Merge is the work of taking in what another copy of the keyring has, which was written
-// to as well.
+// A Merge takes in the keys of another copy of the keyring, which was written to as well.
 type Merge struct {
 	Common ledger.Point // the newest checkpoint that both copies have
-	At     ledger.Point // what is taken in: Common where that is nothing
+	At     ledger.Point // the newest checkpoint of the copy; Common if it has none of its own
 	Signed time.Time    // when that was signed
 	Signer string       // the signer's label
-	Former bool         // who is no member here any more
+	Former bool         // the signer is no member here any more
 
 	// Members are the changes of members in the copy since the common checkpoint, oldest
 	// first. They are not taken.
@@ -111,15 +108,14 @@ func (k *Keyring) isFormer(m blob.Member) bool {
 	return !ok
 }
 
-// Keys takes the keys in, and yields what was done to each name to which something was.
-// What comes in is wrapped and signed anew. Under a name that is here it gets a version
-// number of its own and is at least deactivated: it opens its files, and never encrypts. A
-// name that is not here comes with its numbers, and encrypts as before if an owner in force
-// here has signed it and no former member can open it. Of a key that both copies have the
-// worse status counts, and one that was destroyed in either is destroyed, if an owner in force
-// here has done it.
+// Keys takes the keys in, and yields what was done to each name that changed. What comes in is
+// wrapped and signed anew. Under a name that exists here it gets a new version number and is at
+// least deactivated: it opens its files, and encrypts nothing new. A new name keeps its version
+// numbers, and encrypts as before if an owner in force here has signed it and no former member can
+// open it. For a key that both copies have, the worse status counts if an owner in force here has
+// set it; so one that was destroyed in either copy is destroyed.
 //
-// It can be killed and started again: what has come is known by its key id.
+// It can be killed and started again: versions that have come are recognized by their key ids.
 func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
 	return func(yield func(Merged) bool) {
 		refs, err := m.changed(ctx)
@@ -139,8 +135,7 @@ func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
 	}
 }
 
-// changed returns the names that the copy has changed. Those that it has not are no less
-// here.
+// changed returns the names that the copy has changed. It has no others that are not here as well.
 func (m *Merge) changed(ctx context.Context) ([]Ref, error) {
 	var refs []Ref
 	for d, err := range ledger.Diff(ctx, m.source, m.branch.From, m.branch.Trie()) {
@@ -163,7 +158,7 @@ func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
 	if err != nil {
 		return Result{Ref: ref, Err: err}
 	}
-	e := entering{name: ref.Name, reason: fmt.Sprintf("from a copy at checkpoint %d", m.At.Number), worse: map[int]ledger.Status{}}
+	e := takeInEdit{name: ref.Name, reason: fmt.Sprintf("from a copy at checkpoint %d", m.At.Number), worse: map[int]ledger.Status{}}
 	known, err := m.known(ctx, &e)
 	if err != nil {
 		return Result{Ref: ref, Err: err}
@@ -230,7 +225,7 @@ func (m *Merge) discard(ctx context.Context, name string) error {
 
 // known returns the versions that are here of a name, by their key ids, and notes the
 // highest.
-func (m *Merge) known(ctx context.Context, e *entering) (map[blob.ID]ledger.Version, error) {
+func (m *Merge) known(ctx context.Context, e *takeInEdit) (map[blob.ID]ledger.Version, error) {
 	known := map[blob.ID]ledger.Version{}
 	view := m.k.view()
 	ours, err := view.Entry(ctx, e.name)
@@ -256,7 +251,7 @@ func (m *Merge) version(ctx context.Context, name string, v ledger.Version, numb
 		v.Number, v.List = number, min(v.List, m.k.ListNumber())
 		return v, nil
 	}
-	b, err := m.from.load(ctx, found{ledger.Entry{Name: name}, v})
+	b, err := m.from.loadVersion(ctx, keyVersion{ledger.Entry{Name: name}, v})
 	if err != nil {
 		return v, err
 	}
@@ -273,147 +268,4 @@ func (m *Merge) version(ctx context.Context, name string, v ledger.Version, numb
 	m.mu.Unlock()
 	taken.Status = status
 	return taken, nil
-}
-
-// An entering is the edit that takes in versions of one name from outside the state.
-type entering struct {
-	name     string
-	last     int                   // the highest version that is here; 0: there is no such name
-	versions []ledger.Version      // that come, ascending
-	current  int                   // of a new name
-	worse    map[int]ledger.Status // of versions that are here
-	reason   string
-}
-
-// edit returns the edit, which is stale if there is another highest version meanwhile.
-func (n entering) edit() ledger.Edit {
-	return ledger.Edit{Name: n.name, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
-		u := ledger.Update{Entry: ledger.Entry{Name: n.name, Current: n.current}}
-		if old != nil {
-			u.Entry = *old
-		}
-		if (old == nil) != (n.last == 0) || old != nil && highest(*old) != n.last {
-			return u, nil, errStaleEntry
-		}
-		var changes []ledger.Change
-		add := func(op ledger.Op, v ledger.Version) {
-			v.Changed, v.ChangedAt = number, at
-			u.Set = append(u.Set, v)
-			changes = append(changes, ledger.Change{Op: op, Name: n.name, Version: v.Number, Reason: n.reason})
-		}
-		for _, version := range slices.Sorted(maps.Keys(n.worse)) {
-			v, ok, err := get(version)
-			if err != nil {
-				return u, nil, err
-			}
-			status := n.worse[version]
-			if !ok || v.Status >= status {
-				continue // somebody else has done that
-			}
-			if u.Entry.Current == version && status != ledger.Deactivated {
-				u.Entry.Current = 0
-			}
-			v.Status = status
-			add(statusOps[status], v)
-		}
-		for _, v := range n.versions {
-			add(ledger.Merge, v)
-		}
-		return u, changes, nil
-	}}
-}
-
-var statusOps = map[ledger.Status]ledger.Op{
-	ledger.Deactivated: ledger.Deactivate, ledger.Compromised: ledger.Compromise, ledger.Destroyed: ledger.Destroy,
-}
-
-// takeIn adds a version for a key that the state does not name: the same key,
-// wrapped to the members of today and signed by us. It is deactivated; under a name that we
-// do not have it is the first, and encrypts.
-func (k *Keyring) takeIn(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {
-	return again(ctx, k, func() (Entry, error) { return k.takeInOnce(ctx, b, reason) })
-}
-
-func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {
-	n := entering{name: b.Descriptor().Name, reason: reason}
-	status := ledger.Deactivated
-	switch e, err := k.view().Entry(ctx, n.name); {
-	case err == nil:
-		n.last = highest(e)
-	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		if !k.hasFormer(b) {
-			status, n.current = ledger.Active, 1
-		}
-	default:
-		return Entry{}, err
-	}
-	v, taken, err := k.wrapFor(ctx, b, n.last+1)
-	if err != nil {
-		return Entry{}, err
-	}
-	v.Status = status
-	n.versions = []ledger.Version{v}
-	err = k.recordEdit(ctx, n.edit(), onToken)
-	if isStale(err) {
-		return Entry{}, errors.Join(err, k.discard(ctx, taken))
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("take in key %q: %w", n.name, err)
-	}
-	e := k.entry(taken)
-	e.Status = v.Status.String()
-	return e, nil
-}
-
-// isOwner reports whether a member of another copy is an owner in force here.
-func (k *Keyring) isOwner(m blob.Member) bool {
-	if m.Certificate == nil {
-		return false
-	}
-	here, _ := k.members().Signer(signerID(m))
-	return here.Role == blob.Owner
-}
-
-// hasFormer reports whether a blob is wrapped to somebody who is no member any more. What is
-// made of it is not, and would not tell.
-func (k *Keyring) hasFormer(b *blob.Blob) bool { return !k.heldByMembersSince(b, k.ListNumber()) }
-
-// wrapFor wraps the key in a blob that the state does not name to today's members, as a
-// version that it has not yet either.
-func (k *Keyring) wrapFor(ctx context.Context, b *blob.Blob, number int) (ledger.Version, *blob.Blob, error) {
-	list, digest := k.ListNumber(), b.Digest()
-	d := b.Descriptor()
-	d.Version, d.Revision, d.Replaces, d.Recovery = number, 1, digest[:], nil
-	taken, err := k.wrapAs(ctx, b, d)
-	if err != nil {
-		return ledger.Version{}, nil, err
-	}
-	return k.version(taken, list), taken, nil
-}
-
-// wrapAs has the token wrap the key in a blob to today's members, under another descriptor,
-// and stores that.
-func (k *Keyring) wrapAs(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
-	next, err := k.wrapOnly(ctx, b, d)
-	if err != nil {
-		return nil, err
-	}
-	return next, k.storing.end(next)
-}
-
-// wrapOnly is wrapAs without waiting until the blob is stored.
-func (k *Keyring) wrapOnly(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
-	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
-		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
-	}
-	var key keyspec.Transit
-	_, err := k.opening(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
-		key, err = k.pair.UnwrapTransit(ctx, wrapped)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer key.Close()
-	return k.seal(ctx, d, b.Algorithm(), key)
 }

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Key is a session key that was verified and unwrapped, ready for use.
+// A A Key is a session key that was verified and unwrapped, ready for use.
 type Key struct {
 	Entry Entry
 	keyspec.SessionKey
@@ -19,11 +20,11 @@ type Key struct {
 	refused error // why nothing is encrypted under it
 }
 
-// Open verifies a key's blob and unwraps the key in the token, in that order; a key
-// from a password is computed, see [Keyring.Passwords]. The caller closes it. With a key
-// of a legacy algorithm nothing is done here: it is an [ErrPurpose].
+// Open verifies a key's blob and unwraps the key in the token, in that order; a key from a password
+// is computed, see [Keyring.Passwords]. The caller must close it. The error is an [ErrPurpose] for
+// a key of a legacy algorithm, with which nothing is done here.
 func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
-	f, b, err := k.verified(ctx, ref)
+	f, b, err := k.verifiedBlob(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -31,12 +32,12 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 }
 
 // openBlob opens a key that was found and verified.
-func (k *Keyring) openBlob(ctx context.Context, ref Ref, f found, b *blob.Blob) (*Key, error) {
+func (k *Keyring) openBlob(ctx context.Context, ref Ref, f keyVersion, b *blob.Blob) (*Key, error) {
 	if b.Algorithm().IsLegacy() {
 		return nil, withFacts(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose), ErrLegacyUse)
 	}
 	var session keyspec.SessionKey
-	used, err := k.with(ctx, b,
+	used, err := k.useKey(ctx, b,
 		func(wrapped keyspec.WrappedKey) (err error) {
 			session, err = k.pair.Unwrap(ctx, wrapped)
 			return err
@@ -52,7 +53,7 @@ func (k *Keyring) openBlob(ctx context.Context, ref Ref, f found, b *blob.Blob) 
 }
 
 // refuses returns why nothing is encrypted under a version of a key, or nil.
-func (k *Keyring) refuses(f found) error {
+func (k *Keyring) refuses(f keyVersion) error {
 	if err := k.mayEncrypt(); err != nil {
 		return err
 	}
@@ -65,15 +66,15 @@ func (k *Keyring) refuses(f found) error {
 	return nil
 }
 
-// Reveal verifies a key and gives its value, for a program that must have it; the salt of
-// a legacy key is not in it, see [Entry]. The caller overwrites it after use.
+// Reveal verifies a key and returns its value, for a program that must have it. The salt of a
+// legacy key is not part of it, see [Entry]. The caller must overwrite it.
 func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
-	_, b, err := k.verified(ctx, ref)
+	_, b, err := k.verifiedBlob(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	var value []byte
-	_, err = k.with(ctx, b,
+	_, err = k.useKey(ctx, b,
 		func(wrapped keyspec.WrappedKey) (err error) {
 			value, err = k.pair.Reveal(ctx, wrapped)
 			return err
@@ -88,24 +89,24 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 	return value, nil
 }
 
-// verified returns a key's blob, for use with the token, see forUs.
-func (k *Keyring) verified(ctx context.Context, ref Ref) (found, *blob.Blob, error) {
+// verifiedBlob returns a key's blob, for use with the token, see forUs.
+func (k *Keyring) verifiedBlob(ctx context.Context, ref Ref) (keyVersion, *blob.Blob, error) {
 	if k.pair == nil {
-		return found{}, nil, errNoToken
+		return keyVersion{}, nil, errNoToken
 	}
 	if err := k.refresh(ctx); err != nil {
-		return found{}, nil, err
+		return keyVersion{}, nil, err
 	}
 	f, b, err := k.loadRef(ctx, ref)
 	if err == nil {
-		b, err = k.forUs(ctx, f, b)
+		b, err = k.blobForPair(ctx, f, b)
 	}
 	return f, b, err
 }
 
-// forUs returns what a recovery has made of a blob for the token's pair where that is not
-// one of its holders, or the blob itself.
-func (k *Keyring) forUs(ctx context.Context, f found, b *blob.Blob) (*blob.Blob, error) {
+// blobForPair returns a blob if the token's pair is one of its holders, or else the one that a
+// recovery has made of it for the pair.
+func (k *Keyring) blobForPair(ctx context.Context, f keyVersion, b *blob.Blob) (*blob.Blob, error) {
 	if _, ours := k.recipient(b, string(k.self)); ours || isDerived(b) {
 		return b, nil
 	}
@@ -115,10 +116,10 @@ func (k *Keyring) forUs(ctx context.Context, f found, b *blob.Blob) (*blob.Blob,
 	return b, nil
 }
 
-// with gives a verified key to one of two functions: as it is wrapped to the token's
-// pair, see opening, or where it comes from a password its value, which is overwritten
-// then. It returns the revision that was used.
-func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(keyspec.WrappedKey) error, value func([]byte) error) (*blob.Blob, error) {
+// useKey calls one of two functions with a verified key: wrapped, with the key as it is wrapped to
+// the token's pair, see openRevision; or value, with a key that was computed from a password, which
+// is then overwritten. It returns the revision that was used.
+func (k *Keyring) useKey(ctx context.Context, b *blob.Blob, wrapped func(keyspec.WrappedKey) error, value func([]byte) error) (*blob.Blob, error) {
 	if isDerived(b) {
 		computed, err := k.value(ctx, b)
 		if err != nil {
@@ -127,11 +128,11 @@ func (k *Keyring) with(ctx context.Context, b *blob.Blob, wrapped func(keyspec.W
 		defer clear(computed)
 		return b, value(computed)
 	}
-	return k.opening(ctx, b, wrapped)
+	return k.openRevision(ctx, b, wrapped)
 }
 
-// ours returns what in a blob is wrapped to the token's pair.
-func (k *Keyring) ours(b *blob.Blob) (keyspec.WrappedKey, error) {
+// ownWrapped returns what in a blob is wrapped to the token's pair.
+func (k *Keyring) ownWrapped(b *blob.Blob) (keyspec.WrappedKey, error) {
 	if r, ok := k.recipient(b, string(k.self)); ok {
 		return wrappedTo(r, b.Key(), b.Descriptor()), nil
 	}
@@ -145,4 +146,51 @@ func wrappedTo(r blob.Recipient, what keyspec.Key, d blob.Descriptor) keyspec.Wr
 		w.Confirmation = d.CheckValue
 	}
 	return w
+}
+
+// openForFile opens the key that a file names, by its id: under the version that the file
+// names, another one that a merge has given it, or from a blob that the state does not name.
+func (k *Keyring) openForFile(ctx context.Context, ref Ref, id blob.ID) (*Key, error) {
+	if k.pair == nil {
+		return nil, errNoToken
+	}
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
+	f, ok, err := k.versionWithID(ctx, ref.Name, id)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		return k.Open(ctx, f.ref())
+	}
+	b, err := k.unknown(ctx, ref, id)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		if _, err := k.find(ctx, ref); err != nil {
+			return nil, err
+		}
+		return nil, withFacts(fmt.Errorf("the file is under another key that is also called %q: %w", ref, blob.ErrNotFound), ErrOtherKeyNamed)
+	}
+	k.warn(withFacts(fmt.Errorf("key %q (id %v) is not in the state of this keyring: %q signed it in another copy", ref, id, k.signedBy(b.SignerKeyID()).Label), ErrNotInState))
+	return k.openBlob(ctx, ref, keyVersion{}, b)
+}
+
+// recipient returns what is wrapped to a key in a blob, under the identifier in the key's present
+// certificate or a former one.
+func (k *Keyring) recipient(b *blob.Blob, key string) (blob.Recipient, bool) {
+	all := k.members()
+	if m, ok := all.Member(key); ok {
+		if r, ok := b.Recipient([]byte(identifier(m))); ok {
+			return r, true
+		}
+	}
+	recipients := b.Recipients()
+	i := slices.IndexFunc(recipients, func(r blob.Recipient) bool { return string(all.Key(r.Identifier)) == key })
+	if i < 0 {
+		return blob.Recipient{}, false
+	}
+	return recipients[i], true
 }

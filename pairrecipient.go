@@ -22,9 +22,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// Files to the key exchange pair itself: anybody with the public key makes them, with no
-// token and no keyring, and the token opens them. So who opens one knows nothing about
-// who has made it; a file under a key of a keyring is from somebody with a token and PIN.
+// Files to the key exchange pair itself: anybody with the public key makes them, with no token and
+// no keyring, and the token opens them. So opening one says nothing about who has made it, whereas
+// a file under a key of a keyring comes from somebody with a token and its PIN.
 //
 // An RSA pair has a stanza of its own, see [RSARecipient]. A P-256 pair has age's
 // (age-encryption.org/p256tag: HPKE with DHKEM(P-256, HKDF-SHA256), HKDF-SHA256 and
@@ -40,8 +40,9 @@ type PairRecipient interface {
 	fmt.Stringer // for age -r
 }
 
-// NewPairRecipient gives the recipient of a pair with this public key, an
-// *rsa.PublicKey or an *ecdsa.PublicKey on P-256. For others age has none.
+// NewPairRecipient returns the recipient of a pair with a public key: an [*rsa.PublicKey], or an
+// [*ecdsa.PublicKey] on P-256. The error is an [ErrNoRecipient] for others, for which age has no
+// recipient.
 func NewPairRecipient(public crypto.PublicKey) (PairRecipient, error) {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
@@ -59,7 +60,7 @@ func NewPairRecipient(public crypto.PublicKey) (PairRecipient, error) {
 	return nil, fmt.Errorf("%w of another kind than RSA and EC", ErrNoRecipient)
 }
 
-// ErrNoRecipient is for a pair that age cannot encrypt to.
+// ErrNoRecipient is the error for a pair that age cannot encrypt to.
 var ErrNoRecipient = errors.New("age has no recipient for a pair")
 
 func compressed(public *ecdsa.PublicKey) ([]byte, error) {
@@ -71,9 +72,9 @@ func compressed(public *ecdsa.PublicKey) ([]byte, error) {
 	return append([]byte{2 + point[len(point)-1]&1}, point[1:1+size]...), nil
 }
 
-// PairTag knows the stanzas for one pair without its token: for RSA it is the subject
-// key identifier, 20 bytes, for P-256 the compressed public key, 33 bytes, for other
-// pairs nothing.
+// A PairTag recognizes the stanzas for one pair without its token. It is the subject key
+// identifier, 20 bytes, of an RSA pair, the compressed public key, 33 bytes, of a P-256 pair, and
+// empty for other pairs.
 type PairTag []byte
 
 const (
@@ -81,7 +82,7 @@ const (
 	p256TagBytes = 33
 )
 
-// PairTagOf gives the tag of a pair with this public key.
+// PairTagOf returns the tag of the pair with a public key.
 func PairTagOf(public crypto.PublicKey) (PairTag, error) {
 	r, err := NewPairRecipient(public)
 	if errors.Is(err, ErrNoRecipient) {
@@ -99,7 +100,7 @@ func PairTagOf(public crypto.PublicKey) (PairTag, error) {
 	return nil, fmt.Errorf("no tag is known for a %T", r)
 }
 
-// Valid says whether t can be the tag of a pair.
+// Valid reports whether t can be the tag of a pair.
 func (t PairTag) Valid() bool {
 	if len(t) == p256TagBytes {
 		_, err := tag.NewClassicRecipient(t)
@@ -108,8 +109,8 @@ func (t PairTag) Valid() bool {
 	return len(t) == 0 || len(t) == rsaTagBytes
 }
 
-// Matches says whether a stanza is for the pair. It can be wrong, once in four thousand
-// million times; a stanza that is malformed matches nothing.
+// Matches reports whether a stanza is for the pair. It is wrong once in 2³² times. A malformed
+// stanza matches nothing.
 func (t PairTag) Matches(s *age.Stanza) bool {
 	if !IsPairStanza(s) {
 		return false
@@ -131,12 +132,12 @@ func (t PairTag) Matches(s *age.Stanza) bool {
 	return err == nil && subtle.ConstantTimeCompare(has, want) == 1
 }
 
-// IsPairStanza says whether a stanza is for some key exchange pair.
+// IsPairStanza reports whether a stanza is for some key exchange pair.
 func IsPairStanza(s *age.Stanza) bool { return s.Type == rsaStanza || s.Type == p256Stanza }
 
-// PairIdentity lets age decrypt with a key exchange pair on its token. What is for
-// others is an [age.ErrIncorrectIdentity], and the token is not asked; what is for the
-// pair and does not open is a [blob.ErrIntegrity].
+// PairIdentity lets age decrypt with a key exchange pair on its token. For a file to others the
+// error is an [age.ErrIncorrectIdentity], without asking the token; for one to the pair that does
+// not open it is a [blob.ErrIntegrity].
 func PairIdentity(ctx context.Context, pair Decrypter) age.Identity {
 	return &pairIdentity{ctx, pair}
 }
@@ -177,7 +178,7 @@ func (i *pairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 
 var errDamagedStanza = fmt.Errorf("the stanza for the key exchange pair does not open: %w", blob.ErrIntegrity)
 
-// unwrapP256 opens a stanza of age's, with the agreement done in the token.
+// unwrapP256 opens one of age's own stanzas; the token does the key agreement.
 func unwrapP256(ctx context.Context, pair Decrypter, s *age.Stanza) ([]byte, error) {
 	_, enc, err := parsePairStanza(s)
 	if err != nil {
@@ -205,13 +206,13 @@ func unwrapP256(ctx context.Context, pair Decrypter, s *age.Stanza) ([]byte, err
 	return fileKey, nil
 }
 
-// DecryptWithPair is [Keyring.Decrypt] for a file to the key exchange pair itself. It
-// needs no keyring, and says nothing about who has made the file.
+// DecryptWithPair is [Keyring.Decrypt] for a file to the key exchange pair itself. It needs no
+// keyring. Success says nothing about who has made the file.
 func DecryptWithPair(ctx context.Context, pair Decrypter, src io.Reader) (io.Reader, error) {
 	return decrypt(src, onlyPair{PairIdentity(ctx, pair)})
 }
 
-// onlyPair is for a file that nobody else is going to be asked for.
+// An onlyPair is the only identity that is tried for a file.
 type onlyPair struct{ age.Identity }
 
 func (o onlyPair) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
@@ -226,7 +227,7 @@ func (o onlyPair) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	return nil, err
 }
 
-// exchanger is the pair as an [ecdh.KeyExchanger], which carries no context.
+// An exchanger is a pair as an [ecdh.KeyExchanger], which carries no context.
 type exchanger struct {
 	ctx    context.Context
 	pair   Decrypter
@@ -239,7 +240,7 @@ func (e *exchanger) Curve() ecdh.Curve { return e.public.Curve() }
 
 func (e *exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return e.pair.ECDH(e.ctx, peer) }
 
-// parsePairStanza reads what both kinds have: a tag, an encapsulated secret, and a file
+// parsePairStanza reads what both kinds of stanza have: a tag, an encapsulated secret, and a file
 // key of 16 bytes under ChaCha20-Poly1305.
 func parsePairStanza(s *age.Stanza) (tag, enc []byte, err error) {
 	malformed := func(what string) ([]byte, []byte, error) {

@@ -20,28 +20,27 @@ import (
 // derivation record, which has nothing secret and is signed like a key blob. The key
 // is computed when it is needed, outside the token, and is then used like any other.
 
-// ErrPassword is for a password that does not give the key.
+// ErrPassword is the error for a wrong password.
 var ErrPassword = errors.New("wrong password")
 
-// ErrNewPassword is for one that is shorter than [MinPassword], or not text.
+// ErrNewPassword is the error for a new password that is shorter than [MinPassword], or not text.
 var ErrNewPassword = errors.New("not a password for a new key")
 
-// ErrDerivation is for what cannot be done with a key that comes from a password, or
-// only with such a key.
+// ErrDerivation is the error for what cannot be done with a key from a password, or only with such
+// a key.
 var ErrDerivation = errors.New("not possible for this kind of key")
 
-// MinPassword is the length of the shortest password, in characters (NIST SP 800-63B
-// §5.1.1.2). Who has the record can try passwords at leisure: longer is better.
+// MinPassword is the length of the shortest password, in characters (NIST SP 800-63B §5.1.1.2).
+// Whoever has the record can try passwords offline, so longer is better.
 const MinPassword = 8
 
 // A PasswordFunc gets the password of a key, in UTF-8 as it was typed. The Keyring
 // overwrites what it returns.
 type PasswordFunc func(ctx context.Context, key Entry) ([]byte, error)
 
-// CreateFromPassword makes a session key from a password: it stores how, with a new
-// salt from the token, and nothing secret. Purpose 0 is as in [Keyring.Create]. The
-// caller overwrites the password. Nobody but who knows the password has the key: no
-// backup authority can help.
+// CreateFromPassword makes a session key from a password: it stores how, with a new salt from the
+// token, and nothing secret. Purpose 0 is as in [Keyring.Create]. The caller must overwrite the
+// password. Only somebody who knows the password has the key; no backup authority can help.
 func (k *Keyring) CreateFromPassword(ctx context.Context, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF, password []byte) (Entry, error) {
 	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
 		return k.derive(ctx, d, algorithm, kdf, password)
@@ -122,7 +121,7 @@ func (k *Keyring) derive(ctx context.Context, d blob.Descriptor, algorithm keysp
 	return k.put(ctx, d, blob.Content{Algorithm: algorithm, Derivation: &how})
 }
 
-// isDerived tells the blobs that have no wrapped key.
+// isDerived reports whether the key of a blob comes from a password.
 func isDerived(b *blob.Blob) bool {
 	_, ok := b.Derivation()
 	return ok
@@ -147,7 +146,7 @@ func (k *Keyring) value(ctx context.Context, b *blob.Blob) ([]byte, error) {
 	return computed(b, password)
 }
 
-// computed is the key from a password. A wrong one is told by the check value.
+// computed returns the key from a password. The check value tells a wrong one.
 func computed(b *blob.Blob, password []byte) ([]byte, error) {
 	how, _ := b.Derivation()
 	value, err := how.Key(password, b.Algorithm().KeySize())

@@ -1,29 +1,19 @@
 package hsmkeys
 
 import (
-	"context"
-	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
-// A Pin is which checkpoint of a keyring the holder of a key exchange pair has accepted
-// last. It is kept where those who can write to the storage cannot, so that an old state
-// of the storage is noticed.
+// A Pin is the checkpoint of a keyring that the holder of a key exchange pair has accepted last. It
+// is kept where those who can write to the storage cannot, so that an old state of the storage is
+// noticed.
 type Pin struct {
 	Pair string // subject key identifier of the pair, 40 hexadecimal digits
 	ledger.Pin
@@ -32,12 +22,8 @@ type Pin struct {
 const (
 	pinFormat = "hsmkeys-pin-2"
 
-	// maxPin bounds what is read of a pin, in bytes. One has at most 307.
+	// maxPin is the maximal length of a pin, in bytes. The longest has 307.
 	maxPin = 384
-
-	// wornAfter is how many checkpoints the pin on a token may lag behind the file's:
-	// each new pin is a write to the memory of a card, which wears.
-	wornAfter = 256
 )
 
 // String returns the form in which a pin is kept: one line of text, which other tools
@@ -55,7 +41,7 @@ func ParsePin(s string) (Pin, error) {
 	}
 	p := Pin{Pair: fields[1]}
 	var pair [20]byte
-	if !unhex(pair[:], fields[1]) || !unhex(p.Keyring[:], fields[2]) || !unhex(p.First[:], fields[3]) ||
+	if !decodeHex(pair[:], fields[1]) || !decodeHex(p.Keyring[:], fields[2]) || !decodeHex(p.First[:], fields[3]) ||
 		!parsePoint(&p.At, fields[4], fields[5]) || !parsePoint(&p.Checked, fields[6], fields[7]) || p.Checked.Number > p.At.Number {
 		return Pin{}, malformed
 	}
@@ -68,199 +54,15 @@ func ParsePin(s string) (Pin, error) {
 func parsePoint(at *ledger.Point, number, digest string) bool {
 	n, err := strconv.ParseInt(number, 10, 32)
 	at.Number = int(n)
-	return err == nil && n >= 1 && unhex(at.Digest[:], digest)
+	return err == nil && n >= 1 && decodeHex(at.Digest[:], digest)
 }
 
-func unhex(dst []byte, s string) bool {
+func decodeHex(dst []byte, s string) bool {
 	if len(s) != hex.EncodedLen(len(dst)) {
 		return false
 	}
 	_, err := hex.Decode(dst, []byte(s))
 	return err == nil
-}
-
-// Pins keeps pins: in files of a directory, and on the token in private data objects,
-// which nobody without the PIN can make, change or see. The file's moves with every
-// checkpoint; the token's when more is at stake, as cards wear.
-type Pins struct {
-	records keyspec.Records // nil: only the directory
-	dir     string          // empty: only the token
-
-	mu   sync.Mutex
-	seen map[[sha256.Size]byte]int // the highest checkpoint pinned on the token, by the first of the keyring
-}
-
-// NewPins returns the pins in the records of a pair and in a directory. Records may be nil; an
-// empty dir means none. Without a directory, records that cannot be kept are an error.
-func NewPins(records keyspec.Records, dir string) *Pins {
-	return &Pins{records: records, dir: dir, seen: map[[sha256.Size]byte]int{}}
-}
-
-// load reads the pins of a pair. Anything that keeps one from being read is an error,
-// unless the token keeps no data objects at all.
-func (p *Pins) load(ctx context.Context, pair string) ([]Pin, error) {
-	onToken, err := p.onToken(ctx, pair)
-	if err != nil {
-		return nil, err
-	}
-	inFiles, err := p.inFiles(pair)
-	return append(onToken, inFiles...), err
-}
-
-// onToken reads the pins of a pair on the token.
-func (p *Pins) onToken(ctx context.Context, pair string) ([]Pin, error) {
-	if p.records == nil {
-		return nil, nil
-	}
-	records, err := p.records.Records(ctx)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read pins: %w", err)
-	}
-	var pins []Pin
-	for _, r := range records {
-		pin, err := ParsePin(string(r.Value))
-		if err != nil {
-			return nil, fmt.Errorf("read pins: data object %q of the token: %w", r.Label, err)
-		}
-		if pin.Pair == pair {
-			pins = append(pins, pin)
-			p.saw(pin)
-		}
-	}
-	return pins, nil
-}
-
-// saw remembers what is pinned on the token: to look there takes a card long.
-func (p *Pins) saw(pin Pin) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.seen[pin.First] = max(p.seen[pin.First], pin.At.Number)
-}
-
-func (p *Pins) highestOnToken(pin Pin) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.seen[pin.First]
-}
-
-// inFiles reads the pins of a pair in the directory.
-func (p *Pins) inFiles(pair string) ([]Pin, error) {
-	if p.dir == "" {
-		return nil, nil
-	}
-	dir := filepath.Join(p.dir, pair)
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err == nil { // where others could have removed pins, their absence says nothing
-		err = ownfile.CheckPlace(filepath.Join(dir, "pin"))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read pins: %w", err)
-	}
-	var pins []Pin
-	for _, f := range files {
-		if strings.HasPrefix(f.Name(), ".") || p.records != nil && strings.HasSuffix(f.Name(), seen) {
-			continue // one that was not finished, or the lock; or that no token stands for
-		}
-		pin, err := readPin(filepath.Join(dir, f.Name()))
-		if err != nil {
-			return nil, err
-		}
-		if pin.Pair == pair {
-			pins = append(pins, pin)
-		}
-	}
-	return pins, nil
-}
-
-// readPin reads a pin that nobody but this user and root can have written.
-func readPin(path string) (Pin, error) {
-	value, err := ownfile.Read(path, maxPin)
-	if err != nil {
-		return Pin{}, fmt.Errorf("read pins: %w", err)
-	}
-	pin, err := ParsePin(strings.TrimSuffix(string(value), "\n"))
-	if err != nil {
-		return Pin{}, withFacts(fmt.Errorf("read pins: %s: %w", path, err), &PinFile{path})
-	}
-	return pin, nil
-}
-
-// A place is where pins are kept.
-type place int
-
-const (
-	inFile  place = iota // in the file; on the token when that lags far behind
-	onToken              // in both
-)
-
-// keep stores a pin. Of two processes that pin two checkpoints of one chain the later
-// checkpoint stays; consistent returns an error for one that is of another chain. Where
-// consistent is nil whatever is there is replaced.
-func (p *Pins) keep(ctx context.Context, pin Pin, where place, consistent func(context.Context, ledger.Point) error) error {
-	replace := consistent == nil
-	err := p.keepInFile(ctx, pin, consistent)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		err = withFacts(err, ErrStateDir)
-	}
-	if err != nil {
-		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
-	}
-	if err := p.keepOnToken(ctx, pin, where, replace); err != nil {
-		return fmt.Errorf("pin checkpoint %d: %w", pin.At.Number, err)
-	}
-	return nil
-}
-
-// keepOnToken adds the pin, then removes older ones of the same keyring. The one before it
-// stays: SoftHSM does not always show a record that is made at this moment to another
-// process. Of several the highest counts.
-func (p *Pins) keepOnToken(ctx context.Context, pin Pin, where place, replace bool) error {
-	if p.records == nil {
-		return nil
-	}
-	highest := p.highestOnToken(pin)
-	due := where == onToken || p.dir == "" || highest == 0 || pin.At.Number-highest >= wornAfter
-	if !replace && (!due || pin.At.Number <= highest) {
-		return nil
-	}
-	err := p.records.AddRecord(ctx, "hsmkeys keyring "+pin.Keyring.String(), []byte(pin.String()))
-	if errors.Is(err, errors.ErrUnsupported) && p.dir != "" {
-		return nil // the file's is all there is
-	}
-	if errors.Is(err, errors.ErrUnsupported) {
-		return withFacts(fmt.Errorf("%w, and there is no directory for it", err), ErrNoStateDir)
-	}
-	if err != nil {
-		return err
-	}
-	p.saw(pin)
-	return p.removeOutdated(ctx, pin, replace)
-}
-
-func (p *Pins) removeOutdated(ctx context.Context, pin Pin, replace bool) error {
-	records, err := p.records.Records(ctx)
-	if err != nil {
-		return err
-	}
-	pins := make([]Pin, len(records))
-	for i, r := range records {
-		pins[i], _ = ParsePin(string(r.Value)) // what is no pin is nobody's predecessor
-	}
-	for i, r := range records {
-		replaced := replace && pins[i].of(pin) && pins[i] != pin
-		if replaced || pins[i].outdated(pin, pins) {
-			if err := p.records.DeleteRecord(ctx, r); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // of reports whether two pins are of the same pair and keyring.
@@ -272,68 +74,4 @@ func (p Pin) before(next Pin) bool { return p.of(next) && p.At.Number < next.At.
 // outdated reports whether a pin is neither the newest nor the one before it.
 func (p Pin) outdated(newest Pin, all []Pin) bool {
 	return slices.ContainsFunc(all, func(between Pin) bool { return p.before(between) && between.before(newest) })
-}
-
-// keepInFile replaces the file of a pin, whole or not at all, unless it has a later one.
-func (p *Pins) keepInFile(ctx context.Context, pin Pin, consistent func(context.Context, ledger.Point) error) error {
-	if p.dir == "" {
-		return nil
-	}
-	path := p.file(pin)
-	if there, err := readPin(path); err == nil && there == pin {
-		return nil
-	}
-	if err := ownfile.CheckPlace(path); err != nil {
-		return err
-	}
-	unlock, err := lockDirectory(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	there, err := readPin(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case consistent != nil:
-		if err := consistent(ctx, there.At); err != nil { // another process has stored it since
-			return err
-		}
-		if there == pin || there.At.Number > pin.At.Number || there.At == pin.At && there.Checked.Number > pin.Checked.Number {
-			return nil
-		}
-		pin.Checked = later(pin.Checked, there.Checked)
-	}
-	return ownfile.Replace(path, []byte(pin.String()+"\n"))
-}
-
-// later returns the later of two points of one chain.
-func later(a, b ledger.Point) ledger.Point {
-	if b.Number > a.Number {
-		return b
-	}
-	return a
-}
-
-// seen ends the name of a pin that was kept without the token. It does not count for the
-// token: one that has lost its pins must not encrypt because somebody has looked at the
-// keyring with the certificate.
-const seen = ".seen"
-
-// file is where the pin of a pair and keyring is kept.
-func (p *Pins) file(pin Pin) string {
-	name := hex.EncodeToString(pin.First[:sha256.Size/2])
-	if p.records == nil {
-		name += seen
-	}
-	return filepath.Join(p.dir, pin.Pair, name)
-}
-
-// lockDirectory keeps other processes from replacing pins until unlock is called.
-func lockDirectory(dir string) (unlock func(), err error) {
-	if err := ownfile.MkdirAll(dir); err != nil {
-		return nil, err
-	}
-	return ownfile.Lock(filepath.Join(dir, ".lock"))
 }

@@ -12,12 +12,11 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// PluginName is that of the age plugin: recipients are age1hsmkeys1…, in Bech32, and
-// the program is age-plugin-hsmkeys.
+// PluginName is the name of the age plugin: recipients are age1hsmkeys1…, in Bech32, and the
+// program is age-plugin-hsmkeys.
 const PluginName = "hsmkeys"
 
-// The first byte of a recipient says what it is and how it is written. What has to be
-// written in another way gets another number.
+// The first byte of a recipient is the version of its format.
 const (
 	formatKey = 1 // the keyring's id, 16 bytes; the key's name
 	formatRSA = 2 // the DER of an RSAPublicKey (RFC 8017 §A.1.1)
@@ -30,9 +29,9 @@ type PluginRecipient interface {
 	marshal() []byte
 }
 
-// KeyRecipient names a key of a keyring. It holds nothing else, no module and no store:
-// who encrypts to it does so with their own token, and from their own configuration. The
-// keyring's id is there so that a key of the same name in another keyring is refused.
+// A KeyRecipient names a key of a keyring. It names no module and no store: whoever encrypts to it
+// uses their own token and configuration. Because of the keyring's id, a key of the same name in
+// another keyring is refused.
 type KeyRecipient struct {
 	Keyring blob.ID
 	Name    string // a [blob.ValidName]
@@ -80,8 +79,7 @@ func ParsePluginRecipient(data []byte) (PluginRecipient, error) {
 	return malformed(fmt.Sprintf("it is of a kind %d that this version does not know", data[0]))
 }
 
-// parseRSA reads the one encoding of a public key. Its size is bounded before anybody
-// reads it.
+// parseRSA parses the one encoding of a public key. Its size is bounded before it is parsed.
 func parseRSA(der []byte) (*rsa.PublicKey, error) {
 	if len(der) > keyspec.MaxRSABits/8+32 {
 		return nil, blob.ErrTooLarge

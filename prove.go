@@ -2,8 +2,6 @@ package hsmkeys
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -13,76 +11,12 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// proven is when a member's token last unwrapped blobs, and keys, in seconds since 1970.
-type proven struct {
-	blobs map[[sha256.Size]byte]int64
-	keys  map[blob.ID]int64
-}
-
-// of returns when that was for a blob.
-func (p *proven) of(digest [sha256.Size]byte) time.Time { return secondsSince(p.blobs[digest]) }
-
-// ofKey returns when that was for a key, in whatever blob.
-func (p *proven) ofKey(id blob.ID) time.Time { return secondsSince(p.keys[id]) }
-
-func secondsSince(seconds int64) time.Time {
-	if seconds == 0 {
-		return time.Time{}
-	}
-	return time.Unix(seconds, 0).UTC()
-}
-
-// proofs reads the proofs of a member. They are stored under the key that signs them:
-// what a former signing key says does not count any more.
-func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error)) (*proven, error) {
-	all := &proven{map[[sha256.Size]byte]int64{}, map[blob.ID]int64{}}
-	for path, err := range k.store.List(ctx, blob.ProofsPrefix+hex.EncodeToString([]byte(signerID(m)))+"/") {
-		if err != nil {
-			return nil, fmt.Errorf("look for proofs: %w", err)
-		}
-		proof, err := k.proof(ctx, path, m)
-		if err != nil {
-			failed(fmt.Errorf("proof %s: %w", path, err))
-			continue
-		}
-		for _, opened := range proof.Opened {
-			all.blobs[opened.Blob] = max(all.blobs[opened.Blob], proof.Created.Unix())
-			all.keys[opened.KeyID] = max(all.keys[opened.KeyID], proof.Created.Unix())
-		}
-	}
-	return all, nil
-}
-
-func (k *Keyring) proof(ctx context.Context, path string, m blob.Member) (blob.Proof, error) {
-	_, digest, ok := blob.ParseProofPath(path)
-	if !ok {
-		return blob.Proof{}, fmt.Errorf("%w: no proof", blob.ErrName)
-	}
-	der, err := k.store.Get(ctx, path)
-	if err != nil {
-		return blob.Proof{}, err
-	}
-	if sha256.Sum256(der) != digest {
-		return blob.Proof{}, fmt.Errorf("another digest than its name says: %w", blob.ErrMisplaced)
-	}
-	unverified, err := blob.ParseProof(der)
-	if err != nil {
-		return blob.Proof{}, err
-	}
-	v, err := unverified.Verify(k.members().Parties(signerID(m)), k.ID())
-	if err != nil {
-		return blob.Proof{}, err
-	}
-	return v.Proof(), nil
-}
-
-// Prove rehearses the recovery of keys with this token: each is unwrapped, wrapped
-// again and unwrapped, and compared with itself and with its confirmation. Nothing
-// is written but the proof, signed records of the blobs that held. A result
-// is given when its record is stored.
+// Prove rehearses the recovery of keys with this token: each is unwrapped, wrapped again and
+// unwrapped, and compared with itself and with its confirmation. Nothing is written but signed
+// proofs, each for many blobs. A result is yielded when its proof is stored.
 //
-// What this token has proven after since is left alone, so a rehearsal can be
-// killed and started again.
+// What this token has proven after since is not repeated, so a rehearsal can be killed and started
+// again.
 func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		err := k.refresh(ctx)
@@ -104,7 +38,7 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 				if held = append(held, r); len(held) < proofBatch {
 					continue
 				}
-				if !k.record(ctx, held, yield) {
+				if !k.recordProof(ctx, held, yield) {
 					return
 				}
 				held = nil
@@ -118,18 +52,18 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 			}
 		}
 		// Also when ctx has ended: what was done is not lost.
-		k.record(context.WithoutCancel(ctx), held, yield)
+		k.recordProof(context.WithoutCancel(ctx), held, yield)
 	}
 }
 
-// proofBatch is how many blobs share a record: so much of a rehearsal is lost when
-// it is killed.
+// proofBatch is how many blobs share a proof: at most that many are repeated when a rehearsal was
+// killed.
 const proofBatch = 256
 
 func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since time.Time) Result {
 	f, b, err := k.loadRef(ctx, ref)
 	if err == nil {
-		b, err = k.forUs(ctx, f, b)
+		b, err = k.blobForPair(ctx, f, b)
 	}
 	if err != nil {
 		return Result{Ref: ref, Err: err}
@@ -141,7 +75,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	if isDerived(b) {
 		return r
 	}
-	wrapped, err := k.ours(b)
+	wrapped, err := k.ownWrapped(b)
 	if err == nil {
 		err = k.pair.Rehearse(ctx, wrapped)
 	}
@@ -155,8 +89,8 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	return r
 }
 
-// record signs and stores a proof of what held, and then yields the results.
-func (k *Keyring) record(ctx context.Context, held []Result, yield func(Result) bool) bool {
+// recordProof signs and stores a proof for the results, and then yields them.
+func (k *Keyring) recordProof(ctx context.Context, held []Result, yield func(Result) bool) bool {
 	if len(held) == 0 {
 		return true
 	}

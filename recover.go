@@ -14,8 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Recovery is the work of a backup authority after the loss of an owner's key
-// exchange pair: it brings the keys to a new owner.
+// A Recovery brings the keys to a new owner after an owner's key exchange pair was lost. A backup
+// authority makes it.
 //
 // The authority signs one checkpoint, with a list of members that names the new owner and
 // with the state as it was. The blobs that it makes stay outside the state, which only
@@ -70,8 +70,7 @@ func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to 
 	return &Recovery{k, blob.Recovery{List: k.ListNumber(), From: old, Reason: reason}}, nil
 }
 
-// ErrMovedOn is for a keyring that others have changed since a person was shown it and
-// asked.
+// ErrMovedOn is the error for a keyring that others have changed since it was shown to a person.
 var ErrMovedOn = errors.New("the keyring has changed since it was shown")
 
 // LastSigned returns the last checkpoint that a member has signed, and when; the zero Signed
@@ -86,9 +85,9 @@ func (r *Recovery) Number() int { return r.note.List }
 // From returns the subject key identifier of the pair that was lost, in hexadecimal.
 func (r *Recovery) From() string { return hex.EncodeToString(r.note.From) }
 
-// ownerOf returns the subject key identifier of the key exchange key of who has a
-// certificate, also where it is that of the signing key: this one is at hand, as it
-// vouches for the keyring.
+// ownerOf returns the subject key identifier of the key exchange key of the member with a
+// certificate, which may be that of its signing key: that one is at hand, as it vouches for the
+// keyring.
 func (k *Keyring) ownerOf(c *x509.Certificate) ([]byte, error) {
 	id, err := blob.PublicKeyID(c.PublicKey)
 	if err != nil {
@@ -119,16 +118,6 @@ func (k *Keyring) begun(ctx context.Context, old []byte, to blob.Member) (int, e
 	return 0, nil
 }
 
-// introducer returns the subject key identifier of the key that has signed the checkpoint
-// which introduced a list of members.
-func (k *Keyring) introducer(ctx context.Context, list int) (string, error) {
-	c, err := k.view().Introduced(ctx, list)
-	if err != nil {
-		return "", err
-	}
-	return string(c.SignerKeyID()), nil
-}
-
 // recoveryList puts the new owner in the place of the old one.
 func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []byte, to blob.Member, reason string) error {
 	if self, _ := all.Member(string(k.self)); self.Role != blob.BackupAuthority {
@@ -147,10 +136,9 @@ func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []by
 	return nil
 }
 
-// Keys recovers keys: unwraps each with the authority's pair, wraps it to the new
-// owner and the other members, and stores it as the next revision, which says
-// that it is a recovery, from whom and why. A key that is recovered already is
-// left alone, so Keys can be killed and started again.
+// Keys recovers keys: it unwraps each with the authority's pair, wraps it to the new owner and the
+// other members, and stores it as the next revision, which says that it is a recovery, from whom
+// and why. Keys that are recovered already are left alone, so Keys can be killed and started again.
 func (r *Recovery) Keys(ctx context.Context, refs []Ref) iter.Seq[Result] {
 	return each(ctx, refs, func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, nil) })
 }
@@ -170,20 +158,20 @@ func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result]
 }
 
 func (r *Recovery) result(ctx context.Context, ref Ref, opened *proven) Result {
-	result, err := r.one(ctx, ref, opened)
+	result, err := r.recoverKey(ctx, ref, opened)
 	result.Ref, result.Err = ref, err
 	return result
 }
 
-// one recovers a key. Where opened is not nil, it has what the new owner has proven to
-// open, and the rest is recovered again.
-func (r *Recovery) one(ctx context.Context, ref Ref, opened *proven) (Result, error) {
+// recoverKey recovers one version of a key. If opened is not nil, what the new owner has not proven
+// to open is recovered again.
+func (r *Recovery) recoverKey(ctx context.Context, ref Ref, opened *proven) (Result, error) {
 	k := r.Keyring
 	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Result{}, err
 	}
-	if k.wrappedToday(b) || isDerived(b) {
+	if k.wrappedToMembers(b) || isDerived(b) {
 		return Result{Entry: k.entry(b)}, nil // by an owner, since
 	}
 	all, err := k.recoveredBlobs(ctx, f, b, r.note.List)
@@ -197,7 +185,7 @@ func (r *Recovery) one(ctx context.Context, ref Ref, opened *proven) (Result, er
 				return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
 			}
 		}
-		if done && k.wrappedToday(recovered) {
+		if done && k.wrappedToMembers(recovered) {
 			return Result{Entry: k.entry(recovered)}, nil
 		}
 	}
@@ -205,94 +193,13 @@ func (r *Recovery) one(ctx context.Context, ref Ref, opened *proven) (Result, er
 	if err != nil {
 		return Result{}, fmt.Errorf("recover key %q: %w", ref, err)
 	}
-	return k.made(next), nil
+	return k.storedResult(next), nil
 }
 
-// holds reports whether a recovered blob is known to open for this token and the new
-// owner's.
+// holds reports whether both this token and the new owner's are known to open a recovered blob.
 func (r *Recovery) holds(ctx context.Context, b *blob.Blob, opened *proven) (bool, error) {
 	if opened.of(b.Digest()).IsZero() {
 		return false, nil
 	}
 	return r.Keyring.opens(ctx, b)
-}
-
-// recovered returns a blob that a recovery has made of one that the state names and that
-// the token's pair is a holder of, or nil. Of several it is one that opens, if any does.
-func (k *Keyring) recovered(ctx context.Context, f found, b *blob.Blob) (*blob.Blob, error) {
-	if f.entry.Name == "" {
-		return nil, nil
-	}
-	all := k.members()
-	for number := all.List().Number; number > 1; number-- {
-		if all.ListNumber(number).Recovery == nil || !all.Since(number, string(k.self)) {
-			continue
-		}
-		blobs, err := k.recoveredBlobs(ctx, f, b, number)
-		if err != nil {
-			return nil, err
-		}
-		blobs = slices.DeleteFunc(blobs, func(one *blob.Blob) bool {
-			_, ours := k.recipient(one, string(k.self))
-			return !ours
-		})
-		if len(blobs) > 0 {
-			return k.firstThatOpens(ctx, blobs)
-		}
-	}
-	return nil, nil
-}
-
-// firstThatOpens returns the first blob that opens with the token, or the last where none
-// does. A single one is not tried.
-func (k *Keyring) firstThatOpens(ctx context.Context, blobs []*blob.Blob) (*blob.Blob, error) {
-	for _, one := range blobs[:len(blobs)-1] {
-		if ok, err := k.opens(ctx, one); ok || err != nil {
-			return one, err
-		}
-	}
-	return blobs[len(blobs)-1], nil
-}
-
-// recoveredBlobs returns what the recovery that began with a list of members has made of a
-// blob: the same key, signed by the authority that began it, and wrapped to members only.
-// Blobs of that revision that do not hold are passed over, as anybody can put them there.
-func (k *Keyring) recoveredBlobs(ctx context.Context, f found, b *blob.Blob, list int) ([]*blob.Blob, error) {
-	authority, err := k.introducer(ctx, list)
-	if err != nil {
-		return nil, err
-	}
-	d := b.Descriptor()
-	var all []*blob.Blob
-	for path, err := range k.store.List(ctx, fmt.Sprintf("%s%s/%d.%d.", blob.KeysPrefix, d.Name, d.Version, d.Revision+1)) {
-		if err != nil {
-			return nil, fmt.Errorf("look for what was recovered of key %q: %w", f.ref(), err)
-		}
-		name, version, revision, digest, ok := blob.ParseKeyPath(path)
-		if !ok || name != d.Name || version != d.Version || revision != d.Revision+1 {
-			continue
-		}
-		one, err := k.loadDigest(ctx, name, version, revision, digest)
-		if errors.Is(err, blob.ErrIntegrity) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		r := one.Descriptor().Recovery
-		if r == nil || r.List != list || string(one.SignerKeyID()) != authority || !replacesBlob(one, b) || !sameKey(one, b) || !k.heldByMembersSince(one, list) {
-			continue
-		}
-		all = append(all, one)
-	}
-	return all, nil
-}
-
-// heldByMembersSince reports whether a blob is wrapped to nobody but members of a list
-// from the given number on.
-func (k *Keyring) heldByMembersSince(b *blob.Blob, list int) bool {
-	all := k.members()
-	return !slices.ContainsFunc(b.Recipients(), func(r blob.Recipient) bool {
-		return !all.Since(list, string(all.Key(r.Identifier)))
-	})
 }

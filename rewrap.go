@@ -6,20 +6,21 @@ import (
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Rewrap brings keys to today's list of members: the same key, wrapped to the
-// members of the newest list and signed by the pair, as the next revision. A key
-// that is so already is left alone, so Rewrap can be killed and started again.
+// Rewrap brings keys to the list of members in force: the same key, wrapped to the members of that
+// list and signed by the pair, as the next revision. Keys that are up to date are left alone, so
+// Rewrap can be killed and started again.
 func (k *Keyring) Rewrap(ctx context.Context, refs []Ref) iter.Seq[Result] {
 	return k.rewrapEach(ctx, refs, nil)
 }
 
-// RewrapDamaged is Rewrap that opens every key, at the cost of one operation of the token
-// each: a newest revision that does not open for the token is made anew from the one
-// before it. With others, one that some other holder has not proven to open, see
-// [Keyring.Prove], is made anew as well: what is wrapped to them only they can open.
+// RewrapDamaged is Rewrap that also opens every key, at the cost of one operation of the token
+// each: a newest revision that the token does not open is made anew from the one before it. If
+// others is set, so is one that some other holder has not proven to open, see [Keyring.Prove]: only
+// that holder's token can open what is wrapped to it.
 func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		opened := map[string]*proven{} // by the holders of the keys
@@ -59,8 +60,8 @@ func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, opens func(context
 	}
 }
 
-// rewrap prepares the edit that brings a key to today's list of members: a blob that a
-// recovery has made for it, or a new one.
+// rewrap prepares the edit that brings a key to the list of members in force, with a blob that a
+// recovery has made or a new one.
 func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Context, *blob.Blob) (bool, error)) (Result, error) {
 	if err := k.mustOwn("rewrap keys"); err != nil {
 		return Result{}, err
@@ -69,7 +70,7 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Contex
 	if err != nil {
 		return Result{}, err
 	}
-	done := k.isToday(b)
+	done := k.isCurrent(b)
 	if done && opens != nil {
 		done, err = opens(ctx, b)
 	}
@@ -84,8 +85,8 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Contex
 	if err != nil {
 		return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
 	}
-	edit := replaces(op, f.entry.Name, f.version.Blob, k.version(next, list))
-	r := k.made(next)
+	edit := replaceEdit(op, f.entry.Name, f.version.Blob, k.version(next, list))
+	r := k.storedResult(next)
 	if r.edit = &edit; op == ledger.Adopt {
 		r.blob = nil // it was there before, and stays whatever becomes of the edit
 	}
@@ -93,13 +94,13 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Contex
 }
 
 // nextRevision returns the blob that takes the place of another one.
-func (k *Keyring) nextRevision(ctx context.Context, f found, b *blob.Blob) (ledger.Op, *blob.Blob, error) {
+func (k *Keyring) nextRevision(ctx context.Context, f keyVersion, b *blob.Blob) (ledger.Op, *blob.Blob, error) {
 	if _, ours := k.recipient(b, string(k.self)); !ours && !isDerived(b) {
 		recovered, err := k.recovered(ctx, f, b)
 		switch {
 		case err != nil:
 			return 0, nil, err
-		case recovered != nil && k.wrappedToday(recovered):
+		case recovered != nil && k.wrappedToMembers(recovered):
 			// Only this token can tell whether the authority has wrapped the key to it.
 			if ok, err := k.opens(ctx, recovered); ok || err != nil {
 				return ledger.Adopt, recovered, err
@@ -113,24 +114,18 @@ func (k *Keyring) nextRevision(ctx context.Context, f found, b *blob.Blob) (ledg
 	return ledger.Rewrap, next, err
 }
 
-// made is the result of a blob that was made and stored.
-func (k *Keyring) made(b *blob.Blob) Result {
-	e := k.entry(b)
-	return Result{Entry: e, Done: true, Unproven: k.Unproven(e), blob: b}
-}
-
-// isToday reports whether a blob is signed by an owner, or adopted by one, and wrapped to
-// the members of the list in force and to nobody else. The signature of who is no owner any
-// more is as good as ever, as the state names the blob; a new one is made all the same.
-func (k *Keyring) isToday(b *blob.Blob) bool {
+// isCurrent reports whether a blob is signed by an owner in force, or adopted by one, and wrapped
+// to the members of the list in force and to nobody else. The signature of a former owner is still
+// valid, as the state names the blob; the blob is made anew all the same.
+func (k *Keyring) isCurrent(b *blob.Blob) bool {
 	signer, _ := k.members().Signer(string(b.SignerKeyID()))
 	if signer.Role != blob.Owner && b.Descriptor().Recovery == nil {
 		return false
 	}
-	return isDerived(b) || k.wrappedToday(b) // nobody has to be able to open what is derived
+	return isDerived(b) || k.wrappedToMembers(b) // nobody has to be able to open what is derived
 }
 
-func (k *Keyring) wrappedToday(b *blob.Blob) bool {
+func (k *Keyring) wrappedToMembers(b *blob.Blob) bool {
 	all, recipients, able := k.members(), b.Recipients(), 0
 	for _, r := range recipients {
 		m, ok := all.Member(string(all.Key(r.Identifier)))
@@ -153,4 +148,31 @@ func (k *Keyring) wrapAgain(ctx context.Context, b *blob.Blob, recovery *blob.Re
 	d := b.Descriptor()
 	d.Revision, d.Replaces, d.Recovery = d.Revision+1, digest[:], recovery
 	return k.wrapAs(ctx, b, d)
+}
+
+// wrapAs has the token wrap the key in a blob to the members of the list in force under another
+// descriptor, and stores that.
+func (k *Keyring) wrapAs(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
+	next, err := k.wrapOnly(ctx, b, d)
+	if err != nil {
+		return nil, err
+	}
+	return next, k.storing.end(next)
+}
+
+// wrapOnly is wrapAs without waiting until the blob is stored.
+func (k *Keyring) wrapOnly(ctx context.Context, b *blob.Blob, d blob.Descriptor) (*blob.Blob, error) {
+	if derivation, ok := b.Derivation(); ok { // it is signed anew, and needs no password for that
+		return k.put(ctx, d, blob.Content{Algorithm: b.Algorithm(), Derivation: &derivation})
+	}
+	var key keyspec.Transit
+	_, err := k.openRevision(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
+		key, err = k.pair.UnwrapTransit(ctx, wrapped)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer key.Close()
+	return k.seal(ctx, d, b.Algorithm(), key)
 }

@@ -25,17 +25,17 @@ import (
 //	-> hsmkeys-rsa TAG ENC
 //	ChaCha20-Poly1305(key, file key)
 //
-// ENC is a secret of 40 random bytes, encrypted to the public key with RSAES-OAEP. It is
-// not the file key itself, and it is as long as no session key is: what was made for a
-// key blob is never taken for a stanza, nor the other way round, whatever labels a token
-// knows. The key comes from the secret, ENC and the public key.
+// ENC is a secret of 40 random bytes, encrypted to the public key with RSAES-OAEP. It is not the
+// file key itself, and no session key has its length: a wrapped key of a blob is never taken for a
+// stanza, nor the other way round, whatever labels a token supports. The key comes from the secret,
+// ENC and the public key.
 //
-// OAEP is with SHA-1 and an empty label because every token does that: SoftHSM 2.6 has
-// neither SHA-256 nor labels, and the sender cannot ask the token. OAEP needs no hash
-// that withstands collisions (RFC 8017 §7.1).
+// OAEP uses SHA-1 and an empty label because every token supports them: SoftHSM 2.6 supports
+// neither SHA-256 nor labels, and the sender cannot ask the token. OAEP needs no collision
+// resistance (RFC 8017 §7.1).
 //
-// TAG says for which pair the stanza is to who knows the pair, and nothing to others:
-// the token is asked, and the PIN, only for what is its own.
+// TAG tells which pair the stanza is for to somebody who knows the pair, and nothing to others. So
+// the token and the PIN are needed only for the pair's own stanzas.
 const (
 	rsaStanza     = "hsmkeys-rsa"
 	rsaSecretSize = 40
@@ -44,13 +44,13 @@ const (
 	tagSize       = 4
 )
 
-// RSARecipient lets age encrypt to an RSA key exchange pair, without its token.
+// An An RSARecipient lets age encrypt to an RSA key exchange pair, without its token.
 type RSARecipient struct {
 	key *rsa.PublicKey
 	id  []byte // its subject key identifier
 }
 
-// NewRSARecipient takes a public key of 2048 to 16384 bits.
+// NewRSARecipient returns the recipient of the pair with a public key of 2048 to 16384 bits.
 func NewRSARecipient(key *rsa.PublicKey) (*RSARecipient, error) {
 	id, err := blob.PublicKeyID(key)
 	if err != nil {
@@ -84,9 +84,8 @@ func (r *RSARecipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	return []*age.Stanza{{Type: rsaStanza, Args: []string{encode64(tag), encode64(enc)}, Body: body}}, nil
 }
 
-// unwrapRSA opens a stanza for the pair. What cannot be opened is an ErrIntegrity that
-// does not say where it failed: who sends many such files must not learn from it how
-// the token liked the padding.
+// unwrapRSA opens a stanza for the pair. The error is an [blob.ErrIntegrity] that does not say what
+// failed: somebody who sends many such files must not learn from it whether the padding was right.
 func unwrapRSA(ctx context.Context, pair Decrypter, id []byte, s *age.Stanza) ([]byte, error) {
 	_, enc, err := parsePairStanza(s)
 	if err != nil {
@@ -120,7 +119,7 @@ func rsaAEAD(secret, enc, id []byte) (cipher.AEAD, error) {
 	return chacha20poly1305.New(key)
 }
 
-// rsaTag is made as that of age's own p256tag.
+// rsaTag returns the tag of a stanza, which is computed as in age's own p256tag.
 func rsaTag(enc, id []byte) ([]byte, error) {
 	tag, err := hkdf.Extract(sha256.New, bytes.Join([][]byte{enc, id}, nil), []byte(rsaTagLabel))
 	if err != nil {

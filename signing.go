@@ -8,14 +8,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// ErrRole is for what a member may not do in its role.
+// ErrRole is the error for what a member may not do in its role.
 var ErrRole = errors.New("not for this member")
 
-// ErrSigningKey is for a signature with another key than the one with which the list
-// of members lets the token's holder sign. To read, no signing key is needed.
+// ErrSigningKey is the error for signing with another key than the list of members has for the
+// member. Reading needs no signing key.
 var ErrSigningKey = errors.New("the keyring knows another signing key for this token")
 
-// mustOwn refuses what only an owner may do, who can sign.
+// mustOwn returns an error unless the pair is an owner's and may sign. doing is for the error.
 func (k *Keyring) mustOwn(doing string) error {
 	if k.pair == nil {
 		return errNoToken
@@ -26,8 +26,8 @@ func (k *Keyring) mustOwn(doing string) error {
 	return k.maySign(doing)
 }
 
-// maySign refuses to sign on top of a state that was not accepted, or with another key
-// than the list of members knows for the token: nobody would believe the signature.
+// maySign returns an error if the state was not accepted, or if the list of members has another
+// signing key for the member, so that nobody would accept the signature.
 func (k *Keyring) maySign(doing string) error {
 	if k.pair == nil {
 		return errNoToken
@@ -35,11 +35,11 @@ func (k *Keyring) maySign(doing string) error {
 	if err := k.trusted(); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return k.knowsSigner(doing)
+	return k.checkOwnSigner(doing)
 }
 
-// knowsSigner refuses another signing key than the list of members has for the token.
-func (k *Keyring) knowsSigner(doing string) error {
+// checkOwnSigner returns an error if the list of members has another signing key for the member.
+func (k *Keyring) checkOwnSigner(doing string) error {
 	m := k.Self()
 	known := ledger.SignerID(m)
 	if known == string(k.signer) {
@@ -52,7 +52,7 @@ func (k *Keyring) knowsSigner(doing string) error {
 	return err
 }
 
-// signs is how the token's pair signs, under the name by which the list in force knows it.
+// signs returns how the token's pair signs, under its identifier in the list in force.
 func (k *Keyring) signs() blob.Signer {
 	m := k.Self()
 	return signerOf(k.pair, m.Signing, m.Certificate)

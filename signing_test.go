@@ -152,10 +152,10 @@ func TestCheckpointOneIsSignedByTheSigningKey(t *testing.T) {
 	office, key := newSite(t, "office"), newSigningKey(t)
 	list := blob.MemberList{KeyringID: blob.ID{1}, Members: []blob.Member{office.signsWith(blob.Owner, "office", key)}}
 	store, _ := newStore(t)
-	if _, err := ledger.Found(ctx, store, list, office.signer().blob(), time.Now(), random); !errors.Is(err, blob.ErrUntrusted) {
+	if _, err := ledger.Init(ctx, store, list, office.signer().blob(), time.Now(), random); !errors.Is(err, blob.ErrUntrusted) {
 		t.Errorf("by the key exchange key: %v", err)
 	}
-	if _, err := ledger.Found(ctx, store, list, key.signer().blob(), time.Now(), random); err != nil {
+	if _, err := ledger.Init(ctx, store, list, key.signer().blob(), time.Now(), random); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {

@@ -179,7 +179,7 @@ func TestTheStateIsNotTrusted(t *testing.T) {
 			theirs, _ := newStore(t)
 			m := k.Self()
 			m.Certificate = certify(t, stranger, func(c *x509.Certificate) { c.KeyUsage = 0 })
-			if _, err := ledger.Found(ctx, theirs, blob.MemberList{KeyringID: k.ID(), Members: []blob.Member{m}}, blob.Signer{Key: stranger, Scheme: keyspec.RSAPSS}, time.Now(), random); err != nil {
+			if _, err := ledger.Init(ctx, theirs, blob.MemberList{KeyringID: k.ID(), Members: []blob.Member{m}}, blob.Signer{Key: stranger, Scheme: keyspec.RSAPSS}, time.Now(), random); err != nil {
 				t.Fatal(err)
 			}
 			write(t, dir, blob.SlotPath(1), must(theirs.Get(ctx, blob.SlotPath(1))))

@@ -9,9 +9,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// storing has the blobs that are being stored while the checkpoint that names them is made
-// and signed: disk and token work at the same time. No checkpoint is recorded before all of
-// them are durable.
+// storing keeps track of the blobs that are being stored while the checkpoint that names them is
+// made and signed, so that disk and token work at the same time. No checkpoint is recorded before
+// all of them are durable.
 type storing struct {
 	mu  sync.Mutex
 	all map[[sha256.Size]byte]*stored
@@ -39,7 +39,7 @@ func (s *storing) begin(ctx context.Context, store blob.Store, b *blob.Blob) {
 	}()
 }
 
-// end waits until a blob is stored, and forgets it.
+// end waits until a blob is stored, and no longer keeps track of it.
 func (s *storing) end(b *blob.Blob) error {
 	s.mu.Lock()
 	one := s.all[b.Digest()]
@@ -52,7 +52,7 @@ func (s *storing) end(b *blob.Blob) error {
 	return one.err
 }
 
-// wait waits until all blobs are stored that have begun to be.
+// wait waits until all blobs that begin has seen are stored.
 func (s *storing) wait() error {
 	s.mu.Lock()
 	var all []*stored
@@ -66,4 +66,15 @@ func (s *storing) wait() error {
 		}
 	}
 	return nil
+}
+
+// discard removes a blob that was stored and is not in the state.
+func (k *Keyring) discard(ctx context.Context, b *blob.Blob) error {
+	_ = k.storing.end(b) // whether it came to that or not
+	return k.store.Delete(context.WithoutCancel(ctx), blobPath(b))
+}
+
+func blobPath(b *blob.Blob) string {
+	d := b.Descriptor()
+	return blob.KeyPath(d.Name, d.Version, d.Revision, b.Digest())
 }

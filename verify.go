@@ -35,9 +35,9 @@ func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string,
 	}
 }
 
-// VerifyChain checks every checkpoint from the first on, see [ledger.Ledger.Audit]: its
-// signature, that its signer was entitled to it, and that what it changed is what it says. It
-// returns of how many the last cannot be checked any more, after a compaction.
+// VerifyChain checks every checkpoint from the first on, see [ledger.Ledger.Audit]: its signature,
+// that its signer was entitled to it, and that what it changed is what it says. It returns how many
+// of the first cannot be checked any more after a compaction.
 func (k *Keyring) VerifyChain(ctx context.Context) (unchecked int, err error) {
 	return k.view().Audit(ctx)
 }
@@ -51,7 +51,7 @@ func (k *Keyring) verifyKey(ctx context.Context, e ledger.Entry) error {
 		if v.Status == ledger.Destroyed {
 			continue
 		}
-		for _, err := range k.revisions(ctx, found{e, v}) {
+		for _, err := range k.revisions(ctx, keyVersion{e, v}) {
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func (k *Keyring) verifyKey(ctx context.Context, e ledger.Entry) error {
 	return nil
 }
 
-// verifyKeys verifies keys side by side.
+// verifyKeys verifies keys concurrently, and yields the results in their order.
 func (k *Keyring) verifyKeys(ctx context.Context, keys iter.Seq2[ledger.Entry, error], yield func(string, error) bool) {
 	type verdict struct {
 		name string

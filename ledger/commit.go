@@ -34,10 +34,10 @@ type Proposal struct {
 // who write all the time, each is the fastest once in eight times.
 const maxCommits = 128
 
-// Found makes a keyring: the first checkpoint, which introduces the first list of members
+// Init makes a keyring: the first checkpoint, which introduces the first list of members
 // and is signed by an owner in it. The list's KeyringID and Members are used. A store that
 // has a keyring is a [blob.ErrExists].
-func Found(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
+func Init(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
 	list.Number, list.Previous, list.Created, list.Recovery = 1, nil, now, nil
 	d := &draft{trie: emptyTrie(), list: &list, now: now}
 	a, err := d.sign(ctx, State{}, newStoreSource(store), signer, nonce)

@@ -173,11 +173,11 @@ func checked2(s *story, p Pin) blob.Checkpoint {
 func TestAKeyringIsFoundedOnce(t *testing.T) {
 	s := newStory(t)
 	s.found("alice")
-	_, err := Found(t.Context(), s.store, blob.MemberList{KeyringID: keyringID, Members: members("bob")}, who("bob").signer(), day, s.nonce)
+	_, err := Init(t.Context(), s.store, blob.MemberList{KeyringID: keyringID, Members: members("bob")}, who("bob").signer(), day, s.nonce)
 	s.refused(err, blob.ErrExists)
-	_, err = Found(t.Context(), newStory(t).store, blob.MemberList{KeyringID: keyringID, Members: members("bob")}, who("alice").signer(), day, s.nonce)
+	_, err = Init(t.Context(), newStory(t).store, blob.MemberList{KeyringID: keyringID, Members: members("bob")}, who("alice").signer(), day, s.nonce)
 	s.refused(err, blob.ErrUntrusted)
-	_, err = Found(t.Context(), newStory(t).store, blob.MemberList{KeyringID: keyringID, Members: members("bob", "vault")}, who("vault").signer(), day, s.nonce)
+	_, err = Init(t.Context(), newStory(t).store, blob.MemberList{KeyringID: keyringID, Members: members("bob", "vault")}, who("vault").signer(), day, s.nonce)
 	s.refused(err, blob.ErrUntrusted)
 }
 

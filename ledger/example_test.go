@@ -79,7 +79,7 @@ func newKeyring(ctx context.Context) (blob.Store, *x509.Certificate) {
 	}
 	store := &mem.Store{}
 	signer := blob.Signer{Key: key, Scheme: keyspec.ECDSA, ID: id}
-	if _, err := ledger.Found(ctx, store, list, signer, now, nonce); err != nil {
+	if _, err := ledger.Init(ctx, store, list, signer, now, nonce); err != nil {
 		log.Fatal(err)
 	}
 	return store, certificate

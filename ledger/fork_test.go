@@ -285,7 +285,7 @@ func TestAnotherFirstCheckpointDoesNotPutThePinAside(t *testing.T) {
 	s := newStory(t)
 	l := s.commit(s.found("alice"), "alice", newKey("db"))
 	other := newStory(t)
-	_, err := Found(t.Context(), other.store, blob.MemberList{KeyringID: blob.ID{7}, Members: members("alice")}, who("alice").signer(), day, s.nonce)
+	_, err := Init(t.Context(), other.store, blob.MemberList{KeyringID: blob.ID{7}, Members: members("alice")}, who("alice").signer(), day, s.nonce)
 	s.ok(err)
 	s.replace(blob.SlotPath(1), other.slot(1))
 	_, _, err = Open(t.Context(), s.store, Trust{Pins: []Pin{l.Pin()}, Voucher: who("alice").key.Public()})

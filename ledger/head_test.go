@@ -137,7 +137,7 @@ func TestSlotsThatAreMissingOrOthers(t *testing.T) {
 		}, blob.ErrIntegrity, blob.ErrIntegrity},
 		{"another keyring is in its place", func(w world) {
 			other := newStory(w.T)
-			l, err := Found(w.Context(), other.store, blob.MemberList{KeyringID: blob.ID{9}, Members: members("alice", "bob")}, who("alice").signer(), day, w.nonce)
+			l, err := Init(w.Context(), other.store, blob.MemberList{KeyringID: blob.ID{9}, Members: members("alice", "bob")}, who("alice").signer(), day, w.nonce)
 			w.ok(err)
 			other.commit(l, "alice", newKey("db"))
 			*w.store = mem.Store{}

@@ -139,7 +139,7 @@ func (p *play) found() {
 	first := []string{"ann", "ben", "cleo", "vault"}
 	c := &call{by: p.tokens[0]}
 	p.running = append(p.running, c)
-	l, err := Found(p.ctx(), p.view(p.sites[0]), blob.MemberList{KeyringID: keyringID, Members: called(first)}, troupe()["ann"].signer(), p.tick(), p.nonce)
+	l, err := Init(p.ctx(), p.view(p.sites[0]), blob.MemberList{KeyringID: keyringID, Members: called(first)}, troupe()["ann"].signer(), p.tick(), p.nonce)
 	p.running = nil
 	if err != nil {
 		p.Fatalf("found: %v", err)

@@ -124,7 +124,7 @@ func (s *story) tick() time.Time {
 // found makes a keyring of whom the first one signs.
 func (s *story) found(labels ...string) *Ledger {
 	s.Helper()
-	l, err := Found(s.Context(), s.store, blob.MemberList{KeyringID: keyringID, Members: members(labels...)}, who(labels[0]).signer(), s.tick(), s.nonce)
+	l, err := Init(s.Context(), s.store, blob.MemberList{KeyringID: keyringID, Members: members(labels...)}, who(labels[0]).signer(), s.tick(), s.nonce)
 	s.ok(err)
 	return l
 }

@@ -13,7 +13,7 @@ import (
 func TestWhatIsSynced(t *testing.T) {
 	s := newStory(t)
 	var synced []string
-	l, err := Found(t.Context(), storetest.Fault(s.store, func(op, path string) error {
+	l, err := Init(t.Context(), storetest.Fault(s.store, func(op, path string) error {
 		if op == "sync" {
 			synced = append(synced, path)
 		}

@@ -184,7 +184,7 @@ func (b *bench) stateSize() error {
 	ctx := context.Background()
 	found := func() (*counting, *storegen.Generator, error) {
 		c := &counting{Store: &mem.Store{}}
-		g, err := storegen.Found(ctx, c, storegen.Options{Owner: owner, Versions: 1, Members: 2})
+		g, err := storegen.Init(ctx, c, storegen.Options{Owner: owner, Versions: 1, Members: 2})
 		return c, g, err
 	}
 	c, g, err := found()

@@ -76,8 +76,8 @@ type Generator struct {
 	put     func(path string, der []byte) error // of a blob
 }
 
-// Found founds a keyring in an empty store. Options.Keys is not used.
-func Found(ctx context.Context, store blob.Store, o Options) (*Generator, error) {
+// Init founds a keyring in an empty store. Options.Keys is not used.
+func Init(ctx context.Context, store blob.Store, o Options) (*Generator, error) {
 	g := &Generator{options: o, signer: blob.Signer{Key: o.Owner, Scheme: keyspec.ECDSA}}
 	g.put = func(path string, der []byte) error { return store.Put(ctx, path, der) }
 	if _, ok := o.Owner.(*rsa.PrivateKey); ok {
@@ -94,7 +94,7 @@ func Found(ctx context.Context, store blob.Store, o Options) (*Generator, error)
 		g.list.Members = append(g.list.Members, blob.Member{Role: blob.BackupAuthority, Label: label, Certificate: Certificate(key, label)})
 	}
 	var err error
-	g.Ledger, err = ledger.Found(ctx, store, g.list, g.signer, time.Now(), nonce)
+	g.Ledger, err = ledger.Init(ctx, store, g.list, g.signer, time.Now(), nonce)
 	return g, err
 }
 

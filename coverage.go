@@ -14,27 +14,27 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Coverage tells, for each version of each key, who can open it and who has proven
-// that. Its JSON form is stable.
+// Coverage is who can open each version of each key, and who has proven it. Its JSON form is
+// stable.
 type Coverage struct {
-	Keyring string        `json:"keyring"`
-	List    int           `json:"list"` // number of the list of members
-	Time    time.Time     `json:"time"`
-	Holders []Stake       `json:"holders"`
-	Keys    []KeyCoverage `json:"keys"`
-	Lost    int           `json:"lost"` // keys that one single loss would take
+	Keyring string           `json:"keyring"`
+	List    int              `json:"list"` // number of the list of members
+	Time    time.Time        `json:"time"`
+	Holders []HolderCoverage `json:"holders"`
+	Keys    []KeyCoverage    `json:"keys"`
+	Lost    int              `json:"lost"` // keys that only one member can open
 
-	// PasswordOnly counts the keys that no token has: who forgets the password loses
-	// them, and no backup authority can help.
+	// PasswordOnly counts the keys that no token has: whoever forgets the password loses them, and
+	// no backup authority can help.
 	PasswordOnly int `json:"password_only"`
 }
 
-// Stake is what depends on one member.
-type Stake struct {
+// HolderCoverage is how many keys one member can open and has proven to open.
+type HolderCoverage struct {
 	Holder
-	Opens  int       `json:"opens"`           // so many keys
+	Opens  int       `json:"opens"`           // keys that the member can open
 	Proven int       `json:"proven"`          // of these
-	Latest time.Time `json:"latest,omitzero"` // proof of these
+	Latest time.Time `json:"latest,omitzero"` // proof of one of them
 
 	// Outdated counts the keys that the member has proven to open, but not as they are
 	// wrapped now: before a rewrap, or a change of members.
@@ -63,10 +63,10 @@ type Cell struct {
 	Earlier time.Time `json:"earlier,omitzero"` // when it last unwrapped the same key, as it was wrapped before
 }
 
-// Coverage looks at the newest revisions of the named keys, or of all, as the state of the
-// keyring has them, and at the proofs in the store. It needs no token and reads no blob:
-// that all are there and hold, [Keyring.Verify] finds out. A proof that does not verify is
-// told of through failed, and counts for nothing.
+// Coverage looks at the newest revisions of the named keys, or of all, as the state of the keyring
+// has them, and at the proofs in the store. It needs no token and reads no blob: that all are there
+// and hold, [Keyring.Verify] finds out. A proof that does not verify is reported to failed, and
+// counts for nothing.
 func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(error)) (Coverage, error) {
 	if err := k.refresh(ctx); err != nil {
 		return Coverage{}, err
@@ -84,9 +84,9 @@ func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(erro
 		if proofs[i], err = k.proofs(ctx, m, failed); err != nil {
 			return c, err
 		}
-		c.Holders = append(c.Holders, Stake{Holder: k.holder([]byte(keyID(m)))})
+		c.Holders = append(c.Holders, HolderCoverage{Holder: k.holder([]byte(keyID(m)))})
 	}
-	cover := coverer{k: k, members: members, proofs: proofs, held: map[holding][]bool{}, all: patterns{}}
+	cover := coverer{k: k, members: members, proofs: proofs, held: map[holderSet][]bool{}, all: cellRows{}}
 	for e, err := range k.entries(ctx, names) {
 		if err != nil {
 			return c, err
@@ -124,17 +124,17 @@ func (k *Keyring) entries(ctx context.Context, names []string) iter.Seq2[ledger.
 	}
 }
 
-// A coverer holds versions of keys against members.
+// A coverer compares versions of keys with members.
 type coverer struct {
 	k       *Keyring
 	members []blob.Member
 	proofs  []*proven
-	held    map[holding][]bool
-	all     patterns
+	held    map[holderSet][]bool
+	all     cellRows
 }
 
-// A holding is all that says which members hold a key.
-type holding struct {
+// A holderSet is what determines which members hold a key.
+type holderSet struct {
 	list int
 	spec keyspec.Key
 }
@@ -154,13 +154,13 @@ func (c *coverer) version(name string, v ledger.Version) KeyCoverage {
 		}
 		key.Lost = opens < 2
 	}
-	key.Cells = c.all.once(cells)
+	key.Cells = c.all.shared(cells)
 	return key
 }
 
-// holders tells which of the members hold a version.
+// holders returns for each of the members whether it holds a version.
 func (c *coverer) holders(v ledger.Version) []bool {
-	h := holding{v.List, v.Key()}
+	h := holderSet{v.List, v.Key()}
 	if held, ok := c.held[h]; ok {
 		return held
 	}
@@ -176,11 +176,11 @@ func (c *coverer) holders(v ledger.Version) []bool {
 	return held
 }
 
-// patterns are the rows of cells that there have been: most keys have the same as others,
+// cellRows are the rows of cells that there have been: most keys have the same as others,
 // and share them.
-type patterns map[string][]Cell
+type cellRows map[string][]Cell
 
-func (p patterns) once(cells []Cell) []Cell {
+func (p cellRows) shared(cells []Cell) []Cell {
 	var key []byte
 	for _, c := range cells {
 		key = binary.AppendVarint(append(key, fmt.Sprint(c.Opens)[0]), c.Proven.Unix())

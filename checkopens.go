@@ -15,36 +15,36 @@ import (
 // was signed for. Only a holder's token can find that out. The key is not lost as long as
 // an earlier revision holds it.
 
-// Unproven returns the holders of a key, just made, that this token cannot open it for:
-// only their own tokens can find out whether what was wrapped to them opens, see
-// [Keyring.Prove]. Without reading back this token's holder is one of them.
+// Unproven returns the holders of a new key for whom it is not known that they can open it: only
+// their own tokens can find out, see [Keyring.Prove]. Without reading back this token's holder is
+// one of them.
 func (k *Keyring) Unproven(e Entry) []Holder {
 	self := k.holder(k.self).SubjectKeyID
 	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return h.SubjectKeyID == self && !k.options.NoReadBack })
 }
 
-// maxSteps is how many revisions of a key are tried: each costs an operation of the token.
-const maxSteps = 8
+// maxFallback is how many revisions of a key are tried: each costs an operation of the token.
+const maxFallback = 8
 
-// opening has a verified blob's key opened, as it is wrapped to the token's pair. Where
+// openRevision has a verified blob's key opened, as it is wrapped to the token's pair. Where
 // that does not hold, it goes back to the revision before, which the blob names by its
 // digest and which says that it is the same key, and warns. It returns the blob that was
 // opened.
-func (k *Keyring) opening(ctx context.Context, b *blob.Blob, open func(keyspec.WrappedKey) error) (*blob.Blob, error) {
-	wrapped, err := k.ours(b)
+func (k *Keyring) openRevision(ctx context.Context, b *blob.Blob, open func(keyspec.WrappedKey) error) (*blob.Blob, error) {
+	wrapped, err := k.ownWrapped(b)
 	if err == nil {
 		err = open(wrapped)
 	}
 	if !errors.Is(err, keyspec.ErrWrapped) {
 		return b, err
 	}
-	for at := b; at.Descriptor().Revision > 1 && b.Descriptor().Revision-at.Descriptor().Revision < maxSteps; {
-		before, errBefore := k.before(ctx, at)
+	for at := b; at.Descriptor().Revision > 1 && b.Descriptor().Revision-at.Descriptor().Revision < maxFallback; {
+		before, errBefore := k.revisionBefore(ctx, at)
 		if errBefore != nil {
 			break
 		}
 		at = before
-		if wrapped, errBefore = k.ours(at); errBefore == nil {
+		if wrapped, errBefore = k.ownWrapped(at); errBefore == nil {
 			errBefore = open(wrapped)
 		}
 		if errBefore == nil {
@@ -82,7 +82,7 @@ func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
 	if err != nil || isDerived(b) {
 		return err
 	}
-	_, err = k.opening(ctx, b, func(wrapped keyspec.WrappedKey) error {
+	_, err = k.openRevision(ctx, b, func(wrapped keyspec.WrappedKey) error {
 		key, err := k.pair.UnwrapTransit(ctx, wrapped)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (k *Keyring) opens(ctx context.Context, b *blob.Blob) (bool, error) {
 	if isDerived(b) {
 		return true, nil
 	}
-	wrapped, err := k.ours(b)
+	wrapped, err := k.ownWrapped(b)
 	if err != nil {
 		return false, err
 	}

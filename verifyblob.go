@@ -6,13 +6,12 @@ import (
 	"slices"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// verify is the way from bytes to a blob that can be believed where the state of the
-// keyring names its digest: signed by somebody who is or was a member, for the place where
-// it was found. That the signer was entitled to it then, whoever signed the state has seen.
-func (k *Keyring) verify(der []byte, at blob.Place) (*blob.Blob, error) {
+// verifyBlob parses a blob and verifies that somebody who is or was a member has signed it for the
+// place where it was found. It can be believed if the state of the keyring names its digest:
+// whoever signed the state has checked that the signer was entitled to it.
+func (k *Keyring) verifyBlob(der []byte, at blob.Place) (*blob.Blob, error) {
 	unverified, err := blob.Parse(der)
 	if err != nil {
 		return nil, err
@@ -61,29 +60,3 @@ func sameKey(a, b *blob.Blob) bool {
 		a.Algorithm() == b.Algorithm() && isDerived(a) == isDerived(b) && madeA == madeB && d.Legacy.Equal(e.Legacy) && d.Imported == e.Imported &&
 		slices.Equal(d.CheckValue, e.CheckValue) && slices.Equal(d.Confirmation, e.Confirmation)
 }
-
-// recipient returns what in a blob is wrapped to a key, under the name that its
-// certificate of today gives it, or a former one.
-func (k *Keyring) recipient(b *blob.Blob, key string) (blob.Recipient, bool) {
-	all := k.members()
-	if m, ok := all.Member(key); ok {
-		if r, ok := b.Recipient([]byte(identifier(m))); ok {
-			return r, true
-		}
-	}
-	recipients := b.Recipients()
-	i := slices.IndexFunc(recipients, func(r blob.Recipient) bool { return string(all.Key(r.Identifier)) == key })
-	if i < 0 {
-		return blob.Recipient{}, false
-	}
-	return recipients[i], true
-}
-
-// identifier is how CMS names a member's key exchange key.
-func identifier(m blob.Member) string {
-	id, _ := blob.Identifier(m.Certificate) // of a list that was verified, so it has one
-	return string(id)
-}
-
-func keyID(m blob.Member) string    { return ledger.KeyID(m) }
-func signerID(m blob.Member) string { return ledger.SignerID(m) }

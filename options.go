@@ -1,0 +1,41 @@
+package hsmkeys
+
+import (
+	"crypto/x509"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+// Options are how a keyring is opened.
+type Options struct {
+	Store blob.Store
+	Pair  Pair  // the member's; nil for [OpenWithCertificate] and [OpenVouched]
+	Pins  *Pins // nil: in the records of the pair alone
+
+	// Keyring is the identifier that the keyring must have; the zero value means any.
+	Keyring blob.ID
+	// Checkpoint is believed beside the pin, or in place of one that is missing.
+	Checkpoint *ledger.Point
+	// Voucher is the certificate of a member who has signed a checkpoint, for those who have
+	// not joined. It must not come from the storage.
+	Voucher *x509.Certificate
+
+	// OlderState allows to decrypt with what is there if the newest state is missing, or no
+	// longer has the pair as a member.
+	OlderState bool
+	// MaxAge is the age of the newest checkpoint above which nothing is encrypted; 0 means any.
+	MaxAge time.Duration
+
+	// Password returns the passwords of keys that come from one; if it is nil they cannot be
+	// opened.
+	Password PasswordFunc
+	// Warn is called with errors that do not stop the work, such as for a revision of a key that
+	// cannot be opened, so that the one before it is used. It may be called by several goroutines
+	// at once, and may be nil.
+	Warn func(error)
+	// NoReadBack turns off the check before a key is stored: what the token has wrapped to its own
+	// pair is unwrapped again and compared, at the cost of one private key operation for each key.
+	NoReadBack bool
+}

@@ -1,0 +1,77 @@
+package hsmkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hsmkeys/hsmkeys/ledger"
+)
+
+// refresh looks for a newer head, and pins it.
+func (k *Keyring) refresh(ctx context.Context) error {
+	if s := k.known(); s.Older != nil || len(s.Recoveries) > 0 {
+		return nil // it stays where it is
+	}
+	was := k.view()
+	next, err := was.Refresh(ctx, false)
+	if recovered := (*ledger.Unaccepted)(nil); errors.As(err, &recovered) {
+		k.setRecoveries(recovered.Recoveries)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	moved := next.At() != was.At()
+	if moved {
+		k.moveTo(next)
+	}
+	if _, ok := k.members().Member(string(k.self)); !ok && k.pair != nil { // also if an earlier call has moved
+		return k.notNamed(k.self)
+	}
+	if !moved {
+		return nil
+	}
+	return k.accept(ctx, inFile)
+}
+
+func (k *Keyring) moveTo(head *ledger.Ledger) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if head.At().Number > k.head.At().Number {
+		k.head = head
+	}
+}
+
+func (k *Keyring) setRecoveries(all []ledger.RecoveryEvent) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state.Recoveries = all
+}
+
+// retryStale calls do until its result is not stale, at most maxRaces times.
+func retryStale[T any](ctx context.Context, k *Keyring, do func() (T, error)) (T, error) {
+	for range maxRaces {
+		done, err := do()
+		if !isStale(err) {
+			return done, err
+		}
+		if err := k.refresh(ctx); err != nil {
+			return done, err
+		}
+	}
+	var none T
+	return none, fmt.Errorf("%w, %d times: %w", errStaleEntry, maxRaces, ledger.ErrRace)
+}
+
+// errStaleEntry is the error for a key that somebody else has changed since it was read. The
+// operation is tried again.
+var errStaleEntry = errors.New("the key was changed meanwhile")
+
+// isStale reports whether an operation has to be tried again, because others have changed the key
+// or the members that it was wrapped to.
+func isStale(err error) bool { return errors.Is(err, errStaleEntry) || errors.Is(err, ledger.ErrList) }
+
+// maxRaces is how often an operation on a key is tried when others are faster: of eight processes
+// that change a key all the time, each wins about one race in eight.
+const maxRaces = 128
