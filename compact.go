@@ -24,7 +24,7 @@ func (k *Keyring) Compact(ctx context.Context, keep int) (deleted int, err error
 	if err := k.recordOther(ctx, ledger.Proposal{Compact: true}, onToken); err != nil {
 		return 0, fmt.Errorf("compact the store: %w", err)
 	}
-	packs, err := k.view().Outdated(ctx, keep)
+	packs, err := k.view().OutdatedPacks(ctx, keep)
 	if err != nil {
 		return 0, fmt.Errorf("look for packs that nothing needs: %w", err)
 	}

@@ -30,13 +30,13 @@ func (e Entry) Former() []Holder {
 
 // holder describes the member, or former member, with a key exchange key.
 func (k *Keyring) holder(ski []byte) Holder {
-	m, _ := k.members().Known(string(ski))
+	m, _ := k.members().EverMember(string(ski))
 	return k.named(ski, string(ski), m)
 }
 
 // signedBy describes the member, or former member, with a signing key.
 func (k *Keyring) signedBy(ski []byte) Holder {
-	m, ok := k.members().Signed(string(ski))
+	m, ok := k.members().EverSigner(string(ski))
 	if !ok {
 		return k.named(ski, string(ski), m)
 	}

@@ -63,7 +63,7 @@ func (k *Keyring) checkVoucher(voucher *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := k.members().Signed(string(id)); !ok {
+	if _, ok := k.members().EverSigner(string(id)); !ok {
 		return fmt.Errorf("the voucher's key %x is that of no member who has ever signed: %w", id, blob.ErrUntrusted)
 	}
 	return nil

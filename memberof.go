@@ -31,7 +31,7 @@ func (k *Keyring) notNamed(pair []byte) error {
 		if r := all.ListNumber(left).Recovery; r != nil && string(r.From) == string(pair) {
 			return withFacts(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason), &NotMember{Role: blob.Owner, Recovered: true})
 		}
-		was, _ := all.Known(string(pair))
+		was, _ := all.EverMember(string(pair))
 		return withFacts(inList("this token's pair is no member since list %d", left), &NotMember{Role: was.Role})
 	}
 	if m, ok := all.Signer(string(pair)); ok {

@@ -47,7 +47,7 @@ func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) erro
 			return withFacts(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), ErrLabelTaken)
 		}
 	}
-	if err := all.Taken(m); err != nil {
+	if err := all.CheckIdentifiers(m); err != nil {
 		return withFacts(err, ErrIdentifierTaken)
 	}
 	return nil
@@ -173,7 +173,7 @@ func (k *Keyring) MemberWith(key crypto.PublicKey) (blob.Member, error) {
 	if err != nil {
 		return blob.Member{}, err
 	}
-	for _, find := range []func(string) (blob.Member, bool){k.members().Known, k.members().Signed} {
+	for _, find := range []func(string) (blob.Member, bool){k.members().EverMember, k.members().EverSigner} {
 		if m, ok := find(string(id)); ok {
 			return m, nil
 		}

@@ -115,7 +115,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 // openOlderState goes back to the state that was accepted last if this pair was a member then, and
 // reports whether there is one: what the pair could decrypt then it can still decrypt.
 func (k *Keyring) openOlderState(ctx context.Context, trust ledger.Trust, removed error) bool {
-	trust.Stay = true
+	trust.AtPoint = true
 	head, report, err := ledger.Open(ctx, k.store, trust)
 	if err != nil {
 		return false

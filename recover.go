@@ -93,10 +93,10 @@ func (k *Keyring) ownerOf(c *x509.Certificate) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := k.members().Known(string(id)); ok {
+	if _, ok := k.members().EverMember(string(id)); ok {
 		return id, nil
 	}
-	if m, ok := k.members().Signed(string(id)); ok {
+	if m, ok := k.members().EverSigner(string(id)); ok {
 		return []byte(keyID(m)), nil
 	}
 	return id, nil

@@ -17,7 +17,7 @@ func (k *Keyring) recovered(ctx context.Context, f keyVersion, b *blob.Blob) (*b
 	}
 	all := k.members()
 	for number := all.List().Number; number > 1; number-- {
-		if all.ListNumber(number).Recovery == nil || !all.Since(number, string(k.self)) {
+		if all.ListNumber(number).Recovery == nil || !all.MemberSince(number, string(k.self)) {
 			continue
 		}
 		blobs, err := k.recoveredBlobs(ctx, f, b, number)
@@ -85,7 +85,7 @@ func (k *Keyring) recoveredBlobs(ctx context.Context, f keyVersion, b *blob.Blob
 func (k *Keyring) heldByMembersSince(b *blob.Blob, list int) bool {
 	all := k.members()
 	return !slices.ContainsFunc(b.Recipients(), func(r blob.Recipient) bool {
-		return !all.Since(list, string(all.Key(r.Identifier)))
+		return !all.MemberSince(list, string(all.Key(r.Identifier)))
 	})
 }
 

@@ -36,8 +36,8 @@ func (k *Keyring) Verify(ctx context.Context, names ...string) iter.Seq2[string,
 }
 
 // VerifyChain checks every checkpoint from the first on, see [ledger.Ledger.Audit]: its signature,
-// that its signer was entitled to it, and that what it changed is what it says. It returns how many
-// of the first cannot be checked any more after a compaction.
+// that its signer was entitled to it, and that what it changed is what it says. It returns how
+// many checkpoints cannot be checked in full any more, after a compaction.
 func (k *Keyring) VerifyChain(ctx context.Context) (unchecked int, err error) {
 	return k.view().Audit(ctx)
 }

@@ -18,12 +18,12 @@ func (k *Keyring) verifyBlob(der []byte, at blob.Place) (*blob.Blob, error) {
 	}
 	all := k.members()
 	trusted, name := all.Owners(), unverified.SignerIdentifier()
-	if m, ok := all.Signed(string(all.Key(name))); ok {
+	if m, ok := all.EverSigner(string(all.Key(name))); ok {
 		trusted = []blob.Party{{Key: m.Signer(), ID: name}}
 	}
 	b, err := unverified.Verify(trusted, at)
 	if errors.Is(err, blob.ErrUntrusted) {
-		return nil, withFacts(all.Untrusted(err, name), ErrStranger)
+		return nil, withFacts(all.ExplainUntrusted(err, name), ErrStranger)
 	}
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (k *Keyring) verifyBlob(der []byte, at blob.Place) (*blob.Blob, error) {
 // checkSigner refuses what a backup authority has signed outside a recovery.
 func (k *Keyring) checkSigner(b *blob.Blob) error {
 	all := k.members()
-	signer, _ := all.Signed(string(b.SignerKeyID()))
+	signer, _ := all.EverSigner(string(b.SignerKeyID()))
 	r := b.Descriptor().Recovery
 	switch {
 	case signer.Role == blob.Owner && r == nil:

@@ -18,7 +18,7 @@ func (l *Ledger) Audit(ctx context.Context) (unchecked int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var s State
+	var s ledgerState
 	var gone error // the last step that could not be checked
 	for _, at := range slices.Backward(points) {
 		c, err := r.checkpoint(ctx, at)
@@ -29,7 +29,7 @@ func (l *Ledger) Audit(ctx context.Context) (unchecked int, err error) {
 		if err != nil {
 			return unchecked, err
 		}
-		next, err := s.apply(ctx, step)
+		next, err := s.advance(ctx, step)
 		switch {
 		case errors.Is(err, ErrIncomplete) && next.At == at:
 			unchecked, gone = unchecked+1, inCheckpoint(at.Number, err)

@@ -74,7 +74,7 @@ func (l *Ledger) follow(ctx context.Context, r *objects, shared Point, steps []P
 		if err != nil {
 			return nil, err
 		}
-		if s, err = s.Apply(ctx, step); errors.Is(err, ErrIncomplete) {
+		if s, err = s.apply(ctx, step); errors.Is(err, ErrIncomplete) {
 			err = fmt.Errorf("%w: %w", ErrCompacted, err)
 		}
 		if err != nil {

@@ -40,7 +40,7 @@ const maxCommits = 128
 func Init(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
 	list.Number, list.Previous, list.Created, list.Recovery = 1, nil, now, nil
 	d := &draft{trie: emptyTrie(), list: &list, now: now}
-	a, err := d.sign(ctx, State{}, newStoreSource(store), signer, nonce)
+	a, err := d.sign(ctx, ledgerState{}, newStoreSource(store), signer, nonce)
 	if err != nil {
 		return nil, err
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Outdated returns the packs that none of the last keep checkpoints needs, nor any later
+// OutdatedPacks returns the packs that none of the last keep checkpoints needs, nor any later
 // one, and that are still in the store. They are to be deleted in this order: whatever is
 // left then when that is interrupted is found again.
 //
 // Only packs that an older checkpoint of the chain reaches are among them: others may be
 // those of a writer at work, or of a fork. Readers of the older checkpoints, and writers
 // that have checked no later one, get an [ErrCompacted] once the packs are deleted.
-func (l *Ledger) Outdated(ctx context.Context, keep int) ([]blob.PackID, error) {
+func (l *Ledger) OutdatedPacks(ctx context.Context, keep int) ([]blob.PackID, error) {
 	if keep < 1 {
 		return nil, fmt.Errorf("keep the last %d checkpoints", keep)
 	}

@@ -25,7 +25,7 @@ func (s *story) packs() (all []blob.PackID) {
 func (s *story) purge(l *Ledger, keep, n int) int {
 	s.Helper()
 	l = s.opened(Trust{Pins: []Pin{l.Pin()}}) // without nodes that the one before has kept
-	packs, err := l.Outdated(s.Context(), keep)
+	packs, err := l.OutdatedPacks(s.Context(), keep)
 	s.ok(err)
 	n = min(n, len(packs))
 	for _, id := range packs[:n] {
@@ -183,10 +183,10 @@ func TestCompactionPassesOverLostOldNodes(t *testing.T) {
 	// What is needed must be there.
 	s.replace(blob.PackPath(l.Trie().At.Pack), []byte("noise"))
 	l = s.opened(Trust{Pins: []Pin{l.Pin()}})
-	if _, err := l.Outdated(s.Context(), 1); !errors.Is(err, blob.ErrIntegrity) {
+	if _, err := l.OutdatedPacks(s.Context(), 1); !errors.Is(err, blob.ErrIntegrity) {
 		t.Fatalf("%v for a damaged head", err)
 	}
-	if _, err := l.Outdated(s.Context(), 0); err == nil {
+	if _, err := l.OutdatedPacks(s.Context(), 0); err == nil {
 		t.Fatal("kept no checkpoint")
 	}
 }

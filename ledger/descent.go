@@ -62,7 +62,7 @@ func signedByOwner(s *stored, members *Members) error {
 		return inCheckpoint(s.Number, fmt.Errorf("names list of members %d of %d: %w", s.List.Number, len(members.lists), ErrIllegal))
 	}
 	if _, err := entitled(s.unverified, members.lists[s.List.Number-1], false); err != nil {
-		return inCheckpoint(s.Number, members.Untrusted(err, s.unverified.SignerIdentifier()))
+		return inCheckpoint(s.Number, members.ExplainUntrusted(err, s.unverified.SignerIdentifier()))
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func untrusted(err error, s *stored, before []blob.MemberList) error {
 	if listErr != nil {
 		return err
 	}
-	return members.Untrusted(err, s.unverified.SignerIdentifier())
+	return members.ExplainUntrusted(err, s.unverified.SignerIdentifier())
 }
 
 // lastSigned returns the last checkpoint that a member has signed, from one down to that

@@ -10,13 +10,13 @@
 // force, is chained to the one before it, and is signed by an owner. What the newest checkpoint,
 // the head, reaches by digests is genuine and current; what it does not reach is not.
 //
-// Each checkpoint names a record ([Record]) of what it has changed. [State.Apply] is the state
-// machine: it takes a step from one checkpoint to the next if the signer was entitled to it
+// Each checkpoint names a record ([Record]) of what it has changed. The state machine, in state.go,
+// takes a step from one checkpoint to the next if the signer was entitled to it
 // and the record is exactly what has changed, each change as its operation allows.
 //
 // # Trust
 //
-// [Found] makes a keyring, and [Open] opens one at its head, from a point that the caller has
+// [Init] makes a keyring, and [Open] opens one at its head, from a point that the caller has
 // accepted before ([Pin]). A reader checks the head's signature, the way by which each list of
 // members came into force since, and, by a proof in the log of all checkpoints (RFC 9162 §2.1.3),
 // that the head descends from that point. A writer checks every step.

@@ -91,7 +91,7 @@ func (l *Ledger) nextList(edit func(*Ledger) (*blob.MemberList, error), now time
 // An attempt is a signed checkpoint, and all that it refers to.
 type attempt struct {
 	*stored
-	before, after State
+	before, after ledgerState
 	objects       []object // in the store before the slot is filled
 }
 
@@ -102,7 +102,7 @@ type object struct {
 
 // sign signs the draft as the next checkpoint after a state, and checks it as all others
 // will: nobody can record what they would refuse.
-func (d *draft) sign(ctx context.Context, s State, src Source, signer blob.Signer, nonce Nonce) (*attempt, error) {
+func (d *draft) sign(ctx context.Context, s ledgerState, src Source, signer blob.Signer, nonce Nonce) (*attempt, error) {
 	c, step, err := d.step(s)
 	if err != nil {
 		return nil, inCheckpoint(s.At.Number+1, err)
@@ -119,7 +119,7 @@ func (d *draft) sign(ctx context.Context, s State, src Source, signer blob.Signe
 }
 
 // step returns the checkpoint, but for its nonce, and what it refers to.
-func (d *draft) step(s State) (c blob.Checkpoint, step Step, err error) {
+func (d *draft) step(s ledgerState) (c blob.Checkpoint, step transition, err error) {
 	c = blob.Checkpoint{
 		KeyringID: s.Keyring, Number: s.At.Number + 1, Created: d.created(), List: s.ListRef,
 		Root: d.trie.Root, RootAt: d.trie.At, Keys: d.trie.Keys,
@@ -148,13 +148,13 @@ func (d *draft) step(s State) (c blob.Checkpoint, step Step, err error) {
 // created is the time of the checkpoint, as it will be read back.
 func (d *draft) created() time.Time { return d.now.UTC().Truncate(time.Second) }
 
-func (d *draft) attempt(ctx context.Context, s State, step Step, der []byte) (*attempt, error) {
+func (d *draft) attempt(ctx context.Context, s ledgerState, step transition, der []byte) (*attempt, error) {
 	c, err := parseStored(der)
 	if err != nil {
 		return nil, err
 	}
 	step.Checkpoint = c.unverified
-	after, err := s.Apply(ctx, step)
+	after, err := s.apply(ctx, step)
 	if err != nil {
 		return nil, fmt.Errorf("new %w", err)
 	}

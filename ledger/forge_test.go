@@ -14,7 +14,7 @@ type forgery struct {
 	p          Proposal
 	draft      func(*draft)
 	checkpoint func(*blob.Checkpoint)
-	step       func(*Step)
+	step       func(*transition)
 	nowhere    bool // not put into its slot
 }
 
@@ -35,7 +35,7 @@ func (s *story) forge(l *Ledger, f forgery) Point {
 	return s.forgeDraft(*l.state, d, f)
 }
 
-func (s *story) forgeDraft(after State, d *draft, f forgery) Point {
+func (s *story) forgeDraft(after ledgerState, d *draft, f forgery) Point {
 	s.Helper()
 	c, step, err := d.step(after)
 	s.ok(err)
@@ -140,7 +140,7 @@ func TestWhoMaySignWhat(t *testing.T) {
 		{"has another root", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Root[0] ^= 1 }}, nil, blob.ErrIntegrity},
 		{"has another count", forgery{by: "bob", p: anyKey, checkpoint: func(c *blob.Checkpoint) { c.Keys++ }}, nil, blob.ErrIntegrity},
 		{"has no keys any more", forgery{by: "bob", checkpoint: func(c *blob.Checkpoint) { c.Root, c.RootAt, c.Keys = emptyTrie().Root, emptyTrie().At, 0 }}, nil, ErrIllegal},
-		{"has another record", forgery{by: "bob", p: anyKey, step: func(step *Step) { step.Changes = must(MarshalRecord(Record{})) }}, nil, blob.ErrIntegrity},
+		{"has another record", forgery{by: "bob", p: anyKey, step: func(step *transition) { step.Changes = must(MarshalRecord(Record{})) }}, nil, blob.ErrIntegrity},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, l := fourSteps(t)
@@ -154,7 +154,7 @@ func TestWhoMaySignWhat(t *testing.T) {
 			s.ok(err)
 			step, err := r.step(s.Context(), c, l.source)
 			if err == nil {
-				_, err = l.state.Apply(s.Context(), step)
+				_, err = l.state.apply(s.Context(), step)
 			}
 			if !errors.Is(err, tt.writer) {
 				t.Errorf("step: %v, want %v", err, tt.writer)
@@ -170,7 +170,7 @@ func TestWhoMaySignWhat(t *testing.T) {
 // otherLog changes the record of a checkpoint before that is signed.
 func otherLog(f func(*Record)) forgery {
 	var changes []byte
-	return forgery{by: "bob", step: func(step *Step) {
+	return forgery{by: "bob", step: func(step *transition) {
 		r := must(ParseRecord(step.Changes))
 		f(&r)
 		step.Changes = must(MarshalRecord(r))

@@ -154,7 +154,7 @@ func (o *opening) labeller(ctx context.Context, trusted *stored) func(*stored) s
 		if _, err := s.unverified.Verify(members.Parties(key)); err != nil {
 			return ""
 		}
-		m, _ := members.Signed(key)
+		m, _ := members.EverSigner(key)
 		return m.Label
 	}
 }

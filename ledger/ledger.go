@@ -20,7 +20,7 @@ type Ledger struct {
 	members *Members
 
 	checked    Point           // up to where every step was checked
-	state      *State          // at the head, where that is checked
+	state      *ledgerState    // at the head, where that is checked
 	unaccepted []RecoveryEvent // since where trust started
 	older      bool            // not at the head: nothing can be added
 	durable    bool            // the head was recorded by this process
@@ -43,7 +43,7 @@ func (l *Ledger) Head() *blob.VerifiedCheckpoint { return l.head.verified }
 
 // HeadSigner returns the member that signed the head.
 func (l *Ledger) HeadSigner() (blob.Member, bool) {
-	return l.members.Signed(string(l.members.Key(l.head.verified.SignerIdentifier())))
+	return l.members.EverSigner(string(l.members.Key(l.head.verified.SignerIdentifier())))
 }
 
 // At returns the point of the head.

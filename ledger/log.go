@@ -105,7 +105,7 @@ func (l *Ledger) events(ctx context.Context, r *objects, s *stored) ([]Event, er
 // signer returns the member that signed a checkpoint of the chain, as in the last list that
 // names it.
 func (l *Ledger) signer(s *stored) blob.Member {
-	m, _ := l.members.Signed(string(l.members.Key(s.unverified.SignerIdentifier())))
+	m, _ := l.members.EverSigner(string(l.members.Key(s.unverified.SignerIdentifier())))
 	return m
 }
 

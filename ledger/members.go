@@ -65,9 +65,9 @@ func (m *Members) Member(keyID string) (blob.Member, bool) {
 	return found, ok
 }
 
-// Known returns the present or former member with a key exchange key, as in the last list
+// EverMember returns the present or former member with a key exchange key, as in the last list
 // that names it.
-func (m *Members) Known(keyID string) (blob.Member, bool) {
+func (m *Members) EverMember(keyID string) (blob.Member, bool) {
 	found, ok := m.known[keyID]
 	return found, ok
 }
@@ -78,8 +78,8 @@ func (m *Members) Signer(keyID string) (blob.Member, bool) {
 	return found, ok
 }
 
-// Signed returns the present or former member that signs or signed with a key.
-func (m *Members) Signed(keyID string) (blob.Member, bool) {
+// EverSigner returns the present or former member that signs or signed with a key.
+func (m *Members) EverSigner(keyID string) (blob.Member, bool) {
 	found, ok := m.signed[keyID]
 	return found, ok
 }
@@ -138,9 +138,9 @@ func (m *Members) LeftAt(keyID string, of func(blob.Member) string) int {
 	return 0
 }
 
-// Since reports whether any list from the given number on has a member with a key exchange
+// MemberSince reports whether any list from the given number on has a member with a key exchange
 // key.
-func (m *Members) Since(number int, keyID string) bool {
+func (m *Members) MemberSince(number int, keyID string) bool {
 	for _, l := range m.lists[number-1:] {
 		if _, ok := memberWith(l.Members, keyID); ok {
 			return true
@@ -154,9 +154,9 @@ func (m *Members) RecoveredTo(number int) blob.Member {
 	return recoveredTo(m.lists[number-2], m.lists[number-1])
 }
 
-// Taken returns a [blob.ErrExists] if an identifier in a new member's certificates already
+// CheckIdentifiers returns a [blob.ErrExists] if an identifier in a new member's certificates already
 // names another key of the keyring, including that of a former member.
-func (m *Members) Taken(new blob.Member) error {
+func (m *Members) CheckIdentifiers(new blob.Member) error {
 	for _, c := range certificates(new) {
 		if name, other := m.names.clash(c); other != nil {
 			return fmt.Errorf("its subjectKeyIdentifier, %x, is that of another key of the keyring (%s): %w", name, other.Subject, blob.ErrExists)
@@ -165,10 +165,10 @@ func (m *Members) Taken(new blob.Member) error {
 	return nil
 }
 
-// Untrusted adds to a [blob.ErrUntrusted] what is known of its signer: that it is a former
+// ExplainUntrusted adds to a [blob.ErrUntrusted] what is known of its signer: that it is a former
 // member or a replaced signing key, or that the key is a member's key exchange key. It
 // returns any other error unchanged.
-func (m *Members) Untrusted(err error, identifier []byte) error {
+func (m *Members) ExplainUntrusted(err error, identifier []byte) error {
 	signer := string(m.Key(identifier))
 	was, signed := m.signed[signer]
 	if !errors.Is(err, blob.ErrUntrusted) {

@@ -48,9 +48,9 @@ func TestMembersOfTodayAndBefore(t *testing.T) {
 	} {
 		id := KeyID(who(label).Member)
 		_, now := m.Member(id)
-		_, known := m.Known(id)
+		_, known := m.EverMember(id)
 		_, signer := m.Signer(id)
-		_, signed := m.Signed(id)
+		_, signed := m.EverSigner(id)
 		if now != want.now || known != want.known || signer != now || signed != known {
 			t.Errorf("%s: now %v, known %v", label, now, known)
 		}
@@ -58,7 +58,7 @@ func TestMembersOfTodayAndBefore(t *testing.T) {
 			t.Errorf("%s has left at %d, want %d", label, left, want.left)
 		}
 	}
-	if id := KeyID(who("bob").Member); m.Since(3, id) || !m.Since(2, id) {
+	if id := KeyID(who("bob").Member); m.MemberSince(3, id) || !m.MemberSince(2, id) {
 		t.Error("bob was a member until list 2")
 	}
 	if len(m.Owners()) != 2 || len(m.ListNumber(1).Members) != 4 || m.List().Number != 4 {
@@ -86,7 +86,7 @@ func TestAMemberSignsWithAnotherKey(t *testing.T) {
 		t.Fatal(by.Label)
 	}
 	s.has(l, "db@1")
-	why := l.Members().Untrusted(blob.ErrUntrusted, who("alice").signer().ID)
+	why := l.Members().ExplainUntrusted(blob.ErrUntrusted, who("alice").signer().ID)
 	if want := `that is the key exchange key of "alice", who signs with another key: untrusted signer`; why.Error() != want {
 		t.Fatal(why)
 	}
@@ -104,8 +104,8 @@ func TestANameBelongsToOneKeyForEver(t *testing.T) {
 	}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
 	thief := blob.Member{Role: blob.Owner, Label: "thief", Certificate: must(x509.ParseCertificate(der))}
-	s.refused(l.Members().Taken(thief), blob.ErrExists)
-	s.ok(l.Members().Taken(who("mallory").Member))
+	s.refused(l.Members().CheckIdentifiers(thief), blob.ErrExists)
+	s.ok(l.Members().CheckIdentifiers(who("mallory").Member))
 	_, err := s.try(l, "alice", Proposal{List: func(l *Ledger) (*blob.MemberList, error) {
 		next := l.NextList()
 		next.Members = append(next.Members, thief)

@@ -143,7 +143,7 @@ func (p *play) DeletePacks() {
 		return
 	}
 	m := p.mark(k.l.At())
-	all, err := k.l.Outdated(p.ctx(), rapid.IntRange(1, 3).Draw(p.T, "keep"))
+	all, err := k.l.OutdatedPacks(p.ctx(), rapid.IntRange(1, 3).Draw(p.T, "keep"))
 	if err != nil {
 		if !promised(err) || k.at.writable(m, Point{}) {
 			p.Fatalf("outdated packs: %v", err)

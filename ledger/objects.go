@@ -97,12 +97,12 @@ func (r *objects) changes(ctx context.Context, c blob.Checkpoint) ([]byte, error
 }
 
 // step reads what a checkpoint refers to.
-func (r *objects) step(ctx context.Context, s *stored, src Source) (Step, error) {
+func (r *objects) step(ctx context.Context, s *stored, src Source) (transition, error) {
 	changes, err := r.changes(ctx, s.Checkpoint)
 	if err != nil {
-		return Step{}, err
+		return transition{}, err
 	}
-	step := Step{Checkpoint: s.unverified, Changes: changes, Source: src}
+	step := transition{Checkpoint: s.unverified, Changes: changes, Source: src}
 	if s.List.Introduced == s.Number {
 		step.Members, err = r.members(ctx, s.List.Number, s.List.Digest)
 	}

@@ -21,7 +21,7 @@ type Trust struct {
 	Voucher crypto.PublicKey
 
 	OlderState bool // go back to what is there where the pinned head is not, see [Report]
-	Stay       bool // open at the highest point itself, whatever has come after it
+	AtPoint    bool // open at the highest point itself, whatever has come after it
 	Write      bool // check every step from the pin on, as a writer must
 }
 
@@ -90,8 +90,8 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 	if o.report.Before = o.points[0]; o.pinned { // a recovery after it still has to be accepted
 		o.report.Before = o.pin
 	}
-	if o.trust.Stay {
-		return o.stay(ctx)
+	if o.trust.AtPoint {
+		return o.openAtPoint(ctx)
 	}
 	head, err := o.findHead(ctx)
 	if err != nil {
@@ -105,8 +105,8 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 	return o.ledger(ctx, head, o.report.Before)
 }
 
-// stay opens the highest point. Nothing can be added there.
-func (o *opening) stay(ctx context.Context) (*Ledger, error) {
+// openAtPoint opens the highest point. Nothing can be added there.
+func (o *opening) openAtPoint(ctx context.Context) (*Ledger, error) {
 	at, err := o.checkpoint(ctx, o.points[0])
 	if err != nil {
 		return nil, missing(err)

@@ -103,7 +103,7 @@ func (l *Ledger) check(ctx context.Context, r *objects) error {
 }
 
 // next applies the step to a checkpoint.
-func (r *objects) next(ctx context.Context, s State, to Point, src Source) (State, error) {
+func (r *objects) next(ctx context.Context, s ledgerState, to Point, src Source) (ledgerState, error) {
 	c, err := r.checkpoint(ctx, to)
 	if err != nil {
 		return s, missing(err)
@@ -115,7 +115,7 @@ func (r *objects) next(ctx context.Context, s State, to Point, src Source) (Stat
 	if err != nil {
 		return s, err
 	}
-	next, err := s.Apply(ctx, step)
+	next, err := s.apply(ctx, step)
 	if errors.Is(err, ErrIncomplete) {
 		err = fmt.Errorf("%w: %w", ErrCompacted, err)
 	}
@@ -123,31 +123,31 @@ func (r *objects) next(ctx context.Context, s State, to Point, src Source) (Stat
 }
 
 // startState returns the state at the last point up to which every step was checked.
-func (l *Ledger) startState(ctx context.Context, r *objects) (State, error) {
+func (l *Ledger) startState(ctx context.Context, r *objects) (ledgerState, error) {
 	if l.state != nil {
 		return *l.state, nil
 	}
 	if l.checked.Number == 0 {
-		return State{}, nil
+		return ledgerState{}, nil
 	}
 	c, err := r.checkpoint(ctx, l.checked)
 	if err != nil {
-		return State{}, missing(err)
+		return ledgerState{}, missing(err)
 	}
 	log, err := r.edgeOf(ctx, c)
 	if err != nil {
-		return State{}, err
+		return ledgerState{}, err
 	}
 	if c.List.Number > len(l.members.lists) {
-		return State{}, &inconsistent{l.head.at, c.at}
+		return ledgerState{}, &inconsistent{l.head.at, c.at}
 	}
 	known := names{}
 	for _, list := range l.members.lists[:c.List.Number] {
 		if err := known.add(list.Members); err != nil {
-			return State{}, err
+			return ledgerState{}, err
 		}
 	}
-	return State{
+	return ledgerState{
 		Keyring: c.KeyringID, At: c.at, Time: c.Created, List: l.members.lists[c.List.Number-1], ListRef: c.List,
 		Trie: c.trie(), log: log, names: known,
 	}, nil

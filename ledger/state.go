@@ -11,9 +11,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A State is a keyring as of one checkpoint, each step up to which was checked. The zero
-// State is that before the first checkpoint. It does not change.
-type State struct {
+// A ledgerState is a keyring as of one checkpoint, each step up to which was checked. The zero
+// value is that before the first checkpoint. It does not change.
+type ledgerState struct {
 	Keyring blob.ID
 	At      Point
 	Time    time.Time       // when the checkpoint was made, by its signer's clock
@@ -25,49 +25,51 @@ type State struct {
 	names names // of all lists up to List
 }
 
-// A Step is a checkpoint, and what it refers to, as they came from storage.
-type Step struct {
+// A transition is a checkpoint with what it refers to, as they came from storage.
+type transition struct {
 	Checkpoint *blob.UnverifiedCheckpoint
 	Members    []byte // the list of members, where the checkpoint introduces one
 	Changes    []byte // the record of changes
 	Source     Source // has the nodes that differ, before and after
 }
 
-// Apply returns the state after a step, if its signer was entitled to it and it does what
+// apply returns the state after a step, if its signer was entitled to it and it does what
 // its record says. Everything else is a [blob.ErrIntegrity], or an error of the source.
 //
 // Any owner whom the state's list of members names may sign a step; a backup authority only
 // one that introduces the list of a recovery and changes nothing else. The first step is
 // signed by an owner in the list that it introduces; whether that is the right keyring only
 // its digest tells, from a place that is trusted.
-func (s State) Apply(ctx context.Context, step Step) (State, error) {
-	next, err := s.apply(ctx, step)
+func (s ledgerState) apply(ctx context.Context, step transition) (ledgerState, error) {
+	next, err := s.advance(ctx, step)
 	if err != nil {
-		return State{}, inCheckpoint(s.At.Number+1, err)
+		return ledgerState{}, inCheckpoint(s.At.Number+1, err)
 	}
 	return next, nil
 }
 
 func inCheckpoint(number int, err error) error { return fmt.Errorf("checkpoint %d: %w", number, err) }
 
-func (s State) apply(ctx context.Context, step Step) (State, error) {
+// advance is apply, and returns the state after the step also where the nodes are missing with
+// which to check its record, an [ErrIncomplete].
+func (s ledgerState) advance(ctx context.Context, step transition) (ledgerState, error) {
 	c, err := claims(step.Checkpoint)
 	if err != nil {
-		return State{}, err
+		return ledgerState{}, err
 	}
 	next, added, err := s.follow(c, step.Checkpoint.Digest())
 	if err != nil {
-		return State{}, err
+		return ledgerState{}, err
 	}
 	if err := next.changeList(s, c, step.Members); err != nil {
-		return State{}, err
+		return ledgerState{}, err
 	}
 	before := s.List
 	if s.At.Number == 0 {
 		before = next.List
 	}
 	if _, err := entitled(step.Checkpoint, before, next.recovery(s)); err != nil {
-		return State{}, err
+		return ledgerState{}, err
 	}
 	return next, s.checkRecord(ctx, next, c, step, added)
 }
@@ -83,22 +85,22 @@ func claims(u *blob.UnverifiedCheckpoint) (blob.Checkpoint, error) {
 
 // follow checks that a checkpoint is the next one, and returns the state after it, with the
 // list of before, and the hashes that its record has to add to the log.
-func (s State) follow(c blob.Checkpoint, digest Digest) (State, []Digest, error) {
+func (s ledgerState) follow(c blob.Checkpoint, digest Digest) (ledgerState, []Digest, error) {
 	log, added := s.log, []Digest(nil)
 	if s.At.Number > 0 {
 		log, added = s.log.add(s.At.Digest)
 	}
 	switch {
 	case c.Number != s.At.Number+1:
-		return State{}, nil, fmt.Errorf("signed as number %d: %w", c.Number, blob.ErrMisplaced)
+		return ledgerState{}, nil, fmt.Errorf("signed as number %d: %w", c.Number, blob.ErrMisplaced)
 	case s.At.Number > 0 && c.KeyringID != s.Keyring:
-		return State{}, nil, fmt.Errorf("of keyring %s, the one before of %s: %w", c.KeyringID, s.Keyring, blob.ErrMisplaced)
+		return ledgerState{}, nil, fmt.Errorf("of keyring %s, the one before of %s: %w", c.KeyringID, s.Keyring, blob.ErrMisplaced)
 	case s.At.Number > 0 && !bytes.Equal(c.Previous, s.At.Digest[:]):
-		return State{}, nil, fmt.Errorf("follows another checkpoint than the one before it: %w", blob.ErrMisplaced)
+		return ledgerState{}, nil, fmt.Errorf("follows another checkpoint than the one before it: %w", blob.ErrMisplaced)
 	case c.Log != log.hash():
-		return State{}, nil, fmt.Errorf("has another log of the checkpoints before it: %w", ErrIllegal)
+		return ledgerState{}, nil, fmt.Errorf("has another log of the checkpoints before it: %w", ErrIllegal)
 	}
-	return State{
+	return ledgerState{
 		Keyring: c.KeyringID, At: Point{c.Number, digest}, Time: c.Created,
 		List: s.List, ListRef: s.ListRef, names: s.names,
 		Trie: Trie{Root: c.Root, At: c.RootAt, Keys: c.Keys}, log: log,
@@ -106,7 +108,7 @@ func (s State) follow(c blob.Checkpoint, digest Digest) (State, []Digest, error)
 }
 
 // changeList takes in the list of members that the checkpoint introduces, if it does.
-func (s *State) changeList(before State, c blob.Checkpoint, der []byte) error {
+func (s *ledgerState) changeList(before ledgerState, c blob.Checkpoint, der []byte) error {
 	if c.List.Introduced != c.Number {
 		if c.List != before.ListRef {
 			return fmt.Errorf("names list of members %d, in force is %d: %w", c.List.Number, before.ListRef.Number, ErrIllegal)
@@ -129,12 +131,12 @@ func (s *State) changeList(before State, c blob.Checkpoint, der []byte) error {
 }
 
 // recovery reports whether the step to s from the state before is a recovery.
-func (s State) recovery(before State) bool {
+func (s ledgerState) recovery(before ledgerState) bool {
 	return s.ListRef != before.ListRef && s.List.Recovery != nil
 }
 
 // checkRecord checks that what a step has changed is what its record says, and allowed.
-func (s State) checkRecord(ctx context.Context, next State, c blob.Checkpoint, step Step, added []Digest) error {
+func (s ledgerState) checkRecord(ctx context.Context, next ledgerState, c blob.Checkpoint, step transition, added []Digest) error {
 	if sha256.Sum256(step.Changes) != c.Changes {
 		return fmt.Errorf("another record of changes: %w", blob.ErrMisplaced)
 	}

@@ -24,27 +24,27 @@ func TestApplyTakesNothingOnTrust(t *testing.T) {
 	s.ok(err)
 	for _, tt := range []struct {
 		name string
-		from State
-		step func(*Step)
+		from ledgerState
+		step func(*transition)
 		want error
 	}{
-		{"the step that it is", *l.state, func(*Step) {}, nil},
-		{"another record", *l.state, func(step *Step) { step.Changes = later.Changes }, blob.ErrMisplaced},
-		{"no record", *l.state, func(step *Step) { step.Changes = nil }, blob.ErrMisplaced},
-		{"another list", *l.state, func(step *Step) { step.Members = founding.Members }, blob.ErrMisplaced},
-		{"no list", *l.state, func(step *Step) { step.Members = nil }, blob.ErrMisplaced},
-		{"a list that nobody introduces", *next.state, func(step *Step) { *step = later; step.Members = good.Members }, nil}, // is not looked at
-		{"no nodes", *l.state, func(step *Step) { step.Source = newStoreSource(newStory(t).store) }, ErrIncomplete},
-		{"the step after", *l.state, func(step *Step) { *step = later }, blob.ErrMisplaced},
-		{"the first step", *l.state, func(step *Step) { *step = founding }, blob.ErrMisplaced},
-		{"a later step first", State{}, func(*Step) {}, blob.ErrMisplaced},
-		{"the first step first", State{}, func(step *Step) { *step = founding }, nil},
-		{"the same step again", *next.state, func(*Step) {}, blob.ErrMisplaced},
+		{"the step that it is", *l.state, func(*transition) {}, nil},
+		{"another record", *l.state, func(step *transition) { step.Changes = later.Changes }, blob.ErrMisplaced},
+		{"no record", *l.state, func(step *transition) { step.Changes = nil }, blob.ErrMisplaced},
+		{"another list", *l.state, func(step *transition) { step.Members = founding.Members }, blob.ErrMisplaced},
+		{"no list", *l.state, func(step *transition) { step.Members = nil }, blob.ErrMisplaced},
+		{"a list that nobody introduces", *next.state, func(step *transition) { *step = later; step.Members = good.Members }, nil}, // is not looked at
+		{"no nodes", *l.state, func(step *transition) { step.Source = newStoreSource(newStory(t).store) }, ErrIncomplete},
+		{"the step after", *l.state, func(step *transition) { *step = later }, blob.ErrMisplaced},
+		{"the first step", *l.state, func(step *transition) { *step = founding }, blob.ErrMisplaced},
+		{"a later step first", ledgerState{}, func(*transition) {}, blob.ErrMisplaced},
+		{"the first step first", ledgerState{}, func(step *transition) { *step = founding }, nil},
+		{"the same step again", *next.state, func(*transition) {}, blob.ErrMisplaced},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			step := good
 			tt.step(&step)
-			_, err := tt.from.Apply(t.Context(), step)
+			_, err := tt.from.apply(t.Context(), step)
 			(&story{T: t}).refused(err, tt.want)
 		})
 	}
@@ -76,13 +76,13 @@ func TestTheFirstCheckpoint(t *testing.T) {
 			if tt.d != nil {
 				tt.d(d)
 			}
-			s.forgeDraft(State{}, d, forgery{by: tt.by, checkpoint: tt.c})
+			s.forgeDraft(ledgerState{}, d, forgery{by: tt.by, checkpoint: tt.c})
 			r := newObjects(s.store)
 			c, err := r.slot(t.Context(), 1)
 			s.ok(err)
 			step, err := r.step(t.Context(), c, newStoreSource(s.store))
 			s.ok(err)
-			_, err = State{}.Apply(t.Context(), step)
+			_, err = ledgerState{}.apply(t.Context(), step)
 			s.refused(err, tt.want)
 		})
 	}

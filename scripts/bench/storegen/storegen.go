@@ -42,7 +42,7 @@ func Make(path string, o Options) error {
 		return err
 	}
 	defer store.Close()
-	g, err := Found(context.Background(), store, o)
+	g, err := Init(context.Background(), store, o)
 	if err != nil {
 		return err
 	}
