@@ -12,10 +12,9 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// A Checkpoint is the signed state of a keyring at one moment: who its members
-// are, and the root of the trie that maps the name of each key to what there is of
-// it. Checkpoints are numbered and chained: each names the one before it, and has
-// the hash of a log of all that went before.
+// A Checkpoint is the signed state of a keyring at one moment: its members, and the root of the
+// trie that maps the name of each key to its versions. Checkpoints are numbered and chained: each
+// names the one before it, and has the hash of a log of all that went before.
 //
 // Whatever the digests in a checkpoint reach is as genuine as the checkpoint. That
 // its signer was entitled to it, and that it follows from the one before it, is for
@@ -114,8 +113,7 @@ func (u *UnverifiedCheckpoint) VerifyDigest(digest [32]byte) (*VerifiedCheckpoin
 	return &VerifiedCheckpoint{v}, nil
 }
 
-// Digest returns the SHA-256 of the whole object, which is true of it whoever
-// made it.
+// Digest returns the SHA-256 of the whole object.
 func (u *UnverifiedCheckpoint) Digest() [32]byte { return sha256.Sum256(u.raw) }
 
 // A VerifiedCheckpoint is a checkpoint that is genuine, by its signature or by its

@@ -184,7 +184,7 @@ func (d *decoder) timeAs(what string, tag cryptobyte_asn1.Tag, layout string) ti
 		return time.Time{}
 	}
 	t, err := time.Parse(layout, s)
-	// time.Parse takes a fraction of a second without being asked.
+	// time.Parse accepts a fraction of a second even if the layout has none.
 	if err != nil || t.Format(layout) != s {
 		d.malformed(what, "is not a time of whole seconds, ending in Z")
 	}
@@ -203,7 +203,7 @@ func (d *decoder) id(what string) (out ID) {
 	return out
 }
 
-// next reports whether an element with this tag comes next.
+// next reports whether an element with a given tag comes next.
 func (d *decoder) next(tag cryptobyte_asn1.Tag) bool {
 	return *d.err == nil && d.in.PeekASN1Tag(tag)
 }
@@ -232,11 +232,11 @@ const (
 	generalizedTime = "20060102150405Z"
 )
 
-// wholeSecond returns t as it is stored. ASN.1 could say more, but a time that
-// is the same in every encoding needs no rule for fractions.
+// wholeSecond returns t as it is stored. ASN.1 could express fractions, but whole seconds need no
+// rule for their encoding.
 func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// validTime is true of times that the format can hold.
+// validTime reports whether the format can hold a time.
 func validTime(t time.Time) bool { return t.Year() >= 1970 && t.Year() <= 9999 }
 
 func tagged(n uint8) cryptobyte_asn1.Tag { return cryptobyte_asn1.Tag(n).ContextSpecific() }
@@ -244,7 +244,7 @@ func tagged(n uint8) cryptobyte_asn1.Tag { return cryptobyte_asn1.Tag(n).Context
 // encode returns the bytes that f builds.
 func encode(f func(*cryptobyte.Builder)) ([]byte, error) { return encodeIn(256, f) }
 
-// encodeIn is encode with room for so many bytes, beyond which the builder has to copy.
+// encodeIn is encode with a buffer of room bytes, beyond which the builder has to copy.
 func encodeIn(room int, f func(*cryptobyte.Builder)) ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, room))
 	f(b)
@@ -288,8 +288,7 @@ func addOctets(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag, octets []byte) {
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(octets) })
 }
 
-// canonical checks that what was read of der keeps its rules, and that der is its one
-// encoding.
+// canonical checks that what was read from der keeps its rules, and that der is its one encoding.
 func canonical(what string, der []byte, validate func() error, marshal func() ([]byte, error)) error {
 	if err := validate(); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrMalformed, what, err)
@@ -298,10 +297,9 @@ func canonical(what string, der []byte, validate func() error, marshal func() ([
 	return sameEncoding(what, der, again, err)
 }
 
-// sameEncoding checks that der is what encoding its content again returns. Each
-// element was checked when it was read; this is the belt to those braces. What
-// a reader overlooked, and an attacker could therefore change, cannot be the
-// same.
+// sameEncoding checks that der is what encoding its content again returns. Each element was checked
+// when it was read. This check finds what a reader may have overlooked, which an attacker could
+// change.
 func sameEncoding(what string, der []byte, again []byte, err error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrMalformed, what, err)

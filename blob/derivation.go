@@ -36,7 +36,7 @@ func ParseKDF(s string) (KDF, error) {
 	return 0, fmt.Errorf("unknown key derivation %q: use scrypt or pbkdf2", s)
 }
 
-// String gives "scrypt" or "pbkdf2".
+// String returns "scrypt" or "pbkdf2".
 func (k KDF) String() string {
 	if !k.valid() {
 		return fmt.Sprintf("KDF(%d)", int(k))
@@ -46,9 +46,9 @@ func (k KDF) String() string {
 
 func (k KDF) valid() bool { return k >= Scrypt && int(k) < len(kdfs) }
 
-// Costs. What is written today is the default. What is read lies between it, so that
-// nobody is talked into a password that is cheap to guess, and a bound, so that no
-// record eats the machine: the largest scrypt takes 1 GiB.
+// Costs. New records have the default cost. A record that is read has at least that, so that nobody
+// is tricked into using a password in a way that is cheap to guess, and at most a bound, so that no
+// record uses up the machine: the largest scrypt takes 1 GiB.
 const (
 	DefaultScryptCost = 1 << 18 // N: 256 MiB, about a second
 	maxScryptCost     = 1 << 20
@@ -65,17 +65,16 @@ const (
 	SaltSize = 32
 )
 
-// A Derivation says how a session key is made from a password. It stands in the
-// place of recipients, in what the format calls a derivation record: nothing secret
-// is stored. The signature keeps whoever has the storage from changing the salt or
-// lowering the cost.
+// A Derivation is how a session key is made from a password. It takes the place of recipients, in
+// what the format calls a derivation record, and nothing in it is secret. The signature keeps
+// whoever has the storage from changing the salt or lowering the cost.
 type Derivation struct {
 	KDF  KDF
 	Cost int            // scrypt: N, a power of two; PBKDF2: the iteration count
 	Salt [SaltSize]byte // random
 }
 
-// Memory is what computing the key takes, in bytes; 0 for next to nothing.
+// Memory returns how much memory computing the key takes, in bytes, or 0 for very little.
 func (d Derivation) Memory() int64 {
 	if d.KDF == Scrypt {
 		return 128 * scryptBlockSize * int64(d.Cost) // RFC 7914 §2
@@ -83,7 +82,7 @@ func (d Derivation) Memory() int64 {
 	return 0
 }
 
-// String gives the KDF with its parameters, for people.
+// String returns the KDF with its parameters, for people.
 func (d Derivation) String() string {
 	if d.KDF == Scrypt {
 		return fmt.Sprintf("scrypt, N=2^%d, r=%d, p=%d, %d MiB of memory", bits.Len(uint(d.Cost))-1, scryptBlockSize, scryptParallelization, d.Memory()>>20)
@@ -91,8 +90,8 @@ func (d Derivation) String() string {
 	return fmt.Sprintf("PBKDF2-HMAC-SHA-256, %d iterations", d.Cost)
 }
 
-// Key computes the key from a password: size bytes, 1 to 64. The caller overwrites
-// both. It takes about a second, and [Derivation.Memory].
+// Key computes the key of size bytes, 1 to 64, from a password. It takes about a second, and
+// [Derivation.Memory]. The caller must overwrite the password and the key.
 func (d Derivation) Key(password []byte, size int) ([]byte, error) {
 	if err := d.validate(); err != nil {
 		return nil, err
@@ -106,7 +105,7 @@ func (d Derivation) Key(password []byte, size int) ([]byte, error) {
 	return pbkdf2.Key(password, d.Salt[:], d.Cost, size, sha256.New), nil
 }
 
-// validate holds the cost to its bounds. An error says what the bound is.
+// validate returns an error with the bound that the cost exceeds.
 func (d Derivation) validate() error {
 	switch {
 	case !d.KDF.valid():
@@ -121,14 +120,14 @@ func (d Derivation) validate() error {
 	return nil
 }
 
-// derived is the profile of what is signed in place of an EnvelopedData. Its content type
-// is another one, so no signature over the one can pass for one over the other.
+// derived is the kind of object that is signed in place of an EnvelopedData. Its content type
+// differs, so that no signature over the one can be taken for one over the other.
 var derived = keyKind("derivation record", oidDerivationRecord, Content.marshalDerived, parseDerived)
 
 var prfSHA256 = algorithmIdentifier(oidHMACSHA256, derNULL) // RFC 8018 B.1.2
 
-// marshalDerived gives a DerivationRecord. The KDF's identifiers are the standard
-// ones, with keyLength present: whoever reads it needs no other place for that.
+// marshalDerived returns a DerivationRecord. The KDF's identifiers are the standard ones, with
+// keyLength present: whoever reads it needs no other place for that.
 func (c Content) marshalDerived() ([]byte, error) {
 	d := c.Derivation
 	return encode(func(b *cryptobyte.Builder) {
@@ -214,8 +213,8 @@ func (d *decoder) mustBe(what string, want int) {
 	}
 }
 
-// isDerived tells which of the two kinds of content an object says it has. It proves
-// nothing, it chooses what the object is then read as.
+// isDerived reports whether an object claims to be a derivation record. That proves nothing: it
+// only chooses how the object is then read.
 func isDerived(der []byte) bool {
 	oid, err := encode(func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidDerivationRecord) })
 	if err != nil {

@@ -53,7 +53,7 @@ type Descriptor struct {
 	// Legacy is nil but for a key of a legacy algorithm, which has it.
 	Legacy *Legacy
 
-	// Imported says that the key came from elsewhere: whoever has made it may have it too.
+	// Imported is set if the key was made elsewhere: whoever made it may have it too.
 	Imported bool
 }
 
@@ -111,7 +111,7 @@ func (d Descriptor) validate() error {
 	return d.Recovery.validate()
 }
 
-// Key returns what a session key of an algorithm is that has the descriptor.
+// Key returns the specification of a session key of an algorithm with the descriptor.
 func (d Descriptor) Key(a keyspec.Algorithm) keyspec.Key {
 	size := a.KeySize()
 	if d.Legacy != nil {
@@ -120,7 +120,7 @@ func (d Descriptor) Key(a keyspec.Algorithm) keyspec.Key {
 	return keyspec.Key{Algorithm: a, Purpose: d.Purpose, Size: size}
 }
 
-// fits holds what the descriptor says of the key against what is signed with it.
+// fits checks that the descriptor and the content that is signed with it agree.
 func (d Descriptor) fits(c Content) error {
 	if !d.Purpose.Fits(c.Algorithm) {
 		return fmt.Errorf("an %s key cannot have the purpose %q", c.Algorithm, d.Purpose)
@@ -221,9 +221,8 @@ func (d *decoder) formatVersion() {
 	}
 }
 
-// refuseLaterFields fails when a context tag from first on comes next: those
-// are room for fields that a later version may add. To ignore one would be to
-// act on half of what the signer said.
+// refuseLaterFields fails if a context tag from first on comes next: these are for fields that a
+// later version may add. Ignoring one would mean acting on half of what the signer said.
 func (d *decoder) refuseLaterFields(first uint8) {
 	const classMask, contextClass, numberMask = 0xc0, 0x80, 0x1f
 	if d.more() && d.in[0]&classMask == contextClass && d.in[0]&numberMask >= first {

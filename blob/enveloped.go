@@ -13,8 +13,8 @@ import (
 // MaxRecipients is the highest number of holders of a key.
 const MaxRecipients = 64
 
-// Content is the session key: what it is, and for whom it is wrapped, or how it is
-// made from a password.
+// A Content is the session key: its algorithm, and the recipients to whom it is wrapped or how it
+// is made from a password.
 type Content struct {
 	Algorithm  keyspec.Algorithm
 	Recipients []Recipient // 1..MaxRecipients, each subject key identifier once
@@ -52,9 +52,8 @@ func (c Content) validate() error {
 	return nil
 }
 
-// marshal gives a ContentInfo with an EnvelopedData (RFC 5652 §6.1). Its
-// version is 2, as no recipient is of version 0. The content is absent: the
-// session key is used elsewhere.
+// marshal returns a ContentInfo with an EnvelopedData (RFC 5652 §6.1). Its version is 2, as no
+// recipient is of version 0. The content is absent: the session key is used elsewhere.
 func (c Content) marshal() ([]byte, error) {
 	var recipients [][]byte
 	for _, r := range c.Recipients {

@@ -30,9 +30,8 @@ var ecdhSuites = []struct {
 
 var aes256WrapIdentifier = algorithmIdentifier(oidAES256Wrap)
 
-// ecPublicKeyIdentifier is that of an ephemeral key. Its parameters are absent
-// (RFC 5753 §3.1.1): the curve is the recipient's, and a second place to say so
-// would be a place to contradict.
+// ecPublicKeyIdentifier is the AlgorithmIdentifier of an ephemeral key. Its parameters are absent
+// (RFC 5753 §3.1.1): the curve is the recipient's, and naming it twice would allow contradictions.
 var ecPublicKeyIdentifier = algorithmIdentifier(oidECPublicKey)
 
 func (a keyAgreement) validate(of keyspec.Algorithm) error {

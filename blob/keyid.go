@@ -18,7 +18,7 @@ const maxIdentifier = 64
 
 // PublicKeyID returns the [keyspec.SubjectKeyID] of a public key that may sign, or that session
 // keys may be wrapped to: RSA of at least [keyspec.MinRSABits] or ECDSA on P-256, P-384 or P-521.
-// All else is an [ErrUnknown]. Inside CMS a key goes by its [Identifier].
+// The error is an [ErrUnknown] for all others. Inside CMS a key goes by its [Identifier].
 func PublicKeyID(pub crypto.PublicKey) ([]byte, error) {
 	if pub, ok := pub.(*rsa.PublicKey); ok && pub != nil && pub.N != nil && pub.N.BitLen() < keyspec.MinRSABits {
 		return nil, fmt.Errorf("%w: RSA key of less than %d bits", ErrUnknown, keyspec.MinRSABits)

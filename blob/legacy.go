@@ -10,9 +10,8 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Legacy is what must be known beside the key of a legacy algorithm to decrypt with it.
-// Nothing in it is secret. Such keys come from elsewhere, to open data of their time:
-// their purpose is [Decrypt].
+// A Legacy is what decrypting with a key of a legacy algorithm needs besides the key. Nothing in it
+// is secret. Such keys come from elsewhere, to open old data: their purpose is [Decrypt].
 type Legacy struct {
 	// KeySize is the length of the wrapped key in bytes: 5 to 16 for RC2 and RC4, 8 for
 	// DES, 16 (two keys) or 24 for 3DES.
@@ -32,7 +31,7 @@ const (
 	maxSaltedKey     = 16
 )
 
-// Check holds the parameters of a key of algorithm a to what that can have.
+// Check returns an error if a key of algorithm a cannot have the parameters.
 func (l Legacy) Check(a keyspec.Algorithm) error {
 	stream := a == keyspec.RC2 || a == keyspec.RC4
 	switch {
@@ -59,7 +58,7 @@ func (l *Legacy) clone() *Legacy {
 	return &c
 }
 
-// Equal says whether two keys have the same parameters. Either may be nil.
+// Equal reports whether two keys have the same parameters. Either may be nil.
 func (l *Legacy) Equal(m *Legacy) bool {
 	if l == nil || m == nil {
 		return l == m
@@ -79,8 +78,8 @@ func (l *Legacy) add(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag) {
 	})
 }
 
-// legacy takes the field of a descriptor, where it is there. What it says is held
-// against the algorithm later.
+// legacy takes the field of a descriptor if it is present. It is checked against the algorithm
+// later.
 func (d *decoder) legacy(tag cryptobyte_asn1.Tag) *Legacy {
 	if !d.next(tag.Constructed()) {
 		return nil

@@ -15,9 +15,9 @@ import (
 type Role int
 
 const (
-	// Owner: holds every key, signs blobs and checkpoints.
+	// An Owner holds every key, and signs blobs and checkpoints.
 	Owner Role = iota + 1
-	// BackupAuthority: holds every key, against the loss of the owner's token.
+	// A BackupAuthority holds every key, against the loss of the owner's token.
 	BackupAuthority
 )
 
@@ -44,8 +44,8 @@ type Member struct {
 	Signing *x509.Certificate
 }
 
-// Signer is the public key with which the member signs. No other signature is the
-// member's, not even one by its key exchange key when it has a signing key.
+// Signer returns the public key with which the member signs. No other signature is the member's,
+// not even one by its key exchange key if it has a signing key.
 func (m Member) Signer() crypto.PublicKey {
 	if m.Signing != nil {
 		return m.Signing.PublicKey
@@ -53,9 +53,8 @@ func (m Member) Signer() crypto.PublicKey {
 	return m.Certificate.PublicKey
 }
 
-// Parties are the member's keys as CMS names them: first the one to which session keys
-// are wrapped, last the one that signs. These are the same one where the member has no
-// signing key.
+// Parties returns the member's keys as CMS names them: first the one to which session keys are
+// wrapped, last the one that signs. Without a signing key there is only one.
 func (m Member) Parties() ([]Party, error) {
 	var all []Party
 	for _, c := range []*x509.Certificate{m.Certificate, m.Signing} {
@@ -77,9 +76,8 @@ const MaxMembers = MaxRecipients
 
 const maxLabel = 64
 
-// A MemberList says who holds the keys of a keyring. Lists are numbered and
-// each names the one before it. They are not signed: a list counts through the
-// [Checkpoint] that has its SHA-256.
+// A MemberList is the members who hold the keys of a keyring. Lists are numbered and each names the
+// one before it. They are not signed: a list counts through the [Checkpoint] that has its SHA-256.
 type MemberList struct {
 	KeyringID ID
 	Number    int       // 1..MaxNumber
@@ -197,9 +195,9 @@ func (l MemberList) validate() error {
 	return l.Recovery.validate()
 }
 
-// distinct refuses two keys under one identifier: it would be left open whose a signature
-// or a wrapped key is. The issuers of certificates choose these, and promise nothing; so
-// none may be the subject key identifier of another key either.
+// distinct returns an error if two keys have one identifier, so that it would be open whose a
+// signature or a wrapped key is. The issuers of certificates choose these identifiers and promise
+// nothing, so none may be the subject key identifier of another key either.
 func distinct(members []Member) error {
 	named := make(map[string]string) // subject key identifiers
 	for _, m := range members {
@@ -223,7 +221,7 @@ func distinct(members []Member) error {
 	return nil
 }
 
-// validate returns the subject key identifiers of the member's keys as well.
+// validate also returns the subject key identifiers of the member's keys.
 func (m Member) validate() ([][]byte, error) {
 	if m.Role != Owner && m.Role != BackupAuthority {
 		return nil, fmt.Errorf("member %q: unknown role %d", m.Label, int(m.Role))

@@ -8,10 +8,9 @@ import (
 // maxName is the longest key name, in bytes.
 const maxName = 128
 
-// ValidName says whether name may name a key: segments of the characters
-// a-z, 0-9, '.', '_' and '-', joined by '/', at most 128 bytes in all; no
-// segment empty, starting with '.' or ending in ".cms". The error is an
-// [ErrName] and says which rule is broken.
+// ValidName returns an error unless name may name a key: segments of the characters a-z, 0-9, '.',
+// '_' and '-', joined by '/', at most 128 bytes in all; no segment empty, starting with '.' or
+// ending in ".cms". The error is an [ErrName] and says which rule is broken.
 //
 // Such a name is the same on every file system (no capitals to fold, no
 // Unicode to normalise), cannot climb out of its directory, and cannot collide

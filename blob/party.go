@@ -37,7 +37,7 @@ type Party struct {
 	ID  []byte
 }
 
-// PartyOf is the holder of a certificate.
+// PartyOf returns the holder of a certificate.
 func PartyOf(c *x509.Certificate) (Party, error) {
 	id, err := Identifier(c)
 	return Party{c.PublicKey, id}, err

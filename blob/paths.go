@@ -208,7 +208,7 @@ func parseDigestPath(path, prefix, suffix string) (digest [32]byte, ok bool) {
 	return digest, true
 }
 
-// parseNumber reads a number of 1..MaxNumber in the one way it is written.
+// parseNumber parses a number of 1..MaxNumber without leading zeros.
 func parseNumber(s string) (int, bool) {
 	n, err := strconv.ParseInt(s, 10, 32)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != s {
@@ -231,8 +231,8 @@ func parseDigits(s string, width int) (n int, ok bool) {
 	return n, true
 }
 
-// parseHex fills dst with the bytes that s has in the one way they are written: lower
-// case. Every path of every list goes through it, so it allocates nothing.
+// parseHex fills dst with the bytes of s, lower-case hexadecimal digits. It is called for every
+// path of every list, so it allocates nothing.
 func parseHex(dst []byte, s string) bool {
 	if len(s) != hex.EncodedLen(len(dst)) {
 		return false

@@ -11,24 +11,24 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// A Proof is a holder's signed statement of what its token has really unwrapped.
-// That a blob names a holder does not show that the holder can open it: whoever
-// wrapped it may have had the wrong public key, or the token may be dead.
+// A Proof is a holder's signed statement of which blobs its token has unwrapped. That a blob names
+// a holder does not show that the holder can open it: whoever wrapped it may have had the wrong
+// public key, or the token may be dead.
 type Proof struct {
 	KeyringID ID
 	Created   time.Time // whole seconds, UTC
 	Opened    []Opened  // 1..MaxOpened, each blob once, ascending by blob
 }
 
-// Opened names a key blob that was unwrapped, and the key that came out, which is
-// still the same when another blob has taken the place of this one.
+// An Opened names a key blob that was unwrapped, and the key in it, which stays the same when
+// another blob takes the place of this one.
 type Opened struct {
 	Blob  [32]byte // SHA-256 of the key blob
 	KeyID ID       // of the session key
 }
 
-// MaxOpened is the highest number of blobs in one proof, which fits in [MaxSize].
-// Whoever has opened more makes several.
+// MaxOpened is the highest number of blobs in one proof, which fits in [MaxSize]. A holder that has
+// opened more makes several proofs.
 const MaxOpened = 4096
 
 var proof = kind[Proof]{

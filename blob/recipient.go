@@ -19,9 +19,9 @@ type Recipient struct {
 // A recipientInfo is a wrapped session key as CMS encodes it: one of the kinds of RecipientInfo
 // (RFC 5652 §6.2).
 type recipientInfo interface {
-	// validate returns an error if no key of an algorithm is wrapped so.
+	// validate returns an error if keys of an algorithm are not wrapped like this.
 	validate(keyspec.Algorithm) error
-	// fitsSize returns an error if a key of size bytes is not wrapped so.
+	// fitsSize returns an error if keys of size bytes are not wrapped like this.
 	fitsSize(of keyspec.Algorithm, size int) error
 	// clone returns a copy that shares no memory.
 	clone() keyspec.Wrapped

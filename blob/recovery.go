@@ -8,10 +8,9 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// A Recovery says that a backup authority has brought keys to a new owner. It
-// stands in the list of members by which that began, and in each key blob that
-// the authority wrapped again: nobody can take a blob that an authority signed
-// for one that an owner did.
+// A Recovery states that a backup authority has brought keys to a new owner. It is part of the list
+// of members by which the recovery began, and of each key blob that the authority wrapped again, so
+// that nobody can take a blob that an authority signed for an owner's.
 type Recovery struct {
 	List   int    // number of the list of members by which the recovery began, 1..MaxNumber
 	From   []byte // subject key identifier, 20 bytes, of the owner whose key exchange pair was lost

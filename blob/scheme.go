@@ -71,7 +71,7 @@ func suiteFor(scheme keyspec.Scheme, pub crypto.PublicKey) (*suite, error) {
 	return nil, fmt.Errorf("%w: scheme %v with an %s key", ErrUnknown, scheme, kindOf(pub))
 }
 
-// fits says whether pub is of the type, and on the curve, of the suite.
+// fits reports whether pub has the type, and is on the curve, of the suite.
 func (s *suite) fits(pub crypto.PublicKey) bool {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
@@ -88,7 +88,7 @@ func (s *suite) sum(data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// sign gives the signature of data, not yet verified.
+// sign returns the signature of data, not yet verified.
 func (s *suite) sign(signer crypto.Signer, data []byte) ([]byte, error) {
 	var opts crypto.SignerOpts = s.hash
 	if s.scheme == keyspec.RSAPSS {
@@ -123,7 +123,7 @@ func (s *suite) verify(pub crypto.PublicKey, data, sig []byte) error {
 	return errors.New("key does not fit")
 }
 
-// lowS gives the one of (r, s) and (r, n-s) whose s is at most n/2.
+// lowS returns the one of (r, s) and (r, n-s) whose s is at most n/2.
 func lowS(sig []byte, curve elliptic.Curve) ([]byte, error) {
 	in, r, s := cryptobyte.String(sig), new(big.Int), new(big.Int)
 	var values cryptobyte.String
@@ -141,7 +141,7 @@ func lowS(sig []byte, curve elliptic.Curve) ([]byte, error) {
 	return asn1.Marshal(struct{ R, S *big.Int }{r, s})
 }
 
-// kindOf names the kind of a public key for errors.
+// kindOf returns the name of the kind of a public key, for errors.
 func kindOf(pub crypto.PublicKey) string {
 	switch pub.(type) {
 	case *rsa.PublicKey:

@@ -11,11 +11,11 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// MaxSize is the size limit of any object, in bytes. It is checked before
-// anything is read, so that storage cannot make us work for nothing.
+// MaxSize is the size limit of any object, in bytes. It is checked before anything is read, so that
+// storage cannot cause work for nothing.
 const MaxSize = 256 << 10
 
-// A profile is what a kind of object fixes of SignedData.
+// A profile is the part of SignedData that is fixed for a kind of object.
 type profile struct {
 	what        string                  // for messages
 	contentType asn1.ObjectIdentifier   // of what is signed
@@ -52,7 +52,7 @@ func encodeAttribute(oid asn1.ObjectIdentifier, value []byte) (attribute, error)
 	return attribute{oid, value, der}, err
 }
 
-// newAttribute is one of our own.
+// newAttribute returns an attribute whose encoding cannot fail.
 func newAttribute(oid asn1.ObjectIdentifier, value []byte) attribute {
 	a, err := encodeAttribute(oid, value)
 	if err != nil {
@@ -98,8 +98,8 @@ func signContent(p profile, content []byte, extra []attribute, signer Signer, si
 	return der, nil
 }
 
-// parseSignedData reads the outer structure. It does not look into the content
-// or into the values of attributes: those are for after the signature.
+// parseSignedData reads the outer structure. It does not look into the content or the values of
+// attributes, which are read after the signature was verified.
 func parseSignedData(p profile, der []byte) (*signedData, error) {
 	if len(der) > MaxSize {
 		return nil, fmt.Errorf("%w: %s of %d bytes, at most %d are allowed", ErrTooLarge, p.what, len(der), MaxSize)
@@ -193,9 +193,9 @@ func (s *signedData) parseAttribute(d *decoder) {
 	s.attributes = append(s.attributes, a)
 }
 
-// checkAttributes wants the attributes to be those of the profile, each once,
-// in the order of DER. An attribute that we do not know could change what the
-// signature means (RFC 5652 §11), so there is none.
+// checkAttributes checks that the attributes are those of the profile, each once, in the order of
+// DER. An unknown attribute could change the meaning of the signature (RFC 5652 §11), so there must
+// be none.
 func (s *signedData) checkAttributes(d *decoder, p profile) {
 	for _, oid := range p.attributes {
 		if n := s.count(oid); n != 1 {
@@ -271,8 +271,8 @@ func (s *signedData) verifyKey(p profile, pub crypto.PublicKey) (time.Time, erro
 	return parseSigningTime(p, s.attribute(oidSigningTime))
 }
 
-// signer finds the claimed signer among the trusted. The identifier only chooses whose
-// key the signature has to hold against.
+// signer returns the key of the claimed signer if it is trusted. The identifier only chooses the
+// key that has to verify the signature.
 func (s *signedData) signer(trusted []Party) (crypto.PublicKey, error) {
 	for _, p := range trusted {
 		id, err := p.identifier()
@@ -288,8 +288,8 @@ func (s *signedData) signer(trusted []Party) (crypto.PublicKey, error) {
 
 func (s *signedData) marshal() ([]byte, error) { return s.marshalWith(nil) }
 
-// marshalWith is marshal with a certificate put in, or with nil. Such an object is for
-// others: it is not one that [parseSignedData] takes.
+// marshalWith is marshal with a certificate added, unless it is nil. Such an object is for other
+// programs: [parseSignedData] does not accept it.
 func (s *signedData) marshalWith(certificate []byte) ([]byte, error) {
 	attributes, err := s.signedAttributes(tagged(0).Constructed())
 	if err != nil {

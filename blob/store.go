@@ -6,14 +6,13 @@ import (
 	"iter"
 )
 
-// A Store keeps immutable objects under paths. It is never trusted: what it returns
-// counts only when a signature or a digest that is trusted already holds for it.
+// A Store keeps immutable objects under paths. It is never trusted: what it returns counts only if
+// a signature, or a digest that is already trusted, verifies it.
 //
-// Paths are those of [ValidPath]; any other is an [ErrName]. A context that is done
-// ends every call with its error before anything is touched. The contract asks only
-// for what every kind of bucket has: put if absent, read, list in any order, delete.
-// Implementations are safe for concurrent use, by several processes too, and pass the
-// tests of package storetest.
+// Paths are those of [ValidPath]; any other is an [ErrName]. If the context is done, every call
+// returns its error before anything is touched. The contract asks only for what every kind of
+// bucket has: put if absent, read, list in any order, delete. Implementations are safe for
+// concurrent use, by several processes too, and pass the tests of package storetest.
 type Store interface {
 	// Put stores data, at most [MaxSizeOf] bytes or the error is an [ErrTooLarge],
 	// under a path where nothing is yet, whole or not at all. When it returns nil the

@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// ValidLabel says whether a text can be a member's label: 1..64 bytes of UTF-8 that
+// ValidLabel returns an error unless a text can be a member's label: 1..64 bytes of UTF-8 that
 // print.
 func ValidLabel(s string) error { return validText(s, maxLabel) }
 
-// ValidReason says whether a text can be the reason of a recovery: 1..256 bytes of
+// ValidReason returns an error unless a text can be the reason of a recovery: 1..256 bytes of
 // UTF-8 that print.
 func ValidReason(s string) error { return validText(s, maxReason) }
 
-// validText says whether text may be stored for people: 1..most bytes of UTF-8
+// validText returns an error unless text may be stored for people: 1..most bytes of UTF-8
 // that print. It is shown on terminals, where control characters act.
 func validText(text string, most int) error {
 	if len(text) < 1 || len(text) > most {

@@ -142,7 +142,8 @@ func (l *Ledger) Introduced(ctx context.Context, list int) (*blob.VerifiedCheckp
 	}
 }
 
-// everybody returns the keys with which members sign and signed, under all their names.
+// everybody returns the keys with which present and former members sign or signed, under all their
+// identifiers.
 func (m *Members) everybody() []blob.Party {
 	var all []blob.Party
 	for id := range m.signed {
@@ -151,8 +152,8 @@ func (m *Members) everybody() []blob.Party {
 	return all
 }
 
-// Peek returns the identifier of the keyring in a store and the digest of its checkpoint 1,
-// as they lie there: nobody has verified them. No keyring is a [blob.ErrNotFound].
+// Peek returns the identifier of the keyring in a store and the digest of its checkpoint 1, without
+// verifying them. The error is a [blob.ErrNotFound] if there is no keyring.
 func Peek(ctx context.Context, store blob.Store) (blob.ID, Digest, error) {
 	s, err := newObjects(store).slot(ctx, 1)
 	if err != nil {
@@ -161,8 +162,7 @@ func Peek(ctx context.Context, store blob.Store) (blob.ID, Digest, error) {
 	return s.KeyringID, s.at.Digest, nil
 }
 
-// PeekMembers returns the list of members that the newest checkpoint names, as it lies in
-// the store: nobody has verified it.
+// PeekMembers returns the list of members that the newest checkpoint names, without verifying it.
 func PeekMembers(ctx context.Context, store blob.Store) (blob.MemberList, error) {
 	r := newObjects(store)
 	number, err := r.head(ctx, 1, false)

@@ -30,13 +30,13 @@ type Proposal struct {
 	Fresh   bool     // make a checkpoint even if there is nothing to change, to say that this is the state still
 }
 
-// maxCommits bounds how often a commit is made anew because others were faster: of eight
-// who write all the time, each is the fastest once in eight times.
+// maxCommits is how often a commit is tried when others are faster: of eight processes that write
+// all the time, each wins about one race in eight.
 const maxCommits = 128
 
-// Init makes a keyring: the first checkpoint, which introduces the first list of members
-// and is signed by an owner in it. The list's KeyringID and Members are used. A store that
-// has a keyring is a [blob.ErrExists].
+// Init makes a keyring: the first checkpoint, which introduces the first list of members and is
+// signed by an owner in it. The list's KeyringID and Members are used. The error is a
+// [blob.ErrExists] if the store has a keyring.
 func Init(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
 	list.Number, list.Previous, list.Created, list.Recovery = 1, nil, now, nil
 	d := &draft{trie: emptyTrie(), list: &list, now: now}

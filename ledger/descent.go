@@ -131,8 +131,8 @@ func checkIntroduction(by, before *stored, members *Members) (*RecoveryEvent, er
 	return event, nil
 }
 
-// untrusted says more about a checkpoint whose signer is not trusted, by the lists of members
-// before it.
+// untrusted adds what the earlier lists of members say to the error for a checkpoint whose signer
+// is not trusted.
 func untrusted(err error, s *stored, before []blob.MemberList) error {
 	members, listErr := newMembers(before)
 	if listErr != nil {

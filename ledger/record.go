@@ -12,7 +12,7 @@ import (
 // maxPuts bounds how often the store is asked to fill the slot of one checkpoint.
 const maxPuts = 4
 
-// errLost: the slot has the checkpoint of somebody else.
+// errLost means that the slot has the checkpoint of somebody else.
 var errLost = errors.New("others were faster")
 
 // record stores an attempt: first, side by side, all that it refers to and its copy under

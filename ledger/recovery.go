@@ -33,9 +33,9 @@ func (e *Unaccepted) Error() string {
 
 func (e *Unaccepted) Unwrap() error { return ErrUnaccepted }
 
-// checkRecovery holds a list of members that a backup authority has introduced against
-// what a recovery may do: put one new owner in the place of one old owner. Everybody else
-// stays as they are, or an authority could bring in whom it likes.
+// checkRecovery checks that a list of members which a backup authority has introduced does only
+// what a recovery may do: put one new owner in the place of one old owner. Everybody else must
+// stay, or an authority could bring in whomever it likes.
 func checkRecovery(before, l blob.MemberList) error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("not a recovery: "+format+": %w", append(args, ErrIllegal)...)

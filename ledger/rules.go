@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// rules decide which changes of entries a checkpoint may make: those that its record names,
-// each as its operation allows.
+// rules decide which changes of entries a checkpoint may make: those that its record names, as far
+// as their operations allow.
 type rules struct {
 	number int       // of the checkpoint
 	at     time.Time // its time
 	list   int       // number of the list of members in force after it
 }
 
-// check holds the differences between two tries against the changes that were recorded:
-// each difference has to be named, and each change has to have made one.
+// check compares the differences between two tries with the changes that were recorded: each
+// difference must be recorded, and each change must have made a difference.
 func (r rules) check(differences iter.Seq2[Difference, error], recorded []Change) error {
 	left := map[string][]Change{}
 	for _, c := range recorded {
@@ -85,7 +85,7 @@ func checkRenamed(gone, renamed []*Entry) error {
 	return nil
 }
 
-// sameRenamed reports whether only the name is another, and the former one is noted.
+// sameRenamed reports whether only the name differs, and the former one is noted.
 func sameRenamed(was, e *Entry) bool {
 	earlier := append(slices.Clone(was.Earlier), was.Name)
 	return slices.Equal(e.Earlier, earlier[max(0, len(earlier)-MaxEarlier):]) &&
@@ -137,7 +137,7 @@ func (r rules) checkEntry(d Difference, changes []Change) error {
 	return nil
 }
 
-// aspects returns what differs. What may never differ is an error.
+// aspects returns what differs, or an error for what may never differ.
 func (r rules) aspects(d Difference) (map[aspect]bool, error) {
 	changed := map[aspect]bool{}
 	for _, v := range d.Versions {
@@ -211,8 +211,8 @@ func sameKey(a, b *Version) bool {
 		a.KeySize == b.KeySize && a.Derived == b.Derived && a.Imported == b.Imported && a.Created.Equal(b.Created)
 }
 
-// account takes away what a change has changed, and reports whether that is something, and
-// all of it allowed.
+// account removes what a change has changed from what is still to be explained, and reports whether
+// it changed something and all of that is allowed.
 func (r rules) account(d Difference, c Change, changed map[aspect]bool) bool {
 	take := func(a aspect) bool {
 		ok := changed[a]
@@ -248,8 +248,8 @@ func mayAdd(d Difference, version int) bool {
 	return v.Status == Active && v.Revision == 1
 }
 
-// accountMerge is for what comes from outside the state: versions that encrypt nothing
-// unless the name is new here, newer wrappings of those that are here, and a worse status.
+// accountMerge accounts for what comes from outside the state: versions that encrypt nothing unless
+// the name is new here, newer wrappings of those that are here, and a worse status.
 func accountMerge(d Difference, c Change, take func(aspect) bool) bool {
 	v := pair(d, c.Version)
 	if take(aspect{made, c.Version}) {
@@ -265,8 +265,8 @@ func accountMerge(d Difference, c Change, take func(aspect) bool) bool {
 	return rewrapped
 }
 
-// accountStatus is for changes of the status of one version, or of all that a change of the
-// whole name has changed.
+// accountStatus accounts for changes of the status of one version, or of all versions that a change
+// of the whole name has changed.
 func accountStatus(d Difference, c Change, take func(aspect) bool) bool {
 	some := false
 	for _, v := range d.Versions {
@@ -314,7 +314,7 @@ func mayMove(d Difference, changes []Change) bool {
 	})
 }
 
-// pair returns what has become of one version, nothing where it is the same as before.
+// pair returns what has become of one version, or nothing if it is the same as before.
 func pair(d Difference, number int) VersionDifference {
 	for _, v := range d.Versions {
 		if v.New != nil && v.New.Number == number {

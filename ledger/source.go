@@ -71,9 +71,9 @@ func (x *extent) read(index int) int {
 // A forgetter is a source that keeps what it has read.
 type forgetter interface{ forget() }
 
-// forget has a source read anew whatever it is asked for, once a node was not what it has to
-// be: a store that was wrong for a while must not be so for ever. Of what was read before
-// that, the hints may be wrong as well, which no digest covers, and the length of a pack.
+// forget makes a source read everything again after a node did not have its digest: a store that
+// was wrong for a while must not stay wrong. Hints and the lengths of packs that were read before,
+// which no digest covers, may be wrong as well.
 func forget(src Source) {
 	if f, ok := src.(forgetter); ok {
 		f.forget()
@@ -156,7 +156,7 @@ func (s *storeSource) cached(id pageID, end int) (data []byte, to int) {
 	return nil, to
 }
 
-// keep keeps what was read as pages, and returns the first.
+// keep stores what was read as pages in the cache, and returns the first.
 func (s *storeSource) keep(id pageID, data []byte) (first []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

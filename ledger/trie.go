@@ -148,7 +148,7 @@ func (t Trie) All(ctx context.Context, src Source) iter.Seq2[Entry, error] {
 	}
 }
 
-// named puts the name before an error.
+// named adds the name to an error.
 func named(name string, err error) error {
 	if err == nil {
 		return nil

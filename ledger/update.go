@@ -222,7 +222,7 @@ func (u *updater) edit(old *item, ed *edit) (item, error) {
 	return it, err
 }
 
-// set sets versions in a chain, and writes those that the entry has no room for.
+// set sets versions in a chain, and writes blocks of those for which the entry has no room.
 func (u *updater) set(c *chain, set []Version) error {
 	for i := range set {
 		if !validNumber(set[i].Number) || i > 0 && set[i].Number <= set[i-1].Number {

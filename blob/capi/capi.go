@@ -3,12 +3,12 @@
 // BLOBs"), for people who bring keys from Windows, and computes the keys that
 // CryptDeriveKey makes from passwords.
 //
-// All integers are little-endian, and so are the big numbers and ciphertexts of RSA; this
-// package turns these around. What is parsed is the one encoding of what comes out:
-// nothing may stand behind it, and no field may say something else than another.
+// All integers are little-endian, and so are the big numbers and ciphertexts of RSA; this package
+// turns these around. Only the one encoding of a value is accepted: nothing may follow it, and no
+// field may contradict another.
 //
-// Nothing here decrypts or touches a token. What these formats protect is what was
-// thought safe in their time: none of them is signed.
+// Nothing here decrypts or touches a token. These formats are as safe as was thought enough in
+// their time: none of them is signed.
 package capi
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	// ErrMalformed: the bytes are not one whole BLOB, or its fields contradict each
+	// ErrMalformed means that the bytes are not one whole BLOB, or its fields contradict each
 	// other.
 	ErrMalformed = errors.New("malformed CryptoAPI key BLOB")
 	// errUnsupported is an [errors.ErrUnsupported]: a type, a version or an algorithm that is not
@@ -68,13 +68,12 @@ var algorithms = []struct {
 	{RSASign, "rsa-sign", 0, 0}, {RSAKeyX, "rsa-keyx", 0, 0},
 }
 
-// ParseHash returns the hash of this name, as [AlgID.String] writes it.
+// ParseHash returns the hash with a name, as [AlgID.String] returns it.
 func ParseHash(name string) (AlgID, error) {
 	return parseAlgID(name, "hash", func(largest int) bool { return largest == 0 })
 }
 
-// ParseCipher returns the algorithm of session keys of this name, as [AlgID.String] writes
-// it.
+// ParseCipher returns the algorithm of session keys with a name, as [AlgID.String] returns it.
 func ParseCipher(name string) (AlgID, error) {
 	return parseAlgID(name, "algorithm", func(largest int) bool { return largest > 0 })
 }
@@ -105,8 +104,8 @@ func (id AlgID) String() string {
 	return fmt.Sprintf("ALG_ID 0x%04x", uint32(id))
 }
 
-// KeySizes returns the smallest and largest size of a session key in bytes, 0 and 0 for
-// what is none.
+// KeySizes returns the smallest and largest size of a session key in bytes, or 0 and 0 if a is no
+// algorithm of session keys.
 func (id AlgID) KeySizes() (smallest, largest int) {
 	for _, a := range algorithms {
 		if a.id == id {
@@ -116,7 +115,7 @@ func (id AlgID) KeySizes() (smallest, largest int) {
 	return 0, 0
 }
 
-// Legacy tells the algorithms with which nothing new is encrypted any more.
+// Legacy reports whether the algorithm no longer encrypts anything new.
 func (id AlgID) Legacy() bool { return id != AES128 && id != AES192 && id != AES256 }
 
 // blobType is PUBLICKEYSTRUC.bType.
@@ -138,7 +137,7 @@ func (t blobType) String() string {
 	return fmt.Sprintf("0x%02x", byte(t))
 }
 
-// IsPrivateKeyBlob says whether data begins like a PRIVATEKEYBLOB.
+// IsPrivateKeyBlob reports whether data begins like a PRIVATEKEYBLOB.
 func IsPrivateKeyBlob(data []byte) bool {
 	return len(data) > 1 && data[0] == byte(privateKeyBlob) && data[1] == blobVersion
 }
@@ -146,8 +145,7 @@ func IsPrivateKeyBlob(data []byte) bool {
 // blobVersion is CUR_BLOB_VERSION, the only one with these layouts.
 const blobVersion = 2
 
-// A reader takes fields from a BLOB. After a failure it gives zeros, and keeps the first
-// error.
+// A reader takes fields from a BLOB. After a failure it returns zeros, and keeps the first error.
 type reader struct {
 	in  []byte
 	err error
@@ -192,7 +190,7 @@ func (r *reader) take(field string, n int) []byte {
 
 func (r *reader) uint32(field string) uint32 { return binary.LittleEndian.Uint32(r.take(field, 4)) }
 
-// end fails when something is left.
+// end fails if something is left.
 func (r *reader) end() error {
 	if r.err == nil && len(r.in) > 0 {
 		r.fail(ErrMalformed, "%d bytes stand behind it", len(r.in))

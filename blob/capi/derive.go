@@ -23,22 +23,22 @@ var derivations = map[AlgID]struct {
 	SHA256: {sha256.New, false}, SHA384: {sha512.New384, false}, SHA512: {sha512.New, false},
 }
 
-// DeriveKey computes the key that CryptDeriveKey makes from the hash of a password, so
-// that data of that time can be opened. It has no salt and costs an attacker nothing:
-// never for new keys.
+// DeriveKey computes the key that CryptDeriveKey makes from the hash of a password, so that data of
+// that time can be opened. It has no salt and costs an attacker nothing, so it must not be used for
+// new keys.
 //
-// The key is the first bytes of the hash. AES keys, and 3DES keys of three parts, are made
-// from MD4, MD5 and SHA-1 in another way, AES-128 keys too, for which the hash would be
-// long enough: the hash is XORed into 64 bytes of 0x36 and into 64 bytes of 0x5c, both are
-// hashed, and the key is the first bytes of the two hashes, one after the other
-// (CryptDeriveKey, remarks; [MS-OFFCRYPTO] §2.3.4.7 makes AES-128 keys so). The remarks
-// say this of all 3DES keys; the provider does not do it for keys of two parts
-// (CALG_3DES_112), for which every one of these hashes is long enough.
+// The key is the first bytes of the hash. AES keys, and 3DES keys of three parts, are made from
+// MD4, MD5 and SHA-1 in another way, AES-128 keys too, for which the hash would be long enough: the
+// hash is XORed into 64 bytes of 0x36 and into 64 bytes of 0x5c, both are hashed, and the key is
+// the first bytes of the two hashes, one after the other (CryptDeriveKey, remarks; [MS-OFFCRYPTO]
+// §2.3.4.7 for AES-128). The remarks say this of all 3DES keys, but the provider does not do it for
+// keys of two parts (CALG_3DES_112), for which each of these hashes is long enough.
 //
 // The parity bits of DES keys are left as they come out of the hash, see [SetParity].
 //
-// size is that of the key in bytes, needed for RC2 and RC4; 0 is the size of the others.
-// An [errors.ErrUnsupported] says that there is no such key. The caller overwrites both.
+// size is the size of the key in bytes; for algorithms other than RC2 and RC4 it may be 0. The
+// error is an [errors.ErrUnsupported] if there is no such key. The caller must overwrite the
+// password and the key.
 func DeriveKey(hashed, algorithm AlgID, size int, password []byte) ([]byte, error) {
 	derivation, ok := derivations[hashed]
 	if !ok {

@@ -23,7 +23,7 @@ func ParsePublicKeyBlob(data []byte) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// MarshalPublicKeyBlob gives the PUBLICKEYBLOB of a key exchange key.
+// MarshalPublicKeyBlob returns the PUBLICKEYBLOB of a key exchange key.
 func MarshalPublicKeyBlob(key *rsa.PublicKey) ([]byte, error) {
 	size := key.N.BitLen() / 8
 	if key.N.BitLen()%8 != 0 || size < minModulus || size > maxModulus || key.E < 2 || int64(key.E) > 1<<32-1 {
@@ -32,11 +32,10 @@ func MarshalPublicKeyBlob(key *rsa.PublicKey) ([]byte, error) {
 	return append(rsaHeader(publicKeyBlob, magicPublic, key), little(key.N, size)...), nil
 }
 
-// ParsePrivateKeyBlob reads a PRIVATEKEYBLOB that is not encrypted, with an RSA key of 512
-// to 16384 bits, and checks all its numbers against each other. Some programs leave out
-// the private exponent, as zeros or by ending the BLOB before it: it is computed from the
-// primes then. The error is an [ErrMalformed] or an [errors.ErrUnsupported], and has nothing of
-// the key in it.
+// ParsePrivateKeyBlob reads a PRIVATEKEYBLOB that is not encrypted, with an RSA key of 512 to 16384
+// bits, and checks all its numbers against each other. Some programs leave out the private
+// exponent, as zeros or by ending the BLOB before it: it is computed from the primes then. The
+// error is an [ErrMalformed] or an [errors.ErrUnsupported], and contains nothing of the key.
 func ParsePrivateKeyBlob(data []byte) (*rsa.PrivateKey, error) {
 	r, public, size := parseRSA(data, privateKeyBlob, magicPrivate)
 	half := size / 2
@@ -73,8 +72,8 @@ func ParsePrivateKeyBlob(data []byte) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
-// MarshalPrivateKeyBlob gives the PRIVATEKEYBLOB of a key exchange key with two primes of
-// the same length. The caller overwrites it.
+// MarshalPrivateKeyBlob returns the PRIVATEKEYBLOB of a key exchange key with two primes of the
+// same length. The caller must overwrite it.
 func MarshalPrivateKeyBlob(key *rsa.PrivateKey) ([]byte, error) {
 	size := key.N.BitLen() / 8
 	if _, err := MarshalPublicKeyBlob(&key.PublicKey); err != nil {
@@ -91,7 +90,8 @@ func MarshalPrivateKeyBlob(key *rsa.PrivateKey) ([]byte, error) {
 	return append(out, little(key.D, size)...), nil
 }
 
-// parseRSA reads PUBLICKEYSTRUC, RSAPUBKEY and the modulus, and gives its size in bytes.
+// parseRSA reads PUBLICKEYSTRUC, RSAPUBKEY and the modulus, and returns the size of the modulus in
+// bytes.
 func parseRSA(data []byte, kind blobType, magic uint32) (r *reader, key *rsa.PublicKey, size int) {
 	r, algorithm := parse(data, kind)
 	if r.err == nil && algorithm != RSAKeyX && algorithm != RSASign {
@@ -124,5 +124,5 @@ func rsaHeader(kind blobType, magic uint32, key *rsa.PublicKey) []byte {
 	return binary.LittleEndian.AppendUint32(out, uint32(key.E))
 }
 
-// little is n in so many bytes, the lowest first.
+// little returns n in size bytes, the lowest first.
 func little(n *big.Int, size int) []byte { return reversed(n.FillBytes(make([]byte, size))) }

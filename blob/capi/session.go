@@ -8,10 +8,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// SimpleBlob is a session key encrypted under an RSA key exchange key: PUBLICKEYSTRUC,
-// the ALG_ID of that key, and the ciphertext. The BLOB says neither under which key, nor
-// whether with PKCS #1 v1.5 or OAEP; the effective length of an RC2 key and the salt of
-// an RC4 key are not in it either.
+// A SimpleBlob is a session key encrypted under an RSA key exchange key: PUBLICKEYSTRUC, the ALG_ID
+// of that key, and the ciphertext. It does not name the key, nor PKCS #1 v1.5 or OAEP, nor the
+// effective length of an RC2 key, nor the salt of an RC4 key.
 type SimpleBlob struct {
 	Algorithm    AlgID  // of the session key
 	EncryptedKey []byte // big-endian, as RSA has it: as long as the modulus, 64 to 2048 bytes
@@ -55,7 +54,7 @@ func (b SimpleBlob) Marshal() ([]byte, error) {
 	return append(out, reversed(b.EncryptedKey)...), nil
 }
 
-// PlaintextKey is a session key in the clear: PLAINTEXTKEYBLOB.
+// A PlaintextKey is a session key in the clear: a PLAINTEXTKEYBLOB.
 type PlaintextKey struct {
 	Algorithm AlgID
 	Key       []byte // the caller overwrites it
@@ -91,7 +90,7 @@ func (k PlaintextKey) check() error {
 	return nil
 }
 
-// Marshal is the inverse of [ParsePlaintextKeyBlob]. The caller overwrites the result.
+// Marshal is the inverse of [ParsePlaintextKeyBlob]. The caller must overwrite the result.
 func (k PlaintextKey) Marshal() ([]byte, error) {
 	if err := k.check(); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Checkup is what lies in the directory of a store. Paths are relative to it.
+// A Checkup is what was found in the directory of a store. Paths are relative to it.
 type Checkup struct {
 	Objects    int      // that List returns
 	Unfinished []string // temporary files that a writer has left for an hour or longer
@@ -19,7 +19,7 @@ type Checkup struct {
 	Open       []string // what everybody may write to
 }
 
-// abandoned is the age of a temporary file whose writer is not at work any more.
+// abandoned is the age from which the writer of a temporary file is taken to be gone.
 const abandoned = time.Hour
 
 // Checkup looks at everything in the directory, and changes nothing. What begins with

@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// commits make files and directories durable, those of many writers at once: while a few
-// syncs are under way, who comes waits for the next, and that one is for all who wait. On a
-// file system with a journal this makes a few syncs of hundreds. Who writes alone, or with
-// one or two others, has a sync of its own, at once.
+// commits makes files and directories durable, those of many writers at once: while a few syncs are
+// under way, further writers wait for the next one, which is for all of them. On a file system with
+// a journal a few syncs take the place of hundreds. A writer that is alone, or with one or two
+// others, has a sync of its own at once.
 type commits struct {
 	mu      sync.Mutex
 	alone   int  // syncs of single writers that are under way
@@ -17,7 +17,7 @@ type commits struct {
 	next    *round
 }
 
-// A round is what is synced together.
+// A round is the files that are synced together.
 type round struct {
 	files   []*os.File
 	writers int
@@ -72,8 +72,8 @@ func (s *Store) lead() {
 	}
 }
 
-// manyWriters is from how many on the whole file system is synced, in one call. That can
-// be more than what is ours.
+// manyWriters is the number of waiting writers from which the whole file system is synced in one
+// call. That can include files of other programs.
 const manyWriters = 3
 
 func (s *Store) syncAll(r *round) error {
