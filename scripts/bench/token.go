@@ -17,7 +17,7 @@ func (b *bench) besideToken() error {
 		return err
 	}
 	b.heading("Beside the token's own operations")
-	fmt.Fprintln(&b.out, "SoftHSM, RSA-3072, owner and one authority. Operations a second; the bare loop runs in as many threads.")
+	fmt.Fprintln(&b.out, "SoftHSM, RSA-3072, one owner and one authority. Operations per second; the bare loop runs in the same number of threads.")
 	fmt.Fprintln(&b.out)
 	b.table(metrics(out, map[string]string{
 		"Open/another/workers=1": "≥ 0.84", "Open/another/workers=2": "≥ 0.84", "Open/again/workers=1": "≥ 0.97", "Open/again/workers=2": "≥ 0.97",
@@ -93,7 +93,7 @@ func (b *bench) otherTokens() error {
 			return err
 		}
 		b.heading("%s", t.title)
-		fmt.Fprintln(&b.out, "RSA-2048 or 3072, what the token makes. Session keys live in memory with it: the bare loop decrypts.")
+		fmt.Fprintln(&b.out, "RSA-2048 or 3072, whichever the token makes. With it session keys live in memory, so the bare loop decrypts.")
 		fmt.Fprintln(&b.out)
 		rows := metrics(out, map[string]string{})
 		for _, row := range rows {
