@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes what is handed out: a .deb, an .rpm, a .tar.gz, what is in the program (SBOM) and
-# the sums of them all.
+# Makes the release files: a .deb, an .rpm, a .tar.gz, a software bill of materials (SBOM)
+# and the checksums of them all.
 #
-#     scripts/dist.sh [DIRECTORY]      default: dist, which is made anew; another has to be empty
+#     scripts/dist.sh [DIRECTORY]      default: dist, which is emptied; another must be empty
 #
-# It is made from the commit that is checked out, in a clone of it, so that nothing gets
-# in which is in no commit, and the program knows its commit. The same commit gives the
-# same bytes, in any directory, at any time, with the same Go and C compiler.
+# They are built from the commit that is checked out, in a clone, so that they contain
+# nothing that is not committed, and the program knows its commit. With the same Go and C
+# compiler, the same commit yields the same bytes in any directory and at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,26 +28,26 @@ export LC_ALL=C TZ=UTC
 commit=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
-[ -z "$(git status --porcelain)" ] || say "there are changes that are in no commit: they are left out"
+[ -z "$(git status --porcelain)" ] || say "there are uncommitted changes: they are left out"
 git clone -q --no-checkout . "$work/source"
 git -C "$work/source" checkout -q --detach "$commit"
 cd "$work/source"
 
-# As static as it can be: what Go has in itself is not taken from the C library. But
-# PKCS #11 modules are shared libraries that the vendor has linked to the system's C
-# library; dlopen(3) gives them that one only in a program which uses it too.
+# As static as possible: where Go has its own implementation, the C library is not used. But
+# PKCS #11 modules are shared libraries that their vendors have linked to the system's C
+# library, and dlopen(3) can load them only into a program that uses it too.
 root=$work/root
 mkdir -p "$root/usr/bin"
 CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo,urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$root/usr/bin/hsmkeys" ./cmd/hsmkeys
 hsmkeys=$root/usr/bin/hsmkeys
 ln -s hsmkeys "$root/usr/bin/age-plugin-hsmkeys"
 
-# v1.2.3, or between versions v1.2.4-0.20060102150405-abcdef123456, as a package has it.
+# v1.2.3, or between versions v1.2.4-0.20060102150405-abcdef123456, in the form of packages.
 PACKAGE_VERSION=$("$hsmkeys" --json version | sed -n 's/.*"version": "v\(.*\)".*/\1/p' | sed 's/-/~/; s/-/./g')
 PACKAGE_ARCH=$(go env GOARCH)
 GLIBC=$(objdump -T "$hsmkeys" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
-[ -n "$PACKAGE_VERSION" ] || die "the program knows no version: is git there?"
-[ -n "$GLIBC" ] || die "the program asks for no version of glibc"
+[ -n "$PACKAGE_VERSION" ] || die "the program has no version: is git installed?"
+[ -n "$GLIBC" ] || die "the program requires no version of glibc"
 export PACKAGE_VERSION PACKAGE_ARCH GLIBC
 name=hsmkeys_${PACKAGE_VERSION}_linux_$PACKAGE_ARCH
 
@@ -62,7 +62,7 @@ mkdir -p "$doc"
 cp README.md CHANGELOG.md LICENSE docs/*.md "$doc"
 cp -R docs/performance "$doc"
 
-# The licences of what is linked in ask to be handed on.
+# The licences of the linked modules must be included.
 go version -m "$hsmkeys" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do
 	dir=$(go list -m -f '{{.Dir}}' "${module%@*}")
 	for licence in "$dir"/LICEN[CS]E* "$dir"/COPYING*; do
@@ -73,7 +73,7 @@ go version -m "$hsmkeys" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r
 	done
 done >"$doc/THIRD-PARTY-LICENSES"
 
-# Every time of a file is that of the commit.
+# Every file gets the time of the commit.
 find "$work/root" "$work/completion" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 cd "$work"
@@ -81,7 +81,7 @@ for packager in deb rpm; do
 	go run "$NFPM" package --config source/scripts/nfpm.yaml --packager "$packager" --target "$out" >&2
 done
 
-# The same files for other systems; completions are where most of them look.
+# The same files for other systems; completions are where most systems look for them.
 mkdir -p root/usr/share/bash-completion/completions root/usr/share/zsh/site-functions root/usr/share/fish/vendor_completions.d
 cp completion/hsmkeys.bash root/usr/share/bash-completion/completions/hsmkeys
 cp completion/hsmkeys.zsh root/usr/share/zsh/site-functions/_hsmkeys
@@ -89,7 +89,7 @@ cp completion/hsmkeys.fish root/usr/share/fish/vendor_completions.d/hsmkeys.fish
 tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C root/usr -cf - bin share |
 	gzip -9n >"$out/$name.tar.gz"
 
-# What is in the program: modules with their versions and sums, and how it was built.
+# The contents of the program: modules with their versions and sums, and the build settings.
 (cd root/usr/bin && go version -m hsmkeys) >"$out/$name.sbom.txt"
 (cd "$out" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
 say "hsmkeys $PACKAGE_VERSION of commit $commit is in $out"
