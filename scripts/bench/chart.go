@@ -17,8 +17,8 @@ type series struct {
 
 var colours = []string{"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b"}
 
-// chart draws seconds on a logarithmic axis, over names, writes the SVG beside the
-// document, and puts it and its numbers into the tables.
+// chart plots seconds on a logarithmic axis against names, writes the SVG beside the
+// document, and adds it and its numbers to the tables.
 func (b *bench) chart(name, title string, over []string, all []series) error {
 	const width, height, left, right, top, bottom = 640, 300, 60, 150, 30, 30
 	low, high := math.Inf(1), math.Inf(-1)

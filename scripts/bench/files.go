@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// files encrypts and decrypts a large file, beside the age command.
+// files measures encrypting and decrypting a large file, compared with the age command.
 func (b *bench) files() error {
 	b.touch = 3 * b.file // what is read, what is written, and buffers
 	defer func() { b.touch = 0 }()

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// besideToken runs the Go benchmarks, which work beside the token's own loops.
+// besideToken runs the Go benchmarks, which alternate with the token's own loops.
 func (b *bench) besideToken() error {
 	out, err := b.output(nil, "go", "test", "-run", "^$", "-bench", "Open|Create|Rewrap|Recover|Verify", "-benchtime", "1x", "-timeout", "60m", ".")
 	if err != nil {
@@ -47,7 +47,7 @@ var order = []string{"Open/another/workers=1", "Open/another/workers=2", "Open/a
 	"Create/read-back=all/workers=1", "Create/read-back=all/workers=2", "Create/read-back=none/workers=1", "Create/read-back=none/workers=2",
 	"Rewrap/read-back=all", "Rewrap/read-back=none", "Recover/read-back=all", "Recover/read-back=none", "Verify"}
 
-// metrics makes a table of what go test prints.
+// metrics makes a table from the output of go test.
 func metrics(out string, reach map[string]string) [][]string {
 	rows := [][]string{{"what", "beside", "ours/s", "beside/s", "ratio", "to reach"}}
 	found := map[string]map[string]float64{}
