@@ -34,7 +34,7 @@ await() {
 		running "$name" || break
 		sleep 0.1
 	done
-	say "$name did not start in time; its log:"
+	say "$name was not ready in time; its log:"
 	cat "$dir/$name.log" >&2
 	exit 125
 }
