@@ -4,8 +4,8 @@ GO       ?= go
 
 PORTABLE = ./blob/... ./ledger/...
 
-# Package cli links a converter from Markdown to roff unless built with this tag; it takes a quarter
-# of the time that the program needs to start.
+# Without this tag, package cli links a converter from Markdown to roff, which takes a quarter of
+# the program's startup time.
 TAGS = urfave_cli_no_docs
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -19,7 +19,7 @@ help: ## list these targets
 build: ## build bin/hsmkeys
 	$(GO) build -trimpath -tags $(TAGS) -o bin/hsmkeys ./cmd/hsmkeys
 
-demo: ## tell the whole story on a throw-away SoftHSM token
+demo: ## run a complete demonstration on throw-away SoftHSM tokens
 	scripts/install-softhsm.sh
 	$(MAKE) --no-print-directory build
 	scripts/demo.sh
@@ -36,23 +36,23 @@ race: ## run every test under the race detector, which takes twice the time
 	scripts/install-test-tools.sh
 	$(GO) test -race -timeout 30m ./...
 
-# What verifies needs no PKCS #11 module, and so no C compiler.
+# The packages that only verify need no PKCS #11 module, and so no C compiler.
 cross: ## build the libraries without cgo, for Linux, macOS and Windows
 	@set -e; for os in linux darwin windows; do \
 		echo "CGO_ENABLED=0 GOOS=$$os $(GO) build $(PORTABLE)"; \
 		CGO_ENABLED=0 GOOS=$$os $(GO) build $(PORTABLE); \
 	done
 
-# Without the race detector, under which every one of the many thousand processes is slow
-# to start. Three at a time, as some wait for a module that hangs.
+# Without the race detector, which makes each of the many thousand processes slow to start.
+# Three at a time, because some wait for a module that hangs.
 faults: ## run the commands on a module that lies, fails, hangs and crashes, in every function
 	scripts/install-softhsm.sh
 	HSMKEYS_TEST_FAULTS=all $(GO) test -run '^TestFaults$$' -timeout 60m -parallel 3 ./cmd/hsmkeys
 
-matrix: ## try every PKCS #11 module that can be had, and write docs/tokens.md
+matrix: ## try every available PKCS #11 module, and write docs/tokens.md
 	scripts/token-matrix.sh
 
-bench: ## measure side by side, and write docs/performance.md
+bench: ## run the benchmarks, and write docs/performance.md
 	scripts/bench.sh
 
 fuzz: ## run every fuzz target for FUZZTIME (10m) each
@@ -87,5 +87,5 @@ cross: build ## build without cgo and for other systems, and try the program for
 dist: ## make packages of the commit in dist/: .deb, .rpm, .tar.gz, .zip for Windows, SBOM and sums
 	scripts/dist.sh
 
-clean: ## remove what build and dist made
+clean: ## remove the results of build and dist
 	rm -rf bin dist

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The threat model names the test that holds each defence, and the function that is it:
-// both have to be there, or the table promises what nothing keeps.
+// The threat model names, for each defence, the function that implements it and the tests
+// that check it. Both must exist, or the table makes empty promises.
 func TestTheThreatModelNamesWhatThereIs(t *testing.T) {
 	there := map[string]bool{"make demo": true, "make faults": true}
 	function := regexp.MustCompile(`(?m)^func (?:\([^)]*\) )?(\w+)[(\[]`)

@@ -18,7 +18,7 @@ import (
 
 const module = "github.com/hsmkeys/hsmkeys"
 
-// A goPackage is what `go list` says of one.
+// A goPackage is the description of a package by `go list`.
 type goPackage struct {
 	ImportPath string
 	Imports    []string
@@ -54,7 +54,7 @@ func packages(t *testing.T, environment ...string) map[string]goPackage {
 	return all
 }
 
-// below reports whether a package is one of those named, or below one of them.
+// below reports whether a package is one of the named packages, or below one of them.
 func below(path string, named ...string) bool {
 	return slices.ContainsFunc(named, func(name string) bool {
 		return path == module+name || strings.HasPrefix(path, module+name+"/")
@@ -105,7 +105,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// inSource calls f for each Go file of the libraries but tests.
+// inSource calls f for each Go file of the libraries except tests.
 func inSource(t *testing.T, f func(path string, file *ast.File)) {
 	t.Helper()
 	n := 0
@@ -155,7 +155,8 @@ func TestLibrariesDoNotReadTheEnvironment(t *testing.T) {
 	})
 }
 
-// A library that names a command or an option knows who calls it: package hint words what helps.
+// A library must not name a command or an option, as it would depend on its caller: package hint
+// words the hints.
 func TestLibrariesNameNoCommands(t *testing.T) {
 	commands, err := filepath.Glob("../cmd/hsmkeys/*.go")
 	if err != nil {

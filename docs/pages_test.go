@@ -37,8 +37,8 @@ var (
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
-// links returns the links of a page that lead to files of the project: the path relative to
-// the root, and the heading, if any.
+// links returns the links of a page to files of the project: the path relative to the root,
+// and the anchor of the heading, if any.
 func links(path, text string) [][2]string {
 	var found [][2]string
 	for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
@@ -55,7 +55,7 @@ func links(path, text string) [][2]string {
 	return found
 }
 
-// anchors returns what links to the headings of a page are called, as GitHub derives it.
+// anchors returns the anchors of the headings of a page, as GitHub derives them.
 func anchors(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, match := range heading.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
@@ -78,7 +78,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// A page that nobody can find is not read.
+// A page that is not linked from the README will not be found.
 func TestEveryPageIsReachedFromTheReadme(t *testing.T) {
 	all := pages(t)
 	reached := map[string]bool{"README.md": true}

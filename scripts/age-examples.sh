@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every example of docs/age.md, with sops, restic and cryptsetup: installs what is
-# missing. sops is built from its sources, which takes some minutes the first time.
+# Runs every example of docs/age.md, with sops, restic and cryptsetup, and installs those
+# that are missing. sops is built from source, which takes some minutes the first time.
 set -eu
 
 SOPS=github.com/getsops/sops/v3/cmd/sops@v3.13.3

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs every benchmark side by side and writes the tables and charts of
-# docs/performance.md. Options go to scripts/bench, see its -help: -only NAME for a part,
-# -keys N for a smaller store, -dir DIRECTORY for the disk to be measured. It takes about
-# half an hour and 10 GB of disk; let nothing else run meanwhile.
+# Runs every benchmark in alternation with its counterpart and writes the tables and charts
+# of docs/performance.md. Options are passed to scripts/bench, see its -help: -only NAME for
+# a part, -keys N for a smaller store, -dir DIRECTORY for the disk to be measured. It takes
+# about half an hour and 10 GB of disk; run nothing else meanwhile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

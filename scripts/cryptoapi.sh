@@ -1,8 +1,8 @@
 #!/bin/sh
-# The procedure of CryptoAPI's "Storing Session Keys" with CryptoAPI itself as the peer:
-# Wine's, for which a program of ours is compiled (cryptoapi/peer.c), against hsmkeys on a
-# throw-away SoftHSM token. Every algorithm, both paddings, both ways. Installs what is
-# missing. HSMKEYS names the program, bin/hsmkeys by default.
+# Runs the procedure of CryptoAPI's "Storing Session Keys" between hsmkeys, on a throw-away
+# SoftHSM token, and CryptoAPI itself: Wine's, for which a test program is compiled
+# (cryptoapi/peer.c). Tests every algorithm, both paddings, in both directions. Installs
+# what is missing. HSMKEYS names the program, bin/hsmkeys by default.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,15 +34,15 @@ export SOFTHSM2_CONF="$dir/softhsm2.conf" HSMKEYS_MODULE="$module" HSMKEYS_TOKEN
 hsmkeys() { "$program" "$@" 2>hsmkeys.err || { status=$?; cat hsmkeys.err >&2; return "$status"; }; }
 
 step() { printf '%s\n' "$*"; }
-# same FILE BLOB WHAT: the key in the file is the one in the PLAINTEXTKEYBLOB.
+# same FILE BLOB WHAT: checks that the key in the file is the one in the PLAINTEXTKEYBLOB.
 same() { tail -c +13 "$2" | cmp -s - "$1" || die "$3: another key"; }
-# turned FILE: its bytes, the last first, as CryptoAPI has the numbers of RSA.
+# turned FILE: prints its bytes in reverse order, the byte order of RSA numbers in CryptoAPI.
 turned() { od -An -v -tx1 -w1 "$1" | tac | while read -r byte; do printf '%b' "\\0$(printf %o "0x$byte")"; done; }
 
 echo 'The salaries of March 2004.' >letter
 
-# Names, ALG_IDs, bits for CryptoAPI where the algorithm does not say it, and the options
-# that say it to hsmkeys.
+# Names, ALG_IDs, bits for CryptoAPI if the algorithm does not determine them, and the
+# corresponding options of hsmkeys.
 algorithms='rc2-40 6602 40 --bits=40 --effective-bits=40
 rc2 6602 128 --bits=128 --effective-bits=128
 rc4-40 6801 40 --bits=40
@@ -70,8 +70,8 @@ echo "$algorithms" | while read -r name id bits _; do
 	done
 done >commands
 peer commands
-# The document: the BLOB is signed with the key exchange key before it is stored, and the
-# signature is validated before it is used.
+# As in CryptoAPI's documentation: the BLOB is signed with the key exchange key before it is
+# stored, and the signature is validated before the BLOB is used.
 for blob in *.simple; do
 	pkcs11-tool --module "$module" --token-label office --login --pin "$(cat pin)" --label hsmkeys \
 		--sign --mechanism SHA256-RSA-PKCS --input-file "$blob" --output-file signature >/dev/null 2>&1
@@ -82,7 +82,7 @@ peer commands
 cp aes256-v15.simple changed.simple
 printf x | dd of=changed.simple bs=1 seek=100 conv=notrunc 2>/dev/null
 echo "verify office.blob changed.simple aes256-v15.simple.signed" >commands
-if peer commands 2>refused; then die "a changed BLOB was taken for genuine"; fi
+if peer commands 2>refused; then die "a changed BLOB was accepted as genuine"; fi
 grep -q 'verify.*0x80090006' refused || die "refused for another reason: $(cat refused)" # NTE_BAD_SIGNATURE
 echo "$algorithms" | while read -r name _ _ options; do
 	for padding in v15 oaep; do

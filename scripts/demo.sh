@@ -1,7 +1,8 @@
 #!/bin/sh
-# The whole story on throw-away SoftHSM tokens, with real files: the main job, attacks on
-# the storage, and the loss of the token and the recovery from it. Nothing of the user's is
-# touched, and nothing is left behind. HSMKEYS names the program, bin/hsmkeys by default.
+# A complete demonstration on throw-away SoftHSM tokens, with real files: the main job,
+# attacks on the storage, and the loss of the token and the recovery from it. It does not
+# touch the user's files, and leaves nothing behind. HSMKEYS names the program, bin/hsmkeys
+# by default.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,14 +12,14 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
 
-# Headings are bold on a terminal that knows it, and where NO_COLOR does not forbid it.
+# Headings are bold on a terminal that supports it, unless NO_COLOR is set.
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR-}" ] && [ -n "${TERM-}" ] && [ "$TERM" != dumb ]; then
 	bold=$(printf '\033[1m') plain=$(printf '\033[0m')
 fi
 say()  { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 fail() { echo "demo: $*" >&2; exit 1; }
-# command_line prints a command line that the shell would read as it was given.
+# command_line prints a command line, quoted for the shell.
 command_line() {
 	printf '$ hsmkeys'
 	for word do
@@ -28,7 +29,7 @@ command_line() {
 }
 run()  { command_line "$@"; "$program" "$@"; }
 
-# refused STATUS ARGUMENTS: the program must fail, with this very status.
+# refused STATUS ARGUMENTS: the program must fail, with exactly this status.
 refused() {
 	want=$1; shift
 	command_line "$@"

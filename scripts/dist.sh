@@ -2,11 +2,11 @@
 # Makes what is handed out: a .deb, an .rpm, a .tar.gz, a .zip for Windows, what is in the
 # programs (SBOM) and the sums of them all.
 #
-#     scripts/dist.sh [DIRECTORY]      default: dist, which is made anew; another has to be empty
+#     scripts/dist.sh [DIRECTORY]      default: dist, which is emptied; another must be empty
 #
-# It is made from the commit that is checked out, in a clone of it, so that nothing gets
-# in which is in no commit, and the program knows its commit. The same commit gives the
-# same bytes, in any directory, at any time, with the same Go and C compiler.
+# They are built from the commit that is checked out, in a clone, so that they contain
+# nothing that is not committed, and the program knows its commit. With the same Go and C
+# compiler, the same commit yields the same bytes in any directory and at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -33,26 +33,26 @@ export LC_ALL=C TZ=UTC
 commit=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
-[ -z "$(git status --porcelain)" ] || say "there are changes that are in no commit: they are left out"
+[ -z "$(git status --porcelain)" ] || say "there are uncommitted changes: they are left out"
 git clone -q --no-checkout . "$work/source"
 git -C "$work/source" checkout -q --detach "$commit"
 cd "$work/source"
 
-# As static as it can be: what Go has in itself is not taken from the C library. But
-# PKCS #11 modules are shared libraries that the vendor has linked to the system's C
-# library; dlopen(3) gives them that one only in a program which uses it too.
+# As static as possible: where Go has its own implementation, the C library is not used. But
+# PKCS #11 modules are shared libraries that their vendors have linked to the system's C
+# library, and dlopen(3) can load them only into a program that uses it too.
 root=$work/root
 mkdir -p "$root/usr/bin"
 CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo,urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$root/usr/bin/hsmkeys" ./cmd/hsmkeys
 hsmkeys=$root/usr/bin/hsmkeys
 ln -s hsmkeys "$root/usr/bin/age-plugin-hsmkeys"
 
-# v1.2.3, or between versions v1.2.4-0.20060102150405-abcdef123456, as a package has it.
+# v1.2.3, or between versions v1.2.4-0.20060102150405-abcdef123456, in the form of packages.
 PACKAGE_VERSION=$("$hsmkeys" --json version | sed -n 's/.*"version": "v\(.*\)".*/\1/p' | sed 's/-/~/; s/-/./g')
 PACKAGE_ARCH=$(go env GOARCH)
 GLIBC=$(objdump -T "$hsmkeys" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
-[ -n "$PACKAGE_VERSION" ] || die "the program knows no version: is git there?"
-[ -n "$GLIBC" ] || die "the program asks for no version of glibc"
+[ -n "$PACKAGE_VERSION" ] || die "the program has no version: is git installed?"
+[ -n "$GLIBC" ] || die "the program requires no version of glibc"
 export PACKAGE_VERSION PACKAGE_ARCH GLIBC
 name=hsmkeys_${PACKAGE_VERSION}_linux_$PACKAGE_ARCH
 
@@ -94,7 +94,7 @@ for packager in deb rpm; do
 	go run "$NFPM" package --config source/scripts/nfpm.yaml --packager "$packager" --target "$out" >&2
 done
 
-# The same files for other systems; completions are where most of them look.
+# The same files for other systems; completions are where most systems look for them.
 mkdir -p root/usr/share/bash-completion/completions root/usr/share/zsh/site-functions root/usr/share/fish/vendor_completions.d
 cp completion/hsmkeys.bash root/usr/share/bash-completion/completions/hsmkeys
 cp completion/hsmkeys.zsh root/usr/share/zsh/site-functions/_hsmkeys

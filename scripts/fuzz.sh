@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for a time, 10m unless the first argument names another, and ends with
-# the first that fails. What it finds is in testdata/fuzz of the package.
+# Runs every fuzz target for the time in the first argument, 10m by default, and stops at the first
+# that fails. Failing inputs are in testdata/fuzz of the package.
 #
-# `go test -fuzz` takes one target at a time and links the package anew for each, so each package
-# is built once here. Without a bound the minimiser spends all of the time on the seeds, which are
+# `go test -fuzz` takes one target at a time and links the package again for each, so each package
+# is built once here. Without a limit the minimiser spends all of the time on the seeds, which are
 # whole blobs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs SoftHSM2 where it is missing, with the system's own package manager.
-# Does nothing, and needs no rights, where it is there already. With --module it
-# prints the path of the PKCS #11 module on stdout.
+# Installs SoftHSM2 if it is missing, with the system's own package manager. Does nothing,
+# and needs no privileges, if it is installed already. With --module it prints the path of
+# the PKCS #11 module on stdout.
 set -eu
 
 # shellcheck source=scripts/packages.sh
 . "$(dirname "$0")/packages.sh"
 
-# The same places, in the same order of meaning, as FindModule in package softhsm.
+# The same places, with the same precedence, as FindModule in package softhsm.
 find_module() {
 	if [ -n "${SOFTHSM2_MODULE:-}" ]; then
 		[ -f "$SOFTHSM2_MODULE" ] ||
@@ -43,4 +43,4 @@ install_packages softhsm2 softhsm softhsm softhsm \
 	"install SoftHSM2 by hand, or set SOFTHSM2_MODULE to its libsofthsm2.so"
 
 if find_module; then found "$@"; fi
-die "installed, but libsofthsm2.so is in none of the known places: set SOFTHSM2_MODULE to its path"
+die "installed, but libsofthsm2.so is not in any known place: set SOFTHSM2_MODULE to its path"

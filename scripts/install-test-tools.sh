@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the programs that the tests hold our output against, where they are
-# missing: openssl with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and
-# OpenSC's pkcs11-tool; p11-kit, which serves a token that can go away; the shells that
-# completion is for; mandoc, which reads the manual pages; rsync, which copies stores;
-# strace, which makes system calls fail; and shellcheck, for `make lint`. Does nothing, and needs no rights, where they are all there already.
+# Installs the programs that the tests check our output with, if they are missing: openssl
+# with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and OpenSC's pkcs11-tool;
+# p11-kit, which serves a token that can go away; the shells with completion; mandoc, which
+# reads the manual pages; rsync, which copies stores; strace, which makes system calls fail;
+# and shellcheck, for `make lint`. Does nothing, and needs no privileges, if all of them are
+# installed already.
 set -eu
 
 # shellcheck source=scripts/packages.sh

@@ -1,14 +1,13 @@
 #!/bin/sh
-# Installs the PKCS #11 modules that scripts/tokens starts, and the programs that
-# stand behind them, where they are missing: SoftHSM, openCryptoki, NSS, p11-kit, a
-# TPM and a smart card, both emulated. Does nothing, and needs no rights, where all of
-# it is there already.
+# Installs the PKCS #11 modules that scripts/tokens starts, and the programs behind them, if
+# they are missing: SoftHSM, openCryptoki, NSS, p11-kit, a TPM and a smart card, both
+# emulated. Does nothing, and needs no privileges, if all of them are installed already.
 set -eu
 
 # shellcheck source=scripts/packages.sh
 . "$(dirname "$0")/packages.sh"
 
-# A package of apt, and what it is there for: a program, or the end of the path of a
+# A package of apt, and what it is needed for: a program, or the end of the path of a
 # library or a header.
 needs="
 softhsm2                program softhsm2-util
@@ -43,7 +42,7 @@ procps                  program pgrep
 
 PATH=$PATH:/usr/sbin:/sbin
 
-# Tells whether a file whose path ends so is where libraries and headers are.
+# Reports whether a file whose path ends in the argument is among the libraries and headers.
 find_file() {
 	for file in /usr/lib/"$1" /usr/lib/*-linux-gnu*/"$1" /usr/lib64/"$1" /usr/include/"$1"; do
 		if [ -e "$file" ]; then return 0; fi
@@ -51,7 +50,7 @@ find_file() {
 	return 1
 }
 
-# Prints the packages of what is missing, each once.
+# Prints the packages to install, each once.
 missing() {
 	echo "$needs" | while read -r package kind name; do
 		case $kind in
@@ -65,11 +64,11 @@ packages=$(missing)
 if [ -z "$packages" ]; then exit 0; fi
 
 command -v apt-get >/dev/null 2>&1 ||
-	die "these are Debian's packages, install what your system has in their place by hand: $packages"
+	die "these are Debian packages; install your system's equivalents by hand: $packages"
 
 say "missing: ${packages% }: installing"
-# apt-get is there, so that the lists for the other package managers are not read.
+# apt-get is present, so the lists for the other package managers are not used.
 install_packages "$packages" "" "" "" ""
 
 packages=$(missing)
-[ -z "$packages" ] || die "installed, but still not where they are looked for: ${packages% }"
+[ -z "$packages" ] || die "installed, but still not found: ${packages% }"

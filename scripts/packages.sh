@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Read by the scripts that install something: the system's own package manager.
+# Sourced by the scripts that install packages: uses the system's own package manager.
 
 say() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -21,14 +21,14 @@ apt_install() {
 		apt-get install -y --no-install-recommends $1
 }
 
-# install_packages APT DNF APK BREW OTHERWISE: the names of the packages for each
-# package manager, in one word, and what to say where there is none of these.
+# install_packages APT DNF APK BREW OTHERWISE: installs the packages, named for each package
+# manager in one word; OTHERWISE is the message if there is no known package manager.
 install_packages() {
 	failed="the installation failed: see the lines above; is there a network?"
 	# shellcheck disable=SC2086 # lists of packages
 	if command -v apt-get >/dev/null 2>&1; then
-		# The package lists of a fresh machine are empty or old: then, and only
-		# then, the first try fails and they are fetched.
+		# If the package lists are empty or old, as on a fresh machine, the first try
+		# fails; only then are they fetched.
 		apt_install "$1" >&2 || { as_root apt-get update >&2 && apt_install "$1" >&2; } || die "$failed"
 	elif command -v dnf >/dev/null 2>&1; then
 		as_root dnf install -y $2 >&2 || die "$failed"

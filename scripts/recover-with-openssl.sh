@@ -1,25 +1,25 @@
 #!/bin/sh
 # recover-with-openssl.sh BLOB SIGNER-CERT KEY [HOLDER-CERT]
 #
-# Prints the session key of a key blob in hex, with nothing but openssl: for the day
-# when hsmkeys is gone. Each step can be followed by hand. docs/recovery.md says when
-# one would want this, and what it does not check.
+# Prints the session key of a key blob in hex, with nothing but openssl, for when hsmkeys is
+# no longer available. Each step can be followed by hand. docs/recovery.md explains when to
+# use this, and what it does not check.
 #
 #   BLOB         a file keys/<name>/<version>.<revision>.<sha256>.cms
-#   SIGNER-CERT  the certificate (PEM) of who signed it, from a place that is not the
-#                store: whoever can write to the store could have put it there
+#   SIGNER-CERT  the certificate (PEM) of the signer, from a place that is not the store:
+#                anyone who can write to the store could have put it there
 #   KEY          the private key of a holder, a file or a pkcs11: URI. For a URI the
 #                PKCS#11 engine is used, with the module in PKCS11_MODULE_PATH; it asks
 #                for the PIN, or takes it from the file in the URI's pin-source, without
-#                the line ending, which the engine itself would send with it.
-#   HOLDER-CERT  the certificate (PEM) of KEY, as the keyring knows it: needed where
-#                somebody else issued it, as its subjectKeyIdentifier is its issuer's
-#                choice then, and the blob names the holder by it
+#                the line ending, which the engine itself would send as part of the PIN.
+#   HOLDER-CERT  the certificate (PEM) of KEY, as it is in the keyring: needed if hsmkeys
+#                did not make it, because its issuer then chose its subjectKeyIdentifier,
+#                by which the blob names the holder
 #
-# Exit status: 0 done, 1 failed, 2 usage, 3 not genuine, 4 KEY is no holder's.
+# Exit status: 0 done, 1 failed, 2 usage, 3 not genuine, 4 KEY does not belong to a holder.
 #
-# EC keys: openssl takes the key of an AES key unwrap on its command line only, where
-# whoever is logged in to the machine can see it for a moment: use one of your own.
+# EC keys: openssl accepts the key of an AES key unwrap only on its command line, where other
+# users of the machine can see it for a moment: use a machine of your own.
 set -eu
 umask 077
 LC_ALL=C
@@ -44,28 +44,28 @@ trap 'exit 1' HUP INT TERM
 
 hex() { od -An -v -tx1 | tr -d ' \n'; }
 slice() { tail -c "+$(($2 + 1))" "$1" | head -c "$3"; } # FILE OFFSET LENGTH
-# Lines "OFFSET LENGTH NAME" of the elements in a DER file: where the content begins,
-# its length, and its type with the value of an OBJECT.
+# Prints a line "OFFSET LENGTH NAME" for each element in a DER file: where its content
+# begins, its length, and its type with the value of an OBJECT.
 elements() {
 	openssl asn1parse -inform DER -in "$1" | sed -n \
 		's/^ *\([0-9]*\):d=[0-9]* *hl= *\([0-9]*\) l= *\([0-9]*\) \(prim\|cons\): \(.*\)$/\1 \2 \3 \5/p' |
 		while read -r offset header length name; do echo "$((offset + header)) $length $name"; done
 }
 
-# A key's own identifier: the first 20 bytes of the SHA-256 of its public key's bits.
+# Prints a key's own identifier: the first 20 bytes of the SHA-256 of its public key's bits.
 keyid() { # PUBLIC-KEY (DER)
 	# shellcheck disable=SC2046 # offset and length
 	set -- "$1" $(elements "$1" | grep 'BIT STRING')
 	slice "$1" "$(($2 + 1))" "$(($3 - 1))" | openssl dgst -sha256 -binary | head -c 20 | hex
 }
-# The identifier in a certificate, if it has one.
+# Prints the identifier in a certificate, if it has one.
 certid() { # CERT
 	openssl x509 -in "$1" -noout -ext subjectKeyIdentifier 2>/dev/null |
 		sed -n 's/^ *\([0-9A-F:]*\) *$/\1/p' | tr -d ':\n' | tr A-F a-f
 }
 pubkey() { openssl x509 -in "$1" -noout -pubkey | openssl pkey -pubin -outform DER; } # CERT
 
-# %XX in a URI.
+# Decodes %XX in a URI.
 unescape() { # TEXT
 	rest=$1
 	while :; do
@@ -81,7 +81,7 @@ unescape() { # TEXT
 		printf "\\$(printf %03o "0x${rest%"${rest#??}"}")" && rest=${rest#??}
 	done
 }
-# Has the engine read the PIN from a private file without a line ending: a wrong PIN uses
+# Makes the engine read the PIN from a private file without a line ending: a wrong PIN uses
 # up a try.
 privatepin() {
 	case $key in *[?\&\;]pin-source=*) ;; *) return 0 ;; esac
@@ -107,8 +107,8 @@ privatepin() {
 
 # 1. The signature, before anything else. Only SIGNER-CERT counts (-nointern: none that
 #    comes with the blob), and it is trusted as it is (-noverify is about its issuers).
-#    openssl finds a certificate by its identifier. For one that has none a certificate
-#    is made that says the same key and the key's own identifier.
+#    openssl finds a certificate by its identifier. If it has none, a certificate is made
+#    with the same key and the key's own identifier.
 if [ -z "$(certid "$cert")" ]; then
 	pubkey "$cert" >"$work/signer" || die 2 "$cert: no certificate could be read"
 	echo "subjectKeyIdentifier=$(keyid "$work/signer")" >"$work/extensions"
@@ -126,7 +126,7 @@ read -r offset length _ <"$work/blob" # of the whole
 grep OBJECT "$work/blob" | sed -n 3p | grep -q ':id-smime-ct-contentInfo$' ||
 	die 3 "$blob holds no wrapped key: it comes from a password, or is another object"
 
-# 2. What it is. The name is signed, that of the file is not: look whether it is the
+# 2. The key descriptor. Its name is signed, that of the file is not: check that it is the
 #    key that you want. (keyDescriptor, docs/format.md)
 descriptor='OBJECT *:1\.2\.840\.113556\.1\.8000\.2554\.47797\.52584\.63263\.19885\.34898\.7319848\.2394228\.1$'
 [ "$(grep -c "$descriptor" "$work/blob")" = 1 ] || die 3 "$blob has not exactly one key descriptor"
@@ -135,7 +135,7 @@ sed -n "1,/$descriptor/d; p" "$work/blob" | sed -n 's/^.* UTF8STRING *:/key /p; 
 read -r name version revision <"$work/name" || true
 echo "genuine: key $name, version $((0x$version)), revision $((0x$revision))" >&2
 
-# 3. Which holder KEY is: the identifier in its certificate, else its own.
+# 3. The holder to whom KEY belongs: the identifier in its certificate, else the key's own.
 engine=
 case $key in pkcs11:*) engine=1 ;; *) [ -r "$key" ] || die 2 "cannot read $key" ;; esac
 if [ -n "$engine" ]; then privatepin; fi
@@ -143,14 +143,14 @@ openssl pkey ${engine:+-engine pkcs11 -inform engine} -in "$key" -pubout -outfor
 	die 1 "$key: no key could be read"
 # shellcheck disable=SC2046 # offset and length
 set -- $(elements "$work/public" | grep 'BIT STRING')
-bits=$(($1 + 1)) # behind the number of unused bits
+bits=$(($1 + 1)) # after the number of unused bits
 pubkey "$holder" >"$work/holder" || die 2 "$holder: no certificate could be read"
 id=
 if cmp -s "$work/public" "$work/holder"; then id=$(certid "$holder"); fi
 [ -n "$id" ] || id=$(keyid "$work/public")
 
-# 4. Its entry: behind its identifier stand the algorithm (RSA) and the wrapped key,
-#    before it (EC) the sender's point and the algorithm.
+# 4. The holder's entry: its identifier is followed by the algorithm (RSA) and the wrapped
+#    key, and preceded (EC) by the sender's point and the algorithm.
 elements "$work/signed" >"$work/content"
 found=
 while read -r offset length type; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tries what make dist makes: it comes out the same twice, the sums are right, and the
-# .deb, installed below a directory of its own, has a program that does the main job, a
-# manual, and completion that loads. Of the commit that is checked out, as dist.sh.
+# Tests the results of make dist: two builds are identical, the checksums are right, and the
+# .deb, installed below a directory of its own, has a program that does the main job, manual
+# pages, and completion that loads. Like dist.sh, it uses the commit that is checked out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 here=$PWD
@@ -54,19 +54,19 @@ say "the .deb, installed"
 root=$work/root
 mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates"
 touch "$root/var/lib/dpkg/status" "$root/var/lib/dpkg/available"
-# What it depends on is in the system, not below the directory.
+# Its dependencies are in the system, not below the directory.
 in_root() { dpkg --root="$root" --log="$work/dpkg.log" --force-depends --force-not-root --force-script-chrootless "$@" 2>&1; }
 in_root --install ./*.deb >"$work/log" || die "dpkg: $(cat "$work/log")"
 in_root --listfiles hsmkeys | grep '^/usr/.*[^/]$' | sort >"$work/deb.list"
 
 PATH=$root/usr/bin:$PATH
 hash -r
-[ "$(command -v hsmkeys)" = "$root/usr/bin/hsmkeys" ] || die "another hsmkeys is found"
+[ "$(command -v hsmkeys)" = "$root/usr/bin/hsmkeys" ] || die "a different hsmkeys is found first"
 hsmkeys version | tee "$work/version"
 grep -q "^commit $commit of ....-..-..T" "$work/version" || die "the program does not know its commit"
 [ "$(readlink -f "$root/usr/bin/age-plugin-hsmkeys")" = "$root/usr/bin/hsmkeys" ] || die "the link of the age plugin leads elsewhere"
 # The C library and the dynamic linker, and nothing else.
-ldd "$root/usr/bin/hsmkeys" | grep -v 'linux-vdso\|libc\.so\|ld-linux' && die "it needs more than the C library"
+ldd "$root/usr/bin/hsmkeys" | grep -v 'linux-vdso\|libc\.so\|ld-linux' && die "the program needs more than the C library"
 
 say "the main job from there, and a recovery"
 HSMKEYS_CONFIG=/dev/null "$here/scripts/tokens/softhsm.sh" "$work/token" "$here/scripts/tokens/job.sh" hsmkeys >"$work/log" 2>&1 ||
@@ -92,7 +92,7 @@ share=$root/usr/share
 
 say "the .rpm has the same"
 rpm --query --list --package ./*.rpm 2>"$work/log" | sed 's,/zsh/site-functions/,/zsh/vendor-completions/,' | sort >"$work/rpm.list"
-# dpkg lists the directories above, too.
+# dpkg also lists the parent directories.
 grep -vxFf "$work/rpm.list" "$work/deb.list" | while read -r path; do
 	[ -d "$root$path" ] || die "the .rpm lacks $path"
 done

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Holds hsmkeys against every PKCS #11 module that Debian packages and emulators let us
-# start: the conformance suite of package token, the main job from the command line with
-# a recovery to SoftHSM and back, and, where the token can be taken away in the middle,
-# that too. Writes the table of docs/tokens.md from what it has seen.
+# Tests hsmkeys with every PKCS #11 module that can be started from Debian packages and
+# emulators: the conformance suite of package token, the main job from the command line with
+# a recovery to SoftHSM and back, and, if the token can be taken away in the middle, that
+# too. Writes the results into the table of docs/tokens.md.
 #
 #     scripts/token-matrix.sh [MODULE...]      default: all, and the table is written
 #
-# The exit status is 0 when every module did what it can.
+# The exit status is 0 if no test failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -37,7 +37,7 @@ attempt() {
 	fi
 }
 
-# versions NAME: the packages behind it, as Debian has them.
+# versions NAME: prints the Debian packages of the module and their versions.
 versions() {
 	case $1 in
 	softhsm) set -- softhsm2 ;;
@@ -50,13 +50,14 @@ versions() {
 	dpkg-query -W -f '${Package} ${Version}, ' "$@" 2>/dev/null | sed 's/, $//'
 }
 
-# job NAME [VARIABLE=VALUE...]: the main job; the job's own log says what failed.
+# job NAME [VARIABLE=VALUE...]: runs the main job; its log shows what failed.
 job() {
 	local name=$1
 	shift
 	attempt "$name" "$work/job.$name.log" env "$@" "$PWD/scripts/tokens/job.sh" "$work/hsmkeys"
 }
 
+# away NAME [VARIABLE=VALUE...]: takes the token away in the middle; prints the result.
 away() {
 	local name=$1 result
 	shift
@@ -74,7 +75,7 @@ row() { # CELL...
 	printf '%s\n' "$line" >>"$work/table"
 }
 
-# leaks NAME: what `hsmkeys token list` warns about.
+# leaks NAME: prints the warnings of `hsmkeys token list`.
 leaks() {
 	timeout 60 "scripts/tokens/$1.sh" "$(mktemp -d "$work/$1.XXXX")/t" "$work/hsmkeys" token list 2>&1 >/dev/null |
 		sed -n 's/^hsmkeys: warning: token "[^"]*" //p' | sed 's/:.*//' | sort -u
@@ -103,7 +104,7 @@ for name in "${modules[@]}"; do
 		*:rsa2048)
 			result=$(job "$name")
 			case $name in
-			softhsm | nss) ;; # nothing can go away
+			softhsm | nss) ;; # there is nothing to take away
 			*) taken=$(away "$name") ;;
 			esac
 			;;

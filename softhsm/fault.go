@@ -20,7 +20,7 @@ import (
 //
 // Only the calls in which the action has something to do are counted. C_WrapKey, for
 // instance, is usually called twice, first for the length alone: the first [Flip] of
-// C_WrapKey spoils the second of these calls.
+// C_WrapKey corrupts the result of the second of these calls.
 type Fault struct {
 	Function string // such as "C_WrapKey"; "*" for every function, "load" for the loading of the library
 	Call     int    // which call, from 1; 0 for every one
@@ -31,7 +31,7 @@ type Fault struct {
 	Arg uint
 }
 
-// AnyAttribute is the Arg of a [Fault] that concerns every attribute.
+// AnyAttribute is the Arg of a [Fault] that applies to every attribute.
 const AnyAttribute = ^uint(0)
 
 // An Action is a way to do something wrong.
@@ -52,36 +52,36 @@ const (
 
 // Actions around the call, for every function.
 const (
-	FailAfter Action = "fail-after" // have SoftHSM do it, and return Arg all the same
+	FailAfter Action = "fail-after" // call SoftHSM, and return Arg nevertheless
 	Print     Action = "print"      // print [Printed] on standard output
-	Hog       Action = "hog"        // take memory, and keep it
+	Hog       Action = "hog"        // allocate memory, and keep it
 )
 
 // Actions on what a function returned: bytes, structures, lists and handles, and the
 // attributes that C_GetAttributeValue returns.
 const (
-	Flip     Action = "flip"     // flip one bit; in a template, of an attribute before the call
+	Flip     Action = "flip"     // flip one bit; in a template, one of an attribute before the call
 	Zeros    Action = "zeros"    // overwrite with zeros
 	Ones     Action = "ones"     // overwrite with bytes of 0xff
 	Repeat   Action = "repeat"   // return what the function returned before
-	Shorten  Action = "shorten"  // return one byte, or one of a list, less
-	Lengthen Action = "lengthen" // say that there is one more
-	Empty    Action = "empty"    // say that there is none
-	Huge     Action = "huge"     // say that there are very many, or that it is very long
-	Missing  Action = "missing"  // say that there is no such attribute
-	Endless  Action = "endless"  // let C_FindObjects always find more
-	Double   Action = "double"   // let C_FindObjects find an object twice
-	Invalid  Action = "invalid"  // return a handle that is none
+	Shorten  Action = "shorten"  // return one byte, or one element of a list, less
+	Lengthen Action = "lengthen" // claim that there is one more
+	Empty    Action = "empty"    // claim that there is none
+	Huge     Action = "huge"     // claim that there are very many, or that the result is very long
+	Missing  Action = "missing"  // claim that there is no such attribute
+	Endless  Action = "endless"  // make C_FindObjects always find more
+	Double   Action = "double"   // make C_FindObjects find an object twice
+	Invalid  Action = "invalid"  // return an invalid handle
 )
 
 // Actions on keys and on the templates that they are made with.
 const (
 	Drop     Action = "drop"      // leave an attribute out of the template
 	Foreign  Action = "foreign"   // return another secret key of the same kind and size
-	ShortKey Action = "short-key" // return another secret key, which is shorter
+	ShortKey Action = "short-key" // return another secret key that is shorter
 )
 
-// Printed is the line that [Print] prints.
+// Printed is the line that [Print] writes to stdout.
 const Printed = "faulty module: this is not for stdout\n"
 
 // A Call is one call of a function of a faulty module.
@@ -167,8 +167,8 @@ func (e *Env) SetFaults(faults ...Fault) error {
 		}
 		fmt.Fprintf(&lines, "%s %d %s %#x\n", f.Function, f.Call, f.Action, f.Arg)
 	}
-	// It is replaced by a new file: the module notices by the inode that it is another one, and never
-	// reads half of it.
+	// The file is replaced by a new one: the module notices the change by the inode, and never reads
+	// a partly written file.
 	path := filepath.Join(e.dir, "faults")
 	err := os.WriteFile(path+".new", lines.Bytes(), 0o600)
 	if err == nil {
@@ -180,7 +180,7 @@ func (e *Env) SetFaults(faults ...Fault) error {
 	return nil
 }
 
-// RecordCalls has the faulty module of e record its calls, beginning with none.
+// RecordCalls makes the faulty module of e record its calls, starting with an empty record.
 func (e *Env) RecordCalls() error {
 	if err := os.WriteFile(filepath.Join(e.dir, "calls"), nil, 0o600); err != nil {
 		return fmt.Errorf("softhsm: record calls: %w", err)
@@ -188,8 +188,8 @@ func (e *Env) RecordCalls() error {
 	return nil
 }
 
-// Calls returns the calls of the faulty module since [Env.RecordCalls], of all
-// processes, in their order. The loading of the library is one, as "load".
+// Calls returns the calls of the faulty module by all processes since
+// [Env.RecordCalls], in order. Loading the library counts as a call named "load".
 func (e *Env) Calls() ([]Call, error) {
 	data, err := os.ReadFile(filepath.Join(e.dir, "calls"))
 	if err != nil {
@@ -253,7 +253,7 @@ func (e *Env) copyFrom(from *Env) error {
 	if err := os.CopyFS(e.TokenDir(), os.DirFS(from.TokenDir())); err != nil {
 		return err
 	}
-	// CopyFS keeps the permission bits, and adds those to read.
+	// CopyFS keeps the permission bits, and adds read permission.
 	err := filepath.WalkDir(e.TokenDir(), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

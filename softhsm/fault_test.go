@@ -214,7 +214,7 @@ func TestFaultyModule(t *testing.T) {
 	})
 }
 
-// What ends a process is tried on another program that loads modules.
+// Actions that end the process are tested with another program that loads modules.
 func TestFaultyModuleEndsTheProcess(t *testing.T) {
 	env, err := softhsm.New()
 	if err != nil {

@@ -26,13 +26,13 @@ var modulePatterns = []string{
 	"/run/current-system/sw/lib/softhsm/libsofthsm2.so", // NixOS
 }
 
-// FindModule returns the path of the SoftHSM2 module, libsofthsm2.so: what the
-// environment variable SOFTHSM2_MODULE names, else the first of the places where
+// FindModule returns the path of the SoftHSM2 module, libsofthsm2.so: the value of
+// the environment variable SOFTHSM2_MODULE, or else the first file found where
 // distributions install it.
 //
-// The error wraps [ErrNotInstalled] and says how to install SoftHSM2. A
-// SOFTHSM2_MODULE that names no file is an error too: falling back to another
-// module than the one asked for would hide the mistake.
+// If there is none, the error wraps [ErrNotInstalled] and explains how to install
+// SoftHSM2. A SOFTHSM2_MODULE that names no file is an error too: falling back to a
+// different module would hide the mistake.
 func FindModule() (string, error) {
 	if path := os.Getenv("SOFTHSM2_MODULE"); path != "" {
 		if !isFile(path) {

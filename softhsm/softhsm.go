@@ -27,20 +27,20 @@
 //
 // SoftHSM reads the variable SOFTHSM2_CONF once, in C_Initialize, so a process
 // works in one environment at a time: the one whose [Env.Use] it called. Child
-// processes are free of that. Give each its [Env.Environ] and as many
-// environments as there are tests can run beside each other, without Use.
+// processes are not limited by that. Give each child the [Env.Environ] of its own
+// environment, and any number of environments can be used in parallel, without Use.
 //
 // A process in which SoftHSM is initialised keeps the list of tokens that it read
-// in C_Initialize: it sees no token that another process makes afterwards, not
-// even in a new C_GetSlotList. Tokens that InitToken makes are visible at once.
+// in C_Initialize: it does not see tokens that another process makes afterwards, not
+// even with a new C_GetSlotList. Tokens that InitToken makes are visible at once.
 //
 // # Faulty modules
 //
 // [Env.FaultyModule] is a module in front of SoftHSM that forwards every call, except for the
 // faults that [Env.SetFaults] sets: a [Fault] is a function, the number of a call and an
 // [Action]. The module returns errors, flips bits in what SoftHSM returned, returns other keys,
-// claims that there are more objects than memory, hangs, or crashes. So a program can be tested
-// with tokens that cannot be bought:
+// claims that there are more objects than fit into memory, hangs, or crashes. So a program can be
+// tested with faults that no token on the market has:
 //
 //	module, err := env.FaultyModule()
 //	…
@@ -51,7 +51,7 @@
 //
 // [Env.RecordCalls] and [Env.Calls] show which functions a program calls, how often, and
 // whether a fault took place: a test in which none did proves nothing. [Env.Clone] copies the
-// tokens for each of many trials. A C compiler must be installed, as for every program that uses
+// tokens, for a series of trials. A C compiler must be installed, as for every program that uses
 // this package.
 package softhsm
 
@@ -107,8 +107,8 @@ func (e *Env) write() error {
 	if err := os.Mkdir(e.TokenDir(), 0o700); err != nil {
 		return err
 	}
-	// The file backend is the one that every build has. ERROR keeps SoftHSM from
-	// writing to the system log, or to stderr, what a test provokes on purpose.
+	// Every build has the file backend. ERROR keeps SoftHSM from logging what a test
+	// provokes on purpose to the system log or to stderr.
 	conf := "directories.tokendir = " + e.TokenDir() + "\n" +
 		"objectstore.backend = file\n" +
 		"log.level = ERROR\n" +
@@ -124,12 +124,12 @@ type TB interface {
 	Cleanup(func())
 }
 
-// NewT makes an environment for one test, puts it in use and closes it when the
-// test ends. If SoftHSM2 is missing the test fails and is not skipped: a test that
+// NewT makes an environment for one test, calls its [Env.Use], and closes it when the
+// test ends. If SoftHSM2 is missing, the test fails and is not skipped: a test that
 // did not run proves nothing.
 //
-// Because the environment is the process's own, see [Env.Use], tests that call
-// NewT must not be parallel.
+// Because the whole process uses the environment, tests that call NewT must not be
+// parallel.
 func NewT(tb TB) *Env {
 	tb.Helper()
 	e, err := New()
@@ -150,7 +150,7 @@ func NewT(tb TB) *Env {
 // Module returns the path of the PKCS#11 module.
 func (e *Env) Module() string { return e.module }
 
-// Dir returns the environment's temporary directory, which holds all else.
+// Dir returns the environment's temporary directory, which contains all its files.
 func (e *Env) Dir() string { return e.dir }
 
 // ConfPath returns the path of the configuration, the value for SOFTHSM2_CONF.
@@ -159,13 +159,13 @@ func (e *Env) ConfPath() string { return filepath.Join(e.dir, "softhsm2.conf") }
 // TokenDir returns the directory that holds one directory for each token.
 func (e *Env) TokenDir() string { return filepath.Join(e.dir, "tokens") }
 
-// Environ returns the variables with which a child process works in e:
+// Environ returns the environment variables that make a child process work in e:
 //
 //	cmd.Env = append(os.Environ(), env.Environ()...)
 func (e *Env) Environ() []string { return []string{confVar + "=" + e.ConfPath()} }
 
 // Use makes e the environment of this process, by setting SOFTHSM2_CONF, until
-// [Env.Close] puts the former value back.
+// [Env.Close] restores the previous value.
 //
 // It is an error if the module is initialised already, in another environment: SoftHSM would
 // not read the variable before the next C_Initialize, and until then the caller would work on
@@ -198,9 +198,9 @@ func (e *Env) Use() error {
 // inUse reports whether SoftHSM, if it were initialised in this process now, would work in e.
 func (e *Env) inUse() bool { return os.Getenv(confVar) == e.ConfPath() }
 
-// Close removes the environment with all its tokens and, if it is in use, puts
-// the former SOFTHSM2_CONF back. Everything that uses its tokens must be closed, and the module
-// finalised, before. Closing a second time does nothing.
+// Close removes the environment with all its tokens and, if it is in use, restores
+// the previous SOFTHSM2_CONF. Everything that uses its tokens must be closed first, and the
+// module finalised. Closing a second time does nothing.
 func (e *Env) Close() error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -217,9 +217,9 @@ func (e *Env) Close() error {
 	return nil
 }
 
-// setConf sets SOFTHSM2_CONF, and returns what puts the former value back. SoftHSM
-// asks C's getenv; in a program with cgo, which every program that loads a module
-// is, os.Setenv calls C's setenv too.
+// setConf sets SOFTHSM2_CONF, and returns a function that restores the previous value.
+// SoftHSM calls C's getenv; in a program with cgo, which loading a module requires,
+// os.Setenv calls C's setenv too.
 func setConf(path string) (restore func(), err error) {
 	prev, ok := os.LookupEnv(confVar)
 	if err := os.Setenv(confVar, path); err != nil {

@@ -183,7 +183,7 @@ func TestLabels(t *testing.T) {
 }
 
 // A token made while the module is initialised must be seen at once, stay when it
-// is initialised the next time, and must not disturb those who are logged in.
+// is initialised the next time, and must not disturb sessions that are logged in.
 func TestInitTokenWhileInitialised(t *testing.T) {
 	env := softhsm.NewT(t)
 	first := mustInitToken(t, env, "first")
@@ -293,7 +293,7 @@ func TestDestroyToken(t *testing.T) {
 	}
 }
 
-// The documentation says what a process sees that has the module initialised.
+// A process in which the module is initialised must see what the documentation says.
 func TestDestroyTokenWhileInitialised(t *testing.T) {
 	env := softhsm.NewT(t)
 	p := initialise(t, env.Module())
@@ -375,7 +375,7 @@ func TestEnvironmentsAreApart(t *testing.T) {
 }
 
 // A variable changed by hand under an initialised module would lead a token into
-// somebody else's storage.
+// another environment's storage.
 func TestConfigurationChangedBehindOurBack(t *testing.T) {
 	one, two := mustNew(t), mustNew(t)
 	t.Setenv("SOFTHSM2_CONF", one.ConfPath())
@@ -428,7 +428,7 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// recorder stands for a test that fails, which a real one cannot survive.
+// A recorder records a failure, which a real [testing.T] would report as its own.
 type recorder struct {
 	testing.TB
 	failure string

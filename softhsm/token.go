@@ -45,12 +45,12 @@ func (e *Env) InitToken(label string) (Token, error) {
 // The first is the process's own instance, if that is initialised: it has read the tokens once and
 // would not see one that is made elsewhere. It must not be finalised here.
 //
-// The second is a copy of the module, if that is not initialised. For the dynamic loader a copy of
-// the file is another library with its own state, so nobody notices that it is initialised and
-// finalised. In the process's own instance, others that initialise it at the same time would be
-// refused (CKR_CRYPTOKI_ALREADY_INITIALIZED, which crypto11 treats as an error), or would lose the
-// module when it is finalised. The alternative, softhsm2-util, takes PINs from its arguments, which
-// ps shows, or from a terminal.
+// The second is a copy of the module, if the process's own instance is not initialised. To the
+// dynamic loader a copy of the file is another library with its own state, so initialising and
+// finalising it affects nothing else. With the process's own instance, code that initialises it at
+// the same time would be refused (CKR_CRYPTOKI_ALREADY_INITIALIZED, which crypto11 treats as an
+// error), or would lose the module when it is finalised. The alternative, softhsm2-util, takes PINs
+// from its arguments, which ps shows, or from a terminal.
 func (e *Env) initToken(label string) (Token, error) {
 	if e.closed {
 		return Token{}, fmt.Errorf("environment is closed: %w", os.ErrClosed)
@@ -98,8 +98,8 @@ func (e *Env) initThroughCopy(label string) (t Token, err error) {
 }
 
 // initThrough initialises the blank token that SoftHSM always offers beside the
-// others, as PKCS #11 v2.40 §5.5 and §5.6 have it: C_InitToken sets label and SO
-// PIN, then the security officer sets the user's PIN.
+// others, as specified in PKCS #11 v2.40 §5.5 and §5.6: C_InitToken sets the label and
+// the SO PIN, then the security officer sets the user's PIN.
 func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
 	slot, err := blankSlot(p)
 	if err != nil {
@@ -140,8 +140,8 @@ func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
 // DestroyToken removes the token from the storage, as if the hardware were lost. The error wraps
 // [fs.ErrNotExist] if there is no such token.
 //
-// A process that has the module initialised keeps the slot in its list until
-// C_Finalize, with a token that answers CKR_GENERAL_ERROR.
+// A process in which the module is initialised keeps the slot in its list until
+// C_Finalize, with a token that returns CKR_GENERAL_ERROR.
 func (e *Env) DestroyToken(t Token) error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -199,5 +199,5 @@ func blankSlot(p *pkcs11.Ctx) (uint, error) {
 	return 0, errors.New("SoftHSM offers no blank token")
 }
 
-// randomPIN returns 16 characters of base32, 80 bits. SoftHSM takes 4 to 255.
+// randomPIN returns 16 characters of base32, 80 bits. SoftHSM accepts 4 to 255 characters.
 func randomPIN() string { return rand.Text()[:16] }

@@ -1,8 +1,8 @@
-// Command attack carries out, for the demo, what the signature on a key blob is
-// there to stop. It uses what everybody with access to the storage has, and no
-// secret of anybody's: it makes a session key, wraps it to the owner's public
-// key, describes it exactly as the genuine blob describes its own, signs that
-// with a key of its own, and puts it in the genuine blob's place.
+// Command attack carries out, for the demo, the attack that the signature on a
+// key blob is there to stop. It uses only what anyone with access to the storage
+// has, and no secrets: it makes a session key, wraps it to the owner's public
+// key, describes it exactly as the genuine blob describes its own, signs the
+// result with a key of its own, and replaces the genuine blob with it.
 //
 //	attack OWNER.pem STORE NAME
 package main
@@ -92,7 +92,7 @@ func readOwner(path string) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// read returns the genuine blob of the first version, and its path. It is all in the
+// read returns the genuine blob of the first version, and its path. Both are in the
 // storage, and readable.
 func read(directory, name string, owner *rsa.PublicKey) (string, *blob.Blob, error) {
 	ctx := context.Background()

@@ -16,8 +16,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
-// beforeState is the last commit at which a keyring had no signed state, and nothing that
-// was wrapped was read back.
+// beforeState is the last commit at which a keyring had no signed state, and wrapped keys
+// were not read back.
 const beforeState = "eeae67c"
 
 // makeBefore is the program that makes a store for that commit.
@@ -54,11 +54,11 @@ func main() {
 }
 `
 
-// before sets commands beside those of the commit before the signed state, each with a
+// before compares commands with those of the commit before the signed state, each with a
 // token of its own.
 func (b *bench) before() error {
 	if _, err := b.output(nil, "git", "cat-file", "-e", beforeState+"^{commit}"); err != nil {
-		log.Printf("commit %s is not here: skipped", beforeState)
+		log.Printf("commit %s is not in this repository: skipped", beforeState)
 		return nil
 	}
 	if err := b.buildBefore(); err != nil {
@@ -96,7 +96,7 @@ func (b *bench) before() error {
 	return nil
 }
 
-// buildBefore builds the program of that commit, and the one that makes stores for it.
+// buildBefore builds the program of that commit, and the program that makes stores for it.
 func (b *bench) buildBefore() (err error) {
 	tree := filepath.Join(b.dir, "before")
 	if _, err := b.output(nil, "git", "worktree", "add", "--detach", tree, beforeState); err != nil {
@@ -129,7 +129,7 @@ type side struct {
 	close   func() error
 }
 
-// sides makes stores of so many keys, for the program of today and the one before.
+// sides makes stores with the given number of keys, for the current program and the earlier one.
 func (b *bench) sides(owner *rsa.PrivateKey, dir string, keys int) (sides []*side, err error) {
 	file := filepath.Join(b.dir, "before.key")
 	for _, s := range []*side{{program: "hsmkeys", none: []string{"--read-back", "none"}}, {program: "hsmkeys-before"}} {
@@ -173,8 +173,8 @@ func (b *bench) sides(owner *rsa.PrivateKey, dir string, keys int) (sides []*sid
 	return sides, nil
 }
 
-// beside runs a command on both sides, in turns, and returns a row of a table. prepare is
-// run before each, untimed.
+// beside runs a command on both sides, alternately, and returns a row of a table. It calls
+// prepare before each run, untimed.
 func (b *bench) beside(sides []*side, rounds int, title, reach string, prepare func(s *side, round int) error, args func(round int) []string) ([]string, error) {
 	seconds := make([][]float64, len(sides))
 	for round := range rounds + 1 {

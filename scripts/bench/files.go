@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// files encrypts and decrypts a large file, beside the age command.
+// files measures encrypting and decrypting a large file, compared with the age command.
 func (b *bench) files() error {
 	b.touch = 3 * b.file // what is read, what is written, and buffers
 	defer func() { b.touch = 0 }()
@@ -56,7 +56,7 @@ func (b *bench) files() error {
 		rows = append(rows, []string{test.what, speed(times[0]), speed(times[1]), fmt.Sprintf("%.2f", 1/ratio(times[0], times[1])), test.reach})
 	}
 	b.heading("A file of %s, beside age with one recipient", mib(b.file))
-	fmt.Fprintln(&b.out, "hsmkeys says that it is done when the file is on the disk; so age is followed by `sync FILE`.")
+	fmt.Fprintln(&b.out, "hsmkeys finishes only when the file is on the disk, so age is followed by `sync FILE`.")
 	fmt.Fprintln(&b.out)
 	b.table(rows)
 	rows = [][]string{{"peak memory, file of " + mib(b.file), "", "to reach"}}

@@ -12,8 +12,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 )
 
-// growth looks at how commands grow with what is in the store. The owner's pair is one
-// from a file, on P-256: the generator signs with it, and the token too.
+// growth measures how the time of commands grows with the contents of the store. The owner's
+// pair comes from a file, on P-256: both the generator and the token sign with it.
 func (b *bench) growth() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -34,7 +34,7 @@ func (b *bench) growth() error {
 	return b.bySessions()
 }
 
-// byKeys is the growth with the number of keys, and what verify takes of the largest store.
+// byKeys measures the growth with the number of keys, and verify on the largest store.
 func (b *bench) byKeys(key *ecdsa.PrivateKey) error {
 	sizes := []int{100, 10_000, b.largest}
 	var names []string
@@ -128,7 +128,7 @@ func (b *bench) byMembers(key *ecdsa.PrivateKey) error {
 	return b.chart("members", "a hundred keys, by the number of members", names, []series{{"open", open}, {"create", create}, {"list", list}, {"drill", drill}})
 }
 
-// bySessions rewraps 400 keys of an RSA pair that was born on the token.
+// bySessions rewraps 400 keys of an RSA pair that was generated on the token.
 func (b *bench) bySessions() error {
 	const keys = 400
 	store := filepath.Join(b.dir, "sessions")

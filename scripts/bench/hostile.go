@@ -14,8 +14,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 )
 
-// hostileLinks puts very many links to one valid object under each kind of name, which cost
-// who can write to the storage next to nothing, and looks at the memory that commands take.
+// hostileLinks makes very many links to one valid object under each kind of name, which costs
+// anyone who can write to the storage next to nothing, and measures the memory of commands.
 func (b *bench) hostileLinks() error {
 	owner, err := b.stateOwner("hostile")
 	if err != nil {
@@ -79,8 +79,8 @@ func (b *bench) hostileLinks() error {
 	return nil
 }
 
-// link makes links to the first object that there is of a kind. A * in a new path stands
-// for what the object's path has there.
+// link makes links to the first object that matches glob. A * in a new path stands for the
+// same part of the object's path.
 func link(dir, glob string, links int, place func(int) string) error {
 	found, err := filepath.Glob(filepath.Join(dir, glob))
 	if err != nil || len(found) == 0 {

@@ -1,8 +1,8 @@
-// Command bench measures hsmkeys on this machine, side by side with what it is to be held
-// against, and writes the tables and charts of docs/performance.md. It is run by
-// scripts/bench.sh (make bench), from the project's root, and fails on no time.
+// Command bench measures hsmkeys on this machine, alternating with what it is compared with,
+// and writes the tables and charts of docs/performance.md. It is run by scripts/bench.sh
+// (make bench), from the project's root. No time makes it fail.
 //
-// Figures are medians, ratios medians of ratios, over runs in turns (A B A B …).
+// Figures are medians, and ratios are medians of ratios, over alternating runs (A B A B …).
 package main
 
 import (
@@ -28,8 +28,8 @@ import (
 
 // A bench is one run of all measurements.
 type bench struct {
-	dir     string // for what is made on the way
-	bin     string // of the programs
+	dir     string // for temporary files
+	bin     string // the directory of the programs
 	env     []string
 	token   softhsm.Token
 	largest int // keys
@@ -46,8 +46,8 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "make stores and files in this `DIRECTORY`, on the disk to be measured")
 	flag.IntVar(&b.largest, "keys", 1_000_000, "keys in the largest store")
 	flag.Int64Var(&b.file, "file", 1<<30, "bytes of the large file")
-	touch := flag.Int64("touch", 0, "use so many bytes of memory for a moment, and do nothing else")
-	store := flag.String("make", "", "make a store as this JSON has it, and do nothing else")
+	touch := flag.Int64("touch", 0, "use this many bytes of memory for a moment, and do nothing else")
+	store := flag.String("make", "", "make the store that this JSON describes, and do nothing else")
 	flag.Parse()
 	if *store != "" {
 		if err := makeStore(*store); err != nil {
@@ -85,7 +85,7 @@ func (b *bench) run(only *regexp.Regexp) error {
 	if err := os.WriteFile(pin, []byte(b.token.PIN), 0o600); err != nil {
 		return err
 	}
-	if err := os.Setenv("PATH", b.bin+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil { // where commands are looked for
+	if err := os.Setenv("PATH", b.bin+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil { // where exec finds commands
 		return err
 	}
 	b.env = append(os.Environ(), env.Environ()...)
@@ -113,14 +113,14 @@ func (b *bench) run(only *regexp.Regexp) error {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	if only.String() != "" { // not the whole
+	if only.String() != "" { // not a complete run
 		fmt.Print(b.out.String())
 		return nil
 	}
 	return replaceTables("docs/performance.md", b.out.String())
 }
 
-// machine says what this was measured on, but not where.
+// machine writes a description of the hardware and software, but not the name of the machine.
 func (b *bench) machine() {
 	cpu := "unknown"
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -163,7 +163,7 @@ func (b *bench) table(rows [][]string) {
 	}
 }
 
-// output runs a command to its end.
+// output runs a command and returns its stdout.
 func (b *bench) output(env []string, args ...string) (string, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(slices.Clone(b.env), env...)
@@ -178,8 +178,8 @@ func (b *bench) output(env []string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// inTurns times commands with hyperfine, one after the other, again and again, and gives
-// the seconds of each.
+// inTurns times commands with hyperfine, alternately, in the given number of rounds, and
+// returns the seconds of each.
 func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float64, error) {
 	times := make([][]float64, len(commands))
 	report := filepath.Join(b.dir, "hyperfine.json")
@@ -189,10 +189,10 @@ func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float
 	}
 	for round := range rounds + 1 {
 		for i, command := range commands {
-			for _, name := range []string{"ours.new", "age.new"} { // a new file each time: an old one has to be freed
+			for _, name := range []string{"ours.new", "age.new"} { // a new file each time: overwriting one also frees its blocks
 				os.Remove(filepath.Join(b.dir, name))
 			}
-			syscall.Sync() // what others left to write is not this one's
+			syscall.Sync() // so that this command does not wait for earlier writes
 			if b.touch > 0 {
 				if _, err := b.output(nil, self, "-touch", strconv.FormatInt(b.touch, 10)); err != nil {
 					return nil, err
@@ -213,7 +213,7 @@ func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float
 			if err := json.Unmarshal(data, &parsed); err != nil {
 				return nil, err
 			}
-			if round > 0 { // the first warms up
+			if round > 0 { // the first is a warm-up
 				times[i] = append(times[i], parsed.Results[0].Times...)
 			}
 		}
@@ -221,10 +221,10 @@ func (b *bench) inTurns(rounds int, env []string, commands ...string) ([][]float
 	return times, nil
 }
 
-// touchMemory has so much of the free memory used for a moment. The host of a virtual
-// machine takes free memory back, and whoever uses it next waits for it: that can be as
-// long as the disk takes, and is no matter of the program that it happens to. It is done in
-// a process of its own: what one has used counts as the peak of its children (getrusage(2)).
+// touchMemory uses size bytes of free memory for a moment. The host of a virtual machine
+// takes free memory back, and the next process to use it waits for it: that can take as long
+// as the disk, and must not be counted against the measured program. It runs in a process of
+// its own, because a process's own peak counts as that of its children (getrusage(2)).
 func touchMemory(size int64) error {
 	memory, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
 	if err != nil {
@@ -239,7 +239,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// ratio is the median of the ratios of runs that were made in turns.
+// ratio returns the median of the ratios of alternating runs.
 func ratio(a, b []float64) float64 {
 	var all []float64
 	for i := range a {
@@ -248,13 +248,13 @@ func ratio(a, b []float64) float64 {
 	return median(all)
 }
 
-// use is what one run of a command took.
+// use is the time and memory that one run of a command took.
 type use struct {
 	seconds, first float64 // until the end, until the first byte on stdout
-	peak           int64   // bytes in memory
+	peak           int64   // resident memory, in bytes
 }
 
-// watch runs a command and looks at what it takes. What it prints is dropped.
+// watch runs a command and measures its time and memory. Its output is discarded.
 func (b *bench) watch(env []string, args ...string) (use, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(slices.Clone(b.env), env...)
@@ -285,7 +285,7 @@ func (b *bench) watch(env []string, args ...string) (use, error) {
 		u.peak = usage.Maxrss << 10
 	}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 && slices.Contains(args, "drill") {
-		err = nil // it says that keys would be lost, and they would
+		err = nil // drill reports that keys would be lost, as expected here
 	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.String())
@@ -305,7 +305,7 @@ func number(n int) string {
 
 const begin, end = "<!-- measured -->\n", "<!-- end of what was measured -->"
 
-// replaceTables puts the tables into the document.
+// replaceTables replaces the text between the markers of the document with tables.
 func replaceTables(path, tables string) error {
 	doc, err := os.ReadFile(path)
 	if err != nil {
@@ -314,7 +314,7 @@ func replaceTables(path, tables string) error {
 	head, rest, ok1 := strings.Cut(string(doc), begin)
 	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok1 || !ok2 {
-		return fmt.Errorf("%s has no place for the tables", path)
+		return fmt.Errorf("%s has no markers for the tables", path)
 	}
 	return os.WriteFile(path, []byte(head+begin+"\n"+tables+"\n"+end+tail), 0o644)
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 )
 
-// A storeOrder is for a store, made in a process of its own: see touchMemory.
+// A storeOrder describes a store to be made in a process of its own: see touchMemory.
 type storeOrder struct {
 	Dir, Key string // the new directory, and the file of the owner's private key
 	Options  storegen.Options
 }
 
-// make has a store made.
+// make makes a store in a process of its own.
 func (b *bench) make(o storeOrder) error {
 	o.Options.Owner = nil
 	text, err := json.Marshal(o)
@@ -32,7 +32,7 @@ func (b *bench) make(o storeOrder) error {
 	return err
 }
 
-// makeStore makes the store of an order.
+// makeStore makes the store that a storeOrder in JSON describes.
 func makeStore(text string) error {
 	var o storeOrder
 	if err := json.Unmarshal([]byte(text), &o); err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 )
 
-// What the signed state of a keyring costs and saves is measured with signatures of
-// RSA-3072, which is the default.
+// The costs and savings of a keyring's signed state are measured with RSA-3072 signatures,
+// the default.
 
 // stateOwner makes a pair, and puts it on the token under the label of a part.
 func (b *bench) stateOwner(label string) (*rsa.PrivateKey, error) {
@@ -55,8 +55,8 @@ func (b *bench) writeCertificate(key crypto.Signer, label string) error {
 
 func (b *bench) certificate(label string) string { return filepath.Join(b.dir, label+".pem") }
 
-// store makes a store whose owner's pair is on the token under a label, and has the token
-// join the keyring in it.
+// store makes a store whose owner's pair is on the token under a label, and joins the keyring
+// in it with the token.
 func (b *bench) store(label, name string, o storegen.Options) (env []string, dir string, err error) {
 	dir = filepath.Join(b.dir, name)
 	log.Printf("making a store of %s keys", number(o.Keys))
@@ -68,8 +68,8 @@ func (b *bench) store(label, name string, o storegen.Options) (env []string, dir
 	return env, dir, err
 }
 
-// amongMany has the commands that are to cost the same among a million keys, and those that
-// look at all of them.
+// amongMany measures the commands that should cost the same among a million keys, and those
+// that read all of them.
 func (b *bench) amongMany() error {
 	owner, err := b.stateOwner("many")
 	if err != nil {
@@ -114,7 +114,7 @@ func (b *bench) amongMany() error {
 	return nil
 }
 
-// smallAndLarge runs a command on two stores in turns.
+// smallAndLarge runs a command alternately on two stores.
 func (b *bench) smallAndLarge(envs [][]string, args func() []string) ([]string, error) {
 	seconds := make([][]float64, len(envs))
 	for range 2 * b.rounds {
@@ -132,7 +132,7 @@ func (b *bench) smallAndLarge(envs [][]string, args func() []string) ([]string, 
 
 func ms(seconds []float64) string { return fmt.Sprintf("%.1f ms", median(seconds)*1000) }
 
-// manyVersions verifies one key of so many versions that anything quadratic shows.
+// manyVersions verifies one key with enough versions to reveal quadratic behaviour.
 func (b *bench) manyVersions() error {
 	owner, err := b.stateOwner("versions")
 	if err != nil {
@@ -173,9 +173,9 @@ func (c *counting) Put(ctx context.Context, path string, data []byte) error {
 	return err
 }
 
-// stateSize is what the state of a million keys takes, when they are made at once and when
-// each has a checkpoint of its own. The latter is the mean of what a few take, made one by
-// one at each doubling of their number: all of them would be a million signatures.
+// stateSize measures the size of the state of a million keys, made at once and with one
+// checkpoint for each. The latter is the mean over a few keys, made one by one at each
+// doubling of the number of keys: making all of them would take a million signatures.
 func (b *bench) stateSize() error {
 	owner, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {

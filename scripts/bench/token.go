@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// besideToken runs the Go benchmarks, which work beside the token's own loops.
+// besideToken runs the Go benchmarks, which alternate with the token's own loops.
 func (b *bench) besideToken() error {
 	out, err := b.output(nil, "go", "test", "-run", "^$", "-bench", "Open|Create|Rewrap|Recover|Verify", "-benchtime", "1x", "-timeout", "60m", ".")
 	if err != nil {
 		return err
 	}
 	b.heading("Beside the token's own operations")
-	fmt.Fprintln(&b.out, "SoftHSM, RSA-3072, owner and one authority. Operations a second; the bare loop runs in as many threads.")
+	fmt.Fprintln(&b.out, "SoftHSM, RSA-3072, one owner and one authority. Operations per second; the bare loop runs in the same number of threads.")
 	fmt.Fprintln(&b.out)
 	b.table(metrics(out, map[string]string{
 		"Open/another/workers=1": "≥ 0.84", "Open/another/workers=2": "≥ 0.84", "Open/again/workers=1": "≥ 0.97", "Open/again/workers=2": "≥ 0.97",
@@ -47,7 +47,7 @@ var order = []string{"Open/another/workers=1", "Open/another/workers=2", "Open/a
 	"Create/read-back=all/workers=1", "Create/read-back=all/workers=2", "Create/read-back=none/workers=1", "Create/read-back=none/workers=2",
 	"Rewrap/read-back=all", "Rewrap/read-back=none", "Recover/read-back=all", "Recover/read-back=none", "Verify"}
 
-// metrics makes a table of what go test prints.
+// metrics makes a table from the output of go test.
 func metrics(out string, reach map[string]string) [][]string {
 	rows := [][]string{{"what", "beside", "ours/s", "beside/s", "ratio", "to reach"}}
 	found := map[string]map[string]float64{}
@@ -93,7 +93,7 @@ func (b *bench) otherTokens() error {
 			return err
 		}
 		b.heading("%s", t.title)
-		fmt.Fprintln(&b.out, "RSA-2048 or 3072, what the token makes. Session keys live in memory with it: the bare loop decrypts.")
+		fmt.Fprintln(&b.out, "RSA-2048 or 3072, whichever the token makes. With it session keys live in memory, so the bare loop decrypts.")
 		fmt.Fprintln(&b.out)
 		rows := metrics(out, map[string]string{})
 		for _, row := range rows {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Takes the token away in the middle of an operation over many keys, and brings it back
-# (MATRIX_STOP, MATRIX_START, see p11kit.sh and its like):
+# (MATRIX_STOP, MATRIX_START, see p11kit.sh and the others):
 #
 #     scripts/tokens/away.sh HSMKEYS
 #
-# The operation must end well by itself, or where it cannot leave nothing half-written
-# and end well when it is run again. The last line on stdout says which it was.
+# The operation must succeed by itself; if it cannot, it must leave nothing half-written and
+# succeed when it is run again. The last line on stdout says which of the two happened.
 set -euo pipefail
 
 hsmkeys=$1

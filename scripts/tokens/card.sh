@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Runs a command with a smart card: a CAC card, emulated by vcard.c, in a reader that
-# vpcd emulates in a pcscd of our own, with OpenSC as the module. All of it lies below
-# DIR, a directory that is empty or not there yet:
+# vpcd emulates in a pcscd of our own, with OpenSC as the module. All files are below DIR, a
+# directory that is empty or does not exist yet:
 #
 #     scripts/tokens/card.sh DIR COMMAND [ARGUMENTS...]
 #
-# Nothing can be made on the card. It comes with three RSA-2048 pairs and certificates,
-# as cards are issued. The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN and MATRIX_PIN in
-# its environment, MATRIX_LABELS, the labels of the pairs, one a line, and
-# PCSCLITE_CSOCK_NAME. MATRIX_STOP and MATRIX_START are programs: the first pulls the
-# card, the second inserts it again. The exit status is the command's, or 125 where the
+# Objects cannot be created on the card. It comes with three RSA-2048 pairs and
+# certificates, like a card that was issued. The environment of the command has
+# HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN, MATRIX_LABELS, the labels of the pairs, one per
+# line, and PCSCLITE_CSOCK_NAME. MATRIX_STOP and MATRIX_START are programs: the first pulls
+# the card, the second inserts it again. The exit status is the command's, or 125 if the
 # card did not come up.
 set -euo pipefail
 
 # shellcheck source=scripts/tokens/daemons.sh
 . "$(dirname "${BASH_SOURCE[0]}")/daemons.sh"
 
-# Tells whether the module sees the card. shellcheck does not see what await runs.
+# Reports whether the module sees the card. shellcheck cannot tell what await runs.
 # shellcheck disable=SC2317
 present() { timeout 5 pkcs11-tool --module "$module" --list-token-slots 2>/dev/null | grep -q 'token label'; }
 # shellcheck disable=SC2317
@@ -46,8 +46,8 @@ free_ports() {
 	done
 }
 
-# pcscd's socket has a fixed place below /run and it takes every reader that it has a
-# driver for: it gets a /run of its own, and no driver but vpcd's.
+# pcscd's socket has a fixed place below /run, and pcscd uses every reader that it has a
+# driver for: so it gets a /run of its own, and no driver but vpcd's.
 start_pcscd() {
 	local port namespace=(unshare --mount)
 	[ "$(id -u)" -eq 0 ] || namespace=(unshare --map-root-user --mount)
@@ -65,9 +65,9 @@ start_pcscd() {
 mkdir -p "$1" || die "cannot make $1"
 dir=$(cd "$1" && pwd -P)
 shift
-# The path stands in configuration files; a socket's has 107 bytes.
+# The path is written to configuration files; that of a socket has at most 107 bytes.
 case $dir in
-*[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;;
+*[!A-Za-z0-9/._-]*) die "$dir: the path may contain only letters, digits and ._-" ;;
 /run/*) die "$dir: pcscd does not find it below /run" ;;
 esac
 [ "${#dir}" -le 80 ] || die "$dir: the path is too long for a socket in it"
@@ -94,8 +94,8 @@ done
 mkdir "$dir/db" "$dir/run" "$dir/none" "$dir/readers"
 cp "$driver" "$dir/libifdvpcd.so"
 
-# The card takes the database's password as its PIN, OpenSC the first certificate's
-# name as the token's label, and their key usage says what the pairs are for.
+# The card uses the database's password as its PIN, OpenSC the first certificate's name as
+# the token's label; the certificates' key usage determines what the pairs are for.
 # shellcheck disable=SC2046 # a list of flags
 make_card() {
 	local serial=0 nickname usage

@@ -1,31 +1,31 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # dir is the reader's
-# Read by the scripts that run a command with a PKCS #11 module: how daemons are started,
-# waited for and ended. What they make is below $dir.
+# shellcheck disable=SC2154 # dir is set by the script that sources this
+# Sourced by the scripts that run a command with a PKCS #11 module: starts daemons, waits for
+# them and stops them. Their files are below $dir.
 
 say() { printf 'tokens/%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 die() { say "$*"; exit 125; }
 
-# The first of these files that is there.
+# Prints the first of these files that exists.
 first_file() { local file; for file; do if [ -f "$file" ]; then echo "$file"; return; fi; done; return 1; }
 
-# running NAME: a daemon that nobody has waited for yet is not running any more.
+# running NAME: reports whether the daemon runs; a zombie does not.
 running() {
 	local pid
 	pid=$(cat "$dir/$1.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null &&
 		! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
 }
 
-# daemon NAME COMMAND...: starts one that outlives this shell, its output in NAME.log.
+# daemon NAME COMMAND...: starts a daemon that outlives this shell, with its output in NAME.log.
 daemon() {
 	local name=$1
 	shift
 	setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
 	echo $! >"$dir/$name.pid"
-	disown # or bash tells when it was ended
+	disown # or bash reports when it is stopped
 }
 
-# await NAME COMMAND...: until the command succeeds, for ten seconds.
+# await NAME COMMAND...: waits until the command succeeds, for at most ten seconds.
 await() {
 	local name=$1 deadline=$((SECONDS + 10))
 	shift
@@ -34,12 +34,12 @@ await() {
 		running "$name" || break
 		sleep 0.1
 	done
-	say "waited for $name in vain; its log:"
+	say "$name was not ready in time; its log:"
 	cat "$dir/$name.log" >&2
 	exit 125
 }
 
-# end NAME: ends a daemon of ours and its children, by force after five seconds.
+# end NAME: stops a daemon of ours and its children, by force after five seconds.
 end() {
 	local i signal=TERM
 	for ((i = 0; i < 100; i++)); do
@@ -51,7 +51,7 @@ end() {
 	rm -f "$dir/$1.pid"
 }
 
-# Runs the command; a signal that reaches only us is handed on to it.
+# Runs the command; a signal that only this shell receives is passed on to it.
 run() {
 	local status=0
 	"$@" <&0 &

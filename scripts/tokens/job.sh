@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The main job on the token that the environment names (see softhsm.sh and its like), a
-# recovery from it to SoftHSM, and one back to it:
+# Runs the main job on the token that the environment names (see softhsm.sh and the others),
+# a recovery from it to SoftHSM, and one back to it:
 #
 #     scripts/tokens/job.sh HSMKEYS
 #
-# HSMKEYS is the program. The exit status is 0 when all of it went as it should.
+# HSMKEYS is the program. The exit status is 0 if everything worked.
 set -euo pipefail
 
 hsmkeys=$1
@@ -21,7 +21,7 @@ say() { printf -- '-- %s\n' "$*"; }
 die() { printf 'job: %s\n' "$*" >&2; exit 1; }
 on_token() { "$hsmkeys" "$@"; }
 
-# Two SoftHSM tokens of our own beside it: a backup authority's, and the spare one.
+# Two additional SoftHSM tokens of our own: a backup authority's, and a spare.
 softhsm=$("$scripts/install-softhsm.sh" --module)
 mkdir tokens
 printf 'directories.tokendir = %s/tokens\nobjectstore.backend = file\nlog.level = ERROR\n' "$work" >softhsm2.conf
@@ -60,7 +60,7 @@ on_token show payroll
 on_token encrypt --key payroll -o letter.age letter
 on_token decrypt -o back letter.age
 cmp letter back
-[ "$(on_token reveal mac | wc -c)" -eq 32 ] || die "a revealed key of another length"
+[ "$(on_token reveal mac | wc -c)" -eq 32 ] || die "the revealed key has the wrong length"
 on_token rotate payroll
 on_token list
 on_token verify
@@ -90,7 +90,7 @@ refused() { # STATUS COMMAND...
 	shift
 	"$@" >refused.out 2>refused.err || got=$?
 	sed 's/^/   /' refused.err
-	[ "$got" -eq "$want" ] || die "exit status $got and not $want: $*"
+	[ "$got" -eq "$want" ] || die "exit status $got, expected $want: $*"
 }
 if on_token certificate --capi -o owner.blob 2>capi.err; then
 	say "session keys from CryptoAPI"
@@ -110,8 +110,8 @@ if on_token certificate --capi -o owner.blob 2>capi.err; then
 	simple '\003\146' oaep
 	on_token import 3des --capi session.simple --oaep
 	on_token reveal 3des | cmp - session.key
-	# Another padding, and another length: the same answer. A module that hides wrong padding
-	# (NSS) makes up a key, of this length once in a few hundred tries.
+	# A wrong padding and a wrong length yield the same answer. A module that hides wrong
+	# padding (NSS) makes up a key, once in a few hundred tries of this length.
 	refused 3 on_token import no --capi session.simple --check-value 000000
 	cp refused.err no.err
 	openssl rand -out session.key 23

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Runs a command with NSS's softokn and a database of its own, behind p11-kit's proxy,
-# since softokn does not start without parameters. All of it lies below DIR, a directory
-# that is empty or not there yet:
+# since softokn does not start without parameters. All files are below DIR, a directory
+# that is empty or does not exist yet:
 #
 #     scripts/tokens/nss.sh DIR COMMAND [ARGUMENTS...]
 #
-# p11-kit has fixed places for its configuration: ours lies over them, for the command
-# only, in a mount namespace. So the proxy shows no module of the machine's. Where we
-# are not root it takes a user namespace, in which the command sees itself as root.
+# p11-kit has fixed places for its configuration: ours is mounted over them, for the command
+# only, in a mount namespace. So the proxy shows none of the machine's modules. Without root
+# this needs a user namespace, in which the command sees itself as root.
 #
-# The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN and MATRIX_PIN in its environment.
-# There is no security officer, no daemon, and so nothing to stop. The exit status is
-# the command's, or 125 where the token did not come up.
+# The environment of the command has HSMKEYS_MODULE, HSMKEYS_TOKEN and MATRIX_PIN. There is
+# no security officer, and no daemon to stop. The exit status is the command's, or 125 if
+# the token did not come up.
 set -euo pipefail
 
 # shellcheck source=scripts/tokens/daemons.sh
@@ -22,7 +22,7 @@ mkdir -p "$1" || die "cannot make $1"
 dir=$(cd "$1" && pwd)
 shift
 [ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
-case $dir in *[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;; esac
+case $dir in *[!A-Za-z0-9/._-]*) die "$dir: the path may contain only letters, digits and ._-" ;; esac
 
 softokn=$(first_file /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so /usr/lib64/libsoftokn3.so) ||
 	die "libsoftokn3.so is missing: run scripts/install-token-modules.sh"

@@ -3,15 +3,15 @@
 #
 #     scripts/tokens/opencryptoki.sh DIR COMMAND [ARGUMENTS...]
 #
-# DIR is a directory that is empty or not there yet. openCryptoki has fixed places below
-# /var/lib and /run and shared memory: all of these, for the command too, lie below DIR
-# in namespaces of our own, which takes root. A token of the machine's is not touched;
-# where one is in use it refuses all the same. Several of ours can run at a time.
+# DIR is a directory that is empty or does not exist yet. openCryptoki has fixed places below
+# /var/lib and /run and shared memory: for the command too, all of these are below DIR in
+# namespaces of our own, which requires root. The machine's own tokens are not touched; the
+# script refuses to run while one is in use. Several instances can run at a time.
 #
-# The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and MATRIX_SO_PIN in its
-# environment. MATRIX_STOP and MATRIX_START are programs, to be run by the command: the
-# first ends pkcsslotd, the second starts it again. The exit status is the command's, or
-# 125 where the token did not come up.
+# The environment of the command has HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and
+# MATRIX_SO_PIN. MATRIX_STOP and MATRIX_START are programs for the command to run: the first
+# stops pkcsslotd, the second starts it again. The exit status is the command's, or 125 if
+# the token did not come up.
 set -euo pipefail
 
 # shellcheck source=scripts/tokens/daemons.sh
@@ -23,15 +23,15 @@ start() {
 	await pkcsslotd test -S /run/pkcsslotd.socket
 }
 
-# By force: while a program has the token open, pkcsslotd does not end for less.
+# By force: while a program has the token open, nothing else stops pkcsslotd.
 stop() {
 	if running pkcsslotd; then kill -KILL "$(cat "$dir/pkcsslotd.pid")"; fi
 	while running pkcsslotd; do sleep 0.05; done
 	rm -f "$dir/pkcsslotd.pid"
 }
 
-# Lays DIR's directories over those of the system, as far as this process and its
-# children see. What else is in /run stays, by way of links.
+# Mounts DIR's directories over those of the system, visible only to this process and its
+# children. Everything else in /run stays reachable through links.
 mount_ours() {
 	local file
 	mkdir "$dir/lib" "$dir/run" "$dir/run.system" "$dir/log"
@@ -66,7 +66,7 @@ dir=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 shift
 case $dir in
-*[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;;
+*[!A-Za-z0-9/._-]*) die "$dir: the path may contain only letters, digits and ._-" ;;
 /run/* | /var/run/* | /dev/shm/*) die "$dir: not below /run or /dev/shm, which are replaced" ;;
 esac
 PATH=$PATH:/usr/sbin
@@ -102,8 +102,8 @@ done
 trap stop EXIT
 trap 'exit 143' INT TERM HUP
 start
-# Slot 3 is the software token. 87654321 and 12345678 are the PINs that it comes with,
-# and refuses as new ones.
+# Slot 3 is the software token. 87654321 and 12345678 are its default PINs, which it does
+# not accept as new ones.
 {
 	printf '87654321\n%s\n' "$HSMKEYS_TOKEN" | pkcsconf -I -c 3 &&
 		pkcsconf -P -c 3 -S 87654321 -n "$MATRIX_SO_PIN" &&

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs a command with a remote token: a SoftHSM token of its own, served by
 # `p11-kit server` on a socket, and p11-kit's client as the module at the other end.
-# All of it lies below DIR, a directory that is empty or not there yet:
+# All files are below DIR, a directory that is empty or does not exist yet:
 #
 #     scripts/tokens/p11kit.sh DIR COMMAND [ARGUMENTS...]
 #
-# The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and MATRIX_SO_PIN in its
-# environment, and P11_KIT_SERVER_ADDRESS. MATRIX_STOP and MATRIX_START are programs:
-# the first ends the server, the second starts it again with the same token. The exit
-# status is the command's, or 125 where the token did not come up.
+# The environment of the command has HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN,
+# MATRIX_SO_PIN and P11_KIT_SERVER_ADDRESS. MATRIX_STOP and MATRIX_START are programs: the
+# first stops the server, the second starts it again with the same token. The exit status
+# is the command's, or 125 if the token did not come up.
 set -euo pipefail
 
 # shellcheck source=scripts/tokens/daemons.sh
@@ -30,8 +30,9 @@ stop() {
 mkdir -p "$1" || die "cannot make $1"
 dir=$(cd "$1" && pwd)
 shift
-# The path stands in configuration files and in an address; a socket's has 107 bytes.
-case $dir in *[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;; esac
+# The path is written to configuration files and an address; that of a socket has at most
+# 107 bytes.
+case $dir in *[!A-Za-z0-9/._-]*) die "$dir: the path may contain only letters, digits and ._-" ;; esac
 [ "${#dir}" -le 90 ] || die "$dir: the path is too long for a socket in it"
 
 provider=$(first_file "${SOFTHSM2_MODULE:-}" /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so \

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs a command with a SoftHSM token of its own, below DIR, a directory that is
-# empty or not there yet:
+# Runs a command with a SoftHSM token of its own, below DIR, a directory that is empty or
+# does not exist yet:
 #
 #     scripts/tokens/softhsm.sh DIR COMMAND [ARGUMENTS...]
 #
-# The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and MATRIX_SO_PIN in its
-# environment, and SOFTHSM2_CONF. There is no daemon: nothing to stop. The exit status
-# is the command's, or 125 where the token did not come up.
+# The environment of the command has HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN,
+# MATRIX_SO_PIN and SOFTHSM2_CONF. There is no daemon to stop. The exit status is the
+# command's, or 125 if the token did not come up.
 set -euo pipefail
 
 # shellcheck source=scripts/tokens/daemons.sh
@@ -17,7 +17,7 @@ mkdir -p "$1" || die "cannot make $1"
 dir=$(cd "$1" && pwd)
 shift
 [ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
-case $dir in *[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;; esac
+case $dir in *[!A-Za-z0-9/._-]*) die "$dir: the path may contain only letters, digits and ._-" ;; esac
 
 module=$(first_file "${SOFTHSM2_MODULE:-}" /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so \
 	/usr/lib64/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so) ||

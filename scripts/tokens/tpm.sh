@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Runs a command with a TPM 2.0: swtpm, the resource manager tpm2-abrmd on a bus of our
-# own, and tpm2-pkcs11 as the module. All of it lies below DIR, a directory that is
-# empty or not there yet:
+# own, and tpm2-pkcs11 as the module. All files are below DIR, a directory that is empty or
+# does not exist yet:
 #
 #     scripts/tokens/tpm.sh DIR COMMAND [ARGUMENTS...]
 #
-# The command finds HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and MATRIX_SO_PIN in its
-# environment, and what the module wants: TPM2_PKCS11_STORE, TPM2_PKCS11_TCTI and
-# DBUS_SESSION_BUS_ADDRESS. MATRIX_STOP and MATRIX_START are programs: the first takes
-# the TPM away, the second brings it back with the same state. The exit status is the
-# command's, or 125 where the TPM did not come up.
+# The environment of the command has HSMKEYS_MODULE, HSMKEYS_TOKEN, MATRIX_PIN and
+# MATRIX_SO_PIN, and for the module TPM2_PKCS11_STORE, TPM2_PKCS11_TCTI and
+# DBUS_SESSION_BUS_ADDRESS. MATRIX_STOP and MATRIX_START are programs: the first takes the
+# TPM away, the second brings it back with the same state. The exit status is the command's,
+# or 125 if the TPM did not come up.
 set -euo pipefail
 
 # shellcheck source=scripts/tokens/daemons.sh
@@ -33,18 +33,18 @@ start() {
 	port=$(free_ports)
 	echo "$port" >"$dir/port"
 	rm -f "$dir/swtpm.up"
-	# Its own file with its number is there once it serves both ports.
+	# It writes its PID file once it serves both ports.
 	daemon swtpm swtpm socket --tpm2 --tpmstate "dir=$dir/state" --flags not-need-init,startup-clear \
 		--server "type=tcp,port=$port" --ctrl "type=tcp,port=$((port + 1))" --pid "file=$dir/swtpm.up"
 	await swtpm test -s "$dir/swtpm.up"
-	# Without the resource manager the TPM runs out of object contexts. It refuses to be
-	# root, and to be on the session's bus, unless told.
+	# Without the resource manager the TPM runs out of object contexts. It refuses to run as
+	# root or on the session bus unless it is told to.
 	daemon tpm2-abrmd tpm2-abrmd --allow-root --session --tcti "swtpm:host=127.0.0.1,port=$port"
 	await tpm2-abrmd dbus-send --session --print-reply --dest=com.intel.tss2.Tabrmd \
 		/com/intel/tss2/Tabrmd/Tcti org.freedesktop.DBus.Peer.Ping
 }
 
-# A TPM that was not shut down counts it as a wrong PIN, and of those it bears few.
+# A TPM counts a missing shutdown as a wrong PIN, and tolerates few of those.
 stop() {
 	end tpm2-abrmd
 	if running swtpm; then
@@ -58,8 +58,9 @@ stop() {
 mkdir -p "$1" || die "cannot make $1"
 dir=$(cd "$1" && pwd)
 shift
-# The path stands in configuration files and in an address; a socket's has 107 bytes.
-case $dir in *[!A-Za-z0-9/._-]*) die "$dir: only letters, digits and ._- may stand in the path" ;; esac
+# The path is written to configuration files and an address; that of a socket has at most
+# 107 bytes.
+case $dir in *[!A-Za-z0-9/._-]*) die "$dir: the path may contain only letters, digits and ._-" ;; esac
 [ "${#dir}" -le 90 ] || die "$dir: the path is too long for a socket in it"
 PATH=$PATH:/usr/sbin
 
@@ -76,7 +77,7 @@ esac
 export HSMKEYS_MODULE=$module HSMKEYS_TOKEN=matrix MATRIX_PIN=12345678 MATRIX_SO_PIN=87654321
 export TPM2_PKCS11_STORE=$dir/store
 export TPM2_PKCS11_TCTI=tabrmd:bus_type=session TPM2TOOLS_TCTI=tabrmd:bus_type=session
-# Both write down every mechanism that they do not have.
+# Both log every mechanism that they do not support.
 export TPM2_PKCS11_LOG_LEVEL=${TPM2_PKCS11_LOG_LEVEL:-0} TSS2_LOG=${TSS2_LOG:-all+NONE}
 export MATRIX_STOP=$dir/stop MATRIX_START=$dir/start
 unset MATRIX_LABELS
@@ -92,7 +93,7 @@ daemon dbus-daemon dbus-daemon --session --nofork --nopidfile --address "$DBUS_S
 await dbus-daemon test -S "$dir/bus"
 start
 {
-	# As TPMs are shipped; three wrong PINs lock one of swtpm's.
+	# Like a TPM as shipped; by default three wrong PINs lock swtpm.
 	tpm2_dictionarylockout --setup-parameters --max-tries 32 --recovery-time 600 --lockout-recovery-time 600 &&
 		tpm2_ptool init &&
 		tpm2_ptool addtoken --pid 1 --label "$HSMKEYS_TOKEN" --sopin "$MATRIX_SO_PIN" --userpin "$MATRIX_PIN"

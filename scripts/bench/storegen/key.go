@@ -25,7 +25,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// edits makes keys from a number on, on every processor, and returns what records them.
+// edits makes keys, beginning with a given number, on every processor, and returns the edits
+// that record them.
 func (g *Generator) edits(from, keys int) ([]ledger.Edit, error) {
 	edits := make([]ledger.Edit, keys)
 	failed := make([]error, runtime.GOMAXPROCS(0))
@@ -44,7 +45,7 @@ func (g *Generator) edits(from, keys int) ([]ledger.Edit, error) {
 	return edits, errors.Join(failed...)
 }
 
-// versions makes the versions of a key, with their blobs or without.
+// versions makes the versions of a key, with or without their blobs.
 func (g *Generator) versions(name string, blobs bool) ([]ledger.Version, error) {
 	all := make([]ledger.Version, g.options.Versions)
 	var replaces []byte
@@ -91,7 +92,7 @@ func (g *Generator) blob(d blob.Descriptor) (*blob.Blob, error) {
 	return b, g.put(blob.KeyPath(d.Name, d.Version, d.Revision, b.Digest()), b.Bytes())
 }
 
-// Certificate is a self-signed one.
+// Certificate returns a self-signed certificate.
 func Certificate(key crypto.Signer, label string) *x509.Certificate {
 	id, err := blob.PublicKeyID(key.Public())
 	if err != nil {
@@ -112,7 +113,7 @@ func Certificate(key crypto.Signer, label string) *x509.Certificate {
 	return c
 }
 
-// wrap wraps a session key as docs/format.md has it.
+// wrap wraps a session key as docs/format.md specifies.
 func wrap(to crypto.PublicKey, key []byte) (blob.Recipient, error) {
 	id, err := blob.PublicKeyID(to)
 	if err != nil {

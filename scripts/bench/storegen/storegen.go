@@ -1,6 +1,6 @@
-// Package storegen makes stores of very many genuine keys, for benchmarks: signed by a
-// software key, as a store does not care where a signature comes from. The session keys are
-// random, and really wrapped to every member.
+// Package storegen makes stores of very many genuine keys, for benchmarks. They are signed by
+// a software key, because a store does not depend on where a signature comes from. The
+// session keys are random, and actually wrapped to every member.
 package storegen
 
 import (
@@ -19,23 +19,23 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Options say what is in a store.
+// Options describe the contents of a store.
 type Options struct {
 	Owner    crypto.Signer // an *rsa.PrivateKey, or an *ecdsa.PrivateKey on P-256
 	Keys     int
 	Versions int // of each key
 	Members  int // the owner, and so many less one backup authorities with RSA keys of 2048 bits
 
-	// Blobs is how many keys have blobs, from the first on. Of the others there is only
-	// what the state says of them, which is all that list and drill read.
+	// Blobs is the number of keys that have blobs, counting from the first. The others are
+	// only in the state, which is all that list and drill read.
 	Blobs int
 }
 
-// Name returns the name of key i: a thousand of them share their first segment.
+// Name returns the name of key i: a thousand keys share their first segment.
 func Name(i int) string { return fmt.Sprintf("g%04d/k%03d", i/1000, i%1000) }
 
-// Make makes a store in a new directory: its keys in one checkpoint, but for the last few,
-// which have one each, as a keyring that is in use has. Blobs are not synced.
+// Make makes a store in a new directory: its keys are in one checkpoint, except for the last
+// few, which have one each, as in a keyring that is in use. Blobs are not synced.
 func Make(path string, o Options) error {
 	store, err := dir.Create(path)
 	if err != nil {
@@ -103,8 +103,8 @@ func nonce() (n [16]byte, err error) {
 	return n, err
 }
 
-// Add makes so many more keys in one checkpoint, at most about a million as of names like
-// those, as what a checkpoint changes has 16 MiB.
+// Add makes the given number of keys in one checkpoint: with such names at most about a
+// million, because the record of a checkpoint's changes is limited to 16 MiB.
 func (g *Generator) Add(ctx context.Context, keys int) error {
 	edits, err := g.edits(g.Ledger.Len(), keys)
 	if err != nil || keys == 0 {
@@ -123,7 +123,7 @@ func (g *Generator) Add(ctx context.Context, keys int) error {
 	return nil
 }
 
-// creates is the edit that makes a key of its versions.
+// creates returns the edit that makes a key from its versions.
 func creates(name string, all []ledger.Version) ledger.Edit {
 	return ledger.Edit{Name: name, Apply: func(_ *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		changes := make([]ledger.Change, len(all))

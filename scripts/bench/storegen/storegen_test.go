@@ -10,7 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
 )
 
-// What is measured must be a keyring that everything else takes for one.
+// The store that is measured must be a keyring that everything else accepts.
 func TestWhatIsMadeIsGenuine(t *testing.T) {
 	owner, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
