@@ -11,7 +11,7 @@ TAGS = urfave_cli_no_docs
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race cross faults matrix bench fuzz lint install dist clean
+.PHONY: help build demo test race cross windows faults matrix bench fuzz lint install dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,12 +76,7 @@ install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 bin/hsmkeys "$(DESTDIR)$(PREFIX)/bin/hsmkeys"
 	ln -sf hsmkeys "$(DESTDIR)$(PREFIX)/bin/age-plugin-hsmkeys"
 
-# The whole program needs a C compiler for the system that it is built for: for macOS there is none
-# here, and only what needs none is built.
-PORTABLE = ./blob/... ./ledger/... ./token/ownfile ./token/memkey ./cmd/hsmkeys/internal/terminal
-
-cross: build ## build without cgo and for other systems, and try the program for Windows in Wine
-	for os in linux darwin windows; do CGO_ENABLED=0 GOOS=$$os $(GO) vet $(PORTABLE) || exit 1; done
+windows: build ## build the program for Windows, and try it in Wine
 	scripts/windows.sh
 
 dist: ## make packages of the commit in dist/: .deb, .rpm, .tar.gz, .zip for Windows, SBOM and sums
