@@ -186,7 +186,7 @@ func TestTerminalIsSparedSecrets(t *testing.T) {
 			if got := wait(t, cmd); got != tt.status {
 				t.Errorf("exit status %d, want %d", got, tt.status)
 			}
-			Until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) })
+			Until(t, tt.shows, func() bool { return strings.Contains(p.shows(), tt.shows) && strings.HasSuffix(p.shows(), "\n") })
 			if lines := strings.Count(p.shows(), "\n"); lines != 1 {
 				t.Errorf("it shows %q", p.shows())
 			}
