@@ -27,7 +27,7 @@ func Join(ctx context.Context, o Options) (*Keyring, error) {
 		return nil, err
 	}
 	if k.state.Older != nil {
-		return nil, k.trusted()
+		return nil, k.Trusted()
 	}
 	if o.Voucher != nil {
 		if err := k.checkVoucher(o.Voucher); err != nil {

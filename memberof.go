@@ -32,7 +32,7 @@ func (k *Keyring) notNamed(pair []byte) error {
 			return withFacts(inList("a recovery has put %q in its place, by list %d (%s)", all.RecoveredTo(left).Label, left, r.Reason), &NotMember{Role: blob.Owner, Recovered: true})
 		}
 		was, _ := all.EverMember(string(pair))
-		return withFacts(inList("this token's pair is no member since list %d", left), &NotMember{Role: was.Role})
+		return withFacts(inList("this token's pair is no longer a member since list %d", left), &NotMember{Role: was.Role})
 	}
 	if m, ok := all.Signer(string(pair)); ok {
 		return withFacts(inList("this token's pair is named as the signing key of %q", m.Label), ErrIsSigningKey)

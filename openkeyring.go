@@ -172,8 +172,6 @@ func openError(err error, own bool) error {
 		return withFacts(err, ErrNoKeyring)
 	case errors.Is(err, ledger.ErrUnpinned) && own:
 		return fmt.Errorf("%w: %w", ErrNotJoined, err)
-	case errors.Is(err, ledger.ErrUnpinned):
-		return err
 	}
 	return err
 }

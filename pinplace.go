@@ -13,7 +13,7 @@ type PinPlace struct {
 	Path  string // of the file
 }
 
-// PinPlace finds the pins of the keyring again.
+// PinPlace returns where the pins of the keyring are, read anew.
 func (k *Keyring) PinPlace(ctx context.Context) (PinPlace, error) {
 	if k.pair == nil {
 		return PinPlace{}, errNoToken
@@ -38,7 +38,7 @@ func (k *Keyring) PinPlace(ctx context.Context) (PinPlace, error) {
 		}
 	}
 	if max(place.Token, place.File) == 0 {
-		return place, errors.New("no pin of the keyring is found again")
+		return place, errors.New("the pin that was written cannot be read back")
 	}
 	return place, nil
 }

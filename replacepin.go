@@ -27,7 +27,7 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 		return nil, err
 	}
 	if k.state.Older != nil {
-		return nil, k.trusted()
+		return nil, k.Trusted()
 	}
 	was, err := before.load(ctx, hex.EncodeToString(k.self))
 	if err != nil {

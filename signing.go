@@ -32,7 +32,7 @@ func (k *Keyring) maySign(doing string) error {
 	if k.pair == nil {
 		return errNoToken
 	}
-	if err := k.trusted(); err != nil {
+	if err := k.Trusted(); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return k.checkOwnSigner(doing)

@@ -7,13 +7,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// Trusted returns why the state is not known to be the newest and accepted, so that nothing
-// is encrypted or signed; or nil.
-func (k *Keyring) Trusted() error { return k.trusted() }
-
-// trusted refuses to build upon a state that is not known to be the newest, or that a
-// recovery has led to which was not accepted.
-func (k *Keyring) trusted() error {
+// Trusted returns an error if nothing may be encrypted or signed under the state that was read: it
+// is not known to be the newest, or a recovery has led to it that was not accepted.
+func (k *Keyring) Trusted() error {
 	switch s := k.known(); {
 	case s.Older != nil:
 		return fmt.Errorf("%w: %w", ErrStale, s.Older)
@@ -29,7 +25,7 @@ func (k *Keyring) trusted() error {
 // mayEncrypt refuses to encrypt under a state that is not known to be the newest, or that
 // is older than the caller has set.
 func (k *Keyring) mayEncrypt() error {
-	if err := k.trusted(); err != nil || k.options.MaxAge == 0 {
+	if err := k.Trusted(); err != nil || k.options.MaxAge == 0 {
 		return err
 	}
 	created := k.view().Head().Checkpoint().Created
