@@ -106,7 +106,7 @@ func TestTwoOwners(t *testing.T) {
 
 	// What it signs when it was removed elsewhere: nothing.
 	remove(t, k, blob.Owner, "branch")
-	if _, err := branch.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), "no member since list 3") {
+	if _, err := branch.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), "no longer a member since list 3") {
 		t.Errorf("the removed owner opens the keyring: %v", err)
 	}
 	if _, err := b.Create(ctx, "too-late", keyspec.AES256, 0); !errors.Is(err, blob.ErrUntrusted) {
