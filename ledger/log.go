@@ -54,6 +54,23 @@ func (l *Ledger) Log(ctx context.Context, since int) iter.Seq2[Event, error] {
 	}
 }
 
+// EventsAt returns what one checkpoint, from which the head descends, has recorded: at least one event.
+// It reads a number of objects that grows with the logarithm of the number of checkpoints. The error
+// is a [blob.ErrNotFound] for a number that is not in 1 to the head's.
+func (l *Ledger) EventsAt(ctx context.Context, number int) ([]Event, error) {
+	if number < 1 || number > l.head.Number {
+		return nil, inCheckpoint(number, blob.ErrNotFound)
+	}
+	o, s := newObjects(l.store), l.head
+	if number < s.Number {
+		var err error
+		if s, err = o.ancestor(ctx, s, number); err != nil {
+			return nil, err
+		}
+	}
+	return l.events(ctx, o, s)
+}
+
 // down returns the points of the chain from a checkpoint down to the one after since, the
 // newest first.
 func (r *objects) down(ctx context.Context, s *stored, since int) ([]Point, error) {

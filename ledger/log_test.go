@@ -57,6 +57,29 @@ func TestTheLogTellsWhoDidWhat(t *testing.T) {
 	if got := s.told(l, 5); got != nil {
 		t.Errorf("%q", got)
 	}
+	for number, want := range map[int][]string{1: {""}, 2: {"create db@1", "create web@1"}, 3: {"", "rewrap db@1"}, 5: {"replace-pin @0"}} {
+		events, err := l.EventsAt(t.Context(), number)
+		s.ok(err)
+		var got []string
+		for _, e := range events {
+			if e.At.Number != number {
+				t.Errorf("checkpoint %d is number %d", number, e.At.Number)
+			}
+			if e.Change.Op == 0 {
+				got = append(got, "")
+			} else {
+				got = append(got, fmt.Sprintf("%v %s@%d", e.Change.Op, e.Change.Name, e.Change.Version))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("checkpoint %d: %q, want %q", number, got, want)
+		}
+	}
+	for _, number := range []int{-1, 0, 6} {
+		if _, err := l.EventsAt(t.Context(), number); !errors.Is(err, blob.ErrNotFound) {
+			t.Errorf("checkpoint %d: %v", number, err)
+		}
+	}
 	for range l.Log(t.Context(), 0) {
 		break
 	}

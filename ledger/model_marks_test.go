@@ -168,7 +168,7 @@ func (c command) model(old modelKey, there bool, number, list int) (modelKey, bo
 		v.revision, v.list = v.revision+1, c.list
 		return k.with(c.version, v), true, ok && v.status != Destroyed && c.list >= old.versions[c.version].list && c.list <= list
 	case Activate, Deactivate, Compromise, Destroy:
-		if !ok || !moves(c.op, v.status, c.status) {
+		if !ok || !Moves(c.op, v.status, c.status) {
 			return k, false, false
 		}
 		v.status = c.status
@@ -236,7 +236,7 @@ func (c command) edit() Edit {
 		case c.op == Rewrap:
 			v.Revision++
 			v.List, v.Blob = c.list, wrapping(v.KeyID, v.Revision)
-		case !moves(c.op, v.Status, c.status):
+		case !Moves(c.op, v.Status, c.status):
 			return Update{}, nil, errNotNow
 		case c.op == Activate && e.Current == 0:
 			v.Status, e.Current = c.status, c.version

@@ -87,8 +87,7 @@ func checkRenamed(gone, renamed []*Entry) error {
 
 // sameRenamed reports whether only the name differs, and the former one is noted.
 func sameRenamed(was, e *Entry) bool {
-	earlier := append(slices.Clone(was.Earlier), was.Name)
-	return slices.Equal(e.Earlier, earlier[max(0, len(earlier)-MaxEarlier):]) &&
+	return slices.Equal(e.Earlier, append(slices.Clone(was.Earlier), was.Name)) && // all of them: blobs lie under these names
 		e.Current == was.Current && e.Description == was.Description && sameDates(was, e) &&
 		slices.Equal(e.Versions, was.Versions) && e.Older.Digest == was.Older.Digest && e.Older.Count == was.Older.Count
 }
@@ -273,16 +272,16 @@ func accountStatus(d Difference, c Change, take func(aspect) bool) bool {
 		if c.Version != 0 && c.Version != v.New.Number || v.Old == nil {
 			continue
 		}
-		if v.Old.Status != v.New.Status && moves(c.Op, v.Old.Status, v.New.Status) {
+		if v.Old.Status != v.New.Status && Moves(c.Op, v.Old.Status, v.New.Status) {
 			some = take(aspect{status, v.New.Number}) || some
 		}
 	}
 	return some
 }
 
-// moves reports whether an operation leads from one status to another (NIST SP 800-57 part
+// Moves reports whether an operation leads from one status to another (NIST SP 800-57 part
 // 1 rev. 5 §7.3). No key comes back from being compromised or destroyed.
-func moves(op Op, from, to Status) bool {
+func Moves(op Op, from, to Status) bool {
 	switch op {
 	case Activate:
 		return from == Deactivated && to == Active

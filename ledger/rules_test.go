@@ -224,18 +224,24 @@ func TestARecordNamesEachDifference(t *testing.T) {
 func TestAKeyIsRenamedAndRenamed(t *testing.T) {
 	s := newStory(t)
 	l := s.commit(s.found("alice"), "alice", newKey("k0"))
-	for i := range 20 {
-		from, to := fmt.Sprint("k", i), fmt.Sprint("k", i+1)
-		l = s.commit(l, "alice", alter(from, func(e *Entry, _ func(int) *Version) {
-			e.Name, e.Earlier = to, append(slices.Clone(e.Earlier), from)
-			e.Earlier = e.Earlier[max(0, len(e.Earlier)-MaxEarlier):]
-		}, Change{Op: Rename, Name: to}))
+	rename := func(from, to string, drop int) Edit {
+		return alter(from, func(e *Entry, _ func(int) *Version) {
+			e.Name, e.Earlier = to, append(slices.Clone(e.Earlier), from)[drop:]
+		}, Change{Op: Rename, Name: to})
 	}
-	s.has(l, "k20@1")
-	e, err := l.Entry(t.Context(), "k20")
+	for i := range MaxEarlier {
+		l = s.commit(l, "alice", rename(fmt.Sprint("k", i), fmt.Sprint("k", i+1), 0))
+	}
+	s.has(l, "k16@1")
+	e, err := l.Entry(t.Context(), "k16")
 	s.ok(err)
-	if len(e.Earlier) != MaxEarlier || e.Earlier[0] != "k4" {
+	if len(e.Earlier) != MaxEarlier || e.Earlier[0] != "k0" {
 		t.Fatal(e.Earlier)
+	}
+	for drop := range 2 { // no name is forgotten, under which blobs lie
+		if _, err := s.try(l, "alice", Proposal{Edits: []Edit{rename("k16", "k17", drop)}}); err == nil {
+			t.Errorf("renamed once more, without %d of the former names", drop)
+		}
 	}
 }
 

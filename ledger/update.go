@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
 // An Update changes the entry of one name, or makes it.
@@ -92,7 +95,7 @@ func (t Trie) edits(r reader, updates []Update) ([]edit, error) {
 var (
 	errNoEntry = errors.New("no such entry")
 	errTwice   = errors.New("two updates of one name")
-	errTaken   = errors.New("there is an entry of that name")
+	errTaken   = keyspec.NewKind("there is an entry of that name", blob.ErrExists)
 )
 
 // An updater applies edits. Each node on their way is read once and written once.
