@@ -177,7 +177,7 @@ func TestOthersVerifyAndOpenBlobsOfAdoptedPairs(t *testing.T) {
 			if _, err := k.Create(ctx, "payroll", keyspec.AES256, 0); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := k.CreateFromPassword(ctx, "password", keyspec.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
+			if _, err := k.CreateFromPassword(ctx, "password", hsmkeys.NewKey{Algorithm: keyspec.AES256}, blob.PBKDF2, []byte(goodPassword)); err != nil {
 				t.Fatal(err)
 			}
 			refs := []hsmkeys.Ref{{Name: "payroll"}}
@@ -300,7 +300,7 @@ func TestARecoveryOfAdoptedPairs(t *testing.T) {
 	if got, err := found.Reveal(ctx, hsmkeys.Ref{Name: "payroll"}); err != nil || !bytes.Equal(got, value) {
 		t.Fatalf("after the recovery: %v", err)
 	}
-	for one := range found.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll"}}) {
+	for one := range found.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll"}}, "") {
 		if one.Err != nil || !one.Done {
 			t.Fatal(one)
 		}
@@ -313,7 +313,7 @@ func TestARecoveryOfAdoptedPairs(t *testing.T) {
 	if e, err := found.Show(ctx, hsmkeys.Ref{Name: "payroll"}); err != nil || e.Revision != 2 || e.Signer.Label != "vault" {
 		t.Errorf("%+v, %v", e, err)
 	}
-	if _, err := found.Rotate(ctx, "payroll"); err != nil {
+	if _, err := found.Rotate(ctx, "payroll", ""); err != nil {
 		t.Fatal(err)
 	}
 	for version, by := range map[int]struct {

@@ -434,7 +434,7 @@ func BenchmarkRewrap(b *testing.B) {
 				b.Fatal(err)
 			}
 			named = !named
-			return k.Rewrap(context.Background(), versions(b, k))
+			return k.Rewrap(context.Background(), versions(b, k), "")
 		}, newBare(b, p).unwrapAndSign(b, p, rewraps(all)))
 	})
 }

@@ -55,7 +55,7 @@ func TestARecoveryOnACopyThatIsOutdated(t *testing.T) {
 	if n := rewrap(t, k); n != 22 {
 		t.Errorf("%d keys adopted", n)
 	}
-	if _, err := k.Rotate(ctx, "k7"); err != nil {
+	if _, err := k.Rotate(ctx, "k7", ""); err != nil {
 		t.Error(err)
 	}
 	opens(t, k, 23, files)

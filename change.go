@@ -1,24 +1,28 @@
 package hsmkeys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Checkpoints of an operation over many keys: each records what was done until then.
-const maxRecorded = 1000 // edits in one
+const maxRecorded = 10_000 // edits in one
 
-var recordEvery = time.Second // at the latest; tests want more of them
+// One checkpoint for all, unless it takes longer than this: a token that goes away cannot sign for what
+// it has done until then, and a process that is killed has lost it. Tests want more of them.
+var recordEvery = 10 * time.Second
 
 // change is each for operations that change keys: do prepares the edit of a key, and its result is
 // yielded once a checkpoint with the edit is recorded and pinned. If somebody else has changed a
-// key meanwhile, do is called again for it.
-func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result) iter.Seq[Result] {
+// key meanwhile, do is called again for it. In the end the last checkpoint is pinned where it says.
+func (k *Keyring) change(ctx context.Context, refs []Ref, where pinPlaces, do func(context.Context, Ref) Result) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		var ready []Result
 		began := time.Now()
@@ -30,12 +34,14 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Contex
 			return more
 		}
 		flush := func() {
-			for _, r := range k.recordResults(ctx, ready, do) {
+			done := k.recordResults(ctx, refs, ready, do)
+			slices.SortStableFunc(done, func(a, b Result) int { return cmp.Compare(a.order, b.order) })
+			for _, r := range done {
 				give(r)
 			}
 			ready, began = nil, time.Now()
 		}
-		for r := range each(ctx, refs, do) {
+		for r := range each(ctx, refs, k.counted(do)) {
 			if r.edit == nil {
 				if !give(r) {
 					break
@@ -50,16 +56,37 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, do func(context.Contex
 			}
 		}
 		flush() // also when ctx has ended: what was done is not lost
-		if err := k.accept(context.WithoutCancel(ctx), onToken); err != nil {
+		if err := k.accept(context.WithoutCancel(ctx), where); err != nil {
 			give(Result{Err: err})
 		}
 	}
 }
 
+// counted is do, and reports the progress.
+func (k *Keyring) counted(do func(context.Context, Ref) Result) func(context.Context, Ref) Result {
+	if k.options.Progress == nil {
+		return do
+	}
+	return func(ctx context.Context, ref Ref) Result {
+		defer k.options.Progress()
+		return do(ctx, ref)
+	}
+}
+
 // recordResults records the edits of results. One that lost a race for its key is prepared and
 // recorded again.
-func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(context.Context, Ref) Result) []Result {
+func (k *Keyring) recordResults(ctx context.Context, refs []Ref, ready []Result, do func(context.Context, Ref) Result) []Result {
 	var done []Result
+	ready = slices.DeleteFunc(ready, func(r Result) bool { // one that is not stored does not keep the others from being recorded
+		if r.blob == nil {
+			return false
+		}
+		err := k.storing.end(r.blob)
+		if err != nil {
+			done = append(done, r.failed(fmt.Errorf("key %q: %w", r.Ref, err)))
+		}
+		return err != nil
+	})
 	for range maxRaces {
 		all := make([]*recorded, len(ready))
 		for i, r := range ready {
@@ -70,16 +97,19 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 		for i, r := range ready {
 			switch err := all[i].err; {
 			case err == nil:
+				if r.blob != nil {
+					_ = k.storing.end(r.blob) // of one that was made again
+				}
 				done = append(done, r)
 			case !isStale(err) || ctx.Err() != nil:
-				done = append(done, Result{Ref: r.Ref, Err: err})
+				done = append(done, r.failed(err))
 			default:
 				if err := k.forget(ctx, r); err != nil {
-					done = append(done, Result{Ref: r.Ref, Err: err})
-				} else if r = persist(ctx, r.Ref, do); r.edit == nil {
-					done = append(done, r)
+					done = append(done, r.failed(err))
+				} else if again := persist(ctx, refs[r.order], do); again.edit == nil {
+					done = append(done, again.at(r.order))
 				} else {
-					stale = append(stale, r)
+					stale = append(stale, again.at(r.order))
 				}
 			}
 		}
@@ -88,7 +118,7 @@ func (k *Keyring) recordResults(ctx context.Context, ready []Result, do func(con
 		}
 	}
 	for _, r := range ready {
-		done = append(done, Result{Ref: r.Ref, Err: errors.Join(fmt.Errorf("key %q: %w", r.Ref, ledger.ErrRace), k.forget(ctx, r))})
+		done = append(done, r.failed(errors.Join(fmt.Errorf("key %q: %w", r.Ref, ledger.ErrRace), k.forget(ctx, r))))
 	}
 	return done
 }

@@ -131,7 +131,7 @@ func TestMoreKeysThanWorkers(t *testing.T) {
 	}
 	add(t, k, newSite(t, "third").member(blob.BackupAuthority, "third"))
 	failed, fine := 0, 0
-	for r := range k.Rewrap(ctx, versions(t, k)) {
+	for r := range k.Rewrap(ctx, versions(t, k), "") {
 		if r.Err != nil {
 			failed++
 		} else {
@@ -142,7 +142,7 @@ func TestMoreKeysThanWorkers(t *testing.T) {
 		t.Errorf("%d failed, %d did not", failed, fine)
 	}
 	seen := 0
-	for range k.Rewrap(ctx, versions(t, k)) {
+	for range k.Rewrap(ctx, versions(t, k), "") {
 		if seen++; seen == 3 {
 			break
 		}
@@ -150,7 +150,7 @@ func TestMoreKeysThanWorkers(t *testing.T) {
 	ended, end := context.WithCancel(ctx)
 	end()
 	var last hsmkeys.Result
-	for r := range k.Rewrap(ended, versions(t, k)) {
+	for r := range k.Rewrap(ended, versions(t, k), "") {
 		last = r
 	}
 	if !errors.Is(last.Err, context.Canceled) {

@@ -83,7 +83,7 @@ func work(job []string) error {
 		return err
 	}
 	for range count {
-		e, err := k.Rotate(ctx, job[1])
+		e, err := k.Rotate(ctx, job[1], "")
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func workOnAll(ctx context.Context, k *hsmkeys.Keyring, job []string) error {
 	}
 	var results iter.Seq[hsmkeys.Result]
 	if job[0] == "rewrap" {
-		results = k.Rewrap(ctx, refs)
+		results = k.Rewrap(ctx, refs, "")
 	} else {
 		var certificates []*x509.Certificate
 		for _, path := range job[1:] {
@@ -412,14 +412,14 @@ func TestSomethingIsInTheWay(t *testing.T) {
 	}
 
 	free := plant(blob.SlotPath(newest(t, store).Number + 1))
-	_, err := k.Rotate(ctx, "payroll")
+	_, err := k.Rotate(ctx, "payroll", "")
 	wantOccupied("rotate", err)
 	wantOccupied("add a member", k.AddMember(ctx, vault.member(blob.BackupAuthority, "vault")))
 	free()
 	add(t, k, vault.member(blob.BackupAuthority, "vault"))
 	refs := versions(t, k)
 	free = plant(blob.SlotPath(newest(t, store).Number + 1))
-	for r := range k.Rewrap(ctx, refs) {
+	for r := range k.Rewrap(ctx, refs, "") {
 		wantOccupied("rewrap", r.Err)
 	}
 	free()

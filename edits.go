@@ -9,20 +9,29 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// createEdit returns the edit that adds a key with its first version.
-func createEdit(name string, v ledger.Version) ledger.Edit {
+// createEdit returns the edit that adds a key with its first version, or the first after last, which is
+// the highest of a key of that name that was destroyed.
+func createEdit(name string, last int, v ledger.Version, key NewKey) ledger.Edit {
 	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
-		if old != nil {
-			return ledger.Update{}, nil, blob.ErrExists
+		e, change := ledger.Entry{Name: name}, ledger.Change{Op: ledger.Create, Name: name, Version: v.Number, Reason: key.Reason}
+		if (old == nil) != (last == 0) || old != nil && (highest(*old) != last || old.Current != 0) {
+			return ledger.Update{}, nil, errStaleEntry
+		}
+		var changes []ledger.Change
+		if old != nil { // the details of the key that was destroyed are not those of this one
+			e, change.Op = *old, ledger.Rotate
+			key.set(&e)
+			changes = detailChanges(old, &e, key.Reason)
 		}
 		v.Changed, v.ChangedAt = number, at
-		e := ledger.Entry{Name: name, Current: v.Number}
-		return ledger.Update{Entry: e, Set: []ledger.Version{v}}, []ledger.Change{{Op: ledger.Create, Name: name, Version: v.Number}}, nil
+		key.set(&e)
+		e.Current = v.Number
+		return ledger.Update{Entry: e, Set: []ledger.Version{v}}, append(changes, change), nil
 	}}
 }
 
 // rotateEdit returns the edit that adds a version to a key, if last is still the highest.
-func rotateEdit(name string, last int, v ledger.Version) ledger.Edit {
+func rotateEdit(name string, last int, v ledger.Version, reason string) ledger.Edit {
 	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		if old == nil || highest(*old) != last {
 			return ledger.Update{}, nil, errStaleEntry
@@ -30,12 +39,12 @@ func rotateEdit(name string, last int, v ledger.Version) ledger.Edit {
 		v.Changed, v.ChangedAt = number, at
 		e := *old
 		e.Current = v.Number
-		return ledger.Update{Entry: e, Set: []ledger.Version{v}}, []ledger.Change{{Op: ledger.Rotate, Name: name, Version: v.Number}}, nil
+		return ledger.Update{Entry: e, Set: []ledger.Version{v}}, []ledger.Change{{Op: ledger.Rotate, Name: name, Version: v.Number, Reason: reason}}, nil
 	}}
 }
 
 // replaceEdit returns the edit that puts another blob of the same key in the place of source.
-func replaceEdit(op ledger.Op, name string, source [32]byte, v ledger.Version) ledger.Edit {
+func replaceEdit(op ledger.Op, name string, source [32]byte, v ledger.Version, reason string) ledger.Edit {
 	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		if old == nil {
 			return ledger.Update{}, nil, errStaleEntry
@@ -48,7 +57,7 @@ func replaceEdit(op ledger.Op, name string, source [32]byte, v ledger.Version) l
 			return ledger.Update{}, nil, errStaleEntry
 		}
 		was.Revision, was.Blob, was.List, was.Changed, was.ChangedAt = v.Revision, v.Blob, v.List, number, at
-		return ledger.Update{Entry: *old, Set: []ledger.Version{was}}, []ledger.Change{{Op: op, Name: name, Version: v.Number}}, nil
+		return ledger.Update{Entry: *old, Set: []ledger.Version{was}}, []ledger.Change{{Op: op, Name: name, Version: v.Number, Reason: reason}}, nil
 	}}
 }
 

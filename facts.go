@@ -23,6 +23,11 @@ var (
 
 	// Of keys.
 	ErrNameTaken       = errors.New("a key has the name")
+	ErrNameDestroyed   = errors.New("a key that was destroyed has the name")
+	ErrNewNameTaken    = errors.New("a key has the new name")
+	ErrAsksPassword    = errors.New("the key needs its password")
+	ErrCompromised     = errors.New("the key is compromised")
+	ErrExpiresSoon     = errors.New("the key expires soon")
 	ErrNoKeys          = errors.New("the keyring has no keys")
 	ErrNoSuchName      = errors.New("no key has the name, or one like it")
 	ErrLegacyUse       = errors.New("a key of a legacy algorithm is not used here")
@@ -71,6 +76,18 @@ type NoSuchVersion struct{ Name string }
 // SimilarName is about a key that does not exist.
 type SimilarName struct{ Name string } // of a key that exists
 
+// KeyRenamed is about a key that had the name, and now has another.
+type KeyRenamed struct{ Name string } // of today
+
+// NotActive is about a version of a key that encrypts nothing.
+type NotActive struct {
+	Ref    Ref
+	Status ledger.Status
+}
+
+// Expired is about a key that has expired.
+type Expired struct{ Name string }
+
 // BlobGone is about a key blob that the store should have.
 type BlobGone struct {
 	Path     string // in the store
@@ -101,6 +118,9 @@ type Recorded struct{ Err error } // what failed
 func (f *NoCurrentVersion) Error() string { return fmt.Sprintf("no version of %q encrypts", f.Name) }
 func (f *NoSuchVersion) Error() string    { return fmt.Sprintf("no such version of %q", f.Name) }
 func (f *SimilarName) Error() string      { return fmt.Sprintf("there is a key %q", f.Name) }
+func (f *KeyRenamed) Error() string       { return fmt.Sprintf("it is called %q now", f.Name) }
+func (f *NotActive) Error() string        { return fmt.Sprintf("%v is %v", f.Ref, f.Status) }
+func (f *Expired) Error() string          { return fmt.Sprintf("%q has expired", f.Name) }
 func (f *BlobGone) Error() string         { return fmt.Sprintf("%s is gone or replaced", f.Path) }
 func (f *DoesNotOpen) Error() string      { return fmt.Sprintf("a blob of %q does not open", f.Name) }
 func (f *NotMember) Error() string        { return fmt.Sprintf("no longer an %v", f.Role) }

@@ -15,21 +15,57 @@ import (
 
 // Encrypt encrypts what is written to it into an age file on dst, under the newest version of each
 // of the named keys, any of which opens it, and for further age recipients. The caller must close
-// it, or the file is incomplete.
+// it, or the file is incomplete; Close fails if one of the keys was destroyed meanwhile, or its status
+// set so that it encrypts nothing.
 func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others ...age.Recipient) (io.WriteCloser, error) {
 	recipients := slices.Clone(others)
+	var found []keyVersion
 	for _, ref := range refs {
 		key, err := k.Open(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
 		defer key.Close() // age is done with the key when it has written the header
-		if err := errors.Join(key.wrapsKeys(), key.refused); err != nil {
+		if err := errors.Join(key.wrapsKeys(), k.mayEncryptUnder(ctx, key.found)); err != nil {
 			return nil, err
 		}
 		recipients = append(recipients, key.Recipient(ctx))
+		found = append(found, key.found)
 	}
-	return age.Encrypt(dst, recipients...)
+	w, err := age.Encrypt(dst, recipients...)
+	if err != nil {
+		return nil, err
+	}
+	return &encryption{w, ctx, k, found}, nil
+}
+
+// An encryption is a file that is being encrypted.
+type encryption struct {
+	io.WriteCloser
+	ctx     context.Context
+	keyring *Keyring
+	under   []keyVersion
+}
+
+// Close completes the file, unless one of its keys was destroyed or compromised, or deactivated, since
+// Encrypt was called: nobody has to find that out when the file is needed.
+func (e *encryption) Close() error {
+	if err := e.keyring.refresh(e.ctx); err != nil {
+		return err
+	}
+	for _, was := range e.under {
+		now, ok, err := e.keyring.versionWithID(e.ctx, was.entry.Name, was.version.KeyID)
+		if err == nil && !ok {
+			err = fmt.Errorf("key %q: %w", was.ref(), blob.ErrNotFound)
+		}
+		if err == nil {
+			err = e.keyring.mayEncryptUnder(e.ctx, now)
+		}
+		if err != nil {
+			return fmt.Errorf("the file is not complete: %w", err)
+		}
+	}
+	return e.WriteCloser.Close()
 }
 
 // Decrypt reads an age file that was encrypted under a key of this keyring. What the reader returns

@@ -39,7 +39,7 @@ func TestAFileStaysReadableAfterRotation(t *testing.T) {
 	k, _, _ := found(t)
 	create(t, k, "payroll")
 	old := encrypt(t, k, "payroll", []byte("old"))
-	e, err := k.Rotate(context.Background(), "payroll")
+	e, err := k.Rotate(context.Background(), "payroll", "")
 	if err != nil || e.Version != 2 {
 		t.Fatalf("%+v, %v", e, err)
 	}

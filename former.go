@@ -2,7 +2,7 @@ package hsmkeys
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -58,8 +58,8 @@ func (k *Keyring) formerHolders(ctx context.Context, newest *blob.Blob) ([]Holde
 // version a former member can open. Keys that no former member can open are left
 // alone, so RotateFormer can be interrupted and started again. So are legacy keys, keys of
 // which no version encrypts, and keys from passwords, which are wrapped to nobody.
-func (k *Keyring) RotateFormer(ctx context.Context, names ...string) (iter.Seq[Result], int, error) {
-	if err := k.mustOwn("rotate keys"); err != nil {
+func (k *Keyring) RotateFormer(ctx context.Context, reason string, names ...string) (iter.Seq[Result], int, error) {
+	if err := errors.Join(k.mustOwn("rotate keys"), validReason(reason)); err != nil {
 		return nil, 0, err
 	}
 	versions, err := k.Versions(ctx, names...)
@@ -72,15 +72,15 @@ func (k *Keyring) RotateFormer(ctx context.Context, names ...string) (iter.Seq[R
 			refs = append(refs, Ref{Name: ref.Name})
 		}
 	}
-	return k.change(ctx, refs, func(ctx context.Context, ref Ref) Result {
-		r, err := k.rotateFormer(ctx, ref)
+	return k.change(ctx, refs, onToken, func(ctx context.Context, ref Ref) Result {
+		r, err := k.rotateFormer(ctx, ref, reason)
 		r.Ref, r.Err = Ref{ref.Name, r.Entry.Version}, err
 		return r
 	}), len(refs), nil
 }
 
 // rotateFormer prepares the edit that rotates a key, if a former member can open it.
-func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
+func (k *Keyring) rotateFormer(ctx context.Context, ref Ref, reason string) (Result, error) {
 	e, err := k.entryNamed(ctx, ref.Name)
 	if err != nil {
 		return Result{}, err
@@ -97,13 +97,7 @@ func (k *Keyring) rotateFormer(ctx context.Context, ref Ref) (Result, error) {
 		return Result{}, err
 	}
 	if len(former) == 0 || newest.Algorithm().IsLegacy() || isDerived(newest) {
-		return Result{Entry: k.entry(newest)}, nil
+		return Result{Entry: k.entryOf(f, newest)}, nil
 	}
-	b, edit, err := k.nextVersion(ctx, f, newest, nil)
-	if err != nil {
-		return Result{}, fmt.Errorf("rotate key %q: %w", ref.Name, err)
-	}
-	r := k.storedResult(b)
-	r.edit = &edit
-	return r, nil
+	return k.rotated(ctx, f, newest, nil, reason)
 }

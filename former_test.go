@@ -76,7 +76,7 @@ func TestAFormerMemberIsNamedUntilTheKeyIsRotated(t *testing.T) {
 
 	rotated, unchanged := 0, 0
 	for range 2 { // the second time nothing is left to do
-		results, total, err := k.RotateFormer(ctx)
+		results, total, err := k.RotateFormer(ctx, "")
 		if err != nil || total != 2 {
 			t.Fatalf("%d keys, %v", total, err)
 		}
@@ -111,7 +111,7 @@ func TestAFormerMemberIsNamedAfterManyRewraps(t *testing.T) {
 	add(t, k, spare.member(blob.BackupAuthority, "spare"))
 	rewrap(t, k)
 	for range 70 { // each makes it anew, as the other authority has proven nothing
-		for r := range k.RewrapDamaged(ctx, []hsmkeys.Ref{payroll}, true) {
+		for r := range k.RewrapDamaged(ctx, []hsmkeys.Ref{payroll}, "", true) {
 			if r.Err != nil || !r.Done {
 				t.Fatalf("%+v", r)
 			}
@@ -120,7 +120,7 @@ func TestAFormerMemberIsNamedAfterManyRewraps(t *testing.T) {
 	if got, err := k.FormerHolders(ctx, payroll); err != nil || len(got) != 1 || got[0].Label != "vault" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	results, _, err := k.RotateFormer(ctx)
+	results, _, err := k.RotateFormer(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}

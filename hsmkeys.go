@@ -54,6 +54,8 @@ type Keyring struct {
 	state State          // what opening has found
 	kept  ledger.Point   // what this process has pinned last
 
+	formerNames renamedKeys
+
 	recording recording
 	storing   storing
 	blobs     blobCache

@@ -26,9 +26,10 @@ type recipient struct {
 
 func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	e := r.key.Entry
-	if err := errors.Join(r.key.wrapsKeys(), r.key.refused); err != nil {
+	if err := errors.Join(r.key.wrapsKeys(), r.key.keyring.mayEncryptUnder(r.ctx, r.key.found)); err != nil {
 		return nil, err
 	}
+	r.key.keyring.warnOfExpiry(r.key.found)
 	wrapped, err := r.key.wrap(r.ctx, fileKey)
 	if err != nil {
 		return nil, fmt.Errorf("key %q: %w", e.Name, err)

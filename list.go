@@ -58,17 +58,11 @@ func (k *Keyring) ListWith(ctx context.Context, o ListOptions) iter.Seq2[Entry, 
 }
 
 // chosen returns all versions of a key, oldest first, or only the current one; if there is none,
-// the newest.
+// the newest, see [Keyring.newest].
 func (k *Keyring) chosen(ctx context.Context, e ledger.Entry, all bool) ([]ledger.Version, error) {
 	if !all {
-		if v, ok := e.Version(e.Current); ok {
-			return []ledger.Version{v}, nil
-		}
-		if e.Current == 0 {
-			return e.Versions[len(e.Versions)-1:], nil
-		}
-		v, err := k.view().Version(ctx, e, e.Current)
-		return []ledger.Version{v}, err
+		f, err := k.newest(ctx, e)
+		return []ledger.Version{f.version}, err
 	}
 	var versions []ledger.Version
 	for v, err := range k.view().Versions(ctx, e) {
@@ -105,10 +99,10 @@ func (l *lister) entry(e ledger.Entry, v ledger.Version) Entry {
 	one := Entry{
 		Name: e.Name, Version: v.Number, Revision: v.Revision, KeyID: v.KeyID.String(),
 		Algorithm: v.Algorithm.String(), Purpose: v.Purpose.String(), Bits: 8 * v.KeySize,
-		Legacy: v.Algorithm.IsLegacy(), Imported: v.Imported, Status: v.Status.String(),
-		Created: v.Created, Signed: v.ChangedAt,
+		Legacy: v.Algorithm.IsLegacy(), Imported: v.Imported, Created: v.Created,
 		Keyring: l.k.ID().String(), Digest: hex.EncodeToString(v.Blob[:]),
 	}
+	one.setState(e, v)
 	if v.Derived {
 		one.Password = "a password"
 		return one

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -20,7 +21,7 @@ import (
 // The error is a [token.ErrTaken] if this key is there already, or another secret key has the
 // label.
 func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
-	b, err := k.loadable(ctx, ref)
+	f, b, err := k.loadable(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -28,7 +29,7 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 	if err != nil {
 		return Entry{}, fmt.Errorf("load key %q: %w", ref, err)
 	}
-	return k.entry(used), nil
+	return k.entryOf(f, used), nil
 }
 
 // LoadInPlace is [Keyring.Load] for an application that knows the key by its label: other versions
@@ -37,11 +38,11 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 // are a [token.ErrTaken] if they have the label. An object with the id that is public, which
 // anybody can make without the PIN, is deleted first.
 func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
-	b, err := k.loadable(ctx, ref)
+	f, b, err := k.loadable(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
-	others, err := k.otherVersions(ctx, b)
+	others, err := k.otherVersions(ctx, f)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -73,7 +74,7 @@ func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry
 			}
 		}
 	}
-	return k.entry(b), nil
+	return k.entryOf(f, b), nil
 }
 
 // loader returns the pair as a [Loader]. The error is an [errors.ErrUnsupported] if it is none.
@@ -86,30 +87,26 @@ func (k *Keyring) loader() (Loader, error) {
 
 // loadable returns the blob of a key if other applications may have it, which can encrypt with it
 // too.
-func (k *Keyring) loadable(ctx context.Context, ref Ref) (*blob.Blob, error) {
+func (k *Keyring) loadable(ctx context.Context, ref Ref) (keyVersion, *blob.Blob, error) {
 	f, b, err := k.verifiedBlob(ctx, ref)
+	if err == nil {
+		err = k.mayEncryptUnder(ctx, f)
+	}
 	if err != nil {
-		return nil, err
+		return f, nil, fmt.Errorf("load key %q: %w", ref, err)
 	}
-	if err := k.refuses(f); err != nil {
-		return nil, fmt.Errorf("load key %q: %w", ref, err)
-	}
-	return b, nil
+	k.warnOfExpiry(f)
+	return f, b, nil
 }
 
 // otherVersions returns the ids of the other versions of a key.
-func (k *Keyring) otherVersions(ctx context.Context, b *blob.Blob) ([][]byte, error) {
-	d := b.Descriptor()
-	e, err := k.entryNamed(ctx, d.Name)
-	if err != nil {
-		return nil, err
-	}
+func (k *Keyring) otherVersions(ctx context.Context, f keyVersion) ([][]byte, error) {
 	var ids [][]byte
-	for v, err := range k.view().Versions(ctx, e) {
+	for v, err := range k.view().Versions(ctx, f.entry) {
 		if err != nil {
 			return nil, err
 		}
-		if v.Number != d.Version {
+		if v.Number != f.version.Number {
 			ids = append(ids, v.KeyID[:])
 		}
 	}
@@ -152,12 +149,13 @@ func (k *Keyring) loadSalted(ctx context.Context, loader Loader, wrapped keyspec
 
 // A LoadedKey is a secret key object on the token, with the key of this keyring that has its id.
 type LoadedKey struct {
-	Label   string `json:"label"`
-	KeyID   string `json:"key_id"`
-	Name    string `json:"name,omitempty"` // empty for a key that is not of this keyring
-	Version int    `json:"version,omitempty"`
-	Newest  int    `json:"newest,omitempty"` // the version of that key that encrypts
-	Public  bool   `json:"public,omitempty"` // anybody can use it, and could have made it, without the PIN
+	Label     string `json:"label"`
+	KeyID     string `json:"key_id"`
+	Name      string `json:"name,omitempty"` // empty for a key that is not of this keyring
+	Version   int    `json:"version,omitempty"`
+	Newest    int    `json:"newest,omitempty"`    // the version of that key that encrypts
+	Destroyed bool   `json:"destroyed,omitempty"` // the version was destroyed, and only this object is left of it here
+	Public    bool   `json:"public,omitempty"`    // anybody can use it, and could have made it, without the PIN
 
 	object token.Loaded
 }
@@ -196,6 +194,7 @@ func (k *Keyring) Loaded(ctx context.Context) ([]LoadedKey, error) {
 			id := v.KeyID.String()
 			for _, i := range unknown[id] {
 				all[i].Name, all[i].Version, all[i].Newest = e.Name, v.Number, e.Current
+				all[i].Destroyed = v.Status == ledger.Destroyed
 			}
 			delete(unknown, id)
 		}

@@ -112,7 +112,7 @@ func TestTwoOwners(t *testing.T) {
 	if _, err := b.Create(ctx, "too-late", keyspec.AES256, 0); !errors.Is(err, blob.ErrUntrusted) {
 		t.Errorf("the removed owner makes a key: %v", err)
 	}
-	if _, err := b.Rotate(ctx, "from-branch"); !errors.Is(err, blob.ErrUntrusted) {
+	if _, err := b.Rotate(ctx, "from-branch", ""); !errors.Is(err, blob.ErrUntrusted) {
 		t.Errorf("the removed owner rotates a key: %v", err)
 	}
 	if _, err := k.Open(ctx, hsmkeys.Ref{Name: "too-late"}); !errors.Is(err, blob.ErrNotFound) {
@@ -129,7 +129,7 @@ func TestTwoOwners(t *testing.T) {
 	if e, err := k.Show(ctx, before); err != nil || e.Signer.Label != "branch" || e.Signer.Role != "former owner" {
 		t.Errorf("%+v, %v", e, err)
 	}
-	for r := range k.Rewrap(ctx, []hsmkeys.Ref{before}) {
+	for r := range k.Rewrap(ctx, []hsmkeys.Ref{before}, "") {
 		if r.Err != nil || !r.Done {
 			t.Errorf("%+v", r)
 		}
@@ -196,7 +196,7 @@ func TestAKeyThatIsMadeWhileAMemberIsRemoved(t *testing.T) {
 	if !removed || len(e.Holders) != 1 || len(e.Former()) != 0 {
 		t.Errorf("removed %v; holders %v, former %v", removed, e.Holders, e.Former())
 	}
-	if n, err := other.CountUnknown(ctx); err != nil || n != 0 {
+	if n, _, err := other.CountUnnamed(ctx); err != nil || n != 0 {
 		t.Errorf("%d blobs are left: %v", n, err)
 	}
 }

@@ -123,7 +123,7 @@ func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
 			yield(Merged{Err: err})
 			return
 		}
-		for r := range m.k.change(ctx, refs, m.prepare) {
+		for r := range m.k.change(ctx, refs, onToken, m.prepare) {
 			merged := Merged{Name: r.Ref.Name, Err: r.Err}
 			if r.merged != nil {
 				merged = *r.merged
@@ -158,19 +158,16 @@ func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
 	if err != nil {
 		return Result{Ref: ref, Err: err}
 	}
-	e := takeInEdit{name: ref.Name, reason: fmt.Sprintf("from a copy at checkpoint %d", m.At.Number), worse: map[int]ledger.Status{}}
-	known, err := m.known(ctx, &e)
+	versions, err := collect(m.branch.Versions(ctx, theirs))
 	if err != nil {
 		return Result{Ref: ref, Err: err}
 	}
-	merged := Merged{Name: ref.Name, New: e.last == 0}
-	var versions []ledger.Version
-	for v, err := range m.branch.Versions(ctx, theirs) {
-		if err != nil {
-			return Result{Ref: ref, Err: err}
-		}
-		versions = append(versions, v)
+	e := takeInEdit{name: ref.Name, reason: fmt.Sprintf("from a copy at checkpoint %d", m.At.Number), worse: map[int]ledger.Status{}}
+	known, err := m.known(ctx, &e, theirs, versions)
+	if err != nil {
+		return Result{Ref: ref, Err: err}
 	}
+	merged := Merged{Name: e.name, New: e.last == 0}
 	next := e.last
 	for _, v := range slices.Backward(versions) {
 		if ours, ok := known[v.KeyID]; ok {
@@ -189,7 +186,7 @@ func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
 		if merged.New {
 			number = v.Number
 		}
-		taken, err := m.version(ctx, ref.Name, v, number, merged.New)
+		taken, err := m.version(ctx, e.name, keyVersion{theirs, v}, number, merged.New)
 		if err != nil {
 			merged.Err = errors.Join(merged.Err, inVersion(ref.Name, v, err))
 			continue
@@ -223,35 +220,59 @@ func (m *Merge) discard(ctx context.Context, name string) error {
 	return nil
 }
 
-// known returns the versions that are here of a name, by their key ids, and notes the
-// highest.
-func (m *Merge) known(ctx context.Context, e *takeInEdit) (map[blob.ID]ledger.Version, error) {
+// known returns the versions that are here of a key of the copy, by their key ids, and notes the name
+// that the key has here, and the highest version.
+func (m *Merge) known(ctx context.Context, e *takeInEdit, theirs ledger.Entry, versions []ledger.Version) (map[blob.ID]ledger.Version, error) {
+	ids := map[blob.ID]bool{}
+	for _, v := range versions {
+		ids[v.KeyID] = true
+	}
 	known := map[blob.ID]ledger.Version{}
-	view := m.k.view()
-	ours, err := view.Entry(ctx, e.name)
-	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
-		return known, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	e.last = highest(ours)
-	for v, err := range view.Versions(ctx, ours) {
+	for _, name := range (keyVersion{entry: theirs}).names() { // either copy may have renamed it
+		entries, err := m.k.everNamed(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		known[v.KeyID] = v
+		for _, ours := range entries {
+			all, err := collect(m.k.view().Versions(ctx, ours))
+			if err != nil {
+				return nil, err
+			}
+			same := slices.ContainsFunc(all, func(v ledger.Version) bool { return ids[v.KeyID] })
+			if !same && (ours.Name != e.name || e.last > 0) {
+				continue // another key that had the name once, or has it now
+			}
+			clear(known)
+			for _, v := range all {
+				known[v.KeyID] = v
+			}
+			if e.name, e.last = ours.Name, highest(ours); same {
+				return known, nil
+			}
+		}
 	}
 	return known, nil
 }
 
+// collect returns all values up to the first error.
+func collect[T any](seq iter.Seq2[T, error]) (all []T, err error) {
+	for v, err := range seq {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
 // version makes of a version of the copy one that is to be recorded here.
-func (m *Merge) version(ctx context.Context, name string, v ledger.Version, number int, isNew bool) (ledger.Version, error) {
+func (m *Merge) version(ctx context.Context, name string, f keyVersion, number int, isNew bool) (ledger.Version, error) {
+	v := f.version
 	if v.Status == ledger.Destroyed { // so that no blob that is left of it opens anything
 		v.Number, v.List = number, min(v.List, m.k.ListNumber())
 		return v, nil
 	}
-	b, err := m.from.loadVersion(ctx, keyVersion{ledger.Entry{Name: name}, v})
+	b, err := m.from.loadVersion(ctx, f)
 	if err != nil {
 		return v, err
 	}
@@ -259,12 +280,12 @@ func (m *Merge) version(ctx context.Context, name string, v ledger.Version, numb
 	if signer, _ := m.k.members().Signer(string(b.SignerKeyID())); !isNew || signer.Role != blob.Owner || m.k.hasFormer(b) {
 		status = max(status, ledger.Deactivated)
 	}
-	taken, b, err := m.k.wrapFor(ctx, b, number)
+	taken, b, err := m.k.wrapFor(ctx, b, name, number)
 	if err != nil {
 		return v, err
 	}
 	m.mu.Lock()
-	m.made[name] = append(m.made[name], b)
+	m.made[f.entry.Name] = append(m.made[f.entry.Name], b)
 	m.mu.Unlock()
 	taken.Status = status
 	return taken, nil

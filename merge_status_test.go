@@ -71,7 +71,7 @@ func TestAMergeTakesTheWorseStatus(t *testing.T) {
 	}
 	encrypt(t, c.a, "new", []byte("under the version that is current there"))
 	encrypt(t, c.a, "db", []byte("under ours"))
-	if _, err := c.a.Open(context.Background(), hsmkeys.Ref{Name: "theirs"}); !errors.Is(err, blob.ErrNotFound) {
+	if _, err := c.a.Open(context.Background(), hsmkeys.Ref{Name: "theirs"}); !errors.Is(err, hsmkeys.ErrNotActive) {
 		t.Errorf("a compromised key is current: %v", err)
 	}
 	if taken, _ := merge(t, c.a, c.storeB, nil); taken != 0 {
@@ -102,7 +102,7 @@ func TestAMergeBelievesOwnersInForce(t *testing.T) {
 	if e, err := c.a.Show(ctx, ref); err != nil || e.Version != 1 || e.Status != "deactivated" {
 		t.Errorf("shown: %+v, %v", e, err)
 	}
-	former, _, err := c.a.RotateFormer(ctx)
+	former, _, err := c.a.RotateFormer(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestAMergeBelievesOwnersInForce(t *testing.T) {
 		}
 	}
 	decrypts(t, c.a, c.files)
-	if _, err := c.a.Open(ctx, ref); !errors.Is(err, blob.ErrNotFound) || strings.Contains(err.Error(), "version 0") {
+	if _, err := c.a.Open(ctx, ref); !errors.Is(err, hsmkeys.ErrNotActive) || strings.Contains(err.Error(), "version 0") {
 		t.Errorf("it is current: %v", err)
 	}
 	rotate(t, c.a, "by-late", "under a version of our own")

@@ -11,13 +11,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// A A Key is a session key that was verified and unwrapped, ready for use.
+// A Key is a session key that was verified and unwrapped, ready for use.
 type Key struct {
 	Entry Entry
 	keyspec.SessionKey
 
+	keyring *Keyring
+	found   keyVersion // in the state; zero if that does not know it
 	id      blob.ID
-	refused error // why nothing is encrypted under it
 }
 
 // Open verifies a key's blob and unwraps the key in the token, in that order; a key from a password
@@ -49,21 +50,7 @@ func (k *Keyring) openBlob(ctx context.Context, ref Ref, f keyVersion, b *blob.B
 	if err != nil {
 		return nil, fmt.Errorf("open key %q: %w", ref, err)
 	}
-	return &Key{Entry: k.entry(used), SessionKey: session, id: b.Descriptor().KeyID, refused: k.refuses(f)}, nil
-}
-
-// refuses returns why nothing is encrypted under a version of a key, or nil.
-func (k *Keyring) refuses(f keyVersion) error {
-	if err := k.mayEncrypt(); err != nil {
-		return err
-	}
-	switch {
-	case f.entry.Name == "":
-		return fmt.Errorf("the state of the keyring does not know the key: %w", ErrStale)
-	case f.version.Status != ledger.Active:
-		return fmt.Errorf("key %q is %v: %w", f.ref(), f.version.Status, ErrPurpose)
-	}
-	return nil
+	return &Key{Entry: k.entryOf(f, used), SessionKey: session, keyring: k, found: f, id: b.Descriptor().KeyID}, nil
 }
 
 // Reveal verifies a key and returns its value, for a program that must have it. The salt of a
@@ -157,14 +144,17 @@ func (k *Keyring) openForFile(ctx context.Context, ref Ref, id blob.ID) (*Key, e
 	if err := k.refresh(ctx); err != nil {
 		return nil, err
 	}
-	f, ok, err := k.versionWithID(ctx, ref.Name, id)
+	f, ok, err := k.versionOfFile(ctx, ref.Name, id)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
+		if f.version.Status == ledger.Compromised {
+			k.warn(withFacts(k.compromised(ctx, f), ErrCompromised))
+		}
 		return k.Open(ctx, f.ref())
 	}
-	b, err := k.unknown(ctx, ref, id)
+	b, err := k.unknownBlob(ctx, ref, id)
 	if err != nil {
 		return nil, err
 	}

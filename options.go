@@ -35,6 +35,9 @@ type Options struct {
 	// cannot be opened, so that the one before it is used. It may be called by several goroutines
 	// at once, and may be nil.
 	Warn func(error)
+	// Progress is called in an operation over many keys when the token is done with one of them, before
+	// that is recorded. It may be called by several goroutines at once, and may be nil.
+	Progress func()
 	// NoReadBack turns off the check before a key is stored: what the token has wrapped to its own
 	// pair is unwrapped again and compared, at the cost of one private key operation for each key.
 	NoReadBack bool

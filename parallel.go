@@ -86,13 +86,13 @@ func inOrder[T, R any](ctx context.Context, things iter.Seq2[T, error], do func(
 // more is begun.
 func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		todo, results := make(chan Ref), make(chan Result)
+		todo, results := make(chan int), make(chan Result)
 		enough := make(chan struct{})
 		go func() {
 			defer close(todo)
-			for _, ref := range refs {
+			for i := range refs {
 				select {
-				case todo <- ref:
+				case todo <- i:
 				case <-enough:
 					return
 				case <-ctx.Done():
@@ -103,8 +103,10 @@ func each(ctx context.Context, refs []Ref, do func(context.Context, Ref) Result)
 		var all sync.WaitGroup
 		for range min(workers, len(refs)) {
 			all.Go(func() {
-				for ref := range todo {
-					results <- persist(ctx, ref, do)
+				for i := range todo {
+					r := persist(ctx, refs[i], do)
+					r.order = i
+					results <- r
 				}
 			})
 		}

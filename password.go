@@ -39,21 +39,20 @@ const MinPassword = 8
 type PasswordFunc func(ctx context.Context, key Entry) ([]byte, error)
 
 // CreateFromPassword makes a session key from a password: it stores how, with a new salt from the
-// token, and nothing secret. Purpose 0 is as in [Keyring.Create]. The caller must overwrite the
-// password. Only somebody who knows the password has the key; no backup authority can help.
-func (k *Keyring) CreateFromPassword(ctx context.Context, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose, kdf blob.KDF, password []byte) (Entry, error) {
-	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
-		return k.derive(ctx, d, algorithm, kdf, password)
+// token, and nothing secret. The caller must overwrite the password. Only somebody who knows the password has the key; no backup authority can help.
+func (k *Keyring) CreateFromPassword(ctx context.Context, name string, key NewKey, kdf blob.KDF, password []byte) (Entry, error) {
+	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(key.Purpose, key.Algorithm)}, key, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
+		return k.derive(ctx, d, key.Algorithm, kdf, password)
 	})
 }
 
 // RotatePassword is [Keyring.Rotate] with a new password for a key from a password.
 // The versions before stay under the passwords they have.
-func (k *Keyring) RotatePassword(ctx context.Context, name string, password []byte) (Entry, error) {
+func (k *Keyring) RotatePassword(ctx context.Context, name string, password []byte, reason string) (Entry, error) {
 	if err := CheckPassword(password); err != nil {
 		return Entry{}, err
 	}
-	return k.rotate(ctx, name, password)
+	return k.rotate(ctx, name, password, reason)
 }
 
 // CheckPassword refuses with [ErrNewPassword] what cannot be the password of a new key.

@@ -22,7 +22,7 @@ func answer(password string) hsmkeys.PasswordFunc {
 
 func fromPassword(t *testing.T, k *hsmkeys.Keyring, name string, kdf blob.KDF) hsmkeys.Entry {
 	t.Helper()
-	e, err := k.CreateFromPassword(context.Background(), name, keyspec.AES256, 0, kdf, []byte(goodPassword))
+	e, err := k.CreateFromPassword(context.Background(), name, hsmkeys.NewKey{Algorithm: keyspec.AES256}, kdf, []byte(goodPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Rotate(ctx, "pbkdf2"); err != nil {
+	if _, err := k.Rotate(ctx, "pbkdf2", ""); err != nil {
 		t.Fatal(err)
 	}
 	second, err := k.Reveal(ctx, hsmkeys.Ref{Name: "pbkdf2"})
@@ -68,7 +68,7 @@ func TestAKeyFromAPassword(t *testing.T) {
 		"open":   func() error { _, err := k.Open(ctx, hsmkeys.Ref{Name: "pbkdf2"}); return err },
 		"reveal": func() error { _, err := k.Reveal(ctx, hsmkeys.Ref{Name: "pbkdf2"}); return err },
 		"load":   func() error { _, err := k.Load(ctx, hsmkeys.Ref{Name: "pbkdf2"}, "app"); return err },
-		"rotate": func() error { _, err := k.Rotate(ctx, "pbkdf2"); return err },
+		"rotate": func() error { _, err := k.Rotate(ctx, "pbkdf2", ""); return err },
 	} {
 		if err := try(); !errors.Is(err, hsmkeys.ErrPassword) || strings.Contains(err.Error(), "another password") {
 			t.Errorf("%s with a wrong password: %v", what, err)
@@ -78,11 +78,11 @@ func TestAKeyFromAPassword(t *testing.T) {
 	if _, err := k.Open(ctx, hsmkeys.Ref{Name: "pbkdf2"}); !errors.Is(err, hsmkeys.ErrPassword) {
 		t.Errorf("with nobody to ask: %v", err)
 	}
-	if _, err := k.CreateFromPassword(ctx, "short", keyspec.AES256, 0, blob.Scrypt, []byte("1234567")); !errors.Is(err, hsmkeys.ErrNewPassword) {
+	if _, err := k.CreateFromPassword(ctx, "short", hsmkeys.NewKey{Algorithm: keyspec.AES256}, blob.Scrypt, []byte("1234567")); !errors.Is(err, hsmkeys.ErrNewPassword) {
 		t.Errorf("a short password: %v", err)
 	}
 	create(t, k, "stored")
-	if _, err := k.RotatePassword(ctx, "stored", []byte(goodPassword)); !errors.Is(err, hsmkeys.ErrDerivation) {
+	if _, err := k.RotatePassword(ctx, "stored", []byte(goodPassword), ""); !errors.Is(err, hsmkeys.ErrDerivation) {
 		t.Errorf("a password for a stored key: %v", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestTheStorageDoesNotChooseHowAKeyIsMade(t *testing.T) {
 			"reveal": func() error { _, err := k.Reveal(ctx, ref); return err },
 			"load":   func() error { _, err := k.Load(ctx, ref, "app"); return err },
 			"show":   func() error { _, err := k.Show(ctx, ref); return err },
-			"rotate": func() error { _, err := k.Rotate(ctx, "archive"); return err },
+			"rotate": func() error { _, err := k.Rotate(ctx, "archive", ""); return err },
 		} {
 			if err := try(); !errors.Is(err, blob.ErrIntegrity) {
 				t.Errorf("%s, %s: %v", name, what, err)
@@ -211,7 +211,7 @@ func TestAKeyFromAPasswordSurvivesTheToken(t *testing.T) {
 	if err != nil || !bytes.Equal(again, value) {
 		t.Errorf("another key after the recovery, or %v", err)
 	}
-	for result := range k.Rewrap(ctx, refs) {
+	for result := range k.Rewrap(ctx, refs, "") {
 		if result.Err != nil {
 			t.Errorf("%+v", result)
 		}

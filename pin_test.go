@@ -119,7 +119,7 @@ func TestThePinOnTheTokenMovesWhenItIsDue(t *testing.T) {
 	create(t, k, "payroll")
 	create(t, k, "billing")
 	pinned("create", 1, 3)
-	if _, err := k.Rotate(ctx, "payroll"); err != nil {
+	if _, err := k.Rotate(ctx, "payroll", ""); err != nil {
 		t.Fatal(err)
 	}
 	pinned("rotate", 4, 4)

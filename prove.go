@@ -33,7 +33,7 @@ func (k *Keyring) Prove(ctx context.Context, refs []Ref, since time.Time) iter.S
 			return
 		}
 		var held []Result // not yet in a record
-		for r := range each(ctx, refs, func(ctx context.Context, ref Ref) Result { return k.rehearse(ctx, ref, done, since) }) {
+		for r := range each(ctx, refs, k.counted(func(ctx context.Context, ref Ref) Result { return k.rehearse(ctx, ref, done, since) })) {
 			if r.Done {
 				if held = append(held, r); len(held) < proofBatch {
 					continue
@@ -68,7 +68,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	if err != nil {
 		return Result{Ref: ref, Err: err}
 	}
-	r := Result{Ref: ref, Entry: k.entry(b), blob: b}
+	r := Result{Ref: ref, Entry: k.entryOf(f, b), blob: b}
 	if done.of(b.Digest()).After(since) {
 		return r
 	}

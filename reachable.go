@@ -3,7 +3,6 @@ package hsmkeys
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -15,37 +14,58 @@ import (
 type reachable struct {
 	k        *Keyring
 	view     *ledger.Ledger
-	entry    ledger.Entry
-	versions map[int]ledger.Version     // of the entry
+	name     string
+	versions []keyVersion               // of the keys that have or had the name; nil before load
 	sources  map[[sha256.Size]byte]bool // what their first revisions replace; nil until it is needed
 }
 
-// has reports whether the state names a blob, or it is one that the blob which it names
-// has replaced.
-func (r *reachable) has(ctx context.Context, path string) (bool, error) {
+// A place is what the state says of a blob in the store.
+type place int
+
+const (
+	unknown   place = iota
+	known           // the state names it, or a blob that it names has replaced it
+	destroyed       // likewise, of a destroyed key: it should be gone
+)
+
+// find returns what the state says of the blob under a path.
+func (r *reachable) find(ctx context.Context, path string) (place, error) {
 	name, version, revision, digest, ok := blob.ParseKeyPath(path)
 	if !ok {
-		return true, nil // no blob
+		return known, nil // no blob
 	}
 	if err := r.load(ctx, name); err != nil {
-		return false, err
+		return unknown, err
 	}
-	v, ok := r.versions[version]
-	if ok && v.Blob == digest && v.Revision == revision {
-		return true, nil
+	for _, f := range r.versions {
+		v := f.version
+		switch {
+		case v.Number != version:
+		case v.Status == ledger.Destroyed && (v.Blob == digest || revision < v.Revision):
+			return destroyed, nil // what it replaced cannot be told without it
+		case v.Status == ledger.Destroyed:
+		case v.Blob == digest && v.Revision == revision, revision < v.Revision && r.isEarlier(ctx, f, revision, digest):
+			return known, nil
+		}
 	}
-	if !ok || revision >= v.Revision {
-		return r.isSource(ctx, digest), ctx.Err()
+	if r.isSource(ctx, digest) {
+		return known, nil
 	}
-	for b, err := range r.k.revisions(ctx, keyVersion{r.entry, v}) {
+	return unknown, ctx.Err()
+}
+
+// isEarlier reports whether a blob is an earlier revision of a version. What does not verify is
+// reported elsewhere.
+func (r *reachable) isEarlier(ctx context.Context, f keyVersion, revision int, digest [sha256.Size]byte) bool {
+	for b, err := range r.k.revisions(ctx, f) {
 		if err != nil {
-			return false, nil // verifying the key reports it
+			return false
 		}
 		if b.Descriptor().Revision <= revision {
-			return b.Digest() == digest || r.isSource(ctx, digest), ctx.Err()
+			return b.Digest() == digest
 		}
 	}
-	return false, nil
+	return false
 }
 
 // isSource reports whether the first revision of a version names a blob as what it replaces: a
@@ -54,8 +74,8 @@ func (r *reachable) has(ctx context.Context, path string) (bool, error) {
 func (r *reachable) isSource(ctx context.Context, digest [sha256.Size]byte) bool {
 	if r.sources == nil {
 		r.sources = map[[sha256.Size]byte]bool{}
-		for _, v := range r.versions {
-			for b, err := range r.k.revisions(ctx, keyVersion{r.entry, v}) {
+		for _, f := range r.versions {
+			for b, err := range r.k.revisions(ctx, f) {
 				if err == nil && len(b.Descriptor().Replaces) == sha256.Size {
 					r.sources[[sha256.Size]byte(b.Descriptor().Replaces)] = true
 				}
@@ -65,26 +85,24 @@ func (r *reachable) isSource(ctx context.Context, digest [sha256.Size]byte) bool
 	return r.sources[digest]
 }
 
-// load reads all versions of a key, none where the state does not name it.
+// load reads all versions of the keys that have or had a name, none where the state does not name it.
 func (r *reachable) load(ctx context.Context, name string) error {
-	if r.entry.Name == name && r.versions != nil {
+	if r.name == name && r.versions != nil {
 		return nil
 	}
-	versions := map[int]ledger.Version{}
-	e, err := r.view.Entry(ctx, name)
-	switch {
-	case err == nil:
+	entries, err := r.k.everNamed(ctx, name)
+	if err != nil {
+		return err
+	}
+	versions := []keyVersion{}
+	for _, e := range entries {
 		for v, err := range r.view.Versions(ctx, e) {
 			if err != nil {
 				return err
 			}
-			versions[v.Number] = v
+			versions = append(versions, keyVersion{e, v})
 		}
-	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		e = ledger.Entry{Name: name}
-	default:
-		return err
 	}
-	r.entry, r.versions, r.sources = e, versions, nil
+	r.name, r.versions, r.sources = name, versions, nil
 	return nil
 }

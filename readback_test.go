@@ -115,9 +115,9 @@ func TestNothingWrongIsStored(t *testing.T) {
 						for name, operation := range map[string]func() error{
 							"create": func() error { _, err := k.Create(ctx, "new", keyspec.AES256, 0); return err },
 							"mac":    func() error { _, err := k.Create(ctx, "mac", keyspec.HMACSHA256, 0); return err },
-							"rotate": func() error { _, err := k.Rotate(ctx, "payroll"); return err },
+							"rotate": func() error { _, err := k.Rotate(ctx, "payroll", ""); return err },
 							"rewrap": func() (err error) {
-								for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}) {
+								for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}, "") {
 									err = r.Err
 								}
 								return err
@@ -225,7 +225,7 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 	// One C_WrapKey after the other, until it is the one to our own pair.
 	for call := 1; ; call++ {
 		fault(t, softhsm.Fault{Function: "C_WrapKey", Action: softhsm.Flip, Call: call})
-		results := slices.Collect(k.Rewrap(ctx, payroll))
+		results := slices.Collect(k.Rewrap(ctx, payroll, ""))
 		if !honest(t) {
 			t.Fatal("no call of C_WrapKey is the one to our own pair")
 		}
@@ -247,17 +247,17 @@ func TestAWrongWrapIsNotReadBackIfNobodyAsks(t *testing.T) {
 	if got := reveal(t, k, "payroll@1"); !bytes.Equal(got, value) || !warnings.say("revision 1, which holds the same key, is used") {
 		t.Errorf("another value, or no warning: %v", warnings.all)
 	}
-	if r := slices.Collect(k.Rewrap(ctx, payroll)); len(r) != 1 || r[0].Err != nil || r[0].Done {
+	if r := slices.Collect(k.Rewrap(ctx, payroll, "")); len(r) != 1 || r[0].Err != nil || r[0].Done {
 		t.Errorf("rewrap, which opens nothing that is up to date: %+v", r)
 	}
-	if r := slices.Collect(k.RewrapDamaged(ctx, payroll, false)); len(r) != 1 || r[0].Err != nil || !r[0].Done || r[0].Entry.Revision != 3 {
+	if r := slices.Collect(k.RewrapDamaged(ctx, payroll, "", false)); len(r) != 1 || r[0].Err != nil || !r[0].Done || r[0].Entry.Revision != 3 {
 		t.Errorf("rewrap --damaged: %+v", r)
 	}
 	warnings.say("")
 	if got := reveal(t, k, "payroll@1"); !bytes.Equal(got, value) || warnings.say("") {
 		t.Errorf("after rewrap --damaged: another value, or a warning: %v", warnings.all)
 	}
-	if r := slices.Collect(k.RewrapDamaged(ctx, payroll, false)); len(r) != 1 || r[0].Err != nil || r[0].Done {
+	if r := slices.Collect(k.RewrapDamaged(ctx, payroll, "", false)); len(r) != 1 || r[0].Err != nil || r[0].Done {
 		t.Errorf("rewrap --damaged of what opens: %+v", r)
 	}
 	if _, err := k.History(ctx, "payroll"); err != nil {
@@ -294,16 +294,16 @@ func TestWhatAnAuthorityCannotOpenIsMadeAnew(t *testing.T) {
 		if len(r) != 1 || !errors.Is(r[0].Err, blob.ErrIntegrity) || !damaged(r[0].Err, name) {
 			t.Fatalf("prove: %+v", r)
 		}
-		if r := slices.Collect(k.RewrapDamaged(ctx, ref, false)); r[0].Err != nil || r[0].Done {
+		if r := slices.Collect(k.RewrapDamaged(ctx, ref, "", false)); r[0].Err != nil || r[0].Done {
 			t.Errorf("the owner opens it: %+v", r)
 		}
-		if r := slices.Collect(k.RewrapDamaged(ctx, ref, true)); r[0].Err != nil || !r[0].Done {
+		if r := slices.Collect(k.RewrapDamaged(ctx, ref, "", true)); r[0].Err != nil || !r[0].Done {
 			t.Errorf("rewrap --damaged %s: %+v", name, r)
 		}
 		if r := slices.Collect(a.Prove(ctx, ref, time.Now())); r[0].Err != nil || !r[0].Done {
 			t.Errorf("prove: %+v", r)
 		}
-		if r := slices.Collect(k.RewrapDamaged(ctx, ref, true)); r[0].Err != nil || r[0].Done {
+		if r := slices.Collect(k.RewrapDamaged(ctx, ref, "", true)); r[0].Err != nil || r[0].Done {
 			t.Errorf("rewrap --damaged of what is proven: %+v", r)
 		}
 		return
@@ -354,7 +354,7 @@ func TestARecoveryThatTheNewOwnerCannotOpen(t *testing.T) {
 	if _, err := s.Open(ctx, payroll[0]); !errors.Is(err, blob.ErrIntegrity) || !damaged(err, payroll[0].Name) {
 		t.Errorf("the new owner: %v", err)
 	}
-	for result := range s.Rewrap(ctx, payroll) {
+	for result := range s.Rewrap(ctx, payroll, "") {
 		if !errors.Is(result.Err, blob.ErrIntegrity) {
 			t.Errorf("the new owner rewraps: %+v", result)
 		}
@@ -377,7 +377,7 @@ func TestARecoveryThatTheNewOwnerCannotOpen(t *testing.T) {
 	if results := slices.Collect(r.DamagedKeys(ctx, payroll)); results[0].Err != nil || results[0].Done {
 		t.Errorf("recover --damaged of what is proven: %+v", results)
 	}
-	if results := slices.Collect(s.Rewrap(ctx, payroll)); results[0].Err != nil || !results[0].Done {
+	if results := slices.Collect(s.Rewrap(ctx, payroll, "")); results[0].Err != nil || !results[0].Done {
 		t.Errorf("the new owner rewraps: %+v", results)
 	}
 	if _, err := s.History(ctx, "payroll"); err != nil {
@@ -408,7 +408,7 @@ func TestARecoveryIsRepeated(t *testing.T) {
 	if got := reveal(t, s, "payroll@1"); !bytes.Equal(got, value) {
 		t.Error("the new owner has another key")
 	}
-	for result := range s.Rewrap(ctx, payroll) {
+	for result := range s.Rewrap(ctx, payroll, "") {
 		if result.Err != nil || !result.Done {
 			t.Errorf("the new owner rewraps: %+v", result)
 		}

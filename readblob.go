@@ -23,9 +23,9 @@ var ErrMissing = keyspec.NewKind("its blob is gone from the store", blob.ErrMisp
 func (k *Keyring) loadVersion(ctx context.Context, f keyVersion) (*blob.Blob, error) {
 	v := f.version
 	if v.Status == ledger.Destroyed {
-		return nil, inVersion(f.entry.Name, v, fmt.Errorf("it was destroyed on %s: %w", v.ChangedAt.UTC().Format("2006-01-02"), blob.ErrNotFound))
+		return nil, inVersion(f.entry.Name, v, k.destroyed(ctx, f))
 	}
-	b, err := k.loadDigest(ctx, f.entry.Name, v.Number, v.Revision, v.Blob)
+	b, err := k.loadNamed(ctx, f)
 	if err != nil {
 		err = fmt.Errorf("%w (the state names blob %x since checkpoint %d of %s)", err, v.Blob[:8], v.Changed, v.ChangedAt.UTC().Format("2006-01-02 15:04 UTC"))
 		return nil, inVersion(f.entry.Name, v, err)
@@ -34,6 +34,20 @@ func (k *Keyring) loadVersion(ctx context.Context, f keyVersion) (*blob.Blob, er
 		return nil, inVersion(f.entry.Name, v, err)
 	}
 	return b, nil
+}
+
+// loadNamed reads the blob of a version, which has the name that the key had when the version was made.
+func (k *Keyring) loadNamed(ctx context.Context, f keyVersion) (b *blob.Blob, err error) {
+	for i, name := range f.names() {
+		b, at := k.loadDigest(ctx, name, f.version.Number, f.version.Revision, f.version.Blob)
+		if i == 0 || !errors.Is(at, ErrMissing) { // or else it is missing where it should be today
+			err = at
+		}
+		if !errors.Is(at, ErrMissing) {
+			return b, err
+		}
+	}
+	return nil, err
 }
 
 // loadDigest reads and verifies the blob with a digest. What is missing was there once, as

@@ -140,7 +140,7 @@ func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []by
 // other members, and stores it as the next revision, which says that it is a recovery, from whom
 // and why. Keys that are recovered already are left alone, so Keys can be killed and started again.
 func (r *Recovery) Keys(ctx context.Context, refs []Ref) iter.Seq[Result] {
-	return each(ctx, refs, func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, nil) })
+	return each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, nil) }))
 }
 
 // DamagedKeys is Keys that makes anew what this recovery has made before, unless it opens
@@ -153,7 +153,7 @@ func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result]
 			yield(Result{Err: err})
 			return
 		}
-		each(ctx, refs, func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, opened) })(yield)
+		each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, opened) }))(yield)
 	}
 }
 
@@ -172,7 +172,7 @@ func (r *Recovery) recoverKey(ctx context.Context, ref Ref, opened *proven) (Res
 		return Result{}, err
 	}
 	if k.wrappedToMembers(b) || isDerived(b) {
-		return Result{Entry: k.entry(b)}, nil // by an owner, since
+		return Result{Entry: k.entryOf(f, b)}, nil // by an owner, since
 	}
 	all, err := k.recoveredBlobs(ctx, f, b, r.note.List)
 	if err != nil {
@@ -186,7 +186,7 @@ func (r *Recovery) recoverKey(ctx context.Context, ref Ref, opened *proven) (Res
 			}
 		}
 		if done && k.wrappedToMembers(recovered) {
-			return Result{Entry: k.entry(recovered)}, nil
+			return Result{Entry: k.entryOf(f, recovered)}, nil
 		}
 	}
 	next, err := k.wrapAgain(ctx, b, &r.note)

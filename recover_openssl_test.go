@@ -230,7 +230,7 @@ func TestRecoveryWithOpenSSLAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused("a checkpoint", checkpoint, cert)
-		if _, err := k.CreateFromPassword(ctx, "password", keyspec.AES256, 0, blob.PBKDF2, []byte(goodPassword)); err != nil {
+		if _, err := k.CreateFromPassword(ctx, "password", hsmkeys.NewKey{Algorithm: keyspec.AES256}, blob.PBKDF2, []byte(goodPassword)); err != nil {
 			t.Fatal(err)
 		}
 		record, err := store.Get(ctx, pathOf(t, store, "password", 1, 1))

@@ -174,7 +174,7 @@ func TestRecoveredBlobsThatAreRefused(t *testing.T) {
 			if _, err := k.Reveal(ctx, ref); !errors.Is(err, attack.want) {
 				t.Errorf("open: %v", err)
 			}
-			for r := range k.Rewrap(ctx, []hsmkeys.Ref{ref}) {
+			for r := range k.Rewrap(ctx, []hsmkeys.Ref{ref}, "") {
 				if !errors.Is(r.Err, attack.want) {
 					t.Errorf("adopt: %+v", r)
 				}
@@ -244,7 +244,7 @@ func TestAKeyThatIsAnotherIsNotCarriedOn(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, err, warnings.all)
 		}
 	}
-	for r := range k.Rewrap(ctx, versions(t, k)) {
+	for r := range k.Rewrap(ctx, versions(t, k), "") {
 		if r.Err != nil || !r.Done || !warnings.say("revision 1, which holds the same key, is used") {
 			t.Errorf("rewrap: %+v, %v", r, warnings.all)
 		}

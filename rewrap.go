@@ -12,16 +12,16 @@ import (
 
 // Rewrap brings keys to the list of members in force: the same key, wrapped to the members of that
 // list and signed by the pair, as the next revision. Keys that are up to date are left alone, so
-// Rewrap can be killed and started again.
-func (k *Keyring) Rewrap(ctx context.Context, refs []Ref) iter.Seq[Result] {
-	return k.rewrapEach(ctx, refs, nil)
+// Rewrap can be killed and started again. The reason is recorded, and may be empty.
+func (k *Keyring) Rewrap(ctx context.Context, refs []Ref, reason string) iter.Seq[Result] {
+	return k.rewrapEach(ctx, refs, reason, nil)
 }
 
 // RewrapDamaged is Rewrap that also opens every key, at the cost of one operation of the token
 // each: a newest revision that the token does not open is made anew from the one before it. If
 // others is set, so is one that some other holder has not proven to open, see [Keyring.Prove]: only
 // that holder's token can open what is wrapped to it.
-func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) iter.Seq[Result] {
+func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, reason string, others bool) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		opened := map[string]*proven{} // by the holders of the keys
 		for _, m := range k.Members() {
@@ -33,7 +33,7 @@ func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) it
 				}
 			}
 		}
-		k.rewrapEach(ctx, refs, func(ctx context.Context, b *blob.Blob) (bool, error) {
+		k.rewrapEach(ctx, refs, reason, func(ctx context.Context, b *blob.Blob) (bool, error) {
 			for id, proofs := range opened {
 				if _, held := k.recipient(b, id); held && proofs.of(b.Digest()).IsZero() {
 					return false, nil
@@ -44,28 +44,26 @@ func (k *Keyring) RewrapDamaged(ctx context.Context, refs []Ref, others bool) it
 	}
 }
 
+// Outdated describes a key, and reports whether [Keyring.Rewrap] would rewrap it.
+func (k *Keyring) Outdated(ctx context.Context, ref Ref) (Entry, bool, error) {
+	f, b, err := k.loadRef(ctx, ref)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	return k.entryOf(f, b), !k.isCurrent(b), nil
+}
+
 // rewrapEach rewraps keys. What is up to date is left alone where it opens, if opens is
 // not nil.
-func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, opens func(context.Context, *blob.Blob) (bool, error)) iter.Seq[Result] {
-	return func(yield func(Result) bool) {
-		if err := k.refresh(ctx); err != nil {
-			yield(Result{Err: err})
-			return
-		}
-		k.change(ctx, refs, func(ctx context.Context, ref Ref) Result {
-			r, err := k.rewrap(ctx, ref, opens)
-			r.Ref, r.Err = ref, err
-			return r
-		})(yield)
-	}
+func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, reason string, opens func(context.Context, *blob.Blob) (bool, error)) iter.Seq[Result] {
+	return k.changeAll(ctx, "rewrap keys", reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
+		return k.rewrap(ctx, ref, reason, opens)
+	})
 }
 
 // rewrap prepares the edit that brings a key to the list of members in force, with a blob that a
 // recovery has made or a new one.
-func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Context, *blob.Blob) (bool, error)) (Result, error) {
-	if err := k.mustOwn("rewrap keys"); err != nil {
-		return Result{}, err
-	}
+func (k *Keyring) rewrap(ctx context.Context, ref Ref, reason string, opens func(context.Context, *blob.Blob) (bool, error)) (Result, error) {
 	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
 		return Result{}, err
@@ -78,16 +76,18 @@ func (k *Keyring) rewrap(ctx context.Context, ref Ref, opens func(context.Contex
 		return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
 	}
 	if done {
-		return Result{Entry: k.entry(b)}, nil
+		return Result{Entry: k.entryOf(f, b)}, nil
 	}
 	list := k.ListNumber()
 	op, next, err := k.nextRevision(ctx, f, b)
 	if err != nil {
 		return Result{}, fmt.Errorf("rewrap key %q: %w", ref, err)
 	}
-	edit := replaceEdit(op, f.entry.Name, f.version.Blob, k.version(next, list))
-	r := k.storedResult(next)
-	if r.edit = &edit; op == ledger.Adopt {
+	edit := replaceEdit(op, f.entry.Name, f.version.Blob, k.version(next, list), reason)
+	v := k.version(next, list)
+	v.Status = f.version.Status
+	r := k.preparedResult(f.entry, v, next, edit)
+	if op == ledger.Adopt {
 		r.blob = nil // it was there before, and stays whatever becomes of the edit
 	}
 	return r, nil

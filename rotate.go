@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -12,66 +13,94 @@ import (
 // Rotate makes the next version of a key: a new session key with the algorithm
 // and purpose of the current version; for a key from a password, with the same
 // password and a new salt. When others rotate the same key at the same time, each
-// gets a version of its own.
-func (k *Keyring) Rotate(ctx context.Context, name string) (Entry, error) {
-	return k.rotate(ctx, name, nil)
+// gets a version of its own. The reason is recorded, and may be empty.
+func (k *Keyring) Rotate(ctx context.Context, name, reason string) (Entry, error) {
+	return k.rotate(ctx, name, nil, reason)
+}
+
+// RotateMany is [Keyring.Rotate] for several keys. It asks for no passwords: for a key that comes from
+// one the error is an [ErrDerivation].
+func (k *Keyring) RotateMany(ctx context.Context, names []string, reason string) iter.Seq[Result] {
+	return k.changeAll(ctx, "rotate keys", reason, refsTo(names), onToken, func(ctx context.Context, ref Ref) (Result, error) {
+		f, model, err := k.rotationModel(ctx, ref.Name)
+		if err == nil && isDerived(model) {
+			err = withFacts(fmt.Errorf("rotate key %q, which comes from a password, with others: %w", ref.Name, ErrDerivation), ErrAsksPassword)
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		return k.rotated(ctx, f, model, nil, reason)
+	})
 }
 
 // rotate is Rotate with a new password, or nil.
-func (k *Keyring) rotate(ctx context.Context, name string, password []byte) (Entry, error) {
+func (k *Keyring) rotate(ctx context.Context, name string, password []byte, reason string) (Entry, error) {
 	if err := k.refresh(ctx); err != nil {
 		return Entry{}, err
 	}
-	if err := k.mustOwn("rotate a key"); err != nil {
+	if err := errors.Join(k.mustOwn("rotate a key"), validReason(reason)); err != nil {
 		return Entry{}, err
 	}
-	return retryStale(ctx, k, func() (Entry, error) { return k.rotateOnce(ctx, name, password) })
+	return retryStale(ctx, k, func() (Entry, error) {
+		f, model, err := k.rotationModel(ctx, name)
+		if err != nil {
+			return Entry{}, err
+		}
+		r, err := k.rotated(ctx, f, model, password, reason)
+		if err != nil {
+			return Entry{}, err
+		}
+		return k.recordOne(ctx, r, onToken)
+	})
 }
 
-func (k *Keyring) rotateOnce(ctx context.Context, name string, password []byte) (Entry, error) {
-	f, model, err := k.rotationModel(ctx, name)
-	if err != nil {
-		return Entry{}, err
-	}
-	b, edit, err := k.nextVersion(ctx, f, model, password)
-	if err != nil {
-		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
-	}
-	defer k.storing.end(b)
-	err = k.recordEdit(ctx, edit, onToken)
-	if isStale(err) {
-		return Entry{}, errors.Join(err, k.discard(ctx, b))
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("rotate key %q: %w", name, err)
-	}
-	return k.entry(b), nil
-}
-
-// rotationModel returns what the next version of a key is to be like: the current version, or the
-// newest where none encrypts, as of a name that came with a merge.
+// rotationModel returns what the next version of a key is to be like: the current version or, where
+// none encrypts, the newest that was not destroyed.
 func (k *Keyring) rotationModel(ctx context.Context, name string) (keyVersion, *blob.Blob, error) {
 	e, err := k.entryNamed(ctx, name)
 	if err != nil {
 		return keyVersion{}, nil, err
 	}
-	ref := Ref{Name: name, Version: e.Current}
-	if e.Current == 0 {
-		ref.Version = highest(e)
+	f, err := k.newest(ctx, e)
+	if err != nil {
+		return f, nil, err
 	}
-	return k.loadRef(ctx, ref)
+	b, err := k.loadVersion(ctx, f)
+	if f.version.Status == ledger.Destroyed {
+		err = withFacts(err, ErrNameDestroyed)
+	}
+	return f, b, err
 }
 
-// nextVersion makes the next version of a key, and the edit that records it.
-func (k *Keyring) nextVersion(ctx context.Context, f keyVersion, model *blob.Blob, password []byte) (*blob.Blob, ledger.Edit, error) {
+// newest returns the current version of a key or, where none encrypts, the newest that was not
+// destroyed; if all were, the newest.
+func (k *Keyring) newest(ctx context.Context, e ledger.Entry) (keyVersion, error) {
+	if e.Current > 0 {
+		v, err := k.view().Version(ctx, e, e.Current)
+		return keyVersion{e, v}, err
+	}
+	for v, err := range k.view().Versions(ctx, e) {
+		if err != nil || v.Status != ledger.Destroyed {
+			return keyVersion{e, v}, err
+		}
+	}
+	return keyVersion{e, e.Versions[len(e.Versions)-1]}, nil
+}
+
+// rotated makes the next version of a key, and prepares the edit that records it.
+func (k *Keyring) rotated(ctx context.Context, f keyVersion, model *blob.Blob, password []byte, reason string) (Result, error) {
 	digest := model.Digest()
 	last, list := highest(f.entry), k.ListNumber()
 	d := blob.Descriptor{Name: f.entry.Name, Version: last + 1, Purpose: model.Descriptor().Purpose, Replaces: digest[:]}
 	b, err := k.makeLike(ctx, d, model, password)
 	if err != nil {
-		return nil, ledger.Edit{}, err
+		return Result{}, fmt.Errorf("rotate key %q: %w", f.entry.Name, err)
 	}
-	return b, rotateEdit(f.entry.Name, last, k.version(b, list)), nil
+	v := k.version(b, list)
+	edit := rotateEdit(f.entry.Name, last, v, reason)
+	after := f.entry
+	after.Current = v.Number
+	return k.preparedResult(after, v, b, edit), nil
 }
 
 // makeLike makes a key of the kind of another one.

@@ -267,7 +267,7 @@ func TestATokenWithoutItsSigningKeyReads(t *testing.T) {
 			}
 			_, err := b.Create(ctx, "another", keyspec.AES256, 0)
 			refused("create", err)
-			_, err = b.Rotate(ctx, "payroll")
+			_, err = b.Rotate(ctx, "payroll", "")
 			refused("rotate", err)
 			err = b.AddMember(ctx, newSite(t, "spare").member(blob.Owner, "spare"))
 			refused("add", err)
@@ -275,7 +275,7 @@ func TestATokenWithoutItsSigningKeyReads(t *testing.T) {
 			refused("remove", err)
 			_, err = b.BeginRecovery(ctx, office.cert, newSite(t, "spare").member(blob.Owner, "spare"), "a test")
 			refused("recover", err)
-			for r := range b.Rewrap(ctx, versions(t, b)) {
+			for r := range b.Rewrap(ctx, versions(t, b), "") {
 				refused("rewrap", r.Err)
 			}
 			for r := range b.Prove(ctx, versions(t, b), time.Now()) {

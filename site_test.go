@@ -162,7 +162,7 @@ func versions(tb testing.TB, k *hsmkeys.Keyring) []hsmkeys.Ref {
 // rewrap rewraps everything and counts what was done.
 func rewrap(tb testing.TB, k *hsmkeys.Keyring) (done int) {
 	tb.Helper()
-	for r := range k.Rewrap(context.Background(), versions(tb, k)) {
+	for r := range k.Rewrap(context.Background(), versions(tb, k), "") {
 		if r.Err != nil {
 			tb.Error(r.Err)
 		}
@@ -256,10 +256,10 @@ func decryptsOnly(t *testing.T, k *hsmkeys.Keyring, key, plain string, file []by
 	if _, err := k.Create(ctx, "another", keyspec.AES256, 0); err == nil {
 		t.Error("it makes keys")
 	}
-	if _, err := k.Rotate(ctx, key); err == nil {
+	if _, err := k.Rotate(ctx, key, ""); err == nil {
 		t.Error("it rotates keys")
 	}
-	for r := range k.Rewrap(ctx, versions(t, k)) {
+	for r := range k.Rewrap(ctx, versions(t, k), "") {
 		if r.Err == nil {
 			t.Error("it rewraps keys")
 		}
@@ -351,7 +351,7 @@ func (s *site) replacePin(t *testing.T, store blob.Store, shown ledger.Point) *h
 // rotate rotates a key and returns a file under the new version.
 func rotate(t *testing.T, k *hsmkeys.Keyring, name, plain string) []byte {
 	t.Helper()
-	if _, err := k.Rotate(context.Background(), name); err != nil {
+	if _, err := k.Rotate(context.Background(), name, ""); err != nil {
 		t.Fatal(err)
 	}
 	return encrypt(t, k, name, []byte(plain))

@@ -55,7 +55,7 @@ func TestALifeWithPairsInMemory(t *testing.T) {
 				t.Errorf("made %+v", made)
 			}
 			file := encryptWith(t, k, "payroll", "The salaries of March.")
-			must(k.Rotate(ctx, "payroll"))
+			must(k.Rotate(ctx, "payroll", ""))
 
 			// Opened again, it is the same; with another pair it is nobody's.
 			k = must(hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: owner}))

@@ -46,12 +46,12 @@ func TestTheNewestVersionOfAKeyIsDeleted(t *testing.T) {
 	missed("show", err)
 	_, err = k.History(ctx, "db")
 	missed("history", err)
-	_, err = k.Rotate(ctx, "db")
+	_, err = k.Rotate(ctx, "db", "")
 	missed("rotate", err)
 	for _, err := range k.Verify(ctx) {
 		missed("verify", err)
 	}
-	for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "db", Version: 2}}) {
+	for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "db", Version: 2}}, "") {
 		missed("rewrap", r.Err)
 	}
 	for e, err := range k.List(ctx) {
@@ -96,7 +96,7 @@ func TestAFormerAuthorityUndoesTheRotation(t *testing.T) {
 	_, backup := copyOf(t, dir)
 	remove(t, k, blob.BackupAuthority, "vault")
 	_, removed := copyOf(t, dir)
-	results, _, err := k.RotateFormer(ctx)
+	results, _, err := k.RotateFormer(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestARecoveryFromAnOwnerWhoLives(t *testing.T) {
 	if _, err := office.open(store); !errors.Is(err, blob.ErrUntrusted) || !strings.Contains(err.Error(), `a recovery has put "spare" in its place`) {
 		t.Errorf("the owner who lives: %v", err)
 	}
-	if _, err := k.Rotate(ctx, "payroll"); err == nil {
+	if _, err := k.Rotate(ctx, "payroll", ""); err == nil {
 		t.Error("the owner who lives, with a keyring that was open, signs")
 	}
 

@@ -93,9 +93,9 @@ func TestTheStorageIsNotTrusted(t *testing.T) {
 			check("Load", err)
 			_, err = k.History(ctx, "payroll")
 			check("History", err)
-			_, err = k.Rotate(ctx, "payroll")
+			_, err = k.Rotate(ctx, "payroll", "")
 			check("Rotate", err)
-			for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}) {
+			for r := range k.Rewrap(ctx, []hsmkeys.Ref{{Name: "payroll", Version: 1}}, "") {
 				check("Rewrap", r.Err)
 			}
 			for _, err := range k.Verify(ctx) {
@@ -162,7 +162,7 @@ func TestWhatIsPutBesideIsNotLookedAt(t *testing.T) {
 	if unknown != 5 {
 		t.Errorf("%d blobs are unknown to the state", unknown)
 	}
-	if e, err := k.Rotate(ctx, "payroll"); err != nil || e.Version != 2 {
+	if e, err := k.Rotate(ctx, "payroll", ""); err != nil || e.Version != 2 {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
@@ -228,7 +228,7 @@ func TestADeletedBlobIsMissed(t *testing.T) {
 	k, store, dir := found(t)
 	create(t, k, "payroll")
 	for range 2 {
-		if _, err := k.Rotate(context.Background(), "payroll"); err != nil {
+		if _, err := k.Rotate(context.Background(), "payroll", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestADeletedBlobIsMissed(t *testing.T) {
 func TestADeletedBlobIsMissedAfterARecovery(t *testing.T) {
 	ctx := context.Background()
 	office, vault, spare, k, store, dir := threesome(t)
-	if _, err := k.Rotate(ctx, "payroll"); err != nil {
+	if _, err := k.Rotate(ctx, "payroll", ""); err != nil {
 		t.Fatal(err)
 	}
 	create(t, k, "other")

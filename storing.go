@@ -31,6 +31,7 @@ func (s *storing) begin(ctx context.Context, store blob.Store, b *blob.Blob) {
 	}
 	s.all[b.Digest()] = one
 	s.mu.Unlock()
+	ctx = context.WithoutCancel(ctx) // what was begun is finished, and recorded with what was done before
 	go func() {
 		defer close(one.done)
 		if err := store.Put(ctx, blobPath(b), b.Bytes()); !errors.Is(err, blob.ErrExists) { // else it is this very blob

@@ -18,18 +18,18 @@ func (k *Keyring) takeIn(ctx context.Context, b *blob.Blob, reason string) (Entr
 
 func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {
 	n := takeInEdit{name: b.Descriptor().Name, reason: reason}
-	status := ledger.Deactivated
-	switch e, err := k.view().Entry(ctx, n.name); {
-	case err == nil:
-		n.last = highest(e)
-	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		if !k.hasFormer(b) {
-			status, n.current = ledger.Active, 1
-		}
-	default:
+	entries, err := k.everNamed(ctx, n.name)
+	if err != nil {
 		return Entry{}, err
 	}
-	v, taken, err := k.wrapFor(ctx, b, n.last+1)
+	status := ledger.Deactivated
+	switch {
+	case len(entries) > 0:
+		n.name, n.last = entries[0].Name, highest(entries[0])
+	case !k.hasFormer(b):
+		status, n.current = ledger.Active, 1
+	}
+	v, taken, err := k.wrapFor(ctx, b, n.name, n.last+1)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -61,11 +61,11 @@ func (k *Keyring) isOwner(m blob.Member) bool {
 func (k *Keyring) hasFormer(b *blob.Blob) bool { return !k.heldByMembersSince(b, k.ListNumber()) }
 
 // wrapFor wraps the key in a blob that the state does not name to the members of the list in force,
-// as a new version.
-func (k *Keyring) wrapFor(ctx context.Context, b *blob.Blob, number int) (ledger.Version, *blob.Blob, error) {
+// as a new version of a key.
+func (k *Keyring) wrapFor(ctx context.Context, b *blob.Blob, name string, number int) (ledger.Version, *blob.Blob, error) {
 	list, digest := k.ListNumber(), b.Digest()
 	d := b.Descriptor()
-	d.Version, d.Revision, d.Replaces, d.Recovery = number, 1, digest[:], nil
+	d.Name, d.Version, d.Revision, d.Replaces, d.Recovery = name, number, 1, digest[:], nil
 	taken, err := k.wrapAs(ctx, b, d)
 	if err != nil {
 		return ledger.Version{}, nil, err

@@ -51,7 +51,7 @@ func TestEightGoroutinesOnTwoTokens(t *testing.T) {
 		}
 		all.Go(func() {
 			for range rounds {
-				note(k.Rotate(ctx, "shared"))
+				note(k.Rotate(ctx, "shared", ""))
 			}
 		})
 		all.Go(func() {
@@ -59,7 +59,7 @@ func TestEightGoroutinesOnTwoTokens(t *testing.T) {
 				if err := k.AddMember(ctx, vaults[i*rounds+n]); err != nil {
 					t.Error(err)
 				}
-				for r := range k.Rewrap(ctx, versions(t, k)) {
+				for r := range k.Rewrap(ctx, versions(t, k), "") {
 					if r.Err != nil {
 						t.Errorf("rewrap: %v", r.Err)
 					}

@@ -13,10 +13,10 @@ import (
 // Blobs that the state of the keyring does not name come from a copy of the store that was written
 // to as well. They open the files that name them, and serve for nothing else.
 
-// unknown returns a blob that the state does not name, for a key that a file names: signed
+// unknownBlob returns a blob that the state does not name, for a key that a file names: signed
 // by an owner in force, and with that name, version and id. A key id that the state has
 // under the name, destroyed keys included, is not looked for.
-func (k *Keyring) unknown(ctx context.Context, ref Ref, id blob.ID) (*blob.Blob, error) {
+func (k *Keyring) unknownBlob(ctx context.Context, ref Ref, id blob.ID) (*blob.Blob, error) {
 	var newest *blob.Blob
 	for path, err := range k.store.List(ctx, fmt.Sprintf("%s%s/%d.", blob.KeysPrefix, ref.Name, ref.Version)) {
 		if err != nil {
@@ -62,24 +62,41 @@ func (k *Keyring) unknownAt(ctx context.Context, path string) (*blob.Blob, error
 }
 
 // Unknown lists the blobs of the store that the state does not name, and that are no
-// earlier revision of one that it names, by their paths. An error with a path is about
-// what is there.
+// earlier revision of one that it names, by their paths; those of destroyed keys are not among them. An
+// error with a path is about what is there.
 func (k *Keyring) Unknown(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		state := reachable{k: k, view: k.view()}
-		for path, err := range k.store.List(ctx, blob.KeysPrefix) {
-			known := false
-			if err == nil {
-				known, err = state.has(ctx, path)
-			}
-			if known {
+		for path, is := range k.walkBlobs(ctx) {
+			if is.err == nil && is.place != unknown {
 				continue
 			}
-			if !yield(path, err) || path == "" {
+			if !yield(path, is.err) || path == "" {
 				return
 			}
 		}
 	}
+}
+
+// walkBlobs lists the blobs of the store, and what the state says of them.
+func (k *Keyring) walkBlobs(ctx context.Context) iter.Seq2[string, placed] {
+	return func(yield func(string, placed) bool) {
+		state := reachable{k: k, view: k.view()}
+		for path, err := range k.store.List(ctx, blob.KeysPrefix) {
+			is := placed{err: err}
+			if err == nil {
+				is.place, is.err = state.find(ctx, path)
+			}
+			if !yield(path, is) {
+				return
+			}
+		}
+	}
+}
+
+// placed is what the state says of a blob, or why that is not known.
+type placed struct {
+	place place
+	err   error
 }
 
 // adoptUnknown takes the blobs in that an owner has signed and that the state does not name, see

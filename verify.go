@@ -78,16 +78,20 @@ func (k *Keyring) verifyKeys(ctx context.Context, keys iter.Seq2[ledger.Entry, e
 	}
 }
 
-// CountUnknown returns how many blobs of the store the state does not name.
-func (k *Keyring) CountUnknown(ctx context.Context) (n int, err error) {
-	for _, failed := range k.Unknown(ctx) {
-		if errors.Is(failed, context.Canceled) || errors.Is(failed, context.DeadlineExceeded) {
-			return n, failed
+// CountUnnamed returns how many blobs of the store the state does not name: those that it does not know,
+// and those of destroyed keys, which [Keyring.Destroy] deletes.
+func (k *Keyring) CountUnnamed(ctx context.Context) (unknowns, destroyeds int, err error) {
+	for _, is := range k.walkBlobs(ctx) {
+		switch {
+		case errors.Is(is.err, context.Canceled) || errors.Is(is.err, context.DeadlineExceeded):
+			return unknowns, destroyeds, is.err
+		case is.err != nil && !errors.Is(is.err, blob.ErrIntegrity):
+			return unknowns, destroyeds, fmt.Errorf("look for blobs that the state does not name: %w", is.err)
+		case is.place == destroyed:
+			destroyeds++
+		case is.err != nil || is.place == unknown:
+			unknowns++
 		}
-		if failed != nil && !errors.Is(failed, blob.ErrIntegrity) {
-			return n, fmt.Errorf("look for blobs that the state does not name: %w", failed)
-		}
-		n++
 	}
-	return n, nil
+	return unknowns, destroyeds, nil
 }

@@ -37,8 +37,9 @@ func newApp() *cli.App {
 		},
 		Commands: []*cli.Command{
 			tokenCommand(), initCommand(), joinCommand(), certificateCommand(),
-			createCommand(), rotateCommand(), listCommand(), showCommand(), historyCommand(), logCommand(), verifyCommand(),
-			encryptCommand(), decryptCommand(), fileCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
+			createCommand(), rotateCommand(), describeCommand(), renameCommand(),
+			activateCommand(), deactivateCommand(), compromisedCommand(), destroyCommand(), listCommand(), showCommand(), historyCommand(), logCommand(), verifyCommand(),
+			encryptCommand(), decryptCommand(), fileCommand(), filesCommand(), reencryptCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(), acceptCommand(),
 			checkpointCommand(), mergeCommand(), storeCommand(),
 			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),

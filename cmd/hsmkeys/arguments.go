@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -96,4 +97,13 @@ func validLabel(c *cli.Context) error {
 		return failure.Usage("--label %q: %v", label, token.ValidLabel(label))
 	}
 	return nil
+}
+
+// unquoted adds to an error about the name of a key that the name may be a word of a reason that
+// was not quoted.
+func unquoted(reason string, err error) error {
+	if reason == "" || strings.ContainsRune(reason, ' ') || !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrName) {
+		return err
+	}
+	return failure.WithHint(err, fmt.Sprintf("%q is taken for the whole reason, and what follows for keys; put a reason of several words in quotes", reason))
 }

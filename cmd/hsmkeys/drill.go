@@ -124,7 +124,7 @@ func proveKeys(ctx context.Context, k *hsmkeys.Keyring, refs []hsmkeys.Ref, o dr
 	if o.again {
 		since = time.Now()
 	}
-	return tally.Run(k.Prove(ctx, refs, since), len(refs), "prove")
+	return tally.Run(k.Prove(ctx, refs, since), len(refs), "prove", nil)
 }
 
 // atRisk is the failure that a rehearsal looks for.
@@ -199,7 +199,7 @@ func printCoverage(s *settings.Settings, coverage hsmkeys.Coverage, proof *tally
 	if proof == nil {
 		return nil
 	}
-	return proof.Print(s, "\nproven", "proven before")
+	return proof.Print(s, "\nproven", "proven before", "")
 }
 
 const wouldBeLost = "would be lost"

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -17,6 +17,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 func fileCommand() *cli.Command {
@@ -64,9 +65,11 @@ type need struct {
 	Name    string           `json:"name,omitempty"`
 	Version int              `json:"version,omitempty"`
 	KeyID   string           `json:"key_id,omitempty"`
-	Pair    bool             `json:"pair,omitempty"`    // to a key exchange pair itself
-	Holders []hsmkeys.Holder `json:"holders,omitempty"` // verified; with a certificate
-	Problem string           `json:"problem,omitempty"` // why the holders are not known
+	Now     string           `json:"name_now,omitempty"` // of a key that was renamed; with a certificate
+	Status  string           `json:"status,omitempty"`   // with a certificate
+	Pair    bool             `json:"pair,omitempty"`     // to a key exchange pair itself
+	Holders []hsmkeys.Holder `json:"holders,omitempty"`  // verified; with a certificate
+	Problem string           `json:"problem,omitempty"`  // why the holders are not known
 
 	recipient hsmkeys.FileRecipient
 }
@@ -93,16 +96,22 @@ func lookUp(ctx context.Context, k *hsmkeys.Keyring, needs []need) error {
 		n := &needs[i]
 		switch {
 		case n.Name != "":
-			e, err := k.Show(ctx, n.recipient.Key)
+			e, ok, err := k.ShowID(ctx, n.Name, n.recipient.KeyID)
 			switch {
-			case errors.Is(err, blob.ErrNotFound):
-				n.Problem = "the keyring has no such key"
 			case err != nil:
 				return err
-			case e.KeyID != n.KeyID:
-				n.Problem = "the keyring has another key of that name, with id " + e.KeyID
+			case !ok:
+				n.Problem = "the keyring has no such key"
+				if other, err := k.Show(ctx, n.recipient.Key); err == nil {
+					n.Problem = "the keyring has another key of that name, with id " + other.KeyID
+				}
+			case e.Status == ledger.Destroyed.String():
+				n.Status, n.Problem = e.Status, fmt.Sprintf("the key was destroyed on %s by %s: %s", e.Changed.UTC().Format(time.DateOnly), text.Printable(e.StatusBy), text.Printable(e.StatusWhy))
 			default:
-				n.Holders = append(e.Holders, e.Earlier...)
+				n.Status, n.Holders = e.Status, append(e.Holders, e.Earlier...)
+				if e.Name != n.Name {
+					n.Now = e.Name
+				}
 			}
 		case n.Pair:
 			for _, m := range k.Members() {
@@ -125,6 +134,12 @@ func printNeeds(needs []need) error {
 		switch {
 		case n.Name != "":
 			rows = append(rows, []string{"key", fmt.Sprintf("%s, id %s", n.recipient.Key, n.KeyID)})
+			if n.Now != "" {
+				rows = append(rows, []string{"  renamed", "it is called " + n.Now + " now"})
+			}
+			if n.Status != "" {
+				rows = append(rows, []string{"  status", n.Status})
+			}
 		case n.Pair:
 			rows = append(rows, []string{"pair", "a key exchange pair itself (hsmkeys decrypt --pair)"})
 		default:

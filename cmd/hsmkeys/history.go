@@ -31,9 +31,13 @@ func historyCommand() *cli.Command {
 				if s.JSON {
 					return errors.Join(err, output.JSON(entries))
 				}
-				rows := [][]string{{"VERSION", "REVISION", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
+				rows := [][]string{{"VERSION", "REVISION", "STATE", "SIGNED", "SIGNER", "KEY ID", "WHY"}}
 				for _, e := range entries {
-					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), text.Time(e.Signed), text.Printable(e.Signer.Label), e.KeyID, text.Printable(e.Why)})
+					signed := text.Time(e.Signed)
+					if e.Signed.IsZero() {
+						signed = "-" // its blob is gone
+					}
+					rows = append(rows, []string{strconv.Itoa(e.Version), strconv.Itoa(e.Revision), e.Status, signed, text.Printable(e.Signer.Label), e.KeyID, text.Printable(e.Why)})
 				}
 				return errors.Join(err, output.Table(rows))
 			})

@@ -247,7 +247,7 @@ func TestDecryptStreams(t *testing.T) {
 func TestAnInterruptIsNoVerdict(t *testing.T) {
 	cut := fmt.Errorf("key %q: %w", "payroll", context.Canceled)
 	results := []hsmkeys.Result{{Done: true}, {Ref: hsmkeys.Ref{Name: "payroll", Version: 1}, Err: cut}, {Err: context.Canceled}}
-	got, err := tally.Run(slices.Values(results), 3, "rewrap")
+	got, err := tally.Run(slices.Values(results), 3, "rewrap", nil)
 	if got.Done != 1 || len(got.Failed) != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, failure.ErrReported) {
 		t.Errorf("%+v, %v", got, err)
 	}

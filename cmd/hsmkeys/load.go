@@ -77,6 +77,9 @@ func listLoaded(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring) e
 		if l.Public {
 			row[1] += " (public)"
 		}
+		if l.Destroyed {
+			row[1] += " (destroyed)"
+		}
 		rows = append(rows, row)
 	}
 	if err := output.Table(rows); err != nil {

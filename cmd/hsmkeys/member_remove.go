@@ -120,8 +120,8 @@ func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 		did, unchanged string
 		run            func() (tally.Tally, error)
 	}{
-		{o.rotate, "rotated", "not needed", func() (tally.Tally, error) { return rotateFormer(ctx, k) }},
-		{o.rewrap, "rewrapped", "up to date", func() (tally.Tally, error) { return rewrap(ctx, k, k.Rewrap) }},
+		{o.rotate, "rotated", "not needed", func() (tally.Tally, error) { return rotateFormer(ctx, k, "") }},
+		{o.rewrap, "rewrapped", "up to date", func() (tally.Tally, error) { return rewrapAll(ctx, k) }},
 	} {
 		if !step.wanted {
 			continue
@@ -129,7 +129,7 @@ func afterRemoval(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 		t, err := step.run()
 		failed = errors.Join(failed, err)
 		if done[step.did] = t; !asJSON {
-			failed = errors.Join(failed, t.Print(s, step.did, step.unchanged))
+			failed = errors.Join(failed, t.Print(s, step.did, step.unchanged, ""))
 		}
 	}
 	versions, err := k.Versions(ctx)

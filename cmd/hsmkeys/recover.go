@@ -144,15 +144,6 @@ func (r *recovery) open(ctx context.Context, pair *token.KeyPair, store *dir.Sto
 	return unquoted(r.options.reason, err)
 }
 
-// unquoted adds to an error about the name of a key that the name may be a word of a reason that
-// was not quoted.
-func unquoted(reason string, err error) error {
-	if strings.ContainsRune(reason, ' ') || !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrName) {
-		return err
-	}
-	return failure.WithHint(err, fmt.Sprintf("%q is taken for the whole reason, and what follows for keys; put a reason of several words in quotes", reason))
-}
-
 // findOld finds the old owner's certificate. A file in the current directory may be anybody's, so
 // it does not silently replace the owner with that label.
 func (r *recovery) findOld() error {
@@ -251,6 +242,6 @@ func (r *recovery) run(ctx context.Context) error {
 	if r.options.damaged {
 		recoverThem = begun.DamagedKeys
 	}
-	t, err := tally.Run(recoverThem(ctx, r.refs), len(r.refs), "recover")
-	return errors.Join(t.Print(r.s, "recovered", "done before"), err)
+	t, err := tally.Run(recoverThem(ctx, r.refs), len(r.refs), "recover", nil)
+	return errors.Join(t.Print(r.s, "recovered", "done before", ""), err)
 }

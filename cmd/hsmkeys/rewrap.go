@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"iter"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
@@ -17,38 +17,76 @@ import (
 func rewrapCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rewrap", Usage: "wrap keys to the current members: same key, next revision", ArgsUsage: "[NAME…]",
-		Description: "Works on all versions of the named keys, or of all keys. What is up to date is left alone; it\n" +
-			"can be interrupted and started again. With --damaged the token unwraps each of them.",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "damaged", Usage: "wrap again also what is up to date but does not open with this token; and of named keys also what another holder has not proven to open (drill --prove)"},
-		},
+		Description: "Works on all versions of the named keys, of those below PREFIX/, or of all keys. What is up to date is left\n" +
+			"alone; it can be interrupted and started again. With --damaged the token unwraps each of them.",
+		Flags: append(manyFlags(),
+			&cli.BoolFlag{Name: "damaged", Usage: "wrap again also what is up to date but does not open with this token; and of named keys also what another holder has not proven to open (drill --prove)"}),
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			if err := validNames(c); err != nil {
+			if err := refArguments(c, false); err != nil {
 				return err
 			}
+			reason, err := reasonOption(c, false)
+			if err != nil {
+				return err
+			}
+			if c.Bool("damaged") && c.Bool("dry-run") {
+				return failure.Usage("--damaged and --dry-run do not go together: only the token can tell what is damaged")
+			}
 			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
-				do := k.Rewrap
-				if c.Bool("damaged") {
-					do = func(ctx context.Context, refs []hsmkeys.Ref) iter.Seq[hsmkeys.Result] {
-						return k.RewrapDamaged(ctx, refs, c.Args().Present())
-					}
+				refs, err := versionsToRewrap(ctx, k, c.Args().Slice())
+				if err != nil {
+					return err
 				}
-				t, err := rewrap(ctx, k, do, c.Args().Slice()...)
+				if c.Bool("dry-run") {
+					return rewrapDryRun(ctx, s, k, refs)
+				}
+				results := k.Rewrap(ctx, refs, reason)
+				if c.Bool("damaged") {
+					results = k.RewrapDamaged(ctx, refs, reason, c.Args().Present())
+				}
+				t, err := tally.Run(results, len(refs), "rewrap", nil)
 				if t.Done > 0 && len(k.FormerMembers()) > 0 {
 					message.Note("who was a member before has had the same keys; hsmkeys rotate --former makes new versions where that is so")
 				}
-				return errors.Join(t.Print(s, "rewrapped", "up to date"), err)
+				return errors.Join(t.Print(s, "rewrapped", "up to date", ""), err)
 			})
 		}),
 	}
 }
 
-// rewrap calls do, such as [hsmkeys.Keyring.Rewrap], with every version of the named keys, or of
-// all keys.
-func rewrap(ctx context.Context, k *hsmkeys.Keyring, do func(context.Context, []hsmkeys.Ref) iter.Seq[hsmkeys.Result], names ...string) (tally.Tally, error) {
-	refs, err := k.Versions(ctx, names...)
+// versionsToRewrap returns every version of the keys that are named, or of all, but what was destroyed.
+func versionsToRewrap(ctx context.Context, k *hsmkeys.Keyring, args []string) ([]hsmkeys.Ref, error) {
+	all, err := choose(ctx, k, args, func(s hsmkeys.Selected) bool { return !s.Destroyed })
+	if err != nil || len(args) > 0 && len(all.refs) == 0 {
+		noKeyChosen(all)
+		return nil, err
+	}
+	if len(args) == 0 {
+		return k.Versions(ctx)
+	}
+	return k.Versions(ctx, all.names()...)
+}
+
+// rewrapAll wraps every version of all keys to the current members.
+func rewrapAll(ctx context.Context, k *hsmkeys.Keyring) (tally.Tally, error) {
+	refs, err := k.Versions(ctx)
 	if err != nil {
 		return tally.Tally{Failed: []tally.Failed{}}, err
 	}
-	return tally.Run(do(ctx, refs), len(refs), "rewrap")
+	return tally.Run(k.Rewrap(ctx, refs, ""), len(refs), "rewrap", nil)
+}
+
+// rewrapDryRun prints the versions that are not up to date.
+func rewrapDryRun(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, refs []hsmkeys.Ref) error {
+	var all chosen
+	for _, ref := range refs {
+		e, outdated, err := k.Outdated(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if outdated {
+			all.refs, all.entries = append(all.refs, ref), append(all.entries, e)
+		}
+	}
+	return manyChange{doing: "rewrap"}.dryRun(s, all)
 }

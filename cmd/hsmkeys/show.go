@@ -10,6 +10,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 func showCommand() *cli.Command {
@@ -27,7 +28,10 @@ func showCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return errors.Join(show.Entry(s, e), k.CheckOpens(ctx, ref))
+				if e.Status == ledger.Destroyed.String() {
+					return show.Entry(s, e)
+				}
+				return errors.Join(show.Entry(s, e), k.CheckOpens(ctx, hsmkeys.Ref{Name: e.Name, Version: e.Version}))
 			})
 		}),
 	}

@@ -124,10 +124,15 @@ func verify(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, names
 
 // warnUnknown warns of blobs that are not in the state of the keyring, and so are not verified.
 func warnUnknown(ctx context.Context, k *hsmkeys.Keyring) {
-	switch n, err := k.CountUnknown(ctx); {
-	case err != nil:
+	unknown, destroyed, err := k.CountUnnamed(ctx)
+	if err != nil {
 		message.Warn(err)
-	case n > 0:
-		message.Warn(errors.New(show.Unknown(n)))
+		return
+	}
+	if unknown > 0 {
+		message.Warn(errors.New(show.Unknown(unknown)))
+	}
+	if destroyed > 0 {
+		message.Warn(errors.New(show.Leftover(destroyed)))
 	}
 }

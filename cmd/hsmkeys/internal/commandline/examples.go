@@ -64,15 +64,51 @@ var Examples = map[string][]Example{
 		{"A key for files", "hsmkeys create payroll"},
 		{"A key that another application loads, in a group of its own", "hsmkeys create site-b/audit --algorithm hmac-sha256"},
 		{"A key from a password", "hsmkeys create archive --from-password --kdf pbkdf2"},
+		{"Several at once, which are due to be rotated after 90 days", "hsmkeys create site-b/db site-b/web --description 'backups' --rotate-every 90d"},
+		{"A key that encrypts until the end of a year", "hsmkeys create season --expires 2027-12-31"},
+	},
+	"describe": {
+		{"What is it for?", "hsmkeys describe payroll 'salaries, since 2026'"},
+		{"From now on it is due every 90 days, and encrypts for a year", "hsmkeys describe payroll --rotate-every 90d --expires 365d"},
+	},
+	"rename": {
+		{"Files that name the old one still open", "hsmkeys rename season seasons/2027 --reason 'one a year'"},
+	},
+	"deactivate": {
+		{"A key that encrypts nothing more", "hsmkeys deactivate site-b/web --reason 'the site has closed'"},
+		{"All keys of a group", "hsmkeys deactivate site-b/"},
+	},
+	"activate": {
+		{"And encrypts again", "hsmkeys activate site-b/web"},
+	},
+	"compromised": {
+		{"Others may have it", "hsmkeys compromised site-b/db --reason 'disk stolen'"},
+		{"One version", "hsmkeys compromised payroll@1 --reason 'disk stolen'"},
+	},
+	"destroy": {
+		{"What is encrypted under it is lost; this is shown, and has to be confirmed", "hsmkeys destroy site-b/db --reason 'retention ends'"},
+		{"What would be destroyed?", "hsmkeys destroy site-b/ --reason 'retention ends' --dry-run"},
+	},
+	"files": {
+		{"What is encrypted under a key that leaked?", "hsmkeys files --under payroll@1 archive"},
+	},
+	"reencrypt": {
+		{"A file, under the newest version of its key", "hsmkeys reencrypt march.age"},
+		{"All files under an old version", "hsmkeys files --under payroll@1 -0 . | xargs -0 hsmkeys reencrypt"},
 	},
 	"rotate": {
 		{"From now on encrypt uses a new key; what is encrypted stays readable", "hsmkeys rotate payroll"},
 		{"A key from a password gets a new one", "hsmkeys rotate archive --new-password"},
 		{"Every key that a former member can open", "hsmkeys rotate --former"},
+		{"In a monthly job: the keys that are due", "hsmkeys rotate --due --reason monthly"},
+		{"All keys of a group", "hsmkeys rotate site-b/"},
 	},
 	"list": {
-		{"All keys, verified", "hsmkeys list"},
+		{"All keys, as they were signed", "hsmkeys list"},
 		{"Every version of the keys of a group", "hsmkeys list site-b/ --all-versions"},
+		{"What is due? Status 1 if anything is", "hsmkeys list --due"},
+		{"The oldest keys, and what they are for", "hsmkeys list --sort created --columns name,age,description"},
+		{"For a program, one key a line", "hsmkeys list 'site-*/db' --jsonl"},
 		{"What has been loaded onto the token?", "hsmkeys list --loaded"},
 		{"Without a token", "hsmkeys list --certificate owner.pem"},
 	},

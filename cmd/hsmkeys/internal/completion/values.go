@@ -26,6 +26,8 @@ var Choices = map[string][]string{
 	"create --kdf":       {"scrypt", "pbkdf2"},
 	"create --purpose":   {"wrap", "encrypt", "mac"},
 	"import --purpose":   {"wrap", "encrypt"},
+	"list --state":       {"active", "deactivated", "compromised", "destroyed"},
+	"list --sort":        {"name", "created", "age"},
 	"derive --hash":      {"md4", "md5", "sha1", "sha256", "sha384", "sha512"},
 	"derive --algorithm": {"rc2", "rc4", "des", "3des", "3des-112", "aes128", "aes192", "aes256"},
 	"derive --encoding":  {"utf8", "utf16le"},
@@ -91,7 +93,7 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 		name = name[:end]
 	}
 	switch name {
-	case "FILE", "IN", "CERTIFICATE", "LIBRARY":
+	case "FILE", "IN", "PATH", "CERTIFICATE", "LIBRARY":
 		return answer{kind: KindFiles}
 	case "DIRECTORY", "STORE", "OLD":
 		return answer{kind: KindDirectories}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 	"golang.org/x/sys/unix"
@@ -57,6 +58,8 @@ type target struct {
 	name string
 	path string      // with the directory, for errors
 	info fs.FileInfo // of what is there; nil for nothing
+
+	rewrites bool // the file keeps its mode, group and time, unless it was changed meanwhile
 }
 
 func (t *target) close() { _ = errors.Join(t.dir.Close(), t.root.Close()) }
@@ -241,6 +244,11 @@ func (t *target) replace(ctx context.Context, path string, f func(io.Writer) err
 		}
 	}()
 	defer file.Close()
+	if t.rewrites {
+		if err := t.keepMode(file); err != nil {
+			return atPath(err, path)
+		}
+	}
 	if err := writeBuffered(&early{file: file}, f); err != nil {
 		return err
 	}
@@ -267,10 +275,49 @@ func (t *target) replace(ctx context.Context, path string, f func(io.Writer) err
 	if err := file.Close(); err != nil {
 		return err
 	}
+	if t.rewrites {
+		if err := t.keepTime(temporary, path); err != nil {
+			return atPath(err, path)
+		}
+	}
 	if err := t.root.Rename(temporary, t.name); err != nil {
 		return atPath(err, path)
 	}
 	return atPath(t.dir.Sync(), path)
+}
+
+// keepMode gives a new file the mode and the group of the target.
+func (t *target) keepMode(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if gid := t.info.Sys().(*syscall.Stat_t).Gid; gid != info.Sys().(*syscall.Stat_t).Gid {
+		if err := file.Chown(-1, int(gid)); err != nil {
+			return err
+		}
+	}
+	return file.Chmod(t.info.Mode())
+}
+
+// keepTime gives a new file the time of modification of the target, if that was not changed meanwhile.
+func (t *target) keepTime(name, path string) error {
+	now, err := t.root.Lstat(t.name)
+	if err != nil {
+		return err
+	}
+	if !t.is(now) {
+		return fmt.Errorf("%q: %w", path, ErrChanged)
+	}
+	return t.root.Chtimes(name, time.Time{}, t.info.ModTime())
+}
+
+// names returns how many names a file has.
+func names(info fs.FileInfo) int {
+	if info == nil {
+		return 0
+	}
+	return int(info.Sys().(*syscall.Stat_t).Nlink)
 }
 
 // createAt creates a file of mode 0600 in a directory. Errors name it by path.

@@ -3,11 +3,13 @@ package datafile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
@@ -26,6 +28,8 @@ func inherited(path string) (*os.File, error) {
 type target struct {
 	path string
 	info fs.FileInfo // of what is there; nil for nothing
+
+	rewrites bool // the file keeps its time, unless it was changed meanwhile
 }
 
 func (t *target) close() {}
@@ -73,8 +77,23 @@ func (t *target) replace(ctx context.Context, path string, f func(io.Writer) err
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return err
 	}
+	if t.rewrites {
+		now, err := os.Stat(t.path)
+		if err == nil && !t.is(now) {
+			err = fmt.Errorf("%q: %w", path, ErrChanged)
+		}
+		if err == nil {
+			err = os.Chtimes(file.Name(), time.Time{}, t.info.ModTime())
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return atPath(ownfile.Rename(file.Name(), t.path), path)
 }
+
+// names returns 1: how many names a file has is not looked up on Windows.
+func names(fs.FileInfo) int { return 1 }
 
 // TryUnnamed returns [errors.ErrUnsupported]: Windows has no files without a name.
 func TryUnnamed(string) error { return errors.ErrUnsupported }

@@ -165,8 +165,12 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	good, bad := 0, 0
 	var missing, open []string
 	var first error
+	var states keyStates
 	for e, err := range k.List(d.ctx) {
 		if err == nil {
+			if states.add(e, time.Now()); e.Status == ledger.Destroyed.String() {
+				continue
+			}
 			var shown hsmkeys.Entry
 			if shown, err = k.Show(d.ctx, hsmkeys.Ref{Name: e.Name, Version: e.Version}); err == nil {
 				e = shown
@@ -188,6 +192,7 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 		}
 	}
 	d.holders(k, good, missing, open)
+	d.states(k, states)
 	if bad > 0 {
 		mend := "cp -a BACKUP/keys/. " + text.ShellQuote(filepath.Join(d.s.StorePath(), "keys"))
 		if errors.Is(first, ledger.ErrIncomplete) { // it is the state that lacks something
@@ -217,11 +222,15 @@ func (d *doctor) holders(k *hsmkeys.Keyring, good int, missing, open []string) {
 
 // unknown counts the blobs that are not in the state of the keyring.
 func (d *doctor) unknown(k *hsmkeys.Keyring) {
-	switch n, err := k.CountUnknown(d.ctx); {
+	unknown, destroyed, err := k.CountUnnamed(d.ctx)
+	switch {
 	case err != nil:
 		d.failure("blobs", "", err)
-	case n > 0:
-		d.warn("blobs", "", "%s", show.Unknown(n))
+	case unknown > 0:
+		d.warn("blobs", "", "%s", show.Unknown(unknown))
+	}
+	if destroyed > 0 {
+		d.warn("blobs", "", "%s", show.Leftover(destroyed))
 	}
 }
 

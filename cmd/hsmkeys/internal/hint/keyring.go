@@ -40,6 +40,17 @@ func ofDetails(err error) string {
 	if about := (*hsmkeys.NoSuchVersion)(nil); errors.As(err, &about) {
 		return fmt.Sprintf("hsmkeys history %s shows its versions", about.Name)
 	}
+	if about := (*hsmkeys.KeyRenamed)(nil); errors.As(err, &about) {
+		return fmt.Sprintf("it is called %s now", about.Name)
+	}
+	if about := (*hsmkeys.Expired)(nil); errors.As(err, &about) {
+		return fmt.Sprintf("hsmkeys describe %s --expires WHEN sets another date", about.Name)
+	}
+	if about := (*hsmkeys.NotActive)(nil); errors.As(err, &about) {
+		if text := ofStatus(err, about); text != "" {
+			return text
+		}
+	}
 	if about := (*hsmkeys.SimilarName)(nil); errors.As(err, &about) {
 		return fmt.Sprintf("did you mean %q?", about.Name)
 	}
@@ -60,6 +71,25 @@ func ofDetails(err error) string {
 	}
 	if about := (*hsmkeys.PinFile)(nil); errors.As(err, &about) {
 		return "put the file back from a copy, or delete it: the pin on the token counts then, and if that has none, hsmkeys join makes one"
+	}
+	return ""
+}
+
+// ofStatus returns a hint for a key that is not active.
+func ofStatus(err error, about *hsmkeys.NotActive) string {
+	switch {
+	case errors.Is(err, hsmkeys.ErrBlobsLeft):
+		return "nobody who reads the state uses them; run hsmkeys destroy again when the store can delete"
+	case errors.Is(err, hsmkeys.ErrNameDestroyed):
+		return fmt.Sprintf("hsmkeys create %s --reuse-name makes a new key of that name", about.Ref.Name)
+	case errors.Is(err, hsmkeys.ErrTransition):
+		return fmt.Sprintf("hsmkeys history %s shows the status of each version", about.Ref.Name)
+	case about.Status == ledger.Destroyed:
+		return "it is lost, unless a backup of the store still has its blob and a holder's token opens that (docs/recovery.md)"
+	case about.Status == ledger.Deactivated:
+		return fmt.Sprintf("hsmkeys rotate %s makes a version that encrypts, hsmkeys activate %s lets this one", about.Ref.Name, about.Ref)
+	case about.Status == ledger.Compromised:
+		return fmt.Sprintf("hsmkeys rotate %s makes a version that encrypts", about.Ref.Name)
 	}
 	return ""
 }
@@ -104,6 +134,14 @@ func ofKeys(err error) string {
 	switch {
 	case errors.Is(err, hsmkeys.ErrNameTaken):
 		return "hsmkeys rotate makes a new version of it"
+	case errors.Is(err, hsmkeys.ErrNameDestroyed):
+		return "hsmkeys create --reuse-name makes a new key of that name"
+	case errors.Is(err, hsmkeys.ErrNewNameTaken):
+		return "choose another name"
+	case errors.Is(err, hsmkeys.ErrAsksPassword):
+		return "rotate it by itself"
+	case errors.Is(err, hsmkeys.ErrCompromised):
+		return "hsmkeys reencrypt does that"
 	case errors.Is(err, hsmkeys.ErrNoKeys):
 		return "the keyring has no key; hsmkeys create NAME makes one"
 	case errors.Is(err, hsmkeys.ErrNoSuchName):

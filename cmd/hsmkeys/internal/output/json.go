@@ -22,10 +22,15 @@ func JSON(v any) error {
 // document returns v as JSON, with an indentation of the second and later lines. People read it on
 // terminals and in reviews too, so characters that do not print are escaped: labels are chosen by
 // others, and one that changes the direction of text would show another label.
-func document(v any, indent string) (string, error) {
+func document(v any, indent string) (string, error) { return encode(v, indent, "  ") }
+
+// line is document without line feeds.
+func line(v any) (string, error) { return encode(v, "", "") }
+
+func encode(v any, prefix, indent string) (string, error) {
 	var text strings.Builder
 	e := json.NewEncoder(&text)
-	e.SetIndent(indent, "  ")
+	e.SetIndent(prefix, indent)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
 		return "", err

@@ -177,6 +177,22 @@ func (s *Stream) Line(text string) {
 	s.flushLate()
 }
 
+// Text writes text as it is.
+func (s *Stream) Text(text string) {
+	s.write(text)
+	s.flushLate()
+}
+
+// JSONLine writes a JSON document on one line.
+func (s *Stream) JSONLine(v any) {
+	text, err := line(v)
+	if err != nil {
+		s.err = errors.Join(s.err, err)
+		return
+	}
+	s.Line(text)
+}
+
 // Element adds an element to the JSON array. The result looks as if the whole document had been
 // printed at once.
 func (s *Stream) Element(v any) {

@@ -18,6 +18,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -180,7 +181,7 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 func Options(s *settings.Settings, store *dir.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{
 		Store: store, OlderState: s.OlderState, MaxAge: s.MaxAge,
-		Password: password(s), Warn: warn, NoReadBack: !s.ReadBack,
+		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
 	}
 	var err error
 	if o.Keyring, err = expected(s); err != nil {
@@ -198,8 +199,8 @@ func Options(s *settings.Settings, store *dir.Store) (hsmkeys.Options, error) {
 
 // warn prints a warning, and what to do about it.
 func warn(err error) {
-	if errors.Is(err, hsmkeys.ErrEarlierRevision) || errors.Is(err, hsmkeys.ErrNotInState) {
-		err = fmt.Errorf("%w; %s", err, hint.For(err))
+	if help := hint.For(err); help != "" {
+		err = fmt.Errorf("%w; %s", err, help)
 	}
 	message.Warn(err)
 }

@@ -3,9 +3,11 @@
 package show
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
@@ -22,17 +24,26 @@ func Entry(s *settings.Settings, e hsmkeys.Entry) error {
 	if s.JSON {
 		return output.JSON(e)
 	}
-	rows := [][]string{
-		{"name", e.Name},
+	rows := [][]string{{"name", e.Name}}
+	if len(e.FormerNames) > 0 {
+		rows = append(rows, []string{"former names", strings.Join(e.FormerNames, ", ")})
+	}
+	if e.Description != "" {
+		rows = append(rows, []string{"description", text.Printable(e.Description)})
+	}
+	rows = append(rows, [][]string{
 		{"version", fmt.Sprintf("%d, revision %d", e.Version, e.Revision)},
 		{"key id", e.KeyID},
 		{"algorithm", e.Kind()},
 		{"purpose", e.Purpose},
 		{"created", text.Time(e.Created)},
-		{"signed", fmt.Sprintf("%s by %s, %s (%s)", text.Time(e.Signed), text.Printable(e.Signer.Label), e.Signature, text.Printable(e.Why))},
+	}...)
+	if e.Signature != "" { // of the blob, which is gone if the key was destroyed
+		rows = append(rows, []string{"signed", fmt.Sprintf("%s by %s, %s (%s)", text.Time(e.Signed), text.Printable(e.Signer.Label), e.Signature, text.Printable(e.Why))})
 	}
-	if e.Status != ledger.Active.String() {
-		rows = append(rows, []string{"status", e.Status + ", encrypts nothing"})
+	rows = append(rows, []string{"status", statusText(e)})
+	if dates := Dates(e); dates != "" {
+		rows = append(rows, []string{"dates", dates})
 	}
 	if e.Effective != 0 {
 		rows = append(rows, []string{"effective bits", strconv.Itoa(e.Effective)})
@@ -72,6 +83,36 @@ func Entry(s *settings.Settings, e hsmkeys.Entry) error {
 	return output.Table(rows)
 }
 
+// statusText returns the status of a key in words.
+func statusText(e hsmkeys.Entry) string {
+	if e.Status == ledger.Active.String() {
+		if e.Current {
+			return "active, encrypts"
+		}
+		return "active, not the version that encrypts"
+	}
+	line := fmt.Sprintf("%s since %s, encrypts nothing", e.Status, text.Time(e.Changed))
+	if e.StatusBy != "" {
+		line += fmt.Sprintf(" (%s: %s)", text.Printable(e.StatusBy), text.Printable(cmp.Or(e.StatusWhy, "no reason given")))
+	}
+	return line
+}
+
+// Dates returns the dates of a key in words, or "" if it has none.
+func Dates(e hsmkeys.Entry) string {
+	var all []string
+	if !e.Expires.IsZero() {
+		all = append(all, "expires "+text.Time(e.Expires))
+	}
+	if e.RotateEvery > 0 {
+		all = append(all, fmt.Sprintf("to be rotated every %d days", e.RotateEvery))
+	}
+	if !e.Due.IsZero() {
+		all = append(all, "due "+e.Due.UTC().Format(time.DateOnly))
+	}
+	return strings.Join(all, ", ")
+}
+
 // Labels returns the labels of holders.
 func Labels(holders []hsmkeys.Holder) []string {
 	var all []string
@@ -92,6 +133,11 @@ func NotProven(until []string) string {
 		have = "have"
 	}
 	return fmt.Sprintf("; not proven until %s %s run hsmkeys drill --prove", text.Printable(strings.Join(until, ", ")), have)
+}
+
+// Leftover describes n key blobs of destroyed keys.
+func Leftover(n int) string {
+	return text.Plural(n, "key blob of a destroyed key is", "key blobs of destroyed keys are") + " still in the store: hsmkeys destroy deletes them if it is run again"
 }
 
 // Unknown describes n key blobs that are not in the state of the keyring.

@@ -4,6 +4,7 @@ package tally
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 
@@ -23,10 +24,17 @@ type Tally struct {
 	Unchanged int      `json:"unchanged"`
 	Failed    []Failed `json:"failed"`
 
+	// Keys are those that were changed, as they are now, if the operation prints a line for each.
+	Keys []hsmkeys.Entry `json:"keys,omitempty"`
+	// PassedOver counts the keys below a prefix that the operation is not about.
+	PassedOver int `json:"passed_over,omitempty"`
+
 	// NotProven is how many of those done have holders who alone can tell whether what was
 	// wrapped to them opens, and Until their labels.
 	NotProven int      `json:"not_proven,omitempty"`
 	Until     []string `json:"not_proven_until,omitempty"`
+
+	whole bool // the operation as a whole failed, before it came to a key
 }
 
 // Failed is a key for which the operation failed.
@@ -36,15 +44,15 @@ type Failed struct {
 	Error   string `json:"error"`
 }
 
-// Run works through the results for many keys, shows progress, and prints each failure. One that
-// has the same text as the failure before it is counted and not printed again.
-func Run(results iter.Seq[hsmkeys.Result], total int, doing string) (Tally, error) {
+// Run works through the results for many keys, shows progress, and prints each failure and, unless line
+// is nil, what it says of each key that was changed. A failure that has the same text as the one before
+// it is counted and not printed again.
+func Run(results iter.Seq[hsmkeys.Result], total int, doing string, line func(hsmkeys.Result) string) (Tally, error) {
 	t := Tally{Failed: []Failed{}}
 	var failed error
 	count := terminal.NewCounter(doing, total)
 	said := ""
 	for r := range results {
-		count.One()
 		switch {
 		case errors.Is(r.Err, context.Canceled): // which is no verdict on the key
 			failed = errors.Join(failed, r.Err)
@@ -61,23 +69,47 @@ func Run(results iter.Seq[hsmkeys.Result], total int, doing string) (Tally, erro
 		case r.Done:
 			t.Done++
 			t.notProven(r.Unproven)
+			if line == nil {
+				break
+			}
+			if message.JSON {
+				t.Keys = append(t.Keys, r.Entry)
+				break
+			}
+			count.Clear()
+			if err := output.Line("%s", line(r)); err != nil {
+				return t, err
+			}
 		default:
 			t.Unchanged++
 		}
 	}
-	count.Clear()
+	count.End()
+	t.whole = failed != nil && t.Done+t.Unchanged+len(t.Failed) == 0
 	if failed != nil {
 		failed = errors.Join(failure.ErrReported, failed)
 	}
 	return t, failed
 }
 
-// Print prints the tally with the words for keys that were done and left unchanged.
-func (t Tally) Print(s *settings.Settings, done, unchanged string) error {
-	if s.JSON {
+// Print prints the tally with the words for keys that were done, left unchanged and passed over.
+func (t Tally) Print(s *settings.Settings, done, unchanged, passedOver string) error {
+	switch {
+	case s.JSON:
 		return output.JSON(t)
+	case t.whole: // and why was printed
+		return nil
 	}
-	return output.Line("%s %d, %s %d, failed %d%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), show.NotProven(t.Until))
+	return output.Line("%s %d, %s %d, failed %d%s%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), PassedOver(t.PassedOver, passedOver), show.NotProven(t.Until))
+}
+
+// PassedOver returns the part of a line about keys that were passed over and why, or "" if there are
+// none.
+func PassedOver(n int, why string) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", passed over %d (%s)", n, why)
 }
 
 func (t *Tally) notProven(holders []hsmkeys.Holder) {

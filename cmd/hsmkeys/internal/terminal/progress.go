@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -64,6 +65,7 @@ func (p *ProgressReaderAt) ReadAt(b []byte, off int64) (int, error) {
 
 // A Counter shows on a terminal how many keys are done, once that takes longer than a second.
 type Counter struct {
+	mu    sync.Mutex
 	doing string
 	total int
 	done  int
@@ -71,13 +73,28 @@ type Counter struct {
 	bar   *progressbar.ProgressBar
 }
 
-// NewCounter returns a counter up to total, labelled with what is done to each key.
+// counting is the counter of the operation that is under way.
+var counting atomic.Pointer[Counter]
+
+// NewCounter returns a counter up to total, labelled with what is done to each key. [CountKey] counts
+// until End.
 func NewCounter(doing string, total int) *Counter {
-	return &Counter{doing: doing, total: total, began: time.Now()}
+	n := &Counter{doing: doing, total: total, began: time.Now()}
+	counting.Store(n)
+	return n
 }
 
-// One counts one key.
-func (n *Counter) One() {
+// CountKey counts a key for the operation that is under way. It may be called by several goroutines at
+// once.
+func CountKey() {
+	if n := counting.Load(); n != nil {
+		n.one()
+	}
+}
+
+func (n *Counter) one() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.done++
 	if n.bar == nil && Is(os.Stderr) && time.Since(n.began) > time.Second {
 		n.bar = progressbar.NewOptions(n.total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(n.doing),
@@ -90,9 +107,17 @@ func (n *Counter) One() {
 
 // Clear removes the counter from the terminal, for a line of text.
 func (n *Counter) Clear() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.bar != nil {
 		_ = n.bar.Clear()
 	}
+}
+
+// End removes the counter from the terminal for good.
+func (n *Counter) End() {
+	counting.CompareAndSwap(n, nil)
+	n.Clear()
 }
 
 // done removes the bar from the terminal.

@@ -36,6 +36,19 @@ func Printable(s string) string {
 // Time returns t in UTC as RFC 3339 has it.
 func Time(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// Age returns a time span for a person, in the largest unit of which there are two: 90d, 47h, 3m.
+func Age(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
+}
+
 // Plural returns n with the noun that goes with it.
 func Plural(n int, one, many string) string {
 	if n == 1 {
