@@ -65,10 +65,12 @@ ends() {
 	[ "$got" -eq "$want" ] || { cat "$dir/out" "$dir/err" >&2; die "$* ended with $got, not $want"; }
 }
 
-for command in verify list log; do
+for command in verify "list --columns name,version,algorithm,state,created,holders" log; do
 	say "$command with the certificate"
-	(cd "$dir" && here "$command" --certificate office.pem) >"$dir/expected"
-	ends 0 there "$command" --certificate office.pem
+	# shellcheck disable=SC2086 # a command and its options
+	(cd "$dir" && here $command --certificate office.pem) >"$dir/expected"
+	# shellcheck disable=SC2086
+	ends 0 there $command --certificate office.pem
 	tr -d '\r' <"$dir/out" | diff "$dir/expected" - || die "$command prints something else on Windows"
 done
 

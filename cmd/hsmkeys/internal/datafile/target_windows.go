@@ -49,7 +49,7 @@ func findTarget(path string) (*target, error) {
 			return nil, err
 		}
 	}
-	return &target{path, info}, nil
+	return &target{path: path, info: info}, nil
 }
 
 // openInPlace opens a device, such as NUL.
