@@ -99,5 +99,5 @@ func (k *Keyring) rotateFormer(ctx context.Context, ref Ref, reason string) (Res
 	if len(former) == 0 || newest.Algorithm().IsLegacy() || isDerived(newest) {
 		return Result{Entry: k.entryOf(f, newest)}, nil
 	}
-	return k.rotated(ctx, f, newest, nil, reason)
+	return k.rotated(ctx, f, nil, reason)
 }

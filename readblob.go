@@ -25,29 +25,16 @@ func (k *Keyring) loadVersion(ctx context.Context, f keyVersion) (*blob.Blob, er
 	if v.Status == ledger.Destroyed {
 		return nil, inVersion(f.entry.Name, v, k.destroyed(ctx, f))
 	}
-	b, err := k.loadNamed(ctx, f)
+	b, err := underItsName(f, func(name string) (*blob.Blob, error) {
+		return k.loadDigest(ctx, name, v.Number, v.Revision, v.Blob)
+	})
 	if err != nil {
-		err = fmt.Errorf("%w (the state names blob %x since checkpoint %d of %s)", err, v.Blob[:8], v.Changed, v.ChangedAt.UTC().Format("2006-01-02 15:04 UTC"))
-		return nil, inVersion(f.entry.Name, v, err)
+		return nil, k.inState(f, err)
 	}
 	if err := k.agrees(b, v); err != nil {
 		return nil, inVersion(f.entry.Name, v, err)
 	}
 	return b, nil
-}
-
-// loadNamed reads the blob of a version, which has the name that the key had when the version was made.
-func (k *Keyring) loadNamed(ctx context.Context, f keyVersion) (b *blob.Blob, err error) {
-	for i, name := range f.names() {
-		b, at := k.loadDigest(ctx, name, f.version.Number, f.version.Revision, f.version.Blob)
-		if i == 0 || !errors.Is(at, ErrMissing) { // or else it is missing where it should be today
-			err = at
-		}
-		if !errors.Is(at, ErrMissing) {
-			return b, err
-		}
-	}
-	return nil, err
 }
 
 // loadDigest reads and verifies the blob with a digest. What is missing was there once, as
@@ -57,15 +44,9 @@ func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision
 	if b := k.blobs.get(digest); b != nil && b.Descriptor().Place() == place {
 		return b, nil
 	}
-	der, err := k.store.Get(ctx, blob.KeyPath(name, version, revision, digest))
-	if errors.Is(err, blob.ErrNotFound) {
-		return nil, withFacts(ErrMissing, &BlobGone{Path: blob.KeyPath(name, version, revision, digest)})
-	}
+	der, err := k.read(ctx, name, version, revision, digest)
 	if err != nil {
 		return nil, err
-	}
-	if got := sha256.Sum256(der); got != digest {
-		return nil, withFacts(fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced), &BlobGone{Path: blob.KeyPath(name, version, revision, digest), Replaced: true})
 	}
 	b, err := k.verifyBlob(der, place)
 	if err != nil {
@@ -73,6 +54,56 @@ func (k *Keyring) loadDigest(ctx context.Context, name string, version, revision
 	}
 	k.blobs.put(digest, b)
 	return b, nil
+}
+
+// read reads the blob with a digest, and does not verify it.
+func (k *Keyring) read(ctx context.Context, name string, version, revision int, digest [sha256.Size]byte) ([]byte, error) {
+	path := blob.KeyPath(name, version, revision, digest)
+	der, err := k.store.Get(ctx, path)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, withFacts(ErrMissing, &BlobGone{Path: path})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if got := sha256.Sum256(der); got != digest {
+		return nil, withFacts(fmt.Errorf("the blob that is there has the digest %x: %w", got[:8], blob.ErrMisplaced), &BlobGone{Path: path, Replaced: true})
+	}
+	return der, nil
+}
+
+// checkStored returns an error unless the blob of a version is in the store, as the state names it. What
+// the state says of the version is signed, so it does not have to be verified for that.
+func (k *Keyring) checkStored(ctx context.Context, f keyVersion) error {
+	v := f.version
+	_, err := underItsName(f, func(name string) ([]byte, error) { return k.read(ctx, name, v.Number, v.Revision, v.Blob) })
+	return k.inState(f, err)
+}
+
+// inState adds to an error what the state says of a version.
+func (k *Keyring) inState(f keyVersion, err error) error {
+	if err == nil {
+		return nil
+	}
+	v := f.version
+	err = fmt.Errorf("%w (the state names blob %x since checkpoint %d of %s)", err, v.Blob[:8], v.Changed, v.ChangedAt.UTC().Format("2006-01-02 15:04 UTC"))
+	return inVersion(f.entry.Name, v, err)
+}
+
+// underItsName calls get with the names of a key, until what it looks for is not missing under one: a
+// version has the name that the key had when it was made.
+func underItsName[T any](f keyVersion, get func(name string) (T, error)) (found T, err error) {
+	for i, name := range f.names() {
+		var at error
+		found, at = get(name)
+		if !errors.Is(at, ErrMissing) {
+			return found, at
+		}
+		if i == 0 { // it is missing where it should be today
+			err = at
+		}
+	}
+	return found, err
 }
 
 // agrees returns an error unless a blob and the state describe the version alike.

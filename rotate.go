@@ -22,14 +22,14 @@ func (k *Keyring) Rotate(ctx context.Context, name, reason string) (Entry, error
 // one the error is an [ErrDerivation].
 func (k *Keyring) RotateMany(ctx context.Context, names []string, reason string) iter.Seq[Result] {
 	return k.changeAll(ctx, "rotate keys", reason, refsTo(names), onToken, func(ctx context.Context, ref Ref) (Result, error) {
-		f, model, err := k.rotationModel(ctx, ref.Name)
-		if err == nil && isDerived(model) {
+		f, err := k.rotationModel(ctx, ref.Name)
+		if err == nil && f.version.Derived {
 			err = withFacts(fmt.Errorf("rotate key %q, which comes from a password, with others: %w", ref.Name, ErrDerivation), ErrAsksPassword)
 		}
 		if err != nil {
 			return Result{}, err
 		}
-		return k.rotated(ctx, f, model, nil, reason)
+		return k.rotated(ctx, f, nil, reason)
 	})
 }
 
@@ -42,11 +42,11 @@ func (k *Keyring) rotate(ctx context.Context, name string, password []byte, reas
 		return Entry{}, err
 	}
 	return retryStale(ctx, k, func() (Entry, error) {
-		f, model, err := k.rotationModel(ctx, name)
+		f, err := k.rotationModel(ctx, name)
 		if err != nil {
 			return Entry{}, err
 		}
-		r, err := k.rotated(ctx, f, model, password, reason)
+		r, err := k.rotated(ctx, f, password, reason)
 		if err != nil {
 			return Entry{}, err
 		}
@@ -55,21 +55,21 @@ func (k *Keyring) rotate(ctx context.Context, name string, password []byte, reas
 }
 
 // rotationModel returns what the next version of a key is to be like: the current version or, where
-// none encrypts, the newest that was not destroyed.
-func (k *Keyring) rotationModel(ctx context.Context, name string) (keyVersion, *blob.Blob, error) {
+// none encrypts, the newest that was not destroyed. Its blob must be there, or else the storage has lost
+// what files need.
+func (k *Keyring) rotationModel(ctx context.Context, name string) (keyVersion, error) {
 	e, err := k.entryNamed(ctx, name)
 	if err != nil {
-		return keyVersion{}, nil, err
+		return keyVersion{}, err
 	}
 	f, err := k.newest(ctx, e)
-	if err != nil {
-		return f, nil, err
+	switch {
+	case err != nil:
+		return f, err
+	case f.version.Status == ledger.Destroyed:
+		return f, withFacts(inVersion(e.Name, f.version, k.destroyed(ctx, f)), ErrNameDestroyed)
 	}
-	b, err := k.loadVersion(ctx, f)
-	if f.version.Status == ledger.Destroyed {
-		err = withFacts(err, ErrNameDestroyed)
-	}
-	return f, b, err
+	return f, k.checkStored(ctx, f)
 }
 
 // newest returns the current version of a key or, where none encrypts, the newest that was not
@@ -88,11 +88,10 @@ func (k *Keyring) newest(ctx context.Context, e ledger.Entry) (keyVersion, error
 }
 
 // rotated makes the next version of a key, and prepares the edit that records it.
-func (k *Keyring) rotated(ctx context.Context, f keyVersion, model *blob.Blob, password []byte, reason string) (Result, error) {
-	digest := model.Digest()
+func (k *Keyring) rotated(ctx context.Context, f keyVersion, password []byte, reason string) (Result, error) {
 	last, list := highest(f.entry), k.ListNumber()
-	d := blob.Descriptor{Name: f.entry.Name, Version: last + 1, Purpose: model.Descriptor().Purpose, Replaces: digest[:]}
-	b, err := k.makeLike(ctx, d, model, password)
+	d := blob.Descriptor{Name: f.entry.Name, Version: last + 1, Purpose: f.version.Purpose, Replaces: f.version.Blob[:]}
+	b, err := k.makeLike(ctx, d, f, password)
 	if err != nil {
 		return Result{}, fmt.Errorf("rotate key %q: %w", f.entry.Name, err)
 	}
@@ -104,15 +103,19 @@ func (k *Keyring) rotated(ctx context.Context, f keyVersion, model *blob.Blob, p
 }
 
 // makeLike makes a key of the kind of another one.
-func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, model *blob.Blob, password []byte) (*blob.Blob, error) {
-	derivation, ok := model.Derivation()
+func (k *Keyring) makeLike(ctx context.Context, d blob.Descriptor, f keyVersion, password []byte) (*blob.Blob, error) {
 	switch {
-	case ok:
+	case f.version.Derived:
+		model, err := k.loadVersion(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		derivation, _ := model.Derivation()
 		return k.deriveLike(ctx, d, model, derivation.KDF, password)
 	case password != nil:
 		return nil, fmt.Errorf("the key is a stored one, not from a password: %w", ErrDerivation)
-	case model.Algorithm().IsLegacy():
-		return nil, withFacts(fmt.Errorf("no new %v keys are made: %w", model.Algorithm(), ErrPurpose), ErrLegacyNew)
+	case f.version.Algorithm.IsLegacy():
+		return nil, withFacts(fmt.Errorf("no new %v keys are made: %w", f.version.Algorithm, ErrPurpose), ErrLegacyNew)
 	}
-	return k.make(ctx, d, model.Algorithm())
+	return k.make(ctx, d, f.version.Algorithm)
 }

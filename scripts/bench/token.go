@@ -12,7 +12,7 @@ import (
 
 // besideToken runs the Go benchmarks, which alternate with the token's own loops.
 func (b *bench) besideToken() error {
-	out, err := b.output(nil, "go", "test", "-run", "^$", "-bench", "Open|Create|Rewrap|Recover|Verify", "-benchtime", "1x", "-timeout", "60m", ".")
+	out, err := b.output(nil, "go", "test", "-run", "^$", "-bench", "Open|Create|Rotate|Rewrap|Recover|Verify", "-benchtime", "1x", "-timeout", "60m", ".")
 	if err != nil {
 		return err
 	}
@@ -22,6 +22,7 @@ func (b *bench) besideToken() error {
 	b.table(metrics(out, map[string]string{
 		"Open/another/workers=1": "≥ 0.84", "Open/another/workers=2": "≥ 0.84", "Open/again/workers=1": "≥ 0.97", "Open/again/workers=2": "≥ 0.97",
 		"Create/read-back=all/workers=1": "≥ 0.95", "Create/read-back=all/workers=2": "≥ 0.95",
+		"Rotate/read-back=all": "≥ 0.8", "Rotate/read-back=none": "≥ 0.8",
 		"Rewrap/read-back=all": "≥ 0.95", "Recover/read-back=all": "≥ 0.95", "Verify": "≥ 0.9",
 	}))
 	return nil
@@ -36,6 +37,8 @@ var titles = map[string]string{
 	"Create/read-back=all/workers=2":  "the same; 2 workers | the same",
 	"Create/read-back=none/workers=1": "create, `--read-back none`; 1 worker | C_Sign",
 	"Create/read-back=none/workers=2": "the same; 2 workers | the same",
+	"Rotate/read-back=all":            "rotate of 2,000 keys | C_GenerateKey, C_WrapKey for each member, C_UnwrapKey, C_DestroyObject, C_Sign",
+	"Rotate/read-back=none":           "the same, `--read-back none` | the same without C_UnwrapKey",
 	"Rewrap/read-back=all":            "rewrap of 2,000 keys | C_UnwrapKey, C_DestroyObject, twice; C_Sign",
 	"Rewrap/read-back=none":           "the same, `--read-back none` | C_UnwrapKey, C_DestroyObject, C_Sign",
 	"Recover/read-back=all":           "recover of 2,000 keys | C_UnwrapKey, C_DestroyObject, twice; C_Sign",
@@ -45,7 +48,7 @@ var titles = map[string]string{
 
 var order = []string{"Open/another/workers=1", "Open/another/workers=2", "Open/again/workers=1", "Open/again/workers=2",
 	"Create/read-back=all/workers=1", "Create/read-back=all/workers=2", "Create/read-back=none/workers=1", "Create/read-back=none/workers=2",
-	"Rewrap/read-back=all", "Rewrap/read-back=none", "Recover/read-back=all", "Recover/read-back=none", "Verify"}
+	"Rotate/read-back=all", "Rotate/read-back=none", "Rewrap/read-back=all", "Rewrap/read-back=none", "Recover/read-back=all", "Recover/read-back=none", "Verify"}
 
 // metrics makes a table from the output of go test.
 func metrics(out string, reach map[string]string) [][]string {
