@@ -34,7 +34,7 @@ func BenchmarkRotate(b *testing.B) {
 				b.Fatal(r.Err)
 			}
 		}
-		besideMany(b, "rotate", func() iter.Seq[hsmkeys.Result] { return k.RotateMany(ctx, names, "a benchmark") }, newBare(b, p).makeKey(b, k, p, all))
+		besideMany(b, "rotate", func() iter.Seq[hsmkeys.Result] { return k.RotateMany(ctx, keyRefs(names...), "a benchmark") }, newBare(b, p).makeKey(b, k, p, all))
 	})
 }
 

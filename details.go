@@ -19,20 +19,20 @@ type Details struct {
 }
 
 // ErrDetails is the error for a description or a date that a key cannot have.
-var ErrDetails = errors.New("not possible")
+var ErrDetails = errors.New("a key cannot have that")
 
 // check returns an [ErrDetails] unless a key can have the details. A date in the past would be a
 // mistake: what is not to encrypt any more is deactivated.
 func (d Details) check(now time.Time) error {
 	switch {
 	case d.Description != "" && blob.ValidReason(d.Description) != nil:
-		return fmt.Errorf("description: %w: it %w", ErrDetails, blob.ValidReason(d.Description))
+		return fmt.Errorf("the description %w: %w", blob.ValidReason(d.Description), ErrDetails)
 	case !d.Expires.IsZero() && !d.Expires.After(now):
-		return fmt.Errorf("date of expiry %s: %w: it is in the past", d.Expires.UTC().Format(time.RFC3339), ErrDetails)
+		return fmt.Errorf("the date of expiry, %s, is in the past: %w", d.Expires.UTC().Format(time.RFC3339), ErrDetails)
 	case d.Expires.Year() > 9999:
-		return fmt.Errorf("date of expiry: %w: it is after the year 9999", ErrDetails)
+		return fmt.Errorf("the date of expiry is after the year 9999: %w", ErrDetails)
 	case d.RotateEvery < 0 || d.RotateEvery > MaxRotateEvery:
-		return fmt.Errorf("rotation every %d days: %w: it is not 1 to %d", d.RotateEvery, ErrDetails, MaxRotateEvery)
+		return fmt.Errorf("rotation is every %d days, not 1 to %d: %w", d.RotateEvery, MaxRotateEvery, ErrDetails)
 	}
 	return nil
 }

@@ -30,10 +30,18 @@ func createEdit(name string, last int, v ledger.Version, key NewKey) ledger.Edit
 	}}
 }
 
-// rotateEdit returns the edit that adds a version to a key, if last is still the highest.
-func rotateEdit(name string, last int, v ledger.Version, reason string) ledger.Edit {
-	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, _ func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
+// rotateEdit returns the edit that adds a version to a key, if last is still the highest, and the version
+// that it is made after has the status that it had: one that was destroyed meanwhile gets no successor.
+func rotateEdit(name string, last int, model, v ledger.Version, reason string) ledger.Edit {
+	return ledger.Edit{Name: name, List: v.List, Apply: func(old *ledger.Entry, get func(int) (ledger.Version, bool, error), number int, at time.Time) (ledger.Update, []ledger.Change, error) {
 		if old == nil || highest(*old) != last {
+			return ledger.Update{}, nil, errStaleEntry
+		}
+		now, ok, err := get(model.Number)
+		if err != nil {
+			return ledger.Update{}, nil, err
+		}
+		if !ok || now.Status != model.Status {
 			return ledger.Update{}, nil, errStaleEntry
 		}
 		v.Changed, v.ChangedAt = number, at
@@ -53,7 +61,7 @@ func replaceEdit(op ledger.Op, name string, source [32]byte, v ledger.Version, r
 		if err != nil {
 			return ledger.Update{}, nil, err
 		}
-		if !ok || was.Blob != source {
+		if !ok || was.Blob != source || was.Status == ledger.Destroyed {
 			return ledger.Update{}, nil, errStaleEntry
 		}
 		was.Revision, was.Blob, was.List, was.Changed, was.ChangedAt = v.Revision, v.Blob, v.List, number, at

@@ -15,7 +15,7 @@ import (
 // with the peer's key has the session key from then on. A key from a password and an HMAC
 // key are an [ErrDerivation].
 func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
-	_, b, err := k.verifiedBlob(ctx, ref)
+	b, err := k.newestBlob(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,11 @@ func simpleAlgorithm(b *blob.Blob) (capi.AlgID, bool) {
 // tools that read CMS (RFC 5652). It needs no token, and a store does not accept the result: no
 // signature covers the certificate.
 func (k *Keyring) ExportCMS(ctx context.Context, ref Ref) ([]byte, error) {
-	_, b, err := k.loadRef(ctx, ref)
+	f, err := k.findNewest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	b, err := k.loadVersion(ctx, f)
 	if err != nil {
 		return nil, err
 	}

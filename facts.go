@@ -76,6 +76,9 @@ type NoSuchVersion struct{ Name string }
 // SimilarName is about a key that does not exist.
 type SimilarName struct{ Name string } // of a key that exists
 
+// NamePrefix is about a name that no key has, and that is the beginning of others.
+type NamePrefix struct{ Prefix string }
+
 // KeyRenamed is about a key that had the name, and now has another.
 type KeyRenamed struct{ Name string } // of today
 
@@ -118,6 +121,7 @@ type Recorded struct{ Err error } // what failed
 func (f *NoCurrentVersion) Error() string { return fmt.Sprintf("no version of %q encrypts", f.Name) }
 func (f *NoSuchVersion) Error() string    { return fmt.Sprintf("no such version of %q", f.Name) }
 func (f *SimilarName) Error() string      { return fmt.Sprintf("there is a key %q", f.Name) }
+func (f *NamePrefix) Error() string       { return fmt.Sprintf("names start with %q", f.Prefix) }
 func (f *KeyRenamed) Error() string       { return fmt.Sprintf("it is called %q now", f.Name) }
 func (f *NotActive) Error() string        { return fmt.Sprintf("%v is %v", f.Ref, f.Status) }
 func (f *Expired) Error() string          { return fmt.Sprintf("%q has expired", f.Name) }

@@ -67,8 +67,11 @@ func (k *Keyring) notFound(ctx context.Context, name string) error {
 	if now, e := k.renamed(ctx, name); e == nil && len(now) > 0 {
 		return withFacts(err, &KeyRenamed{now[0].Name})
 	}
-	best, likeness, looked := "", 0.0, 0
 	view := k.view()
+	for range view.Entries(ctx, name+"/") {
+		return withFacts(err, &NamePrefix{name + "/"})
+	}
+	best, likeness, looked := "", 0.0, 0
 	for other, listErr := range view.Trie().All(ctx, view.Source()) {
 		if looked++; looked > maxCompared || listErr != nil {
 			break

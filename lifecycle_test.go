@@ -159,7 +159,7 @@ func TestManyKeysAreOneCheckpoint(t *testing.T) {
 		}
 	}
 	step("create", k.CreateMany(ctx, names, hsmkeys.NewKey{Algorithm: keyspec.AES128, Reason: "first"}))
-	step("rotate", k.RotateMany(ctx, names, "monthly"))
+	step("rotate", k.RotateMany(ctx, keyRefs(names...), "monthly"))
 	text := "a description"
 	step("describe", k.Describe(ctx, names, hsmkeys.NewDetails{Description: &text}, ""))
 	step("deactivate", k.Deactivate(ctx, keyRefs(names...), "closed"))
@@ -450,6 +450,99 @@ func TestTransitions(t *testing.T) {
 					t.Errorf("%s: %v", name, r.Err)
 				}
 			}
+		}
+	}
+}
+
+// A key is destroyed between the moment when another process has wrapped it anew, or made its next
+// version, and the moment when that is recorded: it stays destroyed, and the others of the batch are not
+// held up.
+func TestAKeyIsDestroyedMeanwhile(t *testing.T) {
+	ctx := context.Background()
+	for name, change := range map[string]func(*hsmkeys.Keyring) iter.Seq[hsmkeys.Result]{
+		"rewrap": func(k *hsmkeys.Keyring) iter.Seq[hsmkeys.Result] { return k.Rewrap(ctx, keyRefs("one@1", "two@1"), "") },
+		"rotate": func(k *hsmkeys.Keyring) iter.Seq[hsmkeys.Result] {
+			return k.RotateMany(ctx, keyRefs("one", "two"), "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			office, vault := newSite(t, "office"), newSite(t, "vault")
+			k, store, _ := office.found(t)
+			create(t, k, "one")
+			create(t, k, "two")
+			add(t, k, vault.member(blob.BackupAuthority, "vault")) // something to rewrap
+			other := office.reopen(t, store)
+			k.Options().Progress = sync.OnceFunc(func() { all(t, other.Destroy(ctx, keyRefs("one"), "meanwhile")) })
+			for r := range change(k) {
+				switch r.Ref.Name {
+				case "one":
+					if !errors.Is(r.Err, blob.ErrNotFound) || errors.Is(r.Err, blob.ErrIntegrity) {
+						t.Errorf("the destroyed key: %v", r.Err)
+					}
+				case "two":
+					if r.Err != nil || !r.Done {
+						t.Errorf("the other key: %+v", r)
+					}
+				default:
+					t.Errorf("%+v", r)
+				}
+			}
+			for _, e := range must(k.History(ctx, "one")) {
+				if e.Status != "destroyed" || e.Version > 1 {
+					t.Errorf("%+v", e)
+				}
+			}
+			if unknown, left, err := k.CountUnnamed(ctx); err != nil || unknown+left != 0 {
+				t.Errorf("%d unknown, %d left, %v", unknown, left, err)
+			}
+		})
+	}
+}
+
+// Two jobs rotate what is due at the same time: each key gets one new version, and one that was
+// deactivated since it was chosen gets none.
+func TestTwoJobsRotateTheSame(t *testing.T) {
+	ctx := context.Background()
+	k, store, _ := found(t)
+	var names []string
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("k%02d", i))
+	}
+	all(t, k.CreateMany(ctx, append(names, "closed"), hsmkeys.NewKey{Algorithm: keyspec.AES128}))
+	chosen := append(keyRefs(names...), keyRefs("closed")...)
+	for i := range chosen {
+		chosen[i].Version = 1
+	}
+	all(t, k.Deactivate(ctx, keyRefs("closed"), "closed"))
+	var both sync.WaitGroup
+	var mu sync.Mutex
+	done := 0
+	for range 2 {
+		both.Go(func() {
+			other := must(hsmkeys.Open(ctx, hsmkeys.Options{Store: store, Pair: pair}))
+			for r := range other.RotateMany(ctx, chosen, "due") {
+				mu.Lock()
+				if r.Err != nil {
+					t.Error(r.Err)
+				}
+				if r.Done {
+					done++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	both.Wait()
+	if done != len(names) {
+		t.Errorf("%d rotations", done)
+	}
+	for _, name := range append(names, "closed") {
+		want := 2
+		if name == "closed" {
+			want = 1
+		}
+		if n := len(must(k.History(ctx, name))); n != want {
+			t.Errorf("%s has %d versions", name, n)
 		}
 	}
 }

@@ -18,11 +18,15 @@ func (k *Keyring) Rotate(ctx context.Context, name, reason string) (Entry, error
 	return k.rotate(ctx, name, nil, reason)
 }
 
-// RotateMany is [Keyring.Rotate] for several keys. It asks for no passwords: for a key that comes from
-// one the error is an [ErrDerivation].
-func (k *Keyring) RotateMany(ctx context.Context, names []string, reason string) iter.Seq[Result] {
-	return k.changeAll(ctx, "rotate keys", reason, refsTo(names), onToken, func(ctx context.Context, ref Ref) (Result, error) {
+// RotateMany is [Keyring.Rotate] for several keys. A Ref with a version is rotated only if that is the one
+// that encrypts, and is left alone if somebody has rotated or deactivated the key since it was chosen. It
+// asks for no passwords: for a key that comes from one the error is an [ErrDerivation].
+func (k *Keyring) RotateMany(ctx context.Context, refs []Ref, reason string) iter.Seq[Result] {
+	return k.changeAll(ctx, "rotate keys", reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
 		f, err := k.rotationModel(ctx, ref.Name)
+		if err == nil && ref.Version > 0 && ref.Version != f.entry.Current {
+			return Result{Entry: k.lister().entry(f.entry, f.version)}, nil
+		}
 		if err == nil && f.version.Derived {
 			err = withFacts(fmt.Errorf("rotate key %q, which comes from a password, with others: %w", ref.Name, ErrDerivation), ErrAsksPassword)
 		}
@@ -96,7 +100,7 @@ func (k *Keyring) rotated(ctx context.Context, f keyVersion, password []byte, re
 		return Result{}, fmt.Errorf("rotate key %q: %w", f.entry.Name, err)
 	}
 	v := k.version(b, list)
-	edit := rotateEdit(f.entry.Name, last, v, reason)
+	edit := rotateEdit(f.entry.Name, last, f.version, v, reason)
 	after := f.entry
 	after.Current = v.Number
 	return k.preparedResult(after, v, b, edit), nil

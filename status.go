@@ -17,7 +17,7 @@ import (
 var ErrNotActive = errors.New("the key encrypts nothing")
 
 // ErrTransition is the error for a status from which a key cannot come to another.
-var ErrTransition = errors.New("not a change that there is in the life of a key (NIST SP 800-57 part 1 rev. 5, section 7.3)")
+var ErrTransition = errors.New("no such transition (NIST SP 800-57 part 1 rev. 5, section 7.3)")
 
 // statusAfter has the status to which each operation leads.
 var statusAfter = map[ledger.Op]ledger.Status{
@@ -110,7 +110,7 @@ func (k *Keyring) statusResult(ctx context.Context, ref Ref, op ledger.Op, reaso
 		r.Entry.Status = to.String()
 	case there == 0:
 		v := versions[len(versions)-1]
-		return Result{}, withFacts(fmt.Errorf("%v key %q, which is %v: %w", op, ref, v.Status, ErrTransition), &NotActive{Ref{e.Name, v.Number}, v.Status})
+		return Result{}, withFacts(fmt.Errorf("key %q is %v and cannot become %v: %w", ref, v.Status, to, ErrTransition), &NotActive{Ref{e.Name, v.Number}, v.Status})
 	}
 	return r, nil
 }

@@ -133,7 +133,7 @@ func createMany(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, n
 	show.NoteAlone(k)
 	all := chosen{refs: make([]hsmkeys.Ref, len(names))}
 	return manyChange{
-		doing: "create", done: "created", unchanged: "not needed",
+		doing: "create", done: "created",
 		do:   func(ctx context.Context) iter.Seq[hsmkeys.Result] { return k.CreateMany(ctx, names, key) },
 		line: madeLine,
 	}.run(ctx, s, all)

@@ -10,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
@@ -27,19 +29,16 @@ func filesCommand() *cli.Command {
 			"directories. Symbolic links below a directory are not followed. A header is not authenticated before the file\n" +
 			"is decrypted. A key that was renamed is found in files by the name that it had.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "under", Usage: "only files under this key, `NAME[@VERSION]`", DefaultText: "any key"},
+			&cli.StringFlag{Name: "under", Usage: "only files under this key, `NAME[@VERSION]`, or under those whose names start with PREFIX/", DefaultText: "any key"},
 			&cli.BoolFlag{Name: "print0", Aliases: []string{"0"}, Usage: "print paths alone, each with a zero byte after it, for xargs -0"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			if c.NArg() == 0 {
 				return failure.Usage("files takes at least one PATH")
 			}
-			var under hsmkeys.Ref
-			if c.IsSet("under") {
-				var err error
-				if under, err = hsmkeys.ParseRef(c.String("under")); err != nil {
-					return err
-				}
+			under, err := parseUnder(c.String("under"))
+			if err != nil {
+				return err
 			}
 			if c.Bool("print0") && s.JSON {
 				return failure.Usage("--print0 and --json do not go together")
@@ -50,10 +49,24 @@ func filesCommand() *cli.Command {
 	}
 }
 
+// parseUnder parses --under, and returns whether a key is meant.
+func parseUnder(s string) (func(hsmkeys.Ref) bool, error) {
+	if s == "" {
+		return func(hsmkeys.Ref) bool { return true }, nil
+	}
+	if prefix, ok := strings.CutSuffix(s, "/"); ok {
+		return func(key hsmkeys.Ref) bool { return strings.HasPrefix(key.Name, s) }, blob.ValidName(prefix)
+	}
+	ref, err := hsmkeys.ParseRef(s)
+	return func(key hsmkeys.Ref) bool {
+		return key.Name == ref.Name && (ref.Version == 0 || key.Version == ref.Version)
+	}, err
+}
+
 // A fileSearch looks for age files.
 type fileSearch struct {
 	ctx          context.Context
-	under        hsmkeys.Ref // zero: any key
+	under        func(hsmkeys.Ref) bool
 	print0, json bool
 	out          *output.Stream
 }
@@ -118,7 +131,7 @@ func (f *fileSearch) file(path string) {
 	file := foundFile{Path: path, Keys: []foundKey{}}
 	var names []string
 	for _, r := range keys {
-		if f.under.Name == "" || f.under.Name == r.Key.Name && (f.under.Version == 0 || f.under.Version == r.Key.Version) {
+		if f.under(r.Key) {
 			file.Keys = append(file.Keys, foundKey{r.Key.Name, r.Key.Version, r.KeyID.String()})
 			names = append(names, r.Key.String())
 		}

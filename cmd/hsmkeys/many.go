@@ -48,9 +48,14 @@ func reasonOption(c *cli.Context, needed bool) (string, error) {
 
 // A chosen is the keys that the arguments of a command choose.
 type chosen struct {
-	refs    []hsmkeys.Ref
-	entries []hsmkeys.Entry // of the newest version of each
-	passed  int             // keys below a prefix that the command is not about
+	refs        []hsmkeys.Ref
+	entries     []hsmkeys.Entry // of the newest version of each
+	conditional []bool          // chosen by what they are, as below a prefix, and not by name
+	passed      int             // keys below a prefix that the command is not about
+}
+
+func (c *chosen) add(ref hsmkeys.Ref, e hsmkeys.Entry, conditional bool) {
+	c.refs, c.entries, c.conditional = append(c.refs, ref), append(c.entries, e), append(c.conditional, conditional)
 }
 
 func (c chosen) names() []string {
@@ -61,12 +66,23 @@ func (c chosen) names() []string {
 	return names
 }
 
+// current returns the keys, with the version that encrypts for those that were chosen because it does.
+func (c chosen) current() []hsmkeys.Ref {
+	refs := slices.Clone(c.refs)
+	for i, e := range c.entries {
+		if c.conditional[i] {
+			refs[i].Version = e.Version
+		}
+	}
+	return refs
+}
+
 // only returns the keys for which a condition holds. The others are not counted: nobody asked for them.
 func (c chosen) only(holds func(hsmkeys.Entry) bool) chosen {
 	some := chosen{passed: c.passed}
 	for i, e := range c.entries {
 		if holds(e) {
-			some.refs, some.entries = append(some.refs, c.refs[i]), append(some.entries, e)
+			some.add(c.refs[i], e, true)
 		}
 	}
 	return some
@@ -109,7 +125,7 @@ func choose(ctx context.Context, k *hsmkeys.Keyring, args []string, means func(h
 			return all, err
 		}
 		if !slices.Contains(all.refs, ref) {
-			all.refs, all.entries = append(all.refs, ref), append(all.entries, e)
+			all.add(ref, e, false)
 		}
 	}
 	if len(args) > 0 && len(names) == 0 {
@@ -124,7 +140,7 @@ func choose(ctx context.Context, k *hsmkeys.Keyring, args []string, means func(h
 			all.passed++
 			continue
 		}
-		all.refs, all.entries = append(all.refs, hsmkeys.Ref{Name: one.Entry.Name}), append(all.entries, one.Entry)
+		all.add(hsmkeys.Ref{Name: one.Entry.Name}, one.Entry, one.ByPrefix)
 	}
 	return all, nil
 }
@@ -189,7 +205,7 @@ func versionsText(name string, versions []int) string {
 	switch n := len(versions); {
 	case n == 1:
 		return hsmkeys.Ref{Name: name, Version: versions[0]}.String()
-	case n > 1 && versions[n-1]-versions[0] == n-1:
+	case n > 2 && versions[n-1]-versions[0] == n-1:
 		return fmt.Sprintf("%s, versions %d to %d", name, versions[0], versions[n-1])
 	}
 	var all []string

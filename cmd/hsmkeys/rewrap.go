@@ -85,7 +85,7 @@ func rewrapDryRun(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 			return err
 		}
 		if outdated {
-			all.refs, all.entries = append(all.refs, ref), append(all.entries, e)
+			all.add(ref, e, true)
 		}
 	}
 	return manyChange{doing: "rewrap"}.dryRun(s, all)

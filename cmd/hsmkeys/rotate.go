@@ -115,8 +115,8 @@ func rotateMany(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o
 		all = all.only(func(e hsmkeys.Entry) bool { return o.isDue(e, time.Now()) })
 	}
 	m := manyChange{
-		doing: "rotate", done: "rotated", unchanged: "not needed", passedOver: "not active, legacy or from a password",
-		do:   func(ctx context.Context) iter.Seq[hsmkeys.Result] { return k.RotateMany(ctx, all.names(), o.reason) },
+		doing: "rotate", done: "rotated", passedOver: "not active, legacy or from a password",
+		do:   func(ctx context.Context) iter.Seq[hsmkeys.Result] { return k.RotateMany(ctx, all.current(), o.reason) },
 		line: madeLine,
 	}
 	if o.dryRun {

@@ -43,6 +43,9 @@ func ofDetails(err error) string {
 	if about := (*hsmkeys.KeyRenamed)(nil); errors.As(err, &about) {
 		return fmt.Sprintf("it is called %s now", about.Name)
 	}
+	if about := (*hsmkeys.NamePrefix)(nil); errors.As(err, &about) {
+		return fmt.Sprintf("there are keys whose names start with %s; hsmkeys list %s shows them", about.Prefix, about.Prefix)
+	}
 	if about := (*hsmkeys.Expired)(nil); errors.As(err, &about) {
 		return fmt.Sprintf("hsmkeys describe %s --expires WHEN sets another date", about.Name)
 	}

@@ -92,7 +92,8 @@ func Run(results iter.Seq[hsmkeys.Result], total int, doing string, line func(hs
 	return t, failed
 }
 
-// Print prints the tally with the words for keys that were done, left unchanged and passed over.
+// Print prints the tally with the words for keys that were done, left unchanged and passed over; that for
+// unchanged is "" if only others can be the reason.
 func (t Tally) Print(s *settings.Settings, done, unchanged, passedOver string) error {
 	switch {
 	case s.JSON:
@@ -100,7 +101,14 @@ func (t Tally) Print(s *settings.Settings, done, unchanged, passedOver string) e
 	case t.whole: // and why was printed
 		return nil
 	}
-	return output.Line("%s %d, %s %d, failed %d%s%s", done, t.Done, unchanged, t.Unchanged, len(t.Failed), PassedOver(t.PassedOver, passedOver), show.NotProven(t.Until))
+	counts := fmt.Sprintf("%s %d", done, t.Done)
+	if unchanged == "" && t.Unchanged > 0 {
+		unchanged = "changed by others meanwhile"
+	}
+	if unchanged != "" {
+		counts += fmt.Sprintf(", %s %d", unchanged, t.Unchanged)
+	}
+	return output.Line("%s, failed %d%s%s", counts, len(t.Failed), PassedOver(t.PassedOver, passedOver), show.NotProven(t.Until))
 }
 
 // PassedOver returns the part of a line about keys that were passed over and why, or "" if there are
