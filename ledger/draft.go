@@ -95,11 +95,6 @@ type attempt struct {
 	objects       []object // in the store before the slot is filled
 }
 
-type object struct {
-	path string
-	data []byte
-}
-
 // sign signs the draft as the next checkpoint after a state, and checks it as all others
 // will: nobody can record what they would refuse.
 func (d *draft) sign(ctx context.Context, s ledgerState, src Source, signer blob.Signer, nonce Nonce) (*attempt, error) {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -161,4 +162,43 @@ func (r *objects) slots(ctx context.Context, number int) (map[int]bool, error) {
 		}
 	}
 	return there, nil
+}
+
+type object struct {
+	path string
+	data []byte
+}
+
+// put stores an object under a path that has its digest. One that is there already has to be
+// the same: what an attacker has left there would make the checkpoint unreadable.
+func (o object) put(ctx context.Context, store blob.Store) error {
+	err := store.Put(ctx, o.path, o.data)
+	if !errors.Is(err, blob.ErrExists) {
+		return err
+	}
+	there, err := store.Get(ctx, o.path)
+	if err == nil && !bytes.Equal(there, o.data) {
+		err = fmt.Errorf("%s is not what its name says: %w", o.path, blob.ErrMisplaced)
+	}
+	return err
+}
+
+// next applies the step to a checkpoint.
+func (r *objects) next(ctx context.Context, s ledgerState, to Point, src Source) (ledgerState, error) {
+	c, err := r.checkpoint(ctx, to)
+	if err != nil {
+		return s, missing(err)
+	}
+	if c.previous() != s.At && s.At.Number > 0 {
+		return s, &inconsistent{to, s.At}
+	}
+	step, err := r.step(ctx, c, src)
+	if err != nil {
+		return s, err
+	}
+	next, err := s.apply(ctx, step)
+	if errors.Is(err, ErrIncomplete) {
+		err = fmt.Errorf("%w: %w", ErrCompacted, err)
+	}
+	return next, err
 }

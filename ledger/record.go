@@ -40,20 +40,6 @@ func (a *attempt) record(ctx context.Context, store blob.Store, ready func() err
 	return a.fill(ctx, store)
 }
 
-// put stores an object under a path that has its digest. One that is there already has to be
-// the same: what an attacker has left there would make the checkpoint unreadable.
-func (o object) put(ctx context.Context, store blob.Store) error {
-	err := store.Put(ctx, o.path, o.data)
-	if !errors.Is(err, blob.ErrExists) {
-		return err
-	}
-	there, err := store.Get(ctx, o.path)
-	if err == nil && !bytes.Equal(there, o.data) {
-		err = fmt.Errorf("%s is not what its name says: %w", o.path, blob.ErrMisplaced)
-	}
-	return err
-}
-
 // fill puts the checkpoint into its slot: nil once it is durable there, errLost where the
 // slot has another. When the store fails, what is in the slot tells whether it has taken
 // the checkpoint; until that is known only the same bytes are put again. A bounded number

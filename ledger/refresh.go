@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -100,26 +99,6 @@ func (l *Ledger) check(ctx context.Context, r *objects) error {
 	}
 	l.state, l.checked = &s, s.At
 	return nil
-}
-
-// next applies the step to a checkpoint.
-func (r *objects) next(ctx context.Context, s ledgerState, to Point, src Source) (ledgerState, error) {
-	c, err := r.checkpoint(ctx, to)
-	if err != nil {
-		return s, missing(err)
-	}
-	if c.previous() != s.At && s.At.Number > 0 {
-		return s, &inconsistent{to, s.At}
-	}
-	step, err := r.step(ctx, c, src)
-	if err != nil {
-		return s, err
-	}
-	next, err := s.apply(ctx, step)
-	if errors.Is(err, ErrIncomplete) {
-		err = fmt.Errorf("%w: %w", ErrCompacted, err)
-	}
-	return next, err
 }
 
 // startState returns the state at the last point up to which every step was checked.

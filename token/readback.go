@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/miekg/pkcs11"
-
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
@@ -71,22 +69,4 @@ func (p *KeyPair) checkSameInTransit(ctx context.Context, a *tokenTransit, b key
 		return err
 	}
 	return p.token.checkSameKey(got, want)
-}
-
-// fingerprint wraps the key under one that never leaves the token. The result shows the length of
-// the key, and whether it is the same as another.
-func (k *tokenTransit) fingerprint(ctx context.Context) ([]byte, error) {
-	t := k.token
-	var wrapped []byte
-	err := k.use(ctx, func(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-		measure, err := t.confirmObjects.fingerprintKey(t, s)
-		if err == nil {
-			wrapped, err = t.ctx.WrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), measure, key)
-		}
-		return err
-	})
-	if err == nil && len(wrapped) != k.spec.Size+8 {
-		err = t.fail("check the length of the session key", ErrWrapped, fmt.Errorf("it has %d bytes, not %d", len(wrapped)-8, k.spec.Size))
-	}
-	return wrapped, t.fail("check the length of the session key", nil, err)
 }
