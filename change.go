@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -129,4 +130,39 @@ func (k *Keyring) forget(ctx context.Context, r Result) error {
 		return nil
 	}
 	return k.discard(ctx, r.blob)
+}
+
+// changeAll is change for operations of owners, with a reason.
+func (k *Keyring) changeAll(ctx context.Context, doing, reason string, refs []Ref, where pinPlaces, do func(context.Context, Ref) (Result, error)) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		err := validReason(reason)
+		if err == nil {
+			err = k.refresh(ctx)
+		}
+		if err == nil {
+			err = k.mustOwn(doing)
+		}
+		if err != nil {
+			yield(Result{Err: err})
+			return
+		}
+		k.change(ctx, refs, where, func(ctx context.Context, ref Ref) Result {
+			r, err := do(ctx, ref)
+			r.Err = err
+			if r.Ref.Name == "" {
+				r.Ref = ref
+			}
+			return r
+		})(yield)
+	}
+}
+
+func validReason(reason string) error {
+	if reason == "" {
+		return nil
+	}
+	if err := blob.ValidReason(reason); err != nil {
+		return fmt.Errorf("the reason %w", err)
+	}
+	return nil
 }

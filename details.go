@@ -62,15 +62,6 @@ func (k *Keyring) Describe(ctx context.Context, names []string, d NewDetails, re
 	})
 }
 
-// refsTo returns keys without versions.
-func refsTo(names []string) []Ref {
-	refs := make([]Ref, len(names))
-	for i, name := range names {
-		refs[i].Name = name
-	}
-	return refs
-}
-
 func (k *Keyring) describeResult(ctx context.Context, name string, d NewDetails, reason string) (Result, error) {
 	e, err := k.entryNamed(ctx, name)
 	if err != nil {

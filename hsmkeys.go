@@ -17,6 +17,8 @@
 // [OpenWithCertificate] opens it for verification without one. A
 // [Keyring] makes keys ([Keyring.Create]), opens them ([Keyring.Open]), and
 // encrypts and decrypts files under them ([Keyring.Encrypt], [Keyring.Decrypt]).
+// Its state says what may be done with each version of a key ([Keyring.Deactivate],
+// [Keyring.Compromise], [Keyring.Destroy]).
 // The files are age v1 files. [NewPairRecipient] and [PairIdentity] are for age files to
 // the pair itself, which anybody can make.
 //

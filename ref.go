@@ -37,3 +37,12 @@ func (r Ref) String() string {
 	}
 	return r.Name + "@" + strconv.Itoa(r.Version)
 }
+
+// refsTo returns keys without versions.
+func refsTo(names []string) []Ref {
+	refs := make([]Ref, len(names))
+	for i, name := range names {
+		refs[i].Name = name
+	}
+	return refs
+}

@@ -50,31 +50,6 @@ func (k *Keyring) setStatus(ctx context.Context, refs []Ref, op ledger.Op, reaso
 	})
 }
 
-// changeAll is change for operations of owners, with a reason.
-func (k *Keyring) changeAll(ctx context.Context, doing, reason string, refs []Ref, where pinPlaces, do func(context.Context, Ref) (Result, error)) iter.Seq[Result] {
-	return func(yield func(Result) bool) {
-		err := validReason(reason)
-		if err == nil {
-			err = k.refresh(ctx)
-		}
-		if err == nil {
-			err = k.mustOwn(doing)
-		}
-		if err != nil {
-			yield(Result{Err: err})
-			return
-		}
-		k.change(ctx, refs, where, func(ctx context.Context, ref Ref) Result {
-			r, err := do(ctx, ref)
-			r.Err = err
-			if r.Ref.Name == "" {
-				r.Ref = ref
-			}
-			return r
-		})(yield)
-	}
-}
-
 // statusResult prepares the edit that sets the status of the versions of a key that can come to it.
 func (k *Keyring) statusResult(ctx context.Context, ref Ref, op ledger.Op, reason string) (Result, error) {
 	e, err := k.entryNamed(ctx, ref.Name)
@@ -221,14 +196,4 @@ func (k *Keyring) whoChanged(ctx context.Context, f keyVersion) (by, reason stri
 		}
 	}
 	return by, reason
-}
-
-func validReason(reason string) error {
-	if reason == "" {
-		return nil
-	}
-	if err := blob.ValidReason(reason); err != nil {
-		return fmt.Errorf("the reason %w", err)
-	}
-	return nil
 }

@@ -121,7 +121,7 @@ func newKey(c *cli.Context, now time.Time) (key hsmkeys.NewKey, err error) {
 }
 
 func createOne(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, name string, key hsmkeys.NewKey) error {
-	r, err := only(k.CreateMany(ctx, []string{name}, key))
+	r, err := singleResult(k.CreateMany(ctx, []string{name}, key))
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func describeCommand() *cli.Command {
 				return err
 			}
 			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
-				r, err := only(k.Describe(ctx, []string{name}, d, reason))
+				r, err := singleResult(k.Describe(ctx, []string{name}, d, reason))
 				if err != nil {
 					return err
 				}

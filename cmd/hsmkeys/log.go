@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -60,14 +59,8 @@ func parseSince(s string, now time.Time) (since, error) {
 	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= blob.MaxNumber && strconv.Itoa(n) == s {
 		return since{number: n}, nil
 	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		const most = 100 * 366
-		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= most {
-			return since{at: now.AddDate(0, 0, -n)}, nil
-		}
-	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return since{at: now.Add(-d)}, nil
+	if at, err := parseAge(s, now); err == nil {
+		return since{at: at}, nil
 	}
 	for _, form := range []string{time.DateOnly, time.RFC3339} {
 		if at, err := time.Parse(form, s); err == nil {

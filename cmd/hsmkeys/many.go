@@ -189,8 +189,8 @@ func noKeyChosen(all chosen) {
 	}
 }
 
-// only returns the result for one key.
-func only(results iter.Seq[hsmkeys.Result]) (r hsmkeys.Result, err error) {
+// singleResult returns the result for one key.
+func singleResult(results iter.Seq[hsmkeys.Result]) (r hsmkeys.Result, err error) {
 	err = errors.New("there is no result")
 	for r = range results {
 		if err = r.Err; err != nil {
