@@ -63,6 +63,21 @@ func faultScenarios(keyType string) []faultScenario {
 			done: func(_ *faultSite, r faultRun) error { return same(r.stdout, faultPlaintext) },
 		},
 		{
+			name: "reencrypt", token: "office", args: []string{"reencrypt", "a1.age"}, holders: owner,
+			done: func(s *faultSite, _ faultRun) error {
+				return errors.Join(s.opens("office", "a1.age"), s.opens("vault", "a1.age"))
+			},
+		},
+		{
+			name: "destroy", before: [][]string{{"office", "create", "d"}}, token: "office", args: []string{"destroy", "d", "--reason", "test", "--yes"}, holders: owner,
+			done: func(s *faultSite, _ faultRun) error {
+				if r := s.honest("office", "reveal", "d"); r.status != 4 {
+					return fmt.Errorf("the destroyed key is revealed: status %d", r.status)
+				}
+				return s.does("office", "verify")
+			},
+		},
+		{
 			name: "reveal", token: "office", args: []string{"reveal", "a"}, holders: owner,
 			done: func(s *faultSite, r faultRun) error { return same(r.stdout, s.read("a.key")) },
 		},
