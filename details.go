@@ -67,11 +67,11 @@ func (k *Keyring) describeResult(ctx context.Context, name string, d NewDetails,
 	if err != nil {
 		return Result{}, err
 	}
-	new := d.onto(e)
+	details := d.onto(e)
 	if d.Expires == nil {
-		new.Expires = time.Time{} // one that has passed may stay
+		details.Expires = time.Time{} // one that has passed may stay
 	}
-	if err := new.check(time.Now()); err != nil {
+	if err := details.check(time.Now()); err != nil {
 		return Result{}, fmt.Errorf("key %q: %w", name, err)
 	}
 	versions, err := k.chosen(ctx, e, false)
