@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"filippo.io/age"
-
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
@@ -68,40 +67,6 @@ func (e *encryption) Close() error {
 	return e.WriteCloser.Close()
 }
 
-// Decrypt reads an age file that was encrypted under a key of this keyring. What the reader returns
-// is authentic, in chunks of 64 KiB; the file is complete only if the reader returns io.EOF. Its
-// errors are [blob.ErrIntegrity] for a file that is damaged, and [blob.ErrNotFound] for one that is
-// under no key of this keyring. It reads the binary format; use [Dearmor] for files that may be in
-// ASCII armor.
-func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
-	return decrypt(src, k.Identity(ctx))
-}
-
-func decrypt(src io.Reader, identity age.Identity) (io.Reader, error) {
-	source := &sourceReader{src: src}
-	plain, err := age.Decrypt(source, markedIdentity{identity})
-	if err != nil {
-		return nil, source.classify(err)
-	}
-	return &plainReader{plain, source}, nil
-}
-
-// A markedIdentity marks the errors of an identity of this package, so that they are not taken for
-// age's errors about the file.
-type markedIdentity struct{ age.Identity }
-
-func (o markedIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
-	fileKey, err := o.Identity.Unwrap(stanzas)
-	if err != nil && !errors.Is(err, age.ErrIncorrectIdentity) {
-		err = &identityError{err}
-	}
-	return fileKey, err
-}
-
-type identityError struct{ error }
-
-func (e *identityError) Unwrap() error { return e.error }
-
 // ErrPurpose is the error for a key whose purpose does not allow what was asked.
 var ErrPurpose = errors.New("the key has another purpose")
 
@@ -114,49 +79,3 @@ func (e Entry) WrapsKeys() error {
 }
 
 func (key *Key) wrapsKeys() error { return key.Entry.WrapsKeys() }
-
-// sourceReader remembers an error of the source, so that a disk that fails is not
-// taken for a file that is damaged.
-type sourceReader struct {
-	src io.Reader
-	err error
-}
-
-func (s *sourceReader) Read(p []byte) (int, error) {
-	n, err := s.src.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// classify returns what an error of package age means for the file.
-func (s *sourceReader) classify(err error) error {
-	var own *identityError
-	switch {
-	case s.err != nil && !errors.Is(s.err, blob.ErrIntegrity): // or else it is of Dearmor
-		return fmt.Errorf("read the file: %w", s.err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case errors.As(err, &own):
-		return own.error
-	default:
-		if !errors.Is(err, blob.ErrIntegrity) {
-			err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
-		}
-		return fmt.Errorf("not an intact age file: %w", err)
-	}
-}
-
-type plainReader struct {
-	plain  io.Reader
-	source *sourceReader
-}
-
-func (r *plainReader) Read(p []byte) (int, error) {
-	n, err := r.plain.Read(p)
-	if err != nil && err != io.EOF {
-		err = r.source.classify(err)
-	}
-	return n, err
-}
