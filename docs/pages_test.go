@@ -99,3 +99,23 @@ func TestTheShortPagesAreShort(t *testing.T) {
 		}
 	}
 }
+
+// A function that the page on the architecture names with a file is in that file.
+func TestTheArchitectureNamesFiles(t *testing.T) {
+	page, err := os.ReadFile("architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(?:\\w+\\.)?(\\w+)`\\s+\\(([a-z]+\\.go)\\)").FindAllStringSubmatch(string(page), -1)
+	if len(named) < 5 {
+		t.Fatalf("%d functions with files", len(named))
+	}
+	for _, n := range named {
+		source, err := os.ReadFile(filepath.Join("..", n[2]))
+		if err != nil {
+			t.Error(err)
+		} else if !regexp.MustCompile(`(?m)^func (\(.*\) )?` + n[1] + `\(`).Match(source) {
+			t.Errorf("%s is not in %s", n[1], n[2])
+		}
+	}
+}
