@@ -54,9 +54,10 @@ var (
 	// ErrNotFound means that there is no object at this path.
 	ErrNotFound = errors.New("not found")
 
-	// ErrNotExclusive means that the file system cannot store an object only where there is
-	// none, so that one writer could replace what another has stored.
-	ErrNotExclusive = errors.New("the file system has neither hard links nor renameat2(2) with RENAME_NOREPLACE")
+	// ErrNotExclusive means that the storage cannot store an object only where there is none,
+	// so that one writer could replace what another has stored. A file system needs hard links
+	// or renameat2(2) with RENAME_NOREPLACE, and a bucket the header If-None-Match.
+	ErrNotExclusive = errors.New("the storage does not store an object only where there is none")
 
 	// ErrName is the error for a key name or an object path that breaks a rule.
 	ErrName = errors.New("invalid name")

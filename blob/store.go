@@ -27,8 +27,8 @@ type Store interface {
 	// The caller may change what it gets.
 	Get(ctx context.Context, path string) ([]byte, error)
 
-	// GetRange returns exactly length bytes of an object from offset, and reads no
-	// more. When the object has fewer, or no object can have them (see [ValidRange]),
+	// GetRange returns exactly length bytes of an object from offset, and reads not
+	// much more. When the object has fewer, or no object can have them (see [ValidRange]),
 	// the error is an [ErrShort]; otherwise they are those of Get.
 	GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error)
 
@@ -55,6 +55,25 @@ type Syncer interface {
 	// Sync returns nil when the object is durable; the errors are those of Get. It
 	// needs no right to write.
 	Sync(ctx context.Context, path string) error
+}
+
+// A Purger is a [Store] that keeps former versions of objects, as a bucket with versioning
+// does, and can delete them.
+type Purger interface {
+	// Purge does what Delete does, and removes all versions of the object as well.
+	Purge(ctx context.Context, path string) error
+}
+
+// A Prefetcher is a [Store] that is far away.
+type Prefetcher interface {
+	// Prefetch begins to read what GetRange will be asked for, and does not wait for it.
+	Prefetch(path string, offset int64, length int)
+}
+
+// A Forgetter is a [Store] that keeps what it has read.
+type Forgetter interface {
+	// Forget makes it read everything again: something that it has returned was wrong.
+	Forget()
 }
 
 // ValidSize returns nil when path can be that of an object of this many bytes, and else

@@ -97,7 +97,7 @@ func (s *Store) place(temporary, name string) error {
 	}
 	renamed := renameToNew(dir, path.Base(temporary), path.Base(name))
 	if errors.Is(renamed, errors.ErrUnsupported) {
-		renamed = fmt.Errorf("%w (%v)", blob.ErrNotExclusive, cause(linked))
+		renamed = fmt.Errorf("%w: the file system has neither hard links nor renameat2(2) with RENAME_NOREPLACE (%v)", blob.ErrNotExclusive, cause(linked))
 	}
 	return errors.Join(renamed, dir.Close())
 }

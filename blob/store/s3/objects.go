@@ -1,0 +1,208 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// writerKey is the key of the metadata that tells the objects of one Put from those of another
+// with the same bytes.
+const writerKey = "hsmkeys-put"
+
+// Put implements [blob.Store].
+func (s *Store) Put(ctx context.Context, path string, data []byte) error {
+	if err := check(ctx, "store", path); err != nil {
+		return err
+	}
+	if err := blob.ValidSize(path, int64(len(data))); err != nil {
+		return inPath("store", path, err)
+	}
+	err := s.put(ctx, s.key(path), data)
+	if err == nil {
+		s.blocks.keepObject(path, data)
+	}
+	return inPath("store", path, err)
+}
+
+// put stores an object where there is none. When it is not known whether an attempt has done so, the
+// object that is there tells.
+func (s *Store) put(ctx context.Context, key *string, data []byte) error {
+	writer := rand.Text()
+	lost := false // an answer
+	look := func(ctx context.Context) (done bool, err error) {
+		lost = true
+		return s.putBy(ctx, key, writer)
+	}
+	err := s.do(ctx, func(ctx context.Context) error {
+		_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
+			Bucket: s.bucket(), Key: key, Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
+			IfNoneMatch: aws.String("*"), Metadata: map[string]string{writerKey: writer},
+		})
+		return s.classify(err, putObject)
+	}, look)
+	if lost && errors.Is(err, blob.ErrExists) { // by now, maybe by the attempt before
+		if done, err := s.putBy(ctx, key, writer); done || err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// putBy reports whether an object is there that a writer has put there. One of somebody else is a
+// [blob.ErrExists].
+func (s *Store) putBy(ctx context.Context, key *string, writer string) (bool, error) {
+	var there map[string]string
+	err := s.do(ctx, func(ctx context.Context) error {
+		out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
+		if err == nil {
+			there = out.Metadata
+		}
+		return s.classify(err, getObject)
+	}, nil)
+	switch {
+	case errors.Is(err, blob.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case there[writerKey] != writer:
+		return false, blob.ErrExists
+	}
+	return true, nil
+}
+
+// Get implements [blob.Store].
+func (s *Store) Get(ctx context.Context, path string) ([]byte, error) {
+	if err := check(ctx, "read", path); err != nil {
+		return nil, err
+	}
+	if data, ok := s.blocks.object(path); ok {
+		return data, nil
+	}
+	data, err := s.get(ctx, s.key(path), int64(blob.MaxSizeOf(path)))
+	if err == nil {
+		s.blocks.keepObject(path, data)
+	}
+	return data, inPath("read", path, err)
+}
+
+// get reads an object of at most so many bytes.
+func (s *Store) get(ctx context.Context, key *string, most int64) (data []byte, err error) {
+	return data, s.do(ctx, func(ctx context.Context) error {
+		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: s.bucket(), Key: key})
+		if err != nil {
+			return s.classify(err, getObject, listBucket)
+		}
+		defer out.Body.Close()
+		if size := aws.ToInt64(out.ContentLength); size > most {
+			return fmt.Errorf("%w: %d bytes, at most %d are allowed", blob.ErrTooLarge, size, most)
+		}
+		if data, err = io.ReadAll(io.LimitReader(out.Body, most+1)); err != nil {
+			return fmt.Errorf("%w: %w", errCut, err)
+		}
+		if int64(len(data)) > most { // of an answer that does not say its length
+			return fmt.Errorf("%w: at most %d bytes are allowed", blob.ErrTooLarge, most)
+		}
+		return nil
+	}, nil)
+}
+
+// getPart reads an object from an offset, at most so many bytes: fewer where it ends before.
+func (s *Store) getPart(ctx context.Context, path string, offset, most int64) (data []byte, err error) {
+	return data, s.do(ctx, func(ctx context.Context) error {
+		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{
+			Bucket: s.bucket(), Key: s.key(path), Range: aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+most-1)),
+		})
+		if code, _ := codeOf(err); code == "InvalidRange" { // it ends before
+			data = nil
+			return nil
+		}
+		if err != nil {
+			return s.classify(err, getObject, listBucket)
+		}
+		defer out.Body.Close()
+		if out.ContentRange == nil && offset > 0 { // the service has sent all of it
+			if _, err := io.CopyN(io.Discard, out.Body, offset); err != nil && !errors.Is(err, io.EOF) {
+				return fmt.Errorf("%w: %w", errCut, err)
+			}
+		}
+		if data, err = io.ReadAll(io.LimitReader(out.Body, most)); err != nil {
+			return fmt.Errorf("%w: %w", errCut, err)
+		}
+		return nil
+	}, nil)
+}
+
+// maxPages bounds a list: a thousand paths are in a page.
+const maxPages = 1 << 20
+
+// List implements [blob.Store].
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var token *string
+		for range maxPages {
+			var page *s3.ListObjectsV2Output
+			err := ctx.Err()
+			if err == nil {
+				err = s.do(ctx, func(ctx context.Context) (err error) {
+					page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), ContinuationToken: token})
+					return s.classify(err, listBucket)
+				}, nil)
+			}
+			if err != nil {
+				yield("", fmt.Errorf("list %s: %w", prefix, err))
+				return
+			}
+			for _, o := range page.Contents {
+				path, ok := strings.CutPrefix(aws.ToString(o.Key), s.place.prefix())
+				if ok && strings.HasPrefix(path, prefix) && blob.ValidPath(path) == nil && !yield(path, nil) {
+					return
+				}
+			}
+			next := page.NextContinuationToken
+			if !aws.ToBool(page.IsTruncated) {
+				return
+			}
+			if aws.ToString(next) == "" || token != nil && *next == *token {
+				break
+			}
+			token = next
+		}
+		yield("", fmt.Errorf("list %s: %w: the list does not end", prefix, ErrUnavailable))
+	}
+}
+
+// Delete implements [blob.Store].
+func (s *Store) Delete(ctx context.Context, path string) error {
+	if err := check(ctx, "delete", path); err != nil {
+		return err
+	}
+	s.blocks.drop(path)
+	_, err := s.delete(ctx, s.key(path))
+	return inPath("delete", path, err)
+}
+
+// delete deletes an object, and reports whether the bucket keeps versions of it.
+func (s *Store) delete(ctx context.Context, key *string) (kept bool, err error) {
+	return kept, s.do(ctx, func(ctx context.Context) error {
+		out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: key})
+		if err != nil {
+			if err = s.classify(err, deleteObject); errors.Is(err, blob.ErrNotFound) {
+				return nil
+			}
+			return err
+		}
+		kept = aws.ToBool(out.DeleteMarker) || aws.ToString(out.VersionId) != ""
+		return nil
+	}, nil)
+}

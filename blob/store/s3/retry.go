@@ -1,0 +1,127 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+)
+
+const (
+	// maxAttempts bounds how often a request is sent; it waits about ten seconds in all between them.
+	maxAttempts = 8
+
+	// maxUnreached is how often it is when nobody has answered at the address.
+	maxUnreached = 3
+
+	firstWait = 100 * time.Millisecond // doubled each time
+	mostWait  = 5 * time.Second        // unless the service asks for more
+)
+
+// do sends a request, and again when it failed for a reason that passes. Where it may have been
+// carried out all the same, looked is called before the next attempt, unless it is nil: it tells
+// whether it was.
+func (s *Store) do(ctx context.Context, send func(context.Context) error, looked func(context.Context) (done bool, err error)) error {
+	all, cancel := context.WithTimeout(ctx, s.options.Total)
+	defer cancel()
+	for n := 1; ; n++ {
+		err := s.attempt(all, send)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !passes(err):
+			return err
+		case n == maxAttempts || n == maxUnreached && unreached(err) || !wait(all, pause(n, err)):
+			return fmt.Errorf("%w, in %d attempts: %w", ErrUnavailable, n, err)
+		}
+		if looked == nil {
+			continue
+		}
+		if done, err := looked(all); done || err != nil {
+			return err
+		}
+	}
+}
+
+// attempt sends a request once, when its turn comes.
+func (s *Store) attempt(ctx context.Context, send func(context.Context) error) error {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.Attempt)
+	defer cancel()
+	return send(ctx)
+}
+
+var transient = retry.IsErrorRetryables(retry.DefaultRetryables)
+
+// passes reports whether an error is one of those that pass.
+func passes(err error) bool {
+	if errors.Is(err, ErrNoCredentials) {
+		return false
+	}
+	// That of one attempt: the caller looks at its own context first.
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errCut) {
+		return true
+	}
+	switch code, status := codeOf(err); {
+	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+		return true
+	case code == "ConditionalRequestConflict", code == "OperationAborted", code == "ExistingObjectIsDirectory": // somebody else is at it
+		return true
+	}
+	var network net.Error
+	return errors.As(err, &network) || transient.IsErrorRetryable(err) == aws.TrueTernary
+}
+
+// errCut is the error for an answer that ends too early.
+var errCut = errors.New("the answer ends too early")
+
+// unreached reports whether nobody answered at the address, which is most often wrong then.
+func unreached(err error) bool {
+	var name *net.DNSError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &name)
+}
+
+// pause returns how long to wait after attempt n: as long as the service asks for, or else twice as
+// long as the time before, and less by chance, lest all who were sent away come back at once.
+func pause(n int, err error) time.Duration {
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) && response.Response != nil {
+		if seconds, err := strconv.ParseUint(response.Response.Header.Get("Retry-After"), 10, 16); err == nil && seconds > 0 {
+			return time.Duration(seconds) * time.Second
+		}
+	}
+	most := min(firstWait<<(n-1), mostWait)
+	return most/2 + rand.N(most/2)
+}
+
+// wait waits, and reports whether there is time for more.
+func wait(ctx context.Context, d time.Duration) bool {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
