@@ -105,5 +105,13 @@ func (k *Keyring) deleteBlob(ctx context.Context, path string, gone map[blob.ID]
 	if err != nil || !gone[b.Descriptor().KeyID] {
 		return nil
 	}
-	return k.store.Delete(ctx, path)
+	return purge(ctx, k.store, path)
+}
+
+// purge deletes an object, and the versions of it that the store keeps.
+func purge(ctx context.Context, store blob.Store, path string) error {
+	if p, ok := store.(blob.Purger); ok {
+		return p.Purge(ctx, path)
+	}
+	return store.Delete(ctx, path)
 }

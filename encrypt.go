@@ -49,6 +49,12 @@ type encryption struct {
 // Close completes the file, unless one of its keys was destroyed or compromised, or deactivated, since
 // Encrypt was called: nobody has to find that out when the file is needed.
 func (e *encryption) Close() error {
+	switch newer, err := e.keyring.view().HasNewer(e.ctx); {
+	case err != nil:
+		return err
+	case !newer:
+		return e.WriteCloser.Close()
+	}
 	if err := e.keyring.refresh(e.ctx); err != nil {
 		return err
 	}

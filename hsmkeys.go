@@ -37,6 +37,8 @@ package hsmkeys
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -55,6 +57,9 @@ type Keyring struct {
 	head  *ledger.Ledger // the newest that is known
 	state State          // what opening has found
 	kept  ledger.Point   // what this process has pinned last
+
+	fresh  atomic.Bool // it was opened for one operation, which has not begun
+	opened time.Time
 
 	formerNames renamedKeys
 

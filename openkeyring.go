@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -19,7 +20,7 @@ var (
 
 	// ErrOtherKeyring, a kind of [blob.ErrIntegrity], is the error for another keyring than the
 	// caller expects in the store.
-	ErrOtherKeyring = fmt.Errorf("another keyring: %w", blob.ErrIntegrity)
+	ErrOtherKeyring = ledger.ErrOtherKeyring
 
 	// ErrStale is the error for a state under which nothing is encrypted or signed: an older one
 	// that was asked for, one that no pin vouches for, or one that is too old.
@@ -73,10 +74,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	if err := k.identify(o); err != nil {
 		return nil, err
 	}
-	if err := checkBound(ctx, o); err != nil {
-		return nil, err
-	}
-	trust := ledger.Trust{Checkpoint: o.Checkpoint, OlderState: o.OlderState}
+	trust := ledger.Trust{Keyring: o.Keyring, Checkpoint: o.Checkpoint, OlderState: o.OlderState}
 	if k.pins != nil {
 		pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
 		if err != nil {
@@ -95,9 +93,10 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	head, report, err := ledger.Open(ctx, o.Store, trust)
 	if err != nil {
-		return nil, openError(err, own)
+		return nil, openError(o, err, own)
 	}
-	k.head = head
+	k.head, k.opened = head, time.Now()
+	k.fresh.Store(o.Once)
 	k.setState(ctx, report, own && !founding)
 	if k.pair == nil {
 		return k, nil
@@ -127,21 +126,6 @@ func (k *Keyring) openOlderState(ctx context.Context, trust ledger.Trust, remove
 	return ok
 }
 
-// checkBound returns an error if the store has another keyring than the caller expects, or none any
-// more. What the store says is not verified here: opening the keyring does that.
-func checkBound(ctx context.Context, o Options) error {
-	if o.Keyring == (blob.ID{}) {
-		return nil
-	}
-	switch id, _, err := ledger.Peek(ctx, o.Store); {
-	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
-		return fmt.Errorf("the store has no keyring, and keyring %s belongs there: %w", o.Keyring, ErrOtherKeyring)
-	case err == nil && id != o.Keyring:
-		return fmt.Errorf("the store has keyring %s, not %s: %w", id, o.Keyring, ErrOtherKeyring)
-	}
-	return nil // what else is wrong, opening it says
-}
-
 // identify sets the key identifiers of the pair, or of the certificate that is trusted in its
 // place.
 func (k *Keyring) identify(o Options) (err error) {
@@ -166,9 +150,12 @@ func (k *Keyring) identify(o Options) (err error) {
 
 // openError adds facts to the error for a keyring that was not opened. own is set if the pair's own
 // signature was looked for.
-func openError(err error, own bool) error {
+func openError(o Options, err error, own bool) error {
+	nothing := errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity)
 	switch {
-	case errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity):
+	case nothing && o.Keyring != blob.ID{}:
+		return fmt.Errorf("the store has no keyring, and keyring %s belongs there: %w", o.Keyring, ErrOtherKeyring)
+	case nothing:
 		return withFacts(err, ErrNoKeyring)
 	case errors.Is(err, ledger.ErrUnpinned) && own:
 		return fmt.Errorf("%w: %w", ErrNotJoined, err)

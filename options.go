@@ -28,6 +28,10 @@ type Options struct {
 	// MaxAge is the age of the newest checkpoint above which nothing is encrypted; 0 means any.
 	MaxAge time.Duration
 
+	// Once says that the keyring is opened for one operation that begins at once. That does not look
+	// for a newer checkpoint then, as one was just looked for.
+	Once bool
+
 	// Password returns the passwords of keys that come from one; if it is nil they cannot be
 	// opened.
 	Password PasswordFunc

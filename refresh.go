@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // refresh looks for a newer head, and pins it.
 func (k *Keyring) refresh(ctx context.Context) error {
+	if k.fresh.Swap(false) && time.Since(k.opened) < freshFor {
+		return nil
+	}
 	if s := k.known(); s.Older != nil || len(s.Recoveries) > 0 {
 		return nil // it stays where it is
 	}
@@ -34,6 +38,10 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	}
 	return k.accept(ctx, inFile)
 }
+
+// freshFor is for how long after it was opened a keyring need not look for a newer head: somebody may be
+// asked for a password before the operation begins.
+const freshFor = 5 * time.Second
 
 func (k *Keyring) moveTo(head *ledger.Ledger) {
 	k.mu.Lock()

@@ -22,6 +22,9 @@ var (
 	// lacks an object that a checkpoint refers to.
 	ErrIncomplete = keyspec.NewKind("incomplete copy of the keyring", blob.ErrIntegrity)
 
+	// ErrOtherKeyring means that the store has another keyring than the one that it should.
+	ErrOtherKeyring = keyspec.NewKind("another keyring", blob.ErrIntegrity)
+
 	// ErrIllegal means that a checkpoint makes a change that its signer is not entitled to,
 	// or a change that its record does not describe.
 	ErrIllegal = keyspec.NewKind("checkpoint breaks the rules", blob.ErrIntegrity)

@@ -13,8 +13,9 @@ import (
 // Trust is where trust in a keyring starts. The highest point counts; the head must be
 // consistent with all.
 type Trust struct {
-	Pins       []Pin  // of any keyrings: those of the one in the store count
-	Checkpoint *Point // told by a person
+	Keyring    blob.ID // that the store must have; the zero ID: any
+	Pins       []Pin   // of any keyrings: those of the one in the store count
+	Checkpoint *Point  // told by a person
 
 	// Voucher is a public key: the newest checkpoint that it has signed counts as
 	// accepted. It is used only where there is neither a pin nor a Checkpoint.
@@ -45,7 +46,8 @@ type Report struct {
 // signed by an owner and descend from where trust starts.
 //
 // A store without a keyring is a [blob.ErrNotFound]. What the head lacks of that which was
-// accepted is an [ErrRollback] or [ErrFork], and what is missing in the store an
+// accepted is an [ErrRollback] or [ErrFork], another keyring than that of the trust an
+// [ErrOtherKeyring], and what is missing in the store an
 // [ErrIncomplete]. Without any place where trust could start it is an [ErrUnpinned]. A
 // writer's step whose nodes were removed by a compaction is an [ErrCompacted].
 //
@@ -132,8 +134,14 @@ func (o *opening) findFirst(ctx context.Context) error {
 		}
 		return fmt.Errorf("no keyring in the store: %w", blob.ErrNotFound)
 	}
+	if err != nil {
+		return err
+	}
 	o.first = first
-	return err
+	if want := o.trust.Keyring; want != (blob.ID{}) && first.KeyringID != want {
+		return fmt.Errorf("the store has keyring %s, not %s: %w", first.KeyringID, want, ErrOtherKeyring)
+	}
+	return nil
 }
 
 // newest returns the highest number of a slot that is filled, or 0.

@@ -40,6 +40,11 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 	return next, err
 }
 
+// HasNewer reports whether there is a newer checkpoint than the head, which it does not verify.
+func (l *Ledger) HasNewer(ctx context.Context) (bool, error) {
+	return newObjects(l.store).filled(ctx, l.head.Number+1)
+}
+
 // isNewest reports whether the head's slot has the head, and the next one nothing: that is so
 // nearly always, and found out without parsing anything.
 func (l *Ledger) isNewest(ctx context.Context) (bool, error) {
@@ -47,8 +52,8 @@ func (l *Ledger) isNewest(ctx context.Context) (bool, error) {
 	if err != nil || !bytes.Equal(der, l.head.verified.Bytes()) {
 		return false, ctx.Err() // what is wrong is found out below
 	}
-	next, err := newObjects(l.store).filled(ctx, l.head.Number+1)
-	return !next, err
+	newer, err := l.HasNewer(ctx)
+	return !newer, err
 }
 
 // reopen returns the ledger at the head that there is by now.

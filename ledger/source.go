@@ -81,12 +81,32 @@ func forget(src Source) {
 }
 
 func (s *storeSource) forget() {
+	if f, ok := s.store.(blob.Forgetter); ok {
+		f.Forget()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.pages)
 	clear(s.extents)
 	s.used.Init()
 	s.bytes = 0
+}
+
+// prefetch begins to read the nodes of a walk, where the store is far away.
+func prefetch(src Source, children *[ways]ref) {
+	s, ok := src.(*storeSource)
+	if !ok {
+		return
+	}
+	far, ok := s.store.(blob.Prefetcher)
+	if !ok {
+		return
+	}
+	for i := range children {
+		if c := &children[i]; c.count > 0 {
+			far.Prefetch(packPath(c.at.Pack), int64(c.at.Offset), c.at.Length)
+		}
+	}
 }
 
 type pageID struct {

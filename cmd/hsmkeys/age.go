@@ -14,6 +14,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
@@ -146,12 +147,12 @@ func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token,
 		return err
 	}
 	i.Key = name
-	store, err := session.OpenStore(s)
+	store, err := session.OpenStore(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	pair, err := session.FindPair(ctx, s, t, token.PairName{Label: sel.Object, ID: sel.ID})
+	pair, err := session.FindPair(ctx, s, t, store, token.PairName{Label: sel.Object, ID: sel.ID})
 	if err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func identityOf(s *settings.Settings, t *token.Token) (ageplugin.Identity, error
 	if err != nil {
 		return i, err
 	}
-	i.Store, err = filepath.Abs(path)
+	i.Store, err = place.Absolute(path)
 	return i, err
 }
 

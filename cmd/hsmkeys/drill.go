@@ -44,6 +44,7 @@ func drillCommand() *cli.Command {
 			&cli.StringFlag{Name: "html", Usage: "write the report to `FILE`, one page for the browser and for print"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			s.WholeStore = true
 			if err := validNames(c); err != nil {
 				return err
 			}

@@ -9,11 +9,11 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
@@ -52,7 +52,7 @@ func importCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store *dir.Store) error {
+			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store place.Store) error {
 				other, err := session.PairNamed(ctx, t, "pair", c.String("pair"))
 				if err != nil {
 					return err

@@ -12,11 +12,11 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
@@ -76,12 +76,12 @@ func initCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(path); !place.IsBucket(path) && errors.Is(err, fs.ErrNotExist) {
 				if err := refuseBound(s, o); err != nil {
 					return err // before the directory is made
 				}
 			}
-			store, err := dir.Create(path) // before the token makes a pair in vain
+			store, err := place.Create(ctx, path) // before the token makes a pair in vain
 			if err != nil {
 				return err
 			}
@@ -146,7 +146,7 @@ func mayFinish(ctx context.Context, store blob.Store, founded error) bool {
 
 // finishFounding completes an interrupted init, or returns founded if the keyring in the store is
 // not one that this token was founding.
-func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t *token.Token, sel token.Selector, store *dir.Store, founded error) error {
+func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t *token.Token, sel token.Selector, store place.Store, founded error) error {
 	name := token.PairName{Label: cmp.Or(o.label, sel.Object), ID: sel.ID}
 	if o.adopt {
 		var err error
@@ -273,7 +273,7 @@ func refuseBound(s *settings.Settings, o initOptions) error {
 		"put it back from a copy; or found another one with init --new-keyring")
 }
 
-func printFounded(s *settings.Settings, k *hsmkeys.Keyring, pair *token.KeyPair, store *dir.Store) error {
+func printFounded(s *settings.Settings, k *hsmkeys.Keyring, pair *token.KeyPair, store place.Store) error {
 	if err := binding.Set(store.String(), k.ID()); err != nil {
 		return fmt.Errorf("remember which keyring belongs to the store: %w", err)
 	}

@@ -12,13 +12,13 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
@@ -50,7 +50,7 @@ func joinCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store *dir.Store) error {
+			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
 				o, err := session.Options(s, store)
 				if err != nil {
 					return err

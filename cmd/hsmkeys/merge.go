@@ -11,12 +11,12 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
@@ -27,7 +27,7 @@ import (
 func mergeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "merge", Usage: "take in the keys of another copy of the keyring that was written to as well", ArgsUsage: "STORE[@N:DIGEST]",
-		Description: "STORE is the directory of the other copy. After one was put over the other both are in this store:\n" +
+		Description: "STORE is the directory or bucket of the other copy. After one was put over the other both are in this store:\n" +
 			"@N:DIGEST alone names the checkpoint where the other one ends. What comes in under a name that is here\n" +
 			"gets a version of its own, which opens its files and never encrypts. Changes of members are shown and\n" +
 			"not taken. It can be interrupted and started again.",
@@ -46,7 +46,7 @@ func mergeCommand() *cli.Command {
 				if err := session.Bind(ctx, s); err != nil {
 					return err // before the store is known
 				}
-				other, err := openCopy(s, path)
+				other, err := openCopy(ctx, s, path)
 				if err != nil {
 					return err
 				}
@@ -100,7 +100,7 @@ func parseCopy(s string) (path string, at *ledger.Point, err error) {
 }
 
 // openCopy opens the store of the other copy.
-func openCopy(s *settings.Settings, path string) (*dir.Store, error) {
+func openCopy(ctx context.Context, s *settings.Settings, path string) (place.Store, error) {
 	own, err := s.NamedStore()
 	if err != nil {
 		return nil, err
@@ -108,11 +108,11 @@ func openCopy(s *settings.Settings, path string) (*dir.Store, error) {
 	if binding.Identity(own) == binding.Identity(path) {
 		return nil, failure.Usage("%q is the store itself; @N:DIGEST names another copy that was put over it", path)
 	}
-	store, err := dir.Open(path)
-	if errors.Is(err, blob.ErrNotFound) {
+	store, err := place.Open(ctx, path, "")
+	if err != nil {
 		return nil, fmt.Errorf("the other copy: %w", err)
 	}
-	return store, err
+	return store, nil
 }
 
 func merge(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, m *hsmkeys.Merge, yes bool) error {

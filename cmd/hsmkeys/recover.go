@@ -14,11 +14,11 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
@@ -63,7 +63,7 @@ func recoverCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store *dir.Store) error {
+			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
 				r := recovery{options: recoverOptions{c.String("from"), c.String("to"), c.String("reason"), c.String("vouched-by"), c.Bool("damaged"), c.Bool("yes"), c.Args().Slice()}, s: s, from: from, to: to}
 				if err := r.open(ctx, pair, store); err != nil {
 					return err
@@ -111,7 +111,7 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 
 // open opens the keyring as this token knows it, or as the old owner's certificate or another one
 // from outside the storage vouches for it. With a voucher nothing is pinned yet.
-func (r *recovery) open(ctx context.Context, pair *token.KeyPair, store *dir.Store) (err error) {
+func (r *recovery) open(ctx context.Context, pair *token.KeyPair, store place.Store) (err error) {
 	if path := r.options.vouchedBy; path != "" {
 		if r.voucher, err = keyfile.ReadCertificate(path); err != nil {
 			return err
@@ -205,7 +205,7 @@ func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 
 // join opens the keyring with the token, once it is confirmed, and pins it, if a voucher has
 // vouched for it.
-func (r *recovery) join(ctx context.Context, pair *token.KeyPair, store *dir.Store) error {
+func (r *recovery) join(ctx context.Context, pair *token.KeyPair, store place.Store) error {
 	if r.voucher == nil {
 		return nil
 	}

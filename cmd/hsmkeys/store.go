@@ -12,10 +12,11 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/blob/store/s3"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
@@ -64,18 +65,18 @@ func storeCompactCommand() *cli.Command {
 
 func storeMoveCommand() *cli.Command {
 	return &cli.Command{
-		Name: "move", Usage: "record that the store was moved from another directory to --store", ArgsUsage: "OLD",
-		Description: "The keyring that belongs to a store is remembered by directory, and another one there is refused.\n" +
+		Name: "move", Usage: "record that the store was moved from another directory or bucket to --store", ArgsUsage: "OLD",
+		Description: "The keyring that belongs to a store is remembered by its place, and another one there is refused.\n" +
 			"This command copies and moves nothing: do that first.",
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			old, err := oneArgument(c, "the OLD directory")
+			old, err := oneArgument(c, "the OLD directory or bucket")
 			if err != nil {
 				return err
 			}
 			if err := session.Bind(ctx, s); err != nil {
 				return err // before the store is known
 			}
-			store, err := session.OpenStore(s)
+			store, err := session.OpenStore(ctx, s)
 			if err != nil {
 				return err
 			}
@@ -85,7 +86,7 @@ func storeMoveCommand() *cli.Command {
 	}
 }
 
-func moveStore(ctx context.Context, s *settings.Settings, old string, store *dir.Store) error {
+func moveStore(ctx context.Context, s *settings.Settings, old string, store place.Store) error {
 	from, err := placeOf(old)
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func moveStore(ctx context.Context, s *settings.Settings, old string, store *dir
 		return err
 	}
 	if id == (blob.ID{}) {
-		return failure.WithHint(failure.NotFound("no keyring is known to belong to %q", from), "name the directory as it was; or hsmkeys join the keyring where it is now")
+		return failure.WithHint(failure.NotFound("no keyring is known to belong to %q", from), "name the place as it was; or hsmkeys join the keyring where it is now")
 	}
 	if err := holds(ctx, store, id); err != nil {
 		return err
@@ -139,17 +140,20 @@ func holds(ctx context.Context, store blob.Store, id blob.ID) error {
 // placeOf returns the identity of a store in a directory where it is no longer, or where a symbolic
 // link to it is now.
 func placeOf(old string) (string, error) {
+	if place.IsBucket(old) {
+		return place.Same(old), place.Check(old)
+	}
 	absolute, err := filepath.Abs(old)
 	return filepath.Join(binding.Identity(filepath.Dir(absolute)), filepath.Base(absolute)), err
 }
 
 // hasLeft refuses a store that is still where it was: two copies that are written to are a fork.
 func hasLeft(ctx context.Context, from string) error {
-	if info, err := os.Lstat(from); err != nil || !info.IsDir() {
+	if info, err := os.Lstat(from); !place.IsBucket(from) && (err != nil || !info.IsDir()) {
 		return nil
 	}
-	store, err := dir.Open(from)
-	if errors.Is(err, blob.ErrNotFound) {
+	store, err := place.Open(ctx, from, "")
+	if errors.Is(err, failure.ErrNoStore) {
 		return nil
 	}
 	if err != nil {
@@ -157,6 +161,9 @@ func hasLeft(ctx context.Context, from string) error {
 	}
 	defer store.Close()
 	for _, err := range store.List(ctx, blob.SlotsPrefix) {
+		if errors.Is(err, s3.ErrNoBucket) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ func verifyCommand() *cli.Command {
 			&cli.StringFlag{Name: "sample", Usage: "verify only `N` keys, or N%, chosen at random"},
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			s.WholeStore = true
 			if err := validNames(c); err != nil {
 				return err
 			}

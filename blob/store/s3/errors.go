@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -51,6 +53,9 @@ type Denied struct {
 	err      error
 }
 
+// Deletes reports whether it was a request to delete something.
+func (e *Denied) Deletes() bool { return slices.Contains(e.Actions, deleteObject) }
+
 func (e *Denied) Error() string { return e.err.Error() }
 func (e *Denied) Unwrap() error { return e.err }
 
@@ -60,6 +65,7 @@ var codes = map[string]error{
 	"AllAccessDisabled":                  ErrDenied,
 	"AccountProblem":                     ErrDenied,
 	"InvalidAccessKeyId":                 ErrCredentials,
+	"XAdminUserNotFound":                 ErrCredentials, // of versitygw
 	"SignatureDoesNotMatch":              ErrCredentials,
 	"InvalidSecurity":                    ErrCredentials,
 	"InvalidToken":                       ErrCredentials,
@@ -154,8 +160,14 @@ func told(err error, code string, status int) string {
 	return fmt.Sprintf("%s, HTTP %d: %q", code, status, message)
 }
 
-// cause returns an error without the SDK's account of the operation around it.
+// cause returns an error without the SDK's account of the operation around it, and of the request.
 func cause(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		if at, parsed := url.Parse(request.URL); parsed == nil {
+			return fmt.Errorf("%s://%s: %w", at.Scheme, at.Host, request.Err)
+		}
+	}
 	var operation *smithy.OperationError
 	if errors.As(err, &operation) {
 		return operation.Err

@@ -149,37 +149,46 @@ const maxPages = 1 << 20
 // List implements [blob.Store].
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		var token *string
-		for range maxPages {
-			var page *s3.ListObjectsV2Output
-			err := ctx.Err()
-			if err == nil {
-				err = s.do(ctx, func(ctx context.Context) (err error) {
-					page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), ContinuationToken: token})
-					return s.classify(err, listBucket)
-				}, nil)
-			}
-			if err != nil {
-				yield("", fmt.Errorf("list %s: %w", prefix, err))
-				return
-			}
+		err := s.pages(ctx, prefix, func(page *s3.ListObjectsV2Output) bool {
 			for _, o := range page.Contents {
 				path, ok := strings.CutPrefix(aws.ToString(o.Key), s.place.prefix())
 				if ok && strings.HasPrefix(path, prefix) && blob.ValidPath(path) == nil && !yield(path, nil) {
-					return
+					return false
 				}
 			}
-			next := page.NextContinuationToken
-			if !aws.ToBool(page.IsTruncated) {
-				return
-			}
-			if aws.ToString(next) == "" || token != nil && *next == *token {
-				break
-			}
-			token = next
+			return true
+		})
+		if err != nil {
+			yield("", err)
 		}
-		yield("", fmt.Errorf("list %s: %w: the list does not end", prefix, ErrUnavailable))
 	}
+}
+
+// pages calls f for each page of the list of keys whose paths start with prefix, until it returns false.
+func (s *Store) pages(ctx context.Context, prefix string, f func(*s3.ListObjectsV2Output) bool) error {
+	var token *string
+	for range maxPages {
+		var page *s3.ListObjectsV2Output
+		err := ctx.Err()
+		if err == nil {
+			err = s.do(ctx, func(ctx context.Context) (err error) {
+				page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), ContinuationToken: token})
+				return s.classify(err, listBucket)
+			}, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("list %s: %w", prefix, err)
+		}
+		if !f(page) || !aws.ToBool(page.IsTruncated) {
+			return nil
+		}
+		next := page.NextContinuationToken
+		if aws.ToString(next) == "" || token != nil && *next == *token {
+			break
+		}
+		token = next
+	}
+	return fmt.Errorf("list %s: %w: the list does not end", prefix, ErrUnavailable)
 }
 
 // Delete implements [blob.Store].

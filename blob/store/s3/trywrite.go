@@ -20,7 +20,8 @@ const (
 )
 
 // TryWrite tries what a store needs of the bucket, and leaves nothing in it: many writers race for
-// one object, of which exactly one must win; its bytes are read and listed, and the object is deleted.
+// one object, of which exactly one must win; its bytes are read, it is listed, and deleted, which not
+// everybody is allowed to: see [Denied.Deletes].
 // A service that would let one writer replace what another has stored is a [blob.ErrNotExclusive].
 func (s *Store) TryWrite(ctx context.Context) (err error) {
 	path := triedPrefix + rand.Text()
@@ -85,10 +86,9 @@ func (s *Store) listed(ctx context.Context, path string) error {
 	return nil
 }
 
-// removeTried deletes what TryWrite has stored. A writer need not be allowed to, so only the error of
-// something else counts.
+// removeTried deletes what TryWrite has stored, and not more than that can be done.
 func (s *Store) removeTried(ctx context.Context, path string) error {
-	if err := s.purge(ctx, s.key(path)); err != nil && !errors.Is(err, ErrDenied) && !errors.Is(err, ErrVersionsKept) {
+	if err := s.purge(ctx, s.key(path)); !errors.Is(err, ErrVersionsKept) {
 		return err
 	}
 	return nil

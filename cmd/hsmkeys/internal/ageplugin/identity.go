@@ -13,6 +13,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -27,7 +28,7 @@ import (
 type Identity struct {
 	Module string          // the PKCS #11 library, absolute
 	Token  string          // a label, or an RFC 7512 URI with no PIN and no source of one
-	Store  string          // the directory of the key blobs, absolute
+	Store  string          // the directory of the key blobs, absolute, or the URL of a bucket
 	Key    string          // opens what is under this key alone; else everything
 	Pair   hsmkeys.PairTag // knows what is to the pair before anybody is asked for a PIN
 }
@@ -104,6 +105,10 @@ func (i Identity) check() error {
 		return fmt.Errorf("%w: its token's URI says what the PIN is or where it comes from", errIdentity)
 	case i.Module != "" && !filepath.IsAbs(i.Module):
 		return fmt.Errorf("%w: its module is not an absolute path", errIdentity)
+	case place.IsBucket(i.Store):
+		if err := place.Check(i.Store); err != nil {
+			return fmt.Errorf("%w: its %w", errIdentity, err)
+		}
 	case i.Store != "" && (!filepath.IsAbs(i.Store) || filepath.Clean(i.Store) != i.Store):
 		return fmt.Errorf("%w: its store %q is not an absolute path", errIdentity, i.Store)
 	case i.Key != "" && blob.ValidName(i.Key) != nil:

@@ -205,7 +205,7 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 	err = i.client.waiting(func() error {
 		return i.from.withSettings(func(s *settings.Settings) error {
 			return session.WithToken(i.ctx, s, func(t *token.Token, sel token.Selector) (err error) {
-				pair, err := session.FindPair(i.ctx, s, t, token.PairName{Label: sel.Object, ID: sel.ID})
+				pair, err := session.FindPair(i.ctx, s, t, nil, token.PairName{Label: sel.Object, ID: sel.ID})
 				if err != nil {
 					return err
 				}
@@ -240,7 +240,7 @@ func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas
 }
 
 func (i *pluginIdentity) unwrapKey(s *settings.Settings, t *token.Token, pair *token.KeyPair, keys []*age.Stanza) ([]byte, error) {
-	store, err := session.OpenStore(s)
+	store, err := session.OpenStore(i.ctx, s)
 	if err != nil {
 		return nil, err
 	}

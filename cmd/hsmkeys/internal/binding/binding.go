@@ -16,6 +16,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
@@ -36,8 +37,12 @@ func File(identity string) string {
 	return filepath.Join(dir, hex.EncodeToString(sum[:16]))
 }
 
-// Identity returns the absolute path of a store, with symbolic links resolved as far as it exists.
+// Identity returns the absolute path of a store, with symbolic links resolved as far as it exists, or the
+// URL of a bucket.
 func Identity(store string) string {
+	if place.IsBucket(store) {
+		return place.Same(store)
+	}
 	absolute, err := filepath.Abs(store)
 	if err != nil {
 		return store
@@ -56,6 +61,9 @@ func Identity(store string) string {
 // symbolic link after the other, to its identity. They show when the storage has replaced a store
 // with a link to another one.
 func places(store string) []string {
+	if place.IsBucket(store) {
+		return []string{Identity(store)}
+	}
 	var all []string
 	path, err := filepath.Abs(store)
 	for more := err == nil; more && len(all) < maxLinks; path, more = followLink(path) {
@@ -89,16 +97,16 @@ func followLink(path string) (string, bool) {
 // keyrings belong to places on the way to it, the error is an [hsmkeys.ErrOtherKeyring].
 func Of(store string) (bound blob.ID, err error) {
 	from := ""
-	for _, place := range places(store) {
-		id, err := At(place)
+	for _, at := range places(store) {
+		id, err := At(at)
 		switch {
 		case err != nil:
 			return id, err
 		case id == bound || id == blob.ID{}:
 		case bound == blob.ID{}:
-			bound, from = id, place
+			bound, from = id, at
 		default:
-			return bound, fmt.Errorf("keyring %s belongs to %q, which leads to %q, where %s belongs: %w", bound, from, place, id, hsmkeys.ErrOtherKeyring)
+			return bound, fmt.Errorf("keyring %s belongs to %q, which leads to %q, where %s belongs: %w", bound, from, at, id, hsmkeys.ErrOtherKeyring)
 		}
 	}
 	return bound, nil
@@ -138,16 +146,16 @@ func ParseKeyring(s string) (blob.ID, error) {
 // one belonged.
 func Set(store string, id blob.ID) error {
 	identity := Identity(store)
-	for _, place := range places(store) {
-		path := File(place)
+	for _, at := range places(store) {
+		path := File(at)
 		if path == "" {
 			return nil
 		}
-		was, err := At(place)
-		if err == nil && (was == id || was == blob.ID{} && place != identity) {
+		was, err := At(at)
+		if err == nil && (was == id || was == blob.ID{} && at != identity) {
 			continue
 		}
-		if err := ownfile.Replace(path, []byte(id.String()+" "+place+"\n")); err != nil {
+		if err := ownfile.Replace(path, []byte(id.String()+" "+at+"\n")); err != nil {
 			return err
 		}
 	}

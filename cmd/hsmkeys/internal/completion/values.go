@@ -10,8 +10,8 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
@@ -133,7 +133,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 	if s == nil {
 		return a
 	}
-	store, err := session.OpenStore(s)
+	store, err := session.OpenStore(ctx, s)
 	if err != nil {
 		return a
 	}
@@ -158,7 +158,7 @@ func (l *commandLine) keys(ctx context.Context, versions bool) answer {
 	return a
 }
 
-func versionsIn(ctx context.Context, store *dir.Store, name string) answer {
+func versionsIn(ctx context.Context, store place.Store, name string) answer {
 	a := words()
 	for path, err := range store.List(ctx, blob.KeysPrefix+name+"/") {
 		if err != nil || len(a.candidates) == MostCandidates {

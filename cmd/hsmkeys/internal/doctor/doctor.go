@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
@@ -154,7 +154,7 @@ func (d *doctor) examine() {
 }
 
 // withLogin makes the checks that need the PIN.
-func (d *doctor) withLogin(store *dir.Store) {
+func (d *doctor) withLogin(store place.Store) {
 	d.pinSource()
 	loggedIn := false
 	hung := func(err error) { // print what was found out so far

@@ -48,7 +48,7 @@ func (d *doctor) pinSource() {
 
 // pair finds the key exchange pair and checks its attributes.
 func (d *doctor) pair(t *token.Token, sel token.Selector) *token.KeyPair {
-	pair, err := session.FindPair(d.ctx, d.s, t, token.PairName{Label: sel.Object, ID: sel.ID})
+	pair, err := session.FindPair(d.ctx, d.s, t, nil, token.PairName{Label: sel.Object, ID: sel.ID})
 	if err != nil {
 		mend := "hsmkeys init"
 		if d.founded { // what init would found is there; the new pair is to join it

@@ -11,8 +11,10 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/blob/store/s3"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
@@ -21,9 +23,9 @@ import (
 )
 
 // store opens the store and checks its directory. It returns nil if there is none.
-func (d *doctor) store() *dir.Store {
+func (d *doctor) store() place.Store {
 	path := d.s.StorePath()
-	store, err := session.OpenStore(d.s)
+	store, err := session.OpenStore(d.ctx, d.s)
 	if err != nil {
 		mend := ""
 		if errors.Is(err, failure.ErrNoStore) {
@@ -34,19 +36,68 @@ func (d *doctor) store() *dir.Store {
 	}
 	_, err = store.Get(d.ctx, blob.SlotPath(1))
 	d.founded = !errors.Is(err, blob.ErrNotFound)
-	if err := store.TryWrite(d.ctx); err != nil {
+	d.tryWrite(path, store)
+	switch store := store.(type) {
+	case *dir.Store:
+		look, err := store.Checkup(d.ctx)
+		if err != nil {
+			d.failure("leftovers", "", err)
+			break
+		}
+		d.permissions(path, look)
+		d.leftovers(path, look)
+	case *s3.Store:
+		d.bucketLeftovers(store)
+	}
+	return store
+}
+
+// tryWrite tries to store something.
+func (d *doctor) tryWrite(path string, store place.Store) {
+	err := store.TryWrite(d.ctx)
+	var denied *s3.Denied
+	switch {
+	case errors.As(err, &denied) && denied.Deletes():
+		d.warn("store", "", "%s: objects can be stored, each once, and not deleted, which destroy and store compact need: %v", text.Printable(path), err)
+	case err != nil:
 		d.failure("store", "", fmt.Errorf("it can be read, and nothing new can be stored: %w", err))
-	} else {
+	case place.IsBucket(path):
+		d.ok("store", "%s: of many writers of one object one has won, and it was read, listed and deleted", text.Printable(path))
+	default:
 		d.ok("store", "%s: a file was written, synced, put in its place and removed", text.Printable(path))
 	}
+}
+
+// bucketLeftovers reports what is below the prefix of a bucket and is no object of the store.
+func (d *doctor) bucketLeftovers(store *s3.Store) {
 	look, err := store.Checkup(d.ctx)
 	if err != nil {
 		d.failure("leftovers", "", err)
-		return store
+		return
 	}
-	d.permissions(path, look)
-	d.leftovers(path, look)
-	return store
+	remove := func(key string) string { return "aws s3 rm " + text.ShellQuote(store.String()+"/"+key) }
+	if n := len(look.Tried); n > 0 {
+		d.warn("leftovers", remove(look.Tried[0]), "%s of trying the bucket, of an hour ago or longer, such as %q: they are ignored", text.Plural(n, "object", "objects"), look.Tried[0])
+	}
+	if n := len(look.Stray); n > 0 {
+		d.warn("leftovers", "aws s3 mv "+text.ShellQuote(store.String()+"/"+look.Stray[0])+" ELSEWHERE",
+			"%s that hsmkeys has not made, such as %q: they are ignored", text.Plural(n, "thing is in the store", "things are in the store"), look.Stray[0])
+	}
+	if len(look.Tried)+len(look.Stray) == 0 {
+		d.ok("leftovers", "there is nothing in the store but its %s", text.Plural(look.Objects, "object", "objects"))
+	}
+}
+
+// restore returns the command that puts the store back from a backup.
+func (d *doctor) restore(part string) string {
+	path := d.s.StorePath()
+	if place.IsBucket(path) {
+		return "aws s3 cp --recursive BACKUP/" + part + " " + text.ShellQuote(place.Same(path)+"/"+part)
+	}
+	if part != "" {
+		return "cp -a BACKUP/" + part + "/. " + text.ShellQuote(filepath.Join(path, part))
+	}
+	return "cp -a BACKUP/. " + text.ShellQuote(path)
 }
 
 func (d *doctor) permissions(path string, look dir.Checkup) {
@@ -73,7 +124,7 @@ func (d *doctor) leftovers(path string, look dir.Checkup) {
 }
 
 // keyring opens the keyring, which verifies the list of members and compares it with the pin.
-func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) {
+func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store place.Store) {
 	k, err := d.open(pair, store)
 	if err != nil {
 		err = session.Explain(err)
@@ -95,7 +146,7 @@ func (d *doctor) keyring(t *token.Token, pair *token.KeyPair, store *dir.Store) 
 // keyringMend returns the command for a keyring that cannot be opened, or "" if no single command
 // helps.
 func (d *doctor) keyringMend(err error) string {
-	restore := "cp -a BACKUP/. " + text.ShellQuote(d.s.StorePath())
+	restore := d.restore("")
 	var fork *ledger.Fork
 	switch {
 	case errors.Is(err, hsmkeys.ErrNotJoined):
@@ -134,7 +185,7 @@ func (d *doctor) pin(k *hsmkeys.Keyring) {
 
 // open opens the keyring and pins it, as any other command does. What is to be announced is among
 // the findings.
-func (d *doctor) open(pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+func (d *doctor) open(pair *token.KeyPair, store place.Store) (*hsmkeys.Keyring, error) {
 	o, err := session.Options(d.s, store)
 	if err != nil {
 		return nil, err
@@ -194,9 +245,9 @@ func (d *doctor) newestKeys(k *hsmkeys.Keyring) {
 	d.holders(k, good, missing, open)
 	d.states(k, states)
 	if bad > 0 {
-		mend := "cp -a BACKUP/keys/. " + text.ShellQuote(filepath.Join(d.s.StorePath(), "keys"))
+		mend := d.restore("keys")
 		if errors.Is(first, ledger.ErrIncomplete) { // it is the state that lacks something
-			mend = "cp -a BACKUP/. " + text.ShellQuote(d.s.StorePath())
+			mend = d.restore("")
 		}
 		d.fail("signatures", mend, "the newest version of %s not hold, of %d: %v; hsmkeys verify names them all, and restore them from a backup",
 			text.Plural(bad, "key does", "keys do"), good+bad, first)
@@ -266,7 +317,7 @@ func withoutKey(k *hsmkeys.Keyring, e hsmkeys.Entry) string {
 }
 
 // blobs parses every signed object. It needs no token, and does not verify signatures.
-func (d *doctor) blobs(store *dir.Store) {
+func (d *doctor) blobs(store place.Store) {
 	good, bad := 0, 0
 	var first error
 	for _, prefix := range []string{blob.CheckpointsPrefix, blob.MembersPrefix, blob.KeysPrefix} {
@@ -284,7 +335,7 @@ func (d *doctor) blobs(store *dir.Store) {
 		}
 	}
 	if bad > 0 {
-		d.fail("blobs", "cp -a BACKUP/. "+text.ShellQuote(d.s.StorePath()), "%s damaged, of %d, the first %v; restore them from a backup", text.Plural(bad, "object is", "objects are"), good+bad, first)
+		d.fail("blobs", d.restore(""), "%s damaged, of %d, the first %v; restore them from a backup", text.Plural(bad, "object is", "objects are"), good+bad, first)
 		return
 	}
 	if good == 0 {
@@ -295,7 +346,7 @@ func (d *doctor) blobs(store *dir.Store) {
 }
 
 // parse reads and parses one object, and compares its digest with its name.
-func (d *doctor) parse(store *dir.Store, path string) error {
+func (d *doctor) parse(store place.Store, path string) error {
 	der, err := store.Get(d.ctx, path)
 	if err != nil {
 		return err

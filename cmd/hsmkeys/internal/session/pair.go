@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -15,10 +15,10 @@ import (
 const DefaultLabel = "hsmkeys"
 
 // FindPair finds the pair that is named, or else the one that the keyring in the store knows, or else
-// as [PairOn] does; and the one that signs for it.
-func FindPair(ctx context.Context, s *settings.Settings, t *token.Token, name token.PairName) (*token.KeyPair, error) {
+// as [PairOn] does; and the one that signs for it. The store may be nil: that of the settings.
+func FindPair(ctx context.Context, s *settings.Settings, t *token.Token, store blob.Store, name token.PairName) (*token.KeyPair, error) {
 	if name.Label == "" && len(name.ID) == 0 {
-		pair, err := pairOfStore(ctx, s, t)
+		pair, err := pairOfStore(ctx, s, t, store)
 		if err != nil {
 			return nil, err
 		}
@@ -51,16 +51,15 @@ func PairOn(ctx context.Context, s *settings.Settings, t *token.Token, name toke
 
 // pairOfStore returns the pair that the keyring in the store knows, or nil if there is no store or it
 // does not tell.
-func pairOfStore(ctx context.Context, s *settings.Settings, t *token.Token) (*token.KeyPair, error) {
-	path := s.StorePath()
-	if path == "" {
-		return nil, nil
+func pairOfStore(ctx context.Context, s *settings.Settings, t *token.Token, store blob.Store) (*token.KeyPair, error) {
+	if store == nil {
+		opened, err := OpenStore(ctx, s)
+		if err != nil {
+			return nil, nil // commands that need the store report it
+		}
+		defer opened.Close()
+		store = opened
 	}
-	store, err := dir.Open(path)
-	if err != nil {
-		return nil, nil // commands that need the store report it
-	}
-	defer store.Close()
 	return hsmkeys.PairOf(ctx, t, store, Pins(t))
 }
 

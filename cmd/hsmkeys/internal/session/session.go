@@ -10,12 +10,12 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/hint"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/secret"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
@@ -83,8 +83,12 @@ func warnPIN(info token.Info) {
 
 // WithPair is [WithToken] for commands that work with the key exchange pair.
 func WithPair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair) error) error {
+	return withPair(ctx, s, nil, f)
+}
+
+func withPair(ctx context.Context, s *settings.Settings, store blob.Store, f func(*token.Token, *token.KeyPair) error) error {
 	return WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
-		pair, err := FindPair(ctx, s, t, token.PairName{Label: sel.Object, ID: sel.ID})
+		pair, err := FindPair(ctx, s, t, store, token.PairName{Label: sel.Object, ID: sel.ID})
 		if err != nil {
 			return err
 		}
@@ -105,7 +109,7 @@ func warnStrays(ctx context.Context, pair *token.KeyPair) error {
 }
 
 // WithStorePair opens the store and then logs in.
-func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair, *dir.Store) error) error {
+func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair, place.Store) error) error {
 	sel, _, err := s.Selector()
 	clear(sel.PINValue)
 	if err != nil {
@@ -114,17 +118,17 @@ func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Toke
 	if err := Bind(ctx, s); err != nil {
 		return err // before the store is known
 	}
-	store, err := OpenStore(s)
+	store, err := OpenStore(ctx, s)
 	if err != nil {
 		return err // before anybody is asked for a PIN
 	}
 	defer store.Close()
-	return WithPair(ctx, s, func(t *token.Token, pair *token.KeyPair) error { return f(t, pair, store) })
+	return withPair(ctx, s, store, func(t *token.Token, pair *token.KeyPair) error { return f(t, pair, store) })
 }
 
 // WithKeyring opens the keyring with its token, and calls f.
 func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyring) error) error {
-	return WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store *dir.Store) error {
+	return WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
 		k, err := OpenKeyring(ctx, s, pair, store)
 		if err != nil {
 			return err
@@ -135,7 +139,7 @@ func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyr
 
 // OpenKeyring opens the keyring of a store with its token, and prints what a person should know about
 // its state.
-func OpenKeyring(ctx context.Context, s *settings.Settings, pair *token.KeyPair, store *dir.Store) (*hsmkeys.Keyring, error) {
+func OpenKeyring(ctx context.Context, s *settings.Settings, pair *token.KeyPair, store blob.Store) (*hsmkeys.Keyring, error) {
 	o, err := Options(s, store)
 	if err != nil {
 		return nil, err
@@ -159,7 +163,7 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 	if err != nil {
 		return err
 	}
-	store, err := OpenStore(s)
+	store, err := OpenStore(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -178,9 +182,9 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 }
 
 // Options returns how the settings want a keyring opened.
-func Options(s *settings.Settings, store *dir.Store) (hsmkeys.Options, error) {
+func Options(s *settings.Settings, store blob.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{
-		Store: store, OlderState: s.OlderState, MaxAge: s.MaxAge,
+		Store: store, Once: true, OlderState: s.OlderState, MaxAge: s.MaxAge,
 		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
 	}
 	var err error
@@ -229,13 +233,17 @@ func Pins(records keyspec.Records) *hsmkeys.Pins {
 }
 
 // OpenStore opens the store.
-func OpenStore(s *settings.Settings) (*dir.Store, error) {
+func OpenStore(ctx context.Context, s *settings.Settings) (place.Store, error) {
 	path, err := s.NamedStore()
 	if err != nil {
 		return nil, err
 	}
-	store, err := dir.Open(path)
-	if errors.Is(err, blob.ErrNotFound) {
+	cache := ""
+	if !s.WholeStore {
+		cache = settings.XDG("XDG_CACHE_HOME", ".cache", "store")
+	}
+	store, err := place.Open(ctx, path, cache)
+	if errors.Is(err, failure.ErrNoStore) {
 		return nil, noStore(path, err)
 	}
 	return store, err
@@ -244,7 +252,6 @@ func OpenStore(s *settings.Settings) (*dir.Store, error) {
 // noStore returns the error for a directory without a store. If a keyring belongs there, init would
 // refuse to found another one.
 func noStore(path string, err error) error {
-	err = fmt.Errorf("%w: %w", failure.ErrNoStore, err)
 	if id, e := binding.Of(path); e == nil && id != (blob.ID{}) {
 		return failure.WithHint(fmt.Errorf("%w; keyring %s belongs there", err, id), "mount the file system that has it, or put the store back from a copy; if it was moved, hsmkeys store move")
 	}

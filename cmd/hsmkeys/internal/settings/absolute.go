@@ -18,7 +18,7 @@ func (s *Settings) absolute(option, value, where string) error {
 	what := ""
 	switch option {
 	case "config", "module", "store":
-		if !filepath.IsAbs(value) {
+		if !filepath.IsAbs(value) && !(option == "store" && strings.Contains(value, "://")) {
 			what = "a path"
 		}
 	case "pin-source", PasswordOption:

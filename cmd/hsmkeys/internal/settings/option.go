@@ -96,7 +96,7 @@ var Options = []Option{
 		set: str(func(s *Settings) *string { return &s.Module })},
 	{Name: "token", Usage: "the token, a label or an RFC 7512 `URI`", Variable: "HSMKEYS_TOKEN", InFile: true, Default: "the only one",
 		set: str(func(s *Settings) *string { return &s.Token })},
-	{Name: "store", Usage: "the `DIRECTORY` of the key blobs", Variable: "HSMKEYS_STORE", InFile: true, Default: "$XDG_DATA_HOME/hsmkeys",
+	{Name: "store", Usage: "the `STORE` of the key blobs, a directory or s3://BUCKET/PREFIX", Variable: "HSMKEYS_STORE", InFile: true, Default: "$XDG_DATA_HOME/hsmkeys",
 		set: str(func(s *Settings) *string { return &s.Store })},
 	{Name: "pin-source", Usage: "where the PIN comes from: prompt, env:`NAME`, file:PATH or exec:COMMAND", Variable: "HSMKEYS_PIN_SOURCE", InFile: true, Default: "prompt",
 		set: str(func(s *Settings) *string { return &s.PINSource })},

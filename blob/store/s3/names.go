@@ -1,0 +1,66 @@
+package s3
+
+import (
+	"context"
+	"iter"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+)
+
+// Names returns the names of keys that start with prefix and have a blob, up to the next slash after
+// it: a name that goes on ends with a slash then. It stops at the first error, and returns nothing that
+// is no name of a key. It is for completion on a command line.
+func (s *Store) Names(ctx context.Context, prefix string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		above, err := s.level(ctx, blob.KeysPrefix+prefix)
+		if err != nil {
+			return
+		}
+		for _, dir := range above.dirs {
+			name := strings.TrimPrefix(dir, blob.KeysPrefix)
+			if blob.ValidName(name) != nil {
+				continue
+			}
+			below, err := s.level(ctx, dir+"/")
+			if err != nil {
+				return
+			}
+			if below.objects > 0 && !yield(name) || len(below.dirs) > 0 && !yield(name+"/") {
+				return
+			}
+		}
+	}
+}
+
+// A level is the first page of what is below a prefix, up to the next slash.
+type level struct {
+	dirs    []string // without a slash at the end
+	objects int
+}
+
+func (s *Store) level(ctx context.Context, prefix string) (l level, err error) {
+	var page *s3.ListObjectsV2Output
+	err = s.do(ctx, func(ctx context.Context) (err error) {
+		page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), Delimiter: aws.String("/")})
+		return s.classify(err, listBucket)
+	}, nil)
+	if err != nil {
+		return l, err
+	}
+	for _, p := range page.CommonPrefixes {
+		dir := strings.TrimSuffix(strings.TrimPrefix(aws.ToString(p.Prefix), s.place.prefix()), "/")
+		if blob.ValidDir(dir) {
+			l.dirs = append(l.dirs, dir)
+		}
+	}
+	for _, o := range page.Contents {
+		if blob.ValidPath(strings.TrimPrefix(aws.ToString(o.Key), s.place.prefix())) == nil {
+			l.objects++
+		}
+	}
+	return l, nil
+}
