@@ -55,7 +55,7 @@ func (e *encryption) Close() error {
 	case !newer:
 		return e.WriteCloser.Close()
 	}
-	if err := e.keyring.refresh(e.ctx); err != nil {
+	if err := e.keyring.look(e.ctx); err != nil {
 		return err
 	}
 	for _, was := range e.under {

@@ -58,8 +58,7 @@ type Keyring struct {
 	state State          // what opening has found
 	kept  ledger.Point   // what this process has pinned last
 
-	fresh  atomic.Bool // it was opened for one operation, which has not begun
-	opened time.Time
+	looked atomic.Pointer[time.Time] // when a newer head was looked for last
 
 	formerNames renamedKeys
 

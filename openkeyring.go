@@ -74,7 +74,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	if err := k.identify(o); err != nil {
 		return nil, err
 	}
-	trust := ledger.Trust{Keyring: o.Keyring, Checkpoint: o.Checkpoint, OlderState: o.OlderState}
+	trust := ledger.Trust{Keyring: o.Keyring, Quick: o.Once, Checkpoint: o.Checkpoint, OlderState: o.OlderState}
 	if k.pins != nil {
 		pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
 		if err != nil {
@@ -95,8 +95,9 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	if err != nil {
 		return nil, openError(o, err, own)
 	}
-	k.head, k.opened = head, time.Now()
-	k.fresh.Store(o.Once)
+	now := time.Now()
+	k.head = head
+	k.looked.Store(&now)
 	k.setState(ctx, report, own && !founding)
 	if k.pair == nil {
 		return k, nil

@@ -28,8 +28,9 @@ type Options struct {
 	// MaxAge is the age of the newest checkpoint above which nothing is encrypted; 0 means any.
 	MaxAge time.Duration
 
-	// Once says that the keyring is opened for one operation that begins at once. That does not look
-	// for a newer checkpoint then, as one was just looked for.
+	// Once says that the keyring is opened for one operation. A newer checkpoint is looked for when it is
+	// opened, and afterwards no more often than every five seconds, except before a file is completed;
+	// where there is none, checkpoint 1 is not looked at either.
 	Once bool
 
 	// Password returns the passwords of keys that come from one; if it is nil they cannot be

@@ -9,11 +9,16 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// refresh looks for a newer head, and pins it.
+// refresh looks for a newer head, and pins it, unless [Options.Once] has it that this was just done.
 func (k *Keyring) refresh(ctx context.Context) error {
-	if k.fresh.Swap(false) && time.Since(k.opened) < freshFor {
+	if k.options.Once && time.Since(*k.looked.Load()) < freshFor {
 		return nil
 	}
+	return k.look(ctx)
+}
+
+// look looks for a newer head, and pins it.
+func (k *Keyring) look(ctx context.Context) error {
 	if s := k.known(); s.Older != nil || len(s.Recoveries) > 0 {
 		return nil // it stays where it is
 	}
@@ -26,6 +31,8 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
+	k.looked.Store(&now)
 	moved := next.At() != was.At()
 	if moved {
 		k.moveTo(next)
@@ -39,8 +46,7 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	return k.accept(ctx, inFile)
 }
 
-// freshFor is for how long after it was opened a keyring need not look for a newer head: somebody may be
-// asked for a password before the operation begins.
+// freshFor is for how long a keyring that is opened for one operation has a head that is new enough.
 const freshFor = 5 * time.Second
 
 func (k *Keyring) moveTo(head *ledger.Ledger) {
@@ -64,7 +70,7 @@ func retryStale[T any](ctx context.Context, k *Keyring, do func() (T, error)) (T
 		if !isStale(err) {
 			return done, err
 		}
-		if err := k.refresh(ctx); err != nil {
+		if err := k.look(ctx); err != nil {
 			return done, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -57,14 +58,31 @@ func readAll(src Source, tr Trie) error {
 	return err
 }
 
-// grown returns a trie of several levels with older versions, written in several updates.
+// grown returns a trie of several levels with older versions, written in several updates. The names lie
+// together, so that there are levels below those that are stored whole.
 func grown(t testing.TB) (packs, Trie) {
 	store, tr := packs{}, emptyTrie()
-	tr = store.update(t, tr, manyKeys(200)...)
-	tr = store.update(t, tr, key("many", 600))
-	tr = store.update(t, tr, key("more", 20), key("one", 1))
+	names := nearNames()
+	var first []Update
+	for _, name := range names[3:] {
+		first = append(first, key(name, 1))
+	}
+	tr = store.update(t, tr, first...)
+	tr = store.update(t, tr, key(names[0], 600))
+	tr = store.update(t, tr, key(names[1], 20), key(names[2], 1))
 	return store, tr
 }
+
+// nearNames returns 203 names whose paths begin alike.
+var nearNames = sync.OnceValue(func() (names []string) {
+	for i := 0; len(names) < 203; i++ {
+		name := fmt.Sprint("near-", i)
+		if path := pathOf(name); path[0] == 0 && path[1]>>4 == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+})
 
 func TestEveryBitOfANodeIsChecked(t *testing.T) {
 	store, tr := grown(t)

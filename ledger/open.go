@@ -23,6 +23,7 @@ type Trust struct {
 
 	OlderState bool // go back to what is there where the pinned head is not, see [Report]
 	AtPoint    bool // open at the highest point itself, whatever has come after it
+	Quick      bool // read nothing but the head if that is just what is pinned
 	Write      bool // check every step from the pin on, as a writer must
 }
 
@@ -80,6 +81,9 @@ type opening struct {
 }
 
 func (o *opening) open(ctx context.Context) (*Ledger, error) {
+	if l, err := o.fromPin(ctx); l != nil || err != nil {
+		return l, err
+	}
 	if err := o.findFirst(ctx); err != nil {
 		return nil, err
 	}
@@ -105,6 +109,41 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 		}
 	}
 	return o.ledger(ctx, head, o.report.Before)
+}
+
+// fromPin opens the keyring, where that is to be quick, at the one point that is pinned, if its slot has just that checkpoint and is still the
+// newest: the state that was accepted last is there, and nothing else need be read. It returns nil if anything
+// is not so, which open finds out again.
+func (o *opening) fromPin(ctx context.Context) (*Ledger, error) {
+	t := o.trust
+	if !t.Quick || len(t.Pins) == 0 || t.Checkpoint != nil || t.AtPoint || t.Write {
+		return nil, nil
+	}
+	pin := t.Pins[0]
+	if t.Keyring != (blob.ID{}) && pin.Keyring != t.Keyring {
+		return nil, nil
+	}
+	for _, p := range t.Pins {
+		if p.Keyring != pin.Keyring || p.First != pin.First || p.At != pin.At { // how they belong together, the store tells
+			return nil, nil
+		}
+	}
+	head, err := o.slot(ctx, pin.At.Number)
+	if err != nil || head.at != pin.At || head.KeyringID != pin.Keyring {
+		return nil, ctx.Err()
+	}
+	if newer, err := o.filled(ctx, pin.At.Number+1); err != nil || newer {
+		return nil, ctx.Err()
+	}
+	o.first = &stored{at: Point{1, pin.First}}
+	o.pinned, o.pin, o.points = true, pin.At, []Point{pin.At}
+	for _, p := range t.Pins {
+		if p.Checked.Number > o.checked.Number {
+			o.checked = p.Checked
+		}
+	}
+	o.report.Before = pin.At
+	return o.ledger(ctx, head, pin.At)
 }
 
 // openAtPoint opens the highest point. Nothing can be added there.

@@ -8,6 +8,10 @@ import "github.com/hsmkeys/hsmkeys/blob"
 // space on average.
 const maxPatch = 5
 
+// wholeLevels is how many levels of inner nodes, from the root on, are stored whole: a patch takes one more
+// read for whoever looks for a key, and there nearly every update would make one.
+const wholeLevels = 3
+
 // A patch is another stored form of an inner node: the children that differ from those of
 // its base, a node that is stored whole. The node's digest does not depend on the form.
 type patch struct {

@@ -159,6 +159,9 @@ func (u *updater) join(children *[ways]subtree, base *base, path Digest, depth i
 			return subtree{}, err
 		}
 	}
+	if depth < wholeLevels {
+		base = nil
+	}
 	at, err := u.w.inner(&refs, base)
 	return subtree{ref: at}, err
 }

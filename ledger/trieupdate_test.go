@@ -122,7 +122,7 @@ func TestAnUpdateOfOneKeyIsSmall(t *testing.T) {
 	for i := range 1000 {
 		tr = store.update(t, tr, key(fmt.Sprint("more", i), 1))
 	}
-	if per := (store.size() - before) / 1000; per > 2000 {
+	if per := (store.size() - before) / 1000; per > 3000 {
 		t.Errorf("%d bytes for one key more", per)
 	}
 	compact := packs{}

@@ -22,7 +22,8 @@ import (
 type faultSite struct {
 	env     *softhsm.Env
 	dir     string
-	timeout string // for calls of modules; "" for the usual one
+	timeout string   // for calls of modules; "" for the usual one
+	vars    []string // of the environment, beside the usual ones
 }
 
 // A faultScenario is one command, and what must be when it has been done.
@@ -54,19 +55,9 @@ const faultPlaintext = "The salaries of March.\n"
 // newFaultSite founds a keyring on the token office, with the backup authority vault and
 // the keys a, in two versions, and b. Three tokens stand by: spare and guest have a pair,
 // blank has none.
-func newFaultSite(t *testing.T, keyType string) *faultSite {
+func newFaultSite(t *testing.T, keyType string, vars ...string) *faultSite {
 	t.Helper()
-	env, err := softhsm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { env.Close() })
-	if _, err := env.FaultyModule(); err != nil {
-		t.Fatal(err)
-	}
-	s := &faultSite{env: env, dir: t.TempDir()}
-	s.write(t, "pin", testPIN+"\n")
-	s.write(t, "in", faultPlaintext)
+	s := newEmptySite(t, vars...)
 	for _, token := range []string{"office", "vault", "spare", "guest", "blank"} {
 		s.must(t, "", "token", "init", token, "--so-pin-source", "file:pin")
 	}
@@ -86,6 +77,23 @@ func newFaultSite(t *testing.T, keyType string) *faultSite {
 	s.must(t, "office", "encrypt", "--key", "a", "-o", "a2.age", "in")
 	s.must(t, "office", "encrypt", "--key", "b", "-o", "b.age", "in")
 	s.write(t, "a.key", s.must(t, "office", "reveal", "a").stdout)
+	return s
+}
+
+// newEmptySite has no tokens and no store yet.
+func newEmptySite(t *testing.T, vars ...string) *faultSite {
+	t.Helper()
+	env, err := softhsm.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { env.Close() })
+	if _, err := env.FaultyModule(); err != nil {
+		t.Fatal(err)
+	}
+	s := &faultSite{env: env, dir: t.TempDir(), vars: vars}
+	s.write(t, "pin", testPIN+"\n")
+	s.write(t, "in", faultPlaintext)
 	return s
 }
 
@@ -139,6 +147,7 @@ func (s *faultSite) command(ctx context.Context, module, token, program string, 
 	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
 	cmd.Env = append(append(os.Environ(), s.env.Environ()...), "HSMKEYS_MODULE="+module, "HSMKEYS_TOKEN="+token,
 		"HSMKEYS_STORE="+filepath.Join(s.dir, "store"), "HSMKEYS_PIN_SOURCE=file:"+filepath.Join(s.dir, "pin"), "HOME="+s.dir, "HSMKEYS_MODULE_TIMEOUT="+s.timeout)
+	cmd.Env = append(cmd.Env, s.vars...)
 	return cmd
 }
 

@@ -16,7 +16,11 @@ const (
 	// nodes of a subtree lie together, so that the next ones are often in it.
 	blockSize = 512 << 10
 
-	// mostBlocks bounds the memory that blocks take, to 64 MiB.
+	// overlap is how much of the next block a block has as well, lest a node that lies in both cost two
+	// requests.
+	overlap = 32 << 10
+
+	// mostBlocks bounds the memory that blocks take, to 68 MiB.
 	mostBlocks = 128
 
 	// mostAhead is how many blocks are read ahead at a time.
@@ -47,7 +51,7 @@ type blockID struct {
 type block struct {
 	blockID
 	done chan struct{}
-	data []byte // shorter than blockSize where the pack ends
+	data []byte // shorter than blockSize and overlap where the pack ends
 	err  error
 }
 
@@ -77,15 +81,22 @@ func (s *Store) GetRange(ctx context.Context, path string, offset int64, length 
 		return nil, inPath("read", path, err)
 	}
 	end := offset + int64(length)
-	out := make([]byte, 0, length)
 	first := offset / blockSize
-	s.prefetch(path, first+1, (end-1)/blockSize)
-	for i := first; i*blockSize < end; i++ {
+	if data := s.blocks.tail(path, first-1); int64(len(data)) >= end-(first-1)*blockSize {
+		return slices.Clone(data[offset-(first-1)*blockSize:][:length]), nil
+	}
+	last := first + max(end-first*blockSize-overlap-1, 0)/blockSize
+	s.prefetch(path, first+1, last)
+	out := make([]byte, 0, length)
+	for i := first; i <= last; i++ {
 		data, err := s.blocks.get(ctx, blockID{path, i})
 		if err != nil {
 			return nil, inPath("read", path, err)
 		}
-		from, to := max(offset-i*blockSize, 0), min(end-i*blockSize, blockSize)
+		from, to := max(offset-i*blockSize, 0), end-i*blockSize
+		if i < last {
+			to = blockSize
+		}
 		if int64(len(data)) < to {
 			return nil, inPath("read", path, fmt.Errorf("%w: it has %d bytes", blob.ErrShort, i*blockSize+int64(len(data))))
 		}
@@ -145,6 +156,23 @@ func (b *blocks) readAhead(id blockID) {
 	})
 }
 
+// tail returns a block if it was read, and else nothing.
+func (b *blocks) tail(path string, index int64) []byte {
+	b.mu.Lock()
+	el := b.blocks[blockID{path, index}]
+	b.mu.Unlock()
+	if el == nil {
+		return nil
+	}
+	one := el.Value.(*block)
+	select {
+	case <-one.done:
+		return one.data
+	default:
+		return nil
+	}
+}
+
 // claim returns a block, and whether the caller has to read it.
 func (b *blocks) claim(id blockID) (one *block, mine bool) {
 	b.mu.Lock()
@@ -171,7 +199,7 @@ func (b *blocks) read(ctx context.Context, one *block) {
 			return
 		}
 	}
-	one.data, one.err = b.store.getPart(ctx, one.path, one.index*blockSize, blockSize)
+	one.data, one.err = b.store.getPart(ctx, one.path, one.index*blockSize, blockSize+overlap)
 	if one.err == nil {
 		if b.disk != nil {
 			b.disk.put(name, one.data)

@@ -196,3 +196,6 @@ func (s *Server) SetPolicy(ctx context.Context, bucket, policy string) error {
 	_, err = c.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: aws.String(bucket), Policy: aws.String(policy)})
 	return err
 }
+
+// Data returns the directory of the buckets, each of which is a directory with a file for each object.
+func (s *Server) Data() string { return filepath.Join(s.dir, "data") }

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hsmkeys/hsmkeys/blob/store/mem"
+	"github.com/hsmkeys/hsmkeys/blob/store/s3"
+	"github.com/hsmkeys/hsmkeys/blob/store/s3/s3test"
+	"github.com/hsmkeys/hsmkeys/scripts/bench/storegen"
+)
+
+// A bucketSite is an S3 service with a bucket, and a proxy in front of it.
+type bucketSite struct {
+	*s3test.Server
+	proxy *s3test.Proxy
+	store string   // its URL
+	vars  []string // with which the program uses it, through the proxy
+}
+
+func newBucketSite(t *testing.T) *bucketSite {
+	t.Helper()
+	server, err := s3test.New(t.Context(), s3test.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	bucket, err := server.MakeBucket(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bucketSite{Server: server, proxy: s3test.NewProxy(t, server.URL), store: s3.Scheme + bucket + "/keys"}
+	for name, value := range server.Environment() {
+		b.vars = append(b.vars, name+"="+value)
+	}
+	b.vars = append(b.vars, "AWS_ENDPOINT_URL="+b.proxy.URL, "HSMKEYS_STORE="+b.store)
+	return b
+}
+
+// dir returns the directory in which the service keeps the objects of the store, each in a file.
+func (b *bucketSite) dir() string {
+	return filepath.Join(b.Data(), strings.TrimPrefix(b.store, s3.Scheme))
+}
+
+// TestRequestsAmongAMillionKeys counts what a command asks of the bucket when it has nothing in its
+// cache, with a pin that is the newest checkpoint.
+func TestRequestsAmongAMillionKeys(t *testing.T) {
+	b := newBucketSite(t)
+	for name, value := range b.Environment() {
+		t.Setenv(name, value)
+	}
+	owner, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, err := s3.Parse(b.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := s3.Open(t.Context(), place, s3.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	const batch, batches, single, blobs = 500_000, 2, 50, 12
+	made := new(mem.Store)
+	g, err := storegen.Init(t.Context(), made, storegen.Options{Owner: owner, Versions: 1, Members: 2, Blobs: blobs})
+	for i := 0; i < batches+single && err == nil; i++ {
+		n := 1
+		if i < batches {
+			n = batch
+		}
+		err = g.Add(t.Context(), n)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, err := range made.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := made.Get(t.Context(), path)
+		if err := errors.Join(err, store.Put(t.Context(), path, data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	s := newEmptySite(t, b.vars...)
+	der, err := x509.MarshalPKCS8PrivateKey(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, "owner.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	s.write(t, "owner.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: storegen.Certificate(owner, "owner").Raw})))
+	s.must(t, "", "token", "init", "office", "--so-pin-source", "file:pin")
+	s.must(t, "office", "token", "import-pair", "owner.key")
+	s.must(t, "office", "join", "--yes", "--vouched-by", "owner.pem")
+	for i := range blobs {
+		if err := os.RemoveAll(filepath.Join(s.dir, ".cache")); err != nil {
+			t.Fatal(err)
+		}
+		b.proxy.Seen()
+		s.must(t, "office", "encrypt", "-k", storegen.Name(i), "-o", "out.age", "in")
+		if seen := b.proxy.Seen(); len(seen) > 10 {
+			t.Errorf("%d requests:\n%s", len(seen), strings.Join(seen, "\n"))
+		} else if i == 0 {
+			t.Log(strings.Join(seen, "\n"))
+		}
+		if err := os.Remove(filepath.Join(s.dir, "out.age")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
