@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -173,6 +174,33 @@ func MaxSizeOf(path string) int {
 		return 0
 	}
 	return most
+}
+
+// HasDigest reports whether data has the digest in the path of its object, as every object has but a
+// checkpoint in its slot.
+func HasDigest(path string, data []byte) bool {
+	sum := sha256.Sum256(data)
+	switch kind, _, _ := strings.Cut(path, "/"); kind + "/" {
+	case KeysPrefix:
+		_, _, _, digest, ok := ParseKeyPath(path)
+		return ok && digest == sum
+	case MembersPrefix:
+		digest, ok := ParseMembersPath(path)
+		return ok && digest == sum
+	case CheckpointsPrefix:
+		digest, ok := ParseCheckpointPath(path)
+		return ok && digest == sum
+	case ChangesPrefix:
+		digest, ok := ParseChangesPath(path)
+		return ok && digest == sum
+	case ProofsPrefix:
+		_, digest, ok := ParseProofPath(path)
+		return ok && digest == sum
+	case PacksPrefix:
+		id, ok := ParsePackPath(path)
+		return ok && id == PackID(sum[:len(id)])
+	}
+	return false
 }
 
 // ValidDir reports whether dir, without a slash at its end, can be part of the path of

@@ -26,7 +26,7 @@ import (
 func storeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "store", Usage: "maintain the store itself",
-		Subcommands: []*cli.Command{storeCompactCommand(), storeMoveCommand()},
+		Subcommands: []*cli.Command{storeCompactCommand(), storeCopyCommand(), storeMoveCommand(), storeSyncCommand()},
 	}
 }
 

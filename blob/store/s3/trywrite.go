@@ -26,7 +26,9 @@ const (
 func (s *Store) TryWrite(ctx context.Context) (err error) {
 	path := triedPrefix + rand.Text()
 	defer func() {
-		err = errors.Join(err, s.removeTried(context.WithoutCancel(ctx), path))
+		if left := s.removeTried(context.WithoutCancel(ctx), path); err == nil {
+			err = left
+		}
 		if err != nil {
 			err = fmt.Errorf("try the bucket: %w", err)
 		}

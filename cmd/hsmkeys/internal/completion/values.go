@@ -95,7 +95,7 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 	switch name {
 	case "FILE", "IN", "PATH", "CERTIFICATE", "LIBRARY":
 		return answer{kind: KindFiles}
-	case "DIRECTORY", "STORE", "OLD":
+	case "DIRECTORY", "STORE", "OLD", "FROM", "TO":
 		return answer{kind: KindDirectories}
 	case "COMMAND":
 		return l.helped()
