@@ -123,7 +123,7 @@ func TestComplete(t *testing.T) {
 		{[]string{"list", "--store", ""}, completion.KindDirectories, ""},
 		{[]string{"merge", ""}, completion.KindDirectories, ""},
 		{[]string{"store", "move", ""}, completion.KindDirectories, ""},
-		{[]string{"store", ""}, completion.KindWords, "compact move"},
+		{[]string{"store", ""}, completion.KindWords, "compact copy move sync"},
 		{[]string{"log", "pay"}, completion.KindWords, "payroll"},
 		{[]string{"accept", ""}, completion.KindWords, ""},
 		{[]string{"completion", "z"}, completion.KindWords, "zsh"},

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/store/s3/s3test"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
@@ -152,7 +153,11 @@ var staged = []struct{ before, line string }{
 
 	// What needs no token.
 	{`mkdir -p ~/.local/share/bash-completion/completions`, `hsmkeys completion bash >~/.local/share/bash-completion/completions/hsmkeys`},
-	{`fresh move; init_token; unset HSMKEYS_STORE; hsmkeys init --key-type p256; mv ~/.local/share/hsmkeys "$PWD/move/keyring"`,
+	{`mkdir -p ~/.local/share; cp -a "$HSMKEYS_STORE" ~/.local/share/hsmkeys`, `hsmkeys store copy ~/.local/share/hsmkeys /media/disk/keyring`},
+	{``, `hsmkeys store copy ~/.local/share/hsmkeys s3://example/keyring`},
+	{``, `hsmkeys store sync ~/.local/share/hsmkeys /media/disk/keyring`},
+	{``, `hsmkeys store sync /media/disk/keyring ~/.local/share/hsmkeys`},
+	{`rm -r ~/.local/share/hsmkeys; fresh move; init_token; unset HSMKEYS_STORE; hsmkeys init --key-type p256; mv ~/.local/share/hsmkeys "$PWD/move/keyring"`,
 		`hsmkeys --store /srv/keyring store move ~/.local/share/hsmkeys`},
 	{`mkdir -p usr/local/share/zsh/site-functions`, `hsmkeys completion zsh >/usr/local/share/zsh/site-functions/_hsmkeys`},
 	{`mkdir -p ~/.config/fish/completions`, `hsmkeys completion fish >~/.config/fish/completions/hsmkeys.fish`},
@@ -206,10 +211,22 @@ func TestEveryExampleRuns(t *testing.T) {
 	environ = append(environ, "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
 		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(dir, "pin"), "HSMKEYS_CONFIG=/dev/null", "HOME="+dir, "XDG_STATE_HOME="+filepath.Join(dir, "state"),
 		"PATH="+ageDir+":"+os.Getenv("PATH"))
+	server, err := s3test.New(t.Context(), s3test.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	if err := os.Mkdir(filepath.Join(server.Data(), "example"), 0o700); err != nil { // a bucket
+		t.Fatal(err)
+	}
+	for name, value := range server.Environment() {
+		environ = append(environ, name+"="+value)
+	}
 	here := strings.NewReplacer(
 		"/usr/lib/softhsm/libsofthsm2.so", env.Module(),
 		aPoint, "$(head_of_store)",
 		"/mnt/copy", filepath.Join(dir, "mnt-copy"),
+		"/media/disk", filepath.Join(dir, "disk"),
 		"/srv/keyring", filepath.Join(dir, "move/keyring"),
 		"/run/secrets/pin", filepath.Join(dir, "pin"),
 		"/usr/local/share/zsh", filepath.Join(dir, "usr/local/share/zsh"))

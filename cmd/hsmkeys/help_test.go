@@ -25,7 +25,7 @@ func TestHelpNamesWhatOptionsTake(t *testing.T) {
 	if !strings.Contains(pages.String(), "--key, -k NAME[@VERSION]  NAME[@VERSION] of the session key") {
 		t.Error("the option --key of encrypt is not there as it is to be")
 	}
-	if !strings.Contains(pages.String(), "--store DIRECTORY") || !strings.Contains(pages.String(), "[$HSMKEYS_STORE]") {
+	if !strings.Contains(pages.String(), "--store STORE") || !strings.Contains(pages.String(), "[$HSMKEYS_STORE]") {
 		t.Error("the option --store is not there as it is to be")
 	}
 	for line := range strings.Lines(pages.String()) {

@@ -83,7 +83,7 @@ func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open f
 	}
 	counter := terminal.NewCounter("copying", -1)
 	done, err := ledger.Copy(ctx, from, to, terminal.CountKey)
-	counter.Clear()
+	counter.End()
 	if done.Head.Number > 0 {
 		if bound := binding.Set(names[1], id); bound != nil {
 			err = errors.Join(err, fmt.Errorf("remember which keyring belongs to the copy: %w", bound))

@@ -215,6 +215,14 @@ var Examples = map[string][]Example{
 	"store compact": {
 		{"Keep what tokens need that have looked within the last 100 changes", "hsmkeys store compact --keep 100"},
 	},
+	"store copy": {
+		{"For an authority whose token is kept offline, on a disk that goes there", "hsmkeys store copy ~/.local/share/hsmkeys /media/disk/keyring"},
+		{"Into a bucket, from which more machines use it from now on", "hsmkeys store copy ~/.local/share/hsmkeys s3://example/keyring"},
+	},
+	"store sync": {
+		{"What has changed since", "hsmkeys store sync ~/.local/share/hsmkeys /media/disk/keyring"},
+		{"The proofs of the authority come back", "hsmkeys store sync /media/disk/keyring ~/.local/share/hsmkeys"},
+	},
 	"store move": {
 		{"The store was moved from its usual place", "hsmkeys --store /srv/keyring store move ~/.local/share/hsmkeys"},
 	},
