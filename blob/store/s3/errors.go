@@ -110,6 +110,8 @@ func (s *Store) classify(err error, actions ...string) error {
 		return &Denied{actions, s.resource(actions), fmt.Errorf("%w (%s)", ErrDenied, told(err, code, status))}
 	case kind != nil:
 		return &answer{fmt.Sprintf("%v (%s)", kind, told(err, code, status)), []error{kind, err}}
+	case status == http.StatusOK:
+		return &answer{"the answer cannot be read", []error{err}}
 	case status != 0:
 		return &answer{"the service says " + told(err, code, status), []error{err}}
 	}

@@ -17,6 +17,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
+// firstWait is how long the first pause is, and it is doubled each time. Tests have less time.
+var firstWait = 100 * time.Millisecond
+
 const (
 	// maxAttempts bounds how often a request is sent; it waits about ten seconds in all between them.
 	maxAttempts = 8
@@ -24,8 +27,7 @@ const (
 	// maxUnreached is how often it is when nobody has answered at the address.
 	maxUnreached = 3
 
-	firstWait = 100 * time.Millisecond // doubled each time
-	mostWait  = 5 * time.Second        // unless the service asks for more
+	mostWait = 5 * time.Second // unless the service asks for more
 )
 
 // do sends a request, and again when it failed for a reason that passes. Where it may have been
@@ -79,10 +81,10 @@ func passes(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errCut) {
 		return true
 	}
-	switch code, status := codeOf(err); {
-	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+	switch _, status := codeOf(err); {
+	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status == http.StatusConflict: // somebody else is at it
 		return true
-	case code == "ConditionalRequestConflict", code == "OperationAborted", code == "ExistingObjectIsDirectory": // somebody else is at it
+	case status == http.StatusOK: // with what is no answer
 		return true
 	}
 	var network net.Error

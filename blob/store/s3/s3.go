@@ -12,6 +12,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -69,7 +70,7 @@ func Open(ctx context.Context, place Location, o Options) (*Store, error) {
 		t.MaxIdleConnsPerHost = o.Requests
 		t.ResponseHeaderTimeout = o.Attempt
 	})
-	c, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(transport))
+	c, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(transport), config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w: %w", place, ErrSettings, err)
 	}

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/s3/s3test"
 	"github.com/hsmkeys/hsmkeys/blob/store/storetest"
@@ -25,6 +28,7 @@ func TestMain(m *testing.M) {
 		for name, value := range server.Environment() {
 			os.Setenv(name, value)
 		}
+		firstWait = 2 * time.Millisecond
 		return m.Run()
 	}())
 }
@@ -47,6 +51,13 @@ func open(t *testing.T, l Location, o Options) *Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// withEndpoint returns a client that asks somebody else.
+func withEndpoint(c *s3.Client, url string) *s3.Client {
+	o := c.Options()
+	o.BaseEndpoint = aws.String(url)
+	return s3.New(o)
 }
 
 func TestStore(t *testing.T) {

@@ -21,6 +21,9 @@ type Proxy struct {
 	// Fault is called for each request with its number, from 0 on; nil for none.
 	Fault func(n int, r *http.Request) Fault
 
+	// Serve answers a request in the place of the service, or returns false; nil for none.
+	Serve func(w http.ResponseWriter, r *http.Request) bool
+
 	// Delay is how long each request takes at least.
 	Delay time.Duration
 
@@ -38,7 +41,7 @@ type Fault struct {
 	RetryAfter string        // the header of that answer
 	Lose       bool          // the service does it, and nobody hears of that
 	Reset      bool          // the connection is reset in the middle of the answer
-	Cut        bool          // the answer ends in its middle, with a length that says so
+	Cut        bool          // a list ends in its middle, as if that were all
 	Slow       time.Duration // between the first bytes of an answer and the others
 	Lag        bool          // a list is answered as it was the time before
 }
@@ -91,6 +94,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	if p.Serve != nil && p.Serve(w, r) {
+		return
+	}
 	answer, body, err := p.pass(r)
 	if err != nil {
 		drop(w)
@@ -113,12 +119,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, values := range answer.Header {
 		w.Header()[name] = values
 	}
-	if f.Cut {
-		body = body[:len(body)/2]
-		w.Header().Del("Content-Length")
-	}
 	if isList(r) {
-		w.Header().Del("Content-Length")
+		if w.Header().Del("Content-Length"); f.Cut {
+			body = body[:len(body)/2]
+		}
 	}
 	w.WriteHeader(answer.StatusCode)
 	half := len(body) / 2
