@@ -43,7 +43,10 @@ func Parse(s string) (Location, error) {
 	}
 	rest, query, hasQuery := strings.Cut(rest, "?")
 	bucket, prefix, _ := strings.Cut(rest, "/")
-	l := Location{Bucket: bucket, Prefix: strings.TrimSuffix(prefix, "/")}
+	l := Location{Bucket: bucket, Prefix: prefix}
+	if prefix != "/" {
+		l.Prefix = strings.TrimSuffix(prefix, "/")
+	}
 	if !validBucket.MatchString(bucket) || strings.Contains(bucket, "..") {
 		return Location{}, fmt.Errorf("%w: %q cannot be the name of a bucket", ErrURL, bucket)
 	}
