@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -10,6 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/hsmkeys/hsmkeys/blob/store/mem"
 	"github.com/hsmkeys/hsmkeys/blob/store/s3"
@@ -117,4 +122,54 @@ func TestRequestsAmongAMillionKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestBucketScripts runs the sessions under testdata/bucket, each with a store in a bucket of its own.
+// $BUCKETDIR is where the service keeps its objects.
+func TestBucketScripts(t *testing.T) {
+	server, err := s3test.New(t.Context(), s3test.Options{Versioning: true, Users: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	runScriptsWith(t, "testdata/bucket", func(e *testscript.Env) error {
+		if err := setup(e); err != nil {
+			return err
+		}
+		bucket, err := server.MakeBucket(context.Background())
+		if err != nil {
+			return err
+		}
+		for name, value := range server.Environment() {
+			e.Setenv(name, value)
+		}
+		e.Setenv("BUCKET", bucket)
+		e.Setenv("BUCKETDIR", filepath.Join(server.Data(), bucket, "keys"))
+		e.Setenv("HSMKEYS_STORE", s3.Scheme+bucket+"/keys")
+		e.Values[bucketKey{}] = server
+		return nil
+	})
+}
+
+// bucketKey is where a script has its server.
+type bucketKey struct{}
+
+// bucketuser NAME FILE: a user with this name and secret whose rights in the bucket are those of a policy in
+// which BUCKET and USER stand for the names.
+func bucketUser(ts *testscript.TestScript, _ bool, args []string) {
+	server := ts.Value(bucketKey{}).(*s3test.Server)
+	ctx := context.Background()
+	ts.Check(server.AddUser(ctx, args[0], args[0]+"-secret"))
+	ts.Check(server.SetPolicy(ctx, ts.Getenv("BUCKET"), strings.NewReplacer("BUCKET", ts.Getenv("BUCKET"), "USER", args[0]).Replace(ts.ReadFile(args[1]))))
+}
+
+// bucketversions: the bucket keeps versions from now on.
+func bucketVersions(ts *testscript.TestScript, _ bool, _ []string) {
+	client, err := ts.Value(bucketKey{}).(*s3test.Server).Client(context.Background())
+	ts.Check(err)
+	bucket := ts.Getenv("BUCKET")
+	_, err = client.PutBucketVersioning(context.Background(), &awss3.PutBucketVersioningInput{
+		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	ts.Check(err)
 }

@@ -41,7 +41,9 @@ func TestMain(m *testing.M) {
 // a token "office" and a store of its own. Every hsmkeys is a process of its own.
 func TestScripts(t *testing.T) { runScripts(t, "testdata") }
 
-func runScripts(t *testing.T, dir string) {
+func runScripts(t *testing.T, dir string) { runScriptsWith(t, dir, setup) }
+
+func runScriptsWith(t *testing.T, dir string, setup func(*testscript.Env) error) {
 	testscript.Run(t, testscript.Params{
 		Dir:   dir,
 		Setup: setup,
@@ -72,6 +74,9 @@ func runScripts(t *testing.T, dir string) {
 			"stolen":     stolen,
 			"faulty":     faulty,
 			"keep":       keep,
+
+			"bucketuser":     bucketUser,
+			"bucketversions": bucketVersions,
 		},
 	})
 }

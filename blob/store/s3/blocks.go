@@ -259,9 +259,9 @@ func (b *blocks) keepObject(path string, data []byte) {
 	}
 }
 
-// kept reports whether objects like that at a path are kept on disk: of those that say what the state
-// is, all that have a digest for their name. Slots say which state is the newest, and change hands;
-// and that a key's blob is gone from the store must not be found out last by who has a copy.
+// kept reports whether objects like that at a path are kept on disk: lists of members and records of changes.
+// Which checkpoints the store has says what was done to it, slots say which is the newest, and that a key's
+// blob is gone must not be found out last by who has a copy.
 func kept(path string) bool {
-	return strings.HasPrefix(path, blob.MembersPrefix) || strings.HasPrefix(path, blob.CheckpointsPrefix) || strings.HasPrefix(path, blob.ChangesPrefix)
+	return strings.HasPrefix(path, blob.MembersPrefix) || strings.HasPrefix(path, blob.ChangesPrefix)
 }

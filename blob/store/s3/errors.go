@@ -38,8 +38,8 @@ var (
 	// ErrClock means that the clocks of this machine and of the service are too far apart.
 	ErrClock = errors.New("the clock of this machine is off")
 
-	// ErrVersionsKept means that an object was deleted, and that versions of it are left in a
-	// bucket that keeps them.
+	// ErrVersionsKept means that an object was not deleted, because versions of it would be left
+	// in a bucket that keeps them.
 	ErrVersionsKept = errors.New("the bucket keeps versions of it")
 
 	// ErrUnavailable means that the service did not do what it was asked within the time for it.

@@ -197,21 +197,16 @@ func (s *Store) Delete(ctx context.Context, path string) error {
 		return err
 	}
 	s.blocks.drop(path)
-	_, err := s.delete(ctx, s.key(path))
-	return inPath("delete", path, err)
+	return inPath("delete", path, s.delete(ctx, s.key(path)))
 }
 
-// delete deletes an object, and reports whether the bucket keeps versions of it.
-func (s *Store) delete(ctx context.Context, key *string) (kept bool, err error) {
-	return kept, s.do(ctx, func(ctx context.Context) error {
-		out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: key})
-		if err != nil {
-			if err = s.classify(err, deleteObject); errors.Is(err, blob.ErrNotFound) {
-				return nil
-			}
-			return err
+// delete deletes an object. A bucket that keeps versions keeps this one.
+func (s *Store) delete(ctx context.Context, key *string) error {
+	return s.do(ctx, func(ctx context.Context) error {
+		_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: key})
+		if err = s.classify(err, deleteObject); errors.Is(err, blob.ErrNotFound) {
+			return nil
 		}
-		kept = aws.ToBool(out.DeleteMarker) || aws.ToString(out.VersionId) != ""
-		return nil
+		return err
 	}, nil)
 }

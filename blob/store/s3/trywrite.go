@@ -90,8 +90,9 @@ func (s *Store) listed(ctx context.Context, path string) error {
 
 // removeTried deletes what TryWrite has stored, and not more than that can be done.
 func (s *Store) removeTried(ctx context.Context, path string) error {
-	if err := s.purge(ctx, s.key(path)); !errors.Is(err, ErrVersionsKept) {
-		return err
+	err := s.purge(ctx, s.key(path))
+	if errors.Is(err, ErrVersionsKept) {
+		return s.delete(ctx, s.key(path))
 	}
-	return nil
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -12,9 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Purge implements [blob.Purger]. If versions of the object are left, because the credentials or an
-// object lock do not allow to delete them, the error is an [ErrVersionsKept], and the object itself
-// is deleted.
+// Purge implements [blob.Purger]. If the credentials or an object lock do not allow to delete what the
+// bucket keeps of the object, the error is an [ErrVersionsKept], and the object is there still.
 func (s *Store) Purge(ctx context.Context, path string) error {
 	if err := check(ctx, "delete", path); err != nil {
 		return err
@@ -24,44 +24,59 @@ func (s *Store) Purge(ctx context.Context, path string) error {
 }
 
 func (s *Store) purge(ctx context.Context, key *string) error {
-	left := s.deleteVersions(ctx, key)
-	if left == nil {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	// Whether there is anything to be kept, deleting the object tells.
-	kept, err := s.delete(ctx, key)
+	all, err := s.versions(ctx, key)
 	if err != nil {
-		return err
+		return s.deleteOnly(ctx, key, err)
 	}
-	if kept {
-		return fmt.Errorf("%w: %w", ErrVersionsKept, left)
+	// The newest last, so that it is found again if that fails.
+	for _, version := range slices.Backward(all) {
+		if err := s.deleteVersion(ctx, key, version); errors.Is(err, ErrDenied) {
+			return s.deleteOnly(ctx, key, err)
+		} else if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// deleteVersions deletes all versions of an object and what marks it as deleted. In a bucket that keeps
-// no versions, the object is its only one.
-func (s *Store) deleteVersions(ctx context.Context, key *string) error {
-	all, err := s.versions(ctx, key)
-	for i := 0; i < len(all) && err == nil; i++ {
-		err = s.do(ctx, func(ctx context.Context) error {
-			_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: key, VersionId: all[i]})
-			if err = s.classify(err, deleteVersion); errors.Is(err, blob.ErrNotFound) {
-				return nil
-			}
-			return err
-		}, nil)
+// deleteOnly deletes an object of which the versions could not be deleted, for a reason, if it has none.
+func (s *Store) deleteOnly(ctx context.Context, key *string, reason error) error {
+	var version string
+	err := s.do(ctx, func(ctx context.Context) error {
+		out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
+		if err == nil {
+			version = aws.ToString(out.VersionId)
+		}
+		return s.classify(err, getObject)
+	}, nil)
+	switch {
+	case errors.Is(err, blob.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case version != "" && version != noVersion:
+		return fmt.Errorf("%w: %w", ErrVersionsKept, reason)
 	}
-	return err
+	return s.delete(ctx, key)
+}
+
+// noVersion is what the version of an object is called that was stored while the bucket kept none.
+const noVersion = "null"
+
+func (s *Store) deleteVersion(ctx context.Context, key, version *string) error {
+	return s.do(ctx, func(ctx context.Context) error {
+		_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: key, VersionId: version})
+		if err = s.classify(err, deleteVersion); errors.Is(err, blob.ErrNotFound) {
+			return nil
+		}
+		return err
+	}, nil)
 }
 
 // maxVersions bounds how many versions of one object are deleted: no program of ours makes more than one.
 const maxVersions = 10_000
 
-// versions returns the versions of an object, those that mark it as deleted included.
+// versions returns the versions of an object, the newest first, and what marks it as deleted before them.
 func (s *Store) versions(ctx context.Context, key *string) (all []*string, err error) {
 	in := &s3.ListObjectVersionsInput{Bucket: s.bucket(), Prefix: key}
 	for len(all) < maxVersions {
@@ -76,14 +91,14 @@ func (s *Store) versions(ctx context.Context, key *string) (all []*string, err e
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range page.Versions {
-			if aws.ToString(v.Key) == *key {
-				all = append(all, v.VersionId)
-			}
-		}
 		for _, m := range page.DeleteMarkers {
 			if aws.ToString(m.Key) == *key {
 				all = append(all, m.VersionId)
+			}
+		}
+		for _, v := range page.Versions {
+			if aws.ToString(v.Key) == *key {
+				all = append(all, v.VersionId)
 			}
 		}
 		if !aws.ToBool(page.IsTruncated) {

@@ -82,7 +82,11 @@ func ofDetails(err error) string {
 func ofStatus(err error, about *hsmkeys.NotActive) string {
 	switch {
 	case errors.Is(err, hsmkeys.ErrBlobsLeft):
-		return "nobody who reads the state uses them; run hsmkeys destroy again when the store can delete"
+		again := "nobody who reads the state uses them; run hsmkeys destroy again when the store can delete"
+		if missing := grant(err); missing != "" {
+			again += ": " + missing
+		}
+		return again
 	case errors.Is(err, hsmkeys.ErrNameDestroyed):
 		return fmt.Sprintf("hsmkeys create %s --reuse-name makes a new key of that name", about.Ref.Name)
 	case errors.Is(err, hsmkeys.ErrTransition):
