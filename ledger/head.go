@@ -30,14 +30,14 @@ func (r *objects) head(ctx context.Context, number int, write bool) (int, error)
 			return 0, err
 		}
 		// A listing may have the later of two slots that are filled meanwhile, and not the
-		// earlier.
-		there, err := r.filled(ctx, last+1)
+		// earlier; or lag.
+		next, err := r.probe(ctx, last)
 		if err != nil {
 			return 0, err
 		}
 		switch {
-		case there:
-			number = last
+		case next > last:
+			number = next
 		case beyond > 0:
 			return 0, fmt.Errorf("checkpoint %d is missing, number %d is there: %w", last+1, beyond, ErrIncomplete)
 		default:
@@ -78,6 +78,21 @@ func (r *objects) run(ctx context.Context, number int, write bool) (last, beyond
 		}
 		return last, beyond, nil
 	}
+}
+
+// probe returns the last of the slots after number without a gap, and looks at no more than a thousand.
+func (r *objects) probe(ctx context.Context, number int) (int, error) {
+	for range slotsPerThousand {
+		there, err := r.filled(ctx, number+1)
+		if err != nil {
+			return 0, err
+		}
+		if !there {
+			break
+		}
+		number++
+	}
+	return number, nil
 }
 
 func (r *objects) filled(ctx context.Context, number int) (bool, error) {

@@ -1,8 +1,11 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"strings"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -185,5 +188,50 @@ func TestSlotsThatAreMissingOrOthers(t *testing.T) {
 				t.Errorf("writer: %v, want %v", err, tt.writer)
 			}
 		})
+	}
+}
+
+// lagging has lists as they were a while ago.
+type lagging struct {
+	blob.Store
+	paths []string
+}
+
+func (l *lagging) List(_ context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, path := range l.paths {
+			if strings.HasPrefix(path, prefix) && !yield(path, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A list that lags by many checkpoints delays nothing and hides nothing: readers and writers find the newest.
+func TestAListThatLags(t *testing.T) {
+	s := newStory(t)
+	l := s.commit(s.found("alice", "bob"), "alice", newKey("db"))
+	pin := l.Pin()
+	store := &lagging{Store: s.store}
+	for path, err := range s.store.List(t.Context(), "") {
+		s.ok(err)
+		store.paths = append(store.paths, path)
+	}
+	for i := range 40 {
+		l = s.commit(l, "alice", newKey(fmt.Sprint("key", i)))
+	}
+	for _, write := range []bool{false, true} {
+		got, _, err := Open(t.Context(), store, Trust{Pins: []Pin{pin}, Write: write})
+		s.ok(err)
+		if got.At() != l.At() {
+			t.Errorf("found %v, the newest is %v", got.At(), l.At())
+		}
+	}
+	got, _, err := Open(t.Context(), store, Trust{Pins: []Pin{pin}, Write: true})
+	s.ok(err)
+	next, errs, err := got.Commit(t.Context(), Proposal{Edits: []Edit{newKey("one-more")}}, who("bob").signer(), s.tick(), s.nonce)
+	s.ok(errors.Join(append(errs, err)...))
+	if next.At().Number != l.At().Number+1 {
+		t.Errorf("recorded as %v after %v", next.At(), l.At())
 	}
 }

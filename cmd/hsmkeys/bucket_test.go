@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -61,7 +66,7 @@ func TestRequestsAmongAMillionKeys(t *testing.T) {
 	for name, value := range b.Environment() {
 		t.Setenv(name, value)
 	}
-	owner, err := rsa.GenerateKey(rand.Reader, 2048)
+	owner, err := rsa.GenerateKey(cryptorand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,4 +177,88 @@ func bucketVersions(ts *testscript.TestScript, _ bool, _ []string) {
 		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
 	})
 	ts.Check(err)
+}
+
+// TestEightMachines has eight machines, four for each of two owners, create and rotate in one bucket through a
+// network that loses, delays and cuts what it can, and with lists that lag. Each has pins and a cache of its
+// own. Each key that was reported is there, and there is one chain. With HSMKEYS_TEST_KILLS=all it takes a
+// minute.
+func TestEightMachines(t *testing.T) {
+	const machines = 8
+	within := 4 * time.Second
+	if os.Getenv("HSMKEYS_TEST_KILLS") == "all" {
+		within = time.Minute
+	}
+	b := newBucketSite(t)
+	s := newFaultSite(t, "p256", b.vars...)
+	s.must(t, "office", "owner", "add", "--yes", "spare.pem")
+	s.must(t, "spare", "join", "--yes", "--vouched-by", "office.pem")
+	s.must(t, "office", "rewrap")
+
+	b.proxy.Fault = func(_ int, r *http.Request) s3test.Fault {
+		f := s3test.Fault{Lag: rand.IntN(3) == 0}
+		switch rand.IntN(100) {
+		case 0:
+			f.Status, f.Code = 500, "InternalError"
+		case 1:
+			f.Status, f.Code = 503, "SlowDown"
+		case 2:
+			f.Status, f.RetryAfter = 503, "1"
+		case 3:
+			f.Lose = true
+		case 4:
+			f.Reset = true
+		case 5:
+			f.Cut = true
+		case 6:
+			f.Slow = 200 * time.Millisecond
+		}
+		return f
+	}
+	end := time.Now().Add(within)
+	var printed [machines][]reportedKey
+	var all sync.WaitGroup
+	for i := range machines {
+		m, token := s.clone(t), []string{"office", "spare"}[i%2]
+		all.Go(func() {
+			for n := 0; n == 0 || time.Now().Before(end); n++ { // each does something, however busy this machine is
+				for _, args := range [][]string{{"create", fmt.Sprintf("of-%d/%d", i, n)}, {"rotate", "a"}, {"encrypt", "-k", "a", "-o", fmt.Sprintf("%d.age", n), "in"}} {
+					r := m.honest(token, args...)
+					keys := reported(r.stdout)
+					printed[i] = append(printed[i], keys...)
+					if r.status != 0 || args[0] != "encrypt" && len(keys) != 1 {
+						t.Errorf("machine %d: %v", i, r)
+					}
+				}
+				if err := m.opens(token, fmt.Sprintf("%d.age", n)); err != nil {
+					t.Errorf("machine %d: %v", i, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.proxy.Fault = nil
+
+	var keys []reportedKey
+	for _, some := range printed {
+		keys = append(keys, some...)
+	}
+	if err := os.CopyFS(filepath.Join(s.dir, "store"), os.DirFS(b.dir())); err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.chain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(hasReported(l, keys), noOthers(l, keys)); err != nil {
+		t.Error(err)
+	}
+	for _, token := range []string{"office", "spare"} {
+		s.must(t, token, "rewrap")
+		s.must(t, token, "verify")
+		if err := s.opens(token, "a1.age", "a2.age", "b.age"); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d keys in %d checkpoints, %d requests", len(keys), l.At().Number, b.proxy.Requests())
 }

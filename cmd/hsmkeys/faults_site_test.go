@@ -120,7 +120,7 @@ func (s *faultSite) clone(t *testing.T) *faultSite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { env.Close() })
-	c := &faultSite{env: env, dir: filepath.Join(env.Dir(), "site")}
+	c := &faultSite{env: env, dir: filepath.Join(env.Dir(), "site"), vars: s.vars}
 	if err := os.CopyFS(c.dir, os.DirFS(s.dir)); err != nil {
 		t.Fatal(err)
 	}
