@@ -64,10 +64,10 @@ type Purger interface {
 	Purge(ctx context.Context, path string) error
 }
 
-// A Prefetcher is a [Store] that is far away.
-type Prefetcher interface {
-	// Prefetch begins to read what GetRange will be asked for, and does not wait for it.
-	Prefetch(path string, offset int64, length int)
+// A Remote is a [Store] that is far away: several reads side by side take no longer than one.
+type Remote interface {
+	// Requests returns how many calls it works on at a time.
+	Requests() int
 }
 
 // A Forgetter is a [Store] that keeps what it has read.

@@ -150,7 +150,6 @@ func (r reader) walk(at ref, path Digest, depth int, visit func([]item) bool) (m
 	if n.inner == nil {
 		return visit(n.items), nil
 	}
-	prefetch(r.src, n.inner)
 	for i, c := range n.inner {
 		if more, err := r.walk(c, child(path, depth, i), depth+1, visit); !more || err != nil {
 			return false, err

@@ -92,21 +92,14 @@ func (s *storeSource) forget() {
 	s.bytes = 0
 }
 
-// prefetch begins to read the nodes of a walk, where the store is far away.
-func prefetch(src Source, children *[ways]ref) {
-	s, ok := src.(*storeSource)
-	if !ok {
-		return
-	}
-	far, ok := s.store.(blob.Prefetcher)
-	if !ok {
-		return
-	}
-	for i := range children {
-		if c := &children[i]; c.count > 0 {
-			far.Prefetch(packPath(c.at.Pack), int64(c.at.Offset), c.at.Length)
+// sideBySide returns how many nodes of a source are to be read at a time.
+func sideBySide(src Source) int {
+	if s, ok := src.(*storeSource); ok {
+		if far, ok := s.store.(blob.Remote); ok {
+			return far.Requests()
 		}
 	}
+	return 1
 }
 
 type pageID struct {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -149,5 +152,66 @@ func TestAWalkEndsWhenItsContextDoes(t *testing.T) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
+	}
+}
+
+// remote is a store that is far away, and counts how many read at a time.
+type remote struct {
+	packs
+	now, most atomic.Int64
+}
+
+func (r *remote) Requests() int { return 8 }
+
+func (r *remote) GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error) {
+	if now := r.now.Add(1); now > r.most.Load() {
+		r.most.Store(now)
+	}
+	defer r.now.Add(-1)
+	time.Sleep(time.Millisecond)
+	return r.packs.GetRange(ctx, path, offset, length)
+}
+
+// What is far away is read side by side: the same entries in the same order, and the first error.
+func TestAWalkFarAway(t *testing.T) {
+	store := &remote{packs: packs{}}
+	for _, keys := range []int{0, 1, 20, 300, 5_000} {
+		tr := store.update(t, emptyTrie(), manyKeys(keys)...)
+		var near, far []string
+		for src, names := range map[Source]*[]string{newStoreSource(store.packs): &near, newStoreSource(store): &far} {
+			for e, err := range tr.All(t.Context(), src) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				*names = append(*names, e.Name)
+			}
+		}
+		if !slices.Equal(near, far) || len(far) != keys {
+			t.Errorf("%d keys near, %d far away, of %d", len(near), len(far), keys)
+		}
+		n := 0
+		for range tr.All(t.Context(), newStoreSource(store)) {
+			if n++; n > keys/2 {
+				break
+			}
+		}
+		if store.now.Load() != 0 {
+			t.Error("something is read when nobody waits for it")
+		}
+	}
+	if most := store.most.Load(); most < 4 || most > 8 {
+		t.Errorf("%d reads at a time", most)
+	}
+	tr := store.update(t, emptyTrie(), manyKeys(5_000)...)
+	for path := range store.packs {
+		delete(store.packs, path)
+	}
+	if err := last(tr.All(t.Context(), newStoreSource(store))); !errors.Is(err, ErrIncomplete) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := last(tr.All(ctx, newStoreSource(store))); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

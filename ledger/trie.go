@@ -133,7 +133,7 @@ func (t Trie) All(ctx context.Context, src Source) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		at, err := t.root()
 		if err == nil {
-			_, err = reader{ctx, src}.walk(at, Digest{}, 0, func(items []item) bool {
+			_, err = reader{ctx, src}.walkAll(at, func(items []item) bool {
 				for i := range items {
 					if !yield(items[i].Entry, nil) {
 						return false

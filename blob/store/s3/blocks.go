@@ -105,12 +105,8 @@ func (s *Store) GetRange(ctx context.Context, path string, offset int64, length 
 	return out, nil
 }
 
-// Prefetch implements [blob.Prefetcher].
-func (s *Store) Prefetch(path string, offset int64, length int) {
-	if blob.ValidRange(path, offset, length) == nil {
-		s.prefetch(path, offset/blockSize, (offset+int64(length)-1)/blockSize)
-	}
-}
+// Requests implements [blob.Remote].
+func (s *Store) Requests() int { return s.options.Requests }
 
 func (s *Store) prefetch(path string, first, last int64) {
 	for i := first; i <= last; i++ {
