@@ -2,6 +2,7 @@ package hsmkeys_test
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -26,9 +27,9 @@ const (
 // a directory. The service and the proxy that delays run on this machine too, and take of its processors.
 func BenchmarkBucket(b *testing.B) {
 	b.Run("rewrap", func(b *testing.B) {
-		inPlaces(b, func(b *testing.B, store blob.Store, p *token.KeyPair) func() iter.Seq[hsmkeys.Result] {
+		inPlaces(b, func(b *testing.B, newStore func() blob.Store, p *token.KeyPair) func() iter.Seq[hsmkeys.Result] {
 			ctx := context.Background()
-			k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: p}, "bench")
+			k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: newStore(), Pair: p}, "bench")
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -50,35 +51,32 @@ func BenchmarkBucket(b *testing.B) {
 		})
 	})
 	b.Run("recover", func(b *testing.B) {
-		inPlaces(b, func(b *testing.B, store blob.Store, p *token.KeyPair) func() iter.Seq[hsmkeys.Result] {
+		inPlaces(b, func(b *testing.B, newStore func() blob.Store, p *token.KeyPair) func() iter.Seq[hsmkeys.Result] {
 			ctx := context.Background()
-			k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: p}, "bench")
-			if err != nil {
-				b.Fatal(err)
-			}
-			// Each round recovers an owner of its own, from the same keys.
 			authority := newSite(b, "vault-"+filepath.Base(b.TempDir()))
-			add(b, k, authority.member(blob.BackupAuthority, "vault"))
-			createMany(b, k, int(benchOps))
-			owner, err := k.Certificate()
-			if err != nil {
-				b.Fatal(err)
-			}
-			a := authority.joinWith(b, store, owner)
-			from := owner
 			return func() iter.Seq[hsmkeys.Result] {
-				to := softMember(b, blob.Owner, "spare")
-				r, err := a.BeginRecovery(ctx, from, to, "a benchmark")
+				store := newStore()
+				k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: p}, "bench")
 				if err != nil {
 					b.Fatal(err)
 				}
-				from = to.Certificate
+				add(b, k, authority.member(blob.BackupAuthority, "vault"))
+				createMany(b, k, int(benchOps))
+				owner, err := k.Certificate()
+				if err != nil {
+					b.Fatal(err)
+				}
+				r, err := authority.joinWith(b, store, owner).BeginRecovery(ctx, owner, softMember(b, blob.Owner, "spare"), "a benchmark")
+				if err != nil {
+					b.Fatal(err)
+				}
 				return r.Keys(ctx, versions(b, r.Keyring))
 			}
 		})
 	})
 	b.Run("list", func(b *testing.B) {
-		inPlaces(b, func(b *testing.B, store blob.Store, p *token.KeyPair) func() iter.Seq[hsmkeys.Result] {
+		inPlaces(b, func(b *testing.B, newStore func() blob.Store, p *token.KeyPair) func() iter.Seq[hsmkeys.Result] {
+			store := newStore()
 			k, err := hsmkeys.Init(context.Background(), hsmkeys.Options{Store: store, Pair: p}, "bench")
 			if err != nil {
 				b.Fatal(err)
@@ -111,23 +109,23 @@ func BenchmarkBucket(b *testing.B) {
 }
 
 // inPlaces runs an operation over many keys in a directory and in a bucket, in turns.
-func inPlaces(b *testing.B, prepare func(*testing.B, blob.Store, *token.KeyPair) func() iter.Seq[hsmkeys.Result]) {
+func inPlaces(b *testing.B, prepare func(*testing.B, func() blob.Store, *token.KeyPair) func() iter.Seq[hsmkeys.Result]) {
 	b.Helper()
 	_, p := benchKeyring(b)
-	local, err := dirstore.Create(b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer local.Close()
-	far, proxy := benchBucket(b)
-	defer far.Close()
-	here, there := prepare(b, local, p), prepare(b, far, p)
+	delay, newBucket := benchBucket(b)
+	here := prepare(b, func() blob.Store {
+		store, err := dirstore.Create(b.TempDir())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { store.Close() })
+		return store
+	}, p)
+	there := prepare(b, newBucket, p)
 	run := func(operation func() iter.Seq[hsmkeys.Result]) float64 {
 		keys := operation()
-		proxy.Delay = bucketDelay
-		before := proxy.Requests()
-		defer func() { b.Logf("%d requests", proxy.Requests()-before) }()
-		defer func() { proxy.Delay = 0 }()
+		delay.Set(bucketDelay)
+		defer delay.Set(0)
 		began, done := time.Now(), 0
 		for r := range keys {
 			if r.Err != nil || !r.Done {
@@ -149,8 +147,8 @@ func inPlaces(b *testing.B, prepare func(*testing.B, blob.Store, *token.KeyPair)
 	}
 }
 
-// benchBucket returns a store in an empty bucket, and the proxy that is before it.
-func benchBucket(b *testing.B) (*s3.Store, *s3test.Proxy) {
+// benchBucket returns what makes stores in a bucket, and the delay before it.
+func benchBucket(b *testing.B) (*s3test.Delay, func() blob.Store) {
 	b.Helper()
 	server, err := s3test.New(context.Background(), s3test.Options{})
 	if err != nil {
@@ -160,14 +158,19 @@ func benchBucket(b *testing.B) (*s3.Store, *s3test.Proxy) {
 	for name, value := range server.Environment() {
 		b.Setenv(name, value)
 	}
-	proxy := s3test.NewProxy(b, server.URL)
-	b.Setenv("AWS_ENDPOINT_URL", proxy.URL)
+	delay := s3test.NewDelay(b, server.URL)
+	b.Setenv("AWS_ENDPOINT_URL", delay.URL)
 	if err := os.Mkdir(filepath.Join(server.Data(), "bench"), 0o700); err != nil {
 		b.Fatal(err)
 	}
-	store, err := s3.Open(context.Background(), s3.Location{Bucket: "bench", PathStyle: true}, s3.Options{})
-	if err != nil {
-		b.Fatal(err)
+	n := 0
+	return delay, func() blob.Store {
+		n++
+		store, err := s3.Open(context.Background(), s3.Location{Bucket: "bench", Prefix: fmt.Sprint(n), PathStyle: true}, s3.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { store.Close() })
+		return store
 	}
-	return store, proxy
 }

@@ -140,7 +140,17 @@ func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []by
 // other members, and stores it as the next revision, which says that it is a recovery, from whom
 // and why. Keys that are recovered already are left alone, so Keys can be killed and started again.
 func (r *Recovery) Keys(ctx context.Context, refs []Ref) iter.Seq[Result] {
-	return each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, nil) }))
+	return r.keys(ctx, refs, nil)
+}
+
+func (r *Recovery) keys(ctx context.Context, refs []Ref, opened *proven) iter.Seq[Result] {
+	return r.Keyring.withNextRevisions(ctx, len(refs), func(next nextRevisions) iter.Seq[Result] {
+		return each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result {
+			result, err := r.recoverKey(ctx, ref, next, opened)
+			result.Ref, result.Err = ref, err
+			return result
+		}))
+	})
 }
 
 // DamagedKeys is Keys that makes anew what this recovery has made before, unless it opens
@@ -153,19 +163,13 @@ func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result]
 			yield(Result{Err: err})
 			return
 		}
-		each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result { return r.result(ctx, ref, opened) }))(yield)
+		r.keys(ctx, refs, opened)(yield)
 	}
 }
 
-func (r *Recovery) result(ctx context.Context, ref Ref, opened *proven) Result {
-	result, err := r.recoverKey(ctx, ref, opened)
-	result.Ref, result.Err = ref, err
-	return result
-}
-
-// recoverKey recovers one version of a key. If opened is not nil, what the new owner has not proven
+// recoverKey recovers one version of a key, of which the store may have what was recovered before. If opened is not nil, what the new owner has not proven
 // to open is recovered again.
-func (r *Recovery) recoverKey(ctx context.Context, ref Ref, opened *proven) (Result, error) {
+func (r *Recovery) recoverKey(ctx context.Context, ref Ref, has nextRevisions, opened *proven) (Result, error) {
 	k := r.Keyring
 	f, b, err := k.loadRef(ctx, ref)
 	if err != nil {
@@ -174,9 +178,11 @@ func (r *Recovery) recoverKey(ctx context.Context, ref Ref, opened *proven) (Res
 	if k.wrappedToMembers(b) || isDerived(b) {
 		return Result{Entry: k.entryOf(f, b)}, nil // by an owner, since
 	}
-	all, err := k.recoveredBlobs(ctx, f, b, r.note.List)
-	if err != nil {
-		return Result{}, err
+	var all []*blob.Blob
+	if has.mayHave(b) {
+		if all, err = k.recoveredBlobs(ctx, f, b, r.note.List); err != nil {
+			return Result{}, err
+		}
 	}
 	for _, recovered := range all {
 		done := true
