@@ -11,10 +11,10 @@ TAGS = urfave_cli_no_docs
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race cross windows faults matrix bench fuzz lint install dist clean
+.PHONY: help build demo demo-s3 test race cross windows faults matrix bench fuzz lint install dist clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build bin/hsmkeys
 	$(GO) build -trimpath -tags $(TAGS) -o bin/hsmkeys ./cmd/hsmkeys
@@ -24,9 +24,15 @@ demo: ## run a complete demonstration on throw-away SoftHSM tokens
 	$(MAKE) --no-print-directory build
 	scripts/demo.sh
 
+demo-s3: ## run the same demonstration with the store in a bucket
+	scripts/install-softhsm.sh
+	$(MAKE) --no-print-directory build
+	$(GO) run ./scripts/bucket scripts/demo.sh
+
 test: cross ## run every test, on real SoftHSM tokens
 	scripts/install-softhsm.sh
 	scripts/install-test-tools.sh
+	scripts/install-versitygw.sh
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
@@ -34,6 +40,7 @@ test: cross ## run every test, on real SoftHSM tokens
 race: ## run every test under the race detector, which takes twice the time
 	scripts/install-softhsm.sh
 	scripts/install-test-tools.sh
+	scripts/install-versitygw.sh
 	$(GO) test -race -timeout 30m ./...
 
 # The packages that only verify need no PKCS #11 module, and so no C compiler.

@@ -2,7 +2,7 @@
 # A complete demonstration on throw-away SoftHSM tokens, with real files: the main job,
 # attacks on the storage, and the loss of the token and the recovery from it. It does not
 # touch the user's files, and leaves nothing behind. HSMKEYS names the program, bin/hsmkeys
-# by default.
+# by default. Where BUCKET_DIR is set, the store is in a bucket, see scripts/bucket.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -44,9 +44,16 @@ random() { od -An -N8 -tx8 /dev/urandom | tr -d ' \n'; }
 (umask 077; random >"$dir/pin"; random >"$dir/so-pin")
 
 export SOFTHSM2_CONF="$dir/softhsm2.conf" HSMKEYS_MODULE="$module" HSMKEYS_TOKEN=demo \
-	HSMKEYS_STORE="$dir/store" HSMKEYS_PIN_SOURCE="file:$dir/pin" HSMKEYS_CONFIG=/dev/null \
+	HSMKEYS_PIN_SOURCE="file:$dir/pin" HSMKEYS_CONFIG=/dev/null \
 	XDG_STATE_HOME="$dir/state" XDG_CACHE_HOME="$dir/cache"
-store=$HSMKEYS_STORE
+# What the attacks below do is done where the objects lie.
+if [ -n "${BUCKET_DIR-}" ]; then
+	store=$BUCKET_DIR
+	echo "The store is in a bucket: HSMKEYS_STORE=$HSMKEYS_STORE AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL"
+else
+	export HSMKEYS_STORE="$dir/store"
+	store=$HSMKEYS_STORE
+fi
 
 say '1. A token, a key exchange pair, a keyring'
 run token init demo --so-pin-source "file:$dir/so-pin"
@@ -75,14 +82,14 @@ run verify --certificate "$dir/owner.pem"
 say '4. The attack: a session key of a stranger, wrapped to OUR public key'
 echo 'The storage is open to everybody, and so is the certificate. The stranger makes a'
 echo 'session key, wraps it to our key, signs with a key of their own, and swaps the blob.'
-cp -R "$store" "$dir/honest"
+cp -a "$store" "$dir/honest"
 blob=$(echo "$store"/keys/payroll/1.1.*.cms)
 (cd "$here/.." && go run ./scripts/attack "$dir/owner.pem" "$store" payroll)
 refused 3 verify payroll
 refused 3 encrypt --key payroll -o "$dir/leak.age" "$dir/letter.txt"
 [ ! -e "$dir/leak.age" ] || fail 'something was written'
 
-restore() { rm -rf "$store"; cp -R "$dir/honest" "$store"; }
+restore() { rm -rf "$store"; cp -a "$dir/honest" "$store"; }
 
 say '5. The attack: one bit flipped'
 restore
@@ -104,10 +111,10 @@ say '7. The attack that surprises most: a leaked key, put back after its rotatio
 echo 'Somebody has got hold of a key, so it is rotated. The keeper of the storage, who has'
 echo 'the leaked key, puts the store back as it was before: every blob in it is genuine.'
 run create leaked
-cp -R "$store" "$dir/before"
+cp -a "$store" "$dir/before"
 run rotate leaked
 mv "$store" "$dir/after"
-cp -R "$dir/before" "$store"
+cp -a "$dir/before" "$store"
 refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
 [ ! -e "$dir/leak.age" ] || fail 'something was written'
 refused 3 rotate leaked
@@ -116,7 +123,7 @@ echo 'What was encrypted before can be read all the same, by who asks for it.'
 run --older-state decrypt -o "$dir/letter.txt.back" "$dir/letter.txt.age"
 echo 'Or takes only the new version away, and leaves everything else:'
 rm -r "$store"
-cp -R "$dir/after" "$store"
+cp -a "$dir/after" "$store"
 rm "$store"/keys/leaked/2.1.*.cms
 refused 3 encrypt --key leaked -o "$dir/leak.age" "$dir/letter.txt"
 echo 'And the signed state too that names it:'
@@ -149,7 +156,7 @@ for token in "$dir"/tokens/*; do
 	if grep -aq 'demo  ' "$token/token.object"; then rm -r "$token"; fi
 done
 refused 5 decrypt -o "$dir/letter.txt.back" "$dir/letter.txt.age"
-cp -R "$store" "$dir/lost"
+cp -a "$store" "$dir/lost"
 
 say '11. The recovery, to a new token'
 run token init spare --so-pin-source "file:$dir/so-pin"
@@ -169,7 +176,7 @@ done
 
 say '12. The attack: the store from before the recovery is put back'
 mv "$store" "$dir/recovered"
-cp -R "$dir/lost" "$store"
+cp -a "$dir/lost" "$store"
 refused 3 list
 rm -r "$store"
 mv "$dir/recovered" "$store"
