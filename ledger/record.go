@@ -48,7 +48,7 @@ func (a *attempt) fill(ctx context.Context, store blob.Store) error {
 	ctx = context.WithoutCancel(ctx) // which would leave it in doubt
 	path, der := blob.SlotPath(a.Number), a.verified.Bytes()
 	var failed error
-	for range maxPuts {
+	for try := 1; try <= maxPuts; try++ {
 		err := store.Put(ctx, path, der)
 		if err == nil {
 			return nil
@@ -57,6 +57,9 @@ func (a *attempt) fill(ctx context.Context, store blob.Store) error {
 			return inCheckpoint(a.Number, err)
 		}
 		failed = err
+		if errors.Is(err, blob.ErrUnavailable) { // the store has tried often enough
+			try = maxPuts
+		}
 		there, getErr := store.Get(ctx, path)
 		switch {
 		case getErr == nil && !bytes.Equal(there, der):

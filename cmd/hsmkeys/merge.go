@@ -59,7 +59,7 @@ func mergeCommand() *cli.Command {
 			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				m, err := k.BeginMerge(ctx, store, at)
 				if errors.Is(err, hsmkeys.ErrContinues) && path != "" {
-					return failure.WithHint(err, fmt.Sprintf("copy it over the store: cp -a %s/. %s", text.ShellQuote(path), text.ShellQuote(s.StorePath())))
+					return failure.WithHint(err, fmt.Sprintf("bring the store up to date: hsmkeys store sync %s %s", text.ShellQuote(path), text.ShellQuote(s.StorePath())))
 				}
 				if err != nil {
 					return explainMerge(err)

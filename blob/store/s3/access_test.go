@@ -91,8 +91,8 @@ func TestErrorsOfTheWayToABucket(t *testing.T) {
 		{"another secret", map[string]string{"AWS_SECRET_ACCESS_KEY": "wrong"}, "", ErrCredentials},
 		{"no such bucket", nil, "s3://no-such-bucket?path-style", ErrNoBucket},
 		{"no credentials", map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "", ErrNoCredentials},
-		{"no such host", map[string]string{"AWS_ENDPOINT_URL": "http://no-such-host.invalid"}, "", ErrUnavailable},
-		{"nobody there", map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "", ErrUnavailable},
+		{"no such host", map[string]string{"AWS_ENDPOINT_URL": "http://no-such-host.invalid"}, "", blob.ErrUnavailable},
+		{"nobody there", map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "", blob.ErrUnavailable},
 		{"no such profile", map[string]string{"AWS_PROFILE": "nobody"}, "", ErrSettings},
 		{"no such bundle", map[string]string{"AWS_CA_BUNDLE": "/no/such/file"}, "", ErrSettings},
 	} {

@@ -41,9 +41,6 @@ var (
 	// ErrVersionsKept means that an object was not deleted, because versions of it would be left
 	// in a bucket that keeps them.
 	ErrVersionsKept = errors.New("the bucket keeps versions of it")
-
-	// ErrUnavailable means that the service did not do what it was asked within the time for it.
-	ErrUnavailable = errors.New("the service does not answer as it should")
 )
 
 // Denied are the facts of an [ErrDenied], for [errors.As].

@@ -114,7 +114,7 @@ func TestAServiceThatIsDown(t *testing.T) {
 	s, proxy := behind(t, Options{Total: 2 * time.Second})
 	proxy.Fault = func(int, *http.Request) s3test.Fault { return s3test.Fault{Status: 503, Code: "SlowDown"} }
 	_, err := s.Get(t.Context(), path(1))
-	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "SlowDown, HTTP 503") {
+	if !errors.Is(err, blob.ErrUnavailable) || !strings.Contains(err.Error(), "SlowDown, HTTP 503") {
 		t.Error(err)
 	}
 	if n := proxy.Requests(); n < 3 || n > maxAttempts {
@@ -123,7 +123,7 @@ func TestAServiceThatIsDown(t *testing.T) {
 	// Who asks for more time than there is is not waited for.
 	proxy.Fault = func(int, *http.Request) s3test.Fault { return s3test.Fault{Status: 503, RetryAfter: "3600"} }
 	before := proxy.Requests()
-	if _, err = s.Get(t.Context(), path(1)); !errors.Is(err, ErrUnavailable) || proxy.Requests() != before+1 {
+	if _, err = s.Get(t.Context(), path(1)); !errors.Is(err, blob.ErrUnavailable) || proxy.Requests() != before+1 {
 		t.Errorf("%v after %d requests", err, proxy.Requests()-before)
 	}
 	// Who asks for a second gets it.
@@ -204,7 +204,7 @@ func TestAListThatDoesNotEnd(t *testing.T) {
 		for _, err := range s.List(t.Context(), "") {
 			failed = err
 		}
-		if !errors.Is(failed, ErrUnavailable) {
+		if !errors.Is(failed, blob.ErrUnavailable) {
 			t.Errorf("%s: %v", name, failed)
 		}
 	}

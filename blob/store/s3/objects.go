@@ -188,7 +188,7 @@ func (s *Store) pages(ctx context.Context, prefix string, f func(*s3.ListObjects
 		}
 		token = next
 	}
-	return fmt.Errorf("list %s: %w: the list does not end", prefix, ErrUnavailable)
+	return fmt.Errorf("list %s: %w: the list does not end", prefix, blob.ErrUnavailable)
 }
 
 // Delete implements [blob.Store].

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/hsmkeys/hsmkeys/blob"
 )
 
 // firstWait is how long the first pause is, and it is doubled each time. Tests have less time.
@@ -30,7 +31,8 @@ const (
 	mostWait = 5 * time.Second // unless the service asks for more
 )
 
-// do sends a request, and again when it failed for a reason that passes. Where it may have been
+// do sends a request, and again when it failed for a reason that passes, unless that was just in vain for another
+// request: of many, not each has to find that out. Where it may have been
 // carried out all the same, looked is called before the next attempt, unless it is nil: it tells
 // whether it was.
 func (s *Store) do(ctx context.Context, send func(context.Context) error, looked func(context.Context) (done bool, err error)) error {
@@ -38,6 +40,9 @@ func (s *Store) do(ctx context.Context, send func(context.Context) error, looked
 	defer cancel()
 	for n := 1; ; n++ {
 		err := s.attempt(all, send)
+		if err == nil || !passes(err) {
+			s.down.Store(false)
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -45,8 +50,9 @@ func (s *Store) do(ctx context.Context, send func(context.Context) error, looked
 			return ctx.Err()
 		case !passes(err):
 			return err
-		case n == maxAttempts || n == maxUnreached && unreached(err) || !wait(all, pause(n, err)):
-			return fmt.Errorf("%w, in %d attempts: %w", ErrUnavailable, n, err)
+		case s.down.Load() && n > 1 || n == maxAttempts || n == maxUnreached && unreached(err) || !wait(all, pause(n, err)):
+			s.down.Store(true)
+			return fmt.Errorf("%w, in %d attempts: %w", blob.ErrUnavailable, n, err)
 		}
 		if looked == nil {
 			continue

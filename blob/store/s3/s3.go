@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -31,6 +32,7 @@ type Store struct {
 	options Options
 	client  *s3.Client
 	slots   chan struct{} // one for each request under way
+	down    atomic.Bool   // the last request that was given up was tried for as long as there was time
 	blocks  *blocks
 }
 
@@ -41,13 +43,13 @@ type Options struct {
 	Cache    string        // a directory where objects are kept that never change; "" for none
 	Requests int           // most that are under way at a time; 0 for 32
 	Attempt  time.Duration // after which one attempt at a request is given up; 0 for 30 s
-	Total    time.Duration // after which a request is given up, with all attempts; 0 for 2 min
+	Total    time.Duration // after which a request is given up, with all attempts; 0 for 1 min
 }
 
 const (
 	defaultRequests = 32
 	defaultAttempt  = 30 * time.Second
-	defaultTotal    = 2 * time.Minute
+	defaultTotal    = time.Minute
 
 	// defaultRegion is for the services that have none.
 	defaultRegion = "us-east-1"

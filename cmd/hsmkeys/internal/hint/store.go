@@ -35,7 +35,7 @@ func store(err error) string {
 		return "the endpoint, the region and the credentials are named by AWS_ENDPOINT_URL, AWS_REGION and the other variables and files of AWS"
 	case errors.As(err, new(*net.DNSError)):
 		return "is AWS_ENDPOINT_URL right? Some services want s3://BUCKET/PREFIX?path-style, and then the bucket is no part of the name of the host"
-	case errors.Is(err, syscall.ECONNREFUSED) && errors.Is(err, s3.ErrUnavailable):
+	case errors.Is(err, syscall.ECONNREFUSED) && errors.Is(err, blob.ErrUnavailable):
 		return "is AWS_ENDPOINT_URL right, and does the service run?"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the disk is full; what was stored before is not touched"
