@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -99,6 +100,8 @@ func (s *Store) classify(err error, actions ...string) error {
 		}
 	}
 	switch {
+	case errors.Is(err, errTooMuch):
+		return errTooMuch
 	case errors.Is(err, ErrNoCredentials):
 		return cause(err)
 	case kind == blob.ErrNotFound, kind == blob.ErrExists:
@@ -137,6 +140,8 @@ func codeOf(err error) (code string, status int) {
 	return code, status
 }
 
+var validCode = regexp.MustCompile(`^[A-Za-z0-9.]{1,60}$`)
+
 // maxTold is how much of a message of the service is shown, in bytes.
 const maxTold = 200
 
@@ -150,8 +155,11 @@ func told(err error, code string, status int) string {
 	if len(message) > maxTold {
 		message = message[:maxTold] + "…"
 	}
-	if code == "" {
+	switch {
+	case code == "":
 		code = http.StatusText(status)
+	case !validCode.MatchString(code):
+		code = fmt.Sprintf("%.60q", code)
 	}
 	if message == "" || message == code {
 		return fmt.Sprintf("%s, HTTP %d", code, status)

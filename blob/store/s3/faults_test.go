@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -230,6 +231,29 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 	}
 	if _, err := s.GetRange(t.Context(), pack, 999_995, 10); !errors.Is(err, blob.ErrShort) {
 		t.Error(err)
+	}
+	// A list without end.
+	entry := strings.Repeat("<Contents><Key>some/where/x</Key></Contents>", 1000)
+	proxy.Serve = func(w http.ResponseWriter, r *http.Request) bool {
+		_, err := io.WriteString(w, "<ListBucketResult>")
+		for err == nil {
+			_, err = io.WriteString(w, entry)
+		}
+		return true
+	}
+	for _, err := range s.List(t.Context(), "") {
+		if !errors.Is(err, blob.ErrTooLarge) {
+			t.Error(err)
+		}
+	}
+	// A code that is no word.
+	proxy.Serve = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = io.WriteString(w, "<Error><Code>\x1b[31mred&#10;</Code><Message>\x07</Message></Error>")
+		return true
+	}
+	if _, err := s.Get(t.Context(), path(9)); err == nil || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+		t.Errorf("%q", err)
 	}
 	// Paths of others in a list are none of the store.
 	var page strings.Builder

@@ -5,6 +5,7 @@ package s3
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,7 @@ func Open(ctx context.Context, place Location, o Options) (*Store, error) {
 	s.client = s3.NewFromConfig(c, func(o *s3.Options) {
 		o.UsePathStyle = place.PathStyle
 		o.Credentials = credentials{o.Credentials}
+		o.HTTPClient = bounded{o.HTTPClient}
 		o.Retryer = aws.NopRetryer{} // see Store.do
 		// Every object is checked by digest or signature, and not all services know the newer headers.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
@@ -102,6 +104,38 @@ func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 	return found, err
 }
+
+// bounded cuts answers off that are larger than any that this program asks for: a list of a thousand paths is
+// much smaller than the largest object.
+type bounded struct{ s3.HTTPClient }
+
+func (c bounded) Do(r *http.Request) (*http.Response, error) {
+	answer, err := c.HTTPClient.Do(r)
+	if err == nil && answer.Body != nil {
+		answer.Body = &boundedBody{answer.Body, mostAnswered}
+	}
+	return answer, err
+}
+
+// mostAnswered is the maximal size of an answer, in bytes.
+const mostAnswered = blob.MaxPack + 1<<20
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, errTooMuch
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// errTooMuch is the error for an answer that does not end.
+var errTooMuch = fmt.Errorf("an answer of more than %d MiB: %w", mostAnswered>>20, blob.ErrTooLarge)
 
 // Close releases what reading ahead has begun.
 func (s *Store) Close() error { return s.blocks.close() }
