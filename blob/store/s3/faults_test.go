@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,12 +56,11 @@ var faults = map[string]s3test.Fault{
 	"a proxy's page":         {Status: 502, Code: "</html>"},
 }
 
-// The contract holds when every seventh request fails. Here it does for some of the faults; for all with
+// The contract holds when every seventh request fails. Here it does for the worst of the faults; for all with
 // HSMKEYS_TEST_FAULTS=all.
 func TestStoreWithFaults(t *testing.T) {
-	some := []string{"503", "a reset in the middle", "an answer that is lost"}
 	for name, fault := range faults {
-		if os.Getenv("HSMKEYS_TEST_FAULTS") != "all" && !slices.Contains(some, name) {
+		if os.Getenv("HSMKEYS_TEST_FAULTS") != "all" && name != "an answer that is lost" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
