@@ -33,7 +33,8 @@ const copiers = 32
 // that is wrong leaves the slots as they are.
 //
 // If the stores have different keyrings the error is an [ErrOtherKeyring], and if both were written to, an
-// [ErrFork]. Done, unless nil, is called for each object that was copied or is there already.
+// [ErrFork]. Done, unless nil, is called for each object that was copied or is there already, by several goroutines
+// at once.
 func Copy(ctx context.Context, from, to blob.Store, done func()) (Copied, error) {
 	c := &copying{from: from, to: to, done: done}
 	l, err := c.open(ctx)
