@@ -139,6 +139,21 @@ func TestAServiceThatIsDown(t *testing.T) {
 	}
 }
 
+// Who has to wait for others has as much time as they: many objects go through few connections.
+func TestManyRequestsAtOnce(t *testing.T) {
+	s, proxy := behind(t, Options{Requests: 2, Total: time.Second})
+	proxy.Delay = 30 * time.Millisecond
+	var all sync.WaitGroup
+	for i := range 100 { // which take 1.5 seconds
+		all.Go(func() {
+			if err := s.Put(t.Context(), path(i+1), []byte("one")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // An attempt that stands still is given up, and made again.
 func TestSlowBytes(t *testing.T) {
 	s, proxy := behind(t, Options{Attempt: 300 * time.Millisecond})

@@ -32,15 +32,13 @@ const (
 )
 
 // do sends a request, and again when it failed for a reason that passes, unless that was just in vain for another
-// request: of many, not each has to find that out. Where it may have been
-// carried out all the same, looked is called before the next attempt, unless it is nil: it tells
-// whether it was.
+// request: of many, not each has to find that out. Where it may have been carried out all the same, looked is
+// called before the next attempt, unless it is nil: it tells whether it was.
 func (s *Store) do(ctx context.Context, send func(context.Context) error, looked func(context.Context) (done bool, err error)) error {
-	all, cancel := context.WithTimeout(ctx, s.options.Total)
-	defer cancel()
+	left := s.options.Total // of the time for it, without that in which others had their turn
 	for n := 1; ; n++ {
-		err := s.attempt(all, send)
-		if err == nil || !passes(err) {
+		took, err := s.attempt(ctx, min(s.options.Attempt, left), send)
+		if left -= took; err == nil || !passes(err) {
 			s.down.Store(false)
 		}
 		switch {
@@ -50,30 +48,37 @@ func (s *Store) do(ctx context.Context, send func(context.Context) error, looked
 			return ctx.Err()
 		case !passes(err):
 			return err
-		case s.down.Load() && n > 1 || n == maxAttempts || n == maxUnreached && unreached(err) || !wait(all, pause(n, err)):
+		}
+		rest := pause(n, err)
+		if n == maxAttempts || n == maxUnreached && unreached(err) || n > 1 && s.down.Load() || rest >= left {
 			s.down.Store(true)
 			return fmt.Errorf("%w, in %d attempts: %w", blob.ErrUnavailable, n, err)
+		}
+		if left -= rest; !wait(ctx, rest) {
+			return ctx.Err()
 		}
 		if looked == nil {
 			continue
 		}
-		if done, err := looked(all); done || err != nil {
+		if done, err := looked(ctx); done || err != nil {
 			return err
 		}
 	}
 }
 
-// attempt sends a request once, when its turn comes.
-func (s *Store) attempt(ctx context.Context, send func(context.Context) error) error {
+// attempt sends a request once, when its turn comes, and returns how long that took then.
+func (s *Store) attempt(ctx context.Context, within time.Duration, send func(context.Context) error) (time.Duration, error) {
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.Attempt)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return send(ctx)
+	err := send(ctx)
+	return time.Since(began), err
 }
 
 var transient = retry.IsErrorRetryables(retry.DefaultRetryables)
@@ -119,11 +124,8 @@ func pause(n int, err error) time.Duration {
 	return most/2 + rand.N(most/2)
 }
 
-// wait waits, and reports whether there is time for more.
+// wait waits, and reports whether nobody has ended that.
 func wait(ctx context.Context, d time.Duration) bool {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
-		return false
-	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
