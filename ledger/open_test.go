@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/mem"
+	"github.com/hsmkeys/hsmkeys/blob/store/storetest"
 )
 
 // vouched is a keyring that alice founded, who signed checkpoint 2 too, and bob checkpoints 3
@@ -167,4 +170,63 @@ type countGets struct {
 func (c *countGets) Get(ctx context.Context, path string) ([]byte, error) {
 	c.gets++
 	return c.Store.Get(ctx, path)
+}
+
+// Where the pinned checkpoint is the newest, opening quickly reads it, the next slot and the lists of members, and
+// nothing else. Whatever is not so is found as always.
+func TestOpenQuickly(t *testing.T) {
+	s := newStory(t)
+	old := s.commit(s.found("alice", "bob"), "alice", newKey("db"))
+	l := s.change(s.commit(old, "alice", newKey("web")), "alice", "alice", "bob", "vault")
+	pin := l.Pin()
+	reads := map[string]int{}
+	counted := storetest.Fault(s.store, func(op, path string) error { reads[op+" "+path]++; return nil })
+	got, report, err := Open(t.Context(), counted, Trust{Pins: []Pin{pin}, Quick: true})
+	s.ok(err)
+	if got.At() != l.At() || got.Pin() != pin || report.Before != pin.At || report.Older != nil || len(report.Recoveries) > 0 {
+		t.Errorf("%+v, %+v", got.Pin(), report)
+	}
+	if len(reads) != 4 || reads["get "+blob.SlotPath(1)] != 0 { // the head, the next slot, two lists
+		t.Errorf("%v", reads)
+	}
+	s.has(got, s.names(l)...)
+	s.commit(got, "bob", newKey("more")) // and can be written to
+	s.ok(s.store.Delete(t.Context(), blob.SlotPath(l.At().Number+1)))
+
+	other := pin
+	other.Keyring[0] ^= 1
+	lower := old.Pin()
+	for name, test := range map[string]struct {
+		damage func(*mem.Store)
+		trust  Trust
+	}{
+		"a newer one": {func(m *mem.Store) {
+			in := s.in(m)
+			in.commit(in.opened(Trust{Pins: []Pin{pin}, Write: true}), "bob", newKey("mail"))
+		}, Trust{Pins: []Pin{pin}}},
+		"an older one": {func(m *mem.Store) { s.ok(m.Delete(t.Context(), blob.SlotPath(l.At().Number))) }, Trust{Pins: []Pin{pin}}},
+		"another one": {func(m *mem.Store) {
+			s.ok(errors.Join(m.Delete(t.Context(), blob.SlotPath(l.At().Number)), m.Put(t.Context(), blob.SlotPath(l.At().Number), []byte("x"))))
+		}, Trust{Pins: []Pin{pin}}},
+		"another keyring":     {func(*mem.Store) {}, Trust{Pins: []Pin{pin}, Keyring: other.Keyring}},
+		"a pin of another":    {func(*mem.Store) {}, Trust{Pins: []Pin{other}}},
+		"two pins":            {func(*mem.Store) {}, Trust{Pins: []Pin{lower, pin}}},
+		"two that quarrel":    {func(*mem.Store) {}, Trust{Pins: []Pin{pin, {pin.Keyring, pin.First, Point{pin.At.Number, Digest{1}}, pin.Checked}}}},
+		"no pin":              {func(*mem.Store) {}, Trust{}},
+		"a list that is gone": {func(m *mem.Store) { s.ok(m.Delete(t.Context(), blob.MembersPath(l.head.List.Digest))) }, Trust{Pins: []Pin{pin}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := s.copy()
+			test.damage(store)
+			slow, slowReport, slowErr := Open(t.Context(), store, test.trust)
+			test.trust.Quick = true
+			quick, quickReport, quickErr := Open(t.Context(), store, test.trust)
+			if fmt.Sprint(slowErr) != fmt.Sprint(quickErr) || fmt.Sprint(slowReport) != fmt.Sprint(quickReport) {
+				t.Errorf("%v, %+v\nquickly %v, %+v", slowErr, slowReport, quickErr, quickReport)
+			}
+			if slowErr == nil && (slow.Pin() != quick.Pin() || slow.members.List().Number != quick.members.List().Number) {
+				t.Errorf("%+v, quickly %+v", slow.Pin(), quick.Pin())
+			}
+		})
+	}
 }
