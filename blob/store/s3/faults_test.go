@@ -110,7 +110,7 @@ func TestAPutWhoseAnswerIsLost(t *testing.T) {
 
 // What does not pass ends within the time for it, and says what it was.
 func TestAServiceThatIsDown(t *testing.T) {
-	s, proxy := behind(t, Options{Total: 2 * time.Second})
+	s, proxy := behind(t, Options{})
 	proxy.Fault = func(int, *http.Request) s3test.Fault { return s3test.Fault{Status: 503, Code: "SlowDown"} }
 	_, err := s.Get(t.Context(), path(1))
 	if !errors.Is(err, blob.ErrUnavailable) || !strings.Contains(err.Error(), "SlowDown, HTTP 503") {
@@ -141,10 +141,11 @@ func TestAServiceThatIsDown(t *testing.T) {
 
 // Who has to wait for others has as much time as they: many objects go through few connections.
 func TestManyRequestsAtOnce(t *testing.T) {
-	s, proxy := behind(t, Options{Requests: 2, Total: time.Second})
-	proxy.Delay = 30 * time.Millisecond
+	t.Parallel()
+	s, proxy := behind(t, Options{Requests: 1, Total: 5 * time.Second})
+	proxy.Delay = 100 * time.Millisecond
 	var all sync.WaitGroup
-	for i := range 100 { // which take 1.5 seconds
+	for i := range 60 { // which take 6 seconds
 		all.Go(func() {
 			if err := s.Put(t.Context(), path(i+1), []byte("one")); err != nil {
 				t.Error(err)
@@ -156,7 +157,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 
 // An attempt that stands still is given up, and made again.
 func TestSlowBytes(t *testing.T) {
-	s, proxy := behind(t, Options{Attempt: 300 * time.Millisecond})
+	s, proxy := behind(t, Options{Attempt: time.Second})
 	if err := s.Put(t.Context(), path(1), []byte("one")); err != nil {
 		t.Fatal(err)
 	}
