@@ -12,34 +12,26 @@ import (
 )
 
 const (
-	// blockSize is what is read of a pack at once: to ask costs more than to be sent so much, and the
-	// nodes of a subtree lie together, so that the next ones are often in it.
+	// blockSize is the unit in which packs are read. A request costs more than the transfer of a
+	// block, and the nodes of a subtree are stored together, so later reads often need the same one.
 	blockSize = 512 << 10
 
-	// overlap is how much of the next block a block has as well, lest a node that lies in both cost two
-	// requests.
+	// overlap is how far each block extends into the next, so that a node on the boundary takes one
+	// request, not two.
 	overlap = 32 << 10
 
-	// mostBlocks bounds the memory that blocks take, to 68 MiB.
+	// mostBlocks limits the memory for blocks to 68 MiB.
 	mostBlocks = 128
-
-	// mostAhead is how many blocks are read ahead at a time.
-	mostAhead = 16
 )
 
-// blocks keeps parts of packs in memory, and in a cache on disk if there is one.
+// blocks caches blocks of packs in memory, and optionally on disk.
 type blocks struct {
 	store *Store
-	disk  *cache        // nil for none
-	ahead chan struct{} // one for each block that is read ahead
-
-	ctx   context.Context // of reading ahead
-	stop  context.CancelFunc
-	going sync.WaitGroup
+	disk  *cache // nil for none
 
 	mu     sync.Mutex
 	blocks map[blockID]*list.Element // of *block
-	used   list.List                 // the block used last is the first
+	used   list.List                 // most recently used first
 }
 
 type blockID struct {
@@ -47,28 +39,20 @@ type blockID struct {
 	index int64
 }
 
-// A block is being read until done is closed.
+// A block holds part of a pack. Its data and err are valid once done is closed.
 type block struct {
 	blockID
 	done chan struct{}
-	data []byte // shorter than blockSize and overlap where the pack ends
+	data []byte // shorter than blockSize+overlap at the end of the pack
 	err  error
 }
 
 func newBlocks(s *Store) *blocks {
-	b := &blocks{store: s, ahead: make(chan struct{}, mostAhead), blocks: map[blockID]*list.Element{}}
-	b.ctx, b.stop = context.WithCancel(context.Background())
+	b := &blocks{store: s, blocks: map[blockID]*list.Element{}}
 	if s.options.Cache != "" {
 		b.disk = &cache{dir: s.options.Cache, of: s.place.String()}
 	}
 	return b
-}
-
-// close ends what is read ahead.
-func (b *blocks) close() error {
-	b.stop()
-	b.going.Wait()
-	return nil
 }
 
 // GetRange implements [blob.Store].
@@ -86,7 +70,6 @@ func (s *Store) GetRange(ctx context.Context, path string, offset int64, length 
 		return slices.Clone(data[offset-(first-1)*blockSize:][:length]), nil
 	}
 	last := first + max(end-first*blockSize-overlap-1, 0)/blockSize
-	s.prefetch(path, first+1, last)
 	out := make([]byte, 0, length)
 	for i := first; i <= last; i++ {
 		data, err := s.blocks.get(ctx, blockID{path, i})
@@ -108,13 +91,7 @@ func (s *Store) GetRange(ctx context.Context, path string, offset int64, length 
 // Requests implements [blob.Remote].
 func (s *Store) Requests() int { return s.options.Requests }
 
-func (s *Store) prefetch(path string, first, last int64) {
-	for i := first; i <= last; i++ {
-		s.blocks.readAhead(blockID{path, i})
-	}
-}
-
-// get returns a block, and reads it unless that was done or somebody else is about to.
+// get returns a block. It reads the block unless it is cached or another goroutine is reading it.
 func (b *blocks) get(ctx context.Context, id blockID) ([]byte, error) {
 	for {
 		one, mine := b.claim(id)
@@ -130,29 +107,11 @@ func (b *blocks) get(ctx context.Context, id blockID) ([]byte, error) {
 		if one.err == nil {
 			return one.data, nil
 		}
-		// It may have failed because of what was to be done for somebody else.
+		// The other goroutine's context may have been canceled: try again with this one.
 	}
 }
 
-// readAhead begins to read a block that nobody has asked for yet, if there is time for that.
-func (b *blocks) readAhead(id blockID) {
-	select {
-	case b.ahead <- struct{}{}:
-	default:
-		return
-	}
-	one, mine := b.claim(id)
-	if !mine || b.ctx.Err() != nil {
-		<-b.ahead
-		return
-	}
-	b.going.Go(func() {
-		defer func() { <-b.ahead }()
-		b.read(b.ctx, one)
-	})
-}
-
-// tail returns a block if it was read, and else nothing.
+// tail returns the data of a block that has been read, or nil.
 func (b *blocks) tail(path string, index int64) []byte {
 	b.mu.Lock()
 	el := b.blocks[blockID{path, index}]
@@ -169,7 +128,7 @@ func (b *blocks) tail(path string, index int64) []byte {
 	}
 }
 
-// claim returns a block, and whether the caller has to read it.
+// claim returns a block and reports whether the caller must read it.
 func (b *blocks) claim(id blockID) (one *block, mine bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -185,7 +144,7 @@ func (b *blocks) claim(id blockID) (one *block, mine bool) {
 	return one, true
 }
 
-// read reads a block. One that could not be read is not kept.
+// read reads a claimed block, and drops it from the cache if that fails.
 func (b *blocks) read(ctx context.Context, one *block) {
 	defer close(one.done)
 	name := fmt.Sprintf("%s#%d", one.path, one.index)
@@ -213,7 +172,7 @@ func (b *blocks) remove(el *list.Element) {
 	delete(b.blocks, b.used.Remove(el).(*block).blockID)
 }
 
-// drop forgets an object.
+// drop removes an object from memory and from the disk cache.
 func (b *blocks) drop(path string) {
 	if b.disk != nil {
 		b.disk.drop(path)
@@ -235,10 +194,10 @@ func (b *blocks) forget(which func(blockID) bool) {
 	}
 }
 
-// Forget implements [blob.Forgetter]: what was read of packs is read again.
+// Forget implements [blob.Forgetter]. It drops all cached blocks.
 func (s *Store) Forget() { s.blocks.forget(func(blockID) bool { return true }) }
 
-// object returns an object from the cache, if it has one with the digest that the path says.
+// object returns an object from the disk cache if its digest matches the path.
 func (b *blocks) object(path string) ([]byte, bool) {
 	if b.disk == nil || !kept(path) {
 		return nil, false
@@ -247,17 +206,16 @@ func (b *blocks) object(path string) ([]byte, bool) {
 	return data, ok && blob.HasDigest(path, data)
 }
 
-// keepObject puts an object into the cache, if it is one of those that are kept and has the digest
-// that its path says.
+// keepObject adds an object to the disk cache if it is of a cached kind and its digest matches the path.
 func (b *blocks) keepObject(path string, data []byte) {
 	if b.disk != nil && kept(path) && blob.HasDigest(path, data) {
 		b.disk.put(path, data)
 	}
 }
 
-// kept reports whether objects like that at a path are kept on disk: lists of members and records of changes.
-// Which checkpoints the store has says what was done to it, slots say which is the newest, and that a key's
-// blob is gone must not be found out last by who has a copy.
+// kept reports whether the object at a path may be cached on disk: lists of members and records of changes may.
+// Slots, checkpoints and key blobs must always come from the store, because their absence is evidence: a cached
+// copy would hide that the store was set back or that a blob was deleted.
 func kept(path string) bool {
 	return strings.HasPrefix(path, blob.MembersPrefix) || strings.HasPrefix(path, blob.ChangesPrefix)
 }

@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	// mostCached is how many bytes the files of a cache have at most, 256 MiB, until the next write.
+	// mostCached is the total size, in bytes, to which the cache is trimmed.
 	mostCached = 256 << 20
 
-	// tidyEvery is how many bytes this process writes before it looks at the size of the cache.
+	// tidyEvery is the number of bytes written between two checks of the total size.
 	tidyEvery = 16 << 20
 
-	// maxCachedFile is the maximal size of one file: a record of changes can have 16 MiB.
+	// maxCachedFile is the maximum size of a file, in bytes. A record of changes has up to 16 MiB.
 	maxCachedFile = 17 << 20
 )
 
-// A cache keeps what never changes in a directory, in a file each, by the digest of its name: the
-// SHA-256 of the data, and the data. It is for speed only: whatever goes wrong, the store has it all,
-// and anybody may delete the directory. Nothing is synced; what a crash leaves shows by its digest.
+// A cache stores immutable data in a directory, one file per entry, each consisting of the SHA-256 of the data
+// and the data itself. It only saves requests: errors are ignored, files are not synced, a file whose digest does
+// not match is removed, and the directory may be deleted at any time.
 type cache struct {
 	dir     string
-	of      string       // the store, as several may share a directory
-	written atomic.Int64 // bytes, since it was tidied
+	of      string       // the URL of the store, as several stores share the directory
+	written atomic.Int64 // bytes since the last tidy
 	tidied  atomic.Bool
 }
 
@@ -39,7 +39,7 @@ func (c *cache) file(name string) string {
 	return filepath.Join(c.dir, hex.EncodeToString(sum[:16]))
 }
 
-// get returns what was kept under a name.
+// get returns the data stored under name.
 func (c *cache) get(name string) ([]byte, bool) {
 	path := c.file(name)
 	info, err := os.Lstat(path)
@@ -55,13 +55,13 @@ func (c *cache) get(name string) ([]byte, bool) {
 		_ = os.Remove(path)
 		return nil, false
 	}
-	if now := time.Now(); now.Sub(info.ModTime()) > time.Hour { // so that what is used stays
+	if now := time.Now(); now.Sub(info.ModTime()) > time.Hour { // tidy removes the least recently used
 		_ = os.Chtimes(path, now, now)
 	}
 	return data[sha256.Size:], true
 }
 
-// put keeps data under a name.
+// put stores data under name.
 func (c *cache) put(name string, data []byte) {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return
@@ -82,11 +82,10 @@ func (c *cache) put(name string, data []byte) {
 	}
 }
 
-// drop removes what was kept under a name.
+// drop removes the entry stored under name.
 func (c *cache) drop(name string) { _ = os.Remove(c.file(name)) }
 
-// tidy removes the files that were not used for the longest time, until the others have at most so many
-// bytes.
+// tidy removes the least recently used files until at most the given number of bytes is left.
 func (c *cache) tidy(most int64) {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {

@@ -11,21 +11,21 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A Checkup is what was found below the prefix of a store. Keys are relative to it.
+// A Checkup describes what is stored below the prefix of a store. Keys are relative to the prefix.
 type Checkup struct {
-	Objects int      // that List returns
-	Tried   []string // what [Store.TryWrite] has left for an hour or longer
-	Stray   []string // what Put has not made; it is ignored
+	Objects int      // number of objects that List returns
+	Tried   []string // leftovers of [Store.TryWrite] at least an hour old, at most 1,000
+	Stray   []string // keys that are not paths of objects and are ignored, at most 1,000
 }
 
 const (
 	abandoned = time.Hour
 
-	// maxShown bounds how many keys of others are kept: one is shown.
+	// maxShown limits the keys in each list of a Checkup.
 	maxShown = 1000
 )
 
-// Checkup looks at all keys below the prefix, and changes nothing.
+// Checkup lists all keys below the prefix. It changes nothing.
 func (s *Store) Checkup(ctx context.Context) (Checkup, error) {
 	var c Checkup
 	err := s.pages(ctx, "", func(page *s3.ListObjectsV2Output) bool {

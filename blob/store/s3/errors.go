@@ -14,50 +14,49 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Errors of a bucket and of the way to it, which [errors.Is] finds in what a [Store] returns.
+// Errors returned by a [Store], in addition to those of package blob. Test for them with [errors.Is].
 var (
-	// ErrSettings means that the settings in the environment or in the files of AWS cannot be used.
+	// ErrSettings means that the AWS configuration in the environment or in files is invalid.
 	ErrSettings = errors.New("the AWS settings cannot be used")
 
-	// ErrNoCredentials means that there are no credentials, or that those that there are do not
-	// lead to a key: an expired session, a role that cannot be assumed.
+	// ErrNoCredentials means that no access key could be obtained: none is configured, a session
+	// has expired, or a role cannot be assumed.
 	ErrNoCredentials = errors.New("no credentials for the bucket")
 
-	// ErrCredentials means that the service does not know the access key, or that the secret does
-	// not belong to it.
+	// ErrCredentials means that the service rejected the access key, its secret or its session token.
 	ErrCredentials = errors.New("the service does not accept the credentials")
 
-	// ErrDenied means that the credentials do not allow a request; see [Denied].
+	// ErrDenied means that the credentials do not permit the request. The error is a [*Denied].
 	ErrDenied = errors.New("access denied")
 
-	// ErrNoBucket means that there is no such bucket at this service.
+	// ErrNoBucket means that the bucket does not exist.
 	ErrNoBucket = errors.New("no such bucket")
 
-	// ErrRegion means that the bucket is in another region than the settings say.
+	// ErrRegion means that the bucket is not in the configured region.
 	ErrRegion = errors.New("the bucket is in another region")
 
-	// ErrClock means that the clocks of this machine and of the service are too far apart.
+	// ErrClock means that this machine's clock differs too much from the service's.
 	ErrClock = errors.New("the clock of this machine is off")
 
-	// ErrVersionsKept means that an object was not deleted, because versions of it would be left
-	// in a bucket that keeps them.
+	// ErrVersionsKept means that an object was not purged because its versions in the bucket
+	// cannot be deleted.
 	ErrVersionsKept = errors.New("the bucket keeps versions of it")
 )
 
-// Denied are the facts of an [ErrDenied], for [errors.As].
+// Denied describes an [ErrDenied].
 type Denied struct {
-	Actions  []string // of a policy, such as s3:GetObject, one of which is missing
-	Resource string   // on which, as a policy names it
+	Actions  []string // IAM actions, such as s3:GetObject, of which at least one is not granted
+	Resource string   // ARN of the resource for which to grant them
 	err      error
 }
 
-// Deletes reports whether it was a request to delete something.
+// Deletes reports whether the denied request was to delete an object.
 func (e *Denied) Deletes() bool { return slices.Contains(e.Actions, deleteObject) }
 
 func (e *Denied) Error() string { return e.err.Error() }
 func (e *Denied) Unwrap() error { return e.err }
 
-// codes are the codes of Amazon S3's "List of error codes" that have an error here.
+// codes maps error codes (Amazon S3 API Reference, "Error responses") to errors.
 var codes = map[string]error{
 	"AccessDenied":                       ErrDenied,
 	"AllAccessDisabled":                  ErrDenied,
@@ -81,8 +80,8 @@ var codes = map[string]error{
 	"ExistingObjectIsDirectory":          blob.ErrOccupied, // of services on a file system; also while somebody deletes
 }
 
-// classify gives an error of the SDK its place among ours. The actions are what a policy has to
-// allow for the request.
+// classify translates an error of the SDK into one of this package or of package blob. The actions are the IAM
+// actions that the request needs.
 func (s *Store) classify(err error, actions ...string) error {
 	if err == nil {
 		return nil
@@ -90,7 +89,7 @@ func (s *Store) classify(err error, actions ...string) error {
 	code, status := codeOf(err)
 	kind := codes[code]
 	if kind == nil {
-		switch status { // of answers without a body, or of proxies in between
+		switch status { // responses without a code, such as to HEAD, or from a proxy
 		case http.StatusForbidden:
 			kind = ErrDenied
 		case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
@@ -118,7 +117,7 @@ func (s *Store) classify(err error, actions ...string) error {
 	return cause(err)
 }
 
-// An answer is an error that the service has told, in few words.
+// An answer is an error response, with a short text.
 type answer struct {
 	text string
 	is   []error
@@ -127,7 +126,7 @@ type answer struct {
 func (e *answer) Error() string   { return e.text }
 func (e *answer) Unwrap() []error { return e.is }
 
-// codeOf returns the code and the HTTP status of an answer; "" and 0 where there was none.
+// codeOf returns the error code and the HTTP status of a response, or "" and 0 if there was none.
 func codeOf(err error) (code string, status int) {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -142,10 +141,10 @@ func codeOf(err error) (code string, status int) {
 
 var validCode = regexp.MustCompile(`^[A-Za-z0-9.]{1,60}$`)
 
-// maxTold is how much of a message of the service is shown, in bytes.
+// maxTold is the maximum length of a message of the service in an error, in bytes.
 const maxTold = 200
 
-// told returns what the service has said.
+// told formats the code, status and message of an error response.
 func told(err error, code string, status int) string {
 	var api smithy.APIError
 	message := ""
@@ -167,7 +166,7 @@ func told(err error, code string, status int) string {
 	return fmt.Sprintf("%s, HTTP %d: %q", code, status, message)
 }
 
-// cause returns an error without the SDK's account of the operation around it, and of the request.
+// cause strips the SDK's wrapping, which names the operation and the full URL, from an error.
 func cause(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {
@@ -182,8 +181,7 @@ func cause(err error) error {
 	return err
 }
 
-// resource returns what in a policy the actions are on: the bucket for lists, and the objects for
-// everything else.
+// resource returns the ARN for a policy with the actions: the bucket if all are about lists, otherwise the objects.
 func (s *Store) resource(actions []string) string {
 	const arn = "arn:aws:s3:::"
 	for _, action := range actions {
@@ -194,7 +192,7 @@ func (s *Store) resource(actions []string) string {
 	return arn + s.place.Bucket
 }
 
-// The actions of policies, as the Service Authorization Reference for Amazon S3 names them.
+// IAM actions (Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3").
 const (
 	getObject     = "s3:GetObject"
 	putObject     = "s3:PutObject"

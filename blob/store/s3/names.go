@@ -11,9 +11,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Names returns the names of keys that start with prefix and have a blob, up to the next slash after
-// it: a name that goes on ends with a slash then. It stops at the first error, and returns nothing that
-// is no name of a key. It is for completion on a command line.
+// Names returns, for command-line completion, the names of keys that start with prefix, up to the next slash
+// after it. A name that continues ends with that slash. Only valid key names are returned. Names stops at the
+// first error.
 func (s *Store) Names(ctx context.Context, prefix string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		above, err := s.level(ctx, blob.KeysPrefix+prefix)
@@ -36,9 +36,9 @@ func (s *Store) Names(ctx context.Context, prefix string) iter.Seq[string] {
 	}
 }
 
-// A level is the first page of what is below a prefix, up to the next slash.
+// A level is the first page of the keys below a prefix, grouped at the next slash.
 type level struct {
-	dirs    []string // without a slash at the end
+	dirs    []string // without the trailing slash
 	objects int
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// writerKey is the key of the metadata that tells the objects of one Put from those of another
-// with the same bytes.
+// writerKey is the metadata key for a random identifier of each Put. It identifies which of two writers of the
+// same bytes stored the object.
 const writerKey = "hsmkeys-put"
 
 // Put implements [blob.Store].
@@ -35,11 +35,11 @@ func (s *Store) Put(ctx context.Context, path string, data []byte) error {
 	return inPath("store", path, err)
 }
 
-// put stores an object where there is none. When it is not known whether an attempt has done so, the
-// object that is there tells.
+// put stores an object unless the key exists. If the response to an attempt was lost, the metadata of the
+// existing object shows whether that attempt succeeded.
 func (s *Store) put(ctx context.Context, key *string, data []byte) error {
 	writer := rand.Text()
-	lost := false // an answer
+	lost := false // whether the response to an earlier attempt was lost
 	look := func(ctx context.Context) (done bool, err error) {
 		lost = true
 		return s.putBy(ctx, key, writer)
@@ -51,7 +51,7 @@ func (s *Store) put(ctx context.Context, key *string, data []byte) error {
 		})
 		return s.classify(err, putObject)
 	}, look)
-	if lost && errors.Is(err, blob.ErrExists) { // by now, maybe by the attempt before
+	if lost && errors.Is(err, blob.ErrExists) { // perhaps created by the earlier attempt
 		if done, err := s.putBy(ctx, key, writer); done || err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (s *Store) put(ctx context.Context, key *string, data []byte) error {
 	return err
 }
 
-// putBy reports whether an object is there that a writer has put there. One of somebody else is a
+// putBy reports whether the object exists and was stored by writer. If another writer stored it, the error is a
 // [blob.ErrExists].
 func (s *Store) putBy(ctx context.Context, key *string, writer string) (bool, error) {
 	var there map[string]string
@@ -96,7 +96,7 @@ func (s *Store) Get(ctx context.Context, path string) ([]byte, error) {
 	return data, inPath("read", path, err)
 }
 
-// get reads an object of at most so many bytes.
+// get reads an object of at most the given size, in bytes.
 func (s *Store) get(ctx context.Context, key *string, most int64) (data []byte, err error) {
 	return data, s.do(ctx, func(ctx context.Context) error {
 		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: s.bucket(), Key: key})
@@ -110,20 +110,20 @@ func (s *Store) get(ctx context.Context, key *string, most int64) (data []byte, 
 		if data, err = io.ReadAll(io.LimitReader(out.Body, most+1)); err != nil {
 			return fmt.Errorf("%w: %w", errCut, err)
 		}
-		if int64(len(data)) > most { // of an answer that does not say its length
+		if int64(len(data)) > most { // the response had no Content-Length
 			return fmt.Errorf("%w: at most %d bytes are allowed", blob.ErrTooLarge, most)
 		}
 		return nil
 	}, nil)
 }
 
-// getPart reads an object from an offset, at most so many bytes: fewer where it ends before.
+// getPart reads at most the given number of bytes from an offset, fewer if the object ends before that.
 func (s *Store) getPart(ctx context.Context, path string, offset, most int64) (data []byte, err error) {
 	return data, s.do(ctx, func(ctx context.Context) error {
 		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{
 			Bucket: s.bucket(), Key: s.key(path), Range: aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+most-1)),
 		})
-		if code, _ := codeOf(err); code == "InvalidRange" { // it ends before
+		if code, _ := codeOf(err); code == "InvalidRange" { // the object ends before offset
 			data = nil
 			return nil
 		}
@@ -131,7 +131,7 @@ func (s *Store) getPart(ctx context.Context, path string, offset, most int64) (d
 			return s.classify(err, getObject, listBucket)
 		}
 		defer out.Body.Close()
-		if out.ContentRange == nil && offset > 0 { // the service has sent all of it
+		if out.ContentRange == nil && offset > 0 { // the service ignored the range
 			if _, err := io.CopyN(io.Discard, out.Body, offset); err != nil && !errors.Is(err, io.EOF) {
 				return fmt.Errorf("%w: %w", errCut, err)
 			}
@@ -143,7 +143,7 @@ func (s *Store) getPart(ctx context.Context, path string, offset, most int64) (d
 	}, nil)
 }
 
-// maxPages bounds a list: a thousand paths are in a page.
+// maxPages limits the pages of a list. A page has up to 1,000 keys.
 const maxPages = 1 << 20
 
 // List implements [blob.Store].
@@ -164,7 +164,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error
 	}
 }
 
-// pages calls f for each page of the list of keys whose paths start with prefix, until it returns false.
+// pages calls f for each page of the list of objects under prefix until f returns false.
 func (s *Store) pages(ctx context.Context, prefix string, f func(*s3.ListObjectsV2Output) bool) error {
 	var token *string
 	for range maxPages {
@@ -200,7 +200,7 @@ func (s *Store) Delete(ctx context.Context, path string) error {
 	return inPath("delete", path, s.delete(ctx, s.key(path)))
 }
 
-// delete deletes an object. A bucket that keeps versions keeps this one.
+// delete deletes an object. In a bucket with versioning its versions remain.
 func (s *Store) delete(ctx context.Context, key *string) error {
 	return s.do(ctx, func(ctx context.Context) error {
 		_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: key})

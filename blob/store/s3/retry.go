@@ -18,24 +18,27 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// firstWait is how long the first pause is, and it is doubled each time. Tests have less time.
+// firstWait is the delay before the second attempt. It doubles with each attempt. Tests shorten it.
 var firstWait = 100 * time.Millisecond
 
 const (
-	// maxAttempts bounds how often a request is sent; it waits about ten seconds in all between them.
+	// maxAttempts limits the attempts per request, with about ten seconds of delays in total.
 	maxAttempts = 8
 
-	// maxUnreached is how often it is when nobody has answered at the address.
+	// maxUnreached limits the attempts if the host is unknown or refuses connections.
 	maxUnreached = 3
 
-	mostWait = 5 * time.Second // unless the service asks for more
+	mostWait = 5 * time.Second // unless Retry-After is longer
 )
 
-// do sends a request, and again when it failed for a reason that passes, unless that was just in vain for another
-// request: of many, not each has to find that out. Where it may have been carried out all the same, looked is
-// called before the next attempt, unless it is nil: it tells whether it was.
+// do sends a request, and retries it after a temporary error, with exponential backoff, until maxAttempts or
+// Options.Total is reached. After a request has failed in this way, later ones are retried only once until one
+// succeeds, so that a long series of requests to a service that is down ends soon.
+//
+// A failed attempt may have had its effect. If looked is not nil, do calls it before each retry, and returns if
+// looked reports that the request is done.
 func (s *Store) do(ctx context.Context, send func(context.Context) error, looked func(context.Context) (done bool, err error)) error {
-	left := s.options.Total // of the time for it, without that in which others had their turn
+	left := s.options.Total // time left, not counting the wait for a slot
 	for n := 1; ; n++ {
 		took, err := s.attempt(ctx, min(s.options.Attempt, left), send)
 		if left -= took; err == nil || !passes(err) {
@@ -66,7 +69,7 @@ func (s *Store) do(ctx context.Context, send func(context.Context) error, looked
 	}
 }
 
-// attempt sends a request once, when its turn comes, and returns how long that took then.
+// attempt waits for a free slot, sends a request once and returns how long that took, without the wait.
 func (s *Store) attempt(ctx context.Context, within time.Duration, send func(context.Context) error) (time.Duration, error) {
 	select {
 	case s.slots <- struct{}{}:
@@ -83,36 +86,35 @@ func (s *Store) attempt(ctx context.Context, within time.Duration, send func(con
 
 var transient = retry.IsErrorRetryables(retry.DefaultRetryables)
 
-// passes reports whether an error is one of those that pass.
+// passes reports whether an error is temporary.
 func passes(err error) bool {
 	if errors.Is(err, ErrNoCredentials) {
 		return false
 	}
-	// That of one attempt: the caller looks at its own context first.
+	// The deadline is that of the attempt: the caller has checked its own context.
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errCut) {
 		return true
 	}
 	switch _, status := codeOf(err); {
-	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status == http.StatusConflict: // somebody else is at it
+	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status == http.StatusConflict: // a concurrent write
 		return true
-	case status == http.StatusOK: // with what is no answer
+	case status == http.StatusOK: // an error while the body was read
 		return true
 	}
 	var network net.Error
 	return errors.As(err, &network) || transient.IsErrorRetryable(err) == aws.TrueTernary
 }
 
-// errCut is the error for an answer that ends too early.
+// errCut is the error for a response body that ends early.
 var errCut = errors.New("the answer ends too early")
 
-// unreached reports whether nobody answered at the address, which is most often wrong then.
+// unreached reports whether the host is unknown or refuses connections, so that the endpoint is probably wrong.
 func unreached(err error) bool {
 	var name *net.DNSError
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &name)
 }
 
-// pause returns how long to wait after attempt n: as long as the service asks for, or else twice as
-// long as the time before, and less by chance, lest all who were sent away come back at once.
+// pause returns the delay after attempt n: that of the Retry-After header, or else exponential backoff with jitter.
 func pause(n int, err error) time.Duration {
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) && response.Response != nil {
@@ -124,7 +126,7 @@ func pause(n int, err error) time.Duration {
 	return most/2 + rand.N(most/2)
 }
 
-// wait waits, and reports whether nobody has ended that.
+// wait sleeps for d. It reports false if ctx is done before that.
 func wait(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

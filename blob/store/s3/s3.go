@@ -1,5 +1,4 @@
-// Package s3 keeps the objects of a [blob.Store] in a bucket of a service that speaks the Amazon
-// S3 protocol.
+// Package s3 implements [blob.Store] in a bucket of a service with the Amazon S3 API.
 package s3
 
 import (
@@ -19,32 +18,32 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// A Store is a [blob.Store] in a bucket, below a prefix. The service must store an object with
-// the header If-None-Match: * only where there is none, as Amazon S3 does: [Store.TryWrite] tries
-// that. An object is durable when the service has answered.
+// A Store is a [blob.Store] in a bucket, below a prefix. The service must support conditional writes
+// (the header If-None-Match: *), which [Store.TryWrite] checks. An object is durable once the service has
+// acknowledged the write.
 //
-// Requests that fail for a while are repeated, within [Options.Total]. A Put whose answer was lost
-// is looked up before it is repeated.
+// Requests are retried after temporary errors, for at most [Options.Total]. If the response to a write is lost,
+// the Store checks whether the object was stored before it tries again.
 //
-// Packs are read in blocks of 512 KiB, of which some are kept in memory, so that a pack that somebody
-// else has deleted may still be read for a while. It is safe for concurrent use.
+// Packs are read in blocks of 512 KiB, up to 68 MiB of which are cached in memory, so a pack deleted by another
+// process may remain readable. A Store is safe for concurrent use.
 type Store struct {
 	place   Location
 	options Options
 	client  *s3.Client
-	slots   chan struct{} // one for each request under way
-	down    atomic.Bool   // the last request that was given up was tried for as long as there was time
+	slots   chan struct{} // limits concurrent requests
+	down    atomic.Bool   // the last retries were in vain; see do
 	blocks  *blocks
 }
 
 var _ blob.Store = (*Store)(nil)
 
-// Options are how a bucket is used. Their zero value is ready for use.
+// Options configure a Store. The zero value is ready to use.
 type Options struct {
-	Cache    string        // a directory where objects are kept that never change; "" for none
-	Requests int           // most that are under way at a time; 0 for 32
-	Attempt  time.Duration // after which one attempt at a request is given up; 0 for 30 s
-	Total    time.Duration // after which a request is given up, with all attempts; 0 for 1 min
+	Cache    string        // directory for a disk cache of immutable data, at most 256 MiB; empty for none
+	Requests int           // maximum number of concurrent requests; 0 means 32
+	Attempt  time.Duration // time limit for one attempt; 0 means 30 seconds
+	Total    time.Duration // time limit for all attempts at a request; 0 means one minute
 }
 
 const (
@@ -52,13 +51,13 @@ const (
 	defaultAttempt  = 30 * time.Second
 	defaultTotal    = time.Minute
 
-	// defaultRegion is for the services that have none.
+	// defaultRegion is used if none is configured: most services other than Amazon's have no regions.
 	defaultRegion = "us-east-1"
 )
 
-// Open returns the store at a place. Credentials, region, endpoint and certificates of authorities
-// come from where the AWS command line has them: environment, files and instance metadata. An error
-// is an [ErrSettings]; nothing is sent before the store is used.
+// Open returns the store at a location. Credentials, region, endpoint and CA certificates are configured as for
+// the AWS command line: in the environment, in files or by instance metadata. Open sends no request. Its error is
+// an [ErrSettings].
 func Open(ctx context.Context, place Location, o Options) (*Store, error) {
 	if o.Requests == 0 {
 		o.Requests = defaultRequests
@@ -87,14 +86,14 @@ func Open(ctx context.Context, place Location, o Options) (*Store, error) {
 		o.Credentials = credentials{o.Credentials}
 		o.HTTPClient = bounded{o.HTTPClient}
 		o.Retryer = aws.NopRetryer{} // see Store.do
-		// Every object is checked by digest or signature, and not all services know the newer headers.
+		// Callers check objects by digest or signature, and not all services support checksum headers.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
 	return s, nil
 }
 
-// credentials say of their errors what they are about.
+// credentials marks errors of a provider as ErrNoCredentials.
 type credentials struct{ aws.CredentialsProvider }
 
 func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
@@ -105,8 +104,8 @@ func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return found, err
 }
 
-// bounded cuts answers off that are larger than any that this program asks for: a list of a thousand paths is
-// much smaller than the largest object.
+// bounded limits the size of response bodies. The largest legitimate ones are packs; a page of a list is much
+// smaller.
 type bounded struct{ s3.HTTPClient }
 
 func (c bounded) Do(r *http.Request) (*http.Response, error) {
@@ -117,7 +116,7 @@ func (c bounded) Do(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// mostAnswered is the maximal size of an answer, in bytes.
+// mostAnswered is the maximum size of a response body, in bytes.
 const mostAnswered = blob.MaxPack + 1<<20
 
 type boundedBody struct {
@@ -134,16 +133,16 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// errTooMuch is the error for an answer that does not end.
+// errTooMuch is the error for a response body that is larger than mostAnswered.
 var errTooMuch = fmt.Errorf("an answer of more than %d MiB: %w", mostAnswered>>20, blob.ErrTooLarge)
 
-// Close releases what reading ahead has begun.
-func (s *Store) Close() error { return s.blocks.close() }
+// Close returns nil. A Store holds nothing that must be released.
+func (s *Store) Close() error { return nil }
 
 // String returns the URL of the store.
 func (s *Store) String() string { return s.place.String() }
 
-// check refuses what is no path, and ends what nobody waits for any more.
+// check returns an error if path is invalid or ctx is done.
 func check(ctx context.Context, doing, path string) error {
 	if err := blob.ValidPath(path); err != nil {
 		return err
@@ -151,7 +150,7 @@ func check(ctx context.Context, doing, path string) error {
 	return inPath(doing, path, ctx.Err())
 }
 
-// inPath says what failed on what.
+// inPath adds the operation and the path to an error.
 func inPath(doing, path string, err error) error {
 	if err == nil {
 		return nil

@@ -11,18 +11,17 @@ import (
 )
 
 const (
-	// racers is how many writers race for one object when the bucket is tried.
+	// racers is the number of concurrent writers in TryWrite.
 	racers = 16
 
-	// triedPrefix is what the paths of the objects begin with that are left when that is cut off. No
-	// object of a store has such a path.
+	// triedPrefix is the prefix of the keys that TryWrite uses, which are not valid paths of objects.
 	triedPrefix = ".tmp-"
 )
 
-// TryWrite tries what a store needs of the bucket, and leaves nothing in it: many writers race for
-// one object, of which exactly one must win; its bytes are read, it is listed, and deleted, which not
-// everybody is allowed to: see [Denied.Deletes].
-// A service that would let one writer replace what another has stored is a [blob.ErrNotExclusive].
+// TryWrite checks that the bucket supports what a store needs. Sixteen concurrent writers try to create one object,
+// and exactly one must succeed; then the object is read, listed and deleted. If a writer could overwrite another's
+// object, the error is a [blob.ErrNotExclusive]. If only the deletion is denied, it is a [*Denied] for which
+// [Denied.Deletes] reports true, and the object remains.
 func (s *Store) TryWrite(ctx context.Context) (err error) {
 	path := triedPrefix + rand.Text()
 	defer func() {
@@ -56,7 +55,7 @@ func (s *Store) TryWrite(ctx context.Context) (err error) {
 	return s.listed(ctx, path)
 }
 
-// race has many writers put different bytes under one path, and returns those of the ones that won.
+// race runs concurrent writers of different bytes and returns the bytes of those that were told they succeeded.
 func (s *Store) race(ctx context.Context, path string) ([]string, error) {
 	data, errs := make([]string, racers), make([]error, racers)
 	var all sync.WaitGroup
@@ -77,8 +76,7 @@ func (s *Store) race(ctx context.Context, path string) ([]string, error) {
 	return winners, nil
 }
 
-// listed returns an error unless lists can be read. Whether they have what was just stored is not
-// asked of a service.
+// listed checks that objects can be listed. The list need not contain the new object: services may lag.
 func (s *Store) listed(ctx context.Context, path string) error {
 	for _, err := range s.List(ctx, path) {
 		if err != nil {
@@ -88,7 +86,7 @@ func (s *Store) listed(ctx context.Context, path string) error {
 	return nil
 }
 
-// removeTried deletes what TryWrite has stored, and not more than that can be done.
+// removeTried deletes the object that TryWrite created. Versions that cannot be deleted are left.
 func (s *Store) removeTried(ctx context.Context, path string) error {
 	err := s.purge(ctx, s.key(path))
 	if errors.Is(err, ErrVersionsKept) {

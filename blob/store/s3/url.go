@@ -9,32 +9,31 @@ import (
 	"strings"
 )
 
-// Scheme is what the URL of a store in a bucket begins with.
+// Scheme is the prefix of the URL of a store in a bucket.
 const Scheme = "s3://"
 
-// A Location is where a store is.
+// A Location identifies a store in a bucket.
 type Location struct {
 	Bucket    string
-	Prefix    string // what the keys of all objects begin with, without the slash at its end; may be empty
-	PathStyle bool   // the bucket is named in the path of a request, not in the name of the host
+	Prefix    string // of all keys, without the trailing slash; may be empty
+	PathStyle bool   // use path-style requests instead of virtual-hosted-style ones
 }
 
-// ErrURL is the error for what is not the URL of a store.
+// ErrURL is the error for an invalid URL of a store.
 var ErrURL = errors.New("not s3://BUCKET/PREFIX, with ?path-style or without")
 
-// Names of buckets are those of the Amazon S3 User Guide, "General purpose bucket naming rules",
-// which other services have too; some of these allow more.
+// validBucket follows the Amazon S3 User Guide, "General purpose bucket naming rules".
 var validBucket = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
-// validSegment is what may stand between the slashes of a prefix: the "safe characters" of the
-// Amazon S3 User Guide, "Naming Amazon S3 objects", that no program needs to escape.
+// validSegment matches a segment of a prefix. It is a subset of the "safe characters" of the Amazon S3 User Guide,
+// "Naming Amazon S3 objects", so keys need no escaping.
 var validSegment = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
-// maxPrefix is the maximal length of a prefix, in bytes. Keys have at most 1,024, and the longest path of an
+// maxPrefix is the maximum length of a prefix, in bytes. Keys are limited to 1,024 bytes, and every path of an
 // object is shorter than 512.
 const maxPrefix = 512
 
-// Parse parses the URL of a store, s3://BUCKET/PREFIX. Its only parameter is path-style. The error is an
+// Parse parses the URL of a store, s3://BUCKET/PREFIX, with the optional parameter path-style. The error is an
 // [ErrURL].
 func Parse(s string) (Location, error) {
 	rest, ok := strings.CutPrefix(s, Scheme)
@@ -70,7 +69,7 @@ func Parse(s string) (Location, error) {
 	return Location{}, fmt.Errorf("%w: the only parameter is path-style", ErrURL)
 }
 
-// String returns the URL of the store without its parameter, which only says how to ask for it.
+// String returns the URL of the store without the parameter, which does not identify the store.
 func (l Location) String() string {
 	if l.Prefix == "" {
 		return Scheme + l.Bucket
@@ -78,7 +77,7 @@ func (l Location) String() string {
 	return Scheme + l.Bucket + "/" + l.Prefix
 }
 
-// prefix returns what all keys begin with.
+// prefix returns the prefix of all keys, with the trailing slash.
 func (l Location) prefix() string {
 	if l.Prefix == "" {
 		return ""

@@ -13,8 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Purge implements [blob.Purger]. If the credentials or an object lock do not allow to delete what the
-// bucket keeps of the object, the error is an [ErrVersionsKept], and the object is there still.
+// Purge implements [blob.Purger]. If the credentials or an object lock do not permit deleting the versions of the
+// object, the error is an [ErrVersionsKept] and the current version remains.
 func (s *Store) Purge(ctx context.Context, path string) error {
 	if err := check(ctx, "delete", path); err != nil {
 		return err
@@ -28,7 +28,7 @@ func (s *Store) purge(ctx context.Context, key *string) error {
 	if err != nil {
 		return s.deleteOnly(ctx, key, err)
 	}
-	// The newest last, so that it is found again if that fails.
+	// Delete the newest version last: while it exists, List finds the object and Purge can be retried.
 	for _, version := range slices.Backward(all) {
 		if err := s.deleteVersion(ctx, key, version); errors.Is(err, ErrDenied) {
 			return s.deleteOnly(ctx, key, err)
@@ -39,7 +39,8 @@ func (s *Store) purge(ctx context.Context, key *string) error {
 	return nil
 }
 
-// deleteOnly deletes an object of which the versions could not be deleted, for a reason, if it has none.
+// deleteOnly deletes an object if the bucket keeps no versions of it. Otherwise it returns an ErrVersionsKept with the
+// reason why the versions cannot be deleted.
 func (s *Store) deleteOnly(ctx context.Context, key *string, reason error) error {
 	var version string
 	err := s.do(ctx, func(ctx context.Context) error {
@@ -60,7 +61,7 @@ func (s *Store) deleteOnly(ctx context.Context, key *string, reason error) error
 	return s.delete(ctx, key)
 }
 
-// noVersion is what the version of an object is called that was stored while the bucket kept none.
+// noVersion is the version of an object that was stored while versioning was off.
 const noVersion = "null"
 
 func (s *Store) deleteVersion(ctx context.Context, key, version *string) error {
@@ -73,10 +74,10 @@ func (s *Store) deleteVersion(ctx context.Context, key, version *string) error {
 	}, nil)
 }
 
-// maxVersions bounds how many versions of one object are deleted: no program of ours makes more than one.
+// maxVersions limits the versions of one object. hsmkeys itself creates one.
 const maxVersions = 10_000
 
-// versions returns the versions of an object, the newest first, and what marks it as deleted before them.
+// versions returns the identifiers of all delete markers of an object and then of its versions, newest first.
 func (s *Store) versions(ctx context.Context, key *string) (all []*string, err error) {
 	in := &s3.ListObjectVersionsInput{Bucket: s.bucket(), Prefix: key}
 	for len(all) < maxVersions {

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// A Delay passes connections on to a service, and each request takes so much longer. It knows nothing of HTTP, and
-// so takes next to no time of the processor: with it a benchmark measures the client.
+// A Delay is a TCP proxy that delays each request. It does not parse HTTP, so it uses almost no CPU time and does
+// not distort a benchmark of the client.
 type Delay struct {
 	URL string // of its endpoint
 
 	delay atomic.Int64
 }
 
-// NewDelay starts one, which delays nothing yet, until the test ends.
+// NewDelay starts a Delay, initially of zero. It is closed when the test ends.
 func NewDelay(t testing.TB, target string) *Delay {
 	t.Helper()
 	to, err := url.Parse(target)
@@ -42,10 +42,10 @@ func NewDelay(t testing.TB, target string) *Delay {
 	return d
 }
 
-// Set sets how much longer each request takes.
+// Set sets the delay of each request.
 func (d *Delay) Set(delay time.Duration) { d.delay.Store(int64(delay)) }
 
-// pass passes one connection on. What comes after an answer is a request.
+// pass forwards one connection. The first data from the client after a response starts a request.
 func (d *Delay) pass(client net.Conn, to string) {
 	defer client.Close()
 	service, err := net.Dial("tcp", to)

@@ -2,5 +2,5 @@ package s3test
 
 import "syscall"
 
-// dieTogether makes a program end with this process, also when this one is killed.
+// dieTogether makes the kernel kill the program when this process dies.
 func dieTogether() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -14,39 +14,39 @@ import (
 	"time"
 )
 
-// A Proxy passes requests on to a service, and does to them what its Fault says.
+// A Proxy is an HTTP proxy that injects faults.
 type Proxy struct {
 	URL string // of its endpoint
 
-	// Fault is called for each request with its number, from 0 on; nil for none.
+	// Fault returns the fault for request n, counting from 0. Nil means no faults.
 	Fault func(n int, r *http.Request) Fault
 
-	// Serve answers a request in the place of the service, or returns false; nil for none.
+	// Serve may respond to a request in place of the service, and reports whether it did. It may be nil.
 	Serve func(w http.ResponseWriter, r *http.Request) bool
 
-	// Delay is how long each request takes at least.
+	// Delay is the minimum duration of each request.
 	Delay time.Duration
 
 	target   *url.URL
 	requests atomic.Int64
 	mu       sync.Mutex
-	lists    map[string][]byte // the answers from before, for Lag
+	lists    map[string][]byte // previous responses to lists, for Lag
 	seen     []string
 }
 
-// A Fault is what is done to one request. The zero value is nothing.
+// A Fault describes what happens to one request. The zero value is no fault.
 type Fault struct {
-	Status     int           // answered in the place of the service; 0 for none
-	Code       string        // of the error that is answered
-	RetryAfter string        // the header of that answer
-	Lose       bool          // the service does it, and nobody hears of that
-	Reset      bool          // the connection is reset in the middle of the answer
-	Cut        bool          // a list ends in its middle, as if that were all
-	Slow       time.Duration // between the first bytes of an answer and the others
-	Lag        bool          // a list is answered as it was the time before
+	Status     int           // HTTP status returned instead of forwarding the request; 0 to forward it
+	Code       string        // error code in that response
+	RetryAfter string        // header of that response
+	Lose       bool          // the request is forwarded and the response is dropped
+	Reset      bool          // the connection is reset in the middle of the response
+	Cut        bool          // a list is truncated without an error of HTTP
+	Slow       time.Duration // pause in the middle of the response
+	Lag        bool          // the previous response to the same list is returned
 }
 
-// NewProxy starts a proxy in front of a service, until the test ends.
+// NewProxy starts a Proxy. It is closed when the test ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	to, err := url.Parse(target)
@@ -60,10 +60,10 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Requests returns how many requests have come.
+// Requests returns the number of requests received.
 func (p *Proxy) Requests() int { return int(p.requests.Load()) }
 
-// Seen returns the requests since it was called last: method and path.
+// Seen returns the requests received since the last call: method, path and range.
 func (p *Proxy) Seen() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,7 +72,7 @@ func (p *Proxy) Seen() []string {
 	return seen
 }
 
-// ServeHTTP passes a request on.
+// ServeHTTP forwards a request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := int(p.requests.Add(1)) - 1
 	p.mu.Lock()
@@ -145,7 +145,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func isList(r *http.Request) bool { return strings.Contains(r.URL.RawQuery, "list-type=2") }
 
-// pass sends a request to the service. Its signature covers the name of the host, which stays.
+// pass forwards a request to the service. It keeps the Host header, which the signature covers.
 func (p *Proxy) pass(r *http.Request) (*http.Response, []byte, error) {
 	in, err := io.ReadAll(r.Body)
 	if err != nil {

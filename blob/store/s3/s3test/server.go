@@ -1,5 +1,5 @@
-// Package s3test runs versitygw, an S3 service on a directory, and a proxy in front of it that does
-// what networks and services do.
+// Package s3test runs versitygw, an S3 service that stores objects in a directory, and proxies that inject faults and
+// delays, for tests.
 package s3test
 
 import (
@@ -20,24 +20,24 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// A Server is a versitygw on the loopback interface, with its data in a directory of its own.
+// A Server is a running versitygw on the loopback interface, with a temporary data directory.
 type Server struct {
 	URL                  string // of its endpoint
-	AccessKey, SecretKey string // of the user that may do everything
+	AccessKey, SecretKey string // of the root user
 
 	dir     string
 	program string
 	command *exec.Cmd
 }
 
-// Options are how a server is run.
+// Options configure a Server.
 type Options struct {
-	Versioning bool   // buckets can keep versions
-	Users      bool   // see AddUser
+	Versioning bool   // support versioning
+	Users      bool   // support AddUser
 	Cert, Key  string // files for TLS; "" for HTTP
 }
 
-// startTries is how often a server is started, as somebody else may take the port that was free.
+// startTries limits the attempts to start a server: another process may take the free port first.
 const startTries = 5
 
 // New starts a server. The caller must close it.
@@ -59,7 +59,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	return nil, errors.Join(err, os.RemoveAll(dir))
 }
 
-// Program returns the path of versitygw, which is built if that was not done yet.
+// Program returns the path of versitygw, and builds it first if necessary.
 func Program(ctx context.Context) (string, error) {
 	root, err := os.Getwd()
 	for err == nil {
@@ -133,7 +133,7 @@ func (s *Server) sub(name string) string {
 	return path
 }
 
-// freePort returns an address on the loopback interface where nobody listens.
+// freePort returns an unused address on the loopback interface.
 func freePort(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -142,13 +142,13 @@ func freePort(ctx context.Context) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// Close ends the server, and removes its data.
+// Close stops the server and removes its data.
 func (s *Server) Close() error {
 	_ = s.command.Process.Kill()
 	return os.RemoveAll(s.dir)
 }
 
-// Environment returns the variables with which the server is used.
+// Environment returns the environment variables for clients of the server.
 func (s *Server) Environment() map[string]string {
 	return map[string]string{
 		"AWS_ENDPOINT_URL": s.URL, "AWS_ACCESS_KEY_ID": s.AccessKey, "AWS_SECRET_ACCESS_KEY": s.SecretKey, "AWS_REGION": "us-east-1",
@@ -156,7 +156,7 @@ func (s *Server) Environment() map[string]string {
 	}
 }
 
-// Client returns the SDK's own client.
+// Client returns an SDK client with the credentials of the root user.
 func (s *Server) Client(ctx context.Context) (*s3.Client, error) {
 	c, err := config.LoadDefaultConfig(ctx, config.WithRegion("us-east-1"),
 		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, "")))
@@ -166,7 +166,7 @@ func (s *Server) Client(ctx context.Context) (*s3.Client, error) {
 	return s3.NewFromConfig(c, func(o *s3.Options) { o.BaseEndpoint, o.UsePathStyle = aws.String(s.URL), true }), nil
 }
 
-// MakeBucket makes a bucket with a new name, which it returns.
+// MakeBucket creates a bucket and returns its name, which is random.
 func (s *Server) MakeBucket(ctx context.Context) (string, error) {
 	name := "b-" + strings.ToLower(rand.Text())
 	c, err := s.Client(ctx)
@@ -177,7 +177,7 @@ func (s *Server) MakeBucket(ctx context.Context) (string, error) {
 	return name, err
 }
 
-// AddUser adds a user who may do nothing that no policy of a bucket allows.
+// AddUser adds a user without any rights but those of bucket policies.
 func (s *Server) AddUser(ctx context.Context, accessKey, secretKey string) error {
 	out, err := exec.CommandContext(ctx, s.program, "admin", "-access", s.AccessKey, "-secret", s.SecretKey, "-endpoint-url", s.URL,
 		"create-user", "-access", accessKey, "-secret", secretKey, "-role", "user").CombinedOutput()
@@ -187,7 +187,7 @@ func (s *Server) AddUser(ctx context.Context, accessKey, secretKey string) error
 	return nil
 }
 
-// SetPolicy sets the policy of a bucket, in JSON.
+// SetPolicy sets the JSON policy of a bucket.
 func (s *Server) SetPolicy(ctx context.Context, bucket, policy string) error {
 	c, err := s.Client(ctx)
 	if err != nil {
@@ -197,5 +197,5 @@ func (s *Server) SetPolicy(ctx context.Context, bucket, policy string) error {
 	return err
 }
 
-// Data returns the directory of the buckets, each of which is a directory with a file for each object.
+// Data returns the data directory. Each bucket is a directory in it, with one file per object.
 func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
