@@ -108,7 +108,7 @@ func (k *Keyring) deleteBlob(ctx context.Context, path string, gone map[blob.ID]
 	return purge(ctx, k.store, path)
 }
 
-// purge deletes an object, and the versions of it that the store keeps.
+// purge deletes an object and any earlier versions of it that the store keeps.
 func purge(ctx context.Context, store blob.Store, path string) error {
 	if p, ok := store.(blob.Purger); ok {
 		return p.Purge(ctx, path)

@@ -58,7 +58,7 @@ type Keyring struct {
 	state State          // what opening has found
 	kept  ledger.Point   // what this process has pinned last
 
-	looked atomic.Pointer[time.Time] // when a newer head was looked for last
+	looked atomic.Pointer[time.Time] // when the store was last checked for a newer head
 
 	formerNames renamedKeys
 

@@ -9,14 +9,14 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// nextRevisions are the revisions of keys, from the second on, that the store has blobs of. It takes one list of
-// the store to know them, where a list for each key would take a request each. Nil if they are not known.
+// nextRevisions is the set of revisions after the first for which the store contains blobs. Collecting it takes one
+// list of the store, instead of one list per key. A nil set means that they are unknown.
 type nextRevisions map[[sha256.Size / 2]byte]bool
 
-// listFrom is how many keys it takes until one list of the whole store is the better way.
+// listFrom is the number of keys from which listing the whole store is cheaper than a list per key.
 const listFrom = 100
 
-// nextRevisions lists the store if that is worth it for so many keys.
+// nextRevisions lists the store if the number of keys justifies that, and otherwise returns nil.
 func (k *Keyring) nextRevisions(ctx context.Context, keys int) (nextRevisions, error) {
 	if keys < listFrom {
 		return nil, nil
@@ -33,7 +33,7 @@ func (k *Keyring) nextRevisions(ctx context.Context, keys int) (nextRevisions, e
 	return all, nil
 }
 
-// mayHave reports whether the store may have blobs of the revision after that of a blob.
+// mayHave reports whether the store may contain blobs of the revision that follows b.
 func (n nextRevisions) mayHave(b *blob.Blob) bool {
 	d := b.Descriptor()
 	return n == nil || n[revisionSum(d.Name, d.Version, d.Revision+1)]

@@ -28,9 +28,9 @@ type Options struct {
 	// MaxAge is the age of the newest checkpoint above which nothing is encrypted; 0 means any.
 	MaxAge time.Duration
 
-	// Once says that the keyring is opened for one operation. A newer checkpoint is looked for when it is
-	// opened, and afterwards no more often than every five seconds, except before a file is completed;
-	// where there is none, checkpoint 1 is not looked at either.
+	// Once declares that the keyring is opened for a single operation. The store is checked for a newer
+	// checkpoint when the keyring is opened, when a file is completed, and otherwise at most every five
+	// seconds. If the pinned checkpoint is the newest, earlier ones are not read.
 	Once bool
 
 	// Password returns the passwords of keys that come from one; if it is nil they cannot be

@@ -167,7 +167,8 @@ func (r *Recovery) DamagedKeys(ctx context.Context, refs []Ref) iter.Seq[Result]
 	}
 }
 
-// recoverKey recovers one version of a key, of which the store may have what was recovered before. If opened is not nil, what the new owner has not proven
+// recoverKey recovers one version of a key. If has shows that the store contains nothing recovered from it before, it
+// does not look for that. If opened is not nil, what the new owner has not proven
 // to open is recovered again.
 func (r *Recovery) recoverKey(ctx context.Context, ref Ref, has nextRevisions, opened *proven) (Result, error) {
 	k := r.Keyring

@@ -9,7 +9,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// refresh looks for a newer head, and pins it, unless [Options.Once] has it that this was just done.
+// refresh is look, but does nothing if [Options.Once] is set and the last look was less than freshFor ago.
 func (k *Keyring) refresh(ctx context.Context) error {
 	if k.options.Once && time.Since(*k.looked.Load()) < freshFor {
 		return nil
@@ -17,7 +17,7 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	return k.look(ctx)
 }
 
-// look looks for a newer head, and pins it.
+// look checks the store for a newer head, and pins it.
 func (k *Keyring) look(ctx context.Context) error {
 	if s := k.known(); s.Older != nil || len(s.Recoveries) > 0 {
 		return nil // it stays where it is
@@ -46,7 +46,7 @@ func (k *Keyring) look(ctx context.Context) error {
 	return k.accept(ctx, inFile)
 }
 
-// freshFor is for how long a keyring that is opened for one operation has a head that is new enough.
+// freshFor is the minimum interval between two looks with [Options.Once].
 const freshFor = 5 * time.Second
 
 func (k *Keyring) moveTo(head *ledger.Ledger) {

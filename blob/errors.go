@@ -59,8 +59,8 @@ var (
 	// or renameat2(2) with RENAME_NOREPLACE, and a bucket the header If-None-Match.
 	ErrNotExclusive = errors.New("the storage does not store an object only where there is none")
 
-	// ErrUnavailable means that the service of a store did not do what it was asked, though it
-	// was asked again and again for as long as there was time.
+	// ErrUnavailable means that the service behind a store kept failing until the limit for
+	// retries was reached.
 	ErrUnavailable = errors.New("the service does not answer as it should")
 
 	// ErrName is the error for a key name or an object path that breaks a rule.

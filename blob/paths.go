@@ -176,8 +176,8 @@ func MaxSizeOf(path string) int {
 	return most
 }
 
-// HasDigest reports whether data has the digest in the path of its object, as every object has but a
-// checkpoint in its slot.
+// HasDigest reports whether the SHA-256 of data is the one in path, or for a pack, starts with its
+// PackID. It is false for slots, whose paths contain no digest.
 func HasDigest(path string, data []byte) bool {
 	sum := sha256.Sum256(data)
 	switch kind, _, _ := strings.Cut(path, "/"); kind + "/" {

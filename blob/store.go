@@ -27,8 +27,8 @@ type Store interface {
 	// The caller may change what it gets.
 	Get(ctx context.Context, path string) ([]byte, error)
 
-	// GetRange returns exactly length bytes of an object from offset, and reads not
-	// much more. When the object has fewer, or no object can have them (see [ValidRange]),
+	// GetRange returns exactly length bytes of an object from offset, and reads little
+	// more. When the object has fewer, or no object can have them (see [ValidRange]),
 	// the error is an [ErrShort]; otherwise they are those of Get.
 	GetRange(ctx context.Context, path string, offset int64, length int) ([]byte, error)
 
@@ -57,22 +57,21 @@ type Syncer interface {
 	Sync(ctx context.Context, path string) error
 }
 
-// A Purger is a [Store] that keeps former versions of objects, as a bucket with versioning
-// does, and can delete them.
+// A Purger is a [Store] that may keep earlier versions of objects, such as a bucket with versioning.
 type Purger interface {
-	// Purge does what Delete does, and removes all versions of the object as well.
+	// Purge is Delete, and also deletes all earlier versions of the object.
 	Purge(ctx context.Context, path string) error
 }
 
-// A Remote is a [Store] that is far away: several reads side by side take no longer than one.
+// A Remote is a [Store] with a high latency, which is faster when calls are made concurrently.
 type Remote interface {
-	// Requests returns how many calls it works on at a time.
+	// Requests returns the useful number of concurrent calls.
 	Requests() int
 }
 
-// A Forgetter is a [Store] that keeps what it has read.
+// A Forgetter is a [Store] that caches data.
 type Forgetter interface {
-	// Forget makes it read everything again: something that it has returned was wrong.
+	// Forget drops cached data. It is called when data from the store was found to be wrong.
 	Forget()
 }
 

@@ -11,30 +11,30 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 )
 
-// Copied is what [Copy] has done.
+// Copied is the result of [Copy].
 type Copied struct {
 	Keyring blob.ID
-	Head    Point // the newest checkpoint that both stores have now
-	Objects int   // that were copied
+	Head    Point // the newest checkpoint of the source; zero if the slots were not copied
+	Objects int   // number of objects copied
 	Bytes   int64
-	There   int // that the other store had already
+	There   int // number of objects that the destination already had
 }
 
-// copiers is how many objects are copied at a time.
+// copiers is the number of objects copied concurrently.
 const copiers = 32
 
-// Copy copies the keyring in one store to another, which has none, or an older or newer state of the same
-// keyring. It can be interrupted and called again; nothing in the other store is replaced.
+// Copy copies the keyring in store from to store to, which must be empty or contain an older or newer state of the
+// same keyring. It overwrites nothing, and can be repeated after an interruption.
 //
-// Every object is compared with the digest in its name, and the checkpoints are verified: from the newest that
-// the other store has, or from the first. Whether that one is to be believed, Copy does not know. Slots come
-// last, each once all that its checkpoint refers to is there, so that the other store is a copy of some state at
-// any time. A key's blob or a proof that does not have its digest is not copied, and is an error; anything else
-// that is wrong leaves the slots as they are.
+// Copy compares every object with the digest in its path. It verifies the checkpoints that follow the newest one in
+// the destination, or all of them if there is none; it does not know whether the one that it starts from is
+// trustworthy. Slots are copied last, in order, after everything that their checkpoints refer to, so the
+// destination is consistent at all times. A key blob or proof with the wrong digest is skipped, and reported as an
+// error at the end. Any other error leaves the slots of the destination unchanged.
 //
-// If the stores have different keyrings the error is an [ErrOtherKeyring], and if both were written to, an
-// [ErrFork]. Done, unless nil, is called for each object that was copied or is there already, by several goroutines
-// at once.
+// The error is an [ErrOtherKeyring] if the stores contain different keyrings, and an [ErrFork] or [ErrRollback] if
+// both were written to. If done is not nil, Copy calls it for each object that was copied or is already there,
+// from several goroutines.
 func Copy(ctx context.Context, from, to blob.Store, done func()) (Copied, error) {
 	c := &copying{from: from, to: to, done: done}
 	l, err := c.open(ctx)
@@ -46,7 +46,7 @@ func Copy(ctx context.Context, from, to blob.Store, done func()) (Copied, error)
 	if err != nil {
 		return c.Copied, err
 	}
-	if c.has < l.At().Number { // a list may have lacked something
+	if c.has < l.At().Number { // the list may have been incomplete
 		if err := newPackWalk(ctx, newStoreSource(to)).trie(l.Trie()); err != nil {
 			return c.Copied, fmt.Errorf("the copy: %w", err)
 		}
@@ -61,12 +61,12 @@ type copying struct {
 	Copied
 	from, to blob.Store
 	done     func()
-	has      int // the newest slot of the other store; 0 for none
+	has      int // number of the newest slot in the destination; 0 for none
 
 	mu sync.Mutex
 }
 
-// open verifies the keyring, and how the two stores belong together.
+// open verifies the keyring in the source, and that the stores contain states of the same chain.
 func (c *copying) open(ctx context.Context) (*Ledger, error) {
 	from, to := newObjects(c.from), newObjects(c.to)
 	first, err := from.slot(ctx, 1)
@@ -91,7 +91,7 @@ func (c *copying) open(ctx context.Context) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if newest.Number < trusted.Number { // the other store is the newer one
+	if newest.Number < trusted.Number { // the destination is newer
 		newer, _, err := Open(ctx, c.to, Trust{Checkpoint: &trusted})
 		if err != nil {
 			return nil, fmt.Errorf("the other store: %w", err)
@@ -102,13 +102,13 @@ func (c *copying) open(ctx context.Context) (*Ledger, error) {
 		trusted = newest
 	}
 	l, _, err := Open(ctx, c.from, Trust{Checkpoint: &trusted, Write: true})
-	if errors.Is(err, ErrCompacted) { // what can be checked then is the descent
+	if errors.Is(err, ErrCompacted) { // then only the descent can be verified
 		l, _, err = Open(ctx, c.from, Trust{Checkpoint: &trusted})
 	}
 	return l, err
 }
 
-// newest returns the point of the newest slot.
+// newest returns the point in the newest slot.
 func (c *copying) newest(ctx context.Context, r *objects) (Point, error) {
 	number, err := r.head(ctx, 1, false)
 	if err != nil {
@@ -121,10 +121,10 @@ func (c *copying) newest(ctx context.Context, r *objects) (Point, error) {
 	return s.at, nil
 }
 
-// objects copies all objects but the slots. The first error is about key blobs and proofs that are damaged, of
-// which there may be many.
+// objects copies all objects except slots. It returns the errors of damaged key blobs and proofs, and the error that
+// ended the copy.
 func (c *copying) objects(ctx context.Context) (damaged, failed error) {
-	there := map[[16]byte]bool{} // by a digest of their paths: there may be millions
+	there := map[[16]byte]bool{} // by digest of the path, to save memory: there may be millions
 	for path, err := range c.to.List(ctx, "") {
 		if err != nil {
 			return nil, fmt.Errorf("the other store: %w", err)
@@ -173,7 +173,7 @@ func (c *copying) objects(ctx context.Context) (damaged, failed error) {
 	return damaged, context.Cause(ctx)
 }
 
-// count counts an object that was copied, or with nil is there already.
+// count counts an object that was copied, or with nil one that was already there.
 func (c *copying) count(copied []byte) {
 	c.mu.Lock()
 	if copied == nil {
@@ -193,7 +193,7 @@ func pathSum(path string) [16]byte {
 	return [16]byte(sum[:])
 }
 
-// maxDamaged is how many damaged objects an error names.
+// maxDamaged limits the damaged objects in an error.
 const maxDamaged = 100
 
 func appendError(all, err error) error {
@@ -206,10 +206,10 @@ func appendError(all, err error) error {
 	return errors.Join(err)
 }
 
-// errDamaged is for an object that has another digest than its name says.
+// errDamaged is the error for an object whose digest differs from the one in its path.
 var errDamaged = fmt.Errorf("it is not what its name says: %w", blob.ErrMisplaced)
 
-// incidental reports whether a state is whole without the object at a path.
+// incidental reports whether the state is complete without the object at path.
 func incidental(path string) bool {
 	_, _, _, _, isKey := blob.ParseKeyPath(path)
 	_, _, isProof := blob.ParseProofPath(path)
@@ -219,7 +219,7 @@ func incidental(path string) bool {
 // object copies one object.
 func (c *copying) object(ctx context.Context, path string) error {
 	data, err := c.from.Get(ctx, path)
-	if errors.Is(err, blob.ErrNotFound) { // deleted since it was listed
+	if errors.Is(err, blob.ErrNotFound) { // deleted after it was listed
 		return nil
 	}
 	if err == nil && !blob.HasDigest(path, data) {
@@ -231,7 +231,7 @@ func (c *copying) object(ctx context.Context, path string) error {
 	return c.put(ctx, path, data)
 }
 
-// put stores an object in the other store, where it may be already.
+// put stores an object in the destination unless it is already there.
 func (c *copying) put(ctx context.Context, path string, data []byte) error {
 	err := c.to.Put(ctx, path, data)
 	switch {
@@ -245,7 +245,7 @@ func (c *copying) put(ctx context.Context, path string, data []byte) error {
 	return nil
 }
 
-// slots fills the slots of the other store up to a checkpoint, one after the other.
+// slots copies the slots up to the head, in order.
 func (c *copying) slots(ctx context.Context, head Point) error {
 	c.Head = head
 	before := Digest{}

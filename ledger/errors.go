@@ -22,7 +22,7 @@ var (
 	// lacks an object that a checkpoint refers to.
 	ErrIncomplete = keyspec.NewKind("incomplete copy of the keyring", blob.ErrIntegrity)
 
-	// ErrOtherKeyring means that the store has another keyring than the one that it should.
+	// ErrOtherKeyring means that the store contains a different keyring from the one expected.
 	ErrOtherKeyring = keyspec.NewKind("another keyring", blob.ErrIntegrity)
 
 	// ErrIllegal means that a checkpoint makes a change that its signer is not entitled to,

@@ -29,8 +29,8 @@ func (r *objects) head(ctx context.Context, number int, write bool) (int, error)
 		if err != nil {
 			return 0, err
 		}
-		// A listing may have the later of two slots that are filled meanwhile, and not the
-		// earlier; or lag.
+		// A list may lag, or contain the later of two slots filled during it but not the
+		// earlier.
 		next, err := r.probe(ctx, last)
 		if err != nil {
 			return 0, err
@@ -80,7 +80,7 @@ func (r *objects) run(ctx context.Context, number int, write bool) (last, beyond
 	}
 }
 
-// probe returns the last of the slots after number without a gap, and looks at no more than a thousand.
+// probe returns the last filled slot before the first empty one after number. It looks at most 1,000 slots ahead.
 func (r *objects) probe(ctx context.Context, number int) (int, error) {
 	for range slotsPerThousand {
 		there, err := r.filled(ctx, number+1)

@@ -13,7 +13,7 @@ import (
 // Trust is where trust in a keyring starts. The highest point counts; the head must be
 // consistent with all.
 type Trust struct {
-	Keyring    blob.ID // that the store must have; the zero ID: any
+	Keyring    blob.ID // expected identifier; zero for any
 	Pins       []Pin   // of any keyrings: those of the one in the store count
 	Checkpoint *Point  // told by a person
 
@@ -23,7 +23,7 @@ type Trust struct {
 
 	OlderState bool // go back to what is there where the pinned head is not, see [Report]
 	AtPoint    bool // open at the highest point itself, whatever has come after it
-	Quick      bool // read nothing but the head if that is just what is pinned
+	Quick      bool // if the pinned checkpoint is the newest, do not read earlier ones
 	Write      bool // check every step from the pin on, as a writer must
 }
 
@@ -47,7 +47,7 @@ type Report struct {
 // signed by an owner and descend from where trust starts.
 //
 // A store without a keyring is a [blob.ErrNotFound]. What the head lacks of that which was
-// accepted is an [ErrRollback] or [ErrFork], another keyring than that of the trust an
+// accepted is an [ErrRollback] or [ErrFork], a keyring other than Trust.Keyring an
 // [ErrOtherKeyring], and what is missing in the store an
 // [ErrIncomplete]. Without any place where trust could start it is an [ErrUnpinned]. A
 // writer's step whose nodes were removed by a compaction is an [ErrCompacted].
@@ -111,9 +111,9 @@ func (o *opening) open(ctx context.Context) (*Ledger, error) {
 	return o.ledger(ctx, head, o.report.Before)
 }
 
-// fromPin opens the keyring, where that is to be quick, at the one point that is pinned, if its slot has just that checkpoint and is still the
-// newest: the state that was accepted last is there, and nothing else need be read. It returns nil if anything
-// is not so, which open finds out again.
+// fromPin is the shortcut for Trust.Quick. It opens the keyring at the pinned point if all pins agree, its slot
+// contains exactly that checkpoint, and the next slot is empty: then the store contains the state accepted last, and
+// nothing else need be verified. In all other cases it returns nil, and open takes the long way.
 func (o *opening) fromPin(ctx context.Context) (*Ledger, error) {
 	t := o.trust
 	if !t.Quick || len(t.Pins) == 0 || t.Checkpoint != nil || t.AtPoint || t.Write {
@@ -124,7 +124,7 @@ func (o *opening) fromPin(ctx context.Context) (*Ledger, error) {
 		return nil, nil
 	}
 	for _, p := range t.Pins {
-		if p.Keyring != pin.Keyring || p.First != pin.First || p.At != pin.At { // how they belong together, the store tells
+		if p.Keyring != pin.Keyring || p.First != pin.First || p.At != pin.At { // open must check how they are related
 			return nil, nil
 		}
 	}

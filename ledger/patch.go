@@ -8,8 +8,8 @@ import "github.com/hsmkeys/hsmkeys/blob"
 // space on average.
 const maxPatch = 5
 
-// wholeLevels is how many levels of inner nodes, from the root on, are stored whole: a patch takes one more
-// read for whoever looks for a key, and there nearly every update would make one.
+// wholeLevels is the number of levels, from the root, at which inner nodes are never stored as patches. Nearly every
+// update changes nodes there, and each patch on the path to a key costs one more read.
 const wholeLevels = 3
 
 // A patch is another stored form of an inner node: the children that differ from those of

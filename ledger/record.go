@@ -57,7 +57,7 @@ func (a *attempt) fill(ctx context.Context, store blob.Store) error {
 			return inCheckpoint(a.Number, err)
 		}
 		failed = err
-		if errors.Is(err, blob.ErrUnavailable) { // the store has tried often enough
+		if errors.Is(err, blob.ErrUnavailable) { // the store has already retried
 			try = maxPuts
 		}
 		there, getErr := store.Get(ctx, path)

@@ -40,7 +40,7 @@ func (l *Ledger) Refresh(ctx context.Context, write bool) (*Ledger, error) {
 	return next, err
 }
 
-// HasNewer reports whether there is a newer checkpoint than the head, which it does not verify.
+// HasNewer reports whether the slot after the head is filled. It does not verify the checkpoint there.
 func (l *Ledger) HasNewer(ctx context.Context) (bool, error) {
 	return newObjects(l.store).filled(ctx, l.head.Number+1)
 }

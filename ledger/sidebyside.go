@@ -6,19 +6,18 @@ import (
 	"sync"
 )
 
-// splitLevels is how many levels below the root the subtrees begin that are read side by side: a million keys
-// are 256 subtrees of 4,000 keys then, of which as many are in memory as are read at a time, and as many more.
+// splitLevels is the depth of the subtrees that are read concurrently. A million keys make 256 subtrees of about 4,000
+// keys; at most twice as many subtrees as there are workers are in memory.
 const splitLevels = 2
 
-// A branching is a subtree that is still to be read, and where it is.
+// A branching is a subtree to be read, with its path and depth.
 type branching struct {
 	ref
 	path  Digest
 	depth int
 }
 
-// walkAll is walk from the root. Where the store is far away, subtrees are read side by side, and given to visit
-// in their order.
+// walkAll is walk from the root. In a remote store it reads subtrees concurrently, and calls visit in order.
 func (r reader) walkAll(at ref, visit func([]item) bool) (more bool, err error) {
 	workers := sideBySide(r.src)
 	if workers == 1 || at.count <= maxLeaf {
@@ -51,7 +50,7 @@ func (r reader) walkAll(at ref, visit func([]item) bool) (more bool, err error) 
 	return true, nil
 }
 
-// children returns the subtrees below one, or the same one if it is a leaf.
+// children returns the subtrees directly below b, or b itself if it is a leaf.
 func (r reader) children(b branching) ([]branching, error) {
 	if b.count <= maxLeaf {
 		return []branching{b}, nil
@@ -72,7 +71,7 @@ func (r reader) children(b branching) ([]branching, error) {
 	return all, nil
 }
 
-// leaves returns the items of all leaves of a subtree.
+// leaves returns the items of all leaves in a subtree.
 func (r reader) leaves(b branching) (all [][]item, err error) {
 	_, err = r.walk(b.ref, b.path, b.depth, func(items []item) bool {
 		all = append(all, items)
@@ -81,8 +80,8 @@ func (r reader) leaves(b branching) (all [][]item, err error) {
 	return all, err
 }
 
-// inParallel calls do for all things, of which so many at a time, and yields the results in the order of the
-// things. It runs no more than twice as many ahead of its caller, and ends when what it has begun has ended.
+// inParallel calls do for each thing, in the given number of goroutines, and yields the results in order. It reads at
+// most twice that number of results ahead of the consumer. When the consumer stops, it waits for running calls.
 func inParallel[T, R any](things []T, workers int, do func(T) (R, error)) iter.Seq2[R, error] {
 	type result struct {
 		value R

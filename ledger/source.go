@@ -92,7 +92,7 @@ func (s *storeSource) forget() {
 	s.bytes = 0
 }
 
-// sideBySide returns how many nodes of a source are to be read at a time.
+// sideBySide returns the number of nodes to read concurrently from a source.
 func sideBySide(src Source) int {
 	if s, ok := src.(*storeSource); ok {
 		if far, ok := s.store.(blob.Remote); ok {

@@ -52,7 +52,7 @@ func storeSyncCommand() *cli.Command {
 	}
 }
 
-// copyStore copies the store FROM to the one that open opens.
+// copyStore copies the store FROM to the store TO, which open opens.
 func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open func(to string) (place.Store, error)) error {
 	if c.NArg() != 2 {
 		return failure.Usage("store %s takes two arguments, FROM and TO", c.Command.Name)
@@ -101,7 +101,7 @@ func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open f
 	return output.Line("keyring %s, checkpoint %d: %s copied to %s, %d there already", id, done.Head.Number, text.Plural(done.Objects, "object", "objects"), to, done.There)
 }
 
-// copiedKeyring returns the keyring in the store FROM, which must be the one that belongs in both places.
+// copiedKeyring returns the identifier of the keyring in FROM. It must be the one remembered for both stores.
 func copiedKeyring(ctx context.Context, s *settings.Settings, from place.Store, names []string) (blob.ID, error) {
 	id, _, err := ledger.Peek(ctx, from)
 	if err != nil {
@@ -124,7 +124,7 @@ func copiedKeyring(ctx context.Context, s *settings.Settings, from place.Store, 
 	return id, nil
 }
 
-// explainCopy adds to an error of a copy what to do about it.
+// explainCopy adds a hint to an error of a copy.
 func explainCopy(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrFork), errors.Is(err, ledger.ErrRollback):

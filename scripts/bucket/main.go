@@ -1,6 +1,6 @@
-// Bucket runs a command with an S3 service that lasts as long as the command: the variables of AWS name
-// it, HSMKEYS_STORE a store in a bucket of it, and BUCKET_DIR the directory where the service keeps the
-// objects of that store.
+// Bucket runs a command with a temporary S3 service. The AWS variables in its environment configure the service,
+// HSMKEYS_STORE is the URL of a store in a bucket, and BUCKET_DIR the directory where the service stores the objects
+// of that store.
 package main
 
 import (

@@ -38,7 +38,7 @@ func File(identity string) string {
 }
 
 // Identity returns the absolute path of a store, with symbolic links resolved as far as it exists, or the
-// URL of a bucket.
+// canonical URL of a bucket.
 func Identity(store string) string {
 	if place.IsBucket(store) {
 		return place.Same(store)

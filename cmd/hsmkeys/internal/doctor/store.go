@@ -52,7 +52,7 @@ func (d *doctor) store() place.Store {
 	return store
 }
 
-// tryWrite tries to store something.
+// tryWrite checks that the store can be written to.
 func (d *doctor) tryWrite(path string, store place.Store) {
 	err := store.TryWrite(d.ctx)
 	var denied *s3.Denied
@@ -68,7 +68,7 @@ func (d *doctor) tryWrite(path string, store place.Store) {
 	}
 }
 
-// bucketLeftovers reports what is below the prefix of a bucket and is no object of the store.
+// bucketLeftovers reports keys below the prefix that are not objects of the store.
 func (d *doctor) bucketLeftovers(store *s3.Store) {
 	look, err := store.Checkup(d.ctx)
 	if err != nil {
@@ -88,7 +88,7 @@ func (d *doctor) bucketLeftovers(store *s3.Store) {
 	}
 }
 
-// restore returns the command that puts the store back from a backup.
+// restore returns the command that restores the store, or a part of it, from a backup.
 func (d *doctor) restore(part string) string {
 	path := d.s.StorePath()
 	if place.IsBucket(path) {

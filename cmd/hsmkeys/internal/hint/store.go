@@ -47,7 +47,7 @@ func store(err error) string {
 	return ""
 }
 
-// grant returns what a policy has to allow.
+// grant returns a hint that names the IAM actions to grant.
 func grant(err error) string {
 	var denied *s3.Denied
 	if !errors.As(err, &denied) {

@@ -1,4 +1,4 @@
-// Package place opens the store that is named on the command line: a directory, or a bucket by its URL.
+// Package place opens stores by name: the path of a directory or the URL of a bucket.
 package place
 
 import (
@@ -16,23 +16,23 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
 )
 
-// A Store is a store that the program has opened.
+// A Store is an open store.
 type Store interface {
 	blob.Store
 	io.Closer
-	fmt.Stringer // its name: a path or a URL
+	fmt.Stringer // returns the path or the URL
 
 	// Names returns the names of keys that start with prefix, up to the next slash after it.
 	Names(ctx context.Context, prefix string) iter.Seq[string]
 
-	// TryWrite tries whether objects can be stored, each once, and leaves nothing.
+	// TryWrite checks that objects can be stored and not overwritten, and removes its traces.
 	TryWrite(ctx context.Context) error
 }
 
-// IsBucket reports whether a name is that of a bucket: a URL, whether it is a good one or not.
+// IsBucket reports whether name has the scheme of a bucket. The URL may be invalid.
 func IsBucket(name string) bool { return strings.HasPrefix(name, s3.Scheme) }
 
-// Check returns an error unless a name can be that of a store.
+// Check returns an error if name is not a valid name of a store.
 func Check(name string) error {
 	if IsBucket(name) {
 		if _, err := s3.Parse(name); err != nil {
@@ -46,8 +46,8 @@ func Check(name string) error {
 	return nil
 }
 
-// Open opens a store that is there. A directory that is not there is a [failure.ErrNoStore]; a bucket
-// shows that when it is used. In cache, unless it is "", is kept what never changes of a bucket.
+// Open opens an existing store. The error for a missing directory is a [failure.ErrNoStore]; a missing bucket is
+// noticed by the first request. For a bucket, cache is the directory of the disk cache, or empty for none.
 func Open(ctx context.Context, name, cache string) (Store, error) {
 	if err := Check(name); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func Open(ctx context.Context, name, cache string) (Store, error) {
 	return store, nil
 }
 
-// Create opens a store, and makes the directory first if there is none. It makes no bucket.
+// Create opens a store and creates the directory if necessary. It does not create buckets.
 func Create(ctx context.Context, name string) (Store, error) {
 	if err := Check(name); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func openBucket(ctx context.Context, name, cache string) (Store, error) {
 	return store, nil
 }
 
-// Absolute returns a name that means the same store in every directory.
+// Absolute returns a name of the store that does not depend on the working directory.
 func Absolute(name string) (string, error) {
 	if IsBucket(name) {
 		return name, nil
@@ -100,7 +100,7 @@ func Absolute(name string) (string, error) {
 	return filepath.Abs(name)
 }
 
-// Same returns the one name of all those by which a bucket can be called.
+// Same returns the canonical URL of a bucket. Other names are returned unchanged.
 func Same(name string) string {
 	if location, err := s3.Parse(name); err == nil {
 		return location.String()

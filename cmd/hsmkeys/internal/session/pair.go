@@ -15,7 +15,7 @@ import (
 const DefaultLabel = "hsmkeys"
 
 // FindPair finds the pair that is named, or else the one that the keyring in the store knows, or else
-// as [PairOn] does; and the one that signs for it. The store may be nil: that of the settings.
+// as [PairOn] does; and the one that signs for it. If store is nil, it opens the one in the settings.
 func FindPair(ctx context.Context, s *settings.Settings, t *token.Token, store blob.Store, name token.PairName) (*token.KeyPair, error) {
 	if name.Label == "" && len(name.ID) == 0 {
 		pair, err := pairOfStore(ctx, s, t, store)

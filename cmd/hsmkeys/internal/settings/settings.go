@@ -38,7 +38,7 @@ type Settings struct {
 
 	MakePairs   bool // log in so that key exchange pairs can be made
 	IgnoreCache bool // try what the token can do, whatever the cache says
-	WholeStore  bool // read from the store itself what a cache may have of it
+	WholeStore  bool // bypass the disk cache of the store
 
 	line        map[string]string // values by name of the option, as given on the command line,
 	environment map[string]string // in the environment,
