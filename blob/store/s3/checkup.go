@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -30,7 +29,7 @@ func (s *Store) Checkup(ctx context.Context) (Checkup, error) {
 	var c Checkup
 	err := s.pages(ctx, "", func(page *s3.ListObjectsV2Output) bool {
 		for _, o := range page.Contents {
-			switch path := strings.TrimPrefix(aws.ToString(o.Key), s.place.prefix()); {
+			switch path, _ := s.path(o.Key); {
 			case blob.ValidPath(path) == nil:
 				c.Objects++
 			case strings.HasPrefix(path, triedPrefix):

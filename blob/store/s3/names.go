@@ -52,13 +52,13 @@ func (s *Store) level(ctx context.Context, prefix string) (l level, err error) {
 		return l, err
 	}
 	for _, p := range page.CommonPrefixes {
-		dir := strings.TrimSuffix(strings.TrimPrefix(aws.ToString(p.Prefix), s.place.prefix()), "/")
-		if blob.ValidDir(dir) {
+		dir, _ := s.path(p.Prefix)
+		if dir = strings.TrimSuffix(dir, "/"); blob.ValidDir(dir) {
 			l.dirs = append(l.dirs, dir)
 		}
 	}
 	for _, o := range page.Contents {
-		if blob.ValidPath(strings.TrimPrefix(aws.ToString(o.Key), s.place.prefix())) == nil {
+		if path, _ := s.path(o.Key); blob.ValidPath(path) == nil {
 			l.objects++
 		}
 	}

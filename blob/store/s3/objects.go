@@ -62,23 +62,24 @@ func (s *Store) put(ctx context.Context, key *string, data []byte) error {
 // putBy reports whether the object exists and was stored by writer. If another writer stored it, the error is a
 // [blob.ErrExists].
 func (s *Store) putBy(ctx context.Context, key *string, writer string) (bool, error) {
-	var there map[string]string
-	err := s.do(ctx, func(ctx context.Context) error {
-		out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
-		if err == nil {
-			there = out.Metadata
-		}
-		return s.classify(err, getObject)
-	}, nil)
+	there, err := s.head(ctx, key)
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
 		return false, nil
 	case err != nil:
 		return false, err
-	case there[writerKey] != writer:
+	case there.Metadata[writerKey] != writer:
 		return false, blob.ErrExists
 	}
 	return true, nil
+}
+
+// head returns the metadata of an object.
+func (s *Store) head(ctx context.Context, key *string) (out *s3.HeadObjectOutput, err error) {
+	return out, s.do(ctx, func(ctx context.Context) (err error) {
+		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
+		return s.classify(err, getObject)
+	}, nil)
 }
 
 // Get implements [blob.Store].
@@ -151,7 +152,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error
 	return func(yield func(string, error) bool) {
 		err := s.pages(ctx, prefix, func(page *s3.ListObjectsV2Output) bool {
 			for _, o := range page.Contents {
-				path, ok := strings.CutPrefix(aws.ToString(o.Key), s.place.prefix())
+				path, ok := s.path(o.Key)
 				if ok && strings.HasPrefix(path, prefix) && blob.ValidPath(path) == nil && !yield(path, nil) {
 					return false
 				}

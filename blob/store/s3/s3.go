@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -160,5 +161,10 @@ func inPath(doing, path string, err error) error {
 
 // key returns the key of the object at a path.
 func (s *Store) key(path string) *string { return aws.String(s.place.prefix() + path) }
+
+// path returns the path of the object with a key. It reports false for a key outside the store.
+func (s *Store) path(key *string) (string, bool) {
+	return strings.CutPrefix(aws.ToString(key), s.place.prefix())
+}
 
 func (s *Store) bucket() *string { return aws.String(s.place.Bucket) }

@@ -42,20 +42,14 @@ func (s *Store) purge(ctx context.Context, key *string) error {
 // deleteOnly deletes an object if the bucket keeps no versions of it. Otherwise it returns an ErrVersionsKept with the
 // reason why the versions cannot be deleted.
 func (s *Store) deleteOnly(ctx context.Context, key *string, reason error) error {
-	var version string
-	err := s.do(ctx, func(ctx context.Context) error {
-		out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
-		if err == nil {
-			version = aws.ToString(out.VersionId)
-		}
-		return s.classify(err, getObject)
-	}, nil)
-	switch {
-	case errors.Is(err, blob.ErrNotFound):
+	there, err := s.head(ctx, key)
+	if errors.Is(err, blob.ErrNotFound) {
 		return nil
-	case err != nil:
+	}
+	if err != nil {
 		return err
-	case version != "" && version != noVersion:
+	}
+	if version := aws.ToString(there.VersionId); version != "" && version != noVersion {
 		return fmt.Errorf("%w: %w", ErrVersionsKept, reason)
 	}
 	return s.delete(ctx, key)

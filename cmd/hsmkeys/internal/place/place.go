@@ -49,11 +49,11 @@ func Check(name string) error {
 // Open opens an existing store. The error for a missing directory is a [failure.ErrNoStore]; a missing bucket is
 // noticed by the first request. For a bucket, cache is the directory of the disk cache, or empty for none.
 func Open(ctx context.Context, name, cache string) (Store, error) {
-	if err := Check(name); err != nil {
-		return nil, err
-	}
 	if IsBucket(name) {
 		return openBucket(ctx, name, cache)
+	}
+	if err := Check(name); err != nil {
+		return nil, err
 	}
 	store, err := dir.Open(name)
 	if errors.Is(err, blob.ErrNotFound) {
@@ -67,11 +67,11 @@ func Open(ctx context.Context, name, cache string) (Store, error) {
 
 // Create opens a store and creates the directory if necessary. It does not create buckets.
 func Create(ctx context.Context, name string) (Store, error) {
-	if err := Check(name); err != nil {
-		return nil, err
-	}
 	if IsBucket(name) {
 		return openBucket(ctx, name, "")
+	}
+	if err := Check(name); err != nil {
+		return nil, err
 	}
 	store, err := dir.Create(name)
 	if err != nil {
