@@ -1,11 +1,11 @@
 package doctor
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -351,16 +351,15 @@ func (d *doctor) parse(store place.Store, path string) error {
 	if err != nil {
 		return err
 	}
-	digest, ok := blob.ParseMembersPath(path)
-	if ok {
+	switch kind, _, _ := strings.Cut(path, "/"); kind + "/" {
+	case blob.MembersPrefix:
 		_, err = blob.ParseMembers(der)
-	} else if digest, ok = blob.ParseCheckpointPath(path); ok {
+	case blob.CheckpointsPrefix:
 		_, err = blob.ParseCheckpoint(der)
-	} else {
-		_, _, _, digest, _ = blob.ParseKeyPath(path)
+	default:
 		_, err = blob.Parse(der)
 	}
-	if err == nil && sha256.Sum256(der) != digest {
+	if err == nil && !blob.HasDigest(path, der) {
 		err = fmt.Errorf("it has another digest than its name says: %w", blob.ErrMisplaced)
 	}
 	return err
