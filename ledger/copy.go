@@ -228,21 +228,22 @@ func (c *copying) object(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return c.put(ctx, path, data)
+	_, err = c.put(ctx, path, data)
+	return err
 }
 
-// put stores an object in the destination unless it is already there.
-func (c *copying) put(ctx context.Context, path string, data []byte) error {
+// put stores an object in the destination and reports true, unless it is already there.
+func (c *copying) put(ctx context.Context, path string, data []byte) (bool, error) {
 	err := c.to.Put(ctx, path, data)
 	switch {
 	case errors.Is(err, blob.ErrExists):
 		c.count(nil)
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("the other store: %w", err)
-	default:
-		c.count(data)
+		return false, fmt.Errorf("the other store: %w", err)
 	}
-	return nil
+	c.count(data)
+	return true, nil
 }
 
 // slots copies the slots up to the head, in order.
@@ -263,8 +264,10 @@ func (c *copying) slots(ctx context.Context, head Point) error {
 			return inCheckpoint(n, err)
 		}
 		before = s.at.Digest
-		if err := c.put(ctx, path, der); err != nil {
+		if stored, err := c.put(ctx, path, der); err != nil {
 			return err
+		} else if stored {
+			continue
 		}
 		there, err := c.to.Get(ctx, path)
 		if err == nil && !bytes.Equal(there, der) {
