@@ -76,6 +76,7 @@ type opening struct {
 	first   *stored // checkpoint 1, as it lies in the store
 	points  []Point // where trust starts, the highest first
 	pinned  bool    // some of it at pins
+	there   *stored // what fromPin has read in the slot of a pin
 	pin     Point   // the highest of these
 	checked Point
 }
@@ -132,6 +133,7 @@ func (o *opening) fromPin(ctx context.Context) (*Ledger, error) {
 	if err != nil || head.at != pin.At || head.KeyringID != pin.Keyring {
 		return nil, ctx.Err()
 	}
+	o.there = head
 	if newer, err := o.filled(ctx, pin.At.Number+1); err != nil || newer {
 		return nil, ctx.Err()
 	}
@@ -293,7 +295,10 @@ func (o *opening) vouched(ctx context.Context, key crypto.PublicKey) (Point, err
 // findHead returns the newest checkpoint, once that of the highest point is there.
 func (o *opening) findHead(ctx context.Context) (*stored, error) {
 	at := o.points[0]
-	there, err := o.slot(ctx, at.Number)
+	there, err := o.there, error(nil)
+	if there == nil || there.at != at {
+		there, err = o.slot(ctx, at.Number)
+	}
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil, o.gone(ctx, at)
 	}
