@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -42,16 +41,4 @@ func (n nextRevisions) mayHave(b *blob.Blob) bool {
 func revisionSum(name string, version, revision int) [sha256.Size / 2]byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s@%d.%d", name, version, revision))
 	return [sha256.Size / 2]byte(sum[:])
-}
-
-// withNextRevisions calls do with what the store has beyond the revisions of keys.
-func (k *Keyring) withNextRevisions(ctx context.Context, keys int, do func(nextRevisions) iter.Seq[Result]) iter.Seq[Result] {
-	return func(yield func(Result) bool) {
-		known, err := k.nextRevisions(ctx, keys)
-		if err != nil {
-			yield(Result{Err: err})
-			return
-		}
-		do(known)(yield)
-	}
 }

@@ -144,13 +144,18 @@ func (r *Recovery) Keys(ctx context.Context, refs []Ref) iter.Seq[Result] {
 }
 
 func (r *Recovery) keys(ctx context.Context, refs []Ref, opened *proven) iter.Seq[Result] {
-	return r.Keyring.withNextRevisions(ctx, len(refs), func(next nextRevisions) iter.Seq[Result] {
-		return each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result {
+	return func(yield func(Result) bool) {
+		next, err := r.Keyring.nextRevisions(ctx, len(refs))
+		if err != nil {
+			yield(Result{Err: err})
+			return
+		}
+		each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result {
 			result, err := r.recoverKey(ctx, ref, next, opened)
 			result.Ref, result.Err = ref, err
 			return result
-		}))
-	})
+		}))(yield)
+	}
 }
 
 // DamagedKeys is Keys that makes anew what this recovery has made before, unless it opens
