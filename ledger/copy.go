@@ -18,6 +18,11 @@ type Copied struct {
 	Objects int   // number of objects copied
 	Bytes   int64
 	There   int // number of objects that the destination already had
+
+	// Destroyed is the number of blobs that were left out because the newer of the two states says that their
+	// keys are destroyed.
+	Destroyed int
+	Newer     Point // the newest checkpoint of the destination, if that is the newer one
 }
 
 // copiers is the number of objects copied concurrently.
@@ -30,7 +35,8 @@ const copiers = 32
 // the destination, or all of them if there is none; it does not know whether the one that it starts from is
 // trustworthy. Slots are copied last, in order, after everything that their checkpoints refer to, so the
 // destination is consistent at all times. A key blob or proof with the wrong digest is skipped, and reported as an
-// error at the end. Any other error leaves the slots of the destination unchanged.
+// error at the end. Any other error leaves the slots of the destination unchanged. Blobs of keys that are destroyed
+// in the newer of the two states are not copied, so that an old copy does not bring them back.
 //
 // The error is an [ErrOtherKeyring] if the stores contain different keyrings, and an [ErrFork] or [ErrRollback] if
 // both were written to. If done is not nil, Copy calls it for each object that was copied or is already there,
@@ -42,6 +48,9 @@ func Copy(ctx context.Context, from, to blob.Store, done func()) (Copied, error)
 		return c.Copied, err
 	}
 	c.Keyring = l.ID()
+	if c.gone, err = c.newer.destroyed(ctx); err != nil {
+		return c.Copied, err
+	}
 	damaged, err := c.objects(ctx)
 	if err != nil {
 		return c.Copied, err
@@ -61,7 +70,9 @@ type copying struct {
 	Copied
 	from, to blob.Store
 	done     func()
-	has      int // number of the newest slot in the destination; 0 for none
+	newer    *Ledger             // the newer of the two states
+	gone     map[keyVersion]bool // versions that it says are destroyed, under every name of their keys
+	has      int                 // number of the newest slot in the destination; 0 for none
 
 	mu sync.Mutex
 }
@@ -99,13 +110,44 @@ func (c *copying) open(ctx context.Context) (*Ledger, error) {
 		if err := newer.Consistent(ctx, newest); err != nil {
 			return nil, err
 		}
-		trusted = newest
+		trusted, c.newer, c.Newer = newest, newer, newer.At()
 	}
 	l, _, err := Open(ctx, c.from, Trust{Checkpoint: &trusted, Write: true})
 	if errors.Is(err, ErrCompacted) { // then only the descent can be verified
 		l, _, err = Open(ctx, c.from, Trust{Checkpoint: &trusted})
 	}
+	if c.newer == nil {
+		c.newer = l
+	}
 	return l, err
+}
+
+// A keyVersion is a version of a key under one of its names.
+type keyVersion struct {
+	name    string
+	version int
+}
+
+// destroyed returns the versions that are destroyed, under the present and all former names of their keys.
+func (l *Ledger) destroyed(ctx context.Context) (map[keyVersion]bool, error) {
+	all := map[keyVersion]bool{}
+	for e, err := range l.Trie().All(ctx, l.source) {
+		if err != nil {
+			return nil, err
+		}
+		for v, err := range l.Versions(ctx, e) {
+			if err != nil {
+				return nil, err
+			}
+			if v.Status != Destroyed {
+				continue
+			}
+			for _, name := range append([]string{e.Name}, e.Earlier...) {
+				all[keyVersion{name, v.Number}] = true
+			}
+		}
+	}
+	return all, nil
 }
 
 // newest returns the point in the newest slot.
@@ -159,6 +201,10 @@ func (c *copying) objects(ctx context.Context) (damaged, failed error) {
 		}
 		if there[pathSum(path)] {
 			c.count(nil)
+			continue
+		}
+		if name, version, _, _, ok := blob.ParseKeyPath(path); ok && c.gone[keyVersion{name, version}] {
+			c.Destroyed++
 			continue
 		}
 		select {

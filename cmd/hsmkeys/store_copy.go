@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
@@ -18,8 +21,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-const copyDescription = "FROM and TO are directories or s3://BUCKET/PREFIX. No token is needed. Every object is compared with the\n" +
-	"digest in its name and every new checkpoint is verified. Nothing in TO is replaced. It can be interrupted\n" +
+const copyDescription = "FROM and TO are directories or s3://BUCKET/PREFIX. No token is needed. Every object that is copied is compared\n" +
+	"with the digest in its name, and every new checkpoint is verified. What TO has is neither replaced nor checked,\n" +
+	"which hsmkeys --store TO verify does. It can be interrupted\n" +
 	"and started again."
 
 func storeCopyCommand() *cli.Command {
@@ -61,8 +65,10 @@ func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open f
 	if err := errors.Join(place.Check(names[0]), place.Check(names[1])); err != nil {
 		return err
 	}
-	if binding.Identity(names[0]) == binding.Identity(names[1]) {
+	if one, other := binding.Identity(names[0]), binding.Identity(names[1]); one == other {
 		return failure.Usage("%q and %q are the same store", names[0], names[1])
+	} else if strings.HasPrefix(one, other+"/") || strings.HasPrefix(other, one+"/") {
+		return failure.Usage("one of %q and %q is inside the other", names[0], names[1])
 	}
 	from, err := place.Open(ctx, names[0], "")
 	if err != nil {
@@ -79,15 +85,16 @@ func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open f
 	}
 	defer to.Close()
 	if err := to.TryWrite(ctx); err != nil {
-		return err
+		return fmt.Errorf("store %s: %w", to, err)
 	}
+	// An unfinished copy has no slots yet. Nobody is to found another keyring there.
+	var bound error
+	bind := sync.OnceFunc(func() { bound = binding.Set(names[1], id) })
 	counter := terminal.NewCounter("copying", -1)
-	done, err := ledger.Copy(ctx, from, to, terminal.CountKey)
+	done, err := ledger.Copy(ctx, from, to, func() { bind(); terminal.CountKey() })
 	counter.End()
-	if done.Head.Number > 0 {
-		if bound := binding.Set(names[1], id); bound != nil {
-			err = errors.Join(err, fmt.Errorf("remember which keyring belongs to the copy: %w", bound))
-		}
+	if bound != nil {
+		err = errors.Join(err, fmt.Errorf("remember which keyring belongs to the copy: %w", bound))
 	}
 	if err != nil {
 		return explainCopy(fmt.Errorf("%s copied, %d there already: %w", text.Plural(done.Objects, "object", "objects"), done.There, err))
@@ -95,8 +102,14 @@ func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open f
 	if s.JSON {
 		return output.JSON(map[string]any{
 			"keyring": id.String(), "checkpoint": done.Head.String(), "from": from.String(), "to": to.String(),
-			"objects": done.Objects, "bytes": done.Bytes, "there": done.There,
+			"objects": done.Objects, "bytes": done.Bytes, "there": done.There, "destroyed": done.Destroyed,
 		})
+	}
+	if done.Destroyed > 0 {
+		message.Note("%s of destroyed keys left out", text.Plural(done.Destroyed, "blob", "blobs"))
+	}
+	if done.Newer.Number > 0 {
+		message.Note("%s is newer, at checkpoint %d; to bring %s up to date, exchange the two", to, done.Newer.Number, from)
 	}
 	return output.Line("keyring %s, checkpoint %d: %s copied to %s, %d there already", id, done.Head.Number, text.Plural(done.Objects, "object", "objects"), to, done.There)
 }
@@ -105,7 +118,7 @@ func copyStore(ctx context.Context, s *settings.Settings, c *cli.Context, open f
 func copiedKeyring(ctx context.Context, s *settings.Settings, from place.Store, names []string) (blob.ID, error) {
 	id, _, err := ledger.Peek(ctx, from)
 	if err != nil {
-		return id, err
+		return id, fmt.Errorf("store %s: %w", from, err)
 	}
 	for i, name := range names {
 		belongs, err := binding.Of(name)
@@ -128,7 +141,7 @@ func copiedKeyring(ctx context.Context, s *settings.Settings, from place.Store, 
 func explainCopy(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrFork), errors.Is(err, ledger.ErrRollback):
-		return failure.WithHint(err, "both stores were written to: hsmkeys --store TO merge FROM, or the other way round, takes the keys of one into the other")
+		return failure.WithHint(err, "both stores were written to: hsmkeys --store TO merge FROM takes the keys of FROM into TO, which is the one to continue with")
 	case errors.Is(err, ledger.ErrIncomplete):
 		return failure.WithHint(err, "run it again: a list of the store may have lagged; if it says the same, put back what the store FROM lacks")
 	case errors.Is(err, blob.ErrMisplaced):

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,6 +35,9 @@ var (
 
 	// ErrRegion means that the bucket is not in the configured region.
 	ErrRegion = errors.New("the bucket is in another region")
+
+	// ErrNotS3 means that what answers at the endpoint is not an S3 service.
+	ErrNotS3 = errors.New("the endpoint does not answer like an S3 service")
 
 	// ErrClock means that this machine's clock differs too much from the service's.
 	ErrClock = errors.New("the clock of this machine is off")
@@ -74,8 +78,8 @@ var codes = map[string]error{
 	"AuthorizationHeaderMalformed":       ErrRegion,
 	"RequestTimeTooSkewed":               ErrClock,
 	"RequestExpired":                     ErrClock,
+	"NoSuchVersion":                      blob.ErrNotFound,
 	"NoSuchKey":                          blob.ErrNotFound,
-	"NotFound":                           blob.ErrNotFound,
 	"PreconditionFailed":                 blob.ErrExists,
 	"ExistingObjectIsDirectory":          blob.ErrOccupied, // of services on a file system; also while somebody deletes
 }
@@ -111,8 +115,15 @@ func (s *Store) classify(err error, actions ...string) error {
 		return &answer{fmt.Sprintf("%v (%s)", kind, told(err, code, status)), []error{kind, err}}
 	case status == http.StatusOK:
 		return &answer{"the answer cannot be read", []error{err}}
+	case status == http.StatusNotFound && code != "" && code != "NotFound":
+		return &answer{"the service says " + told(err, code, status), []error{err}}
+	case status == http.StatusNotFound:
+		return &answer{fmt.Sprintf("%v (HTTP 404 without an error of S3)", ErrNotS3), []error{ErrNotS3, err}}
 	case status != 0:
 		return &answer{"the service says " + told(err, code, status), []error{err}}
+	}
+	if operation := (*smithy.OperationError)(nil); errors.As(err, &operation) && !errors.As(err, new(*url.Error)) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrSettings, operation.Err) // the request was never sent
 	}
 	return cause(err)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -78,6 +79,9 @@ func (s *Store) putBy(ctx context.Context, key *string, writer string) (bool, er
 func (s *Store) head(ctx context.Context, key *string) (out *s3.HeadObjectOutput, err error) {
 	return out, s.do(ctx, func(ctx context.Context) (err error) {
 		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
+		if _, status := codeOf(err); status == http.StatusNotFound { // without a code, as it has no body
+			return blob.ErrNotFound
+		}
 		return s.classify(err, getObject)
 	}, nil)
 }

@@ -47,7 +47,7 @@ func Parse(s string) (Location, error) {
 		l.Prefix = strings.TrimSuffix(prefix, "/")
 	}
 	if !validBucket.MatchString(bucket) || strings.Contains(bucket, "..") {
-		return Location{}, fmt.Errorf("%w: %q cannot be the name of a bucket", ErrURL, bucket)
+		return Location{}, fmt.Errorf("%w: the name of a bucket has 3 to 63 lower-case letters, digits and - . and %q cannot be one", ErrURL, bucket)
 	}
 	if l.Prefix != "" {
 		bad := slices.ContainsFunc(strings.Split(l.Prefix, "/"), func(segment string) bool {

@@ -36,6 +36,11 @@ func (d *doctor) store() place.Store {
 	}
 	_, err = store.Get(d.ctx, blob.SlotPath(1))
 	d.founded = !errors.Is(err, blob.ErrNotFound)
+	if err != nil && d.founded && place.IsBucket(path) && !errors.Is(err, blob.ErrIntegrity) {
+		d.failure("store", "", fmt.Errorf("it cannot be read: %w", err))
+		store.Close()
+		return nil
+	}
 	d.tryWrite(path, store)
 	switch store := store.(type) {
 	case *dir.Store:
@@ -328,6 +333,10 @@ func (d *doctor) blobs(store place.Store) {
 			if err == nil {
 				good++
 				continue
+			}
+			if !errors.Is(err, blob.ErrIntegrity) && !errors.Is(err, blob.ErrNotFound) && path == "" { // it cannot be listed
+				d.failure("blobs", "", err)
+				return
 			}
 			if bad++; first == nil {
 				first = fmt.Errorf("%q: %w", path, err)

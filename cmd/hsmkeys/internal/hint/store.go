@@ -26,17 +26,21 @@ func store(err error) string {
 	case errors.Is(err, s3.ErrNoBucket):
 		return "make the bucket first; is AWS_ENDPOINT_URL the service that has it? Some services want s3://BUCKET/PREFIX?path-style"
 	case errors.Is(err, s3.ErrRegion):
-		return "set AWS_REGION to the region of the bucket"
+		return "set AWS_REGION to the region of the bucket; is AWS_ENDPOINT_URL right?"
+	case errors.Is(err, s3.ErrNotS3):
+		return "is AWS_ENDPOINT_URL right? It names the service alone, without the bucket"
 	case errors.Is(err, s3.ErrClock):
 		return "set the clock of this machine: timedatectl set-ntp true"
 	case errors.Is(err, s3.ErrSettings):
-		return "see AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE"
+		return "see AWS_ENDPOINT_URL (which begins with http:// or https://), AWS_REGION, AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE and AWS_CA_BUNDLE"
 	case errors.Is(err, s3.ErrURL):
 		return "the endpoint, the region and the credentials are named by AWS_ENDPOINT_URL, AWS_REGION and the other variables and files of AWS"
 	case errors.As(err, new(*net.DNSError)):
 		return "is AWS_ENDPOINT_URL right? Some services want s3://BUCKET/PREFIX?path-style, and then the bucket is no part of the name of the host"
 	case errors.Is(err, syscall.ECONNREFUSED) && errors.Is(err, blob.ErrUnavailable):
 		return "is AWS_ENDPOINT_URL right, and does the service run?"
+	case errors.Is(err, blob.ErrUnavailable):
+		return "try again later; is AWS_ENDPOINT_URL right?"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the disk is full; what was stored before is not touched"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -32,15 +33,17 @@ type Store interface {
 // IsBucket reports whether name has the scheme of a bucket. The URL may be invalid.
 func IsBucket(name string) bool { return strings.HasPrefix(name, s3.Scheme) }
 
+// mistyped matches what was most likely meant as the URL of a bucket.
+var mistyped = regexp.MustCompile(`^(?i:s3:|s3//|arn:)`)
+
 // Check returns an error if name is not a valid name of a store.
 func Check(name string) error {
 	if IsBucket(name) {
-		if _, err := s3.Parse(name); err != nil {
-			return failure.Usage("store %q: %w", name, err)
-		}
-		return nil
+		_, err := parse(name)
+		return err
 	}
-	if scheme, _, ok := strings.Cut(name, "://"); ok && scheme != "" && !strings.Contains(scheme, "/") {
+	scheme, _, hasScheme := strings.Cut(name, "://")
+	if hasScheme && scheme != "" && !strings.Contains(scheme, "/") || mistyped.MatchString(name) {
 		return failure.Usage("store %q is neither a directory nor a bucket, s3://BUCKET/PREFIX; a directory with such a name is ./%s", name, name)
 	}
 	return nil
@@ -80,10 +83,22 @@ func Create(ctx context.Context, name string) (Store, error) {
 	return store, nil
 }
 
-func openBucket(ctx context.Context, name, cache string) (Store, error) {
+// parse parses the URL of a bucket. The error does not quote a URL with a user, which may contain a secret.
+func parse(name string) (s3.Location, error) {
 	location, err := s3.Parse(name)
+	switch {
+	case err != nil && strings.Contains(name, "@"):
+		err = failure.Usage("%w, and no credentials in it", s3.ErrURL)
+	case err != nil:
+		err = failure.Usage("store %q: %w", name, err)
+	}
+	return location, err
+}
+
+func openBucket(ctx context.Context, name, cache string) (Store, error) {
+	location, err := parse(name)
 	if err != nil {
-		return nil, failure.Usage("store %q: %w", name, err)
+		return nil, err
 	}
 	store, err := s3.Open(ctx, location, s3.Options{Cache: cache})
 	if err != nil {
