@@ -246,6 +246,14 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 	if _, err := s.GetRange(t.Context(), pack, 999_995, 10); !errors.Is(err, blob.ErrShort) {
 		t.Error(err)
 	}
+	// What is not an S3 service has no missing objects.
+	proxy.Serve = func(w http.ResponseWriter, r *http.Request) bool {
+		http.NotFound(w, r)
+		return true
+	}
+	if _, err := s.Get(t.Context(), path(8)); !errors.Is(err, ErrNotS3) || errors.Is(err, blob.ErrNotFound) {
+		t.Error(err)
+	}
 	// A list without end.
 	entry := strings.Repeat("<Contents><Key>some/where/x</Key></Contents>", 1000)
 	proxy.Serve = func(w http.ResponseWriter, r *http.Request) bool {
