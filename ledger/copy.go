@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -51,19 +52,21 @@ func Copy(ctx context.Context, from, to blob.Store, done func()) (Copied, error)
 	if c.gone, err = c.newer.destroyed(ctx); err != nil {
 		return c.Copied, err
 	}
-	damaged, err := c.objects(ctx)
+	if err := c.objects(ctx); err != nil {
+		return c.Copied, err
+	}
+	chain, err := newObjects(from).down(ctx, l.head, c.has)
+	if err == nil {
+		err = c.complete(ctx, l, chain)
+	}
+	if err == nil {
+		err = c.slots(ctx, chain)
+	}
 	if err != nil {
 		return c.Copied, err
 	}
-	if c.has < l.At().Number { // the list may have been incomplete
-		if err := newPackWalk(ctx, newStoreSource(to)).trie(l.Trie()); err != nil {
-			return c.Copied, fmt.Errorf("the copy: %w", err)
-		}
-	}
-	if err := c.slots(ctx, l.At()); err != nil {
-		return c.Copied, err
-	}
-	return c.Copied, damaged
+	c.Head = l.At()
+	return c.Copied, c.damaged
 }
 
 type copying struct {
@@ -74,7 +77,9 @@ type copying struct {
 	gone     map[keyVersion]bool // versions that it says are destroyed, under every name of their keys
 	has      int                 // number of the newest slot in the destination; 0 for none
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	there   map[[16]byte]bool // what the destination has, by digest of the path to save memory: there may be millions
+	damaged error             // of key blobs and proofs
 }
 
 // open verifies the keyring in the source, and that the stores contain states of the same chain.
@@ -163,15 +168,14 @@ func (c *copying) newest(ctx context.Context, r *objects) (Point, error) {
 	return s.at, nil
 }
 
-// objects copies all objects except slots. It returns the errors of damaged key blobs and proofs, and the error that
-// ended the copy.
-func (c *copying) objects(ctx context.Context) (damaged, failed error) {
-	there := map[[16]byte]bool{} // by digest of the path, to save memory: there may be millions
+// objects copies all objects except slots that a list of the source contains.
+func (c *copying) objects(ctx context.Context) error {
+	c.there = map[[16]byte]bool{}
 	for path, err := range c.to.List(ctx, "") {
 		if err != nil {
-			return nil, fmt.Errorf("the other store: %w", err)
+			return fmt.Errorf("the other store: %w", err)
 		}
-		there[pathSum(path)] = true
+		c.there[pathSum(path)] = true
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -180,12 +184,7 @@ func (c *copying) objects(ctx context.Context) (damaged, failed error) {
 	for range copiers {
 		all.Go(func() {
 			for path := range paths {
-				switch err := c.object(ctx, path); {
-				case errors.Is(err, errDamaged) && incidental(path):
-					c.mu.Lock()
-					damaged = appendError(damaged, err)
-					c.mu.Unlock()
-				case err != nil:
+				if err := c.object(ctx, path); err != nil && !errors.Is(err, blob.ErrNotFound) { // deleted after it was listed
 					stop(err)
 				}
 			}
@@ -199,7 +198,7 @@ func (c *copying) objects(ctx context.Context) (damaged, failed error) {
 		if _, isSlot := blob.ParseSlotPath(path); isSlot {
 			continue
 		}
-		if there[pathSum(path)] {
+		if c.hasPath(path) {
 			c.count(nil)
 			continue
 		}
@@ -216,7 +215,7 @@ func (c *copying) objects(ctx context.Context) (damaged, failed error) {
 	}
 	close(paths)
 	all.Wait()
-	return damaged, context.Cause(ctx)
+	return context.Cause(ctx)
 }
 
 // count counts an object that was copied, or with nil one that was already there.
@@ -262,20 +261,35 @@ func incidental(path string) bool {
 	return isKey || isProof
 }
 
-// object copies one object.
+// object copies one object. A damaged one without which the state is complete is noted and skipped.
 func (c *copying) object(ctx context.Context, path string) error {
 	data, err := c.from.Get(ctx, path)
-	if errors.Is(err, blob.ErrNotFound) { // deleted after it was listed
-		return nil
-	}
 	if err == nil && !blob.HasDigest(path, data) {
 		err = errDamaged
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		err = fmt.Errorf("%s: %w", path, err)
+		if errors.Is(err, errDamaged) && incidental(path) {
+			c.skip(err)
+			return nil
+		}
+		return err
 	}
 	_, err = c.put(ctx, path, data)
 	return err
+}
+
+// skip notes an error that does not end the copy.
+func (c *copying) skip(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.damaged = appendError(c.damaged, err)
+}
+
+func (c *copying) hasPath(path string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.there[pathSum(path)]
 }
 
 // put stores an object in the destination and reports true, unless it is already there.
@@ -288,28 +302,101 @@ func (c *copying) put(ctx context.Context, path string, data []byte) (bool, erro
 	case err != nil:
 		return false, fmt.Errorf("the other store: %w", err)
 	}
+	c.mu.Lock()
+	c.there[pathSum(path)] = true
+	c.mu.Unlock()
 	c.count(data)
 	return true, nil
 }
 
-// slots copies the slots up to the head, in order.
-func (c *copying) slots(ctx context.Context, head Point) error {
-	c.Head = head
-	before := Digest{}
-	for n := c.has + 1; n <= head.Number; n++ {
-		path := blob.SlotPath(n)
-		der, err := c.from.Get(ctx, path)
+// complete checks that the destination has everything that the new checkpoints refer to, and copies what it lacks:
+// the lists of the stores may have been incomplete. The chain contains the new checkpoints, newest first.
+func (c *copying) complete(ctx context.Context, l *Ledger, chain []Point) error {
+	var lists sync.Map // members paths that were checked
+	for _, err := range inParallel(chain, copiers, func(at Point) (struct{}, error) {
+		s, err := newObjects(c.from).checkpoint(ctx, at)
 		if err != nil {
-			return inCheckpoint(n, missing(err))
+			return struct{}{}, missing(err)
 		}
-		s, err := parseStored(der)
-		if err == nil && (s.Number != n || n > c.has+1 && s.previous().Digest != before || n == head.Number && s.at != head) {
-			err = fmt.Errorf("%s was changed meanwhile: %w", path, ErrFork)
+		needs := []string{blob.CheckpointPath(at.Digest), blob.ChangesPath(s.Changes)}
+		if _, checked := lists.LoadOrStore(s.List.Digest, true); !checked {
+			needs = append(needs, blob.MembersPath(s.List.Digest))
 		}
+		for _, path := range needs {
+			if err := c.need(ctx, path); err != nil {
+				return struct{}{}, inCheckpoint(at.Number, err)
+			}
+		}
+		return struct{}{}, nil
+	}) {
 		if err != nil {
-			return inCheckpoint(n, err)
+			return err
 		}
-		before = s.at.Digest
+	}
+	if len(chain) > 0 {
+		if err := newPackWalk(ctx, newStoreSource(c.to)).trie(l.Trie()); err != nil {
+			return fmt.Errorf("the copy: %w", err)
+		}
+	}
+	for e, err := range l.Trie().All(ctx, l.source) {
+		if err != nil {
+			return err
+		}
+		for v, err := range l.Versions(ctx, e) {
+			if err == nil {
+				err = c.blob(ctx, e, v)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// need checks that the destination has an object of the state, and copies it otherwise.
+func (c *copying) need(ctx context.Context, path string) error {
+	data, err := c.to.Get(ctx, path)
+	if errors.Is(err, blob.ErrNotFound) {
+		return missing(c.object(ctx, path))
+	}
+	if err == nil && !blob.HasDigest(path, data) {
+		err = errDamaged
+	}
+	if err != nil {
+		return fmt.Errorf("the other store: %s: %w", path, err)
+	}
+	return nil
+}
+
+// blob copies the blob of a version unless the destination has it or the version is destroyed. The blob is stored
+// under one of the names of the key. A missing one is noted.
+func (c *copying) blob(ctx context.Context, e Entry, v Version) error {
+	var err error
+	for _, name := range append([]string{e.Name}, e.Earlier...) {
+		path := blob.KeyPath(name, v.Number, v.Revision, v.Blob)
+		if v.Status == Destroyed || c.gone[keyVersion{name, v.Number}] || c.hasPath(path) {
+			return nil
+		}
+	}
+	for _, name := range append([]string{e.Name}, e.Earlier...) {
+		err = c.object(ctx, blob.KeyPath(name, v.Number, v.Revision, v.Blob))
+		if !errors.Is(err, blob.ErrNotFound) {
+			return err
+		}
+	}
+	c.skip(fmt.Errorf("key %q, version %d: its blob is gone: %w", e.Name, v.Number, missing(err)))
+	return nil
+}
+
+// slots copies the slots of a chain of checkpoints, newest first, in the order of their numbers.
+func (c *copying) slots(ctx context.Context, chain []Point) error {
+	for _, at := range slices.Backward(chain) {
+		s, err := newObjects(c.from).checkpoint(ctx, at)
+		if err != nil {
+			return missing(err)
+		}
+		path, der := blob.SlotPath(at.Number), s.verified.Bytes()
 		if stored, err := c.put(ctx, path, der); err != nil {
 			return err
 		} else if stored {
@@ -320,7 +407,7 @@ func (c *copying) slots(ctx context.Context, head Point) error {
 			err = fmt.Errorf("the other store has another checkpoint: %w", ErrFork)
 		}
 		if err != nil {
-			return inCheckpoint(n, err)
+			return inCheckpoint(at.Number, err)
 		}
 	}
 	return nil

@@ -1,10 +1,13 @@
 package ledger
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -26,6 +29,21 @@ func contents(s *story, store blob.Store) map[string]string {
 	return all
 }
 
+// putBlobs stores the blob of every version: what [version] has the digest of.
+func putBlobs(s *story, store blob.Store, l *Ledger) {
+	s.Helper()
+	for e, err := range l.Entries(s.Context(), "") {
+		s.ok(err)
+		for v, err := range l.Versions(s.Context(), e) {
+			s.ok(err)
+			data := fmt.Appendf(nil, "%x", pathOf(fmt.Sprint(e.Name, v.Changed, "@", v.Number)))
+			if err := store.Put(s.Context(), blob.KeyPath(e.Name, v.Number, v.Revision, v.Blob), data); !errors.Is(err, blob.ErrExists) {
+				s.ok(err)
+			}
+		}
+	}
+}
+
 // alike checks that two stores have the same objects.
 func alike(s *story, a, b blob.Store) {
 	s.Helper()
@@ -43,7 +61,7 @@ func alike(s *story, a, b blob.Store) {
 func TestACopyIsBroughtUpToDate(t *testing.T) {
 	s := newStory(t)
 	l := s.commit(s.found("alice", "bob"), "alice", newKey("db"))
-	s.ok(s.store.Put(t.Context(), blob.KeyPath("db", 1, 1, sha256.Sum256([]byte("a blob"))), []byte("a blob")))
+	putBlobs(s, s.store, l)
 	to := new(mem.Store)
 	var calls atomic.Int64
 	done, err := Copy(t.Context(), storetest.Shuffle(s.store, 1), to, func() { calls.Add(1) })
@@ -56,6 +74,7 @@ func TestACopyIsBroughtUpToDate(t *testing.T) {
 	// From there on, and not again.
 	l = s.change(s.commit(l, "alice", newKey("web")), "alice", "alice", "bob", "vault")
 	l = s.commit(l, "bob", newKey("mail"))
+	putBlobs(s, s.store, l)
 	again, err := Copy(t.Context(), s.store, to, nil)
 	s.ok(err)
 	alike(s, s.store, to)
@@ -65,7 +84,7 @@ func TestACopyIsBroughtUpToDate(t *testing.T) {
 
 	// The copy is written to, as by a backup authority, and comes back.
 	other := s.in(to)
-	s.commit(other.opened(Trust{Pins: []Pin{l.Pin()}, Write: true}), "bob", newKey("offline"))
+	putBlobs(s, to, s.in(to).commit(other.opened(Trust{Pins: []Pin{l.Pin()}, Write: true}), "bob", newKey("offline")))
 	before := contents(s, to)
 	done, err = Copy(t.Context(), s.store, to, nil) // which is the newer one
 	s.ok(err)
@@ -110,6 +129,7 @@ func TestWhatIsDamagedIsNotCopied(t *testing.T) {
 	old := s.commit(s.found("alice"), "alice", newKey("db"))
 	to := s.copy()
 	l := s.commit(old, "alice", newKey("web"))
+	putBlobs(s, s.store, l)
 	key := blob.KeyPath("db", 1, 1, sha256.Sum256([]byte("a blob")))
 	s.ok(s.store.Put(t.Context(), key, []byte("another")))
 	done, err := Copy(t.Context(), s.store, to, nil)
@@ -119,6 +139,7 @@ func TestWhatIsDamagedIsNotCopied(t *testing.T) {
 	}
 
 	newer := s.commit(l, "alice", newKey("mail"))
+	putBlobs(s, s.store, newer)
 	for _, path := range []string{blob.PackPath(newer.head.RootAt.Pack), blob.ChangesPath(newer.head.Changes), blob.CheckpointPath(newer.At().Digest)} {
 		data, err := s.store.Get(t.Context(), path)
 		s.ok(err)
@@ -147,6 +168,7 @@ func TestACopyIsInterrupted(t *testing.T) {
 	for i := range 8 {
 		l = s.commit(l, "alice", newKey(fmt.Sprint("key", i)))
 	}
+	putBlobs(s, s.store, l)
 	broken := errors.New("the network is gone")
 	for seed := range uint64(40) {
 		dice := rand.New(rand.NewPCG(seed, 1))
@@ -188,4 +210,96 @@ func (l *Ledger) readable(s *story) error {
 		}
 	}
 	return nil
+}
+
+// lying is a store whose lists lack some paths, and which returns something else for others.
+type lying struct {
+	blob.Store
+	hides func(path string) bool
+	gives map[string][]byte
+}
+
+func (l *lying) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for path, err := range l.Store.List(ctx, prefix) {
+			if (l.hides == nil || !l.hides(path)) && !yield(path, err) {
+				return
+			}
+		}
+	}
+}
+
+func (l *lying) Get(ctx context.Context, path string) ([]byte, error) {
+	if data, ok := l.gives[path]; ok {
+		return data, nil
+	}
+	return l.Store.Get(ctx, path)
+}
+
+// A copy is complete also where the lists of the source are not: what the state names is asked for.
+func TestACopyFromListsThatLag(t *testing.T) {
+	s := newStory(t)
+	l := s.change(s.commit(s.found("alice", "bob"), "alice", newKey("db")), "alice", "alice", "bob", "vault")
+	putBlobs(s, s.store, l)
+	for _, prefix := range []string{blob.KeysPrefix, blob.MembersPrefix, blob.ChangesPrefix, blob.CheckpointsPrefix} {
+		to := new(mem.Store)
+		_, err := Copy(t.Context(), &lying{Store: s.store, hides: func(path string) bool { return strings.HasPrefix(path, prefix) }}, to, nil)
+		s.ok(err)
+		alike(s, s.store, to)
+	}
+	_, err := Copy(t.Context(), &lying{Store: s.store, hides: func(path string) bool { return strings.HasPrefix(path, blob.PacksPrefix) }}, new(mem.Store), nil)
+	s.refused(err, ErrIncomplete)
+
+	// A blob that is gone is told, and everything else is copied.
+	s.ok(s.store.Delete(t.Context(), one(s, s.store, blob.KeysPrefix)))
+	to := new(mem.Store)
+	done, err := Copy(t.Context(), s.store, to, nil)
+	s.refused(err, ErrIncomplete)
+	if done.Head != l.At() {
+		t.Errorf("%+v", done)
+	}
+	// Damaged state in the destination is not taken for a copy.
+	to = new(mem.Store)
+	for _, kind := range []string{blob.MembersPrefix, blob.ChangesPrefix, blob.CheckpointsPrefix} {
+		to := new(mem.Store)
+		s.ok(to.Put(t.Context(), one(s, s.store, kind), []byte("rotten")))
+		done, err := Copy(t.Context(), s.store, to, nil)
+		if !errors.Is(err, blob.ErrMisplaced) || done.Head.Number > 0 {
+			t.Errorf("%s: %v, %+v", kind, err, done)
+		}
+	}
+}
+
+// one returns a path in a store.
+func one(s *story, store blob.Store, prefix string) string {
+	s.Helper()
+	for path, err := range store.List(s.Context(), prefix) {
+		s.ok(err)
+		return path
+	}
+	s.Fatalf("nothing at %s", prefix)
+	return ""
+}
+
+// Nothing that was not verified gets into a slot, from where nobody could remove it.
+func TestAForgedSlotIsNotCopied(t *testing.T) {
+	s := newStory(t)
+	old := s.commit(s.found("alice", "bob"), "alice", newKey("db"))
+	putBlobs(s, s.store, old)
+	to := s.copy()
+	l := s.commit(s.commit(old, "alice", newKey("web")), "bob", newKey("mail"))
+	putBlobs(s, s.store, l)
+	for _, number := range []int{old.At().Number + 1, l.At().Number} {
+		slot := blob.SlotPath(number)
+		forged := must(s.store.Get(t.Context(), slot))
+		forged[len(forged)-5] ^= 1 // of the signature
+		store := s.in(to).copy()
+		done, err := Copy(t.Context(), &lying{Store: s.store, gives: map[string][]byte{slot: forged}}, store, nil)
+		if there, _ := store.Get(t.Context(), slot); string(there) == string(forged) {
+			t.Errorf("slot %d is forged; %v, %+v", number, err, done)
+		}
+		_, err = Copy(t.Context(), s.store, store, nil) // from an honest one
+		s.ok(err)
+		alike(s, s.store, store)
+	}
 }

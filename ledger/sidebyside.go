@@ -39,6 +39,7 @@ func (r reader) walkAll(at ref, visit func([]item) bool) (more bool, err error) 
 	}
 	for leaves, err := range inParallel(all, workers, r.leaves) {
 		if err != nil {
+			cancel() // the others need not end before
 			return false, err
 		}
 		for _, items := range leaves {
