@@ -3,6 +3,7 @@ package s3
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type blocks struct {
 	mu     sync.Mutex
 	blocks map[blockID]*list.Element // of *block
 	used   list.List                 // most recently used first
+	forgot int                       // how often blocks were dropped
 }
 
 type blockID struct {
@@ -104,10 +106,10 @@ func (b *blocks) get(ctx context.Context, id blockID) ([]byte, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if one.err == nil {
-			return one.data, nil
+		if !errors.Is(one.err, context.Canceled) && !errors.Is(one.err, context.DeadlineExceeded) {
+			return one.data, one.err
 		}
-		// The other goroutine's context may have been canceled: try again with this one.
+		// The other goroutine's context was done: try again with this one.
 	}
 }
 
@@ -147,6 +149,9 @@ func (b *blocks) claim(id blockID) (one *block, mine bool) {
 // read reads a claimed block, and drops it from the cache if that fails.
 func (b *blocks) read(ctx context.Context, one *block) {
 	defer close(one.done)
+	b.mu.Lock()
+	forgot := b.forgot
+	b.mu.Unlock()
 	name := fmt.Sprintf("%s#%d", one.path, one.index)
 	if b.disk != nil {
 		if data, ok := b.disk.get(name); ok {
@@ -155,14 +160,14 @@ func (b *blocks) read(ctx context.Context, one *block) {
 		}
 	}
 	one.data, one.err = b.store.getPart(ctx, one.path, one.index*blockSize, blockSize+overlap)
-	if one.err == nil {
-		if b.disk != nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if one.err == nil && forgot == b.forgot {
+		if b.disk != nil && len(one.data) > 0 {
 			b.disk.put(name, one.data)
 		}
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if el := b.blocks[one.blockID]; el != nil && el.Value == one {
 		b.remove(el)
 	}
@@ -176,6 +181,9 @@ func (b *blocks) remove(el *list.Element) {
 func (b *blocks) drop(path string) {
 	if b.disk != nil {
 		b.disk.drop(path)
+		for i := 0; i*blockSize < blob.MaxSizeOf(path); i++ {
+			b.disk.drop(fmt.Sprintf("%s#%d", path, i))
+		}
 	}
 	b.forget(func(id blockID) bool { return id.path == path })
 }
@@ -183,6 +191,7 @@ func (b *blocks) drop(path string) {
 func (b *blocks) forget(which func(blockID) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.forgot++ // also for what is being read
 	for id, el := range b.blocks {
 		if !which(id) {
 			continue

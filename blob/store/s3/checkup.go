@@ -29,7 +29,7 @@ func (s *Store) Checkup(ctx context.Context) (Checkup, error) {
 	var c Checkup
 	err := s.pages(ctx, "", func(page *s3.ListObjectsV2Output) bool {
 		for _, o := range page.Contents {
-			switch path, _ := s.path(o.Key); {
+			switch path, _ := s.path(o.Key, page.EncodingType); {
 			case blob.ValidPath(path) == nil:
 				c.Objects++
 			case strings.HasPrefix(path, triedPrefix):

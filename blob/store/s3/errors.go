@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
+	"unicode"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -106,6 +108,10 @@ func (s *Store) classify(err error, actions ...string) error {
 	case errors.Is(err, errTooMuch):
 		return errTooMuch
 	case errors.Is(err, ErrNoCredentials):
+		var none *answer
+		if errors.As(err, &none) {
+			return none
+		}
 		return cause(err)
 	case kind == blob.ErrNotFound, kind == blob.ErrExists:
 		return kind
@@ -151,6 +157,16 @@ func codeOf(err error) (code string, status int) {
 }
 
 var validCode = regexp.MustCompile(`^[A-Za-z0-9.]{1,60}$`)
+
+// printable replaces control characters.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '�'
+		}
+		return r
+	}, s)
+}
 
 // maxTold is the maximum length of a message of the service in an error, in bytes.
 const maxTold = 200

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -45,20 +46,20 @@ type level struct {
 func (s *Store) level(ctx context.Context, prefix string) (l level, err error) {
 	var page *s3.ListObjectsV2Output
 	err = s.do(ctx, func(ctx context.Context) (err error) {
-		page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), Delimiter: aws.String("/")})
+		page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), Delimiter: aws.String("/"), EncodingType: types.EncodingTypeUrl})
 		return s.classify(err, listBucket)
 	}, nil)
 	if err != nil {
 		return l, err
 	}
 	for _, p := range page.CommonPrefixes {
-		dir, _ := s.path(p.Prefix)
+		dir, _ := s.path(p.Prefix, page.EncodingType)
 		if dir = strings.TrimSuffix(dir, "/"); blob.ValidDir(dir) {
 			l.dirs = append(l.dirs, dir)
 		}
 	}
 	for _, o := range page.Contents {
-		if path, _ := s.path(o.Key); blob.ValidPath(path) == nil {
+		if path, _ := s.path(o.Key, page.EncodingType); blob.ValidPath(path) == nil {
 			l.objects++
 		}
 	}

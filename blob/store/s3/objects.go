@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,9 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -30,8 +33,11 @@ func (s *Store) Put(ctx context.Context, path string, data []byte) error {
 		return inPath("store", path, err)
 	}
 	err := s.put(ctx, s.key(path), data)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.blocks.keepObject(path, data)
+	case errors.Is(err, blob.ErrExists): // the caller compares, and not with the cache
+		s.blocks.drop(path)
 	}
 	return inPath("store", path, err)
 }
@@ -75,11 +81,18 @@ func (s *Store) putBy(ctx context.Context, key *string, writer string) (bool, er
 	return true, nil
 }
 
+// errMarker, a kind of [blob.ErrNotFound], is the error for an object that was deleted in a bucket that keeps versions.
+var errMarker = fmt.Errorf("deleted, with versions: %w", blob.ErrNotFound)
+
 // head returns the metadata of an object.
 func (s *Store) head(ctx context.Context, key *string) (out *s3.HeadObjectOutput, err error) {
 	return out, s.do(ctx, func(ctx context.Context) (err error) {
 		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: key})
-		if _, status := codeOf(err); status == http.StatusNotFound { // without a code, as it has no body
+		var response *awshttp.ResponseError
+		if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound { // without a code, as it has no body
+			if response.Response.Header.Get("X-Amz-Delete-Marker") == "true" {
+				return errMarker
+			}
 			return blob.ErrNotFound
 		}
 		return s.classify(err, getObject)
@@ -112,7 +125,7 @@ func (s *Store) get(ctx context.Context, key *string, most int64) (data []byte, 
 		if size := aws.ToInt64(out.ContentLength); size > most {
 			return fmt.Errorf("%w: %d bytes, at most %d are allowed", blob.ErrTooLarge, size, most)
 		}
-		if data, err = io.ReadAll(io.LimitReader(out.Body, most+1)); err != nil {
+		if data, err = readBody(out.Body, out.ContentLength, most+1); err != nil {
 			return fmt.Errorf("%w: %w", errCut, err)
 		}
 		if int64(len(data)) > most { // the response had no Content-Length
@@ -141,11 +154,21 @@ func (s *Store) getPart(ctx context.Context, path string, offset, most int64) (d
 				return fmt.Errorf("%w: %w", errCut, err)
 			}
 		}
-		if data, err = io.ReadAll(io.LimitReader(out.Body, most)); err != nil {
+		if data, err = readBody(out.Body, out.ContentLength, most); err != nil {
 			return fmt.Errorf("%w: %w", errCut, err)
 		}
 		return nil
 	}, nil)
+}
+
+// readBody reads at most the given number of bytes, into a buffer of the right size if that is known.
+func readBody(body io.Reader, length *int64, most int64) ([]byte, error) {
+	var buffer bytes.Buffer
+	if size := aws.ToInt64(length); 0 < size && size <= most {
+		buffer.Grow(int(size) + bytes.MinRead) // which ReadFrom wants free at the end
+	}
+	_, err := buffer.ReadFrom(io.LimitReader(body, most))
+	return buffer.Bytes(), err
 }
 
 // maxPages limits the pages of a list. A page has up to 1,000 keys.
@@ -156,7 +179,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error
 	return func(yield func(string, error) bool) {
 		err := s.pages(ctx, prefix, func(page *s3.ListObjectsV2Output) bool {
 			for _, o := range page.Contents {
-				path, ok := s.path(o.Key)
+				path, ok := s.path(o.Key, page.EncodingType)
 				if ok && strings.HasPrefix(path, prefix) && blob.ValidPath(path) == nil && !yield(path, nil) {
 					return false
 				}
@@ -172,28 +195,31 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error
 // pages calls f for each page of the list of objects under prefix until f returns false.
 func (s *Store) pages(ctx context.Context, prefix string, f func(*s3.ListObjectsV2Output) bool) error {
 	var token *string
+	seen := map[[16]byte]bool{} // tokens, by digest
 	for range maxPages {
 		var page *s3.ListObjectsV2Output
 		err := ctx.Err()
 		if err == nil {
 			err = s.do(ctx, func(ctx context.Context) (err error) {
-				page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), ContinuationToken: token})
+				page, err = s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.key(prefix), ContinuationToken: token, EncodingType: types.EncodingTypeUrl})
 				return s.classify(err, listBucket)
 			}, nil)
 		}
 		if err != nil {
-			return fmt.Errorf("list %s: %w", prefix, err)
+			return fmt.Errorf("list %q: %w", prefix, err)
 		}
 		if !f(page) || !aws.ToBool(page.IsTruncated) {
 			return nil
 		}
 		next := page.NextContinuationToken
-		if aws.ToString(next) == "" || token != nil && *next == *token {
+		sum := sha256.Sum256([]byte(aws.ToString(next)))
+		if aws.ToString(next) == "" || seen[[16]byte(sum[:])] {
 			break
 		}
+		seen[[16]byte(sum[:])] = true
 		token = next
 	}
-	return fmt.Errorf("list %s: %w: the list does not end", prefix, blob.ErrUnavailable)
+	return fmt.Errorf("list %q: %w: the list does not end", prefix, blob.ErrUnavailable)
 }
 
 // Delete implements [blob.Store].

@@ -69,7 +69,8 @@ func (s *Store) do(ctx context.Context, send func(context.Context) error, looked
 	}
 }
 
-// attempt waits for a free slot, sends a request once and returns how long that took, without the wait.
+// attempt waits for a free slot, sends a request once and returns how long that took, without the wait. It gives up
+// when no byte was sent or received within a time.
 func (s *Store) attempt(ctx context.Context, within time.Duration, send func(context.Context) error) (time.Duration, error) {
 	select {
 	case s.slots <- struct{}{}:
@@ -78,9 +79,15 @@ func (s *Store) attempt(ctx context.Context, within time.Duration, send func(con
 		return 0, ctx.Err()
 	}
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	still := time.AfterFunc(within, func() { cancel(context.DeadlineExceeded) })
+	defer still.Stop()
+	ctx = context.WithValue(ctx, movedKey{}, func() { still.Reset(within) })
 	err := send(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		err = fmt.Errorf("no progress within %v: %w", within.Round(time.Millisecond), context.DeadlineExceeded)
+	}
 	return time.Since(began), err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -43,8 +45,8 @@ var _ blob.Store = (*Store)(nil)
 type Options struct {
 	Cache    string        // directory for a disk cache of immutable data, at most 256 MiB; empty for none
 	Requests int           // maximum number of concurrent requests; 0 means 32
-	Attempt  time.Duration // time limit for one attempt; 0 means 30 seconds
-	Total    time.Duration // time limit for all attempts at a request; 0 means one minute
+	Attempt  time.Duration // time limit for an attempt without any progress; 0 means 30 seconds
+	Total    time.Duration // time limit for retries of a request; 0 means one minute
 }
 
 const (
@@ -100,7 +102,7 @@ type credentials struct{ aws.CredentialsProvider }
 func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	found, err := c.CredentialsProvider.Retrieve(ctx)
 	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", ErrNoCredentials, err)
+		err = &answer{printable(fmt.Sprintf("%v: %v", ErrNoCredentials, err)), []error{ErrNoCredentials, err}}
 	}
 	return found, err
 }
@@ -110,15 +112,45 @@ func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 type bounded struct{ s3.HTTPClient }
 
 func (c bounded) Do(r *http.Request) (*http.Response, error) {
+	moved, _ := r.Context().Value(movedKey{}).(func())
+	if moved == nil {
+		moved = func() {}
+	}
+	if r.Body != nil {
+		r.Body = &countedBody{r.Body, moved}
+	}
 	answer, err := c.HTTPClient.Do(r)
 	if err == nil && answer.Body != nil {
-		answer.Body = &boundedBody{answer.Body, mostAnswered}
+		left := mostAnswered
+		if q := r.URL.Query(); q.Has("list-type") || q.Has("versions") {
+			left = mostListed
+		}
+		answer.Body = &boundedBody{&countedBody{answer.Body, moved}, left}
 	}
 	return answer, err
 }
 
-// mostAnswered is the maximum size of a response body, in bytes.
-const mostAnswered = blob.MaxPack + 1<<20
+const (
+	mostAnswered = blob.MaxPack + 1<<20 // maximum size of a response body, in bytes
+	mostListed   = 4 << 20              // and of that of a page of a list
+)
+
+// movedKey is the key of the context value that Store.attempt wants called when bytes are sent or received.
+type movedKey struct{}
+
+// A countedBody reports when bytes are read from it.
+type countedBody struct {
+	io.ReadCloser
+	moved func()
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.moved()
+	}
+	return n, err
+}
 
 type boundedBody struct {
 	io.ReadCloser
@@ -134,8 +166,8 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// errTooMuch is the error for a response body that is larger than mostAnswered.
-var errTooMuch = fmt.Errorf("an answer of more than %d MiB: %w", mostAnswered>>20, blob.ErrTooLarge)
+// errTooMuch is the error for a response body that is too large.
+var errTooMuch = fmt.Errorf("a response that does not end: %w", blob.ErrTooLarge)
 
 // Close returns nil. A Store holds nothing that must be released.
 func (s *Store) Close() error { return nil }
@@ -162,9 +194,19 @@ func inPath(doing, path string, err error) error {
 // key returns the key of the object at a path.
 func (s *Store) key(path string) *string { return aws.String(s.place.prefix() + path) }
 
-// path returns the path of the object with a key. It reports false for a key outside the store.
-func (s *Store) path(key *string) (string, bool) {
-	return strings.CutPrefix(aws.ToString(key), s.place.prefix())
+// path returns the path of the object with a key from a list. It reports false for a key outside the store.
+func (s *Store) path(key *string, encoding types.EncodingType) (string, bool) {
+	return strings.CutPrefix(decoded(key, encoding), s.place.prefix())
+}
+
+// decoded returns a key from a list. Lists are URL-encoded, because XML cannot represent all characters.
+func decoded(key *string, encoding types.EncodingType) string {
+	if encoding == types.EncodingTypeUrl {
+		if plain, err := url.QueryUnescape(aws.ToString(key)); err == nil {
+			return plain
+		}
+	}
+	return aws.ToString(key)
 }
 
 func (s *Store) bucket() *string { return aws.String(s.place.Bucket) }

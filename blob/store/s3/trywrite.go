@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
+
+// cleanUp is the time limit for deleting the object that TryWrite created.
+const cleanUp = 3 * time.Second
 
 const (
 	// racers is the number of concurrent writers in TryWrite.
@@ -25,7 +29,9 @@ const (
 func (s *Store) TryWrite(ctx context.Context) (err error) {
 	path := triedPrefix + rand.Text()
 	defer func() {
-		if left := s.removeTried(context.WithoutCancel(ctx), path); err == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+		defer cancel()
+		if left := s.removeTried(ctx, path); err == nil {
 			err = left
 		}
 		if err != nil {
@@ -51,6 +57,12 @@ func (s *Store) TryWrite(ctx context.Context) (err error) {
 	}
 	if string(there) != winners[0] {
 		return fmt.Errorf("%w: the object is not that of the writer that was told so", blob.ErrNotExclusive)
+	}
+	switch kept, err := s.head(ctx, s.key(path)); {
+	case err != nil:
+		return err
+	case kept.Metadata[writerKey] == "":
+		return fmt.Errorf("%w: the service does not keep metadata, which tell who has stored an object", blob.ErrNotExclusive)
 	}
 	return s.listed(ctx, path)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/hsmkeys/hsmkeys/blob"
 )
@@ -31,18 +32,24 @@ func (s *Store) purge(ctx context.Context, key *string) error {
 	// Delete the newest version last: while it exists, List finds the object and Purge can be retried.
 	for _, version := range slices.Backward(all) {
 		if err := s.deleteVersion(ctx, key, version); errors.Is(err, ErrDenied) {
-			return s.deleteOnly(ctx, key, err)
+			return fmt.Errorf("%w: %w", ErrVersionsKept, err)
 		} else if err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.deleteOnly(ctx, key, errLag) // which the list of versions may have lacked
 }
+
+// errLag is the error for a version that the list of versions did not contain.
+var errLag = errors.New("the list of its versions lags")
 
 // deleteOnly deletes an object if the bucket keeps no versions of it. Otherwise it returns an ErrVersionsKept with the
 // reason why the versions cannot be deleted.
 func (s *Store) deleteOnly(ctx context.Context, key *string, reason error) error {
 	there, err := s.head(ctx, key)
+	if errors.Is(err, errMarker) && !errors.Is(reason, errLag) {
+		return fmt.Errorf("%w: %w", ErrVersionsKept, reason)
+	}
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil
 	}
@@ -68,13 +75,14 @@ func (s *Store) deleteVersion(ctx context.Context, key, version *string) error {
 	}, nil)
 }
 
-// maxVersions limits the versions of one object. hsmkeys itself creates one.
-const maxVersions = 10_000
+// maxVersionPages limits the list of the versions of one object. A page has up to 1,000; hsmkeys itself creates one
+// version.
+const maxVersionPages = 10
 
 // versions returns the identifiers of all delete markers of an object and then of its versions, newest first.
 func (s *Store) versions(ctx context.Context, key *string) (all []*string, err error) {
-	in := &s3.ListObjectVersionsInput{Bucket: s.bucket(), Prefix: key}
-	for len(all) < maxVersions {
+	in := &s3.ListObjectVersionsInput{Bucket: s.bucket(), Prefix: key, EncodingType: types.EncodingTypeUrl}
+	for range maxVersionPages {
 		var page *s3.ListObjectVersionsOutput
 		err := s.do(ctx, func(ctx context.Context) (err error) {
 			page, err = s.client.ListObjectVersions(ctx, in)
@@ -87,19 +95,22 @@ func (s *Store) versions(ctx context.Context, key *string) (all []*string, err e
 			return nil, err
 		}
 		for _, m := range page.DeleteMarkers {
-			if aws.ToString(m.Key) == *key {
+			if decoded(m.Key, page.EncodingType) == *key {
 				all = append(all, m.VersionId)
 			}
 		}
 		for _, v := range page.Versions {
-			if aws.ToString(v.Key) == *key {
+			if decoded(v.Key, page.EncodingType) == *key {
 				all = append(all, v.VersionId)
 			}
 		}
 		if !aws.ToBool(page.IsTruncated) {
 			return all, nil
 		}
-		in.KeyMarker, in.VersionIdMarker = page.NextKeyMarker, page.NextVersionIdMarker
+		in.KeyMarker, in.VersionIdMarker = aws.String(decoded(page.NextKeyMarker, page.EncodingType)), page.NextVersionIdMarker
+		if *in.KeyMarker != *key { // the versions of the key come first
+			return all, nil
+		}
 	}
-	return nil, fmt.Errorf("%s has more than %d versions", *key, maxVersions)
+	return nil, fmt.Errorf("%s has more than %d pages of versions", *key, maxVersionPages)
 }
