@@ -43,6 +43,7 @@ type Fault struct {
 	Reset      bool          // the connection is reset in the middle of the response
 	Cut        bool          // a list is truncated without an error of HTTP
 	Slow       time.Duration // pause in the middle of the response
+	NoMetadata bool          // the response has no metadata of the object
 	Lag        bool          // the previous response to the same list is returned
 }
 
@@ -118,6 +119,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	for name, values := range answer.Header {
 		w.Header()[name] = values
+	}
+	if f.NoMetadata {
+		for name := range w.Header() {
+			if strings.HasPrefix(name, "X-Amz-Meta-") {
+				w.Header().Del(name)
+			}
+		}
 	}
 	if isList(r) {
 		if w.Header().Del("Content-Length"); f.Cut {
