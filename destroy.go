@@ -64,6 +64,7 @@ func (k *Keyring) deleteBlobs(ctx context.Context, ref Ref) error {
 	if err != nil {
 		return err
 	}
+	names := (keyVersion{entry: e}).names()
 	gone, kept := map[blob.ID]bool{}, map[[sha256.Size]byte]bool{}
 	for v, err := range k.view().Versions(ctx, e) {
 		switch {
@@ -73,9 +74,16 @@ func (k *Keyring) deleteBlobs(ctx context.Context, ref Ref) error {
 			kept[v.Blob] = true
 		case ref.Version == 0 || ref.Version == v.Number:
 			gone[v.KeyID] = true
+			// The list below may lack the blob: it may lag, and does not contain what was deleted in a
+			// bucket that keeps versions.
+			for _, name := range names {
+				if err := purge(ctx, k.store, blob.KeyPath(name, v.Number, v.Revision, v.Blob)); err != nil {
+					return err
+				}
+			}
 		}
 	}
-	for _, name := range (keyVersion{entry: e}).names() {
+	for _, name := range names {
 		for path, err := range k.store.List(ctx, blob.KeysPrefix+name+"/") {
 			if err != nil {
 				return err

@@ -548,3 +548,36 @@ func TestTwoJobsRotateTheSame(t *testing.T) {
 		}
 	}
 }
+
+// lagging is a store whose lists have no blobs of keys yet.
+type lagging struct{ blob.Store }
+
+func (l *lagging) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for path, err := range l.Store.List(ctx, prefix) {
+			if !strings.HasPrefix(path, blob.KeysPrefix) && !yield(path, err) {
+				return
+			}
+		}
+	}
+}
+
+// What the state names of a destroyed key is deleted also where the lists of the store lag.
+func TestDestroyWhereListsLag(t *testing.T) {
+	k, store, _ := found(t)
+	o := *k.Options()
+	o.Store = &lagging{store}
+	k, err := hsmkeys.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, k, "payroll")
+	for r := range k.Destroy(t.Context(), keyRefs("payroll"), "a test") {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}
+	for path := range store.List(t.Context(), blob.KeysPrefix) {
+		t.Errorf("%s is still there", path)
+	}
+}
