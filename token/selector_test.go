@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func TestParseSelector(t *testing.T) {
@@ -134,7 +135,7 @@ func FuzzParseSelector(f *testing.F) {
 	for _, seed := range []string{
 		"", "label", "pkcs11:", "pkcs11:token=a%20b;serial=01;object=pair;id=%00%ff?module-path=/m.so&pin-source=file:/p",
 		"pkcs11:slot-id=18446744073709551615", "pkcs11:token=%", "pkcs11:token=a?pin-value=1234", "PKCS11:type=private",
-		"pkcs11:token=a;token=b", "pkcs11:?", "pkcs11:;", "pkcs11:token=a&pin%2Dvalue=1",
+		"pkcs11:token=a;token=b", "pkcs11:?", "pkcs11:;", "pkcs11:token=a&pin%2Dvalue=1", "\fpkcs11:", "\u2003PKCS11:token=a",
 		"pkcs11:?pin-value=%31%26&module-name=soft", "pkcs11:?pin-value=%3b;", "pkcs11:?pin-source=|cat%20pin", "pkcs11:?pin-source=file:pin",
 	} {
 		f.Add(seed)
@@ -147,7 +148,8 @@ func FuzzParseSelector(f *testing.F) {
 			}
 			return
 		}
-		if len(s) < 7 || !strings.EqualFold(s[:7], "pkcs11:") {
+		uri := strings.TrimLeftFunc(s, unicode.IsSpace)
+		if len(uri) < 7 || !strings.EqualFold(uri[:7], "pkcs11:") {
 			if sel.Label != s {
 				t.Errorf("label %q of %q", sel.Label, s)
 			}
@@ -164,7 +166,7 @@ func FuzzParseSelector(f *testing.F) {
 		if sel.ModulePath != "" && sel.ModulePath[0] != '/' {
 			t.Errorf("module path %q", sel.ModulePath)
 		}
-		if _, err := ParseSelector("pkcs11:token=x;" + strings.TrimPrefix(s, "pkcs11:")); err == nil && sel.Label != "" {
+		if _, err := ParseSelector("pkcs11:token=x;" + uri[7:]); err == nil && sel.Label != "" {
 			t.Errorf("%q: two labels were taken", s)
 		}
 	})
