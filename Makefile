@@ -66,7 +66,7 @@ fuzz: ## run every fuzz target for FUZZTIME (10m) each
 	scripts/install-softhsm.sh
 	scripts/fuzz.sh $(FUZZTIME)
 
-SHELL_SCRIPTS = $(wildcard scripts/*.sh scripts/tokens/*.sh .ci/run cmd/hsmkeys/internal/completion/scripts/*.bash)
+SHELL_SCRIPTS = $(wildcard scripts/*.sh scripts/tokens/*.sh .ci/run cmd/internal/completion/scripts/*.bash)
 
 lint: ## gofmt, go vet, staticcheck, shellcheck, go mod tidy, and the rules of imports
 	scripts/install-test-tools.sh

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/ageplugin"
 )
 
 // Clients other than age give the plugin all identities at once. Then it is one error that

@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/completion"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/completion"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 )
 
 func completionCommand() *cli.Command {

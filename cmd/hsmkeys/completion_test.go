@@ -13,8 +13,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/completion"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/completion"
 )
 
 // completed gives the kind of an answer, and its candidates without what they are about.

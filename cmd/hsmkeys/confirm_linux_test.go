@@ -13,9 +13,9 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 )
 
 // parseDays returns the number of days in text such as 90d, and reports whether it is one, from least to

@@ -5,8 +5,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/doctor"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/doctor"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 )
 
 func doctorCommand() *cli.Command {

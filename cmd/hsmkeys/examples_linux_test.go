@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob/store/s3/s3test"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 

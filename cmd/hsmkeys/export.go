@@ -9,13 +9,13 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/capi"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/keyfile"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
 )
 
 func exportCommand() *cli.Command {

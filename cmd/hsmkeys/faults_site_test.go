@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 

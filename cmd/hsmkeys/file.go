@@ -10,13 +10,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/show"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 

@@ -5,8 +5,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 )
 
 // helpCommand replaces the help command of package cli, which knows only the first word of a

@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
 )
 
 // Every option has a placeholder that says what goes there, once, and no default that is not

@@ -8,10 +8,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 )
 
 func historyCommand() *cli.Command {

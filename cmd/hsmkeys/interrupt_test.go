@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/tally"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/tally"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 )
 
 // TestKilledCommands kills commands that change a keyring with SIGKILL at random moments, and

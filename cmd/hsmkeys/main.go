@@ -15,14 +15,14 @@ import (
 
 	"github.com/awnumar/memcall"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/commandline"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/completion"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/stdio"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/trial"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/ageplugin"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/completion"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/stdio"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/trial"
 	"github.com/hsmkeys/hsmkeys/token/guard"
 )
 

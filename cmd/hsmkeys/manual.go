@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/manual"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/manual"
 )
 
 func main() {

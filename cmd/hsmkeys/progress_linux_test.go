@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/terminal"
 )
 
 // Progress is for a person who looks on, and not among the lines that are typed or printed.

@@ -11,10 +11,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/datafile"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 )
 
 func revealCommand() *cli.Command {

@@ -23,8 +23,8 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/ageplugin"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/ageplugin"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 

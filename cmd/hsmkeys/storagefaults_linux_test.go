@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 )
 
 // tracedCalls are the system calls by which files get to disk.

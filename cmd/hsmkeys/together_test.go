@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 

@@ -8,11 +8,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/session"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 )
 
 func unloadCommand() *cli.Command {

@@ -5,9 +5,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/build"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/output"
-	"github.com/hsmkeys/hsmkeys/cmd/hsmkeys/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/build"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 )
 
 func version() string { return build.Read().Version }

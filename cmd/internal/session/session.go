@@ -1,0 +1,259 @@
+// Package session opens what commands work with, as the settings say: the token, its key exchange
+// pair, the store and the keyring.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/binding"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/hint"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/place"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/terminal"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/trial"
+	"github.com/hsmkeys/hsmkeys/ledger"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// Bind puts the section of the configuration file in force that is for the token.
+func Bind(ctx context.Context, s *settings.Settings) error {
+	return s.Bind(ctx, trial.Search(s.ModuleTimeout))
+}
+
+// WithToken logs in, calls f and closes the token. The PIN in the selector is cleared afterwards.
+func WithToken(ctx context.Context, s *settings.Settings, f func(*token.Token, token.Selector) error) error {
+	if err := Bind(ctx, s); err != nil {
+		return err
+	}
+	sel, module, err := s.Selector()
+	if err != nil {
+		return err
+	}
+	defer clear(sel.PINValue)
+	if sel.PINValue != nil {
+		message.Warn(settings.ErrPINValue)
+	}
+	if module == "" {
+		known, err := s.Modules()
+		if err != nil {
+			return err
+		}
+		info, err := token.Find(ctx, known, sel, trial.Search(s.ModuleTimeout))
+		if err != nil {
+			return err
+		}
+		module = info.Module
+	}
+	t, err := token.Open(ctx, token.Config{
+		Module: module, Token: sel, Sessions: s.Sessions, MakePairs: s.MakePairs,
+		Cache: settings.XDG("XDG_CACHE_HOME", ".cache"), TryAgain: s.IgnoreCache, FinalTry: s.FinalTry, AnyPINLength: s.AnyPINLength, RequireToken: s.RequireToken, Unattended: s.Unattended(sel),
+		PINPad: func(info token.Info) {
+			message.Note("type the PIN on the reader of token %s", text.Printable(info.Label))
+		},
+		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
+			warnPIN(info)
+			return s.ReadUserPIN(ctx, sel, info, fmt.Sprintf("PIN of token %s", text.Printable(info.Label)), secret.Ask)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(t, sel), t.Close())
+}
+
+// warnPIN warns of what the token's flags say before a PIN is tried.
+func warnPIN(info token.Info) {
+	if info.PIN.CountLow {
+		message.Warn(fmt.Errorf("token %q: a wrong PIN was entered since the last login; the token does not say how many tries are left", info.Label))
+	}
+	if info.PIN.ToBeChanged {
+		message.Warn(fmt.Errorf("token %q: its PIN is one that has to be changed (pkcs11-tool --change-pin)", info.Label))
+	}
+}
+
+// WithPair is [WithToken] for commands that work with the key exchange pair.
+func WithPair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair) error) error {
+	return withPair(ctx, s, nil, f)
+}
+
+func withPair(ctx context.Context, s *settings.Settings, store blob.Store, f func(*token.Token, *token.KeyPair) error) error {
+	return WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
+		pair, err := FindPair(ctx, s, t, store, token.PairName{Label: sel.Object, ID: sel.ID})
+		if err != nil {
+			return err
+		}
+		if err := warnStrays(ctx, pair); err != nil {
+			return err
+		}
+		return f(t, pair)
+	})
+}
+
+// warnStrays warns of objects on the token that have the pair's id and do not belong to it.
+func warnStrays(ctx context.Context, pair *token.KeyPair) error {
+	strays, err := pair.Mismatches(ctx)
+	for _, s := range strays {
+		message.Warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
+	}
+	return err
+}
+
+// WithStorePair opens the store and then logs in.
+func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair, place.Store) error) error {
+	sel, _, err := s.Selector()
+	clear(sel.PINValue)
+	if err != nil {
+		return err // before the disk is touched
+	}
+	if err := Bind(ctx, s); err != nil {
+		return err // before the store is known
+	}
+	store, err := OpenStore(ctx, s)
+	if err != nil {
+		return err // before anybody is asked for a PIN
+	}
+	defer store.Close()
+	return withPair(ctx, s, store, func(t *token.Token, pair *token.KeyPair) error { return f(t, pair, store) })
+}
+
+// WithKeyring opens the keyring with its token, and calls f.
+func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyring) error) error {
+	return WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
+		k, err := OpenKeyring(ctx, s, pair, store)
+		if err != nil {
+			return err
+		}
+		return f(k)
+	})
+}
+
+// OpenKeyring opens the keyring of a store with its token, and prints what a person should know about
+// its state.
+func OpenKeyring(ctx context.Context, s *settings.Settings, pair *token.KeyPair, store blob.Store) (*hsmkeys.Keyring, error) {
+	o, err := Options(s, store)
+	if err != nil {
+		return nil, err
+	}
+	o.Pair, o.Pins = pair, Pins(pair.Records())
+	k, err := hsmkeys.Open(ctx, o)
+	if err != nil {
+		return nil, ExplainCheckpoint(o, err)
+	}
+	Announce(k)
+	return k, nil
+}
+
+// WithReading opens the keyring with its token, or with the certificate in a file if one is named,
+// and calls f.
+func WithReading(ctx context.Context, s *settings.Settings, certificate string, f func(*hsmkeys.Keyring) error) error {
+	if certificate == "" {
+		return WithKeyring(ctx, s, f)
+	}
+	voucher, err := keyfile.ReadCertificate(certificate)
+	if err != nil {
+		return err
+	}
+	store, err := OpenStore(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	o, err := Options(s, store)
+	if err != nil {
+		return err
+	}
+	o.Voucher, o.Pins = voucher, Pins(nil)
+	k, err := hsmkeys.OpenWithCertificate(ctx, o)
+	if err != nil {
+		return ExplainCheckpoint(o, err)
+	}
+	Announce(k)
+	return f(k)
+}
+
+// Options returns how the settings want a keyring opened.
+func Options(s *settings.Settings, store blob.Store) (hsmkeys.Options, error) {
+	o := hsmkeys.Options{
+		Store: store, Once: !s.WholeStore, OlderState: s.OlderState, MaxAge: s.MaxAge,
+		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
+	}
+	var err error
+	if o.Keyring, err = expected(s); err != nil {
+		return o, err
+	}
+	if s.Checkpoint != "" {
+		at, err := ledger.ParsePoint(s.Checkpoint)
+		if err != nil {
+			return o, failure.Usage("--checkpoint: %v", err)
+		}
+		o.Checkpoint = &at
+	}
+	return o, nil
+}
+
+// warn prints a warning, and what to do about it.
+func warn(err error) {
+	if help := hint.For(err); help != "" {
+		err = fmt.Errorf("%w; %s", err, help)
+	}
+	message.Warn(err)
+}
+
+// expected returns the keyring that the store must hold: that of --keyring, or else the one that init
+// or join has remembered.
+func expected(s *settings.Settings) (blob.ID, error) {
+	if s.Keyring != "" {
+		id, err := binding.ParseKeyring(s.Keyring)
+		if err != nil {
+			return id, failure.Usage("--keyring: %v", err)
+		}
+		return id, nil
+	}
+	path, err := s.NamedStore()
+	if err != nil {
+		return blob.ID{}, err
+	}
+	return binding.Of(path)
+}
+
+// Pins returns where checkpoints are pinned: in files below $XDG_STATE_HOME, and in the records of
+// a token unless they are nil.
+func Pins(records keyspec.Records) *hsmkeys.Pins {
+	return hsmkeys.NewPins(records, settings.XDG("XDG_STATE_HOME", ".local/state", "pins"))
+}
+
+// OpenStore opens the store.
+func OpenStore(ctx context.Context, s *settings.Settings) (place.Store, error) {
+	path, err := s.NamedStore()
+	if err != nil {
+		return nil, err
+	}
+	cache := ""
+	if !s.WholeStore {
+		cache = settings.XDG("XDG_CACHE_HOME", ".cache", "store")
+	}
+	store, err := place.Open(ctx, path, cache)
+	if errors.Is(err, failure.ErrNoStore) {
+		return nil, noStore(path, err)
+	}
+	return store, err
+}
+
+// noStore returns the error for a directory without a store. If a keyring belongs there, init would
+// refuse to found another one.
+func noStore(path string, err error) error {
+	if id, e := binding.Of(path); e == nil && id != (blob.ID{}) {
+		return failure.WithHint(fmt.Errorf("%w; keyring %s belongs there", err, id), "mount the file system that has it, or put the store back from a copy; if it was moved, hsmkeys store move")
+	}
+	return failure.WithHint(err, "hsmkeys init makes a store and founds a keyring in it; is this the right --store?")
+}
