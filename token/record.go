@@ -131,13 +131,24 @@ func refusesRecords(err error) bool {
 
 // DeleteRecord deletes a record. It is no error if the record is gone already.
 func (t *Token) DeleteRecord(ctx context.Context, r keyspec.Record) error {
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, pkcs11.ObjectHandle(r.Object)) })
-	if err != nil {
-		// SoftHSM only returns CKR_FUNCTION_FAILED if another process was faster.
-		all, readErr := t.records(ctx)
-		if readErr == nil && !slices.ContainsFunc(all, func(other keyspec.Record) bool { return other.Object == r.Object }) {
-			return nil
-		}
+	err := t.deleteRecord(ctx, r)
+	// SoftHSM returns CKR_FUNCTION_FAILED where another process deletes the record at the same time,
+	// and for a moment both may still see it.
+	for try := 1; try < attachTries && is(err, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR); try++ {
+		time.Sleep(attachPause)
+		err = t.deleteRecord(ctx, r)
 	}
 	return t.fail(fmt.Sprintf("delete the record %q", r.Label), nil, err)
+}
+
+func (t *Token) deleteRecord(ctx context.Context, r keyspec.Record) error {
+	err := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, pkcs11.ObjectHandle(r.Object)) })
+	if err == nil {
+		return nil
+	}
+	all, readErr := t.records(ctx)
+	if readErr == nil && !slices.ContainsFunc(all, func(other keyspec.Record) bool { return other.Object == r.Object }) {
+		return nil
+	}
+	return err
 }
