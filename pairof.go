@@ -10,26 +10,32 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
+// A PairFinder finds the key exchange pairs on a token, as [token.Token] does.
+type PairFinder[P Pair] interface {
+	SeveralPairs(context.Context) (bool, error)
+	KeyPairs(ctx context.Context, wanted func(crypto.PublicKey) bool) ([]P, error)
+}
+
 // PairOf returns the one of several pairs on a token that the keyring in a store knows: the
-// one that has pinned it, or else the one that its newest list of members names. It is nil
-// where that is none of them or several, where the store has no keyring, and where the
+// one that has pinned it, or else the one that its newest list of members names. It is the
+// zero value where that is none of them or several, where the store has no keyring, and where the
 // token has only one pair to choose from.
 //
 // Nothing is believed here. The list may be anybody's, and it only chooses with which of
 // the caller's own pairs the keyring is tried; [Open] verifies it.
-func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (*token.KeyPair, error) {
+func PairOf[P Pair](ctx context.Context, t PairFinder[P], store blob.Store, pins *Pins) (P, error) {
+	var none P
 	if several, err := t.SeveralPairs(ctx); err != nil || !several {
-		return nil, err
+		return none, err
 	}
 	_, first, err := ledger.Peek(ctx, store)
 	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrIntegrity) {
-		return nil, nil // opening the keyring says so
+		return none, nil // opening the keyring says so
 	}
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	var failed error
 	pinned, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
@@ -42,10 +48,10 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 	}
 	named, err := ledger.PeekMembers(ctx, store)
 	if errors.Is(err, blob.ErrIntegrity) || errors.Is(err, blob.ErrNotFound) {
-		return nil, nil
+		return none, nil
 	}
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	members, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
 		id, err := blob.PublicKeyID(key)
@@ -54,11 +60,12 @@ func PairOf(ctx context.Context, t *token.Token, store blob.Store, pins *Pins) (
 	return onlyOf(members), err
 }
 
-func onlyOf(pairs []*token.KeyPair) *token.KeyPair {
+func onlyOf[P Pair](pairs []P) P {
 	if len(pairs) == 1 {
 		return pairs[0]
 	}
-	return nil
+	var none P
+	return none
 }
 
 // has reports whether the pair with a public key has pinned the keyring whose first

@@ -19,7 +19,7 @@ type Loaded struct {
 	// it, without the PIN. [KeyPair.Load] makes no such object.
 	Public bool
 
-	handle pkcs11.ObjectHandle
+	Object uint // names the key to the [Token] that returned it
 }
 
 // Loaded returns the secret keys that are stored on the token.
@@ -40,7 +40,7 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 			}
 			all = append(all, Loaded{
 				Label: string(values[pkcs11.CKA_LABEL]), ID: values[pkcs11.CKA_ID],
-				Public: !isTrue(attr(pkcs11.CKA_PRIVATE, values[pkcs11.CKA_PRIVATE])), handle: handle,
+				Public: !isTrue(attr(pkcs11.CKA_PRIVATE, values[pkcs11.CKA_PRIVATE])), Object: uint(handle),
 			})
 		}
 		return nil
@@ -52,7 +52,7 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 // already.
 func (t *Token) Unload(ctx context.Context, key Loaded) error {
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		values, err := t.optionalAttributes(s, key.handle, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+		values, err := t.optionalAttributes(s, pkcs11.ObjectHandle(key.Object), pkcs11.CKA_LABEL, pkcs11.CKA_ID)
 		if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
 			return nil
 		}
@@ -62,7 +62,7 @@ func (t *Token) Unload(ctx context.Context, key Loaded) error {
 		if string(values[pkcs11.CKA_LABEL]) != key.Label || !bytes.Equal(values[pkcs11.CKA_ID], key.ID) {
 			return errors.New("its handle belongs to another object now")
 		}
-		return t.destroyQuietly(s, key.handle)
+		return t.destroyQuietly(s, pkcs11.ObjectHandle(key.Object))
 	})
 	return t.fail("delete the secret key "+strconv.Quote(key.Label), nil, err)
 }

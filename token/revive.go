@@ -16,8 +16,8 @@ import (
 // (signing, unwrapping) changes nothing, so it is repeated; session keys are gone, so what they do is
 // not.
 
-// patience is how long a call waits for the token to come back.
-const patience = 20 * time.Second
+// usualPatience is how long a call waits for the token to come back, see [Config.Patience].
+const usualPatience = 20 * time.Second
 
 // lost reports whether an error means that sessions, login or module are gone.
 func (t *Token) lost(err error) bool {
@@ -32,6 +32,20 @@ func (t *Token) lost(err error) bool {
 	}
 	return false
 }
+
+// Check returns an [ErrLost] if the token does not answer. If it went away and is back, Check logs in
+// again like every other call.
+func (t *Token) Check(ctx context.Context) error {
+	return t.with(ctx, func(pkcs11.SessionHandle) error {
+		if t.answers() {
+			return nil
+		}
+		t.broken.Store(true)
+		return &Error{Op: "use the token", Token: t.info.Label, Kind: ErrLost, Err: errNoAnswer}
+	})
+}
+
+var errNoAnswer = errors.New("it does not answer")
 
 // answers reports whether the token returns a random byte, or if it has none is in its slot.
 func (t *Token) answers() bool {
@@ -61,7 +75,7 @@ func (t *Token) noteLoss(err error) error {
 }
 
 // revive opens new sessions, and logs in again if nobody has to be asked for a PIN. It waits for
-// the token until ctx is done, at most as long as patience.
+// the token until ctx is done, at most as long as [Config.Patience].
 func (t *Token) revive(ctx context.Context) error {
 	if !t.broken.Load() {
 		return nil
@@ -80,6 +94,10 @@ func (t *Token) revive(ctx context.Context) error {
 	}
 	if t.cfg.PIN != nil && !t.cfg.Unattended {
 		return &Error{Op: "log in again", Token: t.info.Label, Kind: ErrLost, Err: ErrPINNeeded}
+	}
+	patience := t.cfg.Patience
+	if patience == 0 {
+		patience = usualPatience
 	}
 	give := time.Now().Add(patience)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {

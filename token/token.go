@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -46,6 +47,10 @@ type Config struct {
 	// Unattended means that PIN does not ask a person: then a Token whose token went away and came
 	// back logs in again by itself.
 	Unattended bool
+
+	// Patience is how long a call waits for a token that went away to come back; 0 means 20 seconds,
+	// and less means not at all.
+	Patience time.Duration
 
 	// FinalTry allows a login if one more wrong PIN would lock the token.
 	FinalTry bool

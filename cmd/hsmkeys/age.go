@@ -18,7 +18,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func ageCommand() *cli.Command {
@@ -48,7 +47,7 @@ func ageRecipientCommand() *cli.Command {
 				if c.IsSet("certificate") {
 					return failure.Usage("age recipient --pair takes the public key from the token, not from a certificate")
 				}
-				return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error {
+				return session.WithPair(ctx, s, func(_ session.Token, pair session.Pair) error {
 					r, err := hsmkeys.NewPairRecipient(pair.Public())
 					if err != nil {
 						return err
@@ -109,18 +108,20 @@ func ageIdentityCommand() *cli.Command {
 				return failure.Usage("the token's URI says what the PIN is or where it comes from, and an identity holds neither; use --pin-source")
 			}
 			if c.NArg() == 0 {
-				return session.WithPair(ctx, s, func(t *token.Token, pair *token.KeyPair) error { return printPairIdentity(ctx, s, t, pair) })
+				return session.WithPair(ctx, s, func(t session.Token, pair session.Pair) error { return printPairIdentity(ctx, s, t, pair) })
 			}
 			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}
-			return session.WithToken(ctx, s, func(t *token.Token, sel token.Selector) error { return printKeyIdentity(ctx, s, t, sel, name) })
+			return session.WithStorePair(ctx, s, func(t session.Token, pair session.Pair, store place.Store) error {
+				return printKeyIdentity(ctx, s, t, pair, store, name)
+			})
 		}),
 	}
 }
 
-func printPairIdentity(ctx context.Context, s *settings.Settings, t *token.Token, pair *token.KeyPair) error {
+func printPairIdentity(ctx context.Context, s *settings.Settings, t session.Token, pair session.Pair) error {
 	tag, err := hsmkeys.PairTagOf(pair.Public())
 	if err != nil {
 		return err
@@ -141,21 +142,12 @@ func printPairIdentity(ctx context.Context, s *settings.Settings, t *token.Token
 	return printIdentity(ctx, s, i, "every key, and the pair", r)
 }
 
-func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token, sel token.Selector, name string) error {
+func printKeyIdentity(ctx context.Context, s *settings.Settings, t session.Token, pair session.Pair, store place.Store, name string) error {
 	i, err := identityOf(s, t)
 	if err != nil {
 		return err
 	}
 	i.Key = name
-	store, err := session.OpenStore(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	pair, err := session.FindPair(ctx, s, t, store, token.PairName{Label: sel.Object, ID: sel.ID})
-	if err != nil {
-		return err
-	}
 	k, err := session.OpenKeyring(ctx, s, pair, store)
 	if err != nil {
 		return err
@@ -169,7 +161,7 @@ func printKeyIdentity(ctx context.Context, s *settings.Settings, t *token.Token,
 
 // identityOf returns an identity with the current token and store. Paths are absolute, since age
 // runs plugins in another directory.
-func identityOf(s *settings.Settings, t *token.Token) (ageplugin.Identity, error) {
+func identityOf(s *settings.Settings, t session.Token) (ageplugin.Identity, error) {
 	i := ageplugin.Identity{Module: t.Info().Module, Token: s.Token}
 	if i.Token == "" {
 		i.Token = t.Info().Label

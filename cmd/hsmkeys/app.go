@@ -42,7 +42,7 @@ func newApp() *cli.App {
 			encryptCommand(), decryptCommand(), fileCommand(), filesCommand(), reencryptCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(), acceptCommand(),
 			checkpointCommand(), mergeCommand(), storeCommand(),
-			ageCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
+			ageCommand(), agentCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
 		},
 		OnUsageError:   commandline.OnUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // message.Report does that

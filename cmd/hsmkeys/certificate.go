@@ -14,7 +14,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func certificateCommand() *cli.Command {
@@ -35,9 +34,12 @@ func certificateCommand() *cli.Command {
 			if c.Bool("capi") && datafile.ToTerminal(c.String("output")) {
 				return failure.Usage("a PUBLICKEYBLOB is binary; it does not go to a terminal, use -o FILE")
 			}
-			return session.WithPair(ctx, s, func(t *token.Token, pair *token.KeyPair) error {
+			return session.WithPair(ctx, s, func(t session.Token, pair session.Pair) error {
 				if c.Bool("signing") {
-					pair = pair.Signing()
+					var err error
+					if pair, err = t.PairNamed(ctx, "signing-key", s.SigningKey); err != nil {
+						return err
+					}
 				}
 				if c.Bool("capi") {
 					return writePublicKeyBlob(ctx, c.String("output"), pair)
@@ -59,7 +61,7 @@ func certificateCommand() *cli.Command {
 
 // writePublicKeyBlob writes the pair's public key, which was taken from the private key
 // object, so that a CryptoAPI peer can encrypt session keys to it.
-func writePublicKeyBlob(ctx context.Context, path string, pair *token.KeyPair) error {
+func writePublicKeyBlob(ctx context.Context, path string, pair session.Pair) error {
 	public, ok := pair.Public().(*rsa.PublicKey)
 	if !ok {
 		return failure.Usage("the pair %q is an EC pair; CryptoAPI's BLOBs are for RSA", pair.Label())
@@ -73,7 +75,7 @@ func writePublicKeyBlob(ctx context.Context, path string, pair *token.KeyPair) e
 
 // certificateOn returns the pair's certificate on its token: its own, or else one that was issued for
 // it, or nil.
-func certificateOn(ctx context.Context, pair *token.KeyPair) (*x509.Certificate, error) {
+func certificateOn(ctx context.Context, pair session.Pair) (*x509.Certificate, error) {
 	if own, err := pair.Certificate(ctx); err != nil || own != nil {
 		return own, err
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func decryptCommand() *cli.Command {
@@ -29,7 +28,7 @@ func decryptCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("pair") {
-				return filter(ctx, s, withPairAlone, files, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
+				return filter(ctx, s, withPairAlone, files, func(pair session.Pair, out io.Writer, in io.Reader) error {
 					if f, size := datafile.ReaderAt(in); f != nil {
 						return hsmkeys.DecryptFileWithPair(ctx, pair, out, f, size)
 					}
@@ -54,6 +53,6 @@ func decryptCommand() *cli.Command {
 	}
 }
 
-func withPairAlone(ctx context.Context, s *settings.Settings, f func(*token.KeyPair) error) error {
-	return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error { return f(pair) })
+func withPairAlone(ctx context.Context, s *settings.Settings, f func(session.Pair) error) error {
+	return session.WithPair(ctx, s, func(_ session.Token, pair session.Pair) error { return f(pair) })
 }

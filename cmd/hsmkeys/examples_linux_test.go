@@ -127,6 +127,16 @@ var staged = []struct{ before, line string }{
 	{``, `hsmkeys age identity >identity.txt`},
 	{`hsmkeys age recipient payroll >payroll.recipient; age -R payroll.recipient -o march.age march.ods`, `age -d -i identity.txt march.age`},
 
+	// The agent.
+	{``, `eval "$(hsmkeys agent --lock-after 15m)"`},
+	{``, `hsmkeys agent status`},
+	{``, `hsmkeys agent lock`},
+	{``, `hsmkeys agent unlock`},
+	{`hsmkeys agent lock`, `hsmkeys agent unlock --pin-source file:/run/secrets/pin`},
+	{``, `hsmkeys agent stop`},
+	{`printf '#!/bin/sh\nhsmkeys reveal payroll -o revealed\n' >nightly.sh; chmod +x nightly.sh`, `hsmkeys agent --allow reveal -- ./nightly.sh`},
+	{`hsmkeys() { command hsmkeys "$@" & sleep 1; command hsmkeys agent stop; wait; }`, `hsmkeys agent --foreground --locked`},
+
 	// Tokens and pairs in other places.
 	{``, `hsmkeys token list`},
 	{``, `hsmkeys token list --module /usr/lib/softhsm/libsofthsm2.so --json`},
@@ -209,7 +219,7 @@ func TestEveryExampleRuns(t *testing.T) {
 	}
 	environ := append(os.Environ(), env.Environ()...)
 	environ = append(environ, "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
-		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(dir, "pin"), "HSMKEYS_CONFIG=/dev/null", "HOME="+dir, "XDG_STATE_HOME="+filepath.Join(dir, "state"),
+		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(dir, "pin"), "HSMKEYS_CONFIG=/dev/null", "HOME="+dir, "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+filepath.Join(dir, "state"),
 		"PATH="+ageDir+":"+os.Getenv("PATH"))
 	server, err := s3test.New(t.Context(), s3test.Options{})
 	if err != nil {

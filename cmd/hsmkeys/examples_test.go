@@ -66,12 +66,13 @@ func TestEveryExampleParses(t *testing.T) {
 // parsed parses a command line of the shell up to where its hsmkeys would do something.
 func parsed(t *testing.T, line string) (command string) {
 	t.Helper()
-	_, after, ok := strings.Cut(" "+line, " hsmkeys ")
+	_, after, ok := strings.Cut(" "+strings.Replace(line, `eval "$(`, "", 1), " hsmkeys ")
 	if !ok {
 		t.Fatalf("%q does not run hsmkeys", line)
 	}
 	after, _, _ = strings.Cut(after, " | ")
 	after, _, _ = strings.Cut(after, " >")
+	after, _, _ = strings.Cut(after, `)"`)
 	words, err := exec.Command("sh", "-c", `printf '%s\0' `+after).Output()
 	if err != nil {
 		t.Fatalf("%q: %v", line, err)

@@ -78,6 +78,7 @@ func exportSimple(ctx context.Context, s *settings.Settings, ref hsmkeys.Ref, o 
 	if o.oaep {
 		how = keyspec.RSAESOAEPSHA1
 	}
+	s.NeedsAllowed = "export"
 	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 		data, err := k.ExportSimple(ctx, ref, to, how)
 		if err != nil {

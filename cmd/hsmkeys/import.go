@@ -19,7 +19,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/stdio"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func importCommand() *cli.Command {
@@ -52,8 +51,8 @@ func importCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(t *token.Token, pair *token.KeyPair, store place.Store) error {
-				other, err := session.PairNamed(ctx, t, "pair", c.String("pair"))
+			return session.WithStorePair(ctx, s, func(t session.Token, pair session.Pair, store place.Store) error {
+				other, err := t.PairNamed(ctx, "pair", c.String("pair"))
 				if err != nil {
 					return err
 				}

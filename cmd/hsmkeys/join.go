@@ -24,7 +24,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func joinCommand() *cli.Command {
@@ -50,7 +49,7 @@ func joinCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
+			return session.WithStorePair(ctx, s, func(_ session.Token, pair session.Pair, store place.Store) error {
 				o, err := session.Options(s, store)
 				if err != nil {
 					return err

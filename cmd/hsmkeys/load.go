@@ -38,6 +38,7 @@ func loadCommand() *cli.Command {
 			if err := validLabel(c); err != nil {
 				return err
 			}
+			s.NeedsAllowed = "load"
 			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				load := k.Load
 				if c.Bool("replace") {

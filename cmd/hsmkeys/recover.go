@@ -24,7 +24,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/tally"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func recoverCommand() *cli.Command {
@@ -63,7 +62,7 @@ func recoverCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			return session.WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
+			return session.WithStorePair(ctx, s, func(_ session.Token, pair session.Pair, store place.Store) error {
 				r := recovery{options: recoverOptions{c.String("from"), c.String("to"), c.String("reason"), c.String("vouched-by"), c.Bool("damaged"), c.Bool("yes"), c.Args().Slice()}, s: s, from: from, to: to}
 				if err := r.open(ctx, pair, store); err != nil {
 					return err
@@ -111,7 +110,7 @@ func certificateOrLabel(s string) (*x509.Certificate, error) {
 
 // open opens the keyring as this token knows it, or as the old owner's certificate or another one
 // from outside the storage vouches for it. With a voucher nothing is pinned yet.
-func (r *recovery) open(ctx context.Context, pair *token.KeyPair, store place.Store) (err error) {
+func (r *recovery) open(ctx context.Context, pair session.Pair, store place.Store) (err error) {
 	if path := r.options.vouchedBy; path != "" {
 		if r.voucher, err = keyfile.ReadCertificate(path); err != nil {
 			return err
@@ -163,7 +162,7 @@ func (r *recovery) findOld() error {
 
 // confirm shows whose keys go to whom, and why that is trusted: the new owner's certificate decides
 // who can open everything from now on, and the voucher which keyring it is.
-func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
+func (r *recovery) confirm(ctx context.Context, pair session.Pair) error {
 	self, err := r.k.MemberOf(pair)
 	if err != nil {
 		return err
@@ -205,7 +204,7 @@ func (r *recovery) confirm(ctx context.Context, pair *token.KeyPair) error {
 
 // join opens the keyring with the token, once it is confirmed, and pins it, if a voucher has
 // vouched for it.
-func (r *recovery) join(ctx context.Context, pair *token.KeyPair, store place.Store) error {
+func (r *recovery) join(ctx context.Context, pair session.Pair, store place.Store) error {
 	if r.voucher == nil {
 		return nil
 	}

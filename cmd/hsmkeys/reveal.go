@@ -46,6 +46,7 @@ func revealCommand() *cli.Command {
 			} else if c.Bool("base64") {
 				encode = inBase64
 			}
+			s.NeedsAllowed = "reveal"
 			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				key, err := k.Reveal(ctx, ref)
 				if err != nil {

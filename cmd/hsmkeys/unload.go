@@ -33,6 +33,7 @@ func unloadCommand() *cli.Command {
 					return err
 				}
 			}
+			s.NeedsAllowed = "load"
 			return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 				gone, err := k.Unload(ctx, func(l hsmkeys.LoadedKey) bool {
 					if label != "" {

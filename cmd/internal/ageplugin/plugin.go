@@ -101,7 +101,7 @@ func (r *pluginRecipient) Wrap(fileKey []byte) (stanzas []*age.Stanza, err error
 	err = r.client.waiting(func() error {
 		return r.from.withSettings(func(s *settings.Settings) error {
 			if r.to.Name == "" {
-				return session.WithPair(r.ctx, s, func(_ *token.Token, pair *token.KeyPair) error {
+				return session.WithPair(r.ctx, s, func(_ session.Token, pair session.Pair) error {
 					to, err := hsmkeys.NewPairRecipient(pair.Public())
 					if err != nil {
 						return err
@@ -204,11 +204,7 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 	}
 	err = i.client.waiting(func() error {
 		return i.from.withSettings(func(s *settings.Settings) error {
-			return session.WithToken(i.ctx, s, func(t *token.Token, sel token.Selector) (err error) {
-				pair, err := session.FindPair(i.ctx, s, t, nil, token.PairName{Label: sel.Object, ID: sel.ID})
-				if err != nil {
-					return err
-				}
+			return session.WithPair(i.ctx, s, func(t session.Token, pair session.Pair) (err error) {
 				fileKey, err = i.unwrap(s, t, pair, keys, pairs)
 				return err
 			})
@@ -218,17 +214,17 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 }
 
 // unwrap tries the pair first: its stanzas are known by their tag, and need no store.
-func (i *pluginIdentity) unwrap(s *settings.Settings, t *token.Token, pair *token.KeyPair, keys, pairs []*age.Stanza) ([]byte, error) {
+func (i *pluginIdentity) unwrap(s *settings.Settings, t session.Token, pair session.Pair, keys, pairs []*age.Stanza) ([]byte, error) {
 	if len(pairs) > 0 {
 		fileKey, err := i.unwrapPair(t, pair, pairs)
 		if len(keys) == 0 || !errors.Is(err, age.ErrIncorrectIdentity) {
 			return fileKey, err
 		}
 	}
-	return i.unwrapKey(s, t, pair, keys)
+	return i.unwrapKey(s, pair, keys)
 }
 
-func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas []*age.Stanza) ([]byte, error) {
+func (i *pluginIdentity) unwrapPair(t session.Token, pair session.Pair, stanzas []*age.Stanza) ([]byte, error) {
 	own, err := hsmkeys.PairTagOf(pair.Public())
 	if err != nil {
 		return nil, err
@@ -239,7 +235,7 @@ func (i *pluginIdentity) unwrapPair(t *token.Token, pair *token.KeyPair, stanzas
 	return hsmkeys.PairIdentity(i.ctx, pair).Unwrap(stanzas)
 }
 
-func (i *pluginIdentity) unwrapKey(s *settings.Settings, t *token.Token, pair *token.KeyPair, keys []*age.Stanza) ([]byte, error) {
+func (i *pluginIdentity) unwrapKey(s *settings.Settings, pair session.Pair, keys []*age.Stanza) ([]byte, error) {
 	store, err := session.OpenStore(i.ctx, s)
 	if err != nil {
 		return nil, err

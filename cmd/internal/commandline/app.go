@@ -17,7 +17,9 @@ func Adapt(commands []*cli.Command) {
 		c.OnUsageError = OnUsageError
 		c.HideHelpCommand = len(c.Subcommands) == 0
 		if len(c.Subcommands) > 0 {
-			c.Action = groupAction
+			if c.Action == nil {
+				c.Action = groupAction
+			}
 		} else {
 			c.Before = refuseEmpty
 		}

@@ -238,6 +238,24 @@ var Examples = map[string][]Example{
 		{"A file without secrets, with which age decrypts", "hsmkeys age identity >identity.txt"},
 		{"", "age -d -i identity.txt march.age"},
 	},
+	"agent": {
+		{"Log in once for this shell", `eval "$(hsmkeys agent --lock-after 15m)"`},
+		{"For a script, which may also reveal keys", "hsmkeys agent --allow reveal -- ./nightly.sh"},
+		{"For a service manager", "hsmkeys agent --foreground --locked"},
+	},
+	"agent status": {
+		{"Is it locked, and why?", "hsmkeys agent status"},
+	},
+	"agent lock": {
+		{"On leaving the desk", "hsmkeys agent lock"},
+	},
+	"agent unlock": {
+		{"The PIN is asked for", "hsmkeys agent unlock"},
+		{"In a script", "hsmkeys agent unlock --pin-source file:/run/secrets/pin"},
+	},
+	"agent stop": {
+		{"End it", "hsmkeys agent stop"},
+	},
 	"doctor": {
 		{"Check everything", "hsmkeys doctor"},
 		{"In a nightly job: status 1 if a check fails", "hsmkeys doctor --json --pin-source file:/run/secrets/pin"},

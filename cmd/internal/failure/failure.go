@@ -23,6 +23,9 @@ const (
 // Status returns the exit status for an error. Integrity goes first: whatever else is wrong, a
 // script must not overlook this.
 func Status(err error) int {
+	if ended := (*commandError)(nil); errors.As(err, &ended) {
+		return ended.status
+	}
 	switch {
 	case errors.Is(err, blob.ErrIntegrity), errors.Is(err, hsmkeys.ErrStale), errors.Is(err, token.ErrPlanted), errors.Is(err, token.ErrWrapped):
 		return StatusIntegrity
@@ -63,6 +66,17 @@ type secretError struct{ err error }
 
 func (e *secretError) Error() string { return e.err.Error() }
 func (e *secretError) Unwrap() error { return e.err }
+
+// Command returns an [ErrReported] for a command that this program has run, and that ended with an exit
+// status, which becomes that of this program.
+func Command(status int) error { return &commandError{status} }
+
+type commandError struct{ status int }
+
+func (e *commandError) Error() string {
+	return fmt.Sprintf("the command ended with status %d", e.status)
+}
+func (e *commandError) Unwrap() error { return ErrReported }
 
 // Detected wraps what a check was looking for. Its status is never that of something that the
 // user named and that does not exist.

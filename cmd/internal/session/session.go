@@ -43,32 +43,56 @@ func WithToken(ctx context.Context, s *settings.Settings, f func(*token.Token, t
 	if sel.PINValue != nil {
 		message.Warn(settings.ErrPINValue)
 	}
-	if module == "" {
-		known, err := s.Modules()
-		if err != nil {
-			return err
-		}
-		info, err := token.Find(ctx, known, sel, trial.Search(s.ModuleTimeout))
-		if err != nil {
-			return err
-		}
-		module = info.Module
-	}
-	t, err := token.Open(ctx, token.Config{
-		Module: module, Token: sel, Sessions: s.Sessions, MakePairs: s.MakePairs,
-		Cache: settings.XDG("XDG_CACHE_HOME", ".cache"), TryAgain: s.IgnoreCache, FinalTry: s.FinalTry, AnyPINLength: s.AnyPINLength, RequireToken: s.RequireToken, Unattended: s.Unattended(sel),
-		PINPad: func(info token.Info) {
-			message.Note("type the PIN on the reader of token %s", text.Printable(info.Label))
-		},
-		PIN: func(ctx context.Context, info token.Info) ([]byte, error) {
-			warnPIN(info)
-			return s.ReadUserPIN(ctx, sel, info, fmt.Sprintf("PIN of token %s", text.Printable(info.Label)), secret.Ask)
-		},
+	t, err := OpenToken(ctx, s, sel, module, func(ctx context.Context, info token.Info) ([]byte, error) {
+		return ReadPIN(ctx, s, sel, info)
 	})
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(t, sel), t.Close())
+}
+
+// A PINFunc returns the PIN of a token, which the caller clears.
+type PINFunc func(context.Context, token.Info) ([]byte, error)
+
+// OpenToken logs in to the token that a selector names, with a PIN. If no module is named, it searches
+// those that are known. The caller must close the token.
+func OpenToken(ctx context.Context, s *settings.Settings, sel token.Selector, module string, pin PINFunc) (*token.Token, error) {
+	if module == "" {
+		info, err := Search(ctx, s, sel, "")
+		if err != nil {
+			return nil, err
+		}
+		module = info.Module
+	}
+	return token.Open(ctx, token.Config{
+		Module: module, Token: sel, Sessions: s.Sessions, MakePairs: s.MakePairs, Patience: s.TokenPatience,
+		Cache: settings.XDG("XDG_CACHE_HOME", ".cache"), TryAgain: s.IgnoreCache, FinalTry: s.FinalTry, AnyPINLength: s.AnyPINLength, RequireToken: s.RequireToken, Unattended: s.Unattended(sel),
+		PINPad: func(info token.Info) {
+			message.Note("type the PIN on the reader of token %s", text.Printable(info.Label))
+		},
+		PIN: pin,
+	})
+}
+
+// Search finds the token that a selector names in a module, or if that is empty in those that are known.
+// It needs no PIN.
+func Search(ctx context.Context, s *settings.Settings, sel token.Selector, module string) (token.Info, error) {
+	known := []token.ModuleConfig{{Path: module}}
+	if module == "" {
+		var err error
+		if known, err = s.Modules(); err != nil {
+			return token.Info{}, err
+		}
+	}
+	return token.Find(ctx, known, sel, trial.Search(s.ModuleTimeout))
+}
+
+// ReadPIN reads the PIN of the token's user from its source, and warns of what the token's flags say
+// before it is tried. The caller must clear it.
+func ReadPIN(ctx context.Context, s *settings.Settings, sel token.Selector, info token.Info) ([]byte, error) {
+	warnPIN(info)
+	return s.ReadUserPIN(ctx, sel, info, fmt.Sprintf("PIN of token %s", text.Printable(info.Label)), secret.Ask)
 }
 
 // warnPIN warns of what the token's flags say before a PIN is tried.
@@ -81,41 +105,20 @@ func warnPIN(info token.Info) {
 	}
 }
 
-// WithPair is [WithToken] for commands that work with the key exchange pair.
-func WithPair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair) error) error {
-	return withPair(ctx, s, nil, f)
-}
-
-func withPair(ctx context.Context, s *settings.Settings, store blob.Store, f func(*token.Token, *token.KeyPair) error) error {
-	return WithToken(ctx, s, func(t *token.Token, sel token.Selector) error {
-		pair, err := FindPair(ctx, s, t, store, token.PairName{Label: sel.Object, ID: sel.ID})
-		if err != nil {
-			return err
-		}
-		if err := warnStrays(ctx, pair); err != nil {
-			return err
-		}
-		return f(t, pair)
-	})
-}
-
-// warnStrays warns of objects on the token that have the pair's id and do not belong to it.
-func warnStrays(ctx context.Context, pair *token.KeyPair) error {
-	strays, err := pair.Mismatches(ctx)
-	for _, s := range strays {
-		message.Warn(fmt.Errorf("skipped, as it has the id of the pair %q and not its key: %s", pair.Label(), s.What))
-	}
-	return err
-}
-
-// WithStorePair opens the store and then logs in.
-func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Token, *token.KeyPair, place.Store) error) error {
+// WithStorePair opens the store, and calls f with the token and its key exchange pair as [WithPair].
+func WithStorePair(ctx context.Context, s *settings.Settings, f func(Token, Pair, place.Store) error) error {
 	sel, _, err := s.Selector()
 	clear(sel.PINValue)
 	if err != nil {
 		return err // before the disk is touched
 	}
-	if err := Bind(ctx, s); err != nil {
+	client, err := dialAgent(ctx, s)
+	if err != nil {
+		return err
+	}
+	if client != nil {
+		defer client.Close()
+	} else if err := Bind(ctx, s); err != nil {
 		return err // before the store is known
 	}
 	store, err := OpenStore(ctx, s)
@@ -123,12 +126,12 @@ func WithStorePair(ctx context.Context, s *settings.Settings, f func(*token.Toke
 		return err // before anybody is asked for a PIN
 	}
 	defer store.Close()
-	return withPair(ctx, s, store, func(t *token.Token, pair *token.KeyPair) error { return f(t, pair, store) })
+	return withPair(ctx, s, client, store, func(t Token, pair Pair) error { return f(t, pair, store) })
 }
 
 // WithKeyring opens the keyring with its token, and calls f.
 func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyring) error) error {
-	return WithStorePair(ctx, s, func(_ *token.Token, pair *token.KeyPair, store place.Store) error {
+	return WithStorePair(ctx, s, func(_ Token, pair Pair, store place.Store) error {
 		k, err := OpenKeyring(ctx, s, pair, store)
 		if err != nil {
 			return err
@@ -139,7 +142,7 @@ func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyr
 
 // OpenKeyring opens the keyring of a store with its token, and prints what a person should know about
 // its state.
-func OpenKeyring(ctx context.Context, s *settings.Settings, pair *token.KeyPair, store blob.Store) (*hsmkeys.Keyring, error) {
+func OpenKeyring(ctx context.Context, s *settings.Settings, pair hsmkeys.Pair, store blob.Store) (*hsmkeys.Keyring, error) {
 	o, err := Options(s, store)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ func (s *Settings) absolute(option, value, where string) error {
 	}
 	what := ""
 	switch option {
-	case "config", "module", "store":
+	case "config", "module", "store", "agent":
 		if !filepath.IsAbs(value) && !(option == "store" && strings.Contains(value, "://")) {
 			what = "a path"
 		}

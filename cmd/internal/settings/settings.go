@@ -33,12 +33,20 @@ type Settings struct {
 	Wide           bool
 	FinalTry       bool
 	AnyPINLength   bool
+	Agent          string // see [Settings.AgentSocket]
+	NoAgent        bool
 
 	// Fields that commands set, as no option does.
 
 	MakePairs   bool // log in so that key exchange pairs can be made
 	IgnoreCache bool // try what the token can do, whatever the cache says
 	WholeStore  bool // bypass the disk cache of the store
+
+	// NeedsAllowed is what the command does that an agent must have been allowed: reveal, load or
+	// export. Without that the agent is not used.
+	NeedsAllowed string
+	// TokenPatience is [token.Config.Patience].
+	TokenPatience time.Duration
 
 	line        map[string]string // values by name of the option, as given on the command line,
 	environment map[string]string // in the environment,
@@ -68,7 +76,7 @@ func Load(from Source) (*Settings, error) {
 	for name, value := range from.Line {
 		s.line[name] = value
 	}
-	for _, name := range []string{"config", "module", "store"} {
+	for _, name := range []string{"config", "module", "store", "agent"} {
 		if value, ok := s.line[name]; ok && value == "" { // a variable of the shell that is not set
 			return nil, failure.Usage("the value of option --%s is empty", name)
 		}
@@ -169,6 +177,18 @@ func (s *Settings) StorePath() string {
 		return s.Store
 	}
 	return XDG("XDG_DATA_HOME", ".local/share")
+}
+
+// AgentSocket returns the path of the agent's socket: that of --agent, or else the usual one; or "" if
+// the environment names no directory for it.
+func (s *Settings) AgentSocket() string {
+	if s.Agent != "" {
+		return s.Agent
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "hsmkeys", "agent.sock")
+	}
+	return ""
 }
 
 // NamedStore returns [Settings.StorePath], or an error if there is none.

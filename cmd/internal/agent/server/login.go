@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// A login is the token while the agent is logged in, and the reason while it is not.
+type login struct {
+	open func(context.Context, PINFunc) (*token.Token, error)
+
+	mu     sync.RWMutex // read-locked by every call; locked to log in and out
+	token  *token.Token // nil while the agent is locked
+	reason string       // why it is locked
+	info   token.Info   // of the token, also while the agent is locked
+
+	found sync.Map // *wire.PairReply by request
+	pairs sync.Map // *token.KeyPair by pairKey
+
+	calls    sync.Mutex
+	under    int       // calls under way
+	lastUse  time.Time // when the last call ended
+	away     error     // why the token did not answer at the last call; nil if it did
+	awaySeen time.Time
+}
+
+// awayFor is how long the agent answers with the same reason before it tries the token again.
+const awayFor = time.Second
+
+// with calls f with the token. The error is an [wire.ErrLocked] while the agent is locked.
+func (l *login) with(f func(*token.Token) error) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.token == nil {
+		return l.locked()
+	}
+	if err := l.begin(); err != nil {
+		return err
+	}
+	err := f(l.token)
+	l.end(err)
+	return err
+}
+
+// begin counts a call. It returns the error of the last one if the token has just been found to be away:
+// a client that asks for many keys would otherwise wait for each.
+func (l *login) begin() error {
+	l.calls.Lock()
+	defer l.calls.Unlock()
+	if l.away != nil && time.Since(l.awaySeen) < awayFor {
+		return l.away
+	}
+	l.under++
+	return nil
+}
+
+func (l *login) end(err error) {
+	l.calls.Lock()
+	defer l.calls.Unlock()
+	l.under--
+	l.lastUse = time.Now()
+	if !errors.Is(err, token.ErrLost) || errors.Is(err, token.ErrKeyLost) {
+		l.away = nil
+	} else {
+		l.away, l.awaySeen = err, time.Now()
+	}
+}
+
+// idle returns for how long the token has not been used.
+func (l *login) idle() time.Duration {
+	l.calls.Lock()
+	defer l.calls.Unlock()
+	if l.under > 0 || l.lastUse.IsZero() {
+		return 0
+	}
+	return time.Since(l.lastUse)
+}
+
+// locked returns the error of a call while the agent is locked. l.mu must be held.
+func (l *login) locked() error {
+	return &token.Error{Op: "use the token through the agent", Token: l.info.Label, Kind: wire.ErrLocked, Err: errors.New(l.reason)}
+}
+
+// state returns the token's Info, and why the agent is locked, or "".
+func (l *login) state() (token.Info, string) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.token != nil {
+		return l.info, ""
+	}
+	return l.info, l.reason
+}
+
+// unlock logs in, unless the agent is logged in already.
+func (l *login) unlock(ctx context.Context, pin PINFunc) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token != nil {
+		return nil
+	}
+	t, err := l.open(ctx, pin)
+	if err != nil {
+		return err
+	}
+	l.token, l.info = t, t.Info()
+	l.calls.Lock()
+	l.lastUse, l.away = time.Now(), nil
+	l.calls.Unlock()
+	return nil
+}
+
+// lock destroys all session keys and logs out, if the token has not been used for a time. It waits for
+// the calls under way.
+func (l *login) lock(reason string, unused time.Duration, destroy func()) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token == nil || l.idle() < unused {
+		return nil
+	}
+	destroy()
+	l.forget()
+	err := l.token.Close()
+	l.token, l.reason = nil, reason
+	return err
+}
+
+// pairKey names a pair that signs with another, or with itself.
+func pairKey(ref *wire.Pair) string {
+	return hex.EncodeToString(ref.GetKeyId()) + "/" + hex.EncodeToString(ref.GetSigningKeyId())
+}
+
+// keep remembers a pair that was found for a request.
+func (l *login) keep(request string, reply *wire.PairReply, pair *token.KeyPair) {
+	l.found.Store(request, reply)
+	l.pairs.Store(pairKey(reply.GetPair()), pair)
+}
+
+// forget forgets all pairs.
+func (l *login) forget() {
+	l.found.Clear()
+	l.pairs.Clear()
+}
+
+// pair returns a pair that was found before.
+func (l *login) pair(ref *wire.Pair) (*token.KeyPair, error) {
+	pair, ok := l.pairs.Load(pairKey(ref))
+	if !ok {
+		return nil, &token.Error{Op: "use the key exchange pair", Token: l.info.Label, Kind: token.ErrNoPair,
+			Err: fmt.Errorf("the agent was locked since it was found")}
+	}
+	return pair.(*token.KeyPair), nil
+}

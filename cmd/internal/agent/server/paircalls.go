@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
+	"github.com/hsmkeys/hsmkeys/token"
+)
+
+// The operations of a pair, each as [hsmkeys.Pair] and its companions describe it.
+
+func (c *conn) Sign(_ context.Context, in *wire.SignRequest) (*wire.Data, error) {
+	hash, err := wire.Hash(in.GetHash())
+	if err != nil {
+		return nil, err
+	}
+	var opts crypto.SignerOpts = hash
+	if in.GetPssSaltLength() > 0 {
+		opts = &rsa.PSSOptions{SaltLength: int(in.GetPssSaltLength()), Hash: hash}
+	}
+	reply := &wire.Data{}
+	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) (err error) {
+		signer, _ := pair.Signer()
+		reply.Data, err = signer.Sign(nil, in.GetDigest(), opts)
+		return err
+	})
+	return reply, err
+}
+
+// maxRandom is how many random bytes a call returns.
+const maxRandom = 1024
+
+func (c *conn) Random(_ context.Context, in *wire.RandomRequest) (*wire.Sealed, error) {
+	if in.GetSize() < 1 || in.GetSize() > maxRandom {
+		return nil, fmt.Errorf("random bytes: a call returns 1 to %d", maxRandom)
+	}
+	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) {
+		random, err := pair.Random()
+		if err != nil {
+			return nil, err
+		}
+		b := make([]byte, in.GetSize())
+		_, err = io.ReadFull(random, b)
+		return b, err
+	})
+}
+
+// secret returns the result of f sealed, and overwrites it.
+func (c *conn) secret(ref *wire.Pair, f func(*token.KeyPair) ([]byte, error)) (*wire.Sealed, error) {
+	var sealed *wire.Sealed
+	err := c.withPair(ref, func(pair *token.KeyPair) error {
+		secret, err := f(pair)
+		defer clear(secret)
+		if err == nil {
+			sealed = c.sealer.Seal(secret)
+		}
+		return err
+	})
+	return sealed, err
+}
+
+func (c *conn) Records(ctx context.Context, _ *wire.Empty) (*wire.RecordsReply, error) {
+	reply := &wire.RecordsReply{}
+	err := c.withToken(func(t *token.Token) error {
+		all, err := t.Records(ctx)
+		for _, r := range all {
+			reply.Records = append(reply.Records, &wire.Record{Label: r.Label, Value: r.Value, Object: uint64(r.Object)})
+		}
+		return err
+	})
+	return reply, err
+}
+
+func (c *conn) AddRecord(ctx context.Context, in *wire.RecordRequest) (*wire.Empty, error) {
+	return &wire.Empty{}, c.withToken(func(t *token.Token) error {
+		return t.AddRecord(ctx, in.GetRecord().GetLabel(), in.GetRecord().GetValue())
+	})
+}
+
+func (c *conn) DeleteRecord(ctx context.Context, in *wire.RecordRequest) (*wire.Empty, error) {
+	r := in.GetRecord()
+	return &wire.Empty{}, c.withToken(func(t *token.Token) error {
+		return t.DeleteRecord(ctx, keyspec.Record{Label: r.GetLabel(), Value: r.GetValue(), Object: uint(r.GetObject())})
+	})
+}
+
+func (c *conn) Residence(ctx context.Context, in *wire.PairRequest) (*wire.ResidenceReply, error) {
+	reply := &wire.ResidenceReply{}
+	err := c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		where, err := pair.Residence(ctx)
+		reply.Residence = string(where)
+		return err
+	})
+	return reply, err
+}
+
+func (c *conn) CheckOpens(ctx context.Context, in *wire.PairRequest) (*wire.Empty, error) {
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckOpens(ctx) })
+}
+
+func (c *conn) CheckComputed(_ context.Context, in *wire.PairRequest) (*wire.Empty, error) {
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckComputed() })
+}
+
+func (c *conn) Rehearse(ctx context.Context, in *wire.UnwrapRequest) (*wire.Empty, error) {
+	wrapped, err := in.GetWrapped().Spec()
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.Rehearse(ctx, wrapped) })
+}
+
+func (c *conn) Reveal(ctx context.Context, in *wire.UnwrapRequest) (*wire.Sealed, error) {
+	if err := c.allowed("reveal"); err != nil {
+		return nil, err
+	}
+	wrapped, err := in.GetWrapped().Spec()
+	if err != nil {
+		return nil, err
+	}
+	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) { return pair.Reveal(ctx, wrapped) })
+}
+
+// allowed returns an error unless the agent was started with --allow for an operation.
+func (c *conn) allowed(operation string) error {
+	if slices.Contains(c.server.config.Allows, operation) {
+		return nil
+	}
+	return fmt.Errorf("%s session keys: %w", operation, wire.ErrNotAllowed)
+}
+
+func (c *conn) Certificate(ctx context.Context, in *wire.PairRequest) (*wire.Data, error) {
+	return c.certificate(ctx, in, (*token.KeyPair).Certificate)
+}
+
+func (c *conn) IssuedCertificate(ctx context.Context, in *wire.PairRequest) (*wire.Data, error) {
+	return c.certificate(ctx, in, (*token.KeyPair).IssuedCertificate)
+}
+
+func (c *conn) SigningCertificate(ctx context.Context, in *wire.PairRequest) (*wire.Data, error) {
+	return c.certificate(ctx, in, (*token.KeyPair).SigningCertificate)
+}
+
+func (c *conn) certificate(ctx context.Context, in *wire.PairRequest, of func(*token.KeyPair, context.Context) (*x509.Certificate, error)) (*wire.Data, error) {
+	reply := &wire.Data{}
+	err := c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		certificate, err := of(pair, ctx)
+		if certificate != nil {
+			reply.Data = certificate.Raw
+		}
+		return err
+	})
+	return reply, err
+}
+
+func (c *conn) Decrypt(ctx context.Context, in *wire.HashRequest) (*wire.Sealed, error) {
+	hash, err := wire.Hash(in.GetHash())
+	if err != nil {
+		return nil, err
+	}
+	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) { return pair.Decrypt(ctx, in.GetData(), hash) })
+}
+
+func (c *conn) ECDH(ctx context.Context, in *wire.DataRequest) (*wire.Sealed, error) {
+	peer, err := wire.PublicECDH(in.GetData())
+	if err != nil {
+		return nil, err
+	}
+	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) { return pair.ECDH(ctx, peer) })
+}
+
+func (c *conn) Load(ctx context.Context, in *wire.LoadRequest) (*wire.Empty, error) {
+	if err := c.allowed("load"); err != nil {
+		return nil, err
+	}
+	wrapped, err := in.GetWrapped().Spec()
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		return pair.Load(ctx, wrapped, in.GetLabel(), in.GetId(), in.GetBeside()...)
+	})
+}
+
+func (c *conn) LoadValue(ctx context.Context, in *wire.LoadRequest) (*wire.Empty, error) {
+	if err := c.allowed("load"); err != nil {
+		return nil, err
+	}
+	key, err := in.GetKey().Spec()
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		value, err := c.sealer.Open(in.GetValue())
+		if err != nil {
+			return err
+		}
+		defer clear(value)
+		return pair.LoadValue(ctx, key, value, in.GetLabel(), in.GetId(), in.GetBeside()...)
+	})
+}
+
+func (c *conn) Loaded(ctx context.Context, in *wire.PairRequest) (*wire.LoadedReply, error) {
+	reply := &wire.LoadedReply{}
+	err := c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		all, err := pair.Loaded(ctx)
+		for _, k := range all {
+			reply.Keys = append(reply.Keys, &wire.LoadedKey{Label: k.Label, Id: k.ID, Public: k.Public, Object: uint64(k.Object)})
+		}
+		return err
+	})
+	return reply, err
+}
+
+func (c *conn) Unload(ctx context.Context, in *wire.UnloadRequest) (*wire.Empty, error) {
+	if err := c.allowed("load"); err != nil {
+		return nil, err
+	}
+	k := in.GetKey()
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		return pair.Unload(ctx, token.Loaded{Label: k.GetLabel(), ID: k.GetId(), Public: k.GetPublic(), Object: uint(k.GetObject())})
+	})
+}
