@@ -1,0 +1,5 @@
+//go:build !linux
+
+package audit
+
+func openDaemon(destination) (sink, error) { return nil, ErrDestination }
