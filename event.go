@@ -81,6 +81,12 @@ func newRecorder(record RecordFunc, pair interface{ Public() crypto.PublicKey })
 	return r
 }
 
+// RecordUse records the use in ctx with record: that it was done, or the error for which it was not. It
+// returns that error, and an [Unrecorded] if that fails. If record is nil it does nothing.
+func RecordUse(ctx context.Context, record RecordFunc, err error) error {
+	return recorder{record: record}.used(ctx, err)
+}
+
 // used records the use in ctx when the token is done with it. It returns err, or if that is nil why
 // the use could not be recorded: the caller must not release the result then.
 func (r recorder) used(ctx context.Context, err error) error {

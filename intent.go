@@ -139,6 +139,18 @@ func (r recorder) changing(ctx context.Context, u Use, reason string, do func(co
 	return i.end(do(ctx, i))
 }
 
+// RecordChange calls do, which changes something that is no keyring's, and records that with record: the
+// intention before, and the outcome after. If record is nil it only calls do. The errors are those of
+// do, and an [Unrecorded].
+func RecordChange(ctx context.Context, record RecordFunc, u Use, reason string, do func(context.Context) error) error {
+	return recorder{record: record}.changing(ctx, u, reason, func(ctx context.Context, i *intent) error {
+		if err := i.begin(Use{}); err != nil {
+			return err
+		}
+		return do(ctx)
+	})
+}
+
 // refused records that a change failed before it had begun, and returns err.
 func (r recorder) refused(ctx context.Context, u Use, reason string, err error) error {
 	_, i := r.intend(ctx, u, reason)

@@ -29,7 +29,7 @@ func decryptCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("pair") {
-				return filter(ctx, s, withPairAlone, files, func(pair *token.KeyPair, out io.Writer, in io.Reader) error {
+				return filter(ctx, s, withPairAlone, files, func(pair hsmkeys.RecordedPair, out io.Writer, in io.Reader) error {
 					if f, size := datafile.ReaderAt(in); f != nil {
 						return hsmkeys.DecryptFileWithPair(ctx, pair, out, f, size)
 					}
@@ -54,6 +54,12 @@ func decryptCommand() *cli.Command {
 	}
 }
 
-func withPairAlone(ctx context.Context, s *settings.Settings, f func(*token.KeyPair) error) error {
-	return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error { return f(pair) })
+func withPairAlone(ctx context.Context, s *settings.Settings, f func(hsmkeys.RecordedPair) error) error {
+	return session.WithPair(ctx, s, func(_ *token.Token, pair *token.KeyPair) error {
+		record, err := session.Record(s)
+		if err != nil {
+			return err
+		}
+		return f(hsmkeys.RecordedPair{Decrypter: pair, Record: record})
+	})
 }

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -33,20 +32,10 @@ const (
 type destination struct{ name, path string }
 
 // ErrDestination is the error for what is no destination on this system.
-var ErrDestination = errors.New("records of use go to " + destinations())
+var ErrDestination = errors.New("records of use go to " + Destinations)
 
 // ErrNoDaemon is the error for a daemon that does not listen on its socket.
 var ErrNoDaemon = errors.New("no daemon listens there")
-
-// HasDaemons reports whether records can go to syslog and journald here.
-const HasDaemons = runtime.GOOS == "linux"
-
-func destinations() string {
-	if HasDaemons {
-		return "file:PATH with an absolute path, syslog or journald"
-	}
-	return "file:PATH with an absolute path"
-}
 
 // Check returns an [ErrDestination] unless records can go to a destination on this kind of system.
 func Check(to string) error {
@@ -57,11 +46,7 @@ func Check(to string) error {
 func parse(to string) (destination, error) {
 	name, path, hasPath := strings.Cut(to, ":")
 	d := destination{name, path}
-	known := []string{toFile}
-	if HasDaemons {
-		known = append(known, toSyslog, toJournald)
-	}
-	if !slices.Contains(known, name) || hasPath && !filepath.IsAbs(path) || name == toFile && !hasPath {
+	if !slices.Contains(names, name) || hasPath && !filepath.IsAbs(path) || name == toFile && !hasPath {
 		return d, ErrDestination
 	}
 	return d, nil
@@ -148,3 +133,11 @@ func (l *Log) wrap(err error) error {
 	}
 	return &Error{l.to, err}
 }
+
+// Operations that are recorded beside those of the library.
+const (
+	OpLogin      = "login"       // only recorded if it fails
+	OpInitToken  = "init-token"  // initialise a token
+	OpMakePair   = "make-pair"   // make a key exchange pair, or take one over
+	OpImportPair = "import-pair" // import one from a file
+)

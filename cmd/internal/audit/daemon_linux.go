@@ -19,6 +19,11 @@ import (
 // journald do beyond that is not needed: both have their socket built in and wait for ever for a daemon
 // that hangs.
 
+var names = []string{toFile, toSyslog, toJournald}
+
+// Destinations is what a destination can be on this kind of system.
+const Destinations = "file:PATH with an absolute path, syslog or journald"
+
 // Usual sockets.
 const (
 	syslogSocket   = "/dev/log"

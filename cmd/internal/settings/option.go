@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -142,6 +143,13 @@ var Options = []Option{
 		}},
 	{Name: "older-state", Usage: "decrypt with what is there, if the store lacks the newest state of the keyring", Variable: "HSMKEYS_OLDER_STATE", Kind: Bool,
 		set: boolean(func(s *Settings) *bool { return &s.OlderState })},
+	{Name: "audit", Usage: "record each use of a key and each change at this `DESTINATION`: file:PATH, syslog or journald", Variable: "HSMKEYS_AUDIT", InFile: true, Default: "nowhere",
+		set: str(func(s *Settings) *string { return &s.Audit }), within: func(value string) string {
+			if err := audit.Check(value); err != nil {
+				return audit.Destinations
+			}
+			return ""
+		}},
 	{Name: "wide", Aliases: []string{"w"}, Usage: "do not fit tables to the width of the terminal", Kind: Bool,
 		set: boolean(func(s *Settings) *bool { return &s.Wide })},
 	{Name: "final-try", Usage: "log in even if one more wrong PIN locks the token", Kind: Bool,

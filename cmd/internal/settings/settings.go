@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
@@ -33,12 +34,15 @@ type Settings struct {
 	Wide           bool
 	FinalTry       bool
 	AnyPINLength   bool
+	Audit          string // see [audit.Open]; "" for nowhere
 
 	// Fields that commands set, as no option does.
 
 	MakePairs   bool // log in so that key exchange pairs can be made
 	IgnoreCache bool // try what the token can do, whatever the cache says
 	WholeStore  bool // bypass the disk cache of the store
+
+	AuditLog *audit.Log // once it is open
 
 	line        map[string]string // values by name of the option, as given on the command line,
 	environment map[string]string // in the environment,
@@ -68,7 +72,7 @@ func Load(from Source) (*Settings, error) {
 	for name, value := range from.Line {
 		s.line[name] = value
 	}
-	for _, name := range []string{"config", "module", "store"} {
+	for _, name := range []string{"config", "module", "store", "audit"} {
 		if value, ok := s.line[name]; ok && value == "" { // a variable of the shell that is not set
 			return nil, failure.Usage("the value of option --%s is empty", name)
 		}
