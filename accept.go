@@ -19,6 +19,10 @@ func (k *Keyring) accept(ctx context.Context, where pinPlaces) error {
 // Accept accepts the recoveries up to a checkpoint, and pins the head where none is left.
 // The point must be that of the last recovery in [State].
 func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
+	return k.recorder.changing(ctx, Use{Operation: OpAccept}, "", func(ctx context.Context, i *intent) error { return k.acceptAt(ctx, at, i) })
+}
+
+func (k *Keyring) acceptAt(ctx context.Context, at ledger.Point, i *intent) error {
 	recoveries := k.known().Recoveries
 	n := len(recoveries)
 	if n == 0 {
@@ -26,6 +30,10 @@ func (k *Keyring) Accept(ctx context.Context, at ledger.Point) error {
 	}
 	if recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)
+	}
+	i.made(at)
+	if err := i.begin(Use{}); err != nil {
+		return err
 	}
 	k.acceptRecoveries()
 	return k.keepPin(ctx, onToken)

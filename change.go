@@ -23,7 +23,9 @@ var recordEvery = 10 * time.Second
 // change is each for operations that change keys: do prepares the edit of a key, and its result is
 // yielded once a checkpoint with the edit is recorded and pinned. If somebody else has changed a
 // key meanwhile, do is called again for it. In the end the last checkpoint is pinned where it says.
-func (k *Keyring) change(ctx context.Context, refs []Ref, where pinPlaces, do func(context.Context, Ref) Result) iter.Seq[Result] {
+// op and reason are for [Options.Record].
+func (k *Keyring) change(ctx context.Context, op, reason string, refs []Ref, where pinPlaces, do func(context.Context, Ref) Result) iter.Seq[Result] {
+	do = k.announced(op, reason, do)
 	return func(yield func(Result) bool) {
 		var ready []Result
 		began := time.Now()
@@ -36,6 +38,7 @@ func (k *Keyring) change(ctx context.Context, refs []Ref, where pinPlaces, do fu
 		}
 		flush := func() {
 			done := k.recordResults(ctx, refs, ready, do)
+			endAll(done)
 			slices.SortStableFunc(done, func(a, b Result) int { return cmp.Compare(a.order, b.order) })
 			for _, r := range done {
 				give(r)
@@ -91,7 +94,7 @@ func (k *Keyring) recordResults(ctx context.Context, refs []Ref, ready []Result,
 	for range maxRaces {
 		all := make([]*recorded, len(ready))
 		for i, r := range ready {
-			all[i] = &recorded{edit: *r.edit, where: inFile} // and on the token in the end
+			all[i] = &recorded{edit: *r.edit, where: inFile, intent: r.intent} // and on the token in the end
 		}
 		k.recordMany(ctx, all)
 		var stale []Result
@@ -105,7 +108,7 @@ func (k *Keyring) recordResults(ctx context.Context, refs []Ref, ready []Result,
 			case !isStale(err) || ctx.Err() != nil:
 				done = append(done, r.failed(err))
 			default:
-				if err := k.forget(ctx, r); err != nil {
+				if err := errors.Join(k.forget(ctx, r), r.intent.outcome(err, nil)); err != nil {
 					done = append(done, r.failed(err))
 				} else if again := persist(ctx, refs[r.order], do); again.edit == nil {
 					done = append(done, again.at(r.order))
@@ -133,7 +136,7 @@ func (k *Keyring) forget(ctx context.Context, r Result) error {
 }
 
 // changeAll is change for operations of owners, with a reason.
-func (k *Keyring) changeAll(ctx context.Context, doing, reason string, refs []Ref, where pinPlaces, do func(context.Context, Ref) (Result, error)) iter.Seq[Result] {
+func (k *Keyring) changeAll(ctx context.Context, op, doing, reason string, refs []Ref, where pinPlaces, do func(context.Context, Ref) (Result, error)) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		err := validReason(reason)
 		if err == nil {
@@ -143,10 +146,10 @@ func (k *Keyring) changeAll(ctx context.Context, doing, reason string, refs []Re
 			err = k.mustOwn(doing)
 		}
 		if err != nil {
-			yield(Result{Err: err})
+			yield(Result{Err: k.recorder.refused(ctx, Use{Operation: op}, reason, err)})
 			return
 		}
-		k.change(ctx, refs, where, func(ctx context.Context, ref Ref) Result {
+		k.change(ctx, op, reason, refs, where, func(ctx context.Context, ref Ref) Result {
 			r, err := do(ctx, ref)
 			r.Err = err
 			if r.Ref.Name == "" {

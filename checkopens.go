@@ -78,10 +78,11 @@ func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
 	if k.pair == nil {
 		return nil
 	}
-	_, b, err := k.loadRef(ctx, ref)
+	f, b, err := k.loadRef(ctx, ref)
 	if err != nil || isDerived(b) {
 		return err
 	}
+	ctx = WithUse(k.using(ctx, f, b), Use{Operation: OpCheck})
 	_, err = k.openRevision(ctx, b, func(wrapped keyspec.WrappedKey) error {
 		key, err := k.pair.UnwrapTransit(ctx, wrapped)
 		if err != nil {
@@ -89,7 +90,10 @@ func (k *Keyring) CheckOpens(ctx context.Context, ref Ref) error {
 		}
 		return key.Close()
 	})
-	if errors.Is(err, blob.ErrIntegrity) {
+	if !errors.Is(err, ErrNotHolder) { // or it was not tried
+		err = k.recorder.used(ctx, err)
+	}
+	if errors.Is(err, blob.ErrIntegrity) || errors.As(err, new(*Unrecorded)) {
 		return err
 	}
 	return nil

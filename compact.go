@@ -15,6 +15,14 @@ import (
 // A token that has accepted none of the kept checkpoints cannot sign until it has been shown a
 // later one, see [ReplacePin].
 func (k *Keyring) Compact(ctx context.Context, keep int) (deleted int, err error) {
+	err = k.recorder.changing(ctx, Use{Operation: ledger.Compact.String()}, "", func(ctx context.Context, _ *intent) (err error) {
+		deleted, err = k.compact(ctx, keep)
+		return err
+	})
+	return deleted, err
+}
+
+func (k *Keyring) compact(ctx context.Context, keep int) (deleted int, err error) {
 	if err := k.refresh(ctx); err != nil {
 		return 0, err
 	}

@@ -19,7 +19,7 @@ import (
 // Purpose 0 is the usual one for the algorithm: [keyspec.WrapKeys] for AES, which
 // is what files are encrypted under, [keyspec.Authenticate] for HMAC.
 func (k *Keyring) Create(ctx context.Context, name string, algorithm keyspec.Algorithm, purpose keyspec.Purpose) (Entry, error) {
-	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, NewKey{}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
+	return k.create(ctx, ledger.Create.String(), blob.Descriptor{Name: name, Purpose: usualPurpose(purpose, algorithm)}, NewKey{}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
 		return k.make(ctx, d, algorithm)
 	})
 }
@@ -60,7 +60,7 @@ func (k *Keyring) CreateMany(ctx context.Context, names []string, key NewKey) it
 		if len(names) > 1 {
 			where = onToken
 		}
-		k.changeAll(ctx, "create a key", key.Reason, refsTo(names), where, func(ctx context.Context, ref Ref) (Result, error) {
+		k.changeAll(ctx, ledger.Create.String(), "create a key", key.Reason, refsTo(names), where, func(ctx context.Context, ref Ref) (Result, error) {
 			if err := blob.ValidNewName(ref.Name); err != nil {
 				return Result{}, err
 			}
@@ -73,17 +73,19 @@ func (k *Keyring) CreateMany(ctx context.Context, names []string, key NewKey) it
 }
 
 // create makes the first version of a key, in whatever way.
-func (k *Keyring) create(ctx context.Context, d blob.Descriptor, key NewKey, make makeFunc) (Entry, error) {
-	if err := k.refresh(ctx); err != nil {
-		return Entry{}, err
+func (k *Keyring) create(ctx context.Context, op string, d blob.Descriptor, key NewKey, make makeFunc) (Entry, error) {
+	use := Use{Operation: op, Key: d.Name}
+	err := k.refresh(ctx)
+	if err == nil {
+		err = k.mustOwn("create a key")
 	}
-	if err := k.mustOwn("create a key"); err != nil {
-		return Entry{}, err
+	if err == nil {
+		err = errors.Join(blob.ValidNewName(d.Name), key.Check())
 	}
-	if err := errors.Join(blob.ValidNewName(d.Name), key.Check()); err != nil {
-		return Entry{}, err
+	if err != nil {
+		return Entry{}, k.recorder.refused(ctx, use, key.Reason, err)
 	}
-	return retryStale(ctx, k, func() (Entry, error) {
+	return retryStale(ctx, k, use, key.Reason, func(ctx context.Context) (Entry, error) {
 		r, err := k.created(ctx, d, key, make)
 		if err != nil {
 			return Entry{}, err

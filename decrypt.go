@@ -14,16 +14,17 @@ import (
 // under no key of this keyring. It reads the binary format; use [Dearmor] for files that may be in
 // ASCII armor.
 func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
-	return decrypt(src, k.Identity(ctx))
+	i := k.identity(ctx)
+	return decrypt(src, i, i.fileUse)
 }
 
-func decrypt(src io.Reader, identity age.Identity) (io.Reader, error) {
+func decrypt(src io.Reader, identity age.Identity, use *fileUse) (io.Reader, error) {
 	source := &sourceReader{src: src}
 	plain, err := age.Decrypt(source, markedIdentity{identity})
 	if err != nil {
-		return nil, source.classify(err)
+		return nil, use.end(source.classify(err))
 	}
-	return &plainReader{plain, source}, nil
+	return &plainReader{plain, source, use}, nil
 }
 
 // A markedIdentity marks the errors of an identity of this package, so that they are not taken for

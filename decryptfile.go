@@ -15,12 +15,14 @@ import (
 // decrypted on every processor, and written in order. Nothing is written unless the file is
 // complete. What is written is authentic; at a chunk that is not, DecryptFile stops.
 func (k *Keyring) DecryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64) error {
-	return decryptFile(ctx, dst, src, size, k.Identity(ctx))
+	i := k.identity(ctx)
+	return i.end(decryptFile(ctx, dst, src, size, i))
 }
 
 // DecryptFileWithPair is [DecryptWithPair] for a file with random access, as [Keyring.DecryptFile].
 func DecryptFileWithPair(ctx context.Context, pair Decrypter, dst io.Writer, src io.ReaderAt, size int64) error {
-	return decryptFile(ctx, dst, src, size, onlyPair{PairIdentity(ctx, pair)})
+	i := newPairIdentity(ctx, pair)
+	return i.end(decryptFile(ctx, dst, src, size, onlyPair{i}))
 }
 
 // segmentSize is how much is decrypted at a time, in bytes: four of age's chunks.

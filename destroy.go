@@ -36,7 +36,7 @@ func (k *Keyring) Destroy(ctx context.Context, refs []Ref, reason string) iter.S
 			r := recorded[ref]
 			err := ctx.Err()
 			if err == nil {
-				err = k.deleteBlobs(uncancelled, ref)
+				err = k.deleteRecorded(uncancelled, ref, reason)
 			}
 			if err != nil {
 				r.Err = withFacts(fmt.Errorf("key %q is destroyed: %w: %w", ref, ErrBlobsLeft, err), &NotActive{ref, ledger.Destroyed})
@@ -56,6 +56,17 @@ func (k *Keyring) Destroy(ctx context.Context, refs []Ref, reason string) iter.S
 
 // ErrBlobsLeft is the error for blobs of a destroyed key that could not be deleted.
 var ErrBlobsLeft = errors.New("not all of its blobs could be deleted")
+
+// deleteRecorded is deleteBlobs, and records it.
+func (k *Keyring) deleteRecorded(ctx context.Context, ref Ref, reason string) error {
+	use := Use{Operation: OpDeleteBlobs, Key: ref.Name, Version: ref.Version}
+	return k.recorder.changing(ctx, use, reason, func(ctx context.Context, i *intent) error {
+		if err := i.begin(Use{}); err != nil {
+			return err
+		}
+		return k.deleteBlobs(ctx, ref)
+	})
+}
 
 // deleteBlobs deletes the blobs of destroyed versions: every one that says that it has the key of such
 // a version, whoever has signed it, and whichever version number it had in another copy of the keyring.

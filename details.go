@@ -57,7 +57,7 @@ type NewDetails struct {
 
 // Describe changes the details of keys, all versions of each.
 func (k *Keyring) Describe(ctx context.Context, names []string, d NewDetails, reason string) iter.Seq[Result] {
-	return k.changeAll(ctx, "describe a key", reason, refsTo(names), inFile, func(ctx context.Context, ref Ref) (Result, error) {
+	return k.changeAll(ctx, ledger.Describe.String(), "describe a key", reason, refsTo(names), inFile, func(ctx context.Context, ref Ref) (Result, error) {
 		return k.describeResult(ctx, ref.Name, d, reason)
 	})
 }

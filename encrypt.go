@@ -20,13 +20,13 @@ func (k *Keyring) Encrypt(ctx context.Context, dst io.Writer, refs []Ref, others
 	recipients := slices.Clone(others)
 	var found []keyVersion
 	for _, ref := range refs {
-		key, err := k.Open(ctx, ref)
+		key, err := k.openAs(ctx, OpEncrypt, ref)
 		if err != nil {
 			return nil, err
 		}
 		defer key.Close() // age is done with the key when it has written the header
 		if err := errors.Join(key.wrapsKeys(), k.mayEncryptUnder(ctx, key.found)); err != nil {
-			return nil, err
+			return nil, k.recorder.used(key.using(ctx, OpEncrypt), err)
 		}
 		recipients = append(recipients, key.Recipient(ctx))
 		found = append(found, key.found)
@@ -67,7 +67,8 @@ func (e *encryption) Close() error {
 			err = e.keyring.mayEncryptUnder(e.ctx, now)
 		}
 		if err != nil {
-			return fmt.Errorf("the file is not complete: %w", err)
+			ctx := WithUse(e.ctx, Use{Operation: OpEncrypt, Key: was.entry.Name, Version: was.version.Number, KeyID: was.version.KeyID})
+			return e.keyring.recorder.used(ctx, fmt.Errorf("the file is not complete: %w", err))
 		}
 	}
 	return e.WriteCloser.Close()

@@ -15,16 +15,25 @@ import (
 // with the peer's key has the session key from then on. A key from a password and an HMAC
 // key are an [ErrDerivation].
 func (k *Keyring) ExportSimple(ctx context.Context, ref Ref, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
-	b, err := k.newestBlob(ctx, ref)
+	var exported []byte
+	err := k.useNewest(ctx, OpExport, ref, func(ctx context.Context, b *blob.Blob) (err error) {
+		exported, err = k.exportSimple(ctx, ref, b, to, how)
+		return err
+	})
 	if err != nil {
+		clear(exported)
 		return nil, err
 	}
+	return exported, nil
+}
+
+func (k *Keyring) exportSimple(ctx context.Context, ref Ref, b *blob.Blob, to *rsa.PublicKey, how keyspec.RSAES) ([]byte, error) {
 	algorithm, ok := simpleAlgorithm(b)
 	if !ok || isDerived(b) {
 		return nil, withFacts(fmt.Errorf("export key %q as a SIMPLEBLOB: %w", ref, ErrDerivation), ErrNotExportable)
 	}
 	var key keyspec.Transit
-	if _, err = k.openRevision(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
+	if _, err := k.openRevision(ctx, b, func(wrapped keyspec.WrappedKey) (err error) {
 		key, err = k.pair.UnwrapTransit(ctx, wrapped)
 		return err
 	}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // Removing a member changes who new keys are wrapped to, and takes nothing back: it
@@ -60,7 +61,7 @@ func (k *Keyring) formerHolders(ctx context.Context, newest *blob.Blob) ([]Holde
 // which no version encrypts, and keys from passwords, which are wrapped to nobody.
 func (k *Keyring) RotateFormer(ctx context.Context, reason string, names ...string) (iter.Seq[Result], int, error) {
 	if err := errors.Join(k.mustOwn("rotate keys"), validReason(reason)); err != nil {
-		return nil, 0, err
+		return nil, 0, k.recorder.refused(ctx, Use{Operation: ledger.Rotate.String()}, reason, err)
 	}
 	versions, err := k.Versions(ctx, names...)
 	if err != nil {
@@ -72,7 +73,7 @@ func (k *Keyring) RotateFormer(ctx context.Context, reason string, names ...stri
 			refs = append(refs, Ref{Name: ref.Name})
 		}
 	}
-	return k.change(ctx, refs, onToken, func(ctx context.Context, ref Ref) Result {
+	return k.change(ctx, ledger.Rotate.String(), reason, refs, onToken, func(ctx context.Context, ref Ref) Result {
 		r, err := k.rotateFormer(ctx, ref, reason)
 		r.Ref, r.Err = Ref{ref.Name, r.Entry.Version}, err
 		return r

@@ -61,6 +61,7 @@ type Keyring struct {
 	looked atomic.Pointer[time.Time] // when the store was last checked for a newer head
 
 	formerNames renamedKeys
+	recorder    recorder
 
 	recording recording
 	storing   storing

@@ -12,14 +12,23 @@ import (
 )
 
 // Identity returns an age identity that opens the key that a file names.
-func (k *Keyring) Identity(ctx context.Context) age.Identity { return &identity{ctx, k} }
+func (k *Keyring) Identity(ctx context.Context) age.Identity { return k.identity(ctx) }
+
+func (k *Keyring) identity(ctx context.Context) *identity {
+	return &identity{newFileUse(ctx, k.recorder), k}
+}
 
 type identity struct {
-	ctx     context.Context
+	*fileUse
 	keyring *Keyring
 }
 
 func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	fileKey, err := i.unwrapOne(stanzas)
+	return i.opened(fileKey, err)
+}
+
+func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 	var missing error
 	tried := 0
 	for _, s := range stanzas {
@@ -54,6 +63,7 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.ctx = WithUse(i.ctx, Use{Key: ref.Name, Version: ref.Version, KeyID: id})
 	key, err := i.keyring.openForFile(i.ctx, ref, id)
 	if errors.Is(err, ErrPurpose) { // Encrypt never makes such a file
 		err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
@@ -62,10 +72,11 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, err
 	}
 	defer key.Close()
+	i.ctx = key.using(i.ctx, OpDecrypt)
 	if err := key.wrapsKeys(); err != nil { // nor so
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
-	fileKey, err := key.UnwrapData(i.ctx, s.Body)
+	fileKey, err := key.raw.UnwrapData(i.ctx, s.Body)
 	if errors.Is(err, keyspec.ErrWrapped) {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}

@@ -98,7 +98,7 @@ func (k *Keyring) ImportSimple(ctx context.Context, name string, s Simple) (Entr
 		return Entry{}, err
 	}
 	d.Name = name
-	return k.create(ctx, d, NewKey{}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
+	return k.create(ctx, OpImport, d, NewKey{}, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
 		key, err := k.unwrapSimple(ctx, s, d.Key(algorithm))
 		if err != nil {
 			return nil, err

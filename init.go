@@ -14,7 +14,15 @@ import (
 // and pins it. It makes the pair's certificate if there is none yet, see [CertificateOf], and signs
 // the first checkpoint, which introduces the list of members. The error is a [blob.ErrExists] if the
 // store has a keyring.
-func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
+func Init(ctx context.Context, o Options, label string) (k *Keyring, err error) {
+	err = recorderOf(o).changing(ctx, Use{Operation: OpInit, To: label}, "", func(ctx context.Context, i *intent) (err error) {
+		k, err = found(ctx, o, label, i)
+		return err
+	})
+	return k, err
+}
+
+func found(ctx context.Context, o Options, label string, i *intent) (*Keyring, error) {
 	pair, store := o.Pair, o.Store
 	taken := fmt.Errorf("make a keyring: %w", ErrHasKeyring)
 	switch there, err := hasCheckpoint(ctx, store, 1); { // before a certificate is made
@@ -22,6 +30,9 @@ func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 		return nil, err
 	case there:
 		return nil, taken
+	}
+	if err := i.begin(Use{}); err != nil {
+		return nil, err
 	}
 	certificate, err := CertificateOf(ctx, pair, label)
 	if err != nil {
@@ -46,6 +57,8 @@ func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a keyring: %w", err)
 	}
+	i.about(Use{Keyring: id})
+	i.made(l.At())
 	k, err := open(ctx, o, true)
 	if err == nil && k.view().Pin().First != l.Pin().First { // the storage shows one that the pair has founded before
 		err = ErrOtherKeyring
@@ -59,12 +72,25 @@ func Init(ctx context.Context, o Options, label string) (*Keyring, error) {
 // ResumeInit opens and pins the keyring of an [Init] that may have been interrupted after it stored
 // the first checkpoint: the pair has signed that checkpoint, and there is no other. The error is a
 // [blob.ErrExists] for any other keyring.
-func ResumeInit(ctx context.Context, o Options) (*Keyring, error) {
+func ResumeInit(ctx context.Context, o Options) (k *Keyring, err error) {
+	err = recorderOf(o).changing(ctx, Use{Operation: OpInit}, "", func(ctx context.Context, i *intent) (err error) {
+		k, err = resumeInit(ctx, o, i)
+		return err
+	})
+	return k, err
+}
+
+func resumeInit(ctx context.Context, o Options, i *intent) (*Keyring, error) {
 	k, err := open(ctx, o, true)
 	if errors.Is(err, ErrNotJoined) || err == nil && k.view().At().Number > 1 && k.state.Before.Number == 0 {
 		return nil, fmt.Errorf("make a keyring: %w", ErrHasKeyring)
 	}
 	if err != nil {
+		return nil, err
+	}
+	i.about(k.recorder.about)
+	i.made(k.view().At())
+	if err := i.begin(Use{}); err != nil {
 		return nil, err
 	}
 	return k, k.keepPin(ctx, onToken)

@@ -18,7 +18,15 @@ import (
 // owner who joins again accepts the recovery that made it an owner, and those before it.
 //
 // A pair that opens nothing is refused, see [Pair.CheckOpens].
-func Join(ctx context.Context, o Options) (*Keyring, error) {
+func Join(ctx context.Context, o Options) (k *Keyring, err error) {
+	err = recorderOf(o).changing(ctx, Use{Operation: OpJoin}, "", func(ctx context.Context, i *intent) (err error) {
+		k, err = join(ctx, o, i)
+		return err
+	})
+	return k, err
+}
+
+func join(ctx context.Context, o Options, i *intent) (*Keyring, error) {
 	if err := o.Pair.CheckOpens(ctx); err != nil {
 		return nil, err
 	}
@@ -26,6 +34,8 @@ func Join(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.about(k.recorder.about)
+	i.made(k.view().At())
 	if k.state.Older != nil {
 		return nil, k.Trusted()
 	}
@@ -42,6 +52,9 @@ func Join(ctx context.Context, o Options) (*Keyring, error) {
 	k.state.Unpinned = false
 	if len(k.state.Recoveries) > 0 {
 		return k, nil
+	}
+	if err := i.begin(Use{}); err != nil {
+		return nil, err
 	}
 	k.acceptRecoveries()
 	return k, k.keepPin(ctx, onToken)

@@ -23,14 +23,10 @@ type recipient struct {
 }
 
 func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
-	e := r.key.Entry
-	if err := errors.Join(r.key.wrapsKeys(), r.key.keyring.mayEncryptUnder(r.ctx, r.key.found)); err != nil {
+	e, ctx := r.key.Entry, r.key.using(r.ctx, OpEncrypt)
+	wrapped, err := r.wrap(ctx, fileKey)
+	if wrapped, err = r.key.used(ctx, wrapped, err); err != nil {
 		return nil, err
-	}
-	r.key.keyring.warnOfExpiry(r.key.found)
-	wrapped, err := r.key.wrap(r.ctx, fileKey)
-	if err != nil {
-		return nil, fmt.Errorf("key %q: %w", e.Name, err)
 	}
 	return []*age.Stanza{{
 		Type: stanzaType,
@@ -39,14 +35,26 @@ func (r *recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 	}}, nil
 }
 
+func (r *recipient) wrap(ctx context.Context, fileKey []byte) ([]byte, error) {
+	if err := errors.Join(r.key.wrapsKeys(), r.key.keyring.mayEncryptUnder(ctx, r.key.found)); err != nil {
+		return nil, err
+	}
+	r.key.keyring.warnOfExpiry(r.key.found)
+	wrapped, err := r.key.wrap(ctx, fileKey)
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", r.key.Entry.Name, err)
+	}
+	return wrapped, nil
+}
+
 // wrap wraps a file key and unwraps it again: otherwise nobody would notice that a file cannot be
 // decrypted before it is needed.
 func (key *Key) wrap(ctx context.Context, fileKey []byte) ([]byte, error) {
-	wrapped, err := key.WrapData(ctx, fileKey)
+	wrapped, err := key.raw.WrapData(ctx, fileKey)
 	if err != nil {
 		return nil, err
 	}
-	again, err := key.UnwrapData(ctx, wrapped)
+	again, err := key.raw.UnwrapData(ctx, wrapped)
 	if err != nil {
 		return nil, fmt.Errorf("read back the wrapped file key: %w", err)
 	}

@@ -21,6 +21,20 @@ import (
 // The error is a [token.ErrTaken] if this key is there already, or another secret key has the
 // label.
 func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error) {
+	return k.loading(ctx, ref, label, k.load)
+}
+
+// loading calls load, and records it as a change.
+func (k *Keyring) loading(ctx context.Context, ref Ref, label string, load func(context.Context, Ref, string) (Entry, error)) (e Entry, err error) {
+	use := Use{Operation: OpLoad, Key: ref.Name, Version: ref.Version, To: label}
+	err = k.recorder.changing(ctx, use, "", func(ctx context.Context, _ *intent) (err error) {
+		e, err = load(ctx, ref, label)
+		return err
+	})
+	return e, err
+}
+
+func (k *Keyring) load(ctx context.Context, ref Ref, label string) (Entry, error) {
 	f, b, err := k.loadable(ctx, ref)
 	if err != nil {
 		return Entry{}, err
@@ -38,6 +52,10 @@ func (k *Keyring) Load(ctx context.Context, ref Ref, label string) (Entry, error
 // are a [token.ErrTaken] if they have the label. An object with the id that is public, which
 // anybody can make without the PIN, is deleted first.
 func (k *Keyring) LoadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
+	return k.loading(ctx, ref, label, k.loadInPlace)
+}
+
+func (k *Keyring) loadInPlace(ctx context.Context, ref Ref, label string) (Entry, error) {
 	f, b, err := k.loadable(ctx, ref)
 	if err != nil {
 		return Entry{}, err
@@ -96,7 +114,7 @@ func (k *Keyring) loadable(ctx context.Context, ref Ref) (keyVersion, *blob.Blob
 		return f, nil, fmt.Errorf("load key %q: %w", ref, err)
 	}
 	k.warnOfExpiry(f)
-	return f, b, nil
+	return f, b, k.recorder.begin(intentOf(ctx), UseOf(k.using(ctx, f, b)))
 }
 
 // otherVersions returns the ids of the other versions of a key.
@@ -221,10 +239,21 @@ func (k *Keyring) Unload(ctx context.Context, which func(LoadedKey) bool) ([]Loa
 		if l.Name == "" || !which(l) {
 			continue
 		}
-		if err := loader.Unload(ctx, l.object); err != nil {
+		if err := k.unload(ctx, loader, l); err != nil {
 			return gone, err
 		}
 		gone = append(gone, l)
 	}
 	return gone, nil
+}
+
+func (k *Keyring) unload(ctx context.Context, loader Loader, l LoadedKey) error {
+	use := Use{Operation: OpUnload, Key: l.Name, Version: l.Version, To: l.Label}
+	copy(use.KeyID[:], l.object.ID)
+	return k.recorder.changing(ctx, use, "", func(ctx context.Context, i *intent) error {
+		if err := i.begin(Use{}); err != nil {
+			return err
+		}
+		return loader.Unload(ctx, l.object)
+	})
 }

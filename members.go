@@ -18,16 +18,18 @@ import (
 // It refuses with [blob.ErrExists] when one of its keys or the label is a member's, and
 // with [ErrCertificate], see [CheckRecipient] and [CheckSigner].
 func (k *Keyring) AddMember(ctx context.Context, m blob.Member) error {
-	op := fmt.Sprintf("add the %s %q", m.Role, m.Label)
-	if err := checkMember(m); err != nil {
-		return fmt.Errorf("%s: %w", op, err)
-	}
-	return k.changeMembers(ctx, op, func(l *blob.MemberList, all *ledger.Members) error {
-		if err := refuseKnown(l.Members, m, all); err != nil {
-			return err
+	return k.recorder.changing(ctx, Use{Operation: OpAddMember, To: m.Label}, "", func(ctx context.Context, _ *intent) error {
+		op := fmt.Sprintf("add the %s %q", m.Role, m.Label)
+		if err := checkMember(m); err != nil {
+			return fmt.Errorf("%s: %w", op, err)
 		}
-		l.Members = append(l.Members, m)
-		return nil
+		return k.changeMembers(ctx, op, func(l *blob.MemberList, all *ledger.Members) error {
+			if err := refuseKnown(l.Members, m, all); err != nil {
+				return err
+			}
+			l.Members = append(l.Members, m)
+			return nil
+		})
 	})
 }
 
@@ -65,6 +67,12 @@ func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) erro
 // subject key identifier in hexadecimal, and with [ErrRole] when it is the pair's
 // own or the last owner.
 func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string, skipped func(error)) error {
+	return k.recorder.changing(ctx, Use{Operation: OpRemoveMember, To: label}, "", func(ctx context.Context, i *intent) error {
+		return k.removeMember(ctx, role, label, skipped, i)
+	})
+}
+
+func (k *Keyring) removeMember(ctx context.Context, role blob.Role, label string, skipped func(error), i *intent) error {
 	op := fmt.Sprintf("remove the %s %q", role, label)
 	if err := k.refresh(ctx); err != nil {
 		return err
@@ -73,6 +81,7 @@ func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string
 	if err != nil {
 		return err
 	}
+	i.about(Use{To: m.Label})
 	if role == blob.Owner {
 		if err := k.adoptUnknown(ctx, signerID(m), skipped); err != nil {
 			return fmt.Errorf("%s: %w", op, err)

@@ -123,7 +123,7 @@ func (m *Merge) Keys(ctx context.Context) iter.Seq[Merged] {
 			yield(Merged{Err: err})
 			return
 		}
-		for r := range m.k.change(ctx, refs, onToken, m.prepare) {
+		for r := range m.k.change(ctx, ledger.Merge.String(), fmt.Sprintf("from a copy at checkpoint %d", m.At.Number), refs, onToken, m.prepare) {
 			merged := Merged{Name: r.Ref.Name, Err: r.Err}
 			if r.merged != nil {
 				merged = *r.merged
@@ -185,6 +185,9 @@ func (m *Merge) prepare(ctx context.Context, ref Ref) Result {
 		number := next + 1
 		if merged.New {
 			number = v.Number
+		}
+		if err := m.k.recorder.begin(intentOf(ctx), Use{}); err != nil { // for all versions, before the first is stored
+			return Result{Ref: ref, Err: err}
 		}
 		taken, err := m.version(ctx, e.name, keyVersion{theirs, v}, number, merged.New)
 		if err != nil {

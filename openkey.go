@@ -10,11 +10,13 @@ import (
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
-// A Key is a session key that was verified and unwrapped, ready for use.
+// A Key is a session key that was verified and unwrapped, ready for use. Each use of it is recorded, see
+// [Options.Record].
 type Key struct {
 	Entry Entry
 	keyspec.SessionKey
 
+	raw     keyspec.SessionKey // whose uses are not recorded
 	keyring *Keyring
 	found   keyVersion // in the state; zero if that does not know it
 	id      blob.ID
@@ -23,7 +25,25 @@ type Key struct {
 // Open verifies a key's blob and unwraps the key in the token, in that order; a key from a password
 // is computed, see [Keyring.Passwords]. The caller must close it. The error is an [ErrPurpose] for
 // a key of a legacy algorithm, with which nothing is done here.
-func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
+func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) { return k.openAs(ctx, OpOpen, ref) }
+
+// openAs is Open for an operation, which is recorded if that fails.
+func (k *Keyring) openAs(ctx context.Context, op string, ref Ref) (*Key, error) {
+	ctx = WithUse(ctx, Use{Operation: op, Key: ref.Name, Version: ref.Version})
+	var key *Key
+	f, b, err := k.verifiedBlob(ctx, ref)
+	if err == nil {
+		ctx = k.using(ctx, f, b)
+		key, err = k.openBlob(ctx, ref, f, b)
+	}
+	if err != nil {
+		return nil, k.recorder.used(ctx, err)
+	}
+	return key, nil
+}
+
+// open is Open, and records nothing.
+func (k *Keyring) open(ctx context.Context, ref Ref) (*Key, error) {
 	f, b, err := k.verifiedBlob(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -33,6 +53,7 @@ func (k *Keyring) Open(ctx context.Context, ref Ref) (*Key, error) {
 
 // openBlob opens a key that was found and verified.
 func (k *Keyring) openBlob(ctx context.Context, ref Ref, f keyVersion, b *blob.Blob) (*Key, error) {
+	ctx = k.using(ctx, f, b)
 	if b.Algorithm().IsLegacy() {
 		return nil, withFacts(fmt.Errorf("open key %q, %v: %w", ref, b.Algorithm(), ErrPurpose), ErrLegacyUse)
 	}
@@ -49,7 +70,21 @@ func (k *Keyring) openBlob(ctx context.Context, ref Ref, f keyVersion, b *blob.B
 	if err != nil {
 		return nil, fmt.Errorf("open key %q: %w", ref, err)
 	}
-	return &Key{Entry: k.entryOf(f, used), SessionKey: session, keyring: k, found: f, id: b.Descriptor().KeyID}, nil
+	key := &Key{Entry: k.entryOf(f, used), SessionKey: session, raw: session, keyring: k, found: f, id: b.Descriptor().KeyID}
+	if k.recorder.record != nil {
+		key.SessionKey = &recordedKey{session, key}
+	}
+	return key, nil
+}
+
+// using returns a context for the use of a key that was found and verified.
+func (k *Keyring) using(ctx context.Context, f keyVersion, b *blob.Blob) context.Context {
+	d := b.Descriptor()
+	u := Use{Key: d.Name, Version: d.Version, KeyID: d.KeyID}.with(k.recorder.about)
+	if f.entry.Name != "" { // it may have been renamed
+		u.Key, u.Version = f.entry.Name, f.version.Number
+	}
+	return WithUse(ctx, u)
 }
 
 // verifiedBlob returns a key's blob, for use with the token, see forUs.
@@ -128,7 +163,7 @@ func (k *Keyring) openForFile(ctx context.Context, ref Ref, id blob.ID) (*Key, e
 		if f.version.Status == ledger.Compromised {
 			k.warn(withFacts(k.compromised(ctx, f), ErrCompromised))
 		}
-		return k.Open(ctx, f.ref())
+		return k.open(ctx, f.ref())
 	}
 	b, err := k.unknownBlob(ctx, ref, id)
 	if err != nil {

@@ -38,7 +38,7 @@ var (
 func Open(ctx context.Context, o Options) (*Keyring, error) {
 	k, err := open(ctx, o, false)
 	if err != nil {
-		return nil, err
+		return nil, recorderOf(o).refused(ctx, Use{Operation: OpOpen, Keyring: o.Keyring}, "", err)
 	}
 	return k, k.accept(ctx, inFile)
 }
@@ -97,6 +97,8 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	}
 	now := time.Now()
 	k.head = head
+	k.recorder = recorderOf(o)
+	k.recorder.about.Keyring = head.ID()
 	k.looked.Store(&now)
 	k.setState(ctx, report, own && !founding)
 	if k.pair == nil {

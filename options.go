@@ -40,6 +40,11 @@ type Options struct {
 	// cannot be opened, so that the one before it is used. It may be called by several goroutines
 	// at once, and may be nil.
 	Warn func(error)
+	// Record is called with each use of a key, when the token is done with it, and with each change of
+	// the keyring, before it is made and after. If it returns an error, the result of the use is
+	// overwritten, or the change is not made, and the error is an [Unrecorded]. It may be called by
+	// several goroutines at once, with a context that has no end, and may be nil.
+	Record RecordFunc
 	// Progress is called in an operation over many keys when the token is done with one of them, before
 	// that is recorded. It may be called by several goroutines at once, and may be nil.
 	Progress func()

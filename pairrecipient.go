@@ -139,15 +139,35 @@ func IsPairStanza(s *age.Stanza) bool { return s.Type == rsaStanza || s.Type == 
 // error is an [age.ErrIncorrectIdentity], without asking the token; for one to the pair that does
 // not open it is a [blob.ErrIntegrity].
 func PairIdentity(ctx context.Context, pair Decrypter) age.Identity {
-	return &pairIdentity{ctx, pair}
+	return newPairIdentity(ctx, pair)
+}
+
+// A RecordedPair is a pair for [PairIdentity], [DecryptWithPair] and [DecryptFileWithPair], which record
+// what they open with it as a Keyring does, see [Options.Record].
+type RecordedPair struct {
+	Decrypter
+	Record RecordFunc
+}
+
+func newPairIdentity(ctx context.Context, pair Decrypter) *pairIdentity {
+	var r recorder
+	if recorded, ok := pair.(RecordedPair); ok {
+		r = newRecorder(recorded.Record, pair)
+	}
+	return &pairIdentity{newFileUse(ctx, r), pair}
 }
 
 type pairIdentity struct {
-	ctx  context.Context
+	*fileUse
 	pair Decrypter
 }
 
 func (i *pairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	fileKey, err := i.unwrapOne(stanzas)
+	return i.opened(fileKey, err)
+}
+
+func (i *pairIdentity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 	own, err := PairTagOf(i.pair.Public())
 	if err != nil {
 		return nil, err
@@ -209,7 +229,8 @@ func unwrapP256(ctx context.Context, pair Decrypter, s *age.Stanza) ([]byte, err
 // DecryptWithPair is [Keyring.Decrypt] for a file to the key exchange pair itself. It needs no
 // keyring. Success says nothing about who has made the file.
 func DecryptWithPair(ctx context.Context, pair Decrypter, src io.Reader) (io.Reader, error) {
-	return decrypt(src, onlyPair{PairIdentity(ctx, pair)})
+	i := newPairIdentity(ctx, pair)
+	return decrypt(src, onlyPair{i}, i.fileUse)
 }
 
 // An onlyPair is the only identity that is tried for a file.

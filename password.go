@@ -13,6 +13,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
@@ -41,7 +42,7 @@ type PasswordFunc func(ctx context.Context, key Entry) ([]byte, error)
 // CreateFromPassword makes a session key from a password: it stores how, with a new salt from the
 // token, and nothing secret. The caller must overwrite the password. Only somebody who knows the password has the key; no backup authority can help.
 func (k *Keyring) CreateFromPassword(ctx context.Context, name string, key NewKey, kdf blob.KDF, password []byte) (Entry, error) {
-	return k.create(ctx, blob.Descriptor{Name: name, Purpose: usualPurpose(key.Purpose, key.Algorithm)}, key, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
+	return k.create(ctx, ledger.Create.String(), blob.Descriptor{Name: name, Purpose: usualPurpose(key.Purpose, key.Algorithm)}, key, func(ctx context.Context, d blob.Descriptor) (*blob.Blob, error) {
 		return k.derive(ctx, d, key.Algorithm, kdf, password)
 	})
 }

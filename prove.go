@@ -75,6 +75,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	if isDerived(b) {
 		return r
 	}
+	ctx = WithUse(k.using(ctx, f, b), Use{Operation: OpProve})
 	wrapped, err := k.ownWrapped(b)
 	if err == nil {
 		err = k.pair.Rehearse(ctx, wrapped)
@@ -82,7 +83,7 @@ func (k *Keyring) rehearse(ctx context.Context, ref Ref, done *proven, since tim
 	if errors.Is(err, keyspec.ErrWrapped) {
 		err = withFacts(fmt.Errorf("%w: %w", doesNotOpen(b, err), blob.ErrIntegrity), &DoesNotOpen{ref.Name})
 	}
-	if err != nil {
+	if err = k.recorder.used(ctx, err); err != nil {
 		return Result{Ref: ref, Err: fmt.Errorf("rehearse key %q: %w", ref, err)}
 	}
 	r.Done = true

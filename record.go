@@ -20,9 +20,10 @@ type recording struct {
 
 // A recorded is an edit, with its outcome once it is recorded.
 type recorded struct {
-	edit  ledger.Edit
-	where pinPlaces
-	err   error
+	edit   ledger.Edit
+	where  pinPlaces
+	intent *intent
+	err    error
 }
 
 // recordEdit records one edit, in a checkpoint of its own or in one with those of others.
@@ -31,7 +32,7 @@ func (k *Keyring) recordEdit(ctx context.Context, edit ledger.Edit, where pinPla
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &recorded{edit: edit, where: where}
+	r := &recorded{edit: edit, where: where, intent: intentOf(ctx)}
 	k.recording.mu.Lock()
 	k.recording.queue = append(k.recording.queue, r)
 	k.recording.mu.Unlock()
@@ -60,15 +61,25 @@ func (k *Keyring) recordAll(ctx context.Context, all []*recorded) {
 	}
 	var p ledger.Proposal
 	where := inFile
+	begun := all[:0:0]
 	for _, r := range all {
+		if r.err = k.recorder.begin(r.intent, Use{}); r.err != nil {
+			continue
+		}
+		begun = append(begun, r)
 		p.Edits = append(p.Edits, r.edit)
 		where = max(where, r.where)
 	}
-	errs, err := k.commit(context.WithoutCancel(ctx), p, where)
-	for i, r := range all {
+	if len(begun) == 0 {
+		return
+	}
+	at, errs, err := k.commit(context.WithoutCancel(ctx), p, where)
+	for i, r := range begun {
 		if r.err = err; len(errs) > i && errs[i] != nil {
 			r.err = errs[i]
+			continue
 		}
+		r.intent.made(at)
 	}
 }
 
@@ -76,21 +87,26 @@ func (k *Keyring) recordAll(ctx context.Context, all []*recorded) {
 func (k *Keyring) recordOther(ctx context.Context, p ledger.Proposal, where pinPlaces) error {
 	k.recording.one.Lock()
 	defer k.recording.one.Unlock()
-	_, err := k.commit(ctx, p, where)
+	i := intentOf(ctx)
+	if err := k.recorder.begin(i, Use{}); err != nil {
+		return err
+	}
+	at, _, err := k.commit(ctx, p, where)
+	i.made(at)
 	return err
 }
 
-// commit makes a checkpoint, and pins it. It returns the errors of the edits, and that of
-// the whole.
-func (k *Keyring) commit(ctx context.Context, p ledger.Proposal, where pinPlaces) ([]error, error) {
+// commit makes a checkpoint, and pins it. It returns the checkpoint, the errors of the edits, and that
+// of the whole.
+func (k *Keyring) commit(ctx context.Context, p ledger.Proposal, where pinPlaces) (ledger.Point, []error, error) {
 	p.Ready = k.storing.wait
 	next, errs, err := k.view().Commit(ctx, p, k.signs(), time.Now(), nonce(k.pair))
 	if err != nil {
-		return nil, err
+		return ledger.Point{}, nil, err
 	}
 	k.moveTo(next)
 	if err := k.keepPin(ctx, where); err != nil {
-		return errs, withFacts(fmt.Errorf("checkpoint %d is recorded: %w", next.At().Number, err), &Recorded{err})
+		return next.At(), errs, withFacts(fmt.Errorf("checkpoint %d is recorded: %w", next.At().Number, err), &Recorded{err})
 	}
-	return errs, nil
+	return next.At(), errs, nil
 }

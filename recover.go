@@ -33,7 +33,15 @@ type Recovery struct {
 //
 // The old owner is known by either of its certificates. A recovery that was begun
 // already is taken up again.
-func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to blob.Member, reason string) (*Recovery, error) {
+func (k *Keyring) BeginRecovery(ctx context.Context, from *x509.Certificate, to blob.Member, reason string) (r *Recovery, err error) {
+	err = k.recorder.changing(ctx, Use{Operation: OpBeginRecovery, To: to.Label}, reason, func(ctx context.Context, _ *intent) (err error) {
+		r, err = k.beginRecovery(ctx, from, to, reason)
+		return err
+	})
+	return r, err
+}
+
+func (k *Keyring) beginRecovery(ctx context.Context, from *x509.Certificate, to blob.Member, reason string) (*Recovery, error) {
 	const op = "begin the recovery"
 	old, err := k.ownerOf(from)
 	if err != nil {
@@ -150,11 +158,11 @@ func (r *Recovery) keys(ctx context.Context, refs []Ref, opened *proven) iter.Se
 			yield(Result{Err: err})
 			return
 		}
-		each(ctx, refs, r.Keyring.counted(func(ctx context.Context, ref Ref) Result {
+		each(ctx, refs, r.Keyring.counted(r.Keyring.announced(OpRecover, r.note.Reason, func(ctx context.Context, ref Ref) Result {
 			result, err := r.recoverKey(ctx, ref, next, opened)
 			result.Ref, result.Err = ref, err
 			return result
-		}))(yield)
+		})))(yield)
 	}
 }
 

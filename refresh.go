@@ -63,19 +63,20 @@ func (k *Keyring) setRecoveries(all []ledger.RecoveryEvent) {
 	k.state.Recoveries = all
 }
 
-// retryStale calls do until its result is not stale, at most maxRaces times.
-func retryStale[T any](ctx context.Context, k *Keyring, do func() (T, error)) (T, error) {
+// retryStale calls do, which makes a change, until its result is not stale, at most maxRaces times. It
+// records each call.
+func retryStale(ctx context.Context, k *Keyring, u Use, reason string, do func(context.Context) (Entry, error)) (Entry, error) {
 	for range maxRaces {
-		done, err := do()
-		if !isStale(err) {
+		attempt, i := k.recorder.intend(ctx, u, reason)
+		done, err := do(attempt)
+		if err = i.end(err); !isStale(err) || errors.As(err, new(*Unrecorded)) {
 			return done, err
 		}
 		if err := k.look(ctx); err != nil {
-			return done, err
+			return Entry{}, err
 		}
 	}
-	var none T
-	return none, fmt.Errorf("%w, %d times: %w", errStaleEntry, maxRaces, ledger.ErrRace)
+	return Entry{}, fmt.Errorf("%w, %d times: %w", errStaleEntry, maxRaces, ledger.ErrRace)
 }
 
 // errStaleEntry is the error for a key that somebody else has changed since it was read. The

@@ -15,16 +15,18 @@ import (
 // still open, and the old name is free. It refuses with [blob.ErrExists] if a key has the new name,
 // also one that was destroyed, and with [ErrRenames] if the key was renamed [ledger.MaxEarlier] times.
 func (k *Keyring) Rename(ctx context.Context, name, to, reason string) (Entry, error) {
-	if err := k.refresh(ctx); err != nil {
-		return Entry{}, err
+	use := Use{Operation: ledger.Rename.String(), Key: name, To: to}
+	err := k.refresh(ctx)
+	if err == nil {
+		err = k.mustOwn("rename a key")
 	}
-	if err := k.mustOwn("rename a key"); err != nil {
-		return Entry{}, err
+	if err == nil {
+		err = errors.Join(blob.ValidNewName(to), validReason(reason))
 	}
-	if err := errors.Join(blob.ValidNewName(to), validReason(reason)); err != nil {
-		return Entry{}, err
+	if err != nil {
+		return Entry{}, k.recorder.refused(ctx, use, reason, err)
 	}
-	return retryStale(ctx, k, func() (Entry, error) { return k.renameOnce(ctx, name, to, reason) })
+	return retryStale(ctx, k, use, reason, func(ctx context.Context) (Entry, error) { return k.renameOnce(ctx, name, to, reason) })
 }
 
 // ErrRenames is the error for a key that has had too many names.
@@ -49,7 +51,7 @@ func (k *Keyring) renameOnce(ctx context.Context, name, to, reason string) (Entr
 	if err != nil {
 		return Entry{}, err
 	}
-	edit := recorded{edit: renameEdit(e, to, reason), where: onToken}
+	edit := recorded{edit: renameEdit(e, to, reason), where: onToken, intent: intentOf(ctx)}
 	// In a checkpoint of its own: if somebody takes the name meanwhile, the whole proposal fails.
 	k.recordMany(ctx, []*recorded{&edit})
 	if isStale(edit.err) {

@@ -13,7 +13,15 @@ import (
 // before, and pins it. An owner's token records it in a checkpoint of its own. Where recoveries
 // have followed the checkpoint that was shown, that one is pinned and nothing is recorded: [State]
 // has them, to be accepted.
-func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
+func ReplacePin(ctx context.Context, o Options) (k *Keyring, err error) {
+	err = recorderOf(o).changing(ctx, Use{Operation: ledger.ReplacePin.String()}, "", func(ctx context.Context, i *intent) (err error) {
+		k, err = replacePin(ctx, o, i)
+		return err
+	})
+	return k, err
+}
+
+func replacePin(ctx context.Context, o Options, i *intent) (*Keyring, error) {
 	if o.Checkpoint == nil {
 		return nil, fmt.Errorf("replace the pin: no checkpoint of another member: %w", ErrStale)
 	}
@@ -26,11 +34,16 @@ func ReplacePin(ctx context.Context, o Options) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.about(k.recorder.about)
+	i.made(*o.Checkpoint)
 	if k.state.Older != nil {
 		return nil, k.Trusted()
 	}
 	was, err := before.load(ctx, hex.EncodeToString(k.self))
 	if err != nil {
+		return nil, err
+	}
+	if err := i.begin(Use{}); err != nil {
 		return nil, err
 	}
 	k.pins = before

@@ -26,10 +26,13 @@ type Result struct {
 	order int // of the key among those that were asked for
 
 	merged *Merged // what a merge does
+	intent *intent // whose outcome is to be recorded
 }
 
 // failed returns the result if the operation failed in the end.
-func (r Result) failed(err error) Result { return Result{Ref: r.Ref, Err: err, order: r.order} }
+func (r Result) failed(err error) Result {
+	return Result{Ref: r.Ref, Err: err, order: r.order, intent: r.intent}
+}
 
 // at returns the result for the key with that number among those that were asked for.
 func (r Result) at(order int) Result {

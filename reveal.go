@@ -14,11 +14,19 @@ import (
 // legacy key is not part of it, see [Entry]. A Ref without a version may be a key of which no version
 // encrypts: then it is the newest. The caller must overwrite the value.
 func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
-	b, err := k.newestBlob(ctx, ref)
+	var value []byte
+	err := k.useNewest(ctx, OpReveal, ref, func(ctx context.Context, b *blob.Blob) (err error) {
+		value, err = k.reveal(ctx, ref, b)
+		return err
+	})
 	if err != nil {
+		clear(value)
 		return nil, err
 	}
-	var value []byte
+	return value, nil
+}
+
+func (k *Keyring) reveal(ctx context.Context, ref Ref, b *blob.Blob) (value []byte, err error) {
 	_, err = k.useKey(ctx, b,
 		func(wrapped keyspec.WrappedKey) (err error) {
 			value, err = k.pair.Reveal(ctx, wrapped)
@@ -34,21 +42,32 @@ func (k *Keyring) Reveal(ctx context.Context, ref Ref) ([]byte, error) {
 	return value, nil
 }
 
-// newestBlob is verifiedBlob for what is not encryption, and warns of a compromised key.
-func (k *Keyring) newestBlob(ctx context.Context, ref Ref) (*blob.Blob, error) {
+// useNewest calls use with the blob of a key, for what is not encryption, and records the operation. It
+// warns of a compromised key.
+func (k *Keyring) useNewest(ctx context.Context, op string, ref Ref, use func(context.Context, *blob.Blob) error) error {
+	ctx = WithUse(ctx, Use{Operation: op, Key: ref.Name, Version: ref.Version})
+	f, b, err := k.newestBlob(ctx, ref)
+	if err == nil {
+		ctx = k.using(ctx, f, b)
+		err = use(ctx, b)
+	}
+	return k.recorder.used(ctx, err)
+}
+
+func (k *Keyring) newestBlob(ctx context.Context, ref Ref) (keyVersion, *blob.Blob, error) {
 	if k.pair == nil {
-		return nil, errNoToken
+		return keyVersion{}, nil, errNoToken
 	}
 	if err := k.refresh(ctx); err != nil {
-		return nil, err
+		return keyVersion{}, nil, err
 	}
 	f, err := k.findNewest(ctx, ref)
 	if err != nil {
-		return nil, err
+		return f, nil, err
 	}
-	_, b, err := k.verifiedBlob(ctx, f.ref())
+	f, b, err := k.verifiedBlob(ctx, f.ref())
 	if err == nil && f.version.Status == ledger.Compromised {
 		k.warn(withFacts(k.compromised(ctx, f), ErrCompromised))
 	}
-	return b, err
+	return f, b, err
 }

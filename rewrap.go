@@ -56,7 +56,7 @@ func (k *Keyring) Outdated(ctx context.Context, ref Ref) (Entry, bool, error) {
 // rewrapEach rewraps keys. What is up to date is left alone where it opens, if opens is
 // not nil.
 func (k *Keyring) rewrapEach(ctx context.Context, refs []Ref, reason string, opens func(context.Context, *blob.Blob) (bool, error)) iter.Seq[Result] {
-	return k.changeAll(ctx, "rewrap keys", reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
+	return k.changeAll(ctx, ledger.Rewrap.String(), "rewrap keys", reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
 		return k.rewrap(ctx, ref, reason, opens)
 	})
 }

@@ -22,7 +22,7 @@ func (k *Keyring) Rotate(ctx context.Context, name, reason string) (Entry, error
 // that encrypts, and is left alone if somebody has rotated or deactivated the key since it was chosen. It
 // asks for no passwords: for a key that comes from one the error is an [ErrDerivation].
 func (k *Keyring) RotateMany(ctx context.Context, refs []Ref, reason string) iter.Seq[Result] {
-	return k.changeAll(ctx, "rotate keys", reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
+	return k.changeAll(ctx, ledger.Rotate.String(), "rotate keys", reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
 		f, err := k.rotationModel(ctx, ref.Name)
 		if err == nil && ref.Version > 0 && ref.Version != f.entry.Current {
 			return Result{Entry: k.lister().entry(f.entry, f.version)}, nil
@@ -39,13 +39,15 @@ func (k *Keyring) RotateMany(ctx context.Context, refs []Ref, reason string) ite
 
 // rotate is Rotate with a new password, or nil.
 func (k *Keyring) rotate(ctx context.Context, name string, password []byte, reason string) (Entry, error) {
-	if err := k.refresh(ctx); err != nil {
-		return Entry{}, err
+	use := Use{Operation: ledger.Rotate.String(), Key: name}
+	err := k.refresh(ctx)
+	if err == nil {
+		err = errors.Join(k.mustOwn("rotate a key"), validReason(reason))
 	}
-	if err := errors.Join(k.mustOwn("rotate a key"), validReason(reason)); err != nil {
-		return Entry{}, err
+	if err != nil {
+		return Entry{}, k.recorder.refused(ctx, use, reason, err)
 	}
-	return retryStale(ctx, k, func() (Entry, error) {
+	return retryStale(ctx, k, use, reason, func(ctx context.Context) (Entry, error) {
 		f, err := k.rotationModel(ctx, name)
 		if err != nil {
 			return Entry{}, err

@@ -78,6 +78,9 @@ func (k *Keyring) seal(ctx context.Context, d blob.Descriptor, algorithm keyspec
 // put signs a blob, and begins to store it: storing.end waits for that. It counts once the
 // state names it.
 func (k *Keyring) put(ctx context.Context, d blob.Descriptor, content blob.Content) (*blob.Blob, error) {
+	if err := k.recorder.begin(intentOf(ctx), Use{Version: d.Version, KeyID: d.KeyID}); err != nil {
+		return nil, err
+	}
 	b, err := blob.Sign(d, content, k.signs(), time.Now())
 	if err != nil {
 		return nil, err

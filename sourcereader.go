@@ -45,12 +45,13 @@ func (s *sourceReader) classify(err error) error {
 type plainReader struct {
 	plain  io.Reader
 	source *sourceReader
+	use    *fileUse
 }
 
 func (r *plainReader) Read(p []byte) (int, error) {
 	n, err := r.plain.Read(p)
 	if err != nil && err != io.EOF {
-		err = r.source.classify(err)
+		err = r.use.end(r.source.classify(err))
 	}
 	return n, err
 }

@@ -45,7 +45,7 @@ func (k *Keyring) Compromise(ctx context.Context, refs []Ref, reason string) ite
 // setStatus records the status of keys. It needs no operation of the token but the signature of the
 // checkpoint.
 func (k *Keyring) setStatus(ctx context.Context, refs []Ref, op ledger.Op, reason string) iter.Seq[Result] {
-	return k.changeAll(ctx, fmt.Sprintf("%v a key", op), reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
+	return k.changeAll(ctx, op.String(), fmt.Sprintf("%v a key", op), reason, refs, onToken, func(ctx context.Context, ref Ref) (Result, error) {
 		return k.statusResult(ctx, ref, op, reason)
 	})
 }

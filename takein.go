@@ -13,7 +13,7 @@ import (
 // wrapped to the members of today and signed by us. It is deactivated; under a name that we
 // do not have it is the first, and encrypts.
 func (k *Keyring) takeIn(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {
-	return retryStale(ctx, k, func() (Entry, error) { return k.takeInOnce(ctx, b, reason) })
+	return retryStale(ctx, k, Use{Operation: ledger.Adopt.String(), Key: b.Descriptor().Name}, reason, func(ctx context.Context) (Entry, error) { return k.takeInOnce(ctx, b, reason) })
 }
 
 func (k *Keyring) takeInOnce(ctx context.Context, b *blob.Blob, reason string) (Entry, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
@@ -94,5 +95,7 @@ func settingsOf(c *cli.Context) *settings.Settings {
 
 // action returns the action of a command whose function takes the settings.
 func action(f func(context.Context, *settings.Settings, *cli.Context) error) cli.ActionFunc {
-	return func(c *cli.Context) error { return f(c.Context, settingsOf(c), c) }
+	return func(c *cli.Context) error {
+		return f(hsmkeys.WithUse(c.Context, commandUse(c)), settingsOf(c), c)
+	}
 }

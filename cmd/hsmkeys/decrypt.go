@@ -28,7 +28,7 @@ func decryptCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("pair") {
-				return filter(ctx, s, withPairAlone, files, func(pair session.Pair, out io.Writer, in io.Reader) error {
+				return filter(ctx, s, withPairAlone, files, func(pair hsmkeys.RecordedPair, out io.Writer, in io.Reader) error {
 					if f, size := datafile.ReaderAt(in); f != nil {
 						return hsmkeys.DecryptFileWithPair(ctx, pair, out, f, size)
 					}
@@ -53,6 +53,12 @@ func decryptCommand() *cli.Command {
 	}
 }
 
-func withPairAlone(ctx context.Context, s *settings.Settings, f func(session.Pair) error) error {
-	return session.WithPair(ctx, s, func(_ session.Token, pair session.Pair) error { return f(pair) })
+func withPairAlone(ctx context.Context, s *settings.Settings, f func(hsmkeys.RecordedPair) error) error {
+	return session.WithPair(ctx, s, func(_ session.Token, pair session.Pair) error {
+		record, err := session.Record(s)
+		if err != nil {
+			return err
+		}
+		return f(hsmkeys.RecordedPair{Decrypter: pair, Record: record})
+	})
 }

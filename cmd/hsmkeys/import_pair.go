@@ -8,6 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
@@ -51,7 +53,11 @@ func importPairCommand() *cli.Command {
 				return err
 			}
 			return session.WithToken(ctx, s, func(t *token.Token, _ token.Selector) error {
-				pair, err := importPair(ctx, t, key, c.String("label"), c.Bool("legacy"))
+				var pair *token.KeyPair
+				err := session.Changing(ctx, s, hsmkeys.Use{Operation: audit.OpImportPair, To: c.String("label")}, func(ctx context.Context) (err error) {
+					pair, err = importPair(ctx, t, key, c.String("label"), c.Bool("legacy"))
+					return err
+				})
 				if err != nil {
 					return err
 				}

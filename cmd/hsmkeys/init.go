@@ -12,6 +12,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
@@ -66,6 +67,10 @@ func initCommand() *cli.Command {
 			}
 			o := initOptions{kind: kind, named: c.IsSet("key-type"), label: c.String("label"), newKeyring: c.Bool("new-keyring"), adopt: c.Bool("adopt"), pair: c.Args().First()}
 			s.MakePairs = true
+			record, err := session.Record(s)
+			if err != nil {
+				return err
+			}
 			if c.Bool("pair-only") {
 				return makePair(ctx, s, o)
 			}
@@ -101,7 +106,7 @@ func initCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: pair, Pins: session.Pins(t)}, t.Info().Label)
+				k, err := hsmkeys.Init(ctx, hsmkeys.Options{Store: store, Pair: pair, Pins: session.Pins(t), Record: record}, t.Info().Label)
 				if err != nil {
 					return fmt.Errorf("the pair %q is on the token, but founding the keyring failed; use --adopt once that is mended: %w", pair.Label(), err)
 				}
@@ -161,7 +166,11 @@ func finishFounding(ctx context.Context, s *settings.Settings, o initOptions, t 
 	if err != nil {
 		return err
 	}
-	k, err := hsmkeys.ResumeInit(ctx, hsmkeys.Options{Store: store, Pair: pair, Pins: session.Pins(t)})
+	record, err := session.Record(s)
+	if err != nil {
+		return err
+	}
+	k, err := hsmkeys.ResumeInit(ctx, hsmkeys.Options{Store: store, Pair: pair, Pins: session.Pins(t), Record: record})
 	if errors.Is(err, blob.ErrExists) {
 		return founded
 	}
@@ -221,7 +230,12 @@ func pairFor(ctx context.Context, s *settings.Settings, o initOptions, t *token.
 		}
 		return session.PairOn(ctx, s, t, name)
 	}
-	pair, err := makeOrTakeOver(ctx, t, cmp.Or(label, session.DefaultLabel), o)
+	label = cmp.Or(label, session.DefaultLabel)
+	var pair *token.KeyPair
+	err := session.Changing(ctx, s, hsmkeys.Use{Operation: audit.OpMakePair, To: label}, func(ctx context.Context) (err error) {
+		pair, err = makeOrTakeOver(ctx, t, label, o)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func reencryptAll(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 	out := output.NewStream(os.Stdout)
 	done, current, failed := 0, 0, 0
 	for _, path := range paths {
-		keys, err := reencrypt(ctx, k, path, dropOthers, dryRun)
+		keys, err := reencrypt(hsmkeys.WithUse(ctx, hsmkeys.Use{File: absolute(path)}), k, path, dropOthers, dryRun)
 		if out.Cut(err) {
 			break
 		}

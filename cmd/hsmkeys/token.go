@@ -7,10 +7,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/secret"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/show"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
@@ -150,6 +153,9 @@ func tokenInitCommand() *cli.Command {
 				n := c.Uint("slot")
 				slot = &n
 			}
+			if _, err := session.AuditLog(s); err != nil {
+				return err
+			}
 			if err := token.MayInitialize(module, token.NewToken{Slot: slot, Label: label}); err != nil {
 				return err // before somebody thinks up PINs in vain
 			}
@@ -165,7 +171,11 @@ func tokenInitCommand() *cli.Command {
 				clear(so)
 				return err
 			}
-			info, err := token.Initialize(module, token.NewToken{Slot: slot, Label: label, SOPIN: so, UserPIN: user, AnyPINLength: s.AnyPINLength})
+			var info token.Info
+			err = session.Changing(ctx, s, hsmkeys.Use{Operation: audit.OpInitToken, To: label}, func(context.Context) (err error) {
+				info, err = token.Initialize(module, token.NewToken{Slot: slot, Label: label, SOPIN: so, UserPIN: user, AnyPINLength: s.AnyPINLength})
+				return err
+			})
 			if err != nil {
 				return err
 			}

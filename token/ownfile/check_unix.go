@@ -12,7 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const nonBlocking = syscall.O_NONBLOCK
+const (
+	nonBlocking = syscall.O_NONBLOCK
+	noFollow    = syscall.O_NOFOLLOW
+)
 
 // thisUser returns the user to whom files must belong. For a setuid program that is the user whose
 // rights it has, because the files could misuse them.

@@ -5,7 +5,10 @@ import (
 	"os"
 )
 
-const nonBlocking = 0
+const (
+	nonBlocking = 0
+	noFollow    = 0
+)
 
 func thisUser() int { return -1 }
 

@@ -58,6 +58,7 @@ func Main(ctx context.Context, args []string) int {
 	if err := os.Chdir("/"); err != nil {
 		return message.Report(ctx, err)
 	}
+	ctx = hsmkeys.WithUse(ctx, hsmkeys.Use{Command: Program})
 	client := &ageClient{Plugin: p}
 	secret.Ask, message.Print = client.ask, client.tell
 	p.HandleRecipient(func(data []byte) (age.Recipient, error) {
@@ -216,7 +217,7 @@ func (i *pluginIdentity) Unwrap(stanzas []*age.Stanza) (fileKey []byte, err erro
 // unwrap tries the pair first: its stanzas are known by their tag, and need no store.
 func (i *pluginIdentity) unwrap(s *settings.Settings, t session.Token, pair session.Pair, keys, pairs []*age.Stanza) ([]byte, error) {
 	if len(pairs) > 0 {
-		fileKey, err := i.unwrapPair(t, pair, pairs)
+		fileKey, err := i.unwrapPair(s, t, pair, pairs)
 		if len(keys) == 0 || !errors.Is(err, age.ErrIncorrectIdentity) {
 			return fileKey, err
 		}
@@ -224,7 +225,7 @@ func (i *pluginIdentity) unwrap(s *settings.Settings, t session.Token, pair sess
 	return i.unwrapKey(s, pair, keys)
 }
 
-func (i *pluginIdentity) unwrapPair(t session.Token, pair session.Pair, stanzas []*age.Stanza) ([]byte, error) {
+func (i *pluginIdentity) unwrapPair(s *settings.Settings, t session.Token, pair session.Pair, stanzas []*age.Stanza) ([]byte, error) {
 	own, err := hsmkeys.PairTagOf(pair.Public())
 	if err != nil {
 		return nil, err
@@ -232,7 +233,11 @@ func (i *pluginIdentity) unwrapPair(t session.Token, pair session.Pair, stanzas 
 	if len(i.from.Pair) > 0 && !bytes.Equal(own, i.from.Pair) {
 		return nil, fmt.Errorf("token %q holds another key exchange pair than the one that the identity names", t.Info().Label)
 	}
-	return hsmkeys.PairIdentity(i.ctx, pair).Unwrap(stanzas)
+	record, err := session.Record(s)
+	if err != nil {
+		return nil, err
+	}
+	return hsmkeys.PairIdentity(i.ctx, hsmkeys.RecordedPair{Decrypter: pair, Record: record}).Unwrap(stanzas)
 }
 
 func (i *pluginIdentity) unwrapKey(s *settings.Settings, pair session.Pair, keys []*age.Stanza) ([]byte, error) {

@@ -54,6 +54,11 @@ func (l *commandLine) value(ctx context.Context) answer {
 		return l.tokens(ctx)
 	case strings.HasSuffix(name, "-source"):
 		return secretSources(l.word)
+	case name == "audit":
+		if strings.HasPrefix(l.word, "file:") {
+			return answer{kind: KindFiles, prefix: "file:"}
+		}
+		return words("file:", "syslog", "journald")
 	}
 	if d, ok := l.flag.(cli.DocGenerationFlag); ok {
 		if parts := strings.Split(d.GetUsage(), "`"); len(parts) == 3 {

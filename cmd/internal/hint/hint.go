@@ -7,7 +7,7 @@ import "errors"
 // For returns one sentence or one command that helps with err, or "" if there is none. The root
 // package knows most of what was to be done, so its facts count before those of a token.
 func For(err error) string {
-	for _, hint := range []func(error) string{given, ofAgent, keyring, ofToken, ofStates, store} {
+	for _, hint := range []func(error) string{given, ofAgent, records, keyring, ofToken, ofStates, store} {
 		if text := hint(err); text != "" {
 			return text
 		}

@@ -32,6 +32,9 @@ func Bind(ctx context.Context, s *settings.Settings) error {
 
 // WithToken logs in, calls f and closes the token. The PIN in the selector is cleared afterwards.
 func WithToken(ctx context.Context, s *settings.Settings, f func(*token.Token, token.Selector) error) error {
+	if _, err := AuditLog(s); err != nil {
+		return err
+	}
 	if err := Bind(ctx, s); err != nil {
 		return err
 	}
@@ -47,7 +50,7 @@ func WithToken(ctx context.Context, s *settings.Settings, f func(*token.Token, t
 		return ReadPIN(ctx, s, sel, info)
 	})
 	if err != nil {
-		return err
+		return loginFailed(ctx, s, err)
 	}
 	return errors.Join(f(t, sel), t.Close())
 }
@@ -111,6 +114,9 @@ func WithStorePair(ctx context.Context, s *settings.Settings, f func(Token, Pair
 	clear(sel.PINValue)
 	if err != nil {
 		return err // before the disk is touched
+	}
+	if _, err := AuditLog(s); err != nil {
+		return err
 	}
 	client, err := dialAgent(ctx, s)
 	if err != nil {
@@ -191,6 +197,9 @@ func Options(s *settings.Settings, store blob.Store) (hsmkeys.Options, error) {
 		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
 	}
 	var err error
+	if o.Record, err = Record(s); err != nil {
+		return o, err
+	}
 	if o.Keyring, err = expected(s); err != nil {
 		return o, err
 	}

@@ -46,6 +46,9 @@ type Pair interface {
 // WithPair calls f with the token and its key exchange pair: through the agent if it has the token,
 // otherwise it logs in.
 func WithPair(ctx context.Context, s *settings.Settings, f func(Token, Pair) error) error {
+	if _, err := AuditLog(s); err != nil {
+		return err
+	}
 	client, err := dialAgent(ctx, s)
 	if err != nil {
 		return err

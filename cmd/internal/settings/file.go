@@ -130,7 +130,7 @@ func expandHome(option, value string) (string, error) {
 	prefix, path := "", value
 	switch option {
 	case "module", "store":
-	case "pin-source", PasswordOption:
+	case "pin-source", PasswordOption, "audit":
 		var isFile bool
 		if path, isFile = strings.CutPrefix(value, "file:"); !isFile {
 			return value, nil

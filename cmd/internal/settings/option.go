@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -146,6 +147,13 @@ var Options = []Option{
 		set: str(func(s *Settings) *string { return &s.Agent })},
 	{Name: "no-agent", Usage: "use no agent", Variable: "HSMKEYS_NO_AGENT", InFile: true, Kind: Bool,
 		set: boolean(func(s *Settings) *bool { return &s.NoAgent })},
+	{Name: "audit", Usage: "record each use of a key and each change at this `DESTINATION`: file:PATH, syslog or journald", Variable: "HSMKEYS_AUDIT", InFile: true, Default: "nowhere",
+		set: str(func(s *Settings) *string { return &s.Audit }), within: func(value string) string {
+			if err := audit.Check(value); err != nil {
+				return audit.Destinations
+			}
+			return ""
+		}},
 	{Name: "wide", Aliases: []string{"w"}, Usage: "do not fit tables to the width of the terminal", Kind: Bool,
 		set: boolean(func(s *Settings) *bool { return &s.Wide })},
 	{Name: "final-try", Usage: "log in even if one more wrong PIN locks the token", Kind: Bool,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
@@ -35,6 +36,7 @@ type Settings struct {
 	AnyPINLength   bool
 	Agent          string // see [Settings.AgentSocket]
 	NoAgent        bool
+	Audit          string // see [audit.Open]; "" for nowhere
 
 	// Fields that commands set, as no option does.
 
@@ -47,6 +49,7 @@ type Settings struct {
 	NeedsAllowed string
 	// TokenPatience is [token.Config.Patience].
 	TokenPatience time.Duration
+	AuditLog      *audit.Log // once it is open
 
 	line        map[string]string // values by name of the option, as given on the command line,
 	environment map[string]string // in the environment,
@@ -76,7 +79,7 @@ func Load(from Source) (*Settings, error) {
 	for name, value := range from.Line {
 		s.line[name] = value
 	}
-	for _, name := range []string{"config", "module", "store", "agent"} {
+	for _, name := range []string{"config", "module", "store", "agent", "audit"} {
 		if value, ok := s.line[name]; ok && value == "" { // a variable of the shell that is not set
 			return nil, failure.Usage("the value of option --%s is empty", name)
 		}

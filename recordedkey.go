@@ -1,0 +1,53 @@
+package hsmkeys
+
+import (
+	"context"
+
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+)
+
+// A recordedKey is a session key each use of which is recorded. If that fails the result is overwritten,
+// and the session key is closed.
+type recordedKey struct {
+	keyspec.SessionKey
+	key *Key
+}
+
+// WrapData wraps a data key, see [keyspec.SessionKey].
+func (r *recordedKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
+	return r.record(ctx, OpEncrypt, r.SessionKey.WrapData, data)
+}
+
+// UnwrapData undoes WrapData.
+func (r *recordedKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, error) {
+	return r.record(ctx, OpDecrypt, r.SessionKey.UnwrapData, wrapped)
+}
+
+// MAC computes an HMAC.
+func (r *recordedKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
+	return r.record(ctx, OpMAC, r.SessionKey.MAC, message)
+}
+
+func (r *recordedKey) record(ctx context.Context, op string, do func(context.Context, []byte) ([]byte, error), data []byte) ([]byte, error) {
+	ctx = r.key.using(ctx, op)
+	result, err := do(ctx, data)
+	return r.key.used(ctx, result, err)
+}
+
+// using returns a context for an operation with the key.
+func (key *Key) using(ctx context.Context, op string) context.Context {
+	return WithUse(ctx, Use{Operation: op, Key: key.Entry.Name, Version: key.Entry.Version, KeyID: key.id}.with(key.keyring.recorder.about))
+}
+
+// used records the use in ctx, and returns its result. If that fails it overwrites the result and closes
+// the key.
+func (key *Key) used(ctx context.Context, result []byte, err error) ([]byte, error) {
+	if recorded := key.keyring.recorder.used(ctx, err); recorded != nil {
+		clear(result)
+		if err == nil {
+			_ = key.raw.Close() // it was to be used, and must not be
+		}
+		return nil, recorded
+	}
+	return result, nil
+}
