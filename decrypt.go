@@ -18,6 +18,12 @@ func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error)
 	return decrypt(src, i, i.fileUse)
 }
 
+// DecryptWithIdentity is [Keyring.Decrypt] with any identity, such as one that opens the keys of a keyring
+// which another process has.
+func DecryptWithIdentity(ctx context.Context, identity age.Identity, src io.Reader) (io.Reader, error) {
+	return decrypt(src, identity, newFileUse(ctx, recorder{}))
+}
+
 func decrypt(src io.Reader, identity age.Identity, use *fileUse) (io.Reader, error) {
 	source := &sourceReader{src: src}
 	plain, err := age.Decrypt(source, markedIdentity{identity})

@@ -25,6 +25,11 @@ func DecryptFileWithPair(ctx context.Context, pair Decrypter, dst io.Writer, src
 	return i.end(decryptFile(ctx, dst, src, size, onlyPair{i}))
 }
 
+// DecryptFileWithIdentity is [DecryptWithIdentity] for a file with random access, as [Keyring.DecryptFile].
+func DecryptFileWithIdentity(ctx context.Context, identity age.Identity, dst io.Writer, src io.ReaderAt, size int64) error {
+	return decryptFile(ctx, dst, src, size, identity)
+}
+
 // segmentSize is how much is decrypted at a time, in bytes: four of age's chunks.
 const segmentSize = 4 * 64 << 10
 

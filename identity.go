@@ -1,6 +1,7 @@
 package hsmkeys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,13 +15,22 @@ import (
 // Identity returns an age identity that opens the key that a file names.
 func (k *Keyring) Identity(ctx context.Context) age.Identity { return k.identity(ctx) }
 
+// IdentityIf is [Keyring.Identity] for the keys for whose name allow returns nil. It is asked for the name
+// in the file, and for the one that the keyring has for the key today.
+func (k *Keyring) IdentityIf(ctx context.Context, allow func(key string) error) age.Identity {
+	i := k.identity(ctx)
+	i.allow = allow
+	return i
+}
+
 func (k *Keyring) identity(ctx context.Context) *identity {
-	return &identity{newFileUse(ctx, k.recorder), k}
+	return &identity{newFileUse(ctx, k.recorder), k, func(string) error { return nil }}
 }
 
 type identity struct {
 	*fileUse
 	keyring *Keyring
+	allow   func(key string) error
 }
 
 func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
@@ -29,7 +39,7 @@ func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 }
 
 func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
-	var missing error
+	var missing, forbidden error
 	tried := 0
 	for _, s := range stanzas {
 		if s.Type != stanzaType {
@@ -43,10 +53,14 @@ func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 			missing = err // another keyring's, perhaps; the next one may open
 			continue
 		}
+		if refused := (*notAllowed)(nil); errors.As(err, &refused) {
+			forbidden = refused.error
+			continue
+		}
 		return fileKey, err
 	}
-	if missing != nil {
-		return nil, missing
+	if err := cmp.Or(forbidden, missing); err != nil {
+		return nil, err
 	}
 	what := ErrFileOfOthers
 	if slices.ContainsFunc(stanzas, IsPairStanza) {
@@ -64,6 +78,9 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 		return nil, err
 	}
 	i.ctx = WithUse(i.ctx, Use{Key: ref.Name, Version: ref.Version, KeyID: id})
+	if err := i.allow(ref.Name); err != nil {
+		return nil, &notAllowed{err}
+	}
 	key, err := i.keyring.openForFile(i.ctx, ref, id)
 	if errors.Is(err, ErrPurpose) { // Encrypt never makes such a file
 		err = fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
@@ -73,6 +90,9 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 	}
 	defer key.Close()
 	i.ctx = key.using(i.ctx, OpDecrypt)
+	if err := i.allow(key.Entry.Name); err != nil { // it was renamed
+		return nil, &notAllowed{err}
+	}
 	if err := key.wrapsKeys(); err != nil { // nor so
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrIntegrity)
 	}
@@ -82,6 +102,10 @@ func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
 	}
 	return fileKey, err
 }
+
+// A notAllowed is the error for a key that this identity may not open. Another one of the file may be
+// allowed.
+type notAllowed struct{ error }
 
 // maxStanzas is how many hsmkeys stanzas are tried for one file: each costs two operations of the
 // token, and anybody can write a header.

@@ -31,6 +31,8 @@ func agentCommand() *cli.Command {
 			&cli.StringFlag{Name: "lock-after", Usage: "log out when the token was not used for this `TIME`, such as 15m", DefaultText: "never"},
 			&cli.BoolFlag{Name: "locked", Usage: "do not log in before hsmkeys agent unlock"},
 			&cli.StringFlag{Name: "allow", Usage: "what else the agent does: `LIST` of reveal, load, export"},
+			&cli.StringFlag{Name: "policy", Usage: "serve other users as this TOML `FILE` allows"},
+			&cli.StringFlag{Name: "policy-socket", Usage: "the `SOCKET` for other users"},
 			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground, as for systemd"},
 		},
 		Subcommands: []*cli.Command{agentStatusCommand(), agentLockCommand(), agentUnlockCommand(), agentStopCommand()},
@@ -51,6 +53,7 @@ func agentCommand() *cli.Command {
 type agentOptions struct {
 	lockAfter          time.Duration
 	allow              []string
+	policy, others     string // file and socket for other users
 	locked, foreground bool
 	command            []string
 }
@@ -71,6 +74,13 @@ func agentOptionsOf(c *cli.Context) (agentOptions, error) {
 			o.allow = append(o.allow, allowed)
 		}
 	}
+	o.policy, o.others = c.String("policy"), c.String("policy-socket")
+	if (o.policy == "") != (o.others == "") {
+		return o, failure.Usage("--policy FILE and --policy-socket SOCKET go together")
+	}
+	if len(o.command) > 0 && o.policy != "" {
+		return o, failure.Usage("--policy and a COMMAND do not go together: the agent of a command serves that alone")
+	}
 	if len(o.command) > 0 && o.foreground {
 		return o, failure.Usage("--foreground and a COMMAND do not go together: with a command the agent ends when that does")
 	}
@@ -88,8 +98,8 @@ func withAgent(ctx context.Context, s *settings.Settings, f func(*agent.Client) 
 		return err
 	}
 	defer client.Close()
-	if client.NamedKeys {
-		return fmt.Errorf("agent at %q: %w", path, agent.ErrOtherUser)
+	if client.NamedOnly {
+		return fmt.Errorf("agent at %q: %w", path, agent.ErrNamedOnly)
 	}
 	return f(client)
 }

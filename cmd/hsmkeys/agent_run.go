@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/server"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
@@ -27,6 +31,9 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 	if len(o.command) == 0 && !o.foreground && os.Getenv("LISTEN_PID") == "" {
 		return startAgent(ctx, s)
 	}
+	if err := hideMemory(); err != nil {
+		return err
+	}
 	socket, remove, err := agentPlace(s, o)
 	if err != nil {
 		return err
@@ -38,9 +45,26 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 	}
 	defer release()
 	defer listener.Close()
-	a, err := newAgent(ctx, s, o)
+	a, unlock, err := newAgent(ctx, s, o)
 	if err != nil {
 		return err
+	}
+	var others net.Listener
+	if o.policy != "" {
+		if err := a.ReadPolicy(); err != nil {
+			return err
+		}
+		var release func()
+		if others, release, err = server.ListenForOthers(o.others); err != nil {
+			return err
+		}
+		defer release()
+		defer others.Close()
+	}
+	if !o.locked {
+		if err := unlock(); err != nil {
+			return err
+		}
 	}
 	if len(o.command) > 0 {
 		return serveCommand(ctx, a, listener, socket, o.command)
@@ -48,7 +72,35 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 	if err := tellReady(); err != nil {
 		return err
 	}
-	return a.Serve(ctx, listener)
+	defer onHangup(func() { reload(s, o, a) })()
+	return a.Serve(ctx, listener, others)
+}
+
+// onHangup calls f at each SIGHUP, which otherwise would end the program, until stop is called.
+func onHangup(f func()) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Reset(syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for range signals {
+			f()
+		}
+	}()
+	return func() { signal.Stop(signals) }
+}
+
+// reload opens the records of use anew, and reads the policy again.
+func reload(s *settings.Settings, o agentOptions, a *server.Server) {
+	if s.AuditLog != nil {
+		if err := s.AuditLog.Reopen(); err != nil {
+			message.Warn(err)
+		}
+	}
+	if o.policy != "" {
+		if err := a.ReadPolicy(); err != nil {
+			message.Warn(fmt.Errorf("the policy stays as it was: %w", err))
+		}
+	}
 }
 
 // agentPlace returns the path of the socket: for a command one of its own, in a directory that remove
@@ -83,34 +135,72 @@ func agentListener(path string) (net.Listener, func(), error) {
 	return nil, nil, fmt.Errorf("systemd has passed %d sockets, and the agent takes one", len(passed))
 }
 
-// newAgent returns an agent, which has logged in unless it is to begin locked.
-func newAgent(ctx context.Context, s *settings.Settings, o agentOptions) (*server.Server, error) {
+// newAgent returns an agent, which is locked, and what logs it in.
+func newAgent(ctx context.Context, s *settings.Settings, o agentOptions) (a *server.Server, unlock func() error, err error) {
+	records, err := session.AuditLog(s)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := session.Bind(ctx, s); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sel, module, err := s.Selector()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if sel.PINValue != nil {
 		message.Warn(settings.ErrPINValue)
 	}
 	info, err := session.Search(ctx, s, sel, module)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.TokenPatience = -1 // clients are told at once that the token is away
 	readPIN := func(ctx context.Context, info token.Info) ([]byte, error) { return session.ReadPIN(ctx, s, sel, info) }
-	a := server.New(server.Config{
+	config := server.Config{
+		Policy: o.policy, Keyring: func(ctx context.Context, t *token.Token, record hsmkeys.RecordFunc) (*hsmkeys.Keyring, func() error, error) {
+			return openNamed(ctx, s, t, sel, record)
+		},
 		Info: info, LockAfter: o.lockAfter, Allows: o.allow, RequiresToken: s.RequireToken, Warn: message.Warn,
 		Open: func(ctx context.Context, pin server.PINFunc) (*token.Token, error) {
 			return session.OpenToken(ctx, s, sel, info.Module, firstThen(pin, s.Unattended(sel), readPIN))
 		},
-	})
-	if o.locked {
-		return a, nil
 	}
-	return a, a.Unlock(ctx, readPIN)
+	if records != nil {
+		config.Record = records.Write
+	}
+	a = server.New(config)
+	return a, func() error { return a.Unlock(ctx, readPIN) }, nil
+}
+
+// openNamed opens the keyring that other users use, with the agent's token.
+func openNamed(ctx context.Context, s *settings.Settings, t *token.Token, sel token.Selector, record hsmkeys.RecordFunc) (*hsmkeys.Keyring, func() error, error) {
+	store, err := session.OpenStore(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := openWith(ctx, s, t, sel, store, record)
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return k, store.Close, nil
+}
+
+func openWith(ctx context.Context, s *settings.Settings, t *token.Token, sel token.Selector, store blob.Store, record hsmkeys.RecordFunc) (*hsmkeys.Keyring, error) {
+	pair, err := session.FindPair(ctx, s, t, store, token.PairName{Label: sel.Object, ID: sel.ID})
+	if err != nil {
+		return nil, err
+	}
+	o, err := session.Options(s, store)
+	if err != nil {
+		return nil, err
+	}
+	o.Pair, o.Pins, o.Record, o.Once = pair, session.Pins(t), record, false
+	k, err := hsmkeys.Open(context.WithoutCancel(ctx), o)
+	if err != nil {
+		return nil, session.Explain(err)
+	}
+	return k, nil
 }
 
 // firstThen returns a function that gets the PIN with first when it is called first. The agent keeps no

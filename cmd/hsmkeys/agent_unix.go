@@ -92,7 +92,7 @@ func leaveForeground() error {
 // status.
 func serveCommand(ctx context.Context, a *server.Server, listener net.Listener, socket string, words []string) error {
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(context.WithoutCancel(ctx), listener) }()
+	go func() { served <- a.Serve(context.WithoutCancel(ctx), listener, nil) }()
 	command := exec.Command(words[0], words[1:]...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	command.Env = append(os.Environ(), agent.Variable+"="+socket)

@@ -39,7 +39,7 @@ func decryptCommand() *cli.Command {
 					return datafile.Copy(ctx, out, plain)
 				})
 			}
-			return filter(ctx, s, session.WithKeyring, files, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+			return filter(ctx, s, session.WithFileKeys, files, func(k session.FileKeys, out io.Writer, in io.Reader) error {
 				if f, size := datafile.ReaderAt(in); f != nil {
 					return k.DecryptFile(ctx, out, f, size)
 				}

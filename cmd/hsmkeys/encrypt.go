@@ -45,7 +45,7 @@ func encryptCommand() *cli.Command {
 			if datafile.ToTerminal(files.out) && !c.Bool("armor") {
 				return failure.Usage("an encrypted file is binary; it does not go to a terminal, use -o FILE or --armor")
 			}
-			return filter(ctx, s, session.WithKeyring, files, func(k *hsmkeys.Keyring, out io.Writer, in io.Reader) error {
+			return filter(ctx, s, session.WithFileKeys, files, func(k session.FileKeys, out io.Writer, in io.Reader) error {
 				closeArmor := func() error { return nil }
 				if c.Bool("armor") {
 					text := armor.NewWriter(out)
@@ -55,8 +55,10 @@ func encryptCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				for _, ref := range refs {
-					show.WarnFormer(ctx, k, ref)
+				if k, ok := k.(*hsmkeys.Keyring); ok {
+					for _, ref := range refs {
+						show.WarnFormer(ctx, k, ref)
+					}
 				}
 				if err := datafile.Copy(ctx, w, in); err != nil {
 					return err // without Close the file stays recognisably unfinished

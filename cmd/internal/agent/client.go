@@ -30,6 +30,8 @@ var (
 	ErrNone = errors.New("no agent listens")
 	// ErrGone means that the agent ended, or ended the connection.
 	ErrGone = errors.New("the agent ended the connection")
+	// ErrNamedOnly means that the socket is for other users, and serves named keys alone.
+	ErrNamedOnly = errors.New("this socket serves other users, and only the use of named keys")
 	// ErrOtherUser means that the agent belongs to another user.
 	ErrOtherUser = errors.New("the agent belongs to another user")
 )
@@ -48,8 +50,9 @@ type Client struct {
 	Allows []string
 	// RequiresToken is set if the agent keeps session keys nowhere but on the token.
 	RequiresToken bool
-	// NamedKeys is set if the agent belongs to another user, and serves the use of named keys alone.
-	NamedKeys bool
+	// NamedOnly is set if the socket is for other users: it serves the use of named keys alone, see
+	// [Client.NamedKeys].
+	NamedOnly bool
 }
 
 // Dial connects to the agent that listens on a socket. The errors are [ErrNone] and [ErrOtherUser].
@@ -65,7 +68,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if reply.GetLock().GetLocked() {
 		c.Locked = reply.GetLock().GetReason()
 	}
-	c.Allows, c.RequiresToken, c.NamedKeys = reply.GetAllows(), reply.GetRequiresToken(), reply.GetNamedKeys()
+	c.Allows, c.RequiresToken, c.NamedOnly = reply.GetAllows(), reply.GetRequiresToken(), reply.GetNamedKeys()
 	c.pool.start(first, func(ctx context.Context) (*conn, error) {
 		another, _, err := c.connect(ctx)
 		return another, err

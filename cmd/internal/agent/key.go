@@ -14,6 +14,7 @@ import (
 // over which it was opened, and is destroyed when that ends.
 type opened struct {
 	client    *Client
+	pair      *Pair
 	conn      *conn
 	handle    uint32
 	residence keyspec.Residence
@@ -31,7 +32,7 @@ func (p *Pair) open(ctx context.Context, f func(*conn) (*wire.OpenedKey, error))
 		p.client.pool.release(n)
 		return nil, fromAgent(ctx, err)
 	}
-	return &opened{client: p.client, conn: n, handle: reply.GetHandle(), residence: keyspec.Residence(reply.GetResidence())}, nil
+	return &opened{client: p.client, pair: p, conn: n, handle: reply.GetHandle(), residence: keyspec.Residence(reply.GetResidence())}, nil
 }
 
 // Residence returns where the key lives: on the token, or in the memory of the agent.
@@ -121,14 +122,14 @@ func (k *transit) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RS
 	if err != nil {
 		return nil, err
 	}
-	reply, err := k.conn.agent().WrapFor(ctx, &wire.WrapForRequest{Handle: k.handle, Spki: spki, How: int32(how)})
+	reply, err := k.conn.agent().WrapFor(ctx, &wire.WrapForRequest{Pair: k.pair.ref, Handle: k.handle, Spki: spki, How: int32(how), Use: wire.FromUse(ctx)})
 	return reply.GetData(), fromAgent(ctx, err)
 }
 
 // Generate makes a session key.
 func (p *Pair) Generate(ctx context.Context, key keyspec.Key) (keyspec.Transit, error) {
 	return p.openTransit(ctx, func(n *conn) (*wire.OpenedKey, error) {
-		return n.agent().Generate(ctx, &wire.GenerateRequest{Pair: p.ref, Key: wire.FromKey(key)})
+		return n.agent().Generate(ctx, &wire.GenerateRequest{Pair: p.ref, Key: wire.FromKey(key), Use: wire.FromUse(ctx)})
 	})
 }
 
@@ -153,7 +154,7 @@ func (p *Pair) UnwrapTransit(ctx context.Context, wrapped keyspec.WrappedKey) (k
 // UnwrapRSAES unwraps a session key that CryptoAPI has encrypted, see [token.KeyPair.UnwrapRSAES].
 func (p *Pair) UnwrapRSAES(ctx context.Context, key keyspec.Key, encrypted []byte, how keyspec.RSAES) (keyspec.Transit, error) {
 	return p.openTransit(ctx, func(n *conn) (*wire.OpenedKey, error) {
-		return n.agent().UnwrapRSAES(ctx, &wire.UnwrapRSAESRequest{Pair: p.ref, Key: wire.FromKey(key), Encrypted: encrypted, How: int32(how)})
+		return n.agent().UnwrapRSAES(ctx, &wire.UnwrapRSAESRequest{Pair: p.ref, Key: wire.FromKey(key), Encrypted: encrypted, How: int32(how), Use: wire.FromUse(ctx)})
 	})
 }
 
@@ -161,7 +162,7 @@ func (p *Pair) UnwrapRSAES(ctx context.Context, key keyspec.Key, encrypted []byt
 // value.
 func (p *Pair) Use(ctx context.Context, key keyspec.Key, value []byte) (keyspec.SessionKey, error) {
 	return p.openKey(ctx, key, func(n *conn) (*wire.OpenedKey, error) {
-		return n.agent().Use(ctx, &wire.UseRequest{Pair: p.ref, Key: wire.FromKey(key), Value: n.sealer.Seal(value)})
+		return n.agent().Use(ctx, &wire.UseRequest{Pair: p.ref, Key: wire.FromKey(key), Value: n.sealer.Seal(value), Use: wire.FromUse(ctx)})
 	})
 }
 

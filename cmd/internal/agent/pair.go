@@ -209,9 +209,9 @@ func (p *Pair) Rehearse(ctx context.Context, wrapped keyspec.WrappedKey) error {
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) { return n.agent().Rehearse(ctx, request) })
 }
 
-func (p *Pair) unwrapRequest(_ context.Context, wrapped keyspec.WrappedKey) (*wire.UnwrapRequest, error) {
+func (p *Pair) unwrapRequest(ctx context.Context, wrapped keyspec.WrappedKey) (*wire.UnwrapRequest, error) {
 	m, err := wire.FromWrapped(wrapped)
-	return &wire.UnwrapRequest{Pair: p.ref, Wrapped: m}, err
+	return &wire.UnwrapRequest{Pair: p.ref, Wrapped: m, Use: wire.FromUse(ctx)}, err
 }
 
 // Certificate returns the certificate that the pair has signed itself, or nil.
@@ -241,7 +241,7 @@ func (p *Pair) certificate(ctx context.Context, f func(*conn, *wire.PairRequest)
 // Decrypt decrypts RSAES-OAEP with an empty label. The caller must overwrite the result.
 func (p *Pair) Decrypt(ctx context.Context, ciphertext []byte, hash crypto.Hash) ([]byte, error) {
 	return p.secret(ctx, func(n *conn) (*wire.Sealed, error) {
-		return n.agent().Decrypt(ctx, &wire.HashRequest{Pair: p.ref, Hash: int32(hash), Data: ciphertext})
+		return n.agent().Decrypt(ctx, &wire.HashRequest{Pair: p.ref, Hash: int32(hash), Data: ciphertext, Use: wire.FromUse(ctx)})
 	})
 }
 
@@ -252,7 +252,7 @@ func (p *Pair) ECDH(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
 		return nil, err
 	}
 	return p.secret(ctx, func(n *conn) (*wire.Sealed, error) {
-		return n.agent().ECDH(ctx, &wire.DataRequest{Pair: p.ref, Data: spki})
+		return n.agent().ECDH(ctx, &wire.DataRequest{Pair: p.ref, Data: spki, Use: wire.FromUse(ctx)})
 	})
 }
 
@@ -264,14 +264,14 @@ func (p *Pair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label strin
 		return err
 	}
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
-		return n.agent().Load(ctx, &wire.LoadRequest{Pair: p.ref, Wrapped: m, Label: label, Id: id, Beside: beside})
+		return n.agent().Load(ctx, &wire.LoadRequest{Pair: p.ref, Wrapped: m, Label: label, Id: id, Beside: beside, Use: wire.FromUse(ctx)})
 	})
 }
 
 // LoadValue is Load for a session key with a value that was computed elsewhere.
 func (p *Pair) LoadValue(ctx context.Context, key keyspec.Key, value []byte, label string, id []byte, beside ...[]byte) error {
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
-		return n.agent().LoadValue(ctx, &wire.LoadRequest{Pair: p.ref, Key: wire.FromKey(key), Value: n.sealer.Seal(value), Label: label, Id: id, Beside: beside})
+		return n.agent().LoadValue(ctx, &wire.LoadRequest{Pair: p.ref, Key: wire.FromKey(key), Value: n.sealer.Seal(value), Label: label, Id: id, Beside: beside, Use: wire.FromUse(ctx)})
 	})
 }
 
@@ -290,7 +290,7 @@ func (p *Pair) Loaded(ctx context.Context) ([]token.Loaded, error) {
 // Unload deletes one of them. The error is [ErrNotAllowed] unless the agent was allowed to load keys.
 func (p *Pair) Unload(ctx context.Context, key token.Loaded) error {
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
-		return n.agent().Unload(ctx, &wire.UnloadRequest{Pair: p.ref,
+		return n.agent().Unload(ctx, &wire.UnloadRequest{Pair: p.ref, Use: wire.FromUse(ctx),
 			Key: &wire.LoadedKey{Label: key.Label, Id: key.ID, Public: key.Public, Object: uint64(key.Object)}})
 	})
 }

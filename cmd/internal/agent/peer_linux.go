@@ -4,22 +4,47 @@ import (
 	"errors"
 	"net"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Peer returns the process at the other end of a Unix socket: who it was when it connected
-// (SO_PEERCRED, unix(7)).
-func Peer(socket net.Conn) (uid, gid, pid int, err error) {
-	var cred *unix.Ucred
-	err = onSocket(socket, func(fd int) (err error) {
-		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+// Peer returns the process at the other end of a Unix socket, and its groups, as they were when it
+// connected (SO_PEERCRED and SO_PEERGROUPS, unix(7)).
+func Peer(socket net.Conn) (uid, pid int, gids []int, err error) {
+	err = onSocket(socket, func(fd int) error {
+		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			return err
+		}
+		uid, pid, gids = int(cred.Uid), int(cred.Pid), []int{int(cred.Gid)}
+		more, err := peerGroups(fd)
+		for _, gid := range more {
+			gids = append(gids, int(gid))
+		}
 		return err
 	})
-	if err != nil {
-		return -1, -1, 0, err
+	return uid, pid, gids, err
+}
+
+// peerGroups returns the supplementary groups of the process at the other end of a socket. Package unix
+// has no function for the option.
+func peerGroups(fd int) ([]uint32, error) {
+	for size := 64; ; {
+		groups := make([]uint32, size)
+		length := uint32(4 * size) // bytes
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&length)), 0)
+		needed := int(length / 4)
+		switch {
+		case errno == unix.ERANGE && needed > size:
+			size = needed
+		case errno != 0:
+			return nil, errno
+		default:
+			return groups[:needed], nil
+		}
 	}
-	return int(cred.Uid), int(cred.Gid), int(cred.Pid), nil
 }
 
 // ofThisUser reports whether the process at the other end runs as this user.

@@ -10,6 +10,6 @@ import (
 var errNoPeer = errors.New("this system does not tell the process at the other end of a socket: the agent runs on Linux alone")
 
 // Peer is not supported on this system.
-func Peer(net.Conn) (uid, gid, pid int, err error) { return -1, -1, 0, errNoPeer }
+func Peer(net.Conn) (uid, pid int, gids []int, err error) { return -1, 0, nil, errNoPeer }
 
 func ofThisUser(net.Conn) (bool, error) { return false, errNoPeer }

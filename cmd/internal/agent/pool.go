@@ -25,6 +25,8 @@ type conn struct {
 
 func (n *conn) agent() wire.DRPCAgentClient { return wire.NewDRPCAgentClient(n.rpc) }
 
+func (n *conn) keys() wire.DRPCKeysClient { return wire.NewDRPCKeysClient(n.rpc) }
+
 // closed reports whether the connection has ended.
 func (n *conn) closed() bool {
 	select {

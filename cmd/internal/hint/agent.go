@@ -15,6 +15,10 @@ func ofAgent(err error) string {
 		return "start the agent with --allow, or use --no-agent, which asks for the PIN"
 	case errors.Is(err, agent.ErrNone):
 		return "hsmkeys agent starts one"
+	case errors.Is(err, agent.ErrNamedOnly):
+		return "only encrypt and decrypt use it; --no-agent uses the token, --agent another socket"
+	case errors.Is(err, agent.ErrPolicy):
+		return "the owner of the agent can allow it in the file of its --policy"
 	case errors.Is(err, agent.ErrOtherUser):
 		return "use --no-agent, or name another socket with --agent"
 	case errors.Is(err, agent.ErrGone):

@@ -13,11 +13,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
-// dialAgent connects to the agent if there is one that has the token the settings want, and does what
-// the command needs; otherwise it returns nil. It puts the section of the configuration file in force
-// that is for the agent's token. An agent that is locked is an error: the command would ask for the PIN
-// that the agent was locked for.
-func dialAgent(ctx context.Context, s *settings.Settings) (*agent.Client, error) {
+// connectAgent connects to the agent that the settings name, or returns nil if there is none.
+func connectAgent(ctx context.Context, s *settings.Settings) (*agent.Client, error) {
 	path := s.AgentSocket()
 	if s.NoAgent || path == "" {
 		return nil, nil
@@ -29,6 +26,24 @@ func dialAgent(ctx context.Context, s *settings.Settings) (*agent.Client, error)
 		}
 		return nil, ctx.Err()
 	}
+	return client, nil
+}
+
+// dialAgent connects to the agent if there is one that has the token the settings want, and does what
+// the command needs; otherwise it returns nil. It puts the section of the configuration file in force
+// that is for the agent's token. An agent that is locked is an error: the command would ask for the PIN
+// that the agent was locked for.
+func dialAgent(ctx context.Context, s *settings.Settings) (*agent.Client, error) {
+	client, err := connectAgent(ctx, s)
+	if err != nil || client == nil {
+		return nil, err
+	}
+	return useAgent(s, client)
+}
+
+// useAgent returns the client if its agent has the token that the settings want. Otherwise it closes the
+// client, and returns nil or an error.
+func useAgent(s *settings.Settings, client *agent.Client) (*agent.Client, error) {
 	serves, err := agentServes(s, client)
 	if err == nil && serves && client.Locked != "" {
 		err = &token.Error{Op: "use the token through the agent", Token: client.Info.Label, Kind: agent.ErrLocked, Err: errors.New(client.Locked)}
@@ -49,7 +64,7 @@ func agentServes(s *settings.Settings, client *agent.Client) (bool, error) {
 		return false, err
 	}
 	info := client.Info
-	if client.NamedKeys || !sel.Matches(info) || module != "" && !sameModule(module, info.Module) {
+	if client.NamedOnly || !sel.Matches(info) || module != "" && !sameModule(module, info.Module) {
 		return false, nil
 	}
 	if err := s.BindTo(token.Selector{Label: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}); err != nil {

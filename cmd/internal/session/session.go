@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+
+	"filippo.io/age"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/binding"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/hint"
@@ -110,22 +114,28 @@ func warnPIN(info token.Info) {
 
 // WithStorePair opens the store, and calls f with the token and its key exchange pair as [WithPair].
 func WithStorePair(ctx context.Context, s *settings.Settings, f func(Token, Pair, place.Store) error) error {
-	sel, _, err := s.Selector()
-	clear(sel.PINValue)
-	if err != nil {
+	if err := checkSelector(s); err != nil {
 		return err // before the disk is touched
-	}
-	if _, err := AuditLog(s); err != nil {
-		return err
 	}
 	client, err := dialAgent(ctx, s)
 	if err != nil {
 		return err
 	}
+	return withStorePair(ctx, s, client, f)
+}
+
+// withStorePair is [WithStorePair] with an agent, or without one if client is nil. It closes the client.
+func withStorePair(ctx context.Context, s *settings.Settings, client *agent.Client, f func(Token, Pair, place.Store) error) error {
 	if client != nil {
 		defer client.Close()
-	} else if err := Bind(ctx, s); err != nil {
-		return err // before the store is known
+	}
+	if _, err := AuditLog(s); err != nil {
+		return err
+	}
+	if client == nil {
+		if err := Bind(ctx, s); err != nil {
+			return err // before the store is known
+		}
 	}
 	store, err := OpenStore(ctx, s)
 	if err != nil {
@@ -135,15 +145,59 @@ func WithStorePair(ctx context.Context, s *settings.Settings, f func(Token, Pair
 	return withPair(ctx, s, client, store, func(t Token, pair Pair) error { return f(t, pair, store) })
 }
 
+func checkSelector(s *settings.Settings) error {
+	sel, _, err := s.Selector()
+	clear(sel.PINValue)
+	return err
+}
+
 // WithKeyring opens the keyring with its token, and calls f.
 func WithKeyring(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyring) error) error {
-	return WithStorePair(ctx, s, func(_ Token, pair Pair, store place.Store) error {
+	return WithStorePair(ctx, s, openFor(ctx, s, f))
+}
+
+func openFor(ctx context.Context, s *settings.Settings, f func(*hsmkeys.Keyring) error) func(Token, Pair, place.Store) error {
+	return func(_ Token, pair Pair, store place.Store) error {
 		k, err := OpenKeyring(ctx, s, pair, store)
 		if err != nil {
 			return err
 		}
 		return f(k)
-	})
+	}
+}
+
+// FileKeys encrypt and decrypt files: a keyring, or the keys of one that the agent of another user
+// allows this user.
+type FileKeys interface {
+	Encrypt(ctx context.Context, dst io.Writer, refs []hsmkeys.Ref, others ...age.Recipient) (io.WriteCloser, error)
+	Decrypt(ctx context.Context, src io.Reader) (io.Reader, error)
+	DecryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64) error
+}
+
+// WithFileKeys calls f with the keys that the agent of another user allows, if its socket is the one that
+// the settings name, or else with the keyring as [WithKeyring].
+func WithFileKeys(ctx context.Context, s *settings.Settings, f func(FileKeys) error) error {
+	if err := checkSelector(s); err != nil {
+		return err
+	}
+	client, err := connectAgent(ctx, s)
+	if err != nil {
+		return err
+	}
+	if client != nil && client.NamedOnly {
+		defer client.Close()
+		record, err := Record(s)
+		if err != nil {
+			return err
+		}
+		return f(client.NamedKeys(record))
+	}
+	if client != nil {
+		if client, err = useAgent(s, client); err != nil {
+			return err
+		}
+	}
+	return withStorePair(ctx, s, client, openFor(ctx, s, func(k *hsmkeys.Keyring) error { return f(k) }))
 }
 
 // OpenKeyring opens the keyring of a store with its token, and prints what a person should know about

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -42,9 +43,11 @@ func (c *conn) Unlock(ctx context.Context, in *wire.UnlockRequest) (*wire.Empty,
 		return nil, err
 	}
 	defer clear(pin)
-	return &wire.Empty{}, c.server.Unlock(ctx, func(context.Context, token.Info) ([]byte, error) {
-		return bytes.Clone(pin), nil
-	})
+	err = c.server.Unlock(ctx, func(context.Context, token.Info) ([]byte, error) { return bytes.Clone(pin), nil })
+	if err != nil {
+		err = c.used(ctx, &wire.UnwrapRequest{}, audit.OpLogin, err)
+	}
+	return &wire.Empty{}, err
 }
 
 // Stop ends the agent, after it has answered.

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -18,7 +19,7 @@ func (c *conn) Generate(ctx context.Context, in *wire.GenerateRequest) (*wire.Op
 	if err != nil {
 		return nil, err
 	}
-	return c.openTransit(in.GetPair(), func(pair *token.KeyPair) (keyspec.Transit, error) { return pair.Generate(ctx, key) })
+	return c.openTransit(ctx, in, func(pair *token.KeyPair) (keyspec.Transit, error) { return pair.Generate(ctx, key) })
 }
 
 func (c *conn) Unwrap(ctx context.Context, in *wire.UnwrapRequest) (*wire.OpenedKey, error) {
@@ -26,7 +27,7 @@ func (c *conn) Unwrap(ctx context.Context, in *wire.UnwrapRequest) (*wire.Opened
 	if err != nil {
 		return nil, err
 	}
-	return c.openKey(in.GetPair(), func(pair *token.KeyPair) (keyspec.SessionKey, error) { return pair.Unwrap(ctx, wrapped) })
+	return c.openKey(ctx, in, func(pair *token.KeyPair) (keyspec.SessionKey, error) { return pair.Unwrap(ctx, wrapped) })
 }
 
 func (c *conn) UnwrapTransit(ctx context.Context, in *wire.UnwrapRequest) (*wire.OpenedKey, error) {
@@ -34,7 +35,7 @@ func (c *conn) UnwrapTransit(ctx context.Context, in *wire.UnwrapRequest) (*wire
 	if err != nil {
 		return nil, err
 	}
-	return c.openTransit(in.GetPair(), func(pair *token.KeyPair) (keyspec.Transit, error) { return pair.UnwrapTransit(ctx, wrapped) })
+	return c.openTransit(ctx, in, func(pair *token.KeyPair) (keyspec.Transit, error) { return pair.UnwrapTransit(ctx, wrapped) })
 }
 
 func (c *conn) UnwrapRSAES(ctx context.Context, in *wire.UnwrapRSAESRequest) (*wire.OpenedKey, error) {
@@ -42,7 +43,7 @@ func (c *conn) UnwrapRSAES(ctx context.Context, in *wire.UnwrapRSAESRequest) (*w
 	if err != nil {
 		return nil, err
 	}
-	return c.openTransit(in.GetPair(), func(pair *token.KeyPair) (keyspec.Transit, error) {
+	return c.openTransit(ctx, in, func(pair *token.KeyPair) (keyspec.Transit, error) {
 		return pair.UnwrapRSAES(ctx, key, in.GetEncrypted(), keyspec.RSAES(in.GetHow()))
 	})
 }
@@ -52,7 +53,7 @@ func (c *conn) Use(ctx context.Context, in *wire.UseRequest) (*wire.OpenedKey, e
 	if err != nil {
 		return nil, err
 	}
-	return c.openKey(in.GetPair(), func(pair *token.KeyPair) (keyspec.SessionKey, error) {
+	return c.openKey(ctx, in, func(pair *token.KeyPair) (keyspec.SessionKey, error) {
 		value, err := c.sealer.Open(in.GetValue())
 		if err != nil {
 			return nil, err
@@ -62,23 +63,31 @@ func (c *conn) Use(ctx context.Context, in *wire.UseRequest) (*wire.OpenedKey, e
 	})
 }
 
-func (c *conn) openKey(ref *wire.Pair, f func(*token.KeyPair) (keyspec.SessionKey, error)) (reply *wire.OpenedKey, err error) {
-	err = c.withPair(ref, func(pair *token.KeyPair) error {
+func (c *conn) openKey(ctx context.Context, in use, f func(*token.KeyPair) (keyspec.SessionKey, error)) (reply *wire.OpenedKey, err error) {
+	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
 		key, err := f(pair)
-		if err == nil {
-			reply, err = c.add(openKey{key: key}, key.Residence())
+		if err := c.used(ctx, in, hsmkeys.OpOpen, err); err != nil {
+			if key != nil {
+				err = errors.Join(err, key.Close())
+			}
+			return err
 		}
+		reply, err = c.add(openKey{key: key}, key.Residence())
 		return err
 	})
 	return reply, err
 }
 
-func (c *conn) openTransit(ref *wire.Pair, f func(*token.KeyPair) (keyspec.Transit, error)) (reply *wire.OpenedKey, err error) {
-	err = c.withPair(ref, func(pair *token.KeyPair) error {
+func (c *conn) openTransit(ctx context.Context, in use, f func(*token.KeyPair) (keyspec.Transit, error)) (reply *wire.OpenedKey, err error) {
+	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
 		transit, err := f(pair)
-		if err == nil {
-			reply, err = c.add(openKey{transit: transit}, transit.Residence())
+		if err := c.used(ctx, in, hsmkeys.OpOpen, err); err != nil {
+			if transit != nil {
+				err = errors.Join(err, transit.Close())
+			}
+			return err
 		}
+		reply, err = c.add(openKey{transit: transit}, transit.Residence())
 		return err
 	})
 	return reply, err
@@ -170,7 +179,10 @@ func (c *conn) WrapFor(ctx context.Context, in *wire.WrapForRequest) (*wire.Data
 	if err != nil {
 		return nil, err
 	}
-	return c.ofTransit(in.GetHandle(), func(k keyspec.Transit) ([]byte, error) { return k.WrapFor(ctx, to, keyspec.RSAES(in.GetHow())) })
+	return c.ofTransit(in.GetHandle(), func(k keyspec.Transit) ([]byte, error) {
+		wrapped, err := k.WrapFor(ctx, to, keyspec.RSAES(in.GetHow()))
+		return wrapped, c.used(ctx, in, hsmkeys.OpExport, err)
+	})
 }
 
 func (c *conn) ofTransit(handle uint32, f func(keyspec.Transit) ([]byte, error)) (*wire.Data, error) {
@@ -179,7 +191,10 @@ func (c *conn) ofTransit(handle uint32, f func(keyspec.Transit) ([]byte, error))
 		reply.Data, err = f(k)
 		return err
 	})
-	return reply, err
+	if err != nil {
+		return nil, err
+	}
+	return reply, nil
 }
 
 func (c *conn) Wrap(ctx context.Context, in *wire.WrapRequest) (*wire.WrappedKey, error) {

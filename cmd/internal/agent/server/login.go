@@ -21,6 +21,7 @@ type login struct {
 	reason string       // why it is locked
 	info   token.Info   // of the token, also while the agent is locked
 
+	named named    // the keyring for other users
 	found sync.Map // *wire.PairReply by request
 	pairs sync.Map // *token.KeyPair by pairKey
 
@@ -126,7 +127,7 @@ func (l *login) lock(reason string, unused time.Duration, destroy func()) error 
 	}
 	destroy()
 	l.forget()
-	err := l.token.Close()
+	err := errors.Join(l.named.close(), l.token.Close())
 	l.token, l.reason = nil, reason
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -16,7 +17,7 @@ import (
 
 // The operations of a pair, each as [hsmkeys.Pair] and its companions describe it.
 
-func (c *conn) Sign(_ context.Context, in *wire.SignRequest) (*wire.Data, error) {
+func (c *conn) Sign(ctx context.Context, in *wire.SignRequest) (*wire.Data, error) {
 	hash, err := wire.Hash(in.GetHash())
 	if err != nil {
 		return nil, err
@@ -29,10 +30,16 @@ func (c *conn) Sign(_ context.Context, in *wire.SignRequest) (*wire.Data, error)
 	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) (err error) {
 		signer, _ := pair.Signer()
 		reply.Data, err = signer.Sign(nil, in.GetDigest(), opts)
-		return err
+		return c.used(ctx, in, opSign, err)
 	})
-	return reply, err
+	if err != nil {
+		return nil, err
+	}
+	return reply, nil
 }
+
+// opSign is the operation of a record of a signature: of a checkpoint, a key blob or a proof.
+const opSign = "sign"
 
 // maxRandom is how many random bytes a call returns.
 const maxRandom = 1024
@@ -64,6 +71,14 @@ func (c *conn) secret(ref *wire.Pair, f func(*token.KeyPair) ([]byte, error)) (*
 		return err
 	})
 	return sealed, err
+}
+
+// recordedSecret is secret for a use that is recorded.
+func (c *conn) recordedSecret(ctx context.Context, in use, operation string, f func(*token.KeyPair) ([]byte, error)) (*wire.Sealed, error) {
+	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) {
+		secret, err := f(pair)
+		return secret, c.used(ctx, in, operation, err)
+	})
 }
 
 func (c *conn) Records(ctx context.Context, _ *wire.Empty) (*wire.RecordsReply, error) {
@@ -114,7 +129,9 @@ func (c *conn) Rehearse(ctx context.Context, in *wire.UnwrapRequest) (*wire.Empt
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.Rehearse(ctx, wrapped) })
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+		return c.used(ctx, in, hsmkeys.OpProve, pair.Rehearse(ctx, wrapped))
+	})
 }
 
 func (c *conn) Reveal(ctx context.Context, in *wire.UnwrapRequest) (*wire.Sealed, error) {
@@ -125,7 +142,7 @@ func (c *conn) Reveal(ctx context.Context, in *wire.UnwrapRequest) (*wire.Sealed
 	if err != nil {
 		return nil, err
 	}
-	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) { return pair.Reveal(ctx, wrapped) })
+	return c.recordedSecret(ctx, in, hsmkeys.OpReveal, func(pair *token.KeyPair) ([]byte, error) { return pair.Reveal(ctx, wrapped) })
 }
 
 // allowed returns an error unless the agent was started with --allow for an operation.
@@ -165,7 +182,7 @@ func (c *conn) Decrypt(ctx context.Context, in *wire.HashRequest) (*wire.Sealed,
 	if err != nil {
 		return nil, err
 	}
-	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) { return pair.Decrypt(ctx, in.GetData(), hash) })
+	return c.recordedSecret(ctx, in, hsmkeys.OpDecrypt, func(pair *token.KeyPair) ([]byte, error) { return pair.Decrypt(ctx, in.GetData(), hash) })
 }
 
 func (c *conn) ECDH(ctx context.Context, in *wire.DataRequest) (*wire.Sealed, error) {
@@ -173,7 +190,7 @@ func (c *conn) ECDH(ctx context.Context, in *wire.DataRequest) (*wire.Sealed, er
 	if err != nil {
 		return nil, err
 	}
-	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) { return pair.ECDH(ctx, peer) })
+	return c.recordedSecret(ctx, in, hsmkeys.OpDecrypt, func(pair *token.KeyPair) ([]byte, error) { return pair.ECDH(ctx, peer) })
 }
 
 func (c *conn) Load(ctx context.Context, in *wire.LoadRequest) (*wire.Empty, error) {
@@ -185,7 +202,9 @@ func (c *conn) Load(ctx context.Context, in *wire.LoadRequest) (*wire.Empty, err
 		return nil, err
 	}
 	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
-		return pair.Load(ctx, wrapped, in.GetLabel(), in.GetId(), in.GetBeside()...)
+		return c.changes(ctx, in, hsmkeys.OpLoad, func() error {
+			return pair.Load(ctx, wrapped, in.GetLabel(), in.GetId(), in.GetBeside()...)
+		})
 	})
 }
 
@@ -203,7 +222,9 @@ func (c *conn) LoadValue(ctx context.Context, in *wire.LoadRequest) (*wire.Empty
 			return err
 		}
 		defer clear(value)
-		return pair.LoadValue(ctx, key, value, in.GetLabel(), in.GetId(), in.GetBeside()...)
+		return c.changes(ctx, in, hsmkeys.OpLoad, func() error {
+			return pair.LoadValue(ctx, key, value, in.GetLabel(), in.GetId(), in.GetBeside()...)
+		})
 	})
 }
 
@@ -225,6 +246,8 @@ func (c *conn) Unload(ctx context.Context, in *wire.UnloadRequest) (*wire.Empty,
 	}
 	k := in.GetKey()
 	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
-		return pair.Unload(ctx, token.Loaded{Label: k.GetLabel(), ID: k.GetId(), Public: k.GetPublic(), Object: uint(k.GetObject())})
+		return c.changes(ctx, in, hsmkeys.OpUnload, func() error {
+			return pair.Unload(ctx, token.Loaded{Label: k.GetLabel(), ID: k.GetId(), Public: k.GetPublic(), Object: uint(k.GetObject())})
+		})
 	})
 }

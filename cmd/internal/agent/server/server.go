@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -36,6 +37,15 @@ type Config struct {
 	// RequiresToken is set if session keys may live on the token alone.
 	RequiresToken bool
 
+	// Record records each session key that is opened, before the client gets it, and each signature. It
+	// may be nil.
+	Record func(audit.Record) error
+
+	// Policy is a file that says which other users may use which keys, see [ReadPolicy]. It may be empty.
+	Policy string
+	// Keyring opens the keyring that these use.
+	Keyring KeyringFunc
+
 	// Warn is called with errors that do not end the agent.
 	Warn func(error)
 }
@@ -44,6 +54,7 @@ type Config struct {
 type Server struct {
 	config Config
 	login  login
+	policy atomic.Pointer[Policy]
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
@@ -87,9 +98,18 @@ const (
 	maxConnsOfOther = 32 // of one other user
 )
 
-// Serve accepts connections until ctx is done or Stop is called. Then it ends all connections and logs
-// out.
-func (s *Server) Serve(ctx context.Context, own net.Listener) error {
+// ReadPolicy reads the policy, also again. If it cannot be read, the one before it stays in force.
+func (s *Server) ReadPolicy() error {
+	p, err := ReadPolicy(s.config.Policy)
+	if err == nil {
+		s.policy.Store(p)
+	}
+	return err
+}
+
+// Serve accepts connections of this user, and on another socket of others if that is not nil, until ctx is
+// done or Stop is called. Then it ends all connections and logs out.
+func (s *Server) Serve(ctx context.Context, own, others net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -99,20 +119,28 @@ func (s *Server) Serve(ctx context.Context, own net.Listener) error {
 		case <-ctx.Done():
 		}
 	}()
-	context.AfterFunc(ctx, func() { _ = own.Close() })
 	if s.config.LockAfter > 0 {
 		go s.lockWhenIdle(ctx)
 	}
-	var serving sync.WaitGroup
-	err := s.accept(ctx, own, func(c net.Conn) {
-		serving.Go(func() { s.serve(ctx, c) })
-	})
-	cancel()
+	var accepting, serving sync.WaitGroup
+	accept := func(l net.Listener, serve func(context.Context, net.Conn)) error {
+		context.AfterFunc(ctx, func() { _ = l.Close() })
+		defer cancel()
+		return s.accept(ctx, l, func(c net.Conn) {
+			serving.Go(func() { serve(ctx, c) })
+		})
+	}
+	var failed error
+	if others != nil {
+		accepting.Go(func() { failed = accept(others, s.serveNamed) })
+	}
+	err := accept(own, s.serve)
+	accepting.Wait()
 	for _, c := range s.all() {
 		_ = c.socket.Close()
 	}
 	serving.Wait()
-	return errors.Join(err, s.Lock("it was stopped"))
+	return errors.Join(err, failed, s.Lock("it was stopped"))
 }
 
 // accept accepts connections until ctx is done. While there is no room for another file it waits: the
@@ -194,9 +222,12 @@ func (s *Server) all() []*conn {
 }
 
 // A peer is the process at the other end of a connection.
-type peer struct{ uid, gid, pid int }
+type peer struct {
+	uid, pid int
+	gids     []int
+}
 
 func peerOf(socket net.Conn) (peer, error) {
-	uid, gid, pid, err := agent.Peer(socket)
-	return peer{uid, gid, pid}, err
+	uid, pid, gids, err := agent.Peer(socket)
+	return peer{uid, pid, gids}, err
 }

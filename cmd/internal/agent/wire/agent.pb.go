@@ -960,6 +960,7 @@ type DataRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pair          *Pair                  `protobuf:"bytes,1,opt,name=pair,proto3" json:"pair,omitempty"`
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Use           *Use                   `protobuf:"bytes,3,opt,name=use,proto3" json:"use,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1008,11 +1009,19 @@ func (x *DataRequest) GetData() []byte {
 	return nil
 }
 
+func (x *DataRequest) GetUse() *Use {
+	if x != nil {
+		return x.Use
+	}
+	return nil
+}
+
 type HashRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pair          *Pair                  `protobuf:"bytes,1,opt,name=pair,proto3" json:"pair,omitempty"`
 	Hash          int32                  `protobuf:"varint,2,opt,name=hash,proto3" json:"hash,omitempty"` // crypto.Hash
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Use           *Use                   `protobuf:"bytes,4,opt,name=use,proto3" json:"use,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1064,6 +1073,13 @@ func (x *HashRequest) GetHash() int32 {
 func (x *HashRequest) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+func (x *HashRequest) GetUse() *Use {
+	if x != nil {
+		return x.Use
 	}
 	return nil
 }
@@ -1388,16 +1404,20 @@ func (x *ResidenceReply) GetResidence() string {
 	return ""
 }
 
-// Use is what a client says that it opens a key for. The agent writes it into its records of use.
+// Use is what a client says that it opens a key for, see hsmkeys.Use. The agent writes it into its
+// records of use.
 type Use struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Command       string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	Operation     string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
-	File          string                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
-	Keyring       string                 `protobuf:"bytes,4,opt,name=keyring,proto3" json:"keyring,omitempty"`
-	Key           string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
-	Version       int32                  `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
-	KeyId         string                 `protobuf:"bytes,7,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	File          []byte                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"` // paths, which may be no UTF-8
+	Output        []byte                 `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
+	Request       string                 `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	Keyring       []byte                 `protobuf:"bytes,6,opt,name=keyring,proto3" json:"keyring,omitempty"`
+	Key           string                 `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`
+	Version       int32                  `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
+	KeyId         []byte                 `protobuf:"bytes,9,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	To            string                 `protobuf:"bytes,10,opt,name=to,proto3" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1446,18 +1466,32 @@ func (x *Use) GetOperation() string {
 	return ""
 }
 
-func (x *Use) GetFile() string {
+func (x *Use) GetFile() []byte {
 	if x != nil {
 		return x.File
+	}
+	return nil
+}
+
+func (x *Use) GetOutput() []byte {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *Use) GetRequest() string {
+	if x != nil {
+		return x.Request
 	}
 	return ""
 }
 
-func (x *Use) GetKeyring() string {
+func (x *Use) GetKeyring() []byte {
 	if x != nil {
 		return x.Keyring
 	}
-	return ""
+	return nil
 }
 
 func (x *Use) GetKey() string {
@@ -1474,9 +1508,16 @@ func (x *Use) GetVersion() int32 {
 	return 0
 }
 
-func (x *Use) GetKeyId() string {
+func (x *Use) GetKeyId() []byte {
 	if x != nil {
 		return x.KeyId
+	}
+	return nil
+}
+
+func (x *Use) GetTo() string {
+	if x != nil {
+		return x.To
 	}
 	return ""
 }
@@ -2206,6 +2247,8 @@ type WrapForRequest struct {
 	Handle        uint32                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
 	Spki          []byte                 `protobuf:"bytes,2,opt,name=spki,proto3" json:"spki,omitempty"`
 	How           int32                  `protobuf:"varint,3,opt,name=how,proto3" json:"how,omitempty"` // keyspec.RSAES
+	Use           *Use                   `protobuf:"bytes,4,opt,name=use,proto3" json:"use,omitempty"`
+	Pair          *Pair                  `protobuf:"bytes,5,opt,name=pair,proto3" json:"pair,omitempty"` // with which the key was opened
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2259,6 +2302,20 @@ func (x *WrapForRequest) GetHow() int32 {
 		return x.How
 	}
 	return 0
+}
+
+func (x *WrapForRequest) GetUse() *Use {
+	if x != nil {
+		return x.Use
+	}
+	return nil
+}
+
+func (x *WrapForRequest) GetPair() *Pair {
+	if x != nil {
+		return x.Pair
+	}
+	return nil
 }
 
 type LoadRequest struct {
@@ -2961,14 +3018,16 @@ const file_agent_proto_rawDesc = "" +
 	"mismatches\x18\a \x03(\tR\n" +
 	"mismatches\"9\n" +
 	"\vPairRequest\x12*\n" +
-	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\"M\n" +
+	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\"v\n" +
 	"\vDataRequest\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"a\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12'\n" +
+	"\x03use\x18\x03 \x01(\v2\x15.hsmkeys.agent.v1.UseR\x03use\"\x8a\x01\n" +
 	"\vHashRequest\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\x05R\x04hash\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xb6\x01\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12'\n" +
+	"\x03use\x18\x04 \x01(\v2\x15.hsmkeys.agent.v1.UseR\x03use\"\xb6\x01\n" +
 	"\vSignRequest\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x12\n" +
@@ -2987,15 +3046,19 @@ const file_agent_proto_rawDesc = "" +
 	"\rRecordRequest\x120\n" +
 	"\x06record\x18\x01 \x01(\v2\x18.hsmkeys.agent.v1.RecordR\x06record\".\n" +
 	"\x0eResidenceReply\x12\x1c\n" +
-	"\tresidence\x18\x01 \x01(\tR\tresidence\"\xae\x01\n" +
+	"\tresidence\x18\x01 \x01(\tR\tresidence\"\xf0\x01\n" +
 	"\x03Use\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x1c\n" +
 	"\toperation\x18\x02 \x01(\tR\toperation\x12\x12\n" +
-	"\x04file\x18\x03 \x01(\tR\x04file\x12\x18\n" +
-	"\akeyring\x18\x04 \x01(\tR\akeyring\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\tR\x03key\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\x05R\aversion\x12\x15\n" +
-	"\x06key_id\x18\a \x01(\tR\x05keyId\"Q\n" +
+	"\x04file\x18\x03 \x01(\fR\x04file\x12\x16\n" +
+	"\x06output\x18\x04 \x01(\fR\x06output\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\tR\arequest\x12\x18\n" +
+	"\akeyring\x18\x06 \x01(\fR\akeyring\x12\x10\n" +
+	"\x03key\x18\a \x01(\tR\x03key\x12\x18\n" +
+	"\aversion\x18\b \x01(\x05R\aversion\x12\x15\n" +
+	"\x06key_id\x18\t \x01(\fR\x05keyId\x12\x0e\n" +
+	"\x02to\x18\n" +
+	" \x01(\tR\x02to\"Q\n" +
 	"\x03Key\x12\x1c\n" +
 	"\talgorithm\x18\x01 \x01(\x05R\talgorithm\x12\x18\n" +
 	"\apurpose\x18\x02 \x01(\x05R\apurpose\x12\x12\n" +
@@ -3046,11 +3109,13 @@ const file_agent_proto_rawDesc = "" +
 	"\vWrapRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\rR\x06handle\x12\x12\n" +
 	"\x04spki\x18\x02 \x01(\fR\x04spki\x12\x12\n" +
-	"\x04hash\x18\x03 \x01(\x05R\x04hash\"N\n" +
+	"\x04hash\x18\x03 \x01(\x05R\x04hash\"\xa3\x01\n" +
 	"\x0eWrapForRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\rR\x06handle\x12\x12\n" +
 	"\x04spki\x18\x02 \x01(\fR\x04spki\x12\x10\n" +
-	"\x03how\x18\x03 \x01(\x05R\x03how\"\xb1\x02\n" +
+	"\x03how\x18\x03 \x01(\x05R\x03how\x12'\n" +
+	"\x03use\x18\x04 \x01(\v2\x15.hsmkeys.agent.v1.UseR\x03use\x12*\n" +
+	"\x04pair\x18\x05 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\"\xb1\x02\n" +
 	"\vLoadRequest\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x126\n" +
 	"\awrapped\x18\x02 \x01(\v2\x1c.hsmkeys.agent.v1.WrappedKeyR\awrapped\x12'\n" +
@@ -3215,133 +3280,137 @@ var file_agent_proto_depIdxs = []int32{
 	12, // 7: hsmkeys.agent.v1.PairReply.pair:type_name -> hsmkeys.agent.v1.Pair
 	12, // 8: hsmkeys.agent.v1.PairRequest.pair:type_name -> hsmkeys.agent.v1.Pair
 	12, // 9: hsmkeys.agent.v1.DataRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	12, // 10: hsmkeys.agent.v1.HashRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	12, // 11: hsmkeys.agent.v1.SignRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	23, // 12: hsmkeys.agent.v1.SignRequest.use:type_name -> hsmkeys.agent.v1.Use
-	12, // 13: hsmkeys.agent.v1.RandomRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	19, // 14: hsmkeys.agent.v1.RecordsReply.records:type_name -> hsmkeys.agent.v1.Record
-	19, // 15: hsmkeys.agent.v1.RecordRequest.record:type_name -> hsmkeys.agent.v1.Record
-	24, // 16: hsmkeys.agent.v1.WrappedKey.key:type_name -> hsmkeys.agent.v1.Key
-	12, // 17: hsmkeys.agent.v1.GenerateRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	24, // 18: hsmkeys.agent.v1.GenerateRequest.key:type_name -> hsmkeys.agent.v1.Key
-	23, // 19: hsmkeys.agent.v1.GenerateRequest.use:type_name -> hsmkeys.agent.v1.Use
-	12, // 20: hsmkeys.agent.v1.UnwrapRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	25, // 21: hsmkeys.agent.v1.UnwrapRequest.wrapped:type_name -> hsmkeys.agent.v1.WrappedKey
-	23, // 22: hsmkeys.agent.v1.UnwrapRequest.use:type_name -> hsmkeys.agent.v1.Use
-	12, // 23: hsmkeys.agent.v1.UnwrapRSAESRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	24, // 24: hsmkeys.agent.v1.UnwrapRSAESRequest.key:type_name -> hsmkeys.agent.v1.Key
-	23, // 25: hsmkeys.agent.v1.UnwrapRSAESRequest.use:type_name -> hsmkeys.agent.v1.Use
-	12, // 26: hsmkeys.agent.v1.UseRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	24, // 27: hsmkeys.agent.v1.UseRequest.key:type_name -> hsmkeys.agent.v1.Key
-	2,  // 28: hsmkeys.agent.v1.UseRequest.value:type_name -> hsmkeys.agent.v1.Sealed
-	23, // 29: hsmkeys.agent.v1.UseRequest.use:type_name -> hsmkeys.agent.v1.Use
-	12, // 30: hsmkeys.agent.v1.ReadBackRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	25, // 31: hsmkeys.agent.v1.ReadBackRequest.wrapped:type_name -> hsmkeys.agent.v1.WrappedKey
-	2,  // 32: hsmkeys.agent.v1.KeySecretRequest.secret:type_name -> hsmkeys.agent.v1.Sealed
-	12, // 33: hsmkeys.agent.v1.LoadRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	25, // 34: hsmkeys.agent.v1.LoadRequest.wrapped:type_name -> hsmkeys.agent.v1.WrappedKey
-	24, // 35: hsmkeys.agent.v1.LoadRequest.key:type_name -> hsmkeys.agent.v1.Key
-	2,  // 36: hsmkeys.agent.v1.LoadRequest.value:type_name -> hsmkeys.agent.v1.Sealed
-	23, // 37: hsmkeys.agent.v1.LoadRequest.use:type_name -> hsmkeys.agent.v1.Use
-	38, // 38: hsmkeys.agent.v1.LoadedReply.keys:type_name -> hsmkeys.agent.v1.LoadedKey
-	12, // 39: hsmkeys.agent.v1.UnloadRequest.pair:type_name -> hsmkeys.agent.v1.Pair
-	38, // 40: hsmkeys.agent.v1.UnloadRequest.key:type_name -> hsmkeys.agent.v1.LoadedKey
-	23, // 41: hsmkeys.agent.v1.UnloadRequest.use:type_name -> hsmkeys.agent.v1.Use
-	41, // 42: hsmkeys.agent.v1.WrapFileKeyRequest.refs:type_name -> hsmkeys.agent.v1.Ref
-	2,  // 43: hsmkeys.agent.v1.WrapFileKeyRequest.file_key:type_name -> hsmkeys.agent.v1.Sealed
-	23, // 44: hsmkeys.agent.v1.WrapFileKeyRequest.use:type_name -> hsmkeys.agent.v1.Use
-	43, // 45: hsmkeys.agent.v1.Stanzas.stanzas:type_name -> hsmkeys.agent.v1.Stanza
-	43, // 46: hsmkeys.agent.v1.UnwrapFileKeyRequest.stanzas:type_name -> hsmkeys.agent.v1.Stanza
-	23, // 47: hsmkeys.agent.v1.UnwrapFileKeyRequest.use:type_name -> hsmkeys.agent.v1.Use
-	3,  // 48: hsmkeys.agent.v1.Agent.Hello:input_type -> hsmkeys.agent.v1.HelloRequest
-	0,  // 49: hsmkeys.agent.v1.Agent.Status:input_type -> hsmkeys.agent.v1.Empty
-	0,  // 50: hsmkeys.agent.v1.Agent.Lock:input_type -> hsmkeys.agent.v1.Empty
-	8,  // 51: hsmkeys.agent.v1.Agent.Unlock:input_type -> hsmkeys.agent.v1.UnlockRequest
-	0,  // 52: hsmkeys.agent.v1.Agent.Stop:input_type -> hsmkeys.agent.v1.Empty
-	0,  // 53: hsmkeys.agent.v1.Agent.StatedPairs:input_type -> hsmkeys.agent.v1.Empty
-	11, // 54: hsmkeys.agent.v1.Agent.FindPair:input_type -> hsmkeys.agent.v1.FindPairRequest
-	17, // 55: hsmkeys.agent.v1.Agent.Sign:input_type -> hsmkeys.agent.v1.SignRequest
-	18, // 56: hsmkeys.agent.v1.Agent.Random:input_type -> hsmkeys.agent.v1.RandomRequest
-	0,  // 57: hsmkeys.agent.v1.Agent.Records:input_type -> hsmkeys.agent.v1.Empty
-	21, // 58: hsmkeys.agent.v1.Agent.AddRecord:input_type -> hsmkeys.agent.v1.RecordRequest
-	21, // 59: hsmkeys.agent.v1.Agent.DeleteRecord:input_type -> hsmkeys.agent.v1.RecordRequest
-	14, // 60: hsmkeys.agent.v1.Agent.Residence:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 61: hsmkeys.agent.v1.Agent.CheckOpens:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 62: hsmkeys.agent.v1.Agent.CheckComputed:input_type -> hsmkeys.agent.v1.PairRequest
-	26, // 63: hsmkeys.agent.v1.Agent.Generate:input_type -> hsmkeys.agent.v1.GenerateRequest
-	27, // 64: hsmkeys.agent.v1.Agent.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	27, // 65: hsmkeys.agent.v1.Agent.UnwrapTransit:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	28, // 66: hsmkeys.agent.v1.Agent.UnwrapRSAES:input_type -> hsmkeys.agent.v1.UnwrapRSAESRequest
-	29, // 67: hsmkeys.agent.v1.Agent.Use:input_type -> hsmkeys.agent.v1.UseRequest
-	31, // 68: hsmkeys.agent.v1.Agent.ReadBack:input_type -> hsmkeys.agent.v1.ReadBackRequest
-	27, // 69: hsmkeys.agent.v1.Agent.Rehearse:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	27, // 70: hsmkeys.agent.v1.Agent.Reveal:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	34, // 71: hsmkeys.agent.v1.Agent.WrapData:input_type -> hsmkeys.agent.v1.KeySecretRequest
-	33, // 72: hsmkeys.agent.v1.Agent.UnwrapData:input_type -> hsmkeys.agent.v1.KeyDataRequest
-	34, // 73: hsmkeys.agent.v1.Agent.MAC:input_type -> hsmkeys.agent.v1.KeySecretRequest
-	32, // 74: hsmkeys.agent.v1.Agent.CheckValue:input_type -> hsmkeys.agent.v1.KeyRequest
-	32, // 75: hsmkeys.agent.v1.Agent.Confirmation:input_type -> hsmkeys.agent.v1.KeyRequest
-	35, // 76: hsmkeys.agent.v1.Agent.Wrap:input_type -> hsmkeys.agent.v1.WrapRequest
-	36, // 77: hsmkeys.agent.v1.Agent.WrapFor:input_type -> hsmkeys.agent.v1.WrapForRequest
-	32, // 78: hsmkeys.agent.v1.Agent.CloseKey:input_type -> hsmkeys.agent.v1.KeyRequest
-	14, // 79: hsmkeys.agent.v1.Agent.Certificate:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 80: hsmkeys.agent.v1.Agent.IssuedCertificate:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 81: hsmkeys.agent.v1.Agent.SigningCertificate:input_type -> hsmkeys.agent.v1.PairRequest
-	37, // 82: hsmkeys.agent.v1.Agent.Load:input_type -> hsmkeys.agent.v1.LoadRequest
-	37, // 83: hsmkeys.agent.v1.Agent.LoadValue:input_type -> hsmkeys.agent.v1.LoadRequest
-	14, // 84: hsmkeys.agent.v1.Agent.Loaded:input_type -> hsmkeys.agent.v1.PairRequest
-	40, // 85: hsmkeys.agent.v1.Agent.Unload:input_type -> hsmkeys.agent.v1.UnloadRequest
-	16, // 86: hsmkeys.agent.v1.Agent.Decrypt:input_type -> hsmkeys.agent.v1.HashRequest
-	15, // 87: hsmkeys.agent.v1.Agent.ECDH:input_type -> hsmkeys.agent.v1.DataRequest
-	42, // 88: hsmkeys.agent.v1.Keys.Wrap:input_type -> hsmkeys.agent.v1.WrapFileKeyRequest
-	45, // 89: hsmkeys.agent.v1.Keys.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapFileKeyRequest
-	4,  // 90: hsmkeys.agent.v1.Agent.Hello:output_type -> hsmkeys.agent.v1.HelloReply
-	7,  // 91: hsmkeys.agent.v1.Agent.Status:output_type -> hsmkeys.agent.v1.StatusReply
-	0,  // 92: hsmkeys.agent.v1.Agent.Lock:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 93: hsmkeys.agent.v1.Agent.Unlock:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 94: hsmkeys.agent.v1.Agent.Stop:output_type -> hsmkeys.agent.v1.Empty
-	9,  // 95: hsmkeys.agent.v1.Agent.StatedPairs:output_type -> hsmkeys.agent.v1.PublicKeys
-	13, // 96: hsmkeys.agent.v1.Agent.FindPair:output_type -> hsmkeys.agent.v1.PairReply
-	1,  // 97: hsmkeys.agent.v1.Agent.Sign:output_type -> hsmkeys.agent.v1.Data
-	2,  // 98: hsmkeys.agent.v1.Agent.Random:output_type -> hsmkeys.agent.v1.Sealed
-	20, // 99: hsmkeys.agent.v1.Agent.Records:output_type -> hsmkeys.agent.v1.RecordsReply
-	0,  // 100: hsmkeys.agent.v1.Agent.AddRecord:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 101: hsmkeys.agent.v1.Agent.DeleteRecord:output_type -> hsmkeys.agent.v1.Empty
-	22, // 102: hsmkeys.agent.v1.Agent.Residence:output_type -> hsmkeys.agent.v1.ResidenceReply
-	0,  // 103: hsmkeys.agent.v1.Agent.CheckOpens:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 104: hsmkeys.agent.v1.Agent.CheckComputed:output_type -> hsmkeys.agent.v1.Empty
-	30, // 105: hsmkeys.agent.v1.Agent.Generate:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 106: hsmkeys.agent.v1.Agent.Unwrap:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 107: hsmkeys.agent.v1.Agent.UnwrapTransit:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 108: hsmkeys.agent.v1.Agent.UnwrapRSAES:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 109: hsmkeys.agent.v1.Agent.Use:output_type -> hsmkeys.agent.v1.OpenedKey
-	0,  // 110: hsmkeys.agent.v1.Agent.ReadBack:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 111: hsmkeys.agent.v1.Agent.Rehearse:output_type -> hsmkeys.agent.v1.Empty
-	2,  // 112: hsmkeys.agent.v1.Agent.Reveal:output_type -> hsmkeys.agent.v1.Sealed
-	1,  // 113: hsmkeys.agent.v1.Agent.WrapData:output_type -> hsmkeys.agent.v1.Data
-	2,  // 114: hsmkeys.agent.v1.Agent.UnwrapData:output_type -> hsmkeys.agent.v1.Sealed
-	1,  // 115: hsmkeys.agent.v1.Agent.MAC:output_type -> hsmkeys.agent.v1.Data
-	1,  // 116: hsmkeys.agent.v1.Agent.CheckValue:output_type -> hsmkeys.agent.v1.Data
-	1,  // 117: hsmkeys.agent.v1.Agent.Confirmation:output_type -> hsmkeys.agent.v1.Data
-	25, // 118: hsmkeys.agent.v1.Agent.Wrap:output_type -> hsmkeys.agent.v1.WrappedKey
-	1,  // 119: hsmkeys.agent.v1.Agent.WrapFor:output_type -> hsmkeys.agent.v1.Data
-	0,  // 120: hsmkeys.agent.v1.Agent.CloseKey:output_type -> hsmkeys.agent.v1.Empty
-	1,  // 121: hsmkeys.agent.v1.Agent.Certificate:output_type -> hsmkeys.agent.v1.Data
-	1,  // 122: hsmkeys.agent.v1.Agent.IssuedCertificate:output_type -> hsmkeys.agent.v1.Data
-	1,  // 123: hsmkeys.agent.v1.Agent.SigningCertificate:output_type -> hsmkeys.agent.v1.Data
-	0,  // 124: hsmkeys.agent.v1.Agent.Load:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 125: hsmkeys.agent.v1.Agent.LoadValue:output_type -> hsmkeys.agent.v1.Empty
-	39, // 126: hsmkeys.agent.v1.Agent.Loaded:output_type -> hsmkeys.agent.v1.LoadedReply
-	0,  // 127: hsmkeys.agent.v1.Agent.Unload:output_type -> hsmkeys.agent.v1.Empty
-	2,  // 128: hsmkeys.agent.v1.Agent.Decrypt:output_type -> hsmkeys.agent.v1.Sealed
-	2,  // 129: hsmkeys.agent.v1.Agent.ECDH:output_type -> hsmkeys.agent.v1.Sealed
-	44, // 130: hsmkeys.agent.v1.Keys.Wrap:output_type -> hsmkeys.agent.v1.Stanzas
-	2,  // 131: hsmkeys.agent.v1.Keys.Unwrap:output_type -> hsmkeys.agent.v1.Sealed
-	90, // [90:132] is the sub-list for method output_type
-	48, // [48:90] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	23, // 10: hsmkeys.agent.v1.DataRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 11: hsmkeys.agent.v1.HashRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	23, // 12: hsmkeys.agent.v1.HashRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 13: hsmkeys.agent.v1.SignRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	23, // 14: hsmkeys.agent.v1.SignRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 15: hsmkeys.agent.v1.RandomRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	19, // 16: hsmkeys.agent.v1.RecordsReply.records:type_name -> hsmkeys.agent.v1.Record
+	19, // 17: hsmkeys.agent.v1.RecordRequest.record:type_name -> hsmkeys.agent.v1.Record
+	24, // 18: hsmkeys.agent.v1.WrappedKey.key:type_name -> hsmkeys.agent.v1.Key
+	12, // 19: hsmkeys.agent.v1.GenerateRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	24, // 20: hsmkeys.agent.v1.GenerateRequest.key:type_name -> hsmkeys.agent.v1.Key
+	23, // 21: hsmkeys.agent.v1.GenerateRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 22: hsmkeys.agent.v1.UnwrapRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	25, // 23: hsmkeys.agent.v1.UnwrapRequest.wrapped:type_name -> hsmkeys.agent.v1.WrappedKey
+	23, // 24: hsmkeys.agent.v1.UnwrapRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 25: hsmkeys.agent.v1.UnwrapRSAESRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	24, // 26: hsmkeys.agent.v1.UnwrapRSAESRequest.key:type_name -> hsmkeys.agent.v1.Key
+	23, // 27: hsmkeys.agent.v1.UnwrapRSAESRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 28: hsmkeys.agent.v1.UseRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	24, // 29: hsmkeys.agent.v1.UseRequest.key:type_name -> hsmkeys.agent.v1.Key
+	2,  // 30: hsmkeys.agent.v1.UseRequest.value:type_name -> hsmkeys.agent.v1.Sealed
+	23, // 31: hsmkeys.agent.v1.UseRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 32: hsmkeys.agent.v1.ReadBackRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	25, // 33: hsmkeys.agent.v1.ReadBackRequest.wrapped:type_name -> hsmkeys.agent.v1.WrappedKey
+	2,  // 34: hsmkeys.agent.v1.KeySecretRequest.secret:type_name -> hsmkeys.agent.v1.Sealed
+	23, // 35: hsmkeys.agent.v1.WrapForRequest.use:type_name -> hsmkeys.agent.v1.Use
+	12, // 36: hsmkeys.agent.v1.WrapForRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	12, // 37: hsmkeys.agent.v1.LoadRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	25, // 38: hsmkeys.agent.v1.LoadRequest.wrapped:type_name -> hsmkeys.agent.v1.WrappedKey
+	24, // 39: hsmkeys.agent.v1.LoadRequest.key:type_name -> hsmkeys.agent.v1.Key
+	2,  // 40: hsmkeys.agent.v1.LoadRequest.value:type_name -> hsmkeys.agent.v1.Sealed
+	23, // 41: hsmkeys.agent.v1.LoadRequest.use:type_name -> hsmkeys.agent.v1.Use
+	38, // 42: hsmkeys.agent.v1.LoadedReply.keys:type_name -> hsmkeys.agent.v1.LoadedKey
+	12, // 43: hsmkeys.agent.v1.UnloadRequest.pair:type_name -> hsmkeys.agent.v1.Pair
+	38, // 44: hsmkeys.agent.v1.UnloadRequest.key:type_name -> hsmkeys.agent.v1.LoadedKey
+	23, // 45: hsmkeys.agent.v1.UnloadRequest.use:type_name -> hsmkeys.agent.v1.Use
+	41, // 46: hsmkeys.agent.v1.WrapFileKeyRequest.refs:type_name -> hsmkeys.agent.v1.Ref
+	2,  // 47: hsmkeys.agent.v1.WrapFileKeyRequest.file_key:type_name -> hsmkeys.agent.v1.Sealed
+	23, // 48: hsmkeys.agent.v1.WrapFileKeyRequest.use:type_name -> hsmkeys.agent.v1.Use
+	43, // 49: hsmkeys.agent.v1.Stanzas.stanzas:type_name -> hsmkeys.agent.v1.Stanza
+	43, // 50: hsmkeys.agent.v1.UnwrapFileKeyRequest.stanzas:type_name -> hsmkeys.agent.v1.Stanza
+	23, // 51: hsmkeys.agent.v1.UnwrapFileKeyRequest.use:type_name -> hsmkeys.agent.v1.Use
+	3,  // 52: hsmkeys.agent.v1.Agent.Hello:input_type -> hsmkeys.agent.v1.HelloRequest
+	0,  // 53: hsmkeys.agent.v1.Agent.Status:input_type -> hsmkeys.agent.v1.Empty
+	0,  // 54: hsmkeys.agent.v1.Agent.Lock:input_type -> hsmkeys.agent.v1.Empty
+	8,  // 55: hsmkeys.agent.v1.Agent.Unlock:input_type -> hsmkeys.agent.v1.UnlockRequest
+	0,  // 56: hsmkeys.agent.v1.Agent.Stop:input_type -> hsmkeys.agent.v1.Empty
+	0,  // 57: hsmkeys.agent.v1.Agent.StatedPairs:input_type -> hsmkeys.agent.v1.Empty
+	11, // 58: hsmkeys.agent.v1.Agent.FindPair:input_type -> hsmkeys.agent.v1.FindPairRequest
+	17, // 59: hsmkeys.agent.v1.Agent.Sign:input_type -> hsmkeys.agent.v1.SignRequest
+	18, // 60: hsmkeys.agent.v1.Agent.Random:input_type -> hsmkeys.agent.v1.RandomRequest
+	0,  // 61: hsmkeys.agent.v1.Agent.Records:input_type -> hsmkeys.agent.v1.Empty
+	21, // 62: hsmkeys.agent.v1.Agent.AddRecord:input_type -> hsmkeys.agent.v1.RecordRequest
+	21, // 63: hsmkeys.agent.v1.Agent.DeleteRecord:input_type -> hsmkeys.agent.v1.RecordRequest
+	14, // 64: hsmkeys.agent.v1.Agent.Residence:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 65: hsmkeys.agent.v1.Agent.CheckOpens:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 66: hsmkeys.agent.v1.Agent.CheckComputed:input_type -> hsmkeys.agent.v1.PairRequest
+	26, // 67: hsmkeys.agent.v1.Agent.Generate:input_type -> hsmkeys.agent.v1.GenerateRequest
+	27, // 68: hsmkeys.agent.v1.Agent.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	27, // 69: hsmkeys.agent.v1.Agent.UnwrapTransit:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	28, // 70: hsmkeys.agent.v1.Agent.UnwrapRSAES:input_type -> hsmkeys.agent.v1.UnwrapRSAESRequest
+	29, // 71: hsmkeys.agent.v1.Agent.Use:input_type -> hsmkeys.agent.v1.UseRequest
+	31, // 72: hsmkeys.agent.v1.Agent.ReadBack:input_type -> hsmkeys.agent.v1.ReadBackRequest
+	27, // 73: hsmkeys.agent.v1.Agent.Rehearse:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	27, // 74: hsmkeys.agent.v1.Agent.Reveal:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	34, // 75: hsmkeys.agent.v1.Agent.WrapData:input_type -> hsmkeys.agent.v1.KeySecretRequest
+	33, // 76: hsmkeys.agent.v1.Agent.UnwrapData:input_type -> hsmkeys.agent.v1.KeyDataRequest
+	34, // 77: hsmkeys.agent.v1.Agent.MAC:input_type -> hsmkeys.agent.v1.KeySecretRequest
+	32, // 78: hsmkeys.agent.v1.Agent.CheckValue:input_type -> hsmkeys.agent.v1.KeyRequest
+	32, // 79: hsmkeys.agent.v1.Agent.Confirmation:input_type -> hsmkeys.agent.v1.KeyRequest
+	35, // 80: hsmkeys.agent.v1.Agent.Wrap:input_type -> hsmkeys.agent.v1.WrapRequest
+	36, // 81: hsmkeys.agent.v1.Agent.WrapFor:input_type -> hsmkeys.agent.v1.WrapForRequest
+	32, // 82: hsmkeys.agent.v1.Agent.CloseKey:input_type -> hsmkeys.agent.v1.KeyRequest
+	14, // 83: hsmkeys.agent.v1.Agent.Certificate:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 84: hsmkeys.agent.v1.Agent.IssuedCertificate:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 85: hsmkeys.agent.v1.Agent.SigningCertificate:input_type -> hsmkeys.agent.v1.PairRequest
+	37, // 86: hsmkeys.agent.v1.Agent.Load:input_type -> hsmkeys.agent.v1.LoadRequest
+	37, // 87: hsmkeys.agent.v1.Agent.LoadValue:input_type -> hsmkeys.agent.v1.LoadRequest
+	14, // 88: hsmkeys.agent.v1.Agent.Loaded:input_type -> hsmkeys.agent.v1.PairRequest
+	40, // 89: hsmkeys.agent.v1.Agent.Unload:input_type -> hsmkeys.agent.v1.UnloadRequest
+	16, // 90: hsmkeys.agent.v1.Agent.Decrypt:input_type -> hsmkeys.agent.v1.HashRequest
+	15, // 91: hsmkeys.agent.v1.Agent.ECDH:input_type -> hsmkeys.agent.v1.DataRequest
+	42, // 92: hsmkeys.agent.v1.Keys.Wrap:input_type -> hsmkeys.agent.v1.WrapFileKeyRequest
+	45, // 93: hsmkeys.agent.v1.Keys.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapFileKeyRequest
+	4,  // 94: hsmkeys.agent.v1.Agent.Hello:output_type -> hsmkeys.agent.v1.HelloReply
+	7,  // 95: hsmkeys.agent.v1.Agent.Status:output_type -> hsmkeys.agent.v1.StatusReply
+	0,  // 96: hsmkeys.agent.v1.Agent.Lock:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 97: hsmkeys.agent.v1.Agent.Unlock:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 98: hsmkeys.agent.v1.Agent.Stop:output_type -> hsmkeys.agent.v1.Empty
+	9,  // 99: hsmkeys.agent.v1.Agent.StatedPairs:output_type -> hsmkeys.agent.v1.PublicKeys
+	13, // 100: hsmkeys.agent.v1.Agent.FindPair:output_type -> hsmkeys.agent.v1.PairReply
+	1,  // 101: hsmkeys.agent.v1.Agent.Sign:output_type -> hsmkeys.agent.v1.Data
+	2,  // 102: hsmkeys.agent.v1.Agent.Random:output_type -> hsmkeys.agent.v1.Sealed
+	20, // 103: hsmkeys.agent.v1.Agent.Records:output_type -> hsmkeys.agent.v1.RecordsReply
+	0,  // 104: hsmkeys.agent.v1.Agent.AddRecord:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 105: hsmkeys.agent.v1.Agent.DeleteRecord:output_type -> hsmkeys.agent.v1.Empty
+	22, // 106: hsmkeys.agent.v1.Agent.Residence:output_type -> hsmkeys.agent.v1.ResidenceReply
+	0,  // 107: hsmkeys.agent.v1.Agent.CheckOpens:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 108: hsmkeys.agent.v1.Agent.CheckComputed:output_type -> hsmkeys.agent.v1.Empty
+	30, // 109: hsmkeys.agent.v1.Agent.Generate:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 110: hsmkeys.agent.v1.Agent.Unwrap:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 111: hsmkeys.agent.v1.Agent.UnwrapTransit:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 112: hsmkeys.agent.v1.Agent.UnwrapRSAES:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 113: hsmkeys.agent.v1.Agent.Use:output_type -> hsmkeys.agent.v1.OpenedKey
+	0,  // 114: hsmkeys.agent.v1.Agent.ReadBack:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 115: hsmkeys.agent.v1.Agent.Rehearse:output_type -> hsmkeys.agent.v1.Empty
+	2,  // 116: hsmkeys.agent.v1.Agent.Reveal:output_type -> hsmkeys.agent.v1.Sealed
+	1,  // 117: hsmkeys.agent.v1.Agent.WrapData:output_type -> hsmkeys.agent.v1.Data
+	2,  // 118: hsmkeys.agent.v1.Agent.UnwrapData:output_type -> hsmkeys.agent.v1.Sealed
+	1,  // 119: hsmkeys.agent.v1.Agent.MAC:output_type -> hsmkeys.agent.v1.Data
+	1,  // 120: hsmkeys.agent.v1.Agent.CheckValue:output_type -> hsmkeys.agent.v1.Data
+	1,  // 121: hsmkeys.agent.v1.Agent.Confirmation:output_type -> hsmkeys.agent.v1.Data
+	25, // 122: hsmkeys.agent.v1.Agent.Wrap:output_type -> hsmkeys.agent.v1.WrappedKey
+	1,  // 123: hsmkeys.agent.v1.Agent.WrapFor:output_type -> hsmkeys.agent.v1.Data
+	0,  // 124: hsmkeys.agent.v1.Agent.CloseKey:output_type -> hsmkeys.agent.v1.Empty
+	1,  // 125: hsmkeys.agent.v1.Agent.Certificate:output_type -> hsmkeys.agent.v1.Data
+	1,  // 126: hsmkeys.agent.v1.Agent.IssuedCertificate:output_type -> hsmkeys.agent.v1.Data
+	1,  // 127: hsmkeys.agent.v1.Agent.SigningCertificate:output_type -> hsmkeys.agent.v1.Data
+	0,  // 128: hsmkeys.agent.v1.Agent.Load:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 129: hsmkeys.agent.v1.Agent.LoadValue:output_type -> hsmkeys.agent.v1.Empty
+	39, // 130: hsmkeys.agent.v1.Agent.Loaded:output_type -> hsmkeys.agent.v1.LoadedReply
+	0,  // 131: hsmkeys.agent.v1.Agent.Unload:output_type -> hsmkeys.agent.v1.Empty
+	2,  // 132: hsmkeys.agent.v1.Agent.Decrypt:output_type -> hsmkeys.agent.v1.Sealed
+	2,  // 133: hsmkeys.agent.v1.Agent.ECDH:output_type -> hsmkeys.agent.v1.Sealed
+	44, // 134: hsmkeys.agent.v1.Keys.Wrap:output_type -> hsmkeys.agent.v1.Stanzas
+	2,  // 135: hsmkeys.agent.v1.Keys.Unwrap:output_type -> hsmkeys.agent.v1.Sealed
+	94, // [94:136] is the sub-list for method output_type
+	52, // [52:94] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
