@@ -78,8 +78,10 @@ const helloWithin = 10 * time.Second
 // what is no call.
 func serveRPC(ctx context.Context, socket net.Conn, handler drpc.Handler) {
 	_ = socket.SetReadDeadline(time.Now().Add(helloWithin)) // Hello clears it
+	ctx, lost := context.WithCancel(ctx)
+	defer lost()
 	server := drpcserver.NewWithOptions(errorHandler{handler}, drpcserver.Options{Manager: wire.Limits()})
-	_ = server.ServeOne(ctx, socket)
+	_ = server.ServeOne(ctx, newTransport(socket, lost))
 }
 
 // An errorHandler encodes the errors of calls.

@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
@@ -15,14 +14,14 @@ import (
 func (c *conn) Status(ctx context.Context, _ *wire.Empty) (*wire.StatusReply, error) {
 	s := c.server
 	idle := s.login.idle()
-	err := c.withToken(func(t *token.Token) error { return t.Check(ctx) })
+	err := s.noteLoss(s.login.check(ctx))
 	info, reason := s.login.state()
 	reply := &wire.StatusReply{
 		Lock: lockMessage(reason), Token: tokenMessage(info), Pid: int64(os.Getpid()),
 		LockAfterSeconds: int64(s.config.LockAfter.Seconds()), IdleSeconds: int64(idle.Seconds()),
 		Clients: int64(len(s.all())) - 1, SessionKeys: s.keys.Load(), Allows: s.config.Allows,
 	}
-	if err != nil && !errors.Is(err, wire.ErrLocked) {
+	if err != nil {
 		reply.Away = err.Error()
 	}
 	return reply, nil

@@ -50,6 +50,16 @@ func (l *login) with(f func(*token.Token) error) error {
 	return err
 }
 
+// check asks the token whether it is there. That is no use of the token.
+func (l *login) check(ctx context.Context) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.token == nil {
+		return nil
+	}
+	return l.token.Check(ctx)
+}
+
 // begin counts a call. It returns the error of the last one if the token has just been found to be away:
 // a client that asks for many keys would otherwise wait for each.
 func (l *login) begin() error {
