@@ -23,6 +23,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/unixsocket"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -55,7 +56,7 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 			return err
 		}
 		var release func()
-		if others, release, err = server.ListenForOthers(o.others); err != nil {
+		if others, release, err = unixsocket.ListenForOthers(o.others); err != nil {
 			return err
 		}
 		defer release()
@@ -128,7 +129,7 @@ func agentListener(path string) (net.Listener, func(), error) {
 	}
 	switch len(passed) {
 	case 0:
-		return server.Listen(path)
+		return unixsocket.Listen(path)
 	case 1:
 		return passed[0], func() {}, nil
 	}

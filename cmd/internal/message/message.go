@@ -15,6 +15,9 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 )
 
+// Program is the name of the program, which begins each message.
+var Program = "hsmkeys"
+
 // JSON makes messages JSON, as --json asks for.
 var JSON bool
 
@@ -40,7 +43,7 @@ func Error(err error) {
 		Document{Error: what, Hint: help, Status: failure.Status(err)}.print()
 		return
 	}
-	fmt.Fprintln(os.Stderr, terminal.Paint(os.Stderr, terminal.Red, "hsmkeys:")+" "+what)
+	fmt.Fprintln(os.Stderr, terminal.Paint(os.Stderr, terminal.Red, Program+":")+" "+what)
 	if help != "" {
 		fmt.Fprintln(os.Stderr, "hint: "+help)
 	}
@@ -70,7 +73,7 @@ var Print = func(message string) {
 	case warning:
 		message = terminal.Paint(os.Stderr, terminal.Yellow, "warning:") + rest
 	}
-	fmt.Fprintln(os.Stderr, "hsmkeys: "+message)
+	fmt.Fprintln(os.Stderr, Program+": "+message)
 }
 
 // AsksForJSON reports whether the command line asks for JSON. It serves errors that occur before

@@ -1,6 +1,7 @@
 //go:build unix
 
-package server
+// Package unixsocket makes the sockets that the programs listen on.
+package unixsocket
 
 import (
 	"errors"
@@ -14,10 +15,10 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
-// ErrServed means that another agent serves on the socket.
-var ErrServed = errors.New("another agent listens there")
+// ErrServed means that another process listens on the socket.
+var ErrServed = errors.New("another process listens there")
 
-// Listen makes the socket of an agent, in a directory that only this user can write to, which it makes
+// Listen makes a Unix socket for this user, in a directory that only this user can write to, which it makes
 // if it does not exist. A socket that nobody listens on any more is replaced. The caller must call
 // release at the end.
 func Listen(path string) (l net.Listener, release func(), err error) {
@@ -40,7 +41,7 @@ func listen(path string, dirMode, mode fs.FileMode) (l net.Listener, release fun
 	if err := ownfile.CheckPlace(path); err != nil {
 		return fail(err)
 	}
-	// The lock decides between two agents that start at the same time: each would take the other's
+	// The lock decides between two processes that start at the same time: each would take the other's
 	// socket for one that nobody listens on, before the other has begun to.
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
