@@ -3,8 +3,8 @@
 # with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and OpenSC's pkcs11-tool;
 # p11-kit, which serves a token that can go away; the shells with completion; mandoc, which
 # reads the manual pages; rsync, which copies stores; strace, which makes system calls fail;
-# rsyslogd, journald and logrotate, which take records of use; and shellcheck, for `make lint`. Does nothing, and needs no privileges, if all of them are
-# installed already.
+# rsyslogd, journald and logrotate, which take records of use; and shellcheck, for `make lint`.
+# Does nothing, and needs no privileges, if all of them are installed already.
 set -eu
 
 # shellcheck source=scripts/packages.sh

@@ -351,3 +351,28 @@ func TestSyncsAreShared(t *testing.T) {
 		t.Errorf("%d syncs", syncs.Load())
 	}
 }
+
+// BenchmarkWrite measures a record on the disk, with one writer and with sixteen.
+func BenchmarkWrite(b *testing.B) {
+	for _, writers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			l, err := Open("file:" + filepath.Join(b.TempDir(), "audit.log"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			var next atomic.Int64
+			var all sync.WaitGroup
+			for range writers {
+				all.Go(func() {
+					for next.Add(1) <= int64(b.N) {
+						if err := l.Write(record("a", 1)); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
