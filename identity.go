@@ -12,23 +12,33 @@ import (
 )
 
 // Identity returns an age identity that opens the key that a file names.
-func (k *Keyring) Identity(ctx context.Context) age.Identity { return k.identity(ctx) }
-
-func (k *Keyring) identity(ctx context.Context) *identity {
-	return &identity{newFileUse(ctx, k.recorder), k}
-}
+func (k *Keyring) Identity(ctx context.Context) age.Identity { return &identity{ctx, k} }
 
 type identity struct {
-	*fileUse
+	ctx     context.Context
 	keyring *Keyring
 }
 
 func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	return i.keyring.fileIdentity(i.ctx).Unwrap(stanzas)
+}
+
+// A fileIdentity is an identity for one file.
+type fileIdentity struct {
+	*fileUse
+	keyring *Keyring
+}
+
+func (k *Keyring) fileIdentity(ctx context.Context) *fileIdentity {
+	return &fileIdentity{newFileUse(ctx, k.recorder), k}
+}
+
+func (i *fileIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	fileKey, err := i.unwrapOne(stanzas)
 	return i.opened(fileKey, err)
 }
 
-func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
+func (i *fileIdentity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 	var missing error
 	tried := 0
 	for _, s := range stanzas {
@@ -58,7 +68,7 @@ func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 // unwrap opens the key that a stanza names. The name proves nothing: the blob has
 // to verify, its key id has to be the stanza's, and the key has to unwrap the
 // file key; then age holds the header's MAC against the file key.
-func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
+func (i *fileIdentity) unwrap(s *age.Stanza) ([]byte, error) {
 	ref, id, err := parseStanza(s)
 	if err != nil {
 		return nil, err
