@@ -31,7 +31,7 @@ func (k *Keyring) acceptAt(ctx context.Context, at ledger.Point, i *intent) erro
 	if recoveries[n-1].At != at {
 		return fmt.Errorf("accept checkpoint %v: the recovery is checkpoint %v: %w", at, recoveries[n-1].At, blob.ErrMisplaced)
 	}
-	i.made(at)
+	i.about(Use{}, at)
 	if err := i.begin(Use{}); err != nil {
 		return err
 	}

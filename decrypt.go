@@ -14,7 +14,7 @@ import (
 // under no key of this keyring. It reads the binary format; use [Dearmor] for files that may be in
 // ASCII armor.
 func (k *Keyring) Decrypt(ctx context.Context, src io.Reader) (io.Reader, error) {
-	i := k.identity(ctx)
+	i := k.fileIdentity(ctx)
 	return decrypt(src, i, i.fileUse)
 }
 

@@ -15,13 +15,13 @@ import (
 // decrypted on every processor, and written in order. Nothing is written unless the file is
 // complete. What is written is authentic; at a chunk that is not, DecryptFile stops.
 func (k *Keyring) DecryptFile(ctx context.Context, dst io.Writer, src io.ReaderAt, size int64) error {
-	i := k.identity(ctx)
+	i := k.fileIdentity(ctx)
 	return i.end(decryptFile(ctx, dst, src, size, i))
 }
 
 // DecryptFileWithPair is [DecryptWithPair] for a file with random access, as [Keyring.DecryptFile].
 func DecryptFileWithPair(ctx context.Context, pair Decrypter, dst io.Writer, src io.ReaderAt, size int64) error {
-	i := newPairIdentity(ctx, pair)
+	i := newFilePairIdentity(ctx, pair)
 	return i.end(decryptFile(ctx, dst, src, size, onlyPair{i}))
 }
 

@@ -87,15 +87,18 @@ func RecordUse(ctx context.Context, record RecordFunc, err error) error {
 	return recorder{record: record}.used(ctx, err)
 }
 
-// used records the use in ctx when the token is done with it. It returns err, or if that is nil why
-// the use could not be recorded: the caller must not release the result then.
-func (r recorder) used(ctx context.Context, err error) error {
+// used records the use in ctx when the token is done with it. It returns err, and an [Unrecorded] if
+// that fails: if the result is not nil, the caller must not release what the use has returned.
+func (r recorder) used(ctx context.Context, err error) error { return r.usedAs(ctx, err, err) }
+
+// usedAs is used, and records another error than err, which may contain what is not to be recorded.
+func (r recorder) usedAs(ctx context.Context, err, recorded error) error {
 	if r.record == nil {
 		return err
 	}
 	e := Event{Use: UseOf(ctx).with(r.about), Outcome: OutcomeDone}
-	if err != nil {
-		e.Outcome, e.Err = OutcomeFailed, err
+	if recorded != nil {
+		e.Outcome, e.Err = OutcomeFailed, recorded
 	}
 	if failed := r.record(context.WithoutCancel(ctx), e); failed != nil {
 		return errors.Join(err, &Unrecorded{Err: failed})

@@ -42,5 +42,8 @@ func (u *fileUse) end(err error) error {
 		return err
 	}
 	u.recorded = OutcomeFailed
+	if errors.Is(err, blob.ErrIntegrity) { // it quotes the file, which may be plaintext by mistake
+		return u.recorder.usedAs(u.ctx, err, errNotIntact)
+	}
 	return u.recorder.used(u.ctx, err)
 }

@@ -13,32 +13,45 @@ import (
 )
 
 // Identity returns an age identity that opens the key that a file names.
-func (k *Keyring) Identity(ctx context.Context) age.Identity { return k.identity(ctx) }
+func (k *Keyring) Identity(ctx context.Context) age.Identity { return &identity{ctx, k, nil} }
 
 // IdentityIf is [Keyring.Identity] for the keys for whose name allow returns nil. It is asked for the name
 // in the file, and for the one that the keyring has for the key today.
 func (k *Keyring) IdentityIf(ctx context.Context, allow func(key string) error) age.Identity {
-	i := k.identity(ctx)
-	i.allow = allow
-	return i
-}
-
-func (k *Keyring) identity(ctx context.Context) *identity {
-	return &identity{newFileUse(ctx, k.recorder), k, func(string) error { return nil }}
+	return &identity{ctx, k, allow}
 }
 
 type identity struct {
+	ctx     context.Context
+	keyring *Keyring
+	allow   func(key string) error // nil for every key
+}
+
+func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	file := i.keyring.fileIdentity(i.ctx)
+	if i.allow != nil {
+		file.allow = i.allow
+	}
+	return file.Unwrap(stanzas)
+}
+
+// A fileIdentity is an identity for one file.
+type fileIdentity struct {
 	*fileUse
 	keyring *Keyring
 	allow   func(key string) error
 }
 
-func (i *identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+func (k *Keyring) fileIdentity(ctx context.Context) *fileIdentity {
+	return &fileIdentity{newFileUse(ctx, k.recorder), k, func(string) error { return nil }}
+}
+
+func (i *fileIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	fileKey, err := i.unwrapOne(stanzas)
 	return i.opened(fileKey, err)
 }
 
-func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
+func (i *fileIdentity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 	var missing, forbidden error
 	tried := 0
 	for _, s := range stanzas {
@@ -72,7 +85,7 @@ func (i *identity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 // unwrap opens the key that a stanza names. The name proves nothing: the blob has
 // to verify, its key id has to be the stanza's, and the key has to unwrap the
 // file key; then age holds the header's MAC against the file key.
-func (i *identity) unwrap(s *age.Stanza) ([]byte, error) {
+func (i *fileIdentity) unwrap(s *age.Stanza) ([]byte, error) {
 	ref, id, err := parseStanza(s)
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func found(ctx context.Context, o Options, label string, i *intent) (*Keyring, e
 	if err != nil {
 		return nil, fmt.Errorf("make a keyring: %w", err)
 	}
-	i.about(Use{Keyring: id})
+	i.about(Use{Keyring: id}, l.At())
 	i.made(l.At())
 	k, err := open(ctx, o, true)
 	if err == nil && k.view().Pin().First != l.Pin().First { // the storage shows one that the pair has founded before
@@ -88,8 +88,7 @@ func resumeInit(ctx context.Context, o Options, i *intent) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.about(k.recorder.about)
-	i.made(k.view().At())
+	i.about(k.recorder.about, k.view().At())
 	if err := i.begin(Use{}); err != nil {
 		return nil, err
 	}

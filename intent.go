@@ -21,6 +21,7 @@ type intent struct {
 	mu      sync.Mutex
 	event   Event
 	refused error // why the beginning could not be recorded
+	isMade  bool  // whatever fails afterwards
 	ended   bool
 }
 
@@ -74,24 +75,24 @@ func (i *intent) begin(u Use) error {
 	return i.refused
 }
 
-// made notes the checkpoint by which the change was made.
+// made notes that the change is made, by a checkpoint. It does nothing if that has no number.
 func (i *intent) made(at ledger.Point) {
-	if i == nil {
+	if i == nil || at.Number == 0 {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.event.Checkpoint = at
+	i.event.Checkpoint, i.isMade = at, true
 }
 
-// about adds to the event what was not known before.
-func (i *intent) about(u Use) {
+// about adds to the event what was not known before: a use, and the checkpoint that it is about.
+func (i *intent) about(u Use, at ledger.Point) {
 	if i == nil {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.event.Use = i.event.Use.with(u)
+	i.event.Use, i.event.Checkpoint = i.event.Use.with(u), at
 }
 
 // end records the outcome. It returns err, and an [Unrecorded] if that fails.
@@ -115,17 +116,17 @@ func (i *intent) outcome(err, part error) error {
 		return nil
 	}
 	i.ended = true
-	i.event.Outcome, i.event.Err = outcomeOf(err), cmp.Or(err, part)
+	i.event.Outcome, i.event.Err = i.outcomeOf(err), cmp.Or(err, part)
 	if failed := i.recorder.record(i.ctx, i.event); failed != nil {
 		return &Unrecorded{Err: failed, Done: begun && i.event.Outcome != OutcomeFailed}
 	}
 	return nil
 }
 
-// outcomeOf returns the outcome of a change that has ended with an error or nil.
-func outcomeOf(err error) Outcome {
+// outcomeOf returns the outcome of the change when it has ended with an error or nil.
+func (i *intent) outcomeOf(err error) Outcome {
 	switch {
-	case err == nil, errors.As(err, new(*Recorded)):
+	case err == nil, i.isMade:
 		return OutcomeDone
 	case errors.Is(err, ledger.ErrDoubt):
 		return OutcomeUnknown

@@ -1,16 +1,19 @@
 package hsmkeys_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/mem"
+	"github.com/hsmkeys/hsmkeys/blob/store/storetest"
 )
 
 // recordedChanges are the changes: each has an event before anything is changed, and one after.
@@ -184,3 +187,72 @@ func TestARecoveryIsRecorded(t *testing.T) {
 		t.Error("a key was recovered that was not announced")
 	}
 }
+
+// What a change has come to when something fails: it is made, and only the pin is missing; it may have
+// been made; it was not made.
+func TestTheOutcomeIsTheTruth(t *testing.T) {
+	broken := errors.New("broken")
+	for name, tt := range map[string]struct {
+		options func(*recordedSite, *hsmkeys.Options)
+		want    string
+	}{
+		"the pin fails": {func(s *recordedSite, o *hsmkeys.Options) { o.Pair = &pairWithoutRecords{s.owner, broken} }, "rotate begun a@2; rotate done a@2"},
+		"the storage does not answer": {func(s *recordedSite, o *hsmkeys.Options) {
+			next := must(hsmkeys.Open(ctx, hsmkeys.Options{Store: s.store, Pair: s.owner})).State().At.Number + 1
+			var put atomic.Bool
+			o.Store = storetest.Fault(s.store, func(op, path string) error {
+				if path == blob.SlotPath(next) && (op == "put" || put.Load()) {
+					put.Store(true)
+					return broken
+				}
+				return nil
+			})
+		}, "rotate begun a@2; rotate unknown a@2"},
+		"a blob is not stored": {func(s *recordedSite, o *hsmkeys.Options) {
+			o.Store = storetest.Fault(s.store, func(op, path string) error {
+				if op == "put" && strings.HasPrefix(path, blob.KeysPrefix) {
+					return broken
+				}
+				return nil
+			})
+		}, "rotate begun a@2; rotate failed a@2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newRecordedSite(t)
+			var log eventLog
+			o := hsmkeys.Options{Store: s.store, Pair: s.owner, Record: log.record}
+			tt.options(s, &o)
+			k := must(hsmkeys.Open(ctx, o))
+			if _, err := k.Rotate(ctx, "a", ""); !errors.Is(err, broken) {
+				t.Fatal(err)
+			}
+			if got := log.text(); got != tt.want {
+				t.Fatalf("got  %s\nwant %s", got, tt.want)
+			}
+			if e := log.events[1]; !errors.Is(e.Err, broken) || (e.Checkpoint.Number > 0) != (e.Outcome == hsmkeys.OutcomeDone) {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
+// A pairWithoutRecords keeps what it has, and takes nothing new.
+type pairWithoutRecords struct {
+	hsmkeys.Pair
+	err error
+}
+
+func (p *pairWithoutRecords) Records() keyspec.Records { return &fullRecords{p.Pair.Records(), p.err} }
+
+type fullRecords struct {
+	has keyspec.Records
+	err error
+}
+
+func (r *fullRecords) Records(ctx context.Context) ([]keyspec.Record, error) {
+	return r.has.Records(ctx)
+}
+
+func (r *fullRecords) DeleteRecord(context.Context, keyspec.Record) error { return r.err }
+
+func (r *fullRecords) AddRecord(context.Context, string, []byte) error { return r.err }

@@ -34,8 +34,7 @@ func join(ctx context.Context, o Options, i *intent) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.about(k.recorder.about)
-	i.made(k.view().At())
+	i.about(k.recorder.about, k.view().At())
 	if k.state.Older != nil {
 		return nil, k.Trusted()
 	}

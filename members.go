@@ -81,7 +81,7 @@ func (k *Keyring) removeMember(ctx context.Context, role blob.Role, label string
 	if err != nil {
 		return err
 	}
-	i.about(Use{To: m.Label})
+	i.about(Use{To: m.Label}, ledger.Point{})
 	if role == blob.Owner {
 		if err := k.adoptUnknown(ctx, signerID(m), skipped); err != nil {
 			return fmt.Errorf("%s: %w", op, err)

@@ -139,7 +139,16 @@ func IsPairStanza(s *age.Stanza) bool { return s.Type == rsaStanza || s.Type == 
 // error is an [age.ErrIncorrectIdentity], without asking the token; for one to the pair that does
 // not open it is a [blob.ErrIntegrity].
 func PairIdentity(ctx context.Context, pair Decrypter) age.Identity {
-	return newPairIdentity(ctx, pair)
+	return &pairIdentity{ctx, pair}
+}
+
+type pairIdentity struct {
+	ctx  context.Context
+	pair Decrypter
+}
+
+func (i *pairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	return newFilePairIdentity(i.ctx, i.pair).Unwrap(stanzas)
 }
 
 // A RecordedPair is a pair for [PairIdentity], [DecryptWithPair] and [DecryptFileWithPair], which record
@@ -149,25 +158,26 @@ type RecordedPair struct {
 	Record RecordFunc
 }
 
-func newPairIdentity(ctx context.Context, pair Decrypter) *pairIdentity {
-	var r recorder
-	if recorded, ok := pair.(RecordedPair); ok {
-		r = newRecorder(recorded.Record, pair)
-	}
-	return &pairIdentity{newFileUse(ctx, r), pair}
-}
-
-type pairIdentity struct {
+// A filePairIdentity is a pairIdentity for one file.
+type filePairIdentity struct {
 	*fileUse
 	pair Decrypter
 }
 
-func (i *pairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+func newFilePairIdentity(ctx context.Context, pair Decrypter) *filePairIdentity {
+	var r recorder
+	if recorded, ok := pair.(RecordedPair); ok {
+		r = newRecorder(recorded.Record, pair)
+	}
+	return &filePairIdentity{newFileUse(ctx, r), pair}
+}
+
+func (i *filePairIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	fileKey, err := i.unwrapOne(stanzas)
 	return i.opened(fileKey, err)
 }
 
-func (i *pairIdentity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
+func (i *filePairIdentity) unwrapOne(stanzas []*age.Stanza) ([]byte, error) {
 	own, err := PairTagOf(i.pair.Public())
 	if err != nil {
 		return nil, err
@@ -229,7 +239,7 @@ func unwrapP256(ctx context.Context, pair Decrypter, s *age.Stanza) ([]byte, err
 // DecryptWithPair is [Keyring.Decrypt] for a file to the key exchange pair itself. It needs no
 // keyring. Success says nothing about who has made the file.
 func DecryptWithPair(ctx context.Context, pair Decrypter, src io.Reader) (io.Reader, error) {
-	i := newPairIdentity(ctx, pair)
+	i := newFilePairIdentity(ctx, pair)
 	return decrypt(src, onlyPair{i}, i.fileUse)
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 )
 
-// A recordedKey is a session key each use of which is recorded. If that fails the result is overwritten,
-// and the session key is closed.
+// A recordedKey is a session key each use of which is recorded. If that fails the result is overwritten.
+// The key stays open for its caller: any further use needs a record as well.
 type recordedKey struct {
 	keyspec.SessionKey
 	key *Key
@@ -39,15 +39,11 @@ func (key *Key) using(ctx context.Context, op string) context.Context {
 	return WithUse(ctx, Use{Operation: op, Key: key.Entry.Name, Version: key.Entry.Version, KeyID: key.id}.with(key.keyring.recorder.about))
 }
 
-// used records the use in ctx, and returns its result. If that fails it overwrites the result and closes
-// the key.
+// used records the use in ctx, and returns its result. If that fails it overwrites the result.
 func (key *Key) used(ctx context.Context, result []byte, err error) ([]byte, error) {
-	if recorded := key.keyring.recorder.used(ctx, err); recorded != nil {
+	if err = key.keyring.recorder.used(ctx, err); err != nil {
 		clear(result)
-		if err == nil {
-			_ = key.raw.Close() // it was to be used, and must not be
-		}
-		return nil, recorded
+		return nil, err
 	}
 	return result, nil
 }

@@ -34,8 +34,7 @@ func replacePin(ctx context.Context, o Options, i *intent) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.about(k.recorder.about)
-	i.made(*o.Checkpoint)
+	i.about(k.recorder.about, *o.Checkpoint)
 	if k.state.Older != nil {
 		return nil, k.Trusted()
 	}

@@ -42,6 +42,9 @@ func (s *sourceReader) classify(err error) error {
 	}
 }
 
+// errNotIntact is what is recorded of a file that is no intact age file.
+var errNotIntact = fmt.Errorf("not an intact age file: %w", blob.ErrIntegrity)
+
 type plainReader struct {
 	plain  io.Reader
 	source *sourceReader

@@ -9,9 +9,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -192,4 +194,28 @@ func (w *watchedPair) Reveal(ctx context.Context, key keyspec.WrappedKey) ([]byt
 func (w *watchedPair) Generate(ctx context.Context, key keyspec.Key) (keyspec.Transit, error) {
 	w.note(ctx)
 	return w.Pair.Generate(ctx, key)
+}
+
+// One identity may serve many files at once.
+func TestAnIdentityForManyFiles(t *testing.T) {
+	s := newRecordedSite(t)
+	var log eventLog
+	k := must(hsmkeys.Open(ctx, hsmkeys.Options{Store: s.store, Pair: s.owner, Record: log.record}))
+	files := [][]byte{s.file, encryptWith(t, k, "later", "text"), []byte("no file")}
+	log.events = nil
+	identity := k.Identity(ctx)
+	var all sync.WaitGroup
+	for range 10 {
+		for _, file := range files {
+			all.Go(func() { _, _ = age.Decrypt(bytes.NewReader(file), identity) })
+		}
+	}
+	all.Wait()
+	count := map[string]int{}
+	for _, e := range log.events {
+		count[e.Key+" "+string(e.Outcome)]++
+	}
+	if len(log.events) != 20 || count["a done"] != 10 || count["later done"] != 10 {
+		t.Errorf("recorded: %v", count)
+	}
 }

@@ -3,8 +3,8 @@
 # with its PKCS #11 engine, GnuTLS's certtool, NSS's cmsutil and OpenSC's pkcs11-tool;
 # p11-kit, which serves a token that can go away; the shells with completion; mandoc, which
 # reads the manual pages; rsync, which copies stores; strace, which makes system calls fail;
-# and shellcheck, for `make lint`. Does nothing, and needs no privileges, if all of them are
-# installed already.
+# rsyslogd, journald and logrotate, which take records of use; and shellcheck, for `make lint`.
+# Does nothing, and needs no privileges, if all of them are installed already.
 set -eu
 
 # shellcheck source=scripts/packages.sh
@@ -12,8 +12,15 @@ set -eu
 
 # Prints the names of the missing programs.
 missing() {
-	for program in openssl certtool cmsutil pkcs11-tool p11-kit bash zsh fish mandoc rsync strace shellcheck; do
-		if [ "$program" = strace ] && [ "$(uname)" != Linux ]; then continue; fi
+	for program in openssl certtool cmsutil pkcs11-tool p11-kit bash zsh fish mandoc rsync strace rsyslogd logrotate systemd-journald shellcheck; do
+		case $program in strace | rsyslogd | logrotate | systemd-journald)
+			if [ "$(uname)" != Linux ]; then continue; fi ;;
+		esac
+		case $program in rsyslogd | logrotate) # which are for root
+			if [ -x "/usr/sbin/$program" ]; then continue; fi ;;
+		systemd-journald)
+			if [ -x /usr/lib/systemd/systemd-journald ]; then continue; fi ;;
+		esac
 		command -v "$program" >/dev/null 2>&1 || printf '%s ' "$program"
 	done
 	if ! openssl engine pkcs11 >/dev/null 2>&1; then printf 'engine-pkcs11 '; fi
@@ -28,8 +35,8 @@ programs=$(missing)
 if [ -z "$programs" ]; then exit 0; fi
 
 say "missing: ${programs% }: installing"
-install_packages "openssl libengine-pkcs11-openssl gnutls-bin libnss3-tools opensc p11-kit p11-kit-modules bash zsh fish mandoc rsync strace shellcheck" "openssl openssl-pkcs11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace ShellCheck" \
-	"openssl libp11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace shellcheck" "openssl libp11 gnutls nss opensc p11-kit bash zsh fish mandoc rsync shellcheck" "install ${programs% } by hand"
+install_packages "openssl libengine-pkcs11-openssl gnutls-bin libnss3-tools opensc p11-kit p11-kit-modules bash zsh fish mandoc rsync strace rsyslog logrotate systemd shellcheck" "openssl openssl-pkcs11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace rsyslog logrotate systemd ShellCheck" \
+	"openssl libp11 gnutls-utils nss-tools opensc p11-kit p11-kit-server bash zsh fish mandoc rsync strace rsyslog logrotate systemd shellcheck" "openssl libp11 gnutls nss opensc p11-kit bash zsh fish mandoc rsync shellcheck" "install ${programs% } by hand"
 
 programs=$(missing)
 [ -z "$programs" ] || die "installed, but still not found: ${programs% }"

@@ -117,6 +117,8 @@ func TestComplete(t *testing.T) {
 		{[]string{"list", "--pin-source", ""}, completion.KindWords, "env: exec: file: prompt"},
 		{[]string{"list", "--pin-source", "env:PIN_FOR"}, completion.KindWords, "env:PIN_FOR_TEST"},
 		{[]string{"list", "--pin-source", "file:"}, completion.KindFiles, ""},
+		{[]string{"list", "--audit", ""}, completion.KindWords, "file: journald syslog"},
+		{[]string{"list", "--audit", "file:"}, completion.KindFiles, ""},
 		{[]string{"join", "--vouched-by", ""}, completion.KindFiles, ""},
 		{[]string{"decrypt", "l"}, completion.KindFiles, ""},
 		{[]string{"decrypt", "--", "-l"}, completion.KindFiles, ""},

@@ -220,7 +220,7 @@ func TestEveryExampleRuns(t *testing.T) {
 	environ := append(os.Environ(), env.Environ()...)
 	environ = append(environ, "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
 		"HSMKEYS_PIN_SOURCE=file:"+filepath.Join(dir, "pin"), "HSMKEYS_CONFIG=/dev/null", "HOME="+dir, "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+filepath.Join(dir, "state"),
-		"PATH="+ageDir+":"+os.Getenv("PATH"))
+		"PATH="+ageDir+":"+os.Getenv("PATH"), "HSMKEYS_AUDIT=file:"+filepath.Join(dir, "audit.log"))
 	server, err := s3test.New(t.Context(), s3test.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -254,6 +254,7 @@ func TestEveryExampleRuns(t *testing.T) {
 		}
 		ran = append(ran, stage.line)
 	}
+	checkRecords(t, filepath.Join(dir, "audit.log"))
 	for path, all := range commandline.Examples {
 		for _, e := range all {
 			if !slices.Contains(ran, e.Line) {

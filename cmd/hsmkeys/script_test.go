@@ -74,6 +74,8 @@ func runScriptsWith(t *testing.T, dir string, setup func(*testscript.Env) error)
 			"stolen":     stolen,
 			"faulty":     faulty,
 			"keep":       keep,
+			"journald":   journald,
+			"journal":    journal,
 
 			"bucketuser":     bucketUser,
 			"bucketversions": bucketVersions,

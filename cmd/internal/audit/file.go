@@ -26,7 +26,7 @@ func openFile(path string) (*file, error) {
 	if err := f.reopen(); err != nil {
 		return nil, err
 	}
-	f.wasTorn = staysTorn(f.f)
+	f.wasTorn = isTorn(f.f)
 	return f, nil
 }
 
@@ -80,25 +80,20 @@ func (f *file) write(_ Record, _ []field, line []byte) error {
 	return f.syncs.do(f.f.Sync)
 }
 
-// isTorn reports whether a file ends in the middle of a line: a process or the machine has died, or the
-// disk was full. It may also be that a line is being written; then one more line end does no harm.
+// isTorn reports whether a file ends in the middle of a line: a process or the machine has stopped, or the
+// disk was full. A line that is just being written, which may be seen page by page, has time to be
+// completed; if that is too short, one more line end does no harm.
 func isTorn(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return false
-	}
-	var last [1]byte
-	_, err = f.ReadAt(last[:], info.Size()-1)
-	return err == nil && last[0] != '\n'
-}
-
-// staysTorn is isTorn for a file that is not just being written to.
-func staysTorn(f *os.File) bool {
-	for range 3 {
-		if !isTorn(f) {
+	for range 10 {
+		info, err := f.Stat()
+		if err != nil || info.Size() == 0 {
 			return false
 		}
-		time.Sleep(10 * time.Millisecond)
+		var last [1]byte
+		if _, err = f.ReadAt(last[:], info.Size()-1); err != nil || last[0] == '\n' {
+			return false
+		}
+		time.Sleep(time.Millisecond)
 	}
 	return true
 }

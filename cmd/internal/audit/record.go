@@ -20,15 +20,15 @@ type Record struct {
 	hsmkeys.Event
 }
 
-// Limits of texts in a line, in bytes as they are escaped, so that a line has less than 8 KiB, which
-// every syslog daemon takes whole.
+// Limits of texts in a line, in bytes as they are escaped, so that a line has at most maxLine, which
+// rsyslogd takes whole: it cuts off what is above 8,096 with the header.
 const (
 	maxWord  = 64
 	maxName  = 256
 	maxNames = 512 // names of several keys, or a reason
 	maxPath  = 640
 	maxError = 768
-	maxLine  = 8 << 10
+	maxLine  = 8000
 )
 
 // A field is one value of a record. A number is not quoted in JSON.
@@ -76,7 +76,7 @@ func (f *fields) text(name, value string, most int) {
 	if value == "" {
 		return
 	}
-	if fits := end(value, most); fits < len(value) {
+	if fits := prefixLen(value, most); fits < len(value) {
 		value = value[:fits] + "…"
 	}
 	*f = append(*f, field{name: name, value: value})
@@ -88,7 +88,7 @@ func (f *fields) path(name, value string) {
 	if value == "" {
 		return
 	}
-	cut := value[start(value, maxPath):]
+	cut := value[suffixStart(value, maxPath):]
 	shown := cut
 	if len(cut) < len(value) {
 		shown = "…" + cut
@@ -111,8 +111,8 @@ func (f *fields) id(name string, value blob.ID) {
 	}
 }
 
-// end returns how much of the beginning of s has at most most bytes as it is escaped.
-func end(s string, most int) int {
+// prefixLen returns how much of the beginning of s has at most most bytes as it is escaped.
+func prefixLen(s string, most int) int {
 	for i, r := range s {
 		if most -= len(appendRune(nil, r)); most < 0 {
 			return i
@@ -121,8 +121,8 @@ func end(s string, most int) int {
 	return len(s)
 }
 
-// start returns where the end of s begins that has at most most bytes as it is escaped.
-func start(s string, most int) int {
+// suffixStart returns where the end of s begins that has at most most bytes as it is escaped.
+func suffixStart(s string, most int) int {
 	at := len(s)
 	for at > 0 {
 		r, size := utf8.DecodeLastRuneInString(s[:at])

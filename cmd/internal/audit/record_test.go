@@ -19,22 +19,26 @@ import (
 
 func lineOf(r Record) string { return string(appendLine(nil, r.fields())) }
 
-func TestALineHasAllThatIsKnown(t *testing.T) {
-	r := Record{
+// fullRecord returns a record with every field.
+func fullRecord() Record {
+	return Record{
 		Time:    time.Date(2026, 2, 3, 4, 5, 6, 7000, time.FixedZone("", 3600)),
 		Process: Process{User: "ann", UID: 1000, LoginUID: 1001, PID: 12, Program: "/usr/bin/hsmkeys"},
 		Event: hsmkeys.Event{
 			Use: hsmkeys.Use{
-				Command: "rename", File: "/in", Output: "/out", Request: "r-1", Operation: "rename", Keyring: blob.ID{1}, Pair: "ab",
+				Command: "rename", File: "/in\xff", Output: "/out\xff", Request: "r-1", Operation: "rename", Keyring: blob.ID{1}, Pair: "ab",
 				Key: "payroll", Version: 2, KeyID: blob.ID{2}, To: "salaries",
 			},
 			Outcome: hsmkeys.OutcomeDone, Change: "c0", Reason: "they moved", Checkpoint: ledger.Point{Number: 3}, Err: errors.New("broken"),
 		},
 	}
+}
+
+func TestALineHasAllThatIsKnown(t *testing.T) {
 	want := `{"time":"2026-02-03T03:05:06.000007000Z","user":"ann","uid":1000,"login_uid":1001,"pid":12,"program":"/usr/bin/hsmkeys","command":"rename","request":"r-1",` +
 		`"operation":"rename","outcome":"done","key":"payroll","version":2,"key_id":"02000000000000000000000000000000","keyring":"01000000000000000000000000000000",` +
-		`"pair":"ab","to":"salaries","file":"/in","output":"/out","reason":"they moved","error":"broken","change":"c0","checkpoint":"3:` + strings.Repeat("0", 64) + `"}` + "\n"
-	if got := lineOf(r); got != want {
+		`"pair":"ab","to":"salaries","file":"/in` + "\ufffd" + `","file_hex":"2f696eff","output":"/out` + "\ufffd" + `","output_hex":"2f6f7574ff","reason":"they moved","error":"broken","change":"c0","checkpoint":"3:` + strings.Repeat("0", 64) + `"}` + "\n"
+	if got := lineOf(fullRecord()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if got := lineOf(Record{Process: Process{UID: -1, LoginUID: -1}}); got != `{"time":"0001-01-01T00:00:00.000000000Z"}`+"\n" {

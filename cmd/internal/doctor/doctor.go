@@ -135,6 +135,7 @@ func (d *doctor) examine() {
 		d.skip("no module loads", "token")
 	}
 	d.outputs()
+	d.records()
 	store := d.store() // before anybody is asked for a PIN
 	if store != nil {
 		defer store.Close()

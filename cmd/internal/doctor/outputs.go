@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -31,6 +32,18 @@ func (d *doctor) outputs() {
 	default:
 		d.ok("outputs", "a process that is killed while it writes with -o leaves nothing here")
 	}
+}
+
+// records opens where uses and changes are recorded, if they are.
+func (d *doctor) records() {
+	if d.s.Audit == "" {
+		return
+	}
+	if _, err := session.AuditLog(d.s); err != nil {
+		d.failure("audit", "", err)
+		return
+	}
+	d.ok("audit", "each use of a key and each change is recorded, in %s", text.Printable(d.s.Audit))
 }
 
 // softHSM warns that SoftHSM can lose a token.
