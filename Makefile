@@ -17,7 +17,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build bin/hsmkeys
-	$(GO) build -trimpath -tags $(TAGS) -o bin/hsmkeys ./cmd/hsmkeys
+	$(GO) build -trimpath -tags $(TAGS) -o bin/ ./cmd/hsmkeys ./cmd/hsmkeys-kms
 
 demo: ## run a complete demonstration on throw-away SoftHSM tokens
 	scripts/install-softhsm.sh
@@ -80,7 +80,7 @@ lint: ## gofmt, go vet, staticcheck, shellcheck, go mod tidy, and the rules of i
 
 install: build ## install hsmkeys to $(DESTDIR)$(PREFIX)/bin
 	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 0755 bin/hsmkeys "$(DESTDIR)$(PREFIX)/bin/hsmkeys"
+	install -m 0755 bin/hsmkeys bin/hsmkeys-kms "$(DESTDIR)$(PREFIX)/bin/"
 	ln -sf hsmkeys "$(DESTDIR)$(PREFIX)/bin/age-plugin-hsmkeys"
 
 windows: build ## build the program for Windows, and try it in Wine

@@ -38,6 +38,9 @@ type Pair interface {
 	// Residence returns where the session keys of the pair live while they are used.
 	Residence(context.Context) (keyspec.Residence, error)
 
+	// Check returns an error if the pair cannot be used at the moment, such as a [keyspec.ErrLost].
+	Check(context.Context) error
+
 	// CheckOpens returns an error if the pair opens nothing that is wrapped to it.
 	CheckOpens(context.Context) error
 

@@ -43,7 +43,7 @@ cd "$work/source"
 # library, and dlopen(3) can load them only into a program that uses it too.
 root=$work/root
 mkdir -p "$root/usr/bin"
-CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo,urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$root/usr/bin/hsmkeys" ./cmd/hsmkeys
+CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo,urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$root/usr/bin/" ./cmd/hsmkeys ./cmd/hsmkeys-kms
 hsmkeys=$root/usr/bin/hsmkeys
 ln -s hsmkeys "$root/usr/bin/age-plugin-hsmkeys"
 
@@ -66,6 +66,9 @@ doc=$root/usr/share/doc/hsmkeys
 mkdir -p "$doc"
 cp README.md CHANGELOG.md LICENSE docs/*.md "$doc"
 cp -R docs/performance "$doc"
+cp scripts/kubernetes/hsmkeys-kms.yaml "$doc"
+install -D -m 0644 -t "$root/usr/lib/systemd/system" scripts/systemd/hsmkeys-kms.service
+install -D -m 0644 -t "$root/usr/lib/systemd/user" scripts/systemd/hsmkeys-agent.socket scripts/systemd/hsmkeys-agent.service
 
 windows=$work/windows/hsmkeys
 mkdir -p "$windows"
@@ -75,7 +78,7 @@ cp "$windows/hsmkeys.exe" "$windows/age-plugin-hsmkeys.exe"
 cp README.md CHANGELOG.md LICENSE docs/windows.md "$windows"
 
 # The licences of what is linked in ask to be handed on.
-{ go version -m "$hsmkeys" && go version -m "$windows/hsmkeys.exe"; } | sort -u | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do
+{ go version -m "$hsmkeys" && go version -m "$hsmkeys-kms" && go version -m "$windows/hsmkeys.exe"; } | sort -u | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do
 	dir=$(go list -m -f '{{.Dir}}' "${module%@*}")
 	for licence in "$dir"/LICEN[CS]E* "$dir"/COPYING*; do
 		[ -f "$licence" ] || continue
@@ -99,13 +102,13 @@ mkdir -p root/usr/share/bash-completion/completions root/usr/share/zsh/site-func
 cp completion/hsmkeys.bash root/usr/share/bash-completion/completions/hsmkeys
 cp completion/hsmkeys.zsh root/usr/share/zsh/site-functions/_hsmkeys
 cp completion/hsmkeys.fish root/usr/share/fish/vendor_completions.d/hsmkeys.fish
-tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C root/usr -cf - bin share |
+tar --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C root/usr -cf - bin lib share |
 	gzip -9n >"$out/$name.tar.gz"
 
 (cd windows && find hsmkeys -type f | sort | zip -q -9 -X -@ "$out/hsmkeys_${PACKAGE_VERSION}_windows_amd64.zip")
 
 # What is in the programs: modules with their versions and sums, and how it was built.
-(cd root/usr/bin && go version -m hsmkeys) >"$out/$name.sbom.txt"
+(cd root/usr/bin && go version -m hsmkeys hsmkeys-kms) >"$out/$name.sbom.txt"
 (cd "$windows" && go version -m hsmkeys.exe) >"$out/hsmkeys_${PACKAGE_VERSION}_windows_amd64.sbom.txt"
 (cd "$out" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
 say "hsmkeys $PACKAGE_VERSION of commit $commit is in $out"

@@ -63,6 +63,10 @@ PATH=$root/usr/bin:$PATH
 hash -r
 [ "$(command -v hsmkeys)" = "$root/usr/bin/hsmkeys" ] || die "a different hsmkeys is found first"
 hsmkeys version | tee "$work/version"
+hsmkeys-kms --version
+for unit in system/hsmkeys-kms.service user/hsmkeys-agent.socket user/hsmkeys-agent.service; do
+	[ -s "$root/usr/lib/systemd/$unit" ] || die "the package lacks the unit $unit"
+done
 grep -q "^commit $commit of ....-..-..T" "$work/version" || die "the program does not know its commit"
 [ "$(readlink -f "$root/usr/bin/age-plugin-hsmkeys")" = "$root/usr/bin/hsmkeys" ] || die "the link of the age plugin leads elsewhere"
 # The C library and the dynamic linker, and nothing else.

@@ -99,12 +99,7 @@ func describe(err error) string {
 	if text, ok := guard.OutOfBounds(code); ok {
 		return strings.ReplaceAll(err.Error(), code.Error(), text)
 	}
-	// pkcs11.Error prints as "pkcs11: 0xA0: CKR_PIN_INCORRECT", with no name
-	// for a vendor's own value.
-	_, name, _ := strings.Cut(strings.TrimPrefix(code.Error(), "pkcs11: "), ": ")
-	if name == "" {
-		name = fmt.Sprintf("CKR 0x%08X", uint(code))
-	}
+	name := nameOf(code)
 	if text, ok := words[uint(code)]; ok {
 		name = fmt.Sprintf("%s (%s)", text, name)
 	}
@@ -128,6 +123,26 @@ var words = map[uint]string{
 	pkcs11.CKR_USER_NOT_LOGGED_IN:       "not logged in",
 	pkcs11.CKR_MECHANISM_INVALID:        "the token does not have the mechanism",
 	pkcs11.CKR_KEY_UNEXTRACTABLE:        "the key may not leave the token",
+}
+
+// ReturnValue returns the name of the PKCS #11 return value behind an error, such as
+// "CKR_DEVICE_REMOVED", or "" if there is none. A vendor's own has no name, and is "CKR 0x80000001".
+func ReturnValue(err error) string {
+	var code pkcs11.Error
+	if !errors.As(err, &code) {
+		return ""
+	}
+	return nameOf(code)
+}
+
+// nameOf returns the name of a return value. pkcs11.Error prints as "pkcs11: 0xA0: CKR_PIN_INCORRECT",
+// with no name for a vendor's own value.
+func nameOf(code pkcs11.Error) string {
+	_, name, _ := strings.Cut(strings.TrimPrefix(code.Error(), "pkcs11: "), ": ")
+	if name == "" {
+		name = fmt.Sprintf("CKR 0x%08X", uint(code))
+	}
+	return name
 }
 
 // is reports whether err has one of the return values.

@@ -161,6 +161,9 @@ func (p *KeyPair) Token() *Token { return p.token }
 // Random returns the token's random number generator, see [Token.Random].
 func (p *KeyPair) Random() (io.Reader, error) { return p.token.Random() }
 
+// Check returns an [ErrLost] if the token does not answer, see [Token.Check].
+func (p *KeyPair) Check(ctx context.Context) error { return p.token.Check(ctx) }
+
 // Records returns the token, which keeps records.
 func (p *KeyPair) Records() keyspec.Records { return p.token }
 

@@ -156,6 +156,7 @@ func newAgent(ctx context.Context, s *settings.Settings, o agentOptions) (a *ser
 	if err != nil {
 		return nil, nil, err
 	}
+	s.Stays = true
 	s.TokenPatience = -1 // clients are told at once that the token is away
 	readPIN := func(ctx context.Context, info token.Info) ([]byte, error) { return session.ReadPIN(ctx, s, sel, info) }
 	config := server.Config{
@@ -196,7 +197,7 @@ func openWith(ctx context.Context, s *settings.Settings, t *token.Token, sel tok
 	if err != nil {
 		return nil, err
 	}
-	o.Pair, o.Pins, o.Record, o.Once = pair, session.Pins(t), record, false
+	o.Pair, o.Pins, o.Record = pair, session.Pins(t), record
 	k, err := hsmkeys.Open(context.WithoutCancel(ctx), o)
 	if err != nil {
 		return nil, session.Explain(err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -10,11 +9,8 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/terminal"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/trial"
 )
 
 // newApp returns the whole command line. Each command is in the file of its name.
@@ -66,19 +62,11 @@ func newApp() *cli.App {
 // loadSettings reads the settings of a command line, and applies those that concern the whole
 // program.
 func loadSettings(c *cli.Context) error {
-	line := map[string]string{}
-	for _, o := range settings.Options {
-		if c.IsSet(o.Name) {
-			line[o.Name] = fmt.Sprint(c.Value(o.Name))
-		}
-	}
-	s, err := settings.Load(settings.Source{Line: line})
+	s, err := commandline.Settings(c)
 	if err != nil {
 		return err
 	}
 	c.App.Metadata = map[string]any{settingsKey: s}
-	message.JSON, terminal.Wide = s.JSON, s.Wide
-	trial.Watch(s.ModuleTimeout)
 	return nil
 }
 

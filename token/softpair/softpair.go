@@ -95,6 +95,9 @@ func (p *Pair) Random() (io.Reader, error) { return rand.Reader, nil }
 // Residence returns [keyspec.InMemory].
 func (p *Pair) Residence(context.Context) (keyspec.Residence, error) { return keyspec.InMemory, nil }
 
+// Check returns nil: memory does not go away.
+func (p *Pair) Check(context.Context) error { return nil }
+
 // CheckOpens returns nil: every pair opens what is wrapped to it.
 func (p *Pair) CheckOpens(context.Context) error { return nil }
 

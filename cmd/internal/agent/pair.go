@@ -175,6 +175,13 @@ func (p *Pair) Residence(ctx context.Context) (keyspec.Residence, error) {
 	return keyspec.Residence(reply.GetResidence()), err
 }
 
+// Check returns an error if the pair cannot be used at the moment.
+func (p *Pair) Check(ctx context.Context) error {
+	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
+		return n.agent().Check(ctx, &wire.PairRequest{Pair: p.ref})
+	})
+}
+
 // CheckOpens returns an error if the pair opens nothing that is wrapped to it.
 func (p *Pair) CheckOpens(ctx context.Context) error {
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {

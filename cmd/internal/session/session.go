@@ -247,7 +247,7 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 // Options returns how the settings want a keyring opened.
 func Options(s *settings.Settings, store blob.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{
-		Store: store, Once: !s.WholeStore, OlderState: s.OlderState, MaxAge: s.MaxAge,
+		Store: store, Once: !s.WholeStore && !s.Stays, OlderState: s.OlderState, MaxAge: s.MaxAge,
 		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
 	}
 	var err error

@@ -43,6 +43,7 @@ type Settings struct {
 	MakePairs   bool // log in so that key exchange pairs can be made
 	IgnoreCache bool // try what the token can do, whatever the cache says
 	WholeStore  bool // bypass the disk cache of the store
+	Stays       bool // keep the keyring open, and look for changes whenever it is used
 
 	// NeedsAllowed is what the command does that an agent must have been allowed: reveal, load or
 	// export. Without that the agent is not used.

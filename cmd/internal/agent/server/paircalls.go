@@ -116,6 +116,10 @@ func (c *conn) Residence(ctx context.Context, in *wire.PairRequest) (*wire.Resid
 	return reply, err
 }
 
+func (c *conn) Check(ctx context.Context, in *wire.PairRequest) (*wire.Empty, error) {
+	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.Check(ctx) })
+}
+
 func (c *conn) CheckOpens(ctx context.Context, in *wire.PairRequest) (*wire.Empty, error) {
 	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckOpens(ctx) })
 }

@@ -3158,7 +3158,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x02op\x18\x03 \x01(\tR\x02op\x12\x14\n" +
 	"\x05token\x18\x04 \x01(\tR\x05token\x12\x19\n" +
 	"\bof_token\x18\x05 \x01(\bR\aofToken\x12\x12\n" +
-	"\x04hint\x18\x06 \x01(\tR\x04hint2\xfb\x15\n" +
+	"\x04hint\x18\x06 \x01(\tR\x04hint2\xbc\x16\n" +
 	"\x05Agent\x12E\n" +
 	"\x05Hello\x12\x1e.hsmkeys.agent.v1.HelloRequest\x1a\x1c.hsmkeys.agent.v1.HelloReply\x12@\n" +
 	"\x06Status\x12\x17.hsmkeys.agent.v1.Empty\x1a\x1d.hsmkeys.agent.v1.StatusReply\x128\n" +
@@ -3172,7 +3172,8 @@ const file_agent_proto_rawDesc = "" +
 	"\aRecords\x12\x17.hsmkeys.agent.v1.Empty\x1a\x1e.hsmkeys.agent.v1.RecordsReply\x12E\n" +
 	"\tAddRecord\x12\x1f.hsmkeys.agent.v1.RecordRequest\x1a\x17.hsmkeys.agent.v1.Empty\x12H\n" +
 	"\fDeleteRecord\x12\x1f.hsmkeys.agent.v1.RecordRequest\x1a\x17.hsmkeys.agent.v1.Empty\x12L\n" +
-	"\tResidence\x12\x1d.hsmkeys.agent.v1.PairRequest\x1a .hsmkeys.agent.v1.ResidenceReply\x12D\n" +
+	"\tResidence\x12\x1d.hsmkeys.agent.v1.PairRequest\x1a .hsmkeys.agent.v1.ResidenceReply\x12?\n" +
+	"\x05Check\x12\x1d.hsmkeys.agent.v1.PairRequest\x1a\x17.hsmkeys.agent.v1.Empty\x12D\n" +
 	"\n" +
 	"CheckOpens\x12\x1d.hsmkeys.agent.v1.PairRequest\x1a\x17.hsmkeys.agent.v1.Empty\x12G\n" +
 	"\rCheckComputed\x12\x1d.hsmkeys.agent.v1.PairRequest\x1a\x17.hsmkeys.agent.v1.Empty\x12J\n" +
@@ -3335,79 +3336,81 @@ var file_agent_proto_depIdxs = []int32{
 	21, // 62: hsmkeys.agent.v1.Agent.AddRecord:input_type -> hsmkeys.agent.v1.RecordRequest
 	21, // 63: hsmkeys.agent.v1.Agent.DeleteRecord:input_type -> hsmkeys.agent.v1.RecordRequest
 	14, // 64: hsmkeys.agent.v1.Agent.Residence:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 65: hsmkeys.agent.v1.Agent.CheckOpens:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 66: hsmkeys.agent.v1.Agent.CheckComputed:input_type -> hsmkeys.agent.v1.PairRequest
-	26, // 67: hsmkeys.agent.v1.Agent.Generate:input_type -> hsmkeys.agent.v1.GenerateRequest
-	27, // 68: hsmkeys.agent.v1.Agent.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	27, // 69: hsmkeys.agent.v1.Agent.UnwrapTransit:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	28, // 70: hsmkeys.agent.v1.Agent.UnwrapRSAES:input_type -> hsmkeys.agent.v1.UnwrapRSAESRequest
-	29, // 71: hsmkeys.agent.v1.Agent.Use:input_type -> hsmkeys.agent.v1.UseRequest
-	31, // 72: hsmkeys.agent.v1.Agent.ReadBack:input_type -> hsmkeys.agent.v1.ReadBackRequest
-	27, // 73: hsmkeys.agent.v1.Agent.Rehearse:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	27, // 74: hsmkeys.agent.v1.Agent.Reveal:input_type -> hsmkeys.agent.v1.UnwrapRequest
-	34, // 75: hsmkeys.agent.v1.Agent.WrapData:input_type -> hsmkeys.agent.v1.KeySecretRequest
-	33, // 76: hsmkeys.agent.v1.Agent.UnwrapData:input_type -> hsmkeys.agent.v1.KeyDataRequest
-	34, // 77: hsmkeys.agent.v1.Agent.MAC:input_type -> hsmkeys.agent.v1.KeySecretRequest
-	32, // 78: hsmkeys.agent.v1.Agent.CheckValue:input_type -> hsmkeys.agent.v1.KeyRequest
-	32, // 79: hsmkeys.agent.v1.Agent.Confirmation:input_type -> hsmkeys.agent.v1.KeyRequest
-	35, // 80: hsmkeys.agent.v1.Agent.Wrap:input_type -> hsmkeys.agent.v1.WrapRequest
-	36, // 81: hsmkeys.agent.v1.Agent.WrapFor:input_type -> hsmkeys.agent.v1.WrapForRequest
-	32, // 82: hsmkeys.agent.v1.Agent.CloseKey:input_type -> hsmkeys.agent.v1.KeyRequest
-	14, // 83: hsmkeys.agent.v1.Agent.Certificate:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 84: hsmkeys.agent.v1.Agent.IssuedCertificate:input_type -> hsmkeys.agent.v1.PairRequest
-	14, // 85: hsmkeys.agent.v1.Agent.SigningCertificate:input_type -> hsmkeys.agent.v1.PairRequest
-	37, // 86: hsmkeys.agent.v1.Agent.Load:input_type -> hsmkeys.agent.v1.LoadRequest
-	37, // 87: hsmkeys.agent.v1.Agent.LoadValue:input_type -> hsmkeys.agent.v1.LoadRequest
-	14, // 88: hsmkeys.agent.v1.Agent.Loaded:input_type -> hsmkeys.agent.v1.PairRequest
-	40, // 89: hsmkeys.agent.v1.Agent.Unload:input_type -> hsmkeys.agent.v1.UnloadRequest
-	16, // 90: hsmkeys.agent.v1.Agent.Decrypt:input_type -> hsmkeys.agent.v1.HashRequest
-	15, // 91: hsmkeys.agent.v1.Agent.ECDH:input_type -> hsmkeys.agent.v1.DataRequest
-	42, // 92: hsmkeys.agent.v1.Keys.Wrap:input_type -> hsmkeys.agent.v1.WrapFileKeyRequest
-	45, // 93: hsmkeys.agent.v1.Keys.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapFileKeyRequest
-	4,  // 94: hsmkeys.agent.v1.Agent.Hello:output_type -> hsmkeys.agent.v1.HelloReply
-	7,  // 95: hsmkeys.agent.v1.Agent.Status:output_type -> hsmkeys.agent.v1.StatusReply
-	0,  // 96: hsmkeys.agent.v1.Agent.Lock:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 97: hsmkeys.agent.v1.Agent.Unlock:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 98: hsmkeys.agent.v1.Agent.Stop:output_type -> hsmkeys.agent.v1.Empty
-	9,  // 99: hsmkeys.agent.v1.Agent.StatedPairs:output_type -> hsmkeys.agent.v1.PublicKeys
-	13, // 100: hsmkeys.agent.v1.Agent.FindPair:output_type -> hsmkeys.agent.v1.PairReply
-	1,  // 101: hsmkeys.agent.v1.Agent.Sign:output_type -> hsmkeys.agent.v1.Data
-	2,  // 102: hsmkeys.agent.v1.Agent.Random:output_type -> hsmkeys.agent.v1.Sealed
-	20, // 103: hsmkeys.agent.v1.Agent.Records:output_type -> hsmkeys.agent.v1.RecordsReply
-	0,  // 104: hsmkeys.agent.v1.Agent.AddRecord:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 105: hsmkeys.agent.v1.Agent.DeleteRecord:output_type -> hsmkeys.agent.v1.Empty
-	22, // 106: hsmkeys.agent.v1.Agent.Residence:output_type -> hsmkeys.agent.v1.ResidenceReply
-	0,  // 107: hsmkeys.agent.v1.Agent.CheckOpens:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 108: hsmkeys.agent.v1.Agent.CheckComputed:output_type -> hsmkeys.agent.v1.Empty
-	30, // 109: hsmkeys.agent.v1.Agent.Generate:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 110: hsmkeys.agent.v1.Agent.Unwrap:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 111: hsmkeys.agent.v1.Agent.UnwrapTransit:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 112: hsmkeys.agent.v1.Agent.UnwrapRSAES:output_type -> hsmkeys.agent.v1.OpenedKey
-	30, // 113: hsmkeys.agent.v1.Agent.Use:output_type -> hsmkeys.agent.v1.OpenedKey
-	0,  // 114: hsmkeys.agent.v1.Agent.ReadBack:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 115: hsmkeys.agent.v1.Agent.Rehearse:output_type -> hsmkeys.agent.v1.Empty
-	2,  // 116: hsmkeys.agent.v1.Agent.Reveal:output_type -> hsmkeys.agent.v1.Sealed
-	1,  // 117: hsmkeys.agent.v1.Agent.WrapData:output_type -> hsmkeys.agent.v1.Data
-	2,  // 118: hsmkeys.agent.v1.Agent.UnwrapData:output_type -> hsmkeys.agent.v1.Sealed
-	1,  // 119: hsmkeys.agent.v1.Agent.MAC:output_type -> hsmkeys.agent.v1.Data
-	1,  // 120: hsmkeys.agent.v1.Agent.CheckValue:output_type -> hsmkeys.agent.v1.Data
-	1,  // 121: hsmkeys.agent.v1.Agent.Confirmation:output_type -> hsmkeys.agent.v1.Data
-	25, // 122: hsmkeys.agent.v1.Agent.Wrap:output_type -> hsmkeys.agent.v1.WrappedKey
-	1,  // 123: hsmkeys.agent.v1.Agent.WrapFor:output_type -> hsmkeys.agent.v1.Data
-	0,  // 124: hsmkeys.agent.v1.Agent.CloseKey:output_type -> hsmkeys.agent.v1.Empty
-	1,  // 125: hsmkeys.agent.v1.Agent.Certificate:output_type -> hsmkeys.agent.v1.Data
-	1,  // 126: hsmkeys.agent.v1.Agent.IssuedCertificate:output_type -> hsmkeys.agent.v1.Data
-	1,  // 127: hsmkeys.agent.v1.Agent.SigningCertificate:output_type -> hsmkeys.agent.v1.Data
-	0,  // 128: hsmkeys.agent.v1.Agent.Load:output_type -> hsmkeys.agent.v1.Empty
-	0,  // 129: hsmkeys.agent.v1.Agent.LoadValue:output_type -> hsmkeys.agent.v1.Empty
-	39, // 130: hsmkeys.agent.v1.Agent.Loaded:output_type -> hsmkeys.agent.v1.LoadedReply
-	0,  // 131: hsmkeys.agent.v1.Agent.Unload:output_type -> hsmkeys.agent.v1.Empty
-	2,  // 132: hsmkeys.agent.v1.Agent.Decrypt:output_type -> hsmkeys.agent.v1.Sealed
-	2,  // 133: hsmkeys.agent.v1.Agent.ECDH:output_type -> hsmkeys.agent.v1.Sealed
-	44, // 134: hsmkeys.agent.v1.Keys.Wrap:output_type -> hsmkeys.agent.v1.Stanzas
-	2,  // 135: hsmkeys.agent.v1.Keys.Unwrap:output_type -> hsmkeys.agent.v1.Sealed
-	94, // [94:136] is the sub-list for method output_type
-	52, // [52:94] is the sub-list for method input_type
+	14, // 65: hsmkeys.agent.v1.Agent.Check:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 66: hsmkeys.agent.v1.Agent.CheckOpens:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 67: hsmkeys.agent.v1.Agent.CheckComputed:input_type -> hsmkeys.agent.v1.PairRequest
+	26, // 68: hsmkeys.agent.v1.Agent.Generate:input_type -> hsmkeys.agent.v1.GenerateRequest
+	27, // 69: hsmkeys.agent.v1.Agent.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	27, // 70: hsmkeys.agent.v1.Agent.UnwrapTransit:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	28, // 71: hsmkeys.agent.v1.Agent.UnwrapRSAES:input_type -> hsmkeys.agent.v1.UnwrapRSAESRequest
+	29, // 72: hsmkeys.agent.v1.Agent.Use:input_type -> hsmkeys.agent.v1.UseRequest
+	31, // 73: hsmkeys.agent.v1.Agent.ReadBack:input_type -> hsmkeys.agent.v1.ReadBackRequest
+	27, // 74: hsmkeys.agent.v1.Agent.Rehearse:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	27, // 75: hsmkeys.agent.v1.Agent.Reveal:input_type -> hsmkeys.agent.v1.UnwrapRequest
+	34, // 76: hsmkeys.agent.v1.Agent.WrapData:input_type -> hsmkeys.agent.v1.KeySecretRequest
+	33, // 77: hsmkeys.agent.v1.Agent.UnwrapData:input_type -> hsmkeys.agent.v1.KeyDataRequest
+	34, // 78: hsmkeys.agent.v1.Agent.MAC:input_type -> hsmkeys.agent.v1.KeySecretRequest
+	32, // 79: hsmkeys.agent.v1.Agent.CheckValue:input_type -> hsmkeys.agent.v1.KeyRequest
+	32, // 80: hsmkeys.agent.v1.Agent.Confirmation:input_type -> hsmkeys.agent.v1.KeyRequest
+	35, // 81: hsmkeys.agent.v1.Agent.Wrap:input_type -> hsmkeys.agent.v1.WrapRequest
+	36, // 82: hsmkeys.agent.v1.Agent.WrapFor:input_type -> hsmkeys.agent.v1.WrapForRequest
+	32, // 83: hsmkeys.agent.v1.Agent.CloseKey:input_type -> hsmkeys.agent.v1.KeyRequest
+	14, // 84: hsmkeys.agent.v1.Agent.Certificate:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 85: hsmkeys.agent.v1.Agent.IssuedCertificate:input_type -> hsmkeys.agent.v1.PairRequest
+	14, // 86: hsmkeys.agent.v1.Agent.SigningCertificate:input_type -> hsmkeys.agent.v1.PairRequest
+	37, // 87: hsmkeys.agent.v1.Agent.Load:input_type -> hsmkeys.agent.v1.LoadRequest
+	37, // 88: hsmkeys.agent.v1.Agent.LoadValue:input_type -> hsmkeys.agent.v1.LoadRequest
+	14, // 89: hsmkeys.agent.v1.Agent.Loaded:input_type -> hsmkeys.agent.v1.PairRequest
+	40, // 90: hsmkeys.agent.v1.Agent.Unload:input_type -> hsmkeys.agent.v1.UnloadRequest
+	16, // 91: hsmkeys.agent.v1.Agent.Decrypt:input_type -> hsmkeys.agent.v1.HashRequest
+	15, // 92: hsmkeys.agent.v1.Agent.ECDH:input_type -> hsmkeys.agent.v1.DataRequest
+	42, // 93: hsmkeys.agent.v1.Keys.Wrap:input_type -> hsmkeys.agent.v1.WrapFileKeyRequest
+	45, // 94: hsmkeys.agent.v1.Keys.Unwrap:input_type -> hsmkeys.agent.v1.UnwrapFileKeyRequest
+	4,  // 95: hsmkeys.agent.v1.Agent.Hello:output_type -> hsmkeys.agent.v1.HelloReply
+	7,  // 96: hsmkeys.agent.v1.Agent.Status:output_type -> hsmkeys.agent.v1.StatusReply
+	0,  // 97: hsmkeys.agent.v1.Agent.Lock:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 98: hsmkeys.agent.v1.Agent.Unlock:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 99: hsmkeys.agent.v1.Agent.Stop:output_type -> hsmkeys.agent.v1.Empty
+	9,  // 100: hsmkeys.agent.v1.Agent.StatedPairs:output_type -> hsmkeys.agent.v1.PublicKeys
+	13, // 101: hsmkeys.agent.v1.Agent.FindPair:output_type -> hsmkeys.agent.v1.PairReply
+	1,  // 102: hsmkeys.agent.v1.Agent.Sign:output_type -> hsmkeys.agent.v1.Data
+	2,  // 103: hsmkeys.agent.v1.Agent.Random:output_type -> hsmkeys.agent.v1.Sealed
+	20, // 104: hsmkeys.agent.v1.Agent.Records:output_type -> hsmkeys.agent.v1.RecordsReply
+	0,  // 105: hsmkeys.agent.v1.Agent.AddRecord:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 106: hsmkeys.agent.v1.Agent.DeleteRecord:output_type -> hsmkeys.agent.v1.Empty
+	22, // 107: hsmkeys.agent.v1.Agent.Residence:output_type -> hsmkeys.agent.v1.ResidenceReply
+	0,  // 108: hsmkeys.agent.v1.Agent.Check:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 109: hsmkeys.agent.v1.Agent.CheckOpens:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 110: hsmkeys.agent.v1.Agent.CheckComputed:output_type -> hsmkeys.agent.v1.Empty
+	30, // 111: hsmkeys.agent.v1.Agent.Generate:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 112: hsmkeys.agent.v1.Agent.Unwrap:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 113: hsmkeys.agent.v1.Agent.UnwrapTransit:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 114: hsmkeys.agent.v1.Agent.UnwrapRSAES:output_type -> hsmkeys.agent.v1.OpenedKey
+	30, // 115: hsmkeys.agent.v1.Agent.Use:output_type -> hsmkeys.agent.v1.OpenedKey
+	0,  // 116: hsmkeys.agent.v1.Agent.ReadBack:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 117: hsmkeys.agent.v1.Agent.Rehearse:output_type -> hsmkeys.agent.v1.Empty
+	2,  // 118: hsmkeys.agent.v1.Agent.Reveal:output_type -> hsmkeys.agent.v1.Sealed
+	1,  // 119: hsmkeys.agent.v1.Agent.WrapData:output_type -> hsmkeys.agent.v1.Data
+	2,  // 120: hsmkeys.agent.v1.Agent.UnwrapData:output_type -> hsmkeys.agent.v1.Sealed
+	1,  // 121: hsmkeys.agent.v1.Agent.MAC:output_type -> hsmkeys.agent.v1.Data
+	1,  // 122: hsmkeys.agent.v1.Agent.CheckValue:output_type -> hsmkeys.agent.v1.Data
+	1,  // 123: hsmkeys.agent.v1.Agent.Confirmation:output_type -> hsmkeys.agent.v1.Data
+	25, // 124: hsmkeys.agent.v1.Agent.Wrap:output_type -> hsmkeys.agent.v1.WrappedKey
+	1,  // 125: hsmkeys.agent.v1.Agent.WrapFor:output_type -> hsmkeys.agent.v1.Data
+	0,  // 126: hsmkeys.agent.v1.Agent.CloseKey:output_type -> hsmkeys.agent.v1.Empty
+	1,  // 127: hsmkeys.agent.v1.Agent.Certificate:output_type -> hsmkeys.agent.v1.Data
+	1,  // 128: hsmkeys.agent.v1.Agent.IssuedCertificate:output_type -> hsmkeys.agent.v1.Data
+	1,  // 129: hsmkeys.agent.v1.Agent.SigningCertificate:output_type -> hsmkeys.agent.v1.Data
+	0,  // 130: hsmkeys.agent.v1.Agent.Load:output_type -> hsmkeys.agent.v1.Empty
+	0,  // 131: hsmkeys.agent.v1.Agent.LoadValue:output_type -> hsmkeys.agent.v1.Empty
+	39, // 132: hsmkeys.agent.v1.Agent.Loaded:output_type -> hsmkeys.agent.v1.LoadedReply
+	0,  // 133: hsmkeys.agent.v1.Agent.Unload:output_type -> hsmkeys.agent.v1.Empty
+	2,  // 134: hsmkeys.agent.v1.Agent.Decrypt:output_type -> hsmkeys.agent.v1.Sealed
+	2,  // 135: hsmkeys.agent.v1.Agent.ECDH:output_type -> hsmkeys.agent.v1.Sealed
+	44, // 136: hsmkeys.agent.v1.Keys.Wrap:output_type -> hsmkeys.agent.v1.Stanzas
+	2,  // 137: hsmkeys.agent.v1.Keys.Unwrap:output_type -> hsmkeys.agent.v1.Sealed
+	95, // [95:138] is the sub-list for method output_type
+	52, // [52:95] is the sub-list for method input_type
 	52, // [52:52] is the sub-list for extension type_name
 	52, // [52:52] is the sub-list for extension extendee
 	0,  // [0:52] is the sub-list for field type_name

@@ -42,6 +42,7 @@ type DRPCAgentClient interface {
 	AddRecord(ctx context.Context, in *RecordRequest) (*Empty, error)
 	DeleteRecord(ctx context.Context, in *RecordRequest) (*Empty, error)
 	Residence(ctx context.Context, in *PairRequest) (*ResidenceReply, error)
+	Check(ctx context.Context, in *PairRequest) (*Empty, error)
 	CheckOpens(ctx context.Context, in *PairRequest) (*Empty, error)
 	CheckComputed(ctx context.Context, in *PairRequest) (*Empty, error)
 	Generate(ctx context.Context, in *GenerateRequest) (*OpenedKey, error)
@@ -192,6 +193,15 @@ func (c *drpcAgentClient) DeleteRecord(ctx context.Context, in *RecordRequest) (
 func (c *drpcAgentClient) Residence(ctx context.Context, in *PairRequest) (*ResidenceReply, error) {
 	out := new(ResidenceReply)
 	err := c.cc.Invoke(ctx, "/hsmkeys.agent.v1.Agent/Residence", drpcEncoding_File_agent_proto{}, in, out)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *drpcAgentClient) Check(ctx context.Context, in *PairRequest) (*Empty, error) {
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, "/hsmkeys.agent.v1.Agent/Check", drpcEncoding_File_agent_proto{}, in, out)
 	if err != nil {
 		return nil, err
 	}
@@ -455,6 +465,7 @@ type DRPCAgentServer interface {
 	AddRecord(context.Context, *RecordRequest) (*Empty, error)
 	DeleteRecord(context.Context, *RecordRequest) (*Empty, error)
 	Residence(context.Context, *PairRequest) (*ResidenceReply, error)
+	Check(context.Context, *PairRequest) (*Empty, error)
 	CheckOpens(context.Context, *PairRequest) (*Empty, error)
 	CheckComputed(context.Context, *PairRequest) (*Empty, error)
 	Generate(context.Context, *GenerateRequest) (*OpenedKey, error)
@@ -535,6 +546,10 @@ func (s *DRPCAgentUnimplementedServer) DeleteRecord(context.Context, *RecordRequ
 }
 
 func (s *DRPCAgentUnimplementedServer) Residence(context.Context, *PairRequest) (*ResidenceReply, error) {
+	return nil, drpcerr.WithCode(errors.New("Unimplemented"), drpcerr.Unimplemented)
+}
+
+func (s *DRPCAgentUnimplementedServer) Check(context.Context, *PairRequest) (*Empty, error) {
 	return nil, drpcerr.WithCode(errors.New("Unimplemented"), drpcerr.Unimplemented)
 }
 
@@ -648,7 +663,7 @@ func (s *DRPCAgentUnimplementedServer) ECDH(context.Context, *DataRequest) (*Sea
 
 type DRPCAgentDescription struct{}
 
-func (DRPCAgentDescription) NumMethods() int { return 40 }
+func (DRPCAgentDescription) NumMethods() int { return 41 }
 
 func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver, interface{}, bool) {
 	switch n {
@@ -770,6 +785,15 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 					)
 			}, DRPCAgentServer.Residence, true
 	case 13:
+		return "/hsmkeys.agent.v1.Agent/Check", drpcEncoding_File_agent_proto{},
+			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
+				return srv.(DRPCAgentServer).
+					Check(
+						ctx,
+						in1.(*PairRequest),
+					)
+			}, DRPCAgentServer.Check, true
+	case 14:
 		return "/hsmkeys.agent.v1.Agent/CheckOpens", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -778,7 +802,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*PairRequest),
 					)
 			}, DRPCAgentServer.CheckOpens, true
-	case 14:
+	case 15:
 		return "/hsmkeys.agent.v1.Agent/CheckComputed", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -787,7 +811,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*PairRequest),
 					)
 			}, DRPCAgentServer.CheckComputed, true
-	case 15:
+	case 16:
 		return "/hsmkeys.agent.v1.Agent/Generate", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -796,7 +820,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*GenerateRequest),
 					)
 			}, DRPCAgentServer.Generate, true
-	case 16:
+	case 17:
 		return "/hsmkeys.agent.v1.Agent/Unwrap", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -805,7 +829,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UnwrapRequest),
 					)
 			}, DRPCAgentServer.Unwrap, true
-	case 17:
+	case 18:
 		return "/hsmkeys.agent.v1.Agent/UnwrapTransit", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -814,7 +838,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UnwrapRequest),
 					)
 			}, DRPCAgentServer.UnwrapTransit, true
-	case 18:
+	case 19:
 		return "/hsmkeys.agent.v1.Agent/UnwrapRSAES", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -823,7 +847,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UnwrapRSAESRequest),
 					)
 			}, DRPCAgentServer.UnwrapRSAES, true
-	case 19:
+	case 20:
 		return "/hsmkeys.agent.v1.Agent/Use", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -832,7 +856,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UseRequest),
 					)
 			}, DRPCAgentServer.Use, true
-	case 20:
+	case 21:
 		return "/hsmkeys.agent.v1.Agent/ReadBack", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -841,7 +865,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*ReadBackRequest),
 					)
 			}, DRPCAgentServer.ReadBack, true
-	case 21:
+	case 22:
 		return "/hsmkeys.agent.v1.Agent/Rehearse", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -850,7 +874,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UnwrapRequest),
 					)
 			}, DRPCAgentServer.Rehearse, true
-	case 22:
+	case 23:
 		return "/hsmkeys.agent.v1.Agent/Reveal", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -859,7 +883,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UnwrapRequest),
 					)
 			}, DRPCAgentServer.Reveal, true
-	case 23:
+	case 24:
 		return "/hsmkeys.agent.v1.Agent/WrapData", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -868,7 +892,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*KeySecretRequest),
 					)
 			}, DRPCAgentServer.WrapData, true
-	case 24:
+	case 25:
 		return "/hsmkeys.agent.v1.Agent/UnwrapData", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -877,7 +901,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*KeyDataRequest),
 					)
 			}, DRPCAgentServer.UnwrapData, true
-	case 25:
+	case 26:
 		return "/hsmkeys.agent.v1.Agent/MAC", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -886,7 +910,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*KeySecretRequest),
 					)
 			}, DRPCAgentServer.MAC, true
-	case 26:
+	case 27:
 		return "/hsmkeys.agent.v1.Agent/CheckValue", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -895,7 +919,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*KeyRequest),
 					)
 			}, DRPCAgentServer.CheckValue, true
-	case 27:
+	case 28:
 		return "/hsmkeys.agent.v1.Agent/Confirmation", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -904,7 +928,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*KeyRequest),
 					)
 			}, DRPCAgentServer.Confirmation, true
-	case 28:
+	case 29:
 		return "/hsmkeys.agent.v1.Agent/Wrap", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -913,7 +937,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*WrapRequest),
 					)
 			}, DRPCAgentServer.Wrap, true
-	case 29:
+	case 30:
 		return "/hsmkeys.agent.v1.Agent/WrapFor", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -922,7 +946,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*WrapForRequest),
 					)
 			}, DRPCAgentServer.WrapFor, true
-	case 30:
+	case 31:
 		return "/hsmkeys.agent.v1.Agent/CloseKey", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -931,7 +955,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*KeyRequest),
 					)
 			}, DRPCAgentServer.CloseKey, true
-	case 31:
+	case 32:
 		return "/hsmkeys.agent.v1.Agent/Certificate", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -940,7 +964,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*PairRequest),
 					)
 			}, DRPCAgentServer.Certificate, true
-	case 32:
+	case 33:
 		return "/hsmkeys.agent.v1.Agent/IssuedCertificate", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -949,7 +973,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*PairRequest),
 					)
 			}, DRPCAgentServer.IssuedCertificate, true
-	case 33:
+	case 34:
 		return "/hsmkeys.agent.v1.Agent/SigningCertificate", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -958,7 +982,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*PairRequest),
 					)
 			}, DRPCAgentServer.SigningCertificate, true
-	case 34:
+	case 35:
 		return "/hsmkeys.agent.v1.Agent/Load", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -967,7 +991,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*LoadRequest),
 					)
 			}, DRPCAgentServer.Load, true
-	case 35:
+	case 36:
 		return "/hsmkeys.agent.v1.Agent/LoadValue", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -976,7 +1000,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*LoadRequest),
 					)
 			}, DRPCAgentServer.LoadValue, true
-	case 36:
+	case 37:
 		return "/hsmkeys.agent.v1.Agent/Loaded", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -985,7 +1009,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*PairRequest),
 					)
 			}, DRPCAgentServer.Loaded, true
-	case 37:
+	case 38:
 		return "/hsmkeys.agent.v1.Agent/Unload", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -994,7 +1018,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*UnloadRequest),
 					)
 			}, DRPCAgentServer.Unload, true
-	case 38:
+	case 39:
 		return "/hsmkeys.agent.v1.Agent/Decrypt", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -1003,7 +1027,7 @@ func (DRPCAgentDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						in1.(*HashRequest),
 					)
 			}, DRPCAgentServer.Decrypt, true
-	case 39:
+	case 40:
 		return "/hsmkeys.agent.v1.Agent/ECDH", drpcEncoding_File_agent_proto{},
 			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
 				return srv.(DRPCAgentServer).
@@ -1275,6 +1299,26 @@ func (x *drpcAgent_ResidenceStream) GetStream() drpc.Stream {
 }
 
 func (x *drpcAgent_ResidenceStream) SendAndClose(m *ResidenceReply) error {
+	if err := x.MsgSend(m, drpcEncoding_File_agent_proto{}); err != nil {
+		return err
+	}
+	return x.CloseSend()
+}
+
+type DRPCAgent_CheckStream interface {
+	drpc.Stream
+	SendAndClose(*Empty) error
+}
+
+type drpcAgent_CheckStream struct {
+	drpc.Stream
+}
+
+func (x *drpcAgent_CheckStream) GetStream() drpc.Stream {
+	return x.Stream
+}
+
+func (x *drpcAgent_CheckStream) SendAndClose(m *Empty) error {
 	if err := x.MsgSend(m, drpcEncoding_File_agent_proto{}); err != nil {
 		return err
 	}

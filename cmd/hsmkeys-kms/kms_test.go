@@ -1,0 +1,461 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
+)
+
+// programs is where TestMain builds hsmkeys and hsmkeys-kms.
+var programs string
+
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
+	os.Exit(func() int {
+		var err error
+		if programs, err = os.MkdirTemp("", "kms"); err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(programs)
+		build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", programs, ".", "../hsmkeys")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+const testPIN, testSOPIN = "1357924680", "2468013579"
+
+// A cluster is what an API server has: a token, a keyring with the key "k8s", and the plugin.
+type cluster struct {
+	soft   *softhsm.Env
+	dir    string
+	env    []string
+	socket string
+	plugin *exec.Cmd
+	log    *lockedBuffer
+	client kmsapi.KeyManagementServiceClient
+}
+
+// A lockedBuffer is written to by one goroutine and read by another.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// newCluster makes one, without the plugin.
+func newCluster(t testing.TB) *cluster {
+	t.Helper()
+	env, err := softhsm.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { env.Close() })
+	run, err := os.MkdirTemp("", "kms") // a socket's path has 107 bytes at most
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	dir := t.TempDir()
+	c := &cluster{soft: env, dir: dir, socket: filepath.Join(run, "kms", "sock"), log: &lockedBuffer{}}
+	c.env = append(append(os.Environ(), env.Environ()...), "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=cluster", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
+		"HSMKEYS_PIN_SOURCE=env:PIN_FOR_TEST", "PIN_FOR_TEST="+testPIN, "SO_PIN_FOR_TEST="+testSOPIN, "HOME="+dir, "HSMKEYS_AUDIT=file:"+filepath.Join(dir, "audit"))
+	c.hsmkeys(t, "token", "init", "cluster", "--so-pin-source", "env:SO_PIN_FOR_TEST")
+	c.hsmkeys(t, "init", "--key-type", "rsa2048")
+	c.hsmkeys(t, "create", "k8s", "other")
+	return c
+}
+
+// startCluster makes one with the plugin.
+func startCluster(t testing.TB) *cluster {
+	t.Helper()
+	c := newCluster(t)
+	c.start(t)
+	return c
+}
+
+func (c *cluster) hsmkeys(t testing.TB, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(programs, "hsmkeys"), args...)
+	cmd.Env, cmd.Dir = c.env, c.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("hsmkeys %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (c *cluster) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(programs, "hsmkeys-kms"), args...)
+	cmd.Env, cmd.Dir = c.env, c.dir
+	return cmd
+}
+
+// start starts the plugin, and waits until it serves.
+func (c *cluster) start(t testing.TB) {
+	t.Helper()
+	c.plugin = c.command("--key", "k8s", "--socket", c.socket)
+	c.plugin.Stderr = c.log
+	if err := c.plugin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if c.plugin.ProcessState == nil {
+			_ = c.plugin.Process.Kill()
+			_ = c.plugin.Wait()
+		}
+	})
+	conn, err := grpc.NewClient("unix:"+c.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	c.client = kmsapi.NewKeyManagementServiceClient(conn)
+	until(t, "the plugin answers", func() bool {
+		_, err := c.client.Status(t.Context(), &kmsapi.StatusRequest{})
+		return err == nil
+	})
+}
+
+// until waits for what another process does. A busy machine may take any time.
+func until(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for !f() {
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("waited in vain: %s", what)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (c *cluster) status(t testing.TB) *kmsapi.StatusResponse {
+	t.Helper()
+	r, err := c.client.Status(t.Context(), &kmsapi.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (c *cluster) encrypt(t testing.TB, plaintext []byte) *kmsapi.EncryptResponse {
+	t.Helper()
+	r, err := c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: plaintext, Uid: "encrypt-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (c *cluster) decrypt(ctx context.Context, r *kmsapi.EncryptResponse) ([]byte, error) {
+	out, err := c.client.Decrypt(ctx, &kmsapi.DecryptRequest{Ciphertext: r.Ciphertext, KeyId: r.KeyId, Annotations: r.Annotations, Uid: "decrypt-2"})
+	return out.GetPlaintext(), err
+}
+
+// opens checks that a ciphertext decrypts.
+func (c *cluster) opens(t testing.TB, r *kmsapi.EncryptResponse, want []byte) {
+	t.Helper()
+	if got, err := c.decrypt(t.Context(), r); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, %v", got, err)
+	}
+}
+
+func wantCode(t testing.TB, err error, code codes.Code, text string) {
+	t.Helper()
+	if status.Code(err) != code || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v, want %v with %q", err, code, text)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	c := startCluster(t)
+	s := c.status(t)
+	if s.Version != "v2" || s.Healthz != "ok" || !strings.HasSuffix(s.KeyId, "/k8s@1") {
+		t.Fatalf("%v", s)
+	}
+	for _, size := range []int{0, 1, 32, 511, 512} {
+		plaintext := bytes.Repeat([]byte("p"), size)
+		r := c.encrypt(t, plaintext)
+		if len(r.Ciphertext) >= 1024 || len(r.KeyId) >= 1024 || r.KeyId != s.KeyId || size > 8 && bytes.Contains(r.Ciphertext, plaintext[:8]) {
+			t.Errorf("%d bytes: %v", size, r)
+		}
+		c.opens(t, r, plaintext)
+	}
+	if a, b := c.encrypt(t, []byte("same")), c.encrypt(t, []byte("same")); bytes.Equal(a.Ciphertext[:41], b.Ciphertext[:41]) {
+		t.Error("two ciphertexts have the same data key")
+	}
+	_, err := c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: make([]byte, 513)})
+	wantCode(t, err, codes.InvalidArgument, "more than 512 bytes")
+}
+
+func TestWhatIsNoCiphertextIsRefused(t *testing.T) {
+	c := startCluster(t)
+	good := c.encrypt(t, []byte("a secret"))
+	with := func(edit func(*kmsapi.EncryptResponse)) error {
+		r := &kmsapi.EncryptResponse{Ciphertext: bytes.Clone(good.Ciphertext), KeyId: good.KeyId}
+		edit(r)
+		_, err := c.decrypt(t.Context(), r)
+		return err
+	}
+	for i := range good.Ciphertext {
+		wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.Ciphertext[i] ^= 1 }), codes.InvalidArgument, "")
+	}
+	for _, size := range []int{0, 1, 68, len(good.Ciphertext) - 1} {
+		wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.Ciphertext = r.Ciphertext[:size] }), codes.InvalidArgument, "")
+	}
+	wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.Ciphertext = append(r.Ciphertext, make([]byte, 600)...) }), codes.InvalidArgument, "no ciphertext")
+	for _, id := range []string{"", "x", "k8s@1", good.KeyId + "0", strings.ToUpper(good.KeyId), strings.TrimSuffix(good.KeyId, "@1"), good.KeyId + "\x00"} {
+		wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.KeyId = id }), codes.InvalidArgument, "")
+	}
+	// Another version, another id, another keyring, another key.
+	wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.KeyId = strings.TrimSuffix(r.KeyId, "1") + "2" }), codes.InvalidArgument, "no ciphertext")
+	id, err := parseKeyID(good.KeyId)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := id
+	unknown.id[0] ^= 1
+	wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.KeyId = unknown.String() }), codes.NotFound, "not found")
+	foreign := id
+	foreign.keyring[0] ^= 1
+	wantCode(t, with(func(r *kmsapi.EncryptResponse) { r.KeyId = foreign.String() }), codes.PermissionDenied, "of keyring")
+	c.opens(t, good, []byte("a secret"))
+}
+
+// The key of another cluster in the same keyring is not served, although the token could open it.
+func TestTheKeyOfAnotherClusterIsRefused(t *testing.T) {
+	c := startCluster(t)
+	other := &cluster{dir: c.dir, env: c.env, socket: c.socket + "2", log: &lockedBuffer{}}
+	other.plugin = other.command("--key", "other", "--socket", other.socket)
+	if err := other.plugin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.plugin.Process.Kill(); _ = other.plugin.Wait() })
+	conn, err := grpc.NewClient("unix:"+other.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	other.client = kmsapi.NewKeyManagementServiceClient(conn)
+	until(t, "the other plugin answers", func() bool {
+		_, err := other.client.Status(t.Context(), &kmsapi.StatusRequest{})
+		return err == nil
+	})
+	r := other.encrypt(t, []byte("theirs"))
+	other.opens(t, r, []byte("theirs"))
+	_, err = c.decrypt(t.Context(), r)
+	wantCode(t, err, codes.PermissionDenied, `it is called "other", and this plugin serves "k8s"`)
+}
+
+func TestRotationWithoutARestart(t *testing.T) {
+	c := startCluster(t)
+	before := c.encrypt(t, []byte("before"))
+	c.hsmkeys(t, "rotate", "k8s")
+	if s := c.status(t); s.Healthz != "ok" || !strings.HasSuffix(s.KeyId, "/k8s@2") || s.KeyId == before.KeyId {
+		t.Errorf("%v", s)
+	}
+	after := c.encrypt(t, []byte("after"))
+	if after.KeyId != c.status(t).KeyId {
+		t.Error(after.KeyId)
+	}
+	c.opens(t, before, []byte("before"))
+	c.opens(t, after, []byte("after"))
+	// Without the status, which the API server asks for once a minute.
+	c.hsmkeys(t, "rotate", "k8s")
+	until(t, "version 3 is used", func() bool { return strings.HasSuffix(c.encrypt(t, []byte("x")).KeyId, "/k8s@3") })
+	// More versions than stay open.
+	for range maxOpen + 2 {
+		c.hsmkeys(t, "rotate", "k8s")
+		c.opens(t, c.encrypt(t, []byte("y")), []byte("y"))
+		c.status(t)
+	}
+	c.opens(t, before, []byte("before"))
+	c.opens(t, after, []byte("after"))
+}
+
+func TestStates(t *testing.T) {
+	c := startCluster(t)
+	first := c.encrypt(t, []byte("first"))
+	c.hsmkeys(t, "deactivate", "k8s", "--reason", "a test")
+	if s := c.status(t); !strings.Contains(s.Healthz, "deactivated") || s.KeyId != first.KeyId {
+		t.Errorf("%v", s)
+	}
+	_, err := c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("x")})
+	wantCode(t, err, codes.FailedPrecondition, "deactivated")
+	c.opens(t, first, []byte("first"))
+	c.hsmkeys(t, "activate", "k8s", "--reason", "a test")
+	if s := c.status(t); s.Healthz != "ok" {
+		t.Errorf("%v", s)
+	}
+	c.encrypt(t, []byte("x"))
+
+	c.hsmkeys(t, "rotate", "k8s")
+	c.hsmkeys(t, "compromised", "k8s@1", "--reason", "a leak")
+	c.status(t)
+	c.opens(t, first, []byte("first"))
+	until(t, "a warning", func() bool { return strings.Contains(c.log.String(), "compromised") })
+
+	c.hsmkeys(t, "destroy", "k8s@1", "--reason", "over", "--yes")
+	c.status(t)
+	_, err = c.decrypt(t.Context(), first)
+	wantCode(t, err, codes.NotFound, "destroyed")
+	c.encrypt(t, []byte("x"))
+}
+
+func TestCallersAtOnce(t *testing.T) {
+	c := startCluster(t)
+	var running sync.WaitGroup
+	for caller := range 16 {
+		running.Go(func() {
+			for i := range 20 {
+				text := fmt.Sprint(caller, i)
+				r, err := c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte(text)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got, err := c.decrypt(t.Context(), r); err != nil || string(got) != text {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	_, err := c.client.Encrypt(ctx, &kmsapi.EncryptRequest{Plaintext: []byte("x")})
+	wantCode(t, err, codes.DeadlineExceeded, "")
+}
+
+func TestStartAndEnd(t *testing.T) {
+	c := startCluster(t)
+	second := c.command("--key", "k8s", "--socket", c.socket)
+	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "another process listens there") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if info, err := os.Stat(c.socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := c.plugin.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.plugin.Wait(); err != nil {
+		t.Errorf("%v: %s", err, c.log)
+	}
+	if _, err := os.Stat(c.socket); err == nil {
+		t.Error("the socket is still there")
+	}
+	c.start(t)
+	r := c.encrypt(t, []byte("kept"))
+	_ = c.plugin.Process.Kill() // and the socket stays
+	_ = c.plugin.Wait()
+	c.start(t)
+	c.opens(t, r, []byte("kept"))
+
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--socket", c.socket + "3"}, "needs --key NAME"},
+		{[]string{"--key", "k8s@1", "--socket", c.socket + "3"}, "without a version"},
+		{[]string{"--key", "nothing", "--socket", c.socket + "3"}, "not found"},
+		{[]string{"--key", "k8s", "--socket", c.socket + "3", "--metrics", "256.0.0.1:1"}, "serve metrics"},
+		{[]string{"--key", "k8s", "--socket", c.socket + "3", "more"}, "takes no arguments"},
+		{[]string{"--key", "k8s", "--sokcet", c.socket + "3"}, "--socket"},
+	} {
+		cmd := c.command(test.args...)
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.HasPrefix(string(out), "hsmkeys-kms: ") || !strings.Contains(string(out), test.want) {
+			t.Errorf("%q: %v, %s", test.args, err, out)
+		}
+	}
+}
+
+// The token goes away, which the status tells, and comes back.
+func TestATokenThatGoesAway(t *testing.T) {
+	c := newCluster(t)
+	p11 := filepath.Join(filepath.Dir(c.socket), "..", "p11")
+	serveToken := func() *exec.Cmd {
+		cmd := exec.Command("p11-kit", "server", "--foreground", "--provider", c.soft.Module(), "--name", p11, "pkcs11:token=cluster")
+		cmd.Env, cmd.SysProcAttr = c.env, &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "p11-kit serves the token", func() bool { _, err := os.Stat(p11); return err == nil })
+		return cmd
+	}
+	end := func(cmd *exec.Cmd) {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+		_ = os.Remove(p11)
+	}
+	client, err := filepath.Glob("/usr/lib/*/pkcs11/p11-kit-client.so")
+	if err != nil || len(client) == 0 {
+		t.Fatal("p11-kit-client.so is missing: run scripts/install-test-tools.sh")
+	}
+	server := serveToken()
+	c.env = append(c.env, "HSMKEYS_MODULE="+client[0], "P11_KIT_SERVER_ADDRESS=unix:path="+p11)
+	c.start(t)
+	r := c.encrypt(t, []byte("kept"))
+	end(server)
+	until(t, "the status tells that the token is away", func() bool { return strings.Contains(c.status(t).Healthz, "the token went away") })
+	_, err = c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("x")})
+	wantCode(t, err, codes.Unavailable, "the token went away")
+	_, err = c.decrypt(t.Context(), r)
+	wantCode(t, err, codes.Unavailable, "the token went away")
+	server = serveToken()
+	t.Cleanup(func() { end(server) })
+	until(t, "the token is back", func() bool { return c.status(t).Healthz == "ok" })
+	c.opens(t, r, []byte("kept"))
+}
+
+// Neither the PIN nor what is encrypted is in what the plugin writes; the identifiers of requests are.
+func TestWhatIsLogged(t *testing.T) {
+	c := startCluster(t)
+	const secret = "correct horse battery staple"
+	c.opens(t, c.encrypt(t, []byte(secret)), []byte(secret))
+	_, _ = c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: bytes.Repeat([]byte(secret), 100), Uid: "too-large\n\x1b[31m"})
+	until(t, "the failure is logged", func() bool { return strings.Contains(c.log.String(), "too-large") })
+	records, err := os.ReadFile(filepath.Join(c.dir, "audit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"log": c.log.String(), "records": string(records)} {
+		if strings.Contains(text, secret[:10]) || strings.Contains(text, testPIN) || strings.Contains(text, "\x1b") {
+			t.Errorf("the %s has a secret or an escape: %s", what, text)
+		}
+	}
+	for _, want := range []string{`"request":"encrypt-1"`, `"request":"decrypt-2"`, `"command":"kms"`} {
+		if !strings.Contains(string(records), want) {
+			t.Errorf("the records lack %s:\n%s", want, records)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+// Command hsmkeys-kms is a KMS v2 plugin for the Kubernetes API server: what the server encrypts at rest
+// is encrypted under a session key of an hsmkeys keyring, which a token wraps with.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/build"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/program"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/unixsocket"
+)
+
+func main() { program.Main("hsmkeys-kms", run) }
+
+func run(ctx context.Context) int {
+	app := newApp()
+	if err := app.RunContext(ctx, commandline.Arrange(app, os.Args)); err != nil {
+		return message.Report(ctx, err)
+	}
+	return 0
+}
+
+// defaultSocket is where the API server finds the plugin, unless it is told another place.
+const defaultSocket = "/run/hsmkeys-kms/kms.sock"
+
+func newApp() *cli.App {
+	return &cli.App{
+		Name: "hsmkeys-kms", Usage: "a KMS v2 plugin for Kubernetes, with a session key of an hsmkeys keyring",
+		Version: build.Read().Version, HideHelpCommand: true,
+		Flags: append(commandline.GlobalFlags(),
+			&cli.StringFlag{Name: "key", Usage: "the `NAME` of the session key, whose purpose is to wrap"},
+			&cli.StringFlag{Name: "socket", Usage: "listen on this `PATH`", Value: defaultSocket},
+			&cli.StringFlag{Name: "metrics", Usage: "serve metrics in Prometheus' format on this `ADDRESS`, such as 127.0.0.1:9464", DefaultText: "no metrics"},
+			cli.HelpFlag),
+		OnUsageError:   commandline.OnUsageError,
+		ExitErrHandler: func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			s, err := commandline.Settings(c)
+			if err != nil {
+				return err
+			}
+			if c.Args().Present() {
+				return failure.Usage("hsmkeys-kms takes no arguments, and %q is one", c.Args().First())
+			}
+			ref, err := hsmkeys.ParseRef(c.String("key"))
+			switch {
+			case c.String("key") == "":
+				return failure.Usage("hsmkeys-kms needs --key NAME")
+			case err != nil:
+				return err
+			case ref.Version != 0:
+				return failure.Usage("--key is the name of a key without a version: the plugin encrypts under the newest one")
+			}
+			return serve(c.Context, s, ref.Name, c.String("socket"), c.String("metrics"))
+		},
+	}
+}
+
+// serve opens the keyring, listens, and serves until ctx is done.
+func serve(ctx context.Context, s *settings.Settings, name, socket, metricsAddress string) error {
+	listener, release, err := unixsocket.Listen(socket)
+	if err != nil {
+		return err
+	}
+	defer release()
+	defer listener.Close()
+	meter := metrics.New("hsmkeys_kms")
+	if metricsAddress != "" {
+		stop, err := meter.Serve(metricsAddress)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	s.Stays = true
+	s.TokenPatience = -1 // a call must not wait longer than the API server does
+	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+		p := newPlugin(k, name, meter)
+		defer p.close()
+		if err := p.ready(ctx); err != nil {
+			return err
+		}
+		defer reopenAtHangup(s)()
+		message.Note("serving key %s of keyring %s on %s", name, k.ID(), socket)
+		return serveGRPC(ctx, listener, p)
+	})
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
+)
+
+// A plugin is the KMS v2 service with one key of a keyring.
+type plugin struct {
+	kmsapi.UnimplementedKeyManagementServiceServer
+
+	keyring *hsmkeys.Keyring
+	name    string
+	keys    *keys
+	meter   *metrics.Meter
+}
+
+func newPlugin(k *hsmkeys.Keyring, name string, meter *metrics.Meter) *plugin {
+	return &plugin{keyring: k, name: name, keys: newKeys(k, name), meter: meter}
+}
+
+func (p *plugin) close() { p.keys.close() }
+
+// ready returns an error if the key cannot encrypt, before the plugin listens.
+func (p *plugin) ready(ctx context.Context) error {
+	key, err := p.keys.newest(ctx)
+	if err == nil {
+		err = key.MayEncrypt(ctx)
+	}
+	return err
+}
+
+// Status returns the identifier of the newest version of the key, and whether the plugin works. The API
+// server asks about once a minute, and every ten seconds while something is wrong.
+func (p *plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	p.keys.lookNow()
+	key, err := p.keys.newest(ctx)
+	if err == nil {
+		err = key.MayEncrypt(ctx)
+	}
+	if err == nil {
+		err = p.again(ctx, func(key *hsmkeys.Key) error { return key.Check(ctx) })
+	}
+	reply := &kmsapi.StatusResponse{Version: "v2", Healthz: "ok", KeyId: p.keys.lastID()}
+	if err != nil {
+		reply.Healthz = err.Error()
+		message.Warn(fmt.Errorf("status: %w", err))
+	}
+	p.meter.Healthy(err == nil)
+	return reply, nil
+}
+
+// again calls f with the newest version of the key, and once more with one that was opened anew if it
+// went with the token.
+func (p *plugin) again(ctx context.Context, f func(*hsmkeys.Key) error) error {
+	for try := 0; ; try++ {
+		key, err := p.keys.newest(ctx)
+		if err != nil {
+			return err
+		}
+		if err = f(key); err == nil || try == 1 || !isGone(err) {
+			return err
+		}
+		p.keys.forget(key)
+	}
+}
+
+// isGone reports whether a session key no longer exists, because the token went away, or the agent was
+// locked.
+func isGone(err error) bool {
+	return errors.Is(err, keyspec.ErrLost) || errors.Is(err, keyspec.ErrClosed)
+}
+
+// Encrypt encrypts up to 512 bytes under the newest version of the key.
+func (p *plugin) Encrypt(ctx context.Context, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
+	ctx = hsmkeys.WithUse(ctx, hsmkeys.Use{Command: "kms", Request: in.GetUid()})
+	reply := &kmsapi.EncryptResponse{}
+	err := p.call("encrypt", in.GetUid(), func() error {
+		if len(in.GetPlaintext()) > maxPlaintext {
+			return errPlaintext
+		}
+		return p.again(ctx, func(key *hsmkeys.Key) error {
+			if err := key.MayEncrypt(ctx); err != nil {
+				return err
+			}
+			reply.KeyId = p.idOf(key)
+			dataKey := make([]byte, dataKeySize)
+			defer clear(dataKey)
+			_, _ = rand.Read(dataKey) // never fails
+			wrapped, err := key.WrapData(ctx, dataKey)
+			if err != nil {
+				return err
+			}
+			reply.Ciphertext, err = seal(dataKey, wrapped, in.GetPlaintext(), reply.KeyId)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// Decrypt decrypts what Encrypt has encrypted, under this version of the key or an earlier one.
+func (p *plugin) Decrypt(ctx context.Context, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+	ctx = hsmkeys.WithUse(ctx, hsmkeys.Use{Command: "kms", Request: in.GetUid()})
+	reply := &kmsapi.DecryptResponse{}
+	err := p.call("decrypt", in.GetUid(), func() error {
+		id, err := parseKeyID(in.GetKeyId())
+		if err != nil {
+			return err
+		}
+		if id.keyring != p.keyring.ID() {
+			return fmt.Errorf("%w: it is of keyring %v, and this one is %v", errOtherKey, id.keyring, p.keyring.ID())
+		}
+		wrapped, sealed, err := split(in.GetCiphertext())
+		if err != nil {
+			return err
+		}
+		dataKey, err := p.unwrap(ctx, id, wrapped)
+		if err != nil {
+			return err
+		}
+		defer clear(dataKey)
+		if reply.Plaintext, err = open(dataKey, sealed, in.GetKeyId()); err != nil {
+			return errCiphertext
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// errOtherKey is the error for a ciphertext under a key that this plugin does not serve.
+var errOtherKey = errors.New("the ciphertext is under another key")
+
+// unwrap unwraps a data key.
+func (p *plugin) unwrap(ctx context.Context, id keyID, wrapped []byte) ([]byte, error) {
+	for try := 0; ; try++ {
+		key, err := p.keys.withID(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		dataKey, err := key.UnwrapData(ctx, wrapped)
+		if err == nil || try == 1 || !isGone(err) {
+			return dataKey, err
+		}
+		p.keys.forget(key)
+	}
+}
+
+func (p *plugin) idOf(key *hsmkeys.Key) string { return p.keys.idOf(key).String() }
+
+// call makes a call, counts it, and logs why it failed.
+func (p *plugin) call(operation, uid string, f func() error) error {
+	began := time.Now()
+	err := f()
+	p.meter.Operation(operation, time.Since(began), err)
+	if err != nil {
+		message.Warn(fmt.Errorf("%s, request %q: %w", operation, printableUID(uid), err))
+	}
+	return toStatus(err)
+}
+
+// printableUID returns at most 64 bytes of the identifier of a request, which is anybody's.
+func printableUID(uid string) string { return uid[:min(len(uid), 64)] }
