@@ -33,6 +33,7 @@ func agentCommand() *cli.Command {
 			&cli.StringFlag{Name: "allow", Usage: "what else the agent does: `LIST` of reveal, load, export"},
 			&cli.StringFlag{Name: "policy", Usage: "serve other users as this TOML `FILE` allows"},
 			&cli.StringFlag{Name: "policy-socket", Usage: "the `SOCKET` for other users"},
+			&cli.StringFlag{Name: "metrics", Usage: "serve metrics in Prometheus' format on this `ADDRESS`, such as 127.0.0.1:9463", DefaultText: "no metrics"},
 			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground, as for systemd"},
 		},
 		Subcommands: []*cli.Command{agentStatusCommand(), agentLockCommand(), agentUnlockCommand(), agentStopCommand()},
@@ -54,6 +55,7 @@ type agentOptions struct {
 	lockAfter          time.Duration
 	allow              []string
 	policy, others     string // file and socket for other users
+	metrics            string // address
 	locked, foreground bool
 	command            []string
 }
@@ -74,6 +76,7 @@ func agentOptionsOf(c *cli.Context) (agentOptions, error) {
 			o.allow = append(o.allow, allowed)
 		}
 	}
+	o.metrics = c.String("metrics")
 	o.policy, o.others = c.String("policy"), c.String("policy-socket")
 	if (o.policy == "") != (o.others == "") {
 		return o, failure.Usage("--policy FILE and --policy-socket SOCKET go together")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -309,4 +310,108 @@ func TestTheAgentLeavesItsTerminal(t *testing.T) {
 		t.Errorf("session %s, terminal %s", fields[3], fields[4])
 	}
 	a.run(t, "list")
+}
+
+// The metrics count calls and tell the state; an address that is taken is refused before the PIN is
+// asked for.
+func TestMetricsOfTheAgent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	o := newOffice(t)
+	taken := o.command("agent", "--metrics", address, "--", "true")
+	if out, _ := taken.CombinedOutput(); taken.ProcessState.ExitCode() != failure.StatusFailed || !strings.Contains(string(out), "address already in use") {
+		t.Errorf("%s", out)
+	}
+	l.Close()
+	a := startAgentIn(t, o, "--metrics", address)
+	if err := a.decrypts(); err != nil {
+		t.Fatal(err)
+	}
+	metrics := func() string {
+		resp, err := http.Get("http://" + address + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp.Status, err)
+		}
+		return string(text)
+	}
+	a.left(t)
+	text := metrics()
+	for _, want := range []string{
+		`hsmkeys_agent_operations_total{operation="Unwrap",result="ok"} 1`, `hsmkeys_agent_operation_seconds_count{operation="UnwrapData"} 1`,
+		"hsmkeys_agent_locked 0", "hsmkeys_agent_session_keys 0", "hsmkeys_agent_clients 0", "process_resident_memory_bytes",
+	} {
+		if !strings.Contains(text, "\n"+want) && !strings.HasPrefix(text, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	a.run(t, "agent", "lock")
+	_ = a.command("list").Run()
+	if text = metrics(); !strings.Contains(text, "hsmkeys_agent_locked 1") {
+		t.Error(text)
+	}
+}
+
+// The token's daemon is restarted while the agent is used: meanwhile commands are told why, and afterwards
+// the agent logs in by itself.
+func TestTheTokenOfTheAgentGoesAway(t *testing.T) {
+	o := newOffice(t)
+	run, err := os.MkdirTemp("", "p11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	socket := filepath.Join(run, "s")
+	var module string
+	for _, entry := range o.env {
+		if value, ok := strings.CutPrefix(entry, "HSMKEYS_MODULE="); ok {
+			module = value
+		}
+	}
+	serve := func() *exec.Cmd {
+		cmd := exec.Command("p11-kit", "server", "--foreground", "--provider", module, "--name", socket, "pkcs11:token=office")
+		cmd.Env, cmd.SysProcAttr = o.env, &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		Until(t, "p11-kit serves the token", func() bool { _, err := os.Stat(socket); return err == nil })
+		return cmd
+	}
+	end := func(cmd *exec.Cmd) {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+		_ = os.Remove(socket)
+	}
+	client, err := filepath.Glob("/usr/lib/*/pkcs11/p11-kit-client.so")
+	if err != nil || len(client) == 0 {
+		t.Fatal("p11-kit-client.so is missing: run scripts/install-test-tools.sh")
+	}
+	server := serve()
+	o.env = append(o.env, "HSMKEYS_MODULE="+client[0], "P11_KIT_SERVER_ADDRESS=unix:path="+socket)
+	a := startAgentIn(t, o)
+	if err := a.decrypts(); err != nil {
+		t.Fatal(err)
+	}
+	end(server)
+	cmd := a.command("decrypt", "march.age")
+	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != failure.StatusToken || !strings.Contains(string(out), "the token went away") {
+		t.Errorf("exit status %d: %s", cmd.ProcessState.ExitCode(), out)
+	}
+	if s := a.status(t); s.Away == "" || s.Locked {
+		t.Errorf("%+v", s)
+	}
+	server = serve()
+	t.Cleanup(func() { end(server) })
+	Until(t, "the token is back", func() bool { return a.decrypts() == nil })
+	if s := a.status(t); s.Away != "" {
+		t.Errorf("%+v", s)
+	}
+	a.left(t)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/server"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
@@ -170,6 +171,12 @@ func newAgent(ctx context.Context, s *settings.Settings, o agentOptions) (a *ser
 	}
 	if records != nil {
 		config.Record = records.Write
+	}
+	if o.metrics != "" {
+		config.Meter = metrics.New("hsmkeys_agent")
+		if _, err := config.Meter.Serve(o.metrics); err != nil { // to the end of the program
+			return nil, nil, err
+		}
 	}
 	a = server.New(config)
 	return a, func() error { return a.Unlock(ctx, readPIN) }, nil

@@ -18,14 +18,11 @@ import (
 type Meter struct {
 	prefix string
 	set    *metrics.Set
-	health *metrics.Gauge
 }
 
 // New returns a meter whose metrics begin with a prefix.
 func New(prefix string) *Meter {
-	m := &Meter{prefix: prefix, set: metrics.NewSet()}
-	m.health = m.set.NewGauge(prefix+"_healthy", nil)
-	return m
+	return &Meter{prefix: prefix, set: metrics.NewSet()}
 }
 
 // buckets are the upper limits of the histograms of latencies, in seconds: what a processor takes, a
@@ -60,7 +57,7 @@ func (m *Meter) Healthy(yes bool) {
 	if yes {
 		value = 1
 	}
-	m.health.Set(value)
+	m.set.GetOrCreateGauge(m.prefix+"_healthy", nil).Set(value)
 }
 
 // Gauge adds a value that is asked for whenever the metrics are read.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/hint"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -68,7 +67,7 @@ func (s *Server) serve(ctx context.Context, socket net.Conn) {
 		s.config.Warn(err)
 		return
 	}
-	serveRPC(ctx, socket, mux)
+	s.serveRPC(ctx, socket, mux)
 }
 
 // helloWithin is how long a client may take to say hello.
@@ -76,23 +75,12 @@ const helloWithin = 10 * time.Second
 
 // serveRPC serves the calls of a connection. Its errors are of no interest: a client that ended, or sends
 // what is no call.
-func serveRPC(ctx context.Context, socket net.Conn, handler drpc.Handler) {
+func (s *Server) serveRPC(ctx context.Context, socket net.Conn, calls drpc.Handler) {
 	_ = socket.SetReadDeadline(time.Now().Add(helloWithin)) // Hello clears it
 	ctx, lost := context.WithCancel(ctx)
 	defer lost()
-	server := drpcserver.NewWithOptions(errorHandler{handler}, drpcserver.Options{Manager: wire.Limits()})
+	server := drpcserver.NewWithOptions(handler{calls, s.config.Meter}, drpcserver.Options{Manager: wire.Limits()})
 	_ = server.ServeOne(ctx, newTransport(socket, lost))
-}
-
-// An errorHandler encodes the errors of calls.
-type errorHandler struct{ calls drpc.Handler }
-
-func (h errorHandler) HandleRPC(stream drpc.Stream, rpc string) error {
-	err := h.calls.HandleRPC(stream, rpc)
-	if err != nil {
-		return wire.MarshalError(err, hint.For(err))
-	}
-	return nil
 }
 
 // hello does what every connection begins with.

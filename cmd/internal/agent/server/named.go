@@ -79,7 +79,7 @@ func (s *Server) serveNamed(ctx context.Context, socket net.Conn) {
 		s.config.Warn(err)
 		return
 	}
-	serveRPC(ctx, socket, mux)
+	s.serveRPC(ctx, socket, mux)
 }
 
 // Hello is the first call of a connection.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -46,6 +47,9 @@ type Config struct {
 	// Keyring opens the keyring that these use.
 	Keyring KeyringFunc
 
+	// Meter counts calls; it may be nil.
+	Meter *metrics.Meter
+
 	// Warn is called with errors that do not end the agent.
 	Warn func(error)
 }
@@ -67,10 +71,19 @@ type Server struct {
 
 // New returns an agent that is locked.
 func New(config Config) *Server {
-	return &Server{
+	s := &Server{
 		config: config, login: login{open: config.Open, info: config.Info, reason: "nobody has unlocked it since it was started"},
 		conns: map[*conn]struct{}{}, perUser: map[int]int{}, stop: make(chan struct{}),
 	}
+	config.Meter.Gauge("session_keys", func() float64 { return float64(s.keys.Load()) })
+	config.Meter.Gauge("clients", func() float64 { return float64(len(s.all())) })
+	config.Meter.Gauge("locked", func() float64 {
+		if _, reason := s.login.state(); reason != "" {
+			return 1
+		}
+		return 0
+	})
+	return s
 }
 
 // Unlock logs in with a PIN. It is no error if the agent is not locked.
