@@ -27,12 +27,21 @@ func (p *Pair) open(ctx context.Context, f func(*conn) (*wire.OpenedKey, error))
 	if err != nil {
 		return nil, err
 	}
+	defer p.client.pool.release(n)
 	reply, err := f(n)
 	if err != nil {
-		p.client.pool.release(n)
 		return nil, fromAgent(ctx, err)
 	}
+	p.client.pool.hold(n, 1)
 	return &opened{client: p.client, pair: p, conn: n, handle: reply.GetHandle(), residence: keyspec.Residence(reply.GetResidence())}, nil
+}
+
+// onKey makes a call with an open key, over the connection that the key belongs to.
+func onKey[T any](ctx context.Context, k *opened, f func(wire.DRPCAgentClient) (T, error)) (T, error) {
+	k.client.pool.enter(k.conn)
+	defer k.client.pool.release(k.conn)
+	reply, err := f(k.conn.agent())
+	return reply, fromAgent(ctx, err)
 }
 
 // Residence returns where the key lives: on the token, or in the memory of the agent.
@@ -42,23 +51,16 @@ func (k *opened) Residence() keyspec.Residence { return k.residence }
 func (k *opened) Close() error {
 	var err error
 	k.close.Do(func() {
-		defer k.client.pool.release(k.conn)
+		defer k.client.pool.hold(k.conn, -1)
 		if k.conn.closed() {
 			return // and so the key is destroyed
 		}
 		ctx := context.Background()
-		_, err = k.conn.agent().CloseKey(ctx, &wire.KeyRequest{Handle: k.handle})
-		err = fromAgent(ctx, err)
+		_, err = onKey(ctx, k, func(a wire.DRPCAgentClient) (*wire.Empty, error) {
+			return a.CloseKey(ctx, &wire.KeyRequest{Handle: k.handle})
+		})
 	})
 	return err
-}
-
-// secret opens a secret that a call has returned.
-func (k *opened) secret(ctx context.Context, sealed *wire.Sealed, err error) ([]byte, error) {
-	if err != nil {
-		return nil, fromAgent(ctx, err)
-	}
-	return k.conn.sealer.Open(sealed)
 }
 
 // A sessionKey is a session key in use.
@@ -70,31 +72,44 @@ type sessionKey struct {
 func (k *sessionKey) Key() keyspec.Key { return k.key }
 
 func (k *sessionKey) WrapData(ctx context.Context, data []byte) ([]byte, error) {
-	reply, err := k.conn.agent().WrapData(ctx, &wire.KeySecretRequest{Handle: k.handle, Secret: k.conn.sealer.Seal(data)})
-	return reply.GetData(), fromAgent(ctx, err)
+	reply, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Data, error) {
+		return a.WrapData(ctx, &wire.KeySecretRequest{Handle: k.handle, Secret: k.conn.sealer.Seal(data)})
+	})
+	return reply.GetData(), err
 }
 
 func (k *sessionKey) UnwrapData(ctx context.Context, wrapped []byte) ([]byte, error) {
-	sealed, err := k.conn.agent().UnwrapData(ctx, &wire.KeyDataRequest{Handle: k.handle, Data: wrapped})
-	return k.secret(ctx, sealed, err)
+	sealed, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Sealed, error) {
+		return a.UnwrapData(ctx, &wire.KeyDataRequest{Handle: k.handle, Data: wrapped})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k.conn.sealer.Open(sealed)
 }
 
 func (k *sessionKey) MAC(ctx context.Context, message []byte) ([]byte, error) {
-	reply, err := k.conn.agent().MAC(ctx, &wire.KeySecretRequest{Handle: k.handle, Secret: k.conn.sealer.Seal(message)})
-	return reply.GetData(), fromAgent(ctx, err)
+	reply, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Data, error) {
+		return a.MAC(ctx, &wire.KeySecretRequest{Handle: k.handle, Secret: k.conn.sealer.Seal(message)})
+	})
+	return reply.GetData(), err
 }
 
 // A transit is a session key that is about to be wrapped.
 type transit struct{ *opened }
 
 func (k *transit) CheckValue(ctx context.Context) ([]byte, error) {
-	reply, err := k.conn.agent().CheckValue(ctx, &wire.KeyRequest{Handle: k.handle})
-	return orNil(reply), fromAgent(ctx, err)
+	reply, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Data, error) {
+		return a.CheckValue(ctx, &wire.KeyRequest{Handle: k.handle})
+	})
+	return orNil(reply), err
 }
 
 func (k *transit) Confirmation(ctx context.Context) ([]byte, error) {
-	reply, err := k.conn.agent().Confirmation(ctx, &wire.KeyRequest{Handle: k.handle})
-	return orNil(reply), fromAgent(ctx, err)
+	reply, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Data, error) {
+		return a.Confirmation(ctx, &wire.KeyRequest{Handle: k.handle})
+	})
+	return orNil(reply), err
 }
 
 // orNil returns the data of a reply, or nil if there is none.
@@ -110,9 +125,11 @@ func (k *transit) Wrap(ctx context.Context, to crypto.PublicKey, hash crypto.Has
 	if err != nil {
 		return nil, err
 	}
-	reply, err := k.conn.agent().Wrap(ctx, &wire.WrapRequest{Handle: k.handle, Spki: spki, Hash: int32(hash)})
+	reply, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.WrappedKey, error) {
+		return a.Wrap(ctx, &wire.WrapRequest{Handle: k.handle, Spki: spki, Hash: int32(hash)})
+	})
 	if err != nil {
-		return nil, fromAgent(ctx, err)
+		return nil, err
 	}
 	return reply.Wrapped()
 }
@@ -122,8 +139,10 @@ func (k *transit) WrapFor(ctx context.Context, to *rsa.PublicKey, how keyspec.RS
 	if err != nil {
 		return nil, err
 	}
-	reply, err := k.conn.agent().WrapFor(ctx, &wire.WrapForRequest{Pair: k.pair.ref, Handle: k.handle, Spki: spki, How: int32(how), Use: wire.FromUse(ctx)})
-	return reply.GetData(), fromAgent(ctx, err)
+	reply, err := onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Data, error) {
+		return a.WrapFor(ctx, &wire.WrapForRequest{Pair: k.pair.ref, Handle: k.handle, Spki: spki, How: int32(how), Use: wire.FromUse(ctx)})
+	})
+	return reply.GetData(), err
 }
 
 // Generate makes a session key.
@@ -177,8 +196,10 @@ func (p *Pair) ReadBack(ctx context.Context, original keyspec.Transit, wrapped k
 	if err != nil {
 		return err
 	}
-	_, err = k.conn.agent().ReadBack(ctx, &wire.ReadBackRequest{Pair: p.ref, Handle: k.handle, Wrapped: m})
-	return fromAgent(ctx, err)
+	_, err = onKey(ctx, k.opened, func(a wire.DRPCAgentClient) (*wire.Empty, error) {
+		return a.ReadBack(ctx, &wire.ReadBackRequest{Pair: p.ref, Handle: k.handle, Wrapped: m})
+	})
+	return err
 }
 
 func (p *Pair) openKey(ctx context.Context, key keyspec.Key, f func(*conn) (*wire.OpenedKey, error)) (keyspec.SessionKey, error) {

@@ -43,6 +43,11 @@ func (c *Client) FindPair(ctx context.Context, name, signing token.PairName) (*P
 	return c.findPair(ctx, &wire.FindPairRequest{Name: wire.FromPairName(name), Signing: wire.FromPairName(signing)})
 }
 
+// FindOnlyPair is [Client.FindPair] for the only pair on the token. It returns nil if there are several.
+func (c *Client) FindOnlyPair(ctx context.Context, signing token.PairName) (*Pair, error) {
+	return c.findPair(ctx, &wire.FindPairRequest{Only: true, Signing: wire.FromPairName(signing)})
+}
+
 // FindAnyPair finds a pair by its name, which may be a legacy one.
 func (c *Client) FindAnyPair(ctx context.Context, name token.PairName) (*Pair, error) {
 	return c.findPair(ctx, &wire.FindPairRequest{Name: wire.FromPairName(name), Legacy: true})
@@ -59,7 +64,7 @@ func (c *Client) FindPairOf(ctx context.Context, public crypto.PublicKey, signin
 
 func (c *Client) findPair(ctx context.Context, request *wire.FindPairRequest) (*Pair, error) {
 	reply, err := call(ctx, c, func(n *conn) (*wire.PairReply, error) { return n.agent().FindPair(ctx, request) })
-	if err != nil {
+	if err != nil || reply.GetSeveral() {
 		return nil, err
 	}
 	p := &Pair{client: c, ref: reply.GetPair(), label: reply.GetLabel(), id: reply.GetId(), scheme: keyspec.Scheme(reply.GetScheme()), Mismatches: reply.GetMismatches()}

@@ -20,7 +20,10 @@ import (
 type conn struct {
 	rpc    *drpcconn.Conn
 	sealer *wire.Sealer
-	busy   int // calls and open keys; guarded by the pool
+
+	// Guarded by the pool.
+	calls int // under way
+	open  int // keys
 }
 
 func (n *conn) agent() wire.DRPCAgentClient { return wire.NewDRPCAgentClient(n.rpc) }
@@ -40,8 +43,8 @@ func (n *conn) closed() bool {
 // maxConns is how many connections a client opens: as many as a token makes calls at the same time.
 const maxConns = token.MaxSessions
 
-// A pool lends connections. A session key belongs to the connection over which it was opened, so one
-// that has none to take care of is preferred.
+// A pool lends connections, each to one call at a time if there are enough. A session key belongs to the
+// connection over which it was opened.
 type pool struct {
 	mu   sync.Mutex
 	all  []*conn
@@ -52,7 +55,8 @@ func (p *pool) start(first *conn, dial func(context.Context) (*conn, error)) {
 	p.all, p.dial = []*conn{first}, dial
 }
 
-// get returns the connection with the least to do, or a new one. The caller must release it.
+// get returns a connection without a call under way, of those the one with the fewest keys, or a new
+// one. The caller must release it.
 func (p *pool) get(ctx context.Context) (*conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,12 +67,12 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 			continue
 		}
 		alive = append(alive, n)
-		if least == nil || n.busy < least.busy {
+		if least == nil || n.calls < least.calls || n.calls == least.calls && n.open < least.open {
 			least = n
 		}
 	}
 	p.all = alive
-	if least == nil || least.busy > 0 && len(p.all) < maxConns {
+	if least == nil || least.calls > 0 && len(p.all) < maxConns {
 		another, err := p.dial(ctx)
 		switch {
 		case err == nil:
@@ -77,14 +81,28 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 			return nil, err
 		} // or else the agent has no room for another connection
 	}
-	least.busy++
+	least.calls++
 	return least, nil
+}
+
+// enter counts a call on a connection that get has not returned, and leaves it to release.
+func (p *pool) enter(n *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.calls++
+}
+
+// hold counts an open key, or with -1 one that was closed.
+func (p *pool) hold(n *conn, keys int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.open += keys
 }
 
 func (p *pool) release(n *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n.busy--
+	n.calls--
 }
 
 func (p *pool) close() error {

@@ -142,16 +142,13 @@ func (t agentToken) pair(ctx context.Context, s *settings.Settings, store blob.S
 // find is [FindPair] in the agent.
 func (t agentToken) find(ctx context.Context, s *settings.Settings, store blob.Store, name, signing token.PairName) (*agent.Pair, error) {
 	if name.Label == "" && len(name.ID) == 0 {
-		finder := &agentFinder{client: t.client, signing: signing}
-		stated, err := finder.statedPairs(ctx)
-		if err != nil {
-			return nil, err
+		pair, err := t.client.FindOnlyPair(ctx, signing)
+		if err != nil || pair != nil {
+			return pair, err
 		}
-		if len(stated) > 1 {
-			pair, err := pairOfStore(ctx, s, finder, t.client, store)
-			if err != nil || pair != nil {
-				return pair, err
-			}
+		pair, err = pairOfStore(ctx, s, &agentFinder{client: t.client, signing: signing}, t.client, store)
+		if err != nil || pair != nil {
+			return pair, err
 		}
 	}
 	return t.client.FindPair(ctx, name, signing)

@@ -39,6 +39,12 @@ func (c *conn) FindPair(ctx context.Context, in *wire.FindPairRequest) (*wire.Pa
 	}
 	var reply *wire.PairReply
 	err = c.withToken(func(t *token.Token) error {
+		if in.GetOnly() { // also if one was found before: another may have been made since
+			if several, err := t.SeveralPairs(ctx); err != nil || several {
+				reply = &wire.PairReply{Several: several}
+				return err
+			}
+		}
 		if known, ok := c.server.login.found.Load(string(request)); ok {
 			reply = known.(*wire.PairReply)
 			return nil

@@ -705,6 +705,7 @@ type FindPairRequest struct {
 	KeyId         []byte                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"` // in place of the name: keyspec.SubjectKeyID of the public key
 	Signing       *PairName              `protobuf:"bytes,3,opt,name=signing,proto3" json:"signing,omitempty"`          // the pair that signs for it; empty for itself
 	Legacy        bool                   `protobuf:"varint,4,opt,name=legacy,proto3" json:"legacy,omitempty"`           // it may be a legacy pair
+	Only          bool                   `protobuf:"varint,5,opt,name=only,proto3" json:"only,omitempty"`               // none if there are several to choose from
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -763,6 +764,13 @@ func (x *FindPairRequest) GetSigning() *PairName {
 func (x *FindPairRequest) GetLegacy() bool {
 	if x != nil {
 		return x.Legacy
+	}
+	return false
+}
+
+func (x *FindPairRequest) GetOnly() bool {
+	if x != nil {
+		return x.Only
 	}
 	return false
 }
@@ -829,6 +837,7 @@ type PairReply struct {
 	SigningSpki   []byte                 `protobuf:"bytes,5,opt,name=signing_spki,json=signingSpki,proto3" json:"signing_spki,omitempty"`
 	Scheme        int32                  `protobuf:"varint,6,opt,name=scheme,proto3" json:"scheme,omitempty"` // of signatures, keyspec.Scheme
 	Mismatches    []string               `protobuf:"bytes,7,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
+	Several       bool                   `protobuf:"varint,8,opt,name=several,proto3" json:"several,omitempty"` // in place of a pair, see FindPairRequest.only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -910,6 +919,13 @@ func (x *PairReply) GetMismatches() []string {
 		return x.Mismatches
 	}
 	return nil
+}
+
+func (x *PairReply) GetSeveral() bool {
+	if x != nil {
+		return x.Several
+	}
+	return false
 }
 
 type PairRequest struct {
@@ -2998,15 +3014,16 @@ const file_agent_proto_rawDesc = "" +
 	"\x04spki\x18\x01 \x03(\fR\x04spki\"0\n" +
 	"\bPairName\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\fR\x02id\"\xa6\x01\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"\xba\x01\n" +
 	"\x0fFindPairRequest\x12.\n" +
 	"\x04name\x18\x01 \x01(\v2\x1a.hsmkeys.agent.v1.PairNameR\x04name\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\fR\x05keyId\x124\n" +
 	"\asigning\x18\x03 \x01(\v2\x1a.hsmkeys.agent.v1.PairNameR\asigning\x12\x16\n" +
-	"\x06legacy\x18\x04 \x01(\bR\x06legacy\"C\n" +
+	"\x06legacy\x18\x04 \x01(\bR\x06legacy\x12\x12\n" +
+	"\x04only\x18\x05 \x01(\bR\x04only\"C\n" +
 	"\x04Pair\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\fR\x05keyId\x12$\n" +
-	"\x0esigning_key_id\x18\x02 \x01(\fR\fsigningKeyId\"\xcc\x01\n" +
+	"\x0esigning_key_id\x18\x02 \x01(\fR\fsigningKeyId\"\xe6\x01\n" +
 	"\tPairReply\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x0e\n" +
@@ -3016,7 +3033,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x06scheme\x18\x06 \x01(\x05R\x06scheme\x12\x1e\n" +
 	"\n" +
 	"mismatches\x18\a \x03(\tR\n" +
-	"mismatches\"9\n" +
+	"mismatches\x12\x18\n" +
+	"\aseveral\x18\b \x01(\bR\aseveral\"9\n" +
 	"\vPairRequest\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\"v\n" +
 	"\vDataRequest\x12*\n" +
