@@ -14,7 +14,7 @@ var recordsNothing = []string{
 	"token list", "certificate", "list", "history", "log", "verify", "files", "file info", "age recipient", "age identity", "authority list", "owner list",
 	"doctor",                                 // it tries what the pair can do, and opens no key
 	"store copy", "store move", "store sync", // which know no token
-	"derive", // a key that is in no keyring
+	"derive",                                                   // a key that is in no keyring
 	"agent status", "agent lock", "agent unlock", "agent stop", // the agent records what others do through it
 	"completion", "version", "help",
 }
