@@ -96,9 +96,10 @@ func serveCommand(ctx context.Context, a *server.Server, listener net.Listener, 
 	command := exec.Command(words[0], words[1:]...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	command.Env = append(os.Environ(), agent.Variable+"="+socket)
+	signals := takeSignals()
 	err := command.Start()
 	if err == nil {
-		forward(command.Process)
+		go forward(signals, command.Process)
 		err = command.Wait()
 	}
 	a.Stop()
@@ -115,17 +116,20 @@ func serveCommand(ctx context.Context, a *server.Server, listener net.Listener, 
 	return err
 }
 
-// forward passes on the signals that would end this program: it ends after the command. Those that a
-// terminal sends reach the command as well, which is in the same process group.
-func forward(command *os.Process) {
+// takeSignals takes the signals that would end this program.
+func takeSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 8)
 	signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		for s := range signals {
-			if s != os.Interrupt {
-				_ = command.Signal(s)
-			}
+	return signals
+}
+
+// forward passes signals on to the command: this program ends after it. What a terminal sends reaches the
+// command as well, which is in the same process group.
+func forward(signals <-chan os.Signal, command *os.Process) {
+	for s := range signals {
+		if s != os.Interrupt {
+			_ = command.Signal(s)
 		}
-	}()
+	}
 }

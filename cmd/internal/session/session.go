@@ -175,7 +175,8 @@ type FileKeys interface {
 }
 
 // WithFileKeys calls f with the keys that the agent of another user allows, if its socket is the one that
-// the settings name, or else with the keyring as [WithKeyring].
+// the settings name, or else with the keyring as [WithKeyring]. Such an agent has to be named: it decides
+// what a file is encrypted under, so one that only lies in the usual place is not believed.
 func WithFileKeys(ctx context.Context, s *settings.Settings, f func(FileKeys) error) error {
 	if err := checkSelector(s); err != nil {
 		return err
@@ -184,7 +185,7 @@ func WithFileKeys(ctx context.Context, s *settings.Settings, f func(FileKeys) er
 	if err != nil {
 		return err
 	}
-	if client != nil && client.NamedOnly {
+	if client != nil && client.NamedOnly && s.Agent != "" {
 		defer client.Close()
 		record, err := Record(s)
 		if err != nil {

@@ -30,9 +30,15 @@ func ListenForOthers(path string) (l net.Listener, release func(), err error) {
 	return listen(path, 0o755, 0o666)
 }
 
+// maxPath is the maximal length of the path of a Unix socket, in bytes (unix(7)).
+const maxPath = 107
+
 func listen(path string, dirMode, mode fs.FileMode) (l net.Listener, release func(), err error) {
 	fail := func(err error) (net.Listener, func(), error) {
 		return nil, nil, fmt.Errorf("listen on %q: %w", path, err)
+	}
+	if len(path) > maxPath {
+		return fail(fmt.Errorf("the path of a socket has at most %d bytes, and this one %d", maxPath, len(path)))
 	}
 	dir := filepath.Dir(path)
 	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
