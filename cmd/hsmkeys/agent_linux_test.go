@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto"
+	cryptorand "crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,7 +19,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // An agentOffice is an office with an agent, whose commands have no PIN.
@@ -414,4 +419,88 @@ func TestTheTokenOfTheAgentGoesAway(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	a.left(t)
+}
+
+// What a client has wrapped and unwrapped is not in the memory of the agent afterwards:
+// neither in its own buffers nor in those of the transport. The memory of this test has them.
+func TestTheAgentKeepsNoSecrets(t *testing.T) {
+	a := newAgentOffice(t)
+	a.run(t, "agent", "lock")
+	unlock := a.command("agent", "unlock")
+	unlock.Env = append(a.env, "HSMKEYS_PIN_SOURCE=env:PIN_FOR_TEST")
+	if out, err := unlock.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	client, err := agent.Dial(t.Context(), a.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	pair, err := client.FindPair(t.Context(), token.PairName{}, token.PairName{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := keyspec.Key{Algorithm: keyspec.AES256, Purpose: keyspec.WrapKeys, Size: 32}
+	made, err := pair.Generate(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := made.Wrap(t.Context(), pair.Public(), crypto.SHA1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := made.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key, err := pair.Unwrap(t.Context(), keyspec.WrappedKey{Key: spec, Wrapped: wrapped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := make([]byte, 32)
+	_, _ = cryptorand.Read(secret)
+	for range 20 {
+		sealed, err := key.WrapData(t.Context(), secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := key.UnwrapData(t.Context(), sealed); err != nil || !bytes.Equal(again, secret) {
+			t.Fatal(err)
+		}
+	}
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	pid := a.status(t).PID
+	if n := occurrences(t, pid, secret[:16]) + occurrences(t, pid, secret[16:]); n > 0 {
+		t.Errorf("the agent has %d pieces of the secret", n)
+	}
+	if occurrences(t, int64(os.Getpid()), secret[:16]) == 0 {
+		t.Error("the search finds nothing anywhere")
+	}
+}
+
+// occurrences counts what is in the writable memory of a process.
+func occurrences(t *testing.T, pid int64, what []byte) (n int) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	for line := range strings.Lines(string(maps)) {
+		var from, to uint64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || to-from > 1<<30 {
+			continue
+		}
+		area := make([]byte, to-from)
+		got, _ := mem.ReadAt(area, int64(from)) // part of it may not be there
+		n += bytes.Count(area[:got], what)
+		clear(area)
+	}
+	return n
 }
