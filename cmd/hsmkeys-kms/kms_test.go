@@ -380,15 +380,18 @@ func TestStartAndEnd(t *testing.T) {
 	c.start(t)
 	c.opens(t, r, []byte("kept"))
 
+	if help, err := c.command("--help").Output(); err != nil || !bytes.Contains(help, []byte("--socket PATH")) {
+		t.Errorf("%v: %s", err, help)
+	}
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
-		{[]string{"--socket", c.socket + "3"}, "needs --key NAME"},
+		{[]string{"--socket", c.socket + "3"}, "--key NAME is missing"},
 		{[]string{"--key", "k8s@1", "--socket", c.socket + "3"}, "without a version"},
 		{[]string{"--key", "nothing", "--socket", c.socket + "3"}, "not found"},
 		{[]string{"--key", "k8s", "--socket", c.socket + "3", "--metrics", "256.0.0.1:1"}, "serve metrics"},
-		{[]string{"--key", "k8s", "--socket", c.socket + "3", "more"}, "takes no arguments"},
+		{[]string{"--key", "k8s", "--socket", c.socket + "3", "more"}, "there are only options"},
 		{[]string{"--key", "k8s", "--sokcet", c.socket + "3"}, "--socket"},
 	} {
 		cmd := c.command(test.args...)

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,25 +38,28 @@ func newApp() *cli.App {
 	return &cli.App{
 		Name: "hsmkeys-kms", Usage: "a KMS v2 plugin for Kubernetes, with a session key of an hsmkeys keyring",
 		Version: build.Read().Version, HideHelpCommand: true,
-		Flags: append(commandline.GlobalFlags(),
+		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "the `NAME` of the session key, whose purpose is to wrap"},
 			&cli.StringFlag{Name: "socket", Usage: "listen on this `PATH`", Value: defaultSocket},
 			&cli.StringFlag{Name: "metrics", Usage: "serve metrics in Prometheus' format on this `ADDRESS`, such as 127.0.0.1:9464", DefaultText: "no metrics"},
-			cli.HelpFlag),
+		}, commandline.GlobalFlags(), []cli.Flag{cli.HelpFlag}),
 		OnUsageError:   commandline.OnUsageError,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
+			if c.NArg() == 1 && c.Args().First() == "help" { // what Arrange makes of --help
+				return cli.ShowAppHelp(c)
+			}
 			s, err := commandline.Settings(c)
 			if err != nil {
 				return err
 			}
 			if c.Args().Present() {
-				return failure.Usage("hsmkeys-kms takes no arguments, and %q is one", c.Args().First())
+				return failure.Usage("%q is an argument, and there are only options", c.Args().First())
 			}
 			ref, err := hsmkeys.ParseRef(c.String("key"))
 			switch {
 			case c.String("key") == "":
-				return failure.Usage("hsmkeys-kms needs --key NAME")
+				return failure.Usage("--key NAME is missing: the session key to encrypt under")
 			case err != nil:
 				return err
 			case ref.Version != 0:
