@@ -504,3 +504,54 @@ func occurrences(t *testing.T, pid int64, what []byte) (n int) {
 	}
 	return n
 }
+
+// A service manager can pass the socket (sd_listen_fds(3)); the agent tells it when it is ready
+// (sd_notify(3)), and begins locked, as nobody is there to type a PIN.
+func TestTheSocketOfAServiceManager(t *testing.T) {
+	o := newOffice(t)
+	run, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	socket, notify := filepath.Join(run, "s"), filepath.Join(run, "n")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	var stderr bytes.Buffer
+	cmd := exec.Command("sh", "-c", "LISTEN_FDS=1 LISTEN_PID=$$ NOTIFY_SOCKET="+notify+" exec hsmkeys agent --foreground --locked")
+	cmd.Dir, cmd.Env, cmd.ExtraFiles, cmd.Stderr = o.dir, o.env, []*os.File{passed}, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- cmd.Wait()
+		_ = ready.Close()
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	message := make([]byte, 64)
+	if n, err := ready.Read(message); err != nil || string(message[:n]) != "READY=1" {
+		t.Fatalf("%q, %v, %s", message[:n], err, stderr.String())
+	}
+	o.env = append(o.env, "HSMKEYS_AGENT="+socket)
+	o.run(t, "agent", "unlock")
+	locked := &office{o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=env:NO_SUCH_VARIABLE")}
+	locked.run(t, "list")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err, stderr.String())
+	}
+}

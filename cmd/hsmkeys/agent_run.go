@@ -36,12 +36,7 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 	if err := hideMemory(); err != nil {
 		return err
 	}
-	socket, remove, err := agentPlace(s, o)
-	if err != nil {
-		return err
-	}
-	defer remove()
-	listener, release, err := agentListener(socket)
+	listener, release, err := agentListener(s, o)
 	if err != nil {
 		return err
 	}
@@ -69,7 +64,7 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 		}
 	}
 	if len(o.command) > 0 {
-		return serveCommand(ctx, a, listener, socket, o.command)
+		return serveCommand(ctx, a, listener, o.command)
 	}
 	if err := tellReady(); err != nil {
 		return err
@@ -122,19 +117,28 @@ func agentPlace(s *settings.Settings, o agentOptions) (path string, remove func(
 	return filepath.Join(dir, "agent.sock"), func() { _ = os.RemoveAll(dir) }, nil
 }
 
-// agentListener returns the socket that systemd has passed, or makes one.
-func agentListener(path string) (net.Listener, func(), error) {
+// agentListener returns the socket that systemd has passed, or makes one. The caller must call release at
+// the end.
+func agentListener(s *settings.Settings, o agentOptions) (l net.Listener, release func(), err error) {
 	passed, err := activation.Listeners()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(passed) == 1:
+		return passed[0], func() {}, nil
+	case len(passed) > 1:
+		return nil, nil, fmt.Errorf("systemd has passed %d sockets, and the agent takes one", len(passed))
+	}
+	path, remove, err := agentPlace(s, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	switch len(passed) {
-	case 0:
-		return unixsocket.Listen(path)
-	case 1:
-		return passed[0], func() {}, nil
+	l, unlock, err := unixsocket.Listen(path)
+	if err != nil {
+		remove()
+		return nil, nil, err
 	}
-	return nil, nil, fmt.Errorf("systemd has passed %d sockets, and the agent takes one", len(passed))
+	return l, func() { unlock(); remove() }, nil
 }
 
 // newAgent returns an agent, which is locked, and what logs it in.

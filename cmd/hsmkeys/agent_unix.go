@@ -90,12 +90,12 @@ func leaveForeground() error {
 
 // serveCommand runs a command with an agent of its own, and ends the program with the command's exit
 // status.
-func serveCommand(ctx context.Context, a *server.Server, listener net.Listener, socket string, words []string) error {
+func serveCommand(ctx context.Context, a *server.Server, listener net.Listener, words []string) error {
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(context.WithoutCancel(ctx), listener, nil) }()
 	command := exec.Command(words[0], words[1:]...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	command.Env = append(os.Environ(), agent.Variable+"="+socket)
+	command.Env = append(os.Environ(), agent.Variable+"="+listener.Addr().String())
 	signals := takeSignals()
 	err := command.Start()
 	if err == nil {

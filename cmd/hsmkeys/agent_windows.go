@@ -15,6 +15,6 @@ func startAgent(context.Context, *settings.Settings) error { return errNoAgent }
 
 func leaveForeground() error { return nil }
 
-func serveCommand(context.Context, *server.Server, net.Listener, string, []string) error {
+func serveCommand(context.Context, *server.Server, net.Listener, []string) error {
 	return errNoAgent
 }
