@@ -15,8 +15,9 @@ p11client=$(ls /usr/lib/*/pkcs11/p11-kit-client.so)
 dir=$(mktemp -d)
 started=()
 # shellcheck disable=SC2317 # called by trap
+# An API server whose etcd has gone does not end by SIGTERM.
 clean_up() {
-	for pid in "${started[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+	for pid in "${started[@]}"; do kill -KILL -- "-$pid" 2>/dev/null || true; done
 	wait
 	rm -rf "$dir"
 }
