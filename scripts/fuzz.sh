@@ -21,7 +21,7 @@ time_is_up() {
 
 grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r package; do
 	go test -c -fuzz=. -o "$work/fuzz.test" "$package"
-	"$work/fuzz.test" -test.list '^Fuzz' | while read -r target; do
+	(cd "$package" && "$work/fuzz.test" -test.list '^Fuzz') | while read -r target; do
 		echo "== $package $target, $time"
 		(cd "$package" && "$work/fuzz.test" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
 			-test.fuzzminimizetime=10x -test.fuzzcachedir="$cache/$package" </dev/null) >"$work/log" 2>&1 ||
