@@ -1,12 +1,10 @@
 package server_test
 
 import (
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,9 +15,6 @@ import (
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/server"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/unixsocket"
-	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -27,52 +22,8 @@ import (
 // the bare calls of PKCS #11 in as many sessions of the same process. "ratio" is the median of ours over
 // theirs.
 func BenchmarkClients(b *testing.B) {
-	env := softhsm.NewT(b)
-	if err := env.Use(); err != nil {
-		b.Fatal(err)
-	}
-	soft, err := env.InitToken("bench")
-	if err != nil {
-		b.Fatal(err)
-	}
-	pin := func(context.Context, token.Info) ([]byte, error) { return []byte(soft.PIN), nil }
-	config := token.Config{Module: env.Module(), Token: token.Selector{Serial: soft.Serial}, MakePairs: true, PIN: pin}
-	made, err := token.Open(b.Context(), config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	own, err := made.GenerateKeyPair(b.Context(), "bench", token.RSA3072)
-	if err != nil {
-		b.Fatal(err)
-	}
-	info, id := made.Info(), own.ID()
-	if err := made.Close(); err != nil {
-		b.Fatal(err)
-	}
-	config.MakePairs = false
-	s := server.New(server.Config{Info: info, Warn: func(err error) { b.Error(err) }, Open: func(ctx context.Context, pin server.PINFunc) (*token.Token, error) {
-		config := config
-		config.PIN = pin
-		return token.Open(ctx, config)
-	}})
-	if err := s.Unlock(b.Context(), pin); err != nil {
-		b.Fatal(err)
-	}
-	path := filepath.Join(b.TempDir(), "s")
-	l, release, err := unixsocket.Listen(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background(), l, nil) }()
-	b.Cleanup(func() {
-		s.Stop()
-		if err := <-served; err != nil {
-			b.Error(err)
-		}
-		release()
-	})
-	wrapped, err := rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, own.Public().(*rsa.PublicKey), make([]byte, 32), nil)
+	own, a := newAgent(b)
+	wrapped, err := rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, own.public.(*rsa.PublicKey), make([]byte, 32), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -80,18 +31,18 @@ func BenchmarkClients(b *testing.B) {
 	for _, clients := range []int{1, 16} {
 		var pairs []*agent.Pair
 		for range clients {
-			c, err := agent.Dial(b.Context(), path)
+			c, err := agent.Dial(b.Context(), a.path)
 			if err != nil {
 				b.Fatal(err)
 			}
 			b.Cleanup(func() { c.Close() })
-			pair, err := c.FindPair(b.Context(), token.PairName{Label: "bench"}, token.PairName{})
+			pair, err := c.FindPair(b.Context(), token.PairName{Label: "pair"}, token.PairName{})
 			if err != nil {
 				b.Fatal(err)
 			}
 			pairs = append(pairs, pair)
 		}
-		raw := newBareSessions(b, env.Module(), info.Slot, id, clients)
+		raw := newBareSessions(b, a.info.Module, a.info.Slot, own.id, clients)
 		name := map[int]string{1: "clients=1", 16: "clients=16"}[clients]
 		digest := sha256.Sum256([]byte("hsmkeys"))
 		inTurns(b, "Sign/"+name, clients, func(client int) error {

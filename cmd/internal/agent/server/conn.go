@@ -131,9 +131,9 @@ func (c *conn) withToken(f func(*token.Token) error) error {
 }
 
 // withPair calls f with a pair that FindPair has found.
-func (c *conn) withPair(ref *wire.Pair, f func(*token.KeyPair) error) error {
-	return c.withToken(func(*token.Token) error {
-		pair, err := c.server.login.pair(ref)
+func (c *conn) withPair(ctx context.Context, ref *wire.Pair, f func(*token.KeyPair) error) error {
+	return c.withToken(func(t *token.Token) error {
+		pair, err := c.server.login.pair(ctx, t, ref)
 		if err != nil {
 			return err
 		}
@@ -167,15 +167,15 @@ func (c *conn) add(k openKey, where keyspec.Residence) (*wire.OpenedKey, error) 
 var errNoKey = errors.New("the session key is not open: the agent was locked, or the key was closed")
 
 // withKey calls f with a session key that is open.
-func (c *conn) withKey(handle uint32, f func(openKey) error) error {
-	return c.withToken(func(*token.Token) error {
+func (c *conn) withKey(handle uint32, f func(*token.Token, openKey) error) error {
+	return c.withToken(func(t *token.Token) error {
 		c.mu.Lock()
 		k, ok := c.keys[handle]
 		c.mu.Unlock()
 		if !ok {
 			return &token.Error{Op: "use the session key", Kind: token.ErrClosed, Err: errNoKey}
 		}
-		return f(k)
+		return f(t, k)
 	})
 }
 

@@ -64,7 +64,7 @@ func (c *conn) Use(ctx context.Context, in *wire.UseRequest) (*wire.OpenedKey, e
 }
 
 func (c *conn) openKey(ctx context.Context, in use, f func(*token.KeyPair) (keyspec.SessionKey, error)) (reply *wire.OpenedKey, err error) {
-	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	err = c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		key, err := f(pair)
 		if err := c.used(ctx, in, hsmkeys.OpOpen, err); err != nil {
 			if key != nil {
@@ -79,7 +79,7 @@ func (c *conn) openKey(ctx context.Context, in use, f func(*token.KeyPair) (keys
 }
 
 func (c *conn) openTransit(ctx context.Context, in use, f func(*token.KeyPair) (keyspec.Transit, error)) (reply *wire.OpenedKey, err error) {
-	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	err = c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		transit, err := f(pair)
 		if err := c.used(ctx, in, hsmkeys.OpOpen, err); err != nil {
 			if transit != nil {
@@ -98,8 +98,8 @@ func (c *conn) ReadBack(ctx context.Context, in *wire.ReadBackRequest) (*wire.Em
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Empty{}, c.withTransit(in.GetHandle(), func(k keyspec.Transit) error {
-		pair, err := c.server.login.pair(in.GetPair())
+	return &wire.Empty{}, c.withTransit(in.GetHandle(), func(t *token.Token, k keyspec.Transit) error {
+		pair, err := c.server.login.pair(ctx, t, in.GetPair())
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (c *conn) ReadBack(ctx context.Context, in *wire.ReadBackRequest) (*wire.Em
 var errTransit = errors.New("the session key is open for another kind of use")
 
 func (c *conn) withSession(handle uint32, f func(keyspec.SessionKey) error) error {
-	return c.withKey(handle, func(k openKey) error {
+	return c.withKey(handle, func(_ *token.Token, k openKey) error {
 		if k.key == nil {
 			return errTransit
 		}
@@ -118,12 +118,12 @@ func (c *conn) withSession(handle uint32, f func(keyspec.SessionKey) error) erro
 	})
 }
 
-func (c *conn) withTransit(handle uint32, f func(keyspec.Transit) error) error {
-	return c.withKey(handle, func(k openKey) error {
+func (c *conn) withTransit(handle uint32, f func(*token.Token, keyspec.Transit) error) error {
+	return c.withKey(handle, func(t *token.Token, k openKey) error {
 		if k.transit == nil {
 			return errTransit
 		}
-		return f(k.transit)
+		return f(t, k.transit)
 	})
 }
 
@@ -187,7 +187,7 @@ func (c *conn) WrapFor(ctx context.Context, in *wire.WrapForRequest) (*wire.Data
 
 func (c *conn) ofTransit(handle uint32, f func(keyspec.Transit) ([]byte, error)) (*wire.Data, error) {
 	reply := &wire.Data{}
-	err := c.withTransit(handle, func(k keyspec.Transit) (err error) {
+	err := c.withTransit(handle, func(_ *token.Token, k keyspec.Transit) (err error) {
 		reply.Data, err = f(k)
 		return err
 	})
@@ -204,7 +204,7 @@ func (c *conn) Wrap(ctx context.Context, in *wire.WrapRequest) (*wire.WrappedKey
 	}
 	hash := crypto.Hash(in.GetHash()) // none for EC
 	var reply *wire.WrappedKey
-	err = c.withTransit(in.GetHandle(), func(k keyspec.Transit) error {
+	err = c.withTransit(in.GetHandle(), func(_ *token.Token, k keyspec.Transit) error {
 		wrapped, err := k.Wrap(ctx, to, hash)
 		if err == nil {
 			reply, err = wire.FromWrapped(keyspec.WrappedKey{Wrapped: wrapped})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -153,18 +152,31 @@ func (l *login) keep(request string, reply *wire.PairReply, pair *token.KeyPair)
 	l.pairs.Store(pairKey(reply.GetPair()), pair)
 }
 
+// pair returns a pair that a client has found. If the agent was locked since, it is searched for again:
+// a client that runs for months goes on after that.
+func (l *login) pair(ctx context.Context, t *token.Token, ref *wire.Pair) (*token.KeyPair, error) {
+	if pair, ok := l.pairs.Load(pairKey(ref)); ok {
+		return pair.(*token.KeyPair), nil
+	}
+	pair, err := pairWith(ctx, t, ref.GetKeyId())
+	if err != nil {
+		return nil, err
+	}
+	if len(ref.GetSigningKeyId()) > 0 {
+		signing, err := pairWith(ctx, t, ref.GetSigningKeyId())
+		if err == nil {
+			err = pair.SignWith(signing)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	l.pairs.Store(pairKey(ref), pair)
+	return pair, nil
+}
+
 // forget forgets all pairs.
 func (l *login) forget() {
 	l.found.Clear()
 	l.pairs.Clear()
-}
-
-// pair returns a pair that was found before.
-func (l *login) pair(ref *wire.Pair) (*token.KeyPair, error) {
-	pair, ok := l.pairs.Load(pairKey(ref))
-	if !ok {
-		return nil, &token.Error{Op: "use the key exchange pair", Token: l.info.Label, Kind: token.ErrNoPair,
-			Err: fmt.Errorf("the agent was locked since it was found")}
-	}
-	return pair.(*token.KeyPair), nil
 }

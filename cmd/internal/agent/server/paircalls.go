@@ -27,7 +27,7 @@ func (c *conn) Sign(ctx context.Context, in *wire.SignRequest) (*wire.Data, erro
 		opts = &rsa.PSSOptions{SaltLength: int(in.GetPssSaltLength()), Hash: hash}
 	}
 	reply := &wire.Data{}
-	err = c.withPair(in.GetPair(), func(pair *token.KeyPair) (err error) {
+	err = c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) (err error) {
 		signer, _ := pair.Signer()
 		reply.Data, err = signer.Sign(nil, in.GetDigest(), opts)
 		return c.used(ctx, in, opSign, err)
@@ -44,11 +44,11 @@ const opSign = "sign"
 // maxRandom is how many random bytes a call returns.
 const maxRandom = 1024
 
-func (c *conn) Random(_ context.Context, in *wire.RandomRequest) (*wire.Sealed, error) {
+func (c *conn) Random(ctx context.Context, in *wire.RandomRequest) (*wire.Sealed, error) {
 	if in.GetSize() < 1 || in.GetSize() > maxRandom {
 		return nil, fmt.Errorf("random bytes: a call returns 1 to %d", maxRandom)
 	}
-	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) {
+	return c.secret(ctx, in.GetPair(), func(pair *token.KeyPair) ([]byte, error) {
 		random, err := pair.Random()
 		if err != nil {
 			return nil, err
@@ -60,9 +60,9 @@ func (c *conn) Random(_ context.Context, in *wire.RandomRequest) (*wire.Sealed, 
 }
 
 // secret returns the result of f sealed, and overwrites it.
-func (c *conn) secret(ref *wire.Pair, f func(*token.KeyPair) ([]byte, error)) (*wire.Sealed, error) {
+func (c *conn) secret(ctx context.Context, ref *wire.Pair, f func(*token.KeyPair) ([]byte, error)) (*wire.Sealed, error) {
 	var sealed *wire.Sealed
-	err := c.withPair(ref, func(pair *token.KeyPair) error {
+	err := c.withPair(ctx, ref, func(pair *token.KeyPair) error {
 		secret, err := f(pair)
 		defer clear(secret)
 		if err == nil {
@@ -75,7 +75,7 @@ func (c *conn) secret(ref *wire.Pair, f func(*token.KeyPair) ([]byte, error)) (*
 
 // recordedSecret is secret for a use that is recorded.
 func (c *conn) recordedSecret(ctx context.Context, in use, operation string, f func(*token.KeyPair) ([]byte, error)) (*wire.Sealed, error) {
-	return c.secret(in.GetPair(), func(pair *token.KeyPair) ([]byte, error) {
+	return c.secret(ctx, in.GetPair(), func(pair *token.KeyPair) ([]byte, error) {
 		secret, err := f(pair)
 		return secret, c.used(ctx, in, operation, err)
 	})
@@ -108,7 +108,7 @@ func (c *conn) DeleteRecord(ctx context.Context, in *wire.RecordRequest) (*wire.
 
 func (c *conn) Residence(ctx context.Context, in *wire.PairRequest) (*wire.ResidenceReply, error) {
 	reply := &wire.ResidenceReply{}
-	err := c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	err := c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		where, err := pair.Residence(ctx)
 		reply.Residence = string(where)
 		return err
@@ -117,15 +117,15 @@ func (c *conn) Residence(ctx context.Context, in *wire.PairRequest) (*wire.Resid
 }
 
 func (c *conn) Check(ctx context.Context, in *wire.PairRequest) (*wire.Empty, error) {
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.Check(ctx) })
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error { return pair.Check(ctx) })
 }
 
 func (c *conn) CheckOpens(ctx context.Context, in *wire.PairRequest) (*wire.Empty, error) {
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckOpens(ctx) })
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckOpens(ctx) })
 }
 
-func (c *conn) CheckComputed(_ context.Context, in *wire.PairRequest) (*wire.Empty, error) {
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckComputed() })
+func (c *conn) CheckComputed(ctx context.Context, in *wire.PairRequest) (*wire.Empty, error) {
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error { return pair.CheckComputed() })
 }
 
 func (c *conn) Rehearse(ctx context.Context, in *wire.UnwrapRequest) (*wire.Empty, error) {
@@ -133,7 +133,7 @@ func (c *conn) Rehearse(ctx context.Context, in *wire.UnwrapRequest) (*wire.Empt
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		return c.used(ctx, in, hsmkeys.OpProve, pair.Rehearse(ctx, wrapped))
 	})
 }
@@ -171,7 +171,7 @@ func (c *conn) SigningCertificate(ctx context.Context, in *wire.PairRequest) (*w
 
 func (c *conn) certificate(ctx context.Context, in *wire.PairRequest, of func(*token.KeyPair, context.Context) (*x509.Certificate, error)) (*wire.Data, error) {
 	reply := &wire.Data{}
-	err := c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	err := c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		certificate, err := of(pair, ctx)
 		if certificate != nil {
 			reply.Data = certificate.Raw
@@ -205,7 +205,7 @@ func (c *conn) Load(ctx context.Context, in *wire.LoadRequest) (*wire.Empty, err
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		return c.changes(ctx, in, hsmkeys.OpLoad, func() error {
 			return pair.Load(ctx, wrapped, in.GetLabel(), in.GetId(), in.GetBeside()...)
 		})
@@ -220,7 +220,7 @@ func (c *conn) LoadValue(ctx context.Context, in *wire.LoadRequest) (*wire.Empty
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		value, err := c.sealer.Open(in.GetValue())
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (c *conn) LoadValue(ctx context.Context, in *wire.LoadRequest) (*wire.Empty
 
 func (c *conn) Loaded(ctx context.Context, in *wire.PairRequest) (*wire.LoadedReply, error) {
 	reply := &wire.LoadedReply{}
-	err := c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	err := c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		all, err := pair.Loaded(ctx)
 		for _, k := range all {
 			reply.Keys = append(reply.Keys, &wire.LoadedKey{Label: k.Label, Id: k.ID, Public: k.Public, Object: uint64(k.Object)})
@@ -249,7 +249,7 @@ func (c *conn) Unload(ctx context.Context, in *wire.UnloadRequest) (*wire.Empty,
 		return nil, err
 	}
 	k := in.GetKey()
-	return &wire.Empty{}, c.withPair(in.GetPair(), func(pair *token.KeyPair) error {
+	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		return c.changes(ctx, in, hsmkeys.OpUnload, func() error {
 			return pair.Unload(ctx, token.Loaded{Label: k.GetLabel(), ID: k.GetId(), Public: k.GetPublic(), Object: uint(k.GetObject())})
 		})
