@@ -126,13 +126,16 @@ var words = map[uint]string{
 }
 
 // ReturnValue returns the name of the PKCS #11 return value behind an error, such as
-// "CKR_DEVICE_REMOVED", or "" if there is none. A vendor's own has no name, and is "CKR 0x80000001".
+// "CKR_DEVICE_REMOVED", or "" if there is none. A vendor's own has no name, and is "CKR 0x80000001". An
+// error from another process tells it by a method ReturnValue() string.
 func ReturnValue(err error) string {
-	var code pkcs11.Error
-	if !errors.As(err, &code) {
-		return ""
+	if code := pkcs11.Error(0); errors.As(err, &code) {
+		return nameOf(code)
 	}
-	return nameOf(code)
+	if e := (interface{ ReturnValue() string })(nil); errors.As(err, &e) {
+		return e.ReturnValue()
+	}
+	return ""
 }
 
 // nameOf returns the name of a return value. pkcs11.Error prints as "pkcs11: 0xA0: CKR_PIN_INCORRECT",

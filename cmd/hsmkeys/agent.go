@@ -145,9 +145,10 @@ func agentStatusCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				info := r.GetToken().Info()
 				return printAgentStatus(s, agentStatus{
-					Socket: s.AgentSocket(), PID: r.GetPid(), Token: r.GetToken().GetLabel(), Serial: r.GetToken().GetSerial(), Module: r.GetToken().GetModule(),
-					Locked: r.GetLock().GetLocked(), Reason: r.GetLock().GetReason(), Away: r.GetAway(), LockAfter: r.GetLockAfterSeconds(), Idle: r.GetIdleSeconds(),
+					Socket: s.AgentSocket(), PID: r.GetPid(), Token: info.Label, Serial: info.Serial, Module: info.Module,
+					Locked: r.GetLock().GetLocked(), Reason: string(r.GetLock().GetReason()), Away: string(r.GetAway()), LockAfter: r.GetLockAfterSeconds(), Idle: r.GetIdleSeconds(),
 					Clients: r.GetClients(), SessionKeys: r.GetSessionKeys(), Allows: slices.Concat([]string{}, r.GetAllows()),
 				})
 			})

@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"storj.io/drpc/drpcconn"
@@ -62,11 +60,9 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := reply.GetToken()
-	c.Info = token.Info{Module: t.GetModule(), Slot: uint(t.GetSlot()), Label: t.GetLabel(), Serial: t.GetSerial(), Manufacturer: t.GetManufacturer(), Model: t.GetModel(),
-		PINPad: t.GetPinPad(), Initialized: true}
+	c.Info = reply.GetToken().Info()
 	if reply.GetLock().GetLocked() {
-		c.Locked = reply.GetLock().GetReason()
+		c.Locked = string(reply.GetLock().GetReason())
 	}
 	c.Allows, c.RequiresToken, c.NamedOnly = reply.GetAllows(), reply.GetRequiresToken(), reply.GetNamedKeys()
 	c.pool.start(first, func(ctx context.Context) (*conn, error) {
@@ -107,7 +103,7 @@ func (c *Client) connect(ctx context.Context) (*conn, *wire.HelloReply, error) {
 		return fail(err)
 	}
 	n := &conn{rpc: drpcconn.NewWithOptions(socket, drpcconn.Options{Manager: wire.Limits()})}
-	reply, err := n.agent().Hello(ctx, &wire.HelloRequest{X25519: handshake.Public(), Program: filepath.Base(os.Args[0])})
+	reply, err := n.agent().Hello(ctx, &wire.HelloRequest{X25519: handshake.Public()})
 	if err == nil && !own && !reply.GetNamedKeys() {
 		err = ErrOtherUser
 	}

@@ -67,7 +67,10 @@ func (c *Client) findPair(ctx context.Context, request *wire.FindPairRequest) (*
 	if err != nil || reply.GetSeveral() {
 		return nil, err
 	}
-	p := &Pair{client: c, ref: reply.GetPair(), label: reply.GetLabel(), id: reply.GetId(), scheme: keyspec.Scheme(reply.GetScheme()), Mismatches: reply.GetMismatches()}
+	p := &Pair{client: c, ref: reply.GetPair(), label: string(reply.GetLabel()), id: reply.GetId(), scheme: keyspec.Scheme(reply.GetScheme())}
+	for _, what := range reply.GetMismatches() {
+		p.Mismatches = append(p.Mismatches, string(what))
+	}
 	if p.public, err = wire.Public(reply.GetSpki()); err != nil {
 		return nil, err
 	}
@@ -276,14 +279,14 @@ func (p *Pair) Load(ctx context.Context, wrapped keyspec.WrappedKey, label strin
 		return err
 	}
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
-		return n.agent().Load(ctx, &wire.LoadRequest{Pair: p.ref, Wrapped: m, Label: label, Id: id, Beside: beside, Use: wire.FromUse(ctx)})
+		return n.agent().Load(ctx, &wire.LoadRequest{Pair: p.ref, Wrapped: m, Label: []byte(label), Id: id, Beside: beside, Use: wire.FromUse(ctx)})
 	})
 }
 
 // LoadValue is Load for a session key with a value that was computed elsewhere.
 func (p *Pair) LoadValue(ctx context.Context, key keyspec.Key, value []byte, label string, id []byte, beside ...[]byte) error {
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
-		return n.agent().LoadValue(ctx, &wire.LoadRequest{Pair: p.ref, Key: wire.FromKey(key), Value: n.sealer.Seal(value), Label: label, Id: id, Beside: beside, Use: wire.FromUse(ctx)})
+		return n.agent().LoadValue(ctx, &wire.LoadRequest{Pair: p.ref, Key: wire.FromKey(key), Value: n.sealer.Seal(value), Label: []byte(label), Id: id, Beside: beside, Use: wire.FromUse(ctx)})
 	})
 }
 
@@ -294,7 +297,7 @@ func (p *Pair) Loaded(ctx context.Context) ([]token.Loaded, error) {
 	})
 	var all []token.Loaded
 	for _, m := range reply.GetKeys() {
-		all = append(all, token.Loaded{Label: m.GetLabel(), ID: m.GetId(), Public: m.GetPublic(), Object: uint(m.GetObject())})
+		all = append(all, m.Spec())
 	}
 	return all, err
 }
@@ -302,8 +305,7 @@ func (p *Pair) Loaded(ctx context.Context) ([]token.Loaded, error) {
 // Unload deletes one of them. The error is [ErrNotAllowed] unless the agent was allowed to load keys.
 func (p *Pair) Unload(ctx context.Context, key token.Loaded) error {
 	return p.empty(ctx, func(n *conn) (*wire.Empty, error) {
-		return n.agent().Unload(ctx, &wire.UnloadRequest{Pair: p.ref, Use: wire.FromUse(ctx),
-			Key: &wire.LoadedKey{Label: key.Label, Id: key.ID, Public: key.Public, Object: uint64(key.Object)}})
+		return n.agent().Unload(ctx, &wire.UnloadRequest{Pair: p.ref, Use: wire.FromUse(ctx), Key: wire.FromLoaded(key)})
 	})
 }
 

@@ -14,7 +14,7 @@ func (c *Client) Records(ctx context.Context) ([]keyspec.Record, error) {
 	reply, err := call(ctx, c, func(n *conn) (*wire.RecordsReply, error) { return n.agent().Records(ctx, &wire.Empty{}) })
 	var all []keyspec.Record
 	for _, m := range reply.GetRecords() {
-		all = append(all, keyspec.Record{Label: m.GetLabel(), Value: m.GetValue(), Object: uint(m.GetObject())})
+		all = append(all, m.Spec())
 	}
 	return all, err
 }
@@ -22,7 +22,7 @@ func (c *Client) Records(ctx context.Context) ([]keyspec.Record, error) {
 // AddRecord makes a record.
 func (c *Client) AddRecord(ctx context.Context, label string, value []byte) error {
 	_, err := call(ctx, c, func(n *conn) (*wire.Empty, error) {
-		return n.agent().AddRecord(ctx, &wire.RecordRequest{Record: &wire.Record{Label: label, Value: value}})
+		return n.agent().AddRecord(ctx, &wire.RecordRequest{Record: wire.FromRecord(keyspec.Record{Label: label, Value: value})})
 	})
 	return err
 }
@@ -30,7 +30,7 @@ func (c *Client) AddRecord(ctx context.Context, label string, value []byte) erro
 // DeleteRecord deletes a record. It is no error if the record is gone already.
 func (c *Client) DeleteRecord(ctx context.Context, r keyspec.Record) error {
 	_, err := call(ctx, c, func(n *conn) (*wire.Empty, error) {
-		return n.agent().DeleteRecord(ctx, &wire.RecordRequest{Record: &wire.Record{Label: r.Label, Value: r.Value, Object: uint64(r.Object)}})
+		return n.agent().DeleteRecord(ctx, &wire.RecordRequest{Record: wire.FromRecord(r)})
 	})
 	return err
 }

@@ -95,14 +95,8 @@ func (s *Server) hello(socket net.Conn, in *wire.HelloRequest) (*wire.Sealer, *w
 	}
 	_ = socket.SetReadDeadline(time.Time{})
 	info, reason := s.login.state()
-	return sealer, &wire.HelloReply{X25519: handshake.Public(), Token: tokenMessage(info), Lock: lockMessage(reason)}, nil
+	return sealer, &wire.HelloReply{X25519: handshake.Public(), Token: wire.FromInfo(info), Lock: wire.FromLock(reason)}, nil
 }
-
-func tokenMessage(info token.Info) *wire.Token {
-	return &wire.Token{Module: info.Module, Slot: uint64(info.Slot), Label: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model, PinPad: info.PINPad}
-}
-
-func lockMessage(reason string) *wire.Lock { return &wire.Lock{Locked: reason != "", Reason: reason} }
 
 var errTwice = errors.New("hello was said before")
 

@@ -17,12 +17,12 @@ func (c *conn) Status(ctx context.Context, _ *wire.Empty) (*wire.StatusReply, er
 	err := s.noteLoss(s.login.check(ctx))
 	info, reason := s.login.state()
 	reply := &wire.StatusReply{
-		Lock: lockMessage(reason), Token: tokenMessage(info), Pid: int64(os.Getpid()),
+		Lock: wire.FromLock(reason), Token: wire.FromInfo(info), Pid: int64(os.Getpid()),
 		LockAfterSeconds: int64(s.config.LockAfter.Seconds()), IdleSeconds: int64(idle.Seconds()),
 		Clients: int64(len(s.all())) - 1, SessionKeys: s.keys.Load(), Allows: s.config.Allows,
 	}
 	if err != nil {
-		reply.Away = err.Error()
+		reply.Away = []byte(err.Error())
 	}
 	return reply, nil
 }

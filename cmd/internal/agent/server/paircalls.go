@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/hsmkeys/hsmkeys"
-	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
 	"github.com/hsmkeys/hsmkeys/token"
 )
@@ -86,7 +85,7 @@ func (c *conn) Records(ctx context.Context, _ *wire.Empty) (*wire.RecordsReply, 
 	err := c.withToken(func(t *token.Token) error {
 		all, err := t.Records(ctx)
 		for _, r := range all {
-			reply.Records = append(reply.Records, &wire.Record{Label: r.Label, Value: r.Value, Object: uint64(r.Object)})
+			reply.Records = append(reply.Records, wire.FromRecord(r))
 		}
 		return err
 	})
@@ -95,14 +94,14 @@ func (c *conn) Records(ctx context.Context, _ *wire.Empty) (*wire.RecordsReply, 
 
 func (c *conn) AddRecord(ctx context.Context, in *wire.RecordRequest) (*wire.Empty, error) {
 	return &wire.Empty{}, c.withToken(func(t *token.Token) error {
-		return t.AddRecord(ctx, in.GetRecord().GetLabel(), in.GetRecord().GetValue())
+		r := in.GetRecord().Spec()
+		return t.AddRecord(ctx, r.Label, r.Value)
 	})
 }
 
 func (c *conn) DeleteRecord(ctx context.Context, in *wire.RecordRequest) (*wire.Empty, error) {
-	r := in.GetRecord()
 	return &wire.Empty{}, c.withToken(func(t *token.Token) error {
-		return t.DeleteRecord(ctx, keyspec.Record{Label: r.GetLabel(), Value: r.GetValue(), Object: uint(r.GetObject())})
+		return t.DeleteRecord(ctx, in.GetRecord().Spec())
 	})
 }
 
@@ -207,7 +206,7 @@ func (c *conn) Load(ctx context.Context, in *wire.LoadRequest) (*wire.Empty, err
 	}
 	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		return c.changes(ctx, in, hsmkeys.OpLoad, func() error {
-			return pair.Load(ctx, wrapped, in.GetLabel(), in.GetId(), in.GetBeside()...)
+			return pair.Load(ctx, wrapped, string(in.GetLabel()), in.GetId(), in.GetBeside()...)
 		})
 	})
 }
@@ -227,7 +226,7 @@ func (c *conn) LoadValue(ctx context.Context, in *wire.LoadRequest) (*wire.Empty
 		}
 		defer clear(value)
 		return c.changes(ctx, in, hsmkeys.OpLoad, func() error {
-			return pair.LoadValue(ctx, key, value, in.GetLabel(), in.GetId(), in.GetBeside()...)
+			return pair.LoadValue(ctx, key, value, string(in.GetLabel()), in.GetId(), in.GetBeside()...)
 		})
 	})
 }
@@ -237,7 +236,7 @@ func (c *conn) Loaded(ctx context.Context, in *wire.PairRequest) (*wire.LoadedRe
 	err := c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		all, err := pair.Loaded(ctx)
 		for _, k := range all {
-			reply.Keys = append(reply.Keys, &wire.LoadedKey{Label: k.Label, Id: k.ID, Public: k.Public, Object: uint64(k.Object)})
+			reply.Keys = append(reply.Keys, wire.FromLoaded(k))
 		}
 		return err
 	})
@@ -248,10 +247,9 @@ func (c *conn) Unload(ctx context.Context, in *wire.UnloadRequest) (*wire.Empty,
 	if err := c.allowed("load"); err != nil {
 		return nil, err
 	}
-	k := in.GetKey()
 	return &wire.Empty{}, c.withPair(ctx, in.GetPair(), func(pair *token.KeyPair) error {
 		return c.changes(ctx, in, hsmkeys.OpUnload, func() error {
-			return pair.Unload(ctx, token.Loaded{Label: k.GetLabel(), ID: k.GetId(), Public: k.GetPublic(), Object: uint(k.GetObject())})
+			return pair.Unload(ctx, in.GetKey().Spec())
 		})
 	})
 }

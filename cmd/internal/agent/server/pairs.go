@@ -108,7 +108,7 @@ func pairWith(ctx context.Context, t *token.Token, id []byte) (*token.KeyPair, e
 // pairReply describes a pair.
 func pairReply(ctx context.Context, pair *token.KeyPair) (*wire.PairReply, error) {
 	signer, scheme := pair.Signer()
-	reply := &wire.PairReply{Pair: &wire.Pair{}, Label: pair.Label(), Id: pair.ID(), Scheme: int32(scheme)}
+	reply := &wire.PairReply{Pair: &wire.Pair{}, Label: []byte(pair.Label()), Id: pair.ID(), Scheme: int32(scheme)}
 	var err error
 	if reply.Spki, err = wire.FromPublic(pair.Public()); err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func pairReply(ctx context.Context, pair *token.KeyPair) (*wire.PairReply, error
 	}
 	strays, err := pair.Mismatches(ctx)
 	for _, stray := range strays {
-		reply.Mismatches = append(reply.Mismatches, stray.What)
+		reply.Mismatches = append(reply.Mismatches, []byte(stray.What))
 	}
 	return reply, err
 }

@@ -5,7 +5,10 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
@@ -16,6 +19,22 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
+
+var env *softhsm.Env // of all tests: a process initialises its module once
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if env, err = softhsm.New(); err != nil {
+			panic(err)
+		}
+		defer env.Close()
+		if err := env.Use(); err != nil {
+			panic(err)
+		}
+		return m.Run()
+	}())
+}
 
 // A madePair is a pair on the token of an agent.
 type madePair struct {
@@ -35,11 +54,7 @@ type running struct {
 // to it. It returns the first of them.
 func newAgent(tb testing.TB) (madePair, *running) {
 	tb.Helper()
-	env := softhsm.NewT(tb)
-	if err := env.Use(); err != nil {
-		tb.Fatal(err)
-	}
-	soft, err := env.InitToken("agent")
+	soft, err := env.InitToken("Schl\xfcssel") // Latin-1, as old tokens have it
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -124,5 +139,59 @@ func TestClientsOutliveALock(t *testing.T) {
 		if err := generate(); err != nil {
 			t.Errorf("unlocked again, signing pair %q: %v", signing, err)
 		}
+	}
+}
+
+// What a client learns of pairs and errors is as the token has it.
+func TestTextsThatAreNotUTF8(t *testing.T) {
+	_, a := newAgent(t)
+	client, err := agent.Dial(t.Context(), a.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if client.Info.Label != a.info.Label || client.Info.Serial != a.info.Serial {
+		t.Errorf("%+v, want %+v", client.Info, a.info)
+	}
+	pair, err := client.FindPair(t.Context(), token.PairName{Label: "pair"}, token.PairName{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pair.Label() != "pair" {
+		t.Errorf("%q", pair.Label())
+	}
+	none := "no\xffne"
+	if _, err := client.FindPair(t.Context(), token.PairName{Label: none}, token.PairName{}); !errors.Is(err, token.ErrNoPair) || !strings.Contains(err.Error(), fmt.Sprintf("%q", none)) {
+		t.Error(err)
+	}
+	if err := client.AddRecord(t.Context(), none, []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := client.Records(t.Context()); err != nil || len(all) != 1 || all[0].Label != none {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := a.Lock("caf\xe9"); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.AddRecord(t.Context(), none, nil); !errors.Is(err, wire.ErrLocked) || !strings.Contains(err.Error(), "caf\xe9") {
+		t.Error(err)
+	}
+}
+
+// The name of a return value reaches the client.
+func TestReturnValuesReachTheClient(t *testing.T) {
+	_, a := newAgent(t)
+	client, err := agent.Dial(t.Context(), a.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	pair, err := client.FindPair(t.Context(), token.PairName{Label: "pair"}, token.PairName{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = pair.Decrypt(t.Context(), make([]byte, 384), crypto.SHA1)
+	if got := token.ReturnValue(err); !strings.HasPrefix(got, "CKR_") {
+		t.Errorf("%q of %v", got, err)
 	}
 }

@@ -158,7 +158,6 @@ func (x *Sealed) GetCiphertext() []byte {
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	X25519        []byte                 `protobuf:"bytes,1,opt,name=x25519,proto3" json:"x25519,omitempty"` // ephemeral public key, RFC 7748
-	Program       string                 `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,13 +197,6 @@ func (x *HelloRequest) GetX25519() []byte {
 		return x.X25519
 	}
 	return nil
-}
-
-func (x *HelloRequest) GetProgram() string {
-	if x != nil {
-		return x.Program
-	}
-	return ""
 }
 
 type HelloReply struct {
@@ -291,14 +283,15 @@ func (x *HelloReply) GetNamedKeys() bool {
 	return false
 }
 
+// What comes from a token are bytes: it need not be UTF-8.
 type Token struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Module        string                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	Module        []byte                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
 	Slot          uint64                 `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
-	Label         string                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
-	Serial        string                 `protobuf:"bytes,4,opt,name=serial,proto3" json:"serial,omitempty"`
-	Manufacturer  string                 `protobuf:"bytes,5,opt,name=manufacturer,proto3" json:"manufacturer,omitempty"`
-	Model         string                 `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
+	Label         []byte                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
+	Serial        []byte                 `protobuf:"bytes,4,opt,name=serial,proto3" json:"serial,omitempty"`
+	Manufacturer  []byte                 `protobuf:"bytes,5,opt,name=manufacturer,proto3" json:"manufacturer,omitempty"`
+	Model         []byte                 `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
 	PinPad        bool                   `protobuf:"varint,7,opt,name=pin_pad,json=pinPad,proto3" json:"pin_pad,omitempty"` // the PIN is typed on the token's reader
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -334,11 +327,11 @@ func (*Token) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *Token) GetModule() string {
+func (x *Token) GetModule() []byte {
 	if x != nil {
 		return x.Module
 	}
-	return ""
+	return nil
 }
 
 func (x *Token) GetSlot() uint64 {
@@ -348,32 +341,32 @@ func (x *Token) GetSlot() uint64 {
 	return 0
 }
 
-func (x *Token) GetLabel() string {
+func (x *Token) GetLabel() []byte {
 	if x != nil {
 		return x.Label
 	}
-	return ""
+	return nil
 }
 
-func (x *Token) GetSerial() string {
+func (x *Token) GetSerial() []byte {
 	if x != nil {
 		return x.Serial
 	}
-	return ""
+	return nil
 }
 
-func (x *Token) GetManufacturer() string {
+func (x *Token) GetManufacturer() []byte {
 	if x != nil {
 		return x.Manufacturer
 	}
-	return ""
+	return nil
 }
 
-func (x *Token) GetModel() string {
+func (x *Token) GetModel() []byte {
 	if x != nil {
 		return x.Model
 	}
-	return ""
+	return nil
 }
 
 func (x *Token) GetPinPad() bool {
@@ -386,7 +379,7 @@ func (x *Token) GetPinPad() bool {
 type Lock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Locked        bool                   `protobuf:"varint,1,opt,name=locked,proto3" json:"locked,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason        []byte                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,11 +421,11 @@ func (x *Lock) GetLocked() bool {
 	return false
 }
 
-func (x *Lock) GetReason() string {
+func (x *Lock) GetReason() []byte {
 	if x != nil {
 		return x.Reason
 	}
-	return ""
+	return nil
 }
 
 type StatusReply struct {
@@ -444,10 +437,8 @@ type StatusReply struct {
 	IdleSeconds      int64                  `protobuf:"varint,5,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"`
 	Clients          int64                  `protobuf:"varint,6,opt,name=clients,proto3" json:"clients,omitempty"`
 	SessionKeys      int64                  `protobuf:"varint,7,opt,name=session_keys,json=sessionKeys,proto3" json:"session_keys,omitempty"`
-	Away             string                 `protobuf:"bytes,8,opt,name=away,proto3" json:"away,omitempty"` // why the token does not answer; empty if it does
+	Away             []byte                 `protobuf:"bytes,8,opt,name=away,proto3" json:"away,omitempty"` // why the token does not answer; empty if it does
 	Allows           []string               `protobuf:"bytes,9,rep,name=allows,proto3" json:"allows,omitempty"`
-	Policy           string                 `protobuf:"bytes,10,opt,name=policy,proto3" json:"policy,omitempty"`                                 // file
-	PolicySocket     string                 `protobuf:"bytes,11,opt,name=policy_socket,json=policySocket,proto3" json:"policy_socket,omitempty"` // for other users
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -531,11 +522,11 @@ func (x *StatusReply) GetSessionKeys() int64 {
 	return 0
 }
 
-func (x *StatusReply) GetAway() string {
+func (x *StatusReply) GetAway() []byte {
 	if x != nil {
 		return x.Away
 	}
-	return ""
+	return nil
 }
 
 func (x *StatusReply) GetAllows() []string {
@@ -543,20 +534,6 @@ func (x *StatusReply) GetAllows() []string {
 		return x.Allows
 	}
 	return nil
-}
-
-func (x *StatusReply) GetPolicy() string {
-	if x != nil {
-		return x.Policy
-	}
-	return ""
-}
-
-func (x *StatusReply) GetPolicySocket() string {
-	if x != nil {
-		return x.PolicySocket
-	}
-	return ""
 }
 
 type UnlockRequest struct {
@@ -649,7 +626,7 @@ func (x *PublicKeys) GetSpki() [][]byte {
 
 type PairName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	Label         []byte                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
 	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -685,11 +662,11 @@ func (*PairName) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *PairName) GetLabel() string {
+func (x *PairName) GetLabel() []byte {
 	if x != nil {
 		return x.Label
 	}
-	return ""
+	return nil
 }
 
 func (x *PairName) GetId() []byte {
@@ -831,12 +808,12 @@ func (x *Pair) GetSigningKeyId() []byte {
 type PairReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pair          *Pair                  `protobuf:"bytes,1,opt,name=pair,proto3" json:"pair,omitempty"`
-	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Label         []byte                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	Id            []byte                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	Spki          []byte                 `protobuf:"bytes,4,opt,name=spki,proto3" json:"spki,omitempty"`
 	SigningSpki   []byte                 `protobuf:"bytes,5,opt,name=signing_spki,json=signingSpki,proto3" json:"signing_spki,omitempty"`
 	Scheme        int32                  `protobuf:"varint,6,opt,name=scheme,proto3" json:"scheme,omitempty"` // of signatures, keyspec.Scheme
-	Mismatches    []string               `protobuf:"bytes,7,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
+	Mismatches    [][]byte               `protobuf:"bytes,7,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
 	Several       bool                   `protobuf:"varint,8,opt,name=several,proto3" json:"several,omitempty"` // in place of a pair, see FindPairRequest.only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -879,11 +856,11 @@ func (x *PairReply) GetPair() *Pair {
 	return nil
 }
 
-func (x *PairReply) GetLabel() string {
+func (x *PairReply) GetLabel() []byte {
 	if x != nil {
 		return x.Label
 	}
-	return ""
+	return nil
 }
 
 func (x *PairReply) GetId() []byte {
@@ -914,7 +891,7 @@ func (x *PairReply) GetScheme() int32 {
 	return 0
 }
 
-func (x *PairReply) GetMismatches() []string {
+func (x *PairReply) GetMismatches() [][]byte {
 	if x != nil {
 		return x.Mismatches
 	}
@@ -1230,7 +1207,7 @@ func (x *RandomRequest) GetSize() int32 {
 
 type Record struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	Label         []byte                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
 	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Object        uint64                 `protobuf:"varint,3,opt,name=object,proto3" json:"object,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1267,11 +1244,11 @@ func (*Record) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
-func (x *Record) GetLabel() string {
+func (x *Record) GetLabel() []byte {
 	if x != nil {
 		return x.Label
 	}
-	return ""
+	return nil
 }
 
 func (x *Record) GetValue() []byte {
@@ -1421,19 +1398,19 @@ func (x *ResidenceReply) GetResidence() string {
 }
 
 // Use is what a client says that it opens a key for, see hsmkeys.Use. The agent writes it into its
-// records of use.
+// records of use. What are bytes need not be UTF-8.
 type Use struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Command       string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	Operation     string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
-	File          []byte                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"` // paths, which may be no UTF-8
+	File          []byte                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"` // paths
 	Output        []byte                 `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
-	Request       string                 `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	Request       []byte                 `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	Keyring       []byte                 `protobuf:"bytes,6,opt,name=keyring,proto3" json:"keyring,omitempty"`
 	Key           string                 `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`
 	Version       int32                  `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
 	KeyId         []byte                 `protobuf:"bytes,9,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	To            string                 `protobuf:"bytes,10,opt,name=to,proto3" json:"to,omitempty"`
+	To            []byte                 `protobuf:"bytes,10,opt,name=to,proto3" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1496,11 +1473,11 @@ func (x *Use) GetOutput() []byte {
 	return nil
 }
 
-func (x *Use) GetRequest() string {
+func (x *Use) GetRequest() []byte {
 	if x != nil {
 		return x.Request
 	}
-	return ""
+	return nil
 }
 
 func (x *Use) GetKeyring() []byte {
@@ -1531,11 +1508,11 @@ func (x *Use) GetKeyId() []byte {
 	return nil
 }
 
-func (x *Use) GetTo() string {
+func (x *Use) GetTo() []byte {
 	if x != nil {
 		return x.To
 	}
-	return ""
+	return nil
 }
 
 type Key struct {
@@ -2340,7 +2317,7 @@ type LoadRequest struct {
 	Wrapped       *WrappedKey            `protobuf:"bytes,2,opt,name=wrapped,proto3" json:"wrapped,omitempty"` // Load
 	Key           *Key                   `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`         // LoadValue
 	Value         *Sealed                `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`     // LoadValue
-	Label         string                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
+	Label         []byte                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
 	Id            []byte                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	Beside        [][]byte               `protobuf:"bytes,7,rep,name=beside,proto3" json:"beside,omitempty"`
 	Use           *Use                   `protobuf:"bytes,8,opt,name=use,proto3" json:"use,omitempty"`
@@ -2406,11 +2383,11 @@ func (x *LoadRequest) GetValue() *Sealed {
 	return nil
 }
 
-func (x *LoadRequest) GetLabel() string {
+func (x *LoadRequest) GetLabel() []byte {
 	if x != nil {
 		return x.Label
 	}
-	return ""
+	return nil
 }
 
 func (x *LoadRequest) GetId() []byte {
@@ -2436,7 +2413,7 @@ func (x *LoadRequest) GetUse() *Use {
 
 type LoadedKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	Label         []byte                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
 	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Public        bool                   `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
 	Object        uint64                 `protobuf:"varint,4,opt,name=object,proto3" json:"object,omitempty"`
@@ -2474,11 +2451,11 @@ func (*LoadedKey) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{38}
 }
 
-func (x *LoadedKey) GetLabel() string {
+func (x *LoadedKey) GetLabel() []byte {
 	if x != nil {
 		return x.Label
 	}
-	return ""
+	return nil
 }
 
 func (x *LoadedKey) GetId() []byte {
@@ -2877,12 +2854,13 @@ func (x *UnwrapFileKeyRequest) GetUse() *Use {
 // Error is an error of the agent or its token.
 type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	Kinds         []string               `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"` // names of sentinels, see the package's errors.go
-	Op            string                 `protobuf:"bytes,3,opt,name=op,proto3" json:"op,omitempty"`       // of a token's error
-	Token         string                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`
-	OfToken       bool                   `protobuf:"varint,5,opt,name=of_token,json=ofToken,proto3" json:"of_token,omitempty"` // it was a token.Error
-	Hint          string                 `protobuf:"bytes,6,opt,name=hint,proto3" json:"hint,omitempty"`                       // what to do about it
+	Op            []byte                 `protobuf:"bytes,3,opt,name=op,proto3" json:"op,omitempty"`       // of a token's error
+	Token         []byte                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`
+	OfToken       bool                   `protobuf:"varint,5,opt,name=of_token,json=ofToken,proto3" json:"of_token,omitempty"`            // it was a token.Error
+	Hint          []byte                 `protobuf:"bytes,6,opt,name=hint,proto3" json:"hint,omitempty"`                                  // what to do about it
+	ReturnValue   string                 `protobuf:"bytes,7,opt,name=return_value,json=returnValue,proto3" json:"return_value,omitempty"` // of PKCS #11, such as CKR_DEVICE_REMOVED; empty if there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2917,11 +2895,11 @@ func (*Error) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{46}
 }
 
-func (x *Error) GetText() string {
+func (x *Error) GetText() []byte {
 	if x != nil {
 		return x.Text
 	}
-	return ""
+	return nil
 }
 
 func (x *Error) GetKinds() []string {
@@ -2931,18 +2909,18 @@ func (x *Error) GetKinds() []string {
 	return nil
 }
 
-func (x *Error) GetOp() string {
+func (x *Error) GetOp() []byte {
 	if x != nil {
 		return x.Op
 	}
-	return ""
+	return nil
 }
 
-func (x *Error) GetToken() string {
+func (x *Error) GetToken() []byte {
 	if x != nil {
 		return x.Token
 	}
-	return ""
+	return nil
 }
 
 func (x *Error) GetOfToken() bool {
@@ -2952,9 +2930,16 @@ func (x *Error) GetOfToken() bool {
 	return false
 }
 
-func (x *Error) GetHint() string {
+func (x *Error) GetHint() []byte {
 	if x != nil {
 		return x.Hint
+	}
+	return nil
+}
+
+func (x *Error) GetReturnValue() string {
+	if x != nil {
+		return x.ReturnValue
 	}
 	return ""
 }
@@ -2970,10 +2955,9 @@ const file_agent_proto_rawDesc = "" +
 	"\x06Sealed\x12\x1e\n" +
 	"\n" +
 	"ciphertext\x18\x01 \x01(\fR\n" +
-	"ciphertext\"@\n" +
+	"ciphertext\"&\n" +
 	"\fHelloRequest\x12\x16\n" +
-	"\x06x25519\x18\x01 \x01(\fR\x06x25519\x12\x18\n" +
-	"\aprogram\x18\x02 \x01(\tR\aprogram\"\xdd\x01\n" +
+	"\x06x25519\x18\x01 \x01(\fR\x06x25519\"\xdd\x01\n" +
 	"\n" +
 	"HelloReply\x12\x16\n" +
 	"\x06x25519\x18\x01 \x01(\fR\x06x25519\x12-\n" +
@@ -2984,16 +2968,16 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"named_keys\x18\x06 \x01(\bR\tnamedKeys\"\xb4\x01\n" +
 	"\x05Token\x12\x16\n" +
-	"\x06module\x18\x01 \x01(\tR\x06module\x12\x12\n" +
+	"\x06module\x18\x01 \x01(\fR\x06module\x12\x12\n" +
 	"\x04slot\x18\x02 \x01(\x04R\x04slot\x12\x14\n" +
-	"\x05label\x18\x03 \x01(\tR\x05label\x12\x16\n" +
-	"\x06serial\x18\x04 \x01(\tR\x06serial\x12\"\n" +
-	"\fmanufacturer\x18\x05 \x01(\tR\fmanufacturer\x12\x14\n" +
-	"\x05model\x18\x06 \x01(\tR\x05model\x12\x17\n" +
+	"\x05label\x18\x03 \x01(\fR\x05label\x12\x16\n" +
+	"\x06serial\x18\x04 \x01(\fR\x06serial\x12\"\n" +
+	"\fmanufacturer\x18\x05 \x01(\fR\fmanufacturer\x12\x14\n" +
+	"\x05model\x18\x06 \x01(\fR\x05model\x12\x17\n" +
 	"\apin_pad\x18\a \x01(\bR\x06pinPad\"6\n" +
 	"\x04Lock\x12\x16\n" +
 	"\x06locked\x18\x01 \x01(\bR\x06locked\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xf1\x02\n" +
+	"\x06reason\x18\x02 \x01(\fR\x06reason\"\xb4\x02\n" +
 	"\vStatusReply\x12*\n" +
 	"\x04lock\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.LockR\x04lock\x12-\n" +
 	"\x05token\x18\x02 \x01(\v2\x17.hsmkeys.agent.v1.TokenR\x05token\x12\x10\n" +
@@ -3002,18 +2986,15 @@ const file_agent_proto_rawDesc = "" +
 	"\fidle_seconds\x18\x05 \x01(\x03R\vidleSeconds\x12\x18\n" +
 	"\aclients\x18\x06 \x01(\x03R\aclients\x12!\n" +
 	"\fsession_keys\x18\a \x01(\x03R\vsessionKeys\x12\x12\n" +
-	"\x04away\x18\b \x01(\tR\x04away\x12\x16\n" +
-	"\x06allows\x18\t \x03(\tR\x06allows\x12\x16\n" +
-	"\x06policy\x18\n" +
-	" \x01(\tR\x06policy\x12#\n" +
-	"\rpolicy_socket\x18\v \x01(\tR\fpolicySocket\";\n" +
+	"\x04away\x18\b \x01(\fR\x04away\x12\x16\n" +
+	"\x06allows\x18\t \x03(\tR\x06allows\";\n" +
 	"\rUnlockRequest\x12*\n" +
 	"\x03pin\x18\x01 \x01(\v2\x18.hsmkeys.agent.v1.SealedR\x03pin\" \n" +
 	"\n" +
 	"PublicKeys\x12\x12\n" +
 	"\x04spki\x18\x01 \x03(\fR\x04spki\"0\n" +
 	"\bPairName\x12\x14\n" +
-	"\x05label\x18\x01 \x01(\tR\x05label\x12\x0e\n" +
+	"\x05label\x18\x01 \x01(\fR\x05label\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\"\xba\x01\n" +
 	"\x0fFindPairRequest\x12.\n" +
 	"\x04name\x18\x01 \x01(\v2\x1a.hsmkeys.agent.v1.PairNameR\x04name\x12\x15\n" +
@@ -3026,13 +3007,13 @@ const file_agent_proto_rawDesc = "" +
 	"\x0esigning_key_id\x18\x02 \x01(\fR\fsigningKeyId\"\xe6\x01\n" +
 	"\tPairReply\x12*\n" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x12\x14\n" +
-	"\x05label\x18\x02 \x01(\tR\x05label\x12\x0e\n" +
+	"\x05label\x18\x02 \x01(\fR\x05label\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\fR\x02id\x12\x12\n" +
 	"\x04spki\x18\x04 \x01(\fR\x04spki\x12!\n" +
 	"\fsigning_spki\x18\x05 \x01(\fR\vsigningSpki\x12\x16\n" +
 	"\x06scheme\x18\x06 \x01(\x05R\x06scheme\x12\x1e\n" +
 	"\n" +
-	"mismatches\x18\a \x03(\tR\n" +
+	"mismatches\x18\a \x03(\fR\n" +
 	"mismatches\x12\x18\n" +
 	"\aseveral\x18\b \x01(\bR\aseveral\"9\n" +
 	"\vPairRequest\x12*\n" +
@@ -3056,7 +3037,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x04pair\x18\x01 \x01(\v2\x16.hsmkeys.agent.v1.PairR\x04pair\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x05R\x04size\"L\n" +
 	"\x06Record\x12\x14\n" +
-	"\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\fR\x05label\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
 	"\x06object\x18\x03 \x01(\x04R\x06object\"B\n" +
 	"\fRecordsReply\x122\n" +
@@ -3070,13 +3051,13 @@ const file_agent_proto_rawDesc = "" +
 	"\toperation\x18\x02 \x01(\tR\toperation\x12\x12\n" +
 	"\x04file\x18\x03 \x01(\fR\x04file\x12\x16\n" +
 	"\x06output\x18\x04 \x01(\fR\x06output\x12\x18\n" +
-	"\arequest\x18\x05 \x01(\tR\arequest\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\fR\arequest\x12\x18\n" +
 	"\akeyring\x18\x06 \x01(\fR\akeyring\x12\x10\n" +
 	"\x03key\x18\a \x01(\tR\x03key\x12\x18\n" +
 	"\aversion\x18\b \x01(\x05R\aversion\x12\x15\n" +
 	"\x06key_id\x18\t \x01(\fR\x05keyId\x12\x0e\n" +
 	"\x02to\x18\n" +
-	" \x01(\tR\x02to\"Q\n" +
+	" \x01(\fR\x02to\"Q\n" +
 	"\x03Key\x12\x1c\n" +
 	"\talgorithm\x18\x01 \x01(\x05R\talgorithm\x12\x18\n" +
 	"\apurpose\x18\x02 \x01(\x05R\apurpose\x12\x12\n" +
@@ -3139,12 +3120,12 @@ const file_agent_proto_rawDesc = "" +
 	"\awrapped\x18\x02 \x01(\v2\x1c.hsmkeys.agent.v1.WrappedKeyR\awrapped\x12'\n" +
 	"\x03key\x18\x03 \x01(\v2\x15.hsmkeys.agent.v1.KeyR\x03key\x12.\n" +
 	"\x05value\x18\x04 \x01(\v2\x18.hsmkeys.agent.v1.SealedR\x05value\x12\x14\n" +
-	"\x05label\x18\x05 \x01(\tR\x05label\x12\x0e\n" +
+	"\x05label\x18\x05 \x01(\fR\x05label\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\fR\x02id\x12\x16\n" +
 	"\x06beside\x18\a \x03(\fR\x06beside\x12'\n" +
 	"\x03use\x18\b \x01(\v2\x15.hsmkeys.agent.v1.UseR\x03use\"a\n" +
 	"\tLoadedKey\x12\x14\n" +
-	"\x05label\x18\x01 \x01(\tR\x05label\x12\x0e\n" +
+	"\x05label\x18\x01 \x01(\fR\x05label\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x16\n" +
 	"\x06public\x18\x03 \x01(\bR\x06public\x12\x16\n" +
 	"\x06object\x18\x04 \x01(\x04R\x06object\">\n" +
@@ -3169,14 +3150,15 @@ const file_agent_proto_rawDesc = "" +
 	"\astanzas\x18\x01 \x03(\v2\x18.hsmkeys.agent.v1.StanzaR\astanzas\"s\n" +
 	"\x14UnwrapFileKeyRequest\x122\n" +
 	"\astanzas\x18\x01 \x03(\v2\x18.hsmkeys.agent.v1.StanzaR\astanzas\x12'\n" +
-	"\x03use\x18\x02 \x01(\v2\x15.hsmkeys.agent.v1.UseR\x03use\"\x86\x01\n" +
+	"\x03use\x18\x02 \x01(\v2\x15.hsmkeys.agent.v1.UseR\x03use\"\xa9\x01\n" +
 	"\x05Error\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x0e\n" +
-	"\x02op\x18\x03 \x01(\tR\x02op\x12\x14\n" +
-	"\x05token\x18\x04 \x01(\tR\x05token\x12\x19\n" +
+	"\x02op\x18\x03 \x01(\fR\x02op\x12\x14\n" +
+	"\x05token\x18\x04 \x01(\fR\x05token\x12\x19\n" +
 	"\bof_token\x18\x05 \x01(\bR\aofToken\x12\x12\n" +
-	"\x04hint\x18\x06 \x01(\tR\x04hint2\xbc\x16\n" +
+	"\x04hint\x18\x06 \x01(\fR\x04hint\x12!\n" +
+	"\freturn_value\x18\a \x01(\tR\vreturnValue2\xbc\x16\n" +
 	"\x05Agent\x12E\n" +
 	"\x05Hello\x12\x1e.hsmkeys.agent.v1.HelloRequest\x1a\x1c.hsmkeys.agent.v1.HelloReply\x12@\n" +
 	"\x06Status\x12\x17.hsmkeys.agent.v1.Empty\x1a\x1d.hsmkeys.agent.v1.StatusReply\x128\n" +

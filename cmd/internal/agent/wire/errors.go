@@ -39,44 +39,42 @@ var kinds = map[string]error{
 
 // MarshalError returns an error as the text of DRPC's error.
 func MarshalError(err error, hint string) error {
-	m := &Error{Text: err.Error(), Hint: hint}
+	m := &Error{Text: []byte(err.Error()), Hint: []byte(hint), ReturnValue: token.ReturnValue(err)}
 	for name, kind := range kinds {
 		if errors.Is(err, kind) {
 			m.Kinds = append(m.Kinds, name)
 		}
 	}
 	if e := (*token.Error)(nil); errors.As(err, &e) {
-		m.OfToken, m.Op, m.Token = true, e.Op, e.Token
+		m.OfToken, m.Op, m.Token = true, []byte(e.Op), []byte(e.Token)
 	}
-	encoded, fail := proto.Marshal(m)
-	if fail != nil { // text that is not UTF-8
-		encoded, _ = proto.Marshal(&Error{Text: "an error whose text is not UTF-8", Kinds: m.Kinds})
-	}
+	encoded, _ := proto.Marshal(m) // no text in it is anything but ASCII
 	return errors.New(string(encoded))
 }
 
 // UnmarshalError returns the error of the other end.
 func UnmarshalError(text string) (*RemoteError, bool) {
 	var m Error
-	if err := proto.Unmarshal([]byte(text), &m); err != nil || m.Text == "" {
+	if err := proto.Unmarshal([]byte(text), &m); err != nil || len(m.Text) == 0 {
 		return nil, false
 	}
-	e := &RemoteError{text: m.Text, hint: m.Hint}
+	e := &RemoteError{text: string(m.Text), hint: string(m.Hint), returnValue: m.ReturnValue}
 	for _, name := range m.Kinds {
 		if kind := kinds[name]; kind != nil {
 			e.is = append(e.is, kind)
 		}
 	}
 	if m.OfToken {
-		e.is = append(e.is, &token.Error{Op: m.Op, Token: m.Token})
+		e.is = append(e.is, &token.Error{Op: string(m.Op), Token: string(m.Token)})
 	}
 	return e, true
 }
 
 // A RemoteError is an error that happened in the agent.
 type RemoteError struct {
-	text, hint string
-	is         []error
+	text, hint  string
+	returnValue string
+	is          []error
 }
 
 // Error returns the text of the error as it was in the agent.
@@ -84,6 +82,9 @@ func (e *RemoteError) Error() string { return e.text }
 
 // Hint returns what to do about it, or "".
 func (e *RemoteError) Hint() string { return e.hint }
+
+// ReturnValue returns the name of the PKCS #11 return value behind it, or "", for [token.ReturnValue].
+func (e *RemoteError) ReturnValue() string { return e.returnValue }
 
 // Unwrap returns the kinds of the error, and a [*token.Error] if it was one.
 func (e *RemoteError) Unwrap() []error { return e.is }

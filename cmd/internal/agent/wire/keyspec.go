@@ -9,7 +9,6 @@ import (
 	"errors"
 
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
-	"github.com/hsmkeys/hsmkeys/token"
 )
 
 // FromKey returns the message for what a session key is.
@@ -118,9 +117,3 @@ func PublicECDH(spki []byte) (*ecdh.PublicKey, error) {
 	}
 	return nil, errors.New("the public key is not an EC key")
 }
-
-// FromPairName returns the message for the name of a pair.
-func FromPairName(name token.PairName) *PairName { return &PairName{Label: name.Label, Id: name.ID} }
-
-// Spec returns the name of a pair.
-func (m *PairName) Spec() token.PairName { return token.PairName{Label: m.GetLabel(), ID: m.GetId()} }
