@@ -62,6 +62,17 @@ func (t *Token) with(ctx context.Context, f func(pkcs11.SessionHandle) error) er
 	return t.noteLoss(err)
 }
 
+// Sessions returns how many sessions are open for the Token's own calls.
+func (t *Token) Sessions() int {
+	p := t.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0
+	}
+	return 1 + len(p.idle) + len(p.unusable) + len(p.slots) // the anchor, and those that are lent
+}
+
 // enter begins a call that Close must wait for, and leave ends it. Every call that reaches the
 // module is between the two, also those through crypto11: after Close the module may be unloaded,
 // and calling it would crash.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +24,9 @@ type keys struct {
 	used    []blob.ID    // the one that was used last is the last
 	at      ledger.Point // of the state by which they were opened
 	current *hsmkeys.Key // the newest version; nil if it has to be opened
-	last    string       // its identifier, also when it cannot be used any more
+	last    string       // its identifier, also if it encrypts nothing
 	looked  time.Time    // when the keyring was last asked for its newest state
+	away    error        // why it did not answer then; nil if it did
 }
 
 // maxOpen is how many versions are open at the same time.
@@ -33,6 +35,10 @@ const maxOpen = 16
 // lookEvery is how long the newest version may be another one before the plugin notices. The keyring is
 // a file or a bucket, which is asked so often and no more.
 const lookEvery = time.Second
+
+// lookFor is how long the keyring may take to answer. The API server waits for three seconds, and what
+// is open decrypts without an answer.
+const lookFor = 2 * time.Second
 
 func newKeys(k *hsmkeys.Keyring, name string) *keys {
 	return &keys{keyring: k, name: name, open: map[blob.ID]*hsmkeys.Key{}}
@@ -56,11 +62,12 @@ func (k *keys) lastID() string {
 func (k *keys) newest(ctx context.Context) (*hsmkeys.Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.current != nil && time.Since(k.looked) < lookEvery {
-		return k.current, nil
+	if time.Since(k.looked) >= lookEvery {
+		k.away = k.look(ctx)
+		k.looked = time.Now()
 	}
-	if err := k.look(ctx); err != nil {
-		return nil, err
+	if k.away != nil {
+		return nil, k.away
 	}
 	if k.current == nil {
 		key, err := k.keyring.Open(ctx, hsmkeys.Ref{Name: k.name})
@@ -69,7 +76,7 @@ func (k *keys) newest(ctx context.Context) (*hsmkeys.Key, error) {
 		}
 		k.drop(key.ID())
 		k.add(key)
-		k.current, k.last = key, k.idOf(key).String()
+		k.current = key
 	}
 	return k.current, nil
 }
@@ -77,8 +84,17 @@ func (k *keys) newest(ctx context.Context) (*hsmkeys.Key, error) {
 // look asks the keyring for its newest state. In a new one every version may have another status: all are
 // opened anew, and judged by it.
 func (k *keys) look(ctx context.Context) error {
-	if _, err := k.keyring.Show(ctx, hsmkeys.Ref{Name: k.name}); err != nil && !errors.Is(err, blob.ErrNotFound) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lookFor) // other calls wait for it as well
+	defer stop()
+	e, err := k.keyring.Show(ctx, hsmkeys.Ref{Name: k.name})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the keyring has not answered within %v: %w", lookFor, blob.ErrUnavailable)
+	}
+	if err != nil && !errors.Is(err, blob.ErrNotFound) {
 		return err
+	}
+	if id, fail := parseID(e.KeyID); err == nil && fail == nil {
+		k.last = keyID{k.keyring.ID(), id, hsmkeys.Ref{Name: e.Name, Version: e.Version}}.String()
 	}
 	if at := k.keyring.State().At; at != k.at {
 		for id := range k.open {
@@ -86,16 +102,14 @@ func (k *keys) look(ctx context.Context) error {
 		}
 		k.at = at
 	}
-	k.looked = time.Now()
 	return nil
 }
 
 // withID returns the version of the key that has an identifier, open. A key of another name is refused,
-// also one of the same keyring: it may be that of another cluster.
+// also one of the same keyring: it may be that of another cluster. While the keyring does not answer,
+// what is open goes on.
 func (k *keys) withID(ctx context.Context, id keyID) (*hsmkeys.Key, error) {
-	if _, err := k.newest(ctx); err != nil && k.lastID() == "" {
-		return nil, err
-	}
+	_, _ = k.newest(ctx) // what is no longer to be used is closed by that
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if key := k.open[id.id]; key != nil {
@@ -123,14 +137,11 @@ func (k *keys) add(key *hsmkeys.Key) {
 	}
 }
 
-func (k *keys) touch(id blob.ID) {
-	for i, other := range k.used {
-		if other == id {
-			k.used = append(k.used[:i], k.used[i+1:]...)
-			break
-		}
-	}
-	k.used = append(k.used, id)
+func (k *keys) touch(id blob.ID) { k.used = append(k.unused(id), id) }
+
+// unused returns the identifiers in k.used without one.
+func (k *keys) unused(id blob.ID) []blob.ID {
+	return slices.DeleteFunc(k.used, func(other blob.ID) bool { return other == id })
 }
 
 // drop closes a key. A call that uses it at this moment ends first.
@@ -141,12 +152,7 @@ func (k *keys) drop(id blob.ID) {
 	}
 	_ = key.Close() // its errors are those of a token that went away
 	delete(k.open, id)
-	for i, other := range k.used {
-		if other == id {
-			k.used = append(k.used[:i], k.used[i+1:]...)
-			break
-		}
-	}
+	k.used = k.unused(id)
 	if k.current == key {
 		k.current = nil
 	}
@@ -164,6 +170,13 @@ func (k *keys) forget(key *hsmkeys.Key) {
 // idOf returns the identifier of a key.
 func (k *keys) idOf(key *hsmkeys.Key) keyID {
 	return keyID{k.keyring.ID(), key.ID(), hsmkeys.Ref{Name: key.Entry.Name, Version: key.Entry.Version}}
+}
+
+// count returns how many versions are open.
+func (k *keys) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.open)
 }
 
 func (k *keys) close() {

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 
+	"github.com/hsmkeys/hsmkeys/blob/store/s3/s3test"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -73,8 +77,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// newCluster makes one, without the plugin.
-func newCluster(t testing.TB) *cluster {
+// newCluster makes one with some settings of its own, without the plugin.
+func newCluster(t testing.TB, settings ...string) *cluster {
 	t.Helper()
 	env, err := softhsm.New()
 	if err != nil {
@@ -90,6 +94,7 @@ func newCluster(t testing.TB) *cluster {
 	c := &cluster{soft: env, dir: dir, socket: filepath.Join(run, "kms", "sock"), log: &lockedBuffer{}}
 	c.env = append(append(os.Environ(), env.Environ()...), "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=cluster", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
 		"HSMKEYS_PIN_SOURCE=env:PIN_FOR_TEST", "PIN_FOR_TEST="+testPIN, "SO_PIN_FOR_TEST="+testSOPIN, "HOME="+dir, "HSMKEYS_AUDIT=file:"+filepath.Join(dir, "audit"))
+	c.env = append(c.env, settings...)
 	c.hsmkeys(t, "token", "init", "cluster", "--so-pin-source", "env:SO_PIN_FOR_TEST")
 	c.hsmkeys(t, "init", "--key-type", "rsa2048")
 	c.hsmkeys(t, "create", "k8s", "other")
@@ -120,9 +125,9 @@ func (c *cluster) command(args ...string) *exec.Cmd {
 }
 
 // start starts the plugin, and waits until it serves.
-func (c *cluster) start(t testing.TB) {
+func (c *cluster) start(t testing.TB, options ...string) {
 	t.Helper()
-	c.plugin = c.command("--key", "k8s", "--socket", c.socket)
+	c.plugin = c.command(append([]string{"--key", "k8s", "--socket", c.socket}, options...)...)
 	c.plugin.Stderr = c.log
 	if err := c.plugin.Start(); err != nil {
 		t.Fatal(err)
@@ -140,9 +145,23 @@ func (c *cluster) start(t testing.TB) {
 	t.Cleanup(func() { conn.Close() })
 	c.client = kmsapi.NewKeyManagementServiceClient(conn)
 	until(t, "the plugin answers", func() bool {
+		if c.plugin.ProcessState != nil {
+			t.Fatal(c.log)
+		}
 		_, err := c.client.Status(t.Context(), &kmsapi.StatusRequest{})
 		return err == nil
 	})
+}
+
+// stop ends the plugin.
+func (c *cluster) stop(t testing.TB) {
+	t.Helper()
+	if err := c.plugin.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.plugin.Wait(); err != nil {
+		t.Errorf("%v: %s", err, c.log)
+	}
 }
 
 // until waits for what another process does. A busy machine may take any time.
@@ -311,6 +330,9 @@ func TestStates(t *testing.T) {
 	_, err := c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("x")})
 	wantCode(t, err, codes.FailedPrecondition, "deactivated")
 	c.opens(t, first, []byte("first"))
+	c.stop(t)
+	c.start(t) // what was encrypted must be readable after the machine was restarted
+	c.opens(t, first, []byte("first"))
 	c.hsmkeys(t, "activate", "k8s", "--reason", "a test")
 	if s := c.status(t); s.Healthz != "ok" {
 		t.Errorf("%v", s)
@@ -364,12 +386,7 @@ func TestStartAndEnd(t *testing.T) {
 	if info, err := os.Stat(c.socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if err := c.plugin.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.plugin.Wait(); err != nil {
-		t.Errorf("%v: %s", err, c.log)
-	}
+	c.stop(t)
 	if _, err := os.Stat(c.socket); err == nil {
 		t.Error("the socket is still there")
 	}
@@ -438,6 +455,96 @@ func TestATokenThatGoesAway(t *testing.T) {
 	t.Cleanup(func() { end(server) })
 	until(t, "the token is back", func() bool { return c.status(t).Healthz == "ok" })
 	c.opens(t, r, []byte("kept"))
+}
+
+// While the store does not answer, what is open decrypts, and nothing is encrypted.
+func TestAStoreThatGoesAway(t *testing.T) {
+	server, err := s3test.New(t.Context(), s3test.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	bucket, err := server.MakeBucket(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := s3test.NewDelay(t, server.URL)
+	var env []string
+	for name, value := range server.Environment() {
+		env = append(env, name+"="+value)
+	}
+	c := newCluster(t, append(env, "AWS_ENDPOINT_URL="+network.URL, "HSMKEYS_STORE=s3://"+bucket+"/keys?path-style=true")...)
+	c.start(t)
+	r := c.encrypt(t, []byte("kept"))
+	network.Set(24 * time.Hour)
+	if s := c.status(t); !strings.Contains(s.Healthz, "not answered within") || s.KeyId != r.KeyId {
+		t.Errorf("%v", s)
+	}
+	_, err = c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("x")})
+	wantCode(t, err, codes.Unavailable, "not answered within")
+	c.opens(t, r, []byte("kept"))
+	network.Set(0)
+	until(t, "the store is back", func() bool { return c.status(t).Healthz == "ok" })
+	c.opens(t, c.encrypt(t, []byte("x")), []byte("x"))
+}
+
+// The plugin uses an agent, which is locked and unlocked again.
+func TestAnAgentThatIsLocked(t *testing.T) {
+	c := newCluster(t)
+	socket := filepath.Join(filepath.Dir(filepath.Dir(c.socket)), "agent.sock")
+	c.env = append(c.env, "HSMKEYS_AGENT="+socket)
+	c.hsmkeys(t, "agent")
+	t.Cleanup(func() { c.hsmkeys(t, "agent", "stop") })
+	withPIN := c.env
+	c.env = append(c.env, "HSMKEYS_PIN_SOURCE=env:NO_SUCH_VARIABLE")
+	c.start(t)
+	r := c.encrypt(t, []byte("kept"))
+	c.hsmkeys(t, "agent", "lock")
+	if s := c.status(t); !strings.Contains(s.Healthz, "locked") || s.KeyId != r.KeyId {
+		t.Errorf("%v", s)
+	}
+	_, err := c.decrypt(t.Context(), r)
+	wantCode(t, err, codes.Unavailable, "locked")
+	c.env = withPIN
+	c.hsmkeys(t, "agent", "unlock")
+	if s := c.status(t); s.Healthz != "ok" {
+		t.Errorf("%v", s)
+	}
+	c.opens(t, r, []byte("kept"))
+}
+
+func TestMetrics(t *testing.T) {
+	c := newCluster(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	c.start(t, "--metrics", address)
+	r := c.encrypt(t, []byte("kept"))
+	r.Ciphertext[len(r.Ciphertext)-1] ^= 1
+	if _, err := c.decrypt(t.Context(), r); err == nil {
+		t.Error("a changed ciphertext was decrypted")
+	}
+	c.status(t)
+	resp, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`hsmkeys_kms_operations_total{operation="encrypt",result="ok"} 1`, `hsmkeys_kms_operations_total{operation="decrypt",result="failed"} 1`,
+		`hsmkeys_kms_errors_total{operation="decrypt",error="other"} 1`, "hsmkeys_kms_healthy 1", "hsmkeys_kms_session_keys 1", "hsmkeys_kms_sessions ",
+	} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("the metrics lack %s:\n%s", want, text)
+		}
+	}
 }
 
 // Neither the PIN nor what is encrypted is in what the plugin writes; the identifiers of requests are.

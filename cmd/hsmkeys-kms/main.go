@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/program"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
@@ -88,7 +89,14 @@ func serve(ctx context.Context, s *settings.Settings, name, socket, metricsAddre
 	}
 	s.Stays = true
 	s.TokenPatience = -1 // a call must not wait longer than the API server does
-	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
+	return session.WithStorePair(ctx, s, func(t session.Token, pair session.Pair, store place.Store) error {
+		k, err := session.OpenKeyring(ctx, s, pair, store)
+		if err != nil {
+			return err
+		}
+		if own, ok := t.(interface{ Sessions() int }); ok { // otherwise it is the agent's, which counts them
+			meter.Gauge("sessions", func() float64 { return float64(own.Sessions()) })
+		}
 		p := newPlugin(k, name, meter)
 		defer p.close()
 		if err := p.ready(ctx); err != nil {

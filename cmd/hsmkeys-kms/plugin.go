@@ -13,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
+	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // A plugin is the KMS v2 service with one key of a keyring.
@@ -26,18 +27,29 @@ type plugin struct {
 }
 
 func newPlugin(k *hsmkeys.Keyring, name string, meter *metrics.Meter) *plugin {
-	return &plugin{keyring: k, name: name, keys: newKeys(k, name), meter: meter}
+	p := &plugin{keyring: k, name: name, keys: newKeys(k, name), meter: meter}
+	meter.Gauge("session_keys", func() float64 { return float64(p.keys.count()) })
+	return p
 }
 
 func (p *plugin) close() { p.keys.close() }
 
-// ready returns an error if the key cannot encrypt, before the plugin listens.
+// ready returns an error if the plugin cannot serve the key, before it listens. One that is deactivated
+// still decrypts, and the status tells about it.
 func (p *plugin) ready(ctx context.Context) error {
-	key, err := p.keys.newest(ctx)
-	if err == nil {
-		err = key.MayEncrypt(ctx)
+	e, err := p.keyring.Show(ctx, hsmkeys.Ref{Name: p.name})
+	if err != nil {
+		return err
 	}
-	return err
+	if e.Status == ledger.Active.String() { // others encrypt nothing, and older versions may decrypt
+		if _, err := p.keys.newest(ctx); err != nil {
+			return err
+		}
+	}
+	if e.Status == ledger.Destroyed.String() { // and its purpose is no longer known
+		return nil
+	}
+	return e.WrapsKeys()
 }
 
 // Status returns the identifier of the newest version of the key, and whether the plugin works. The API

@@ -108,6 +108,16 @@ func (l *login) state() (token.Info, string) {
 	return l.info, l.reason
 }
 
+// sessions returns how many sessions are open on the token.
+func (l *login) sessions() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.token == nil {
+		return 0
+	}
+	return l.token.Sessions()
+}
+
 // unlock logs in, unless the agent is logged in already.
 func (l *login) unlock(ctx context.Context, pin PINFunc) error {
 	l.mu.Lock()

@@ -75,6 +75,7 @@ func New(config Config) *Server {
 		config: config, login: login{open: config.Open, info: config.Info, reason: "nobody has unlocked it since it was started"},
 		conns: map[*conn]struct{}{}, perUser: map[int]int{}, stop: make(chan struct{}),
 	}
+	config.Meter.Gauge("sessions", func() float64 { return float64(s.login.sessions()) })
 	config.Meter.Gauge("session_keys", func() float64 { return float64(s.keys.Load()) })
 	config.Meter.Gauge("clients", func() float64 { return float64(len(s.all())) })
 	config.Meter.Gauge("locked", func() float64 {
