@@ -52,14 +52,15 @@ func (t *Token) Loaded(ctx context.Context) ([]Loaded, error) {
 // already.
 func (t *Token) Unload(ctx context.Context, key Loaded) error {
 	err := t.with(ctx, func(s pkcs11.SessionHandle) error {
-		values, err := t.optionalAttributes(s, pkcs11.ObjectHandle(key.Object), pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+		values, err := t.optionalAttributes(s, pkcs11.ObjectHandle(key.Object), pkcs11.CKA_CLASS, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
 		if is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if string(values[pkcs11.CKA_LABEL]) != key.Label || !bytes.Equal(values[pkcs11.CKA_ID], key.ID) {
+		class := attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)
+		if !bytes.Equal(values[pkcs11.CKA_CLASS], class.Value) || string(values[pkcs11.CKA_LABEL]) != key.Label || !bytes.Equal(values[pkcs11.CKA_ID], key.ID) {
 			return errors.New("its handle belongs to another object now")
 		}
 		return t.destroyQuietly(s, pkcs11.ObjectHandle(key.Object))

@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/hsmkeys/hsmkeys/token/memkey"
 	"github.com/miekg/pkcs11"
@@ -79,9 +80,21 @@ func (t *Token) sendPIN(pin []byte) error {
 	return memkey.WithoutTrace(func() error { return t.ctx.Login(t.anchor, pkcs11.CKU_USER, pinString(pin)) })
 }
 
+// contextLogins are the logins for one operation each. A PIN that is refused is not tried again, not by a
+// later operation either.
+type contextLogins struct {
+	sync.Mutex
+	refused error
+}
+
 // contextLogin logs in for one operation of a key that requires it each time. The PIN is asked for
 // anew: none is kept.
 func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
+	t.again.Lock()
+	defer t.again.Unlock()
+	if t.again.refused != nil {
+		return t.again.refused
+	}
 	if t.cfg.PIN == nil {
 		return t.fail("log in for one use of the key", ErrPIN, errors.New("no PIN can be asked for"))
 	}
@@ -102,7 +115,11 @@ func (t *Token) contextLogin(s pkcs11.SessionHandle) error {
 		}
 	}
 	err := memkey.WithoutTrace(func() error { return t.ctx.Login(s, pkcs11.CKU_CONTEXT_SPECIFIC, pinString(pin)) })
-	return t.fail("log in for one use of the key", loginKind(err), err)
+	err = t.fail("log in for one use of the key", loginKind(err), err)
+	if errors.Is(err, ErrPIN) || errors.Is(err, ErrPINLocked) {
+		t.again.refused = err
+	}
+	return err
 }
 
 // countLogin and logout keep the token logged in while a Token of this process uses it.

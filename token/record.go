@@ -129,12 +129,13 @@ func refusesRecords(err error) bool {
 		pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_DEVICE_MEMORY)
 }
 
-// DeleteRecord deletes a record. It is no error if the record is gone already.
+// DeleteRecord deletes a record with the label and the value of r: the one with its handle, if that is
+// still such a record. It is no error if there is none.
 func (t *Token) DeleteRecord(ctx context.Context, r keyspec.Record) error {
 	err := t.deleteRecord(ctx, r)
 	// SoftHSM returns CKR_FUNCTION_FAILED where another process deletes the record at the same time,
 	// and for a moment both may still see it.
-	for try := 1; try < attachTries && is(err, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR); try++ {
+	for try := 1; try < attachTries && (errors.Is(err, errGone) || is(err, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_OBJECT_HANDLE_INVALID)); try++ {
 		time.Sleep(attachPause)
 		err = t.deleteRecord(ctx, r)
 	}
@@ -142,13 +143,17 @@ func (t *Token) DeleteRecord(ctx context.Context, r keyspec.Record) error {
 }
 
 func (t *Token) deleteRecord(ctx context.Context, r keyspec.Record) error {
-	err := t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, pkcs11.ObjectHandle(r.Object)) })
-	if err == nil {
+	all, err := t.records(ctx)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(other keyspec.Record) bool { return other.Label != r.Label || !bytes.Equal(other.Value, r.Value) })
+	if len(all) == 0 {
 		return nil
 	}
-	all, readErr := t.records(ctx)
-	if readErr == nil && !slices.ContainsFunc(all, func(other keyspec.Record) bool { return other.Object == r.Object }) {
-		return nil
+	object := all[0].Object
+	if slices.ContainsFunc(all, func(other keyspec.Record) bool { return other.Object == r.Object }) {
+		object = r.Object // which after another login may be anything, such as a pair
 	}
-	return err
+	return t.with(ctx, func(s pkcs11.SessionHandle) error { return t.destroyQuietly(s, pkcs11.ObjectHandle(object)) })
 }

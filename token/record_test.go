@@ -197,3 +197,36 @@ func TestRehearse(t *testing.T) {
 		want(t, p.Rehearse(ctx, of(spec, &keyspec.KeyTransport{OAEPHash: crypto.SHA1, EncryptedKey: nil})), ErrWrapped)
 	}
 }
+
+// A handle of an earlier login may name another object, and a client of the agent may send any.
+func TestOnlyRecordsAreDeleted(t *testing.T) {
+	ctx := context.Background()
+	tok := open(t, newToken(t))
+	pair, err := tok.GenerateKeyPair(ctx, "pair", RSA2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tok.AddRecord(ctx, "a", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	for object := range uint(20) {
+		for _, r := range []keyspec.Record{{Object: object}, {Label: "a", Value: []byte("2"), Object: object}, {Label: "pair", Object: object}} {
+			if err := tok.DeleteRecord(ctx, r); err != nil {
+				t.Error(err)
+			}
+		}
+		_ = tok.Unload(ctx, Loaded{Label: pair.Label(), ID: pair.ID(), Object: object})
+	}
+	if _, err := tok.KeyPair(ctx, PairName{Label: "pair"}); err != nil {
+		t.Error(err)
+	}
+	if got := records(t, tok); fmt.Sprint(got) != "[a=1]" {
+		t.Errorf("%q", got)
+	}
+	if err := tok.DeleteRecord(ctx, keyspec.Record{Label: "a", Value: []byte("1"), Object: 9999}); err != nil {
+		t.Error(err)
+	}
+	if got := records(t, tok); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+}

@@ -69,9 +69,12 @@ func TestPINForEachUse(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("a wrong PIN was tried %d times", asked)
 	}
-	text = st.PIN
-	if ok, err := p.signs(sha256.Sum256(nil)); err != nil || !ok {
-		t.Errorf("with the right one again: %v, %v", ok, err)
+	for range 3 { // a token locks after a few tries
+		_, err = p.signs(sha256.Sum256(nil))
+		want(t, err, ErrPIN, "CKR_PIN_INCORRECT")
+	}
+	if asked != 1 {
+		t.Errorf("after a wrong PIN it was asked for %d times", asked)
 	}
 }
 

@@ -80,7 +80,8 @@ type Token struct {
 	alive      sync.RWMutex // read-locked by every call; locked while sessions are replaced
 	broken     atomic.Bool  // sessions are lost, see revive
 	refused    error        // the error of the PIN when the token was back
-	detached   bool         // the module was released
+	again      contextLogins
+	detached   bool // the module was released
 	generation atomic.Uint64
 
 	reveals        atomic.Int32 // whether the token reveals sensitive values, see checkNotRevealed

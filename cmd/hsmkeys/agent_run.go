@@ -209,7 +209,7 @@ func openWith(ctx context.Context, s *settings.Settings, t *token.Token, sel tok
 		return nil, err
 	}
 	o.Pair, o.Pins, o.Record = pair, session.Pins(t), record
-	k, err := hsmkeys.Open(context.WithoutCancel(ctx), o)
+	k, err := hsmkeys.Open(ctx, o)
 	if err != nil {
 		return nil, session.Explain(err)
 	}

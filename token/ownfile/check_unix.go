@@ -37,15 +37,21 @@ func checkFile(path string, info fs.FileInfo, user int) error {
 // leads: the owner of one of them could put another of this user's files in place of the file, such
 // as one that they have sent to the user before. In a sticky directory anybody can make a link to any
 // file.
-func checkWay(path string, user int) error {
+func checkWay(path string, user int) error { return checkWayTo(path, user, user) }
+
+// checkWayTo is checkWay, where a directory may also belong to another user, unless anybody could have
+// made it.
+func checkWayTo(path string, user, other int) error {
 	// The owner of the root directory can do anything. In a user namespace that maps only this
 	// user, root appears as another user there.
 	root := 0
 	if info, err := os.Stat("/"); err == nil {
 		root, _ = ownerOf(info)
 	}
-	return Walk(path, func(at string, info, _ fs.FileInfo) error {
-		if owner, ok := ownerOf(info); !ok || owner != 0 && owner != user && owner != root {
+	return Walk(path, func(at string, info, dir fs.FileInfo) error {
+		owner, ok := ownerOf(info)
+		others := owner == other && dir != nil && dir.Mode().Perm()&0o022 == 0
+		if !ok || owner != 0 && owner != user && owner != root && !others {
 			return foreign(at, owner, user)
 		}
 		if info.IsDir() && info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
@@ -53,6 +59,15 @@ func checkWay(path string, user int) error {
 		}
 		return nil
 	})
+}
+
+// checkDir checks a directory in which nobody else may make a file.
+func checkDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o022 != 0 {
+		err = writable(dir, info)
+	}
+	return err
 }
 
 func ownerOf(info fs.FileInfo) (int, bool) {

@@ -18,6 +18,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // ErrForeign is the kind of [Error].
@@ -63,6 +64,12 @@ func Read(path string, most int) ([]byte, error) {
 // CheckPlace checks the existing directories on the way to a file that is going to be made: then
 // nobody but this user and root can replace it.
 func CheckPlace(path string) error { return checkWay(path, thisUser()) }
+
+// CheckPlaceOf checks the directories on the way to what a user, by number, has made, such as a socket:
+// nobody but that user, this one and root can have made it, and its directory is not sticky either.
+func CheckPlaceOf(path string, user int) error {
+	return errors.Join(checkWayTo(path, thisUser(), user), checkDir(filepath.Dir(path)))
+}
 
 // Open opens a regular file for reading. If pipe is set it also opens a pipe, and waits until it has
 // a writer; the pipe must belong to this user or root like a file.

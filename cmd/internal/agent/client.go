@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"storj.io/drpc/drpcconn"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
 	"github.com/hsmkeys/hsmkeys/token"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // Errors of the agent, for [errors.Is].
@@ -97,15 +99,15 @@ func (c *Client) connect(ctx context.Context) (*conn, *wire.HelloReply, error) {
 		_ = socket.Close()
 		return fail(err)
 	}
-	own, err := ofThisUser(socket)
+	user, _, _, err := Peer(socket)
 	if err != nil {
 		_ = socket.Close()
 		return fail(err)
 	}
 	n := &conn{rpc: drpcconn.NewWithOptions(socket, drpcconn.Options{Manager: wire.Limits()})}
 	reply, err := n.agent().Hello(ctx, &wire.HelloRequest{X25519: handshake.Public()})
-	if err == nil && !own && !reply.GetNamedKeys() {
-		err = ErrOtherUser
+	if err == nil && user != os.Geteuid() {
+		err = c.believes(user, reply)
 	}
 	if err == nil {
 		n.sealer, err = handshake.Finish(reply.GetX25519())
@@ -118,4 +120,16 @@ func (c *Client) connect(ctx context.Context) (*conn, *wire.HelloReply, error) {
 		return fail(fromAgent(ctx, err))
 	}
 	return n, reply, nil
+}
+
+// believes returns an error unless the agent of another user is the one that this user has named: it gets
+// file keys, and decides what a file is encrypted under.
+func (c *Client) believes(user int, reply *wire.HelloReply) error {
+	if !reply.GetNamedKeys() {
+		return ErrOtherUser
+	}
+	if err := ownfile.CheckPlaceOf(c.path, user); err != nil { // anybody may have made the socket
+		return fmt.Errorf("%w, user %d: %w", ErrOtherUser, user, err)
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"net"
-	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,12 +44,6 @@ func peerGroups(fd int) ([]uint32, error) {
 			return groups[:needed], nil
 		}
 	}
-}
-
-// ofThisUser reports whether the process at the other end runs as this user.
-func ofThisUser(socket net.Conn) (bool, error) {
-	uid, _, _, err := Peer(socket)
-	return uid == os.Geteuid(), err
 }
 
 func onSocket(socket net.Conn, f func(fd int) error) error {

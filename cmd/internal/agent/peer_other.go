@@ -11,5 +11,3 @@ var errNoPeer = errors.New("this system does not tell the process at the other e
 
 // Peer is not supported on this system.
 func Peer(net.Conn) (uid, pid int, gids []int, err error) { return -1, 0, nil, errNoPeer }
-
-func ofThisUser(net.Conn) (bool, error) { return false, errNoPeer }

@@ -44,7 +44,7 @@ func listen(path string, dirMode, mode fs.FileMode) (l net.Listener, release fun
 	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fail(err)
 	}
-	if err := ownfile.CheckPlace(path); err != nil {
+	if err := ownfile.CheckPlaceOf(path, os.Geteuid()); err != nil {
 		return fail(err)
 	}
 	// The lock decides between two processes that start at the same time: each would take the other's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,10 +16,14 @@ import (
 type login struct {
 	open func(context.Context, PINFunc) (*token.Token, error)
 
-	mu     sync.RWMutex // read-locked by every call; locked to log in and out
-	token  *token.Token // nil while the agent is locked
-	reason string       // why it is locked
-	info   token.Info   // of the token, also while the agent is locked
+	mu    sync.RWMutex // read-locked by every call; locked to log in and out
+	token *token.Token // nil while the agent is locked
+
+	shown  sync.Mutex // of what follows, which is told also while mu is waited for
+	info   token.Info // of the token, also while the agent is locked
+	reason string     // why it is locked; "" if it is not
+	inUse  context.Context
+	endUse context.CancelCauseFunc // ends inUse when the agent is to be locked
 
 	named named    // the keyring for other users
 	found sync.Map // *wire.PairReply by request
@@ -29,6 +34,13 @@ type login struct {
 	lastUse  time.Time // when the last call ended
 	away     error     // why the token did not answer at the last call; nil if it did
 	awaySeen time.Time
+}
+
+// newLogin returns a login that is locked.
+func newLogin(open func(context.Context, PINFunc) (*token.Token, error), info token.Info, reason string) *login {
+	l := &login{open: open, info: info, reason: reason, named: named{turn: make(chan struct{}, 1)}}
+	l.inUse, l.endUse = context.WithCancelCause(context.Background())
+	return l
 }
 
 // awayFor is how long the agent answers with the same reason before it tries the token again.
@@ -75,7 +87,9 @@ func (l *login) end(err error) {
 	l.calls.Lock()
 	defer l.calls.Unlock()
 	l.under--
-	l.lastUse = time.Now()
+	if err == nil { // what was refused is no use
+		l.lastUse = time.Now()
+	}
 	if !errors.Is(err, token.ErrLost) || errors.Is(err, token.ErrKeyLost) {
 		l.away = nil
 	} else {
@@ -93,18 +107,30 @@ func (l *login) idle() time.Duration {
 	return time.Since(l.lastUse)
 }
 
-// locked returns the error of a call while the agent is locked. l.mu must be held.
+// locked returns the error of a call while the agent is locked.
 func (l *login) locked() error {
-	return &token.Error{Op: "use the token through the agent", Token: l.info.Label, Kind: wire.ErrLocked, Err: errors.New(l.reason)}
+	info, reason := l.state()
+	return &token.Error{Op: "use the token through the agent", Token: info.Label, Kind: wire.ErrLocked, Err: errors.New(reason)}
+}
+
+// untilLock returns a context that is done when ctx is, or when the agent is to be locked: for what does
+// more than calls to the token, and would keep the lock waiting.
+func (l *login) untilLock(ctx context.Context) (context.Context, context.CancelFunc) {
+	l.shown.Lock()
+	inUse := l.inUse
+	l.shown.Unlock()
+	ctx, stop := context.WithCancelCause(ctx)
+	forget := context.AfterFunc(inUse, func() { stop(context.Cause(inUse)) })
+	return ctx, func() {
+		forget()
+		stop(nil)
+	}
 }
 
 // state returns the token's Info, and why the agent is locked, or "".
 func (l *login) state() (token.Info, string) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.token != nil {
-		return l.info, ""
-	}
+	l.shown.Lock()
+	defer l.shown.Unlock()
 	return l.info, l.reason
 }
 
@@ -129,7 +155,11 @@ func (l *login) unlock(ctx context.Context, pin PINFunc) error {
 	if err != nil {
 		return err
 	}
-	l.token, l.info = t, t.Info()
+	l.token = t
+	l.shown.Lock()
+	l.info, l.reason = t.Info(), ""
+	l.inUse, l.endUse = context.WithCancelCause(context.Background())
+	l.shown.Unlock()
 	l.calls.Lock()
 	l.lastUse, l.away = time.Now(), nil
 	l.calls.Unlock()
@@ -137,8 +167,13 @@ func (l *login) unlock(ctx context.Context, pin PINFunc) error {
 }
 
 // lock destroys all session keys and logs out, if the token has not been used for a time. It waits for
-// the calls under way.
+// the calls under way. If it is to be locked at once, those that wait for more than the token are ended.
 func (l *login) lock(reason string, unused time.Duration, destroy func()) error {
+	if unused == 0 {
+		l.shown.Lock()
+		l.endUse(fmt.Errorf("%w: %s", wire.ErrLocked, reason))
+		l.shown.Unlock()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.token == nil || l.idle() < unused {
@@ -147,7 +182,10 @@ func (l *login) lock(reason string, unused time.Duration, destroy func()) error 
 	destroy()
 	l.forget()
 	err := errors.Join(l.named.close(), l.token.Close())
-	l.token, l.reason = nil, reason
+	l.token = nil
+	l.shown.Lock()
+	l.reason = reason
+	l.shown.Unlock()
 	return err
 }
 

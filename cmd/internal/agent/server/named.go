@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 
 	"filippo.io/age"
 	"storj.io/drpc/drpcmux"
@@ -23,14 +22,18 @@ type KeyringFunc func(ctx context.Context, t *token.Token, record hsmkeys.Record
 // A named is the keyring of named keys. It is opened when it is needed first, and released when the agent
 // is locked.
 type named struct {
-	mu      sync.Mutex
+	turn    chan struct{} // of one element, sent by who uses what follows
 	keyring *hsmkeys.Keyring
 	release func() error
 }
 
 func (n *named) get(ctx context.Context, t *token.Token, open KeyringFunc, record hsmkeys.RecordFunc) (*hsmkeys.Keyring, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	select {
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if n.keyring == nil {
 		k, release, err := open(ctx, t, record)
 		if err != nil {
@@ -42,8 +45,8 @@ func (n *named) get(ctx context.Context, t *token.Token, open KeyringFunc, recor
 }
 
 func (n *named) close() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
 	if n.keyring == nil {
 		return nil
 	}
@@ -167,6 +170,8 @@ func (n namedCalls) withKeyring(ctx context.Context, use *wire.Use, f func(conte
 		return errNoHello
 	}
 	s := n.server
+	ctx, stop := s.login.untilLock(ctx)
+	defer stop()
 	return s.noteLoss(s.login.with(func(t *token.Token) error {
 		k, err := s.login.named.get(ctx, t, s.config.Keyring, s.recordByContext())
 		if err != nil {

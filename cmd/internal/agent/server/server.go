@@ -57,7 +57,7 @@ type Config struct {
 // A Server is an agent.
 type Server struct {
 	config Config
-	login  login
+	login  *login
 	policy atomic.Pointer[Policy]
 
 	mu      sync.Mutex
@@ -72,7 +72,7 @@ type Server struct {
 // New returns an agent that is locked.
 func New(config Config) *Server {
 	s := &Server{
-		config: config, login: login{open: config.Open, info: config.Info, reason: "nobody has unlocked it since it was started"},
+		config: config, login: newLogin(config.Open, config.Info, "nobody has unlocked it since it was started"),
 		conns: map[*conn]struct{}{}, perUser: map[int]int{}, stop: make(chan struct{}),
 	}
 	config.Meter.Gauge("sessions", func() float64 { return float64(s.login.sessions()) })
@@ -109,7 +109,8 @@ func (s *Server) Stop() { s.stopped.Do(func() { close(s.stop) }) }
 // session keys.
 const (
 	maxConns        = 512
-	maxConnsOfOther = 32 // of one other user
+	maxConnsOfOther = 32  // of one other user
+	maxConnsOthers  = 448 // of all other users, so that its own can always lock it
 )
 
 // ReadPolicy reads the policy, also again. If it cannot be read, the one before it stays in force.
@@ -207,7 +208,10 @@ func (s *Server) lockWhenIdle(ctx context.Context) {
 func (s *Server) admit(c *conn, uid int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= maxConns || uid != s.uid() && s.perUser[uid] >= maxConnsOfOther {
+	if len(s.conns) >= maxConns {
+		return false
+	}
+	if others := len(s.conns) - s.perUser[s.uid()]; uid != s.uid() && (s.perUser[uid] >= maxConnsOfOther || others >= maxConnsOthers) {
 		return false
 	}
 	s.conns[c] = struct{}{}
