@@ -10,6 +10,9 @@ import (
 // RecordEvery sets how often an operation over many keys makes a checkpoint.
 func RecordEvery(d time.Duration) { recordEvery = d }
 
+// PinsFor sets how long pins that were read count.
+func PinsFor(d time.Duration) { pinsFor = d }
+
 // Options returns the options of the keyring, so that a test can change them.
 func (k *Keyring) Options() *Options { return &k.options }
 

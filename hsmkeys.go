@@ -58,7 +58,8 @@ type Keyring struct {
 	state State          // what opening has found
 	kept  ledger.Point   // what this process has pinned last
 
-	looked atomic.Pointer[time.Time] // when the store was last checked for a newer head
+	looked   atomic.Pointer[time.Time] // when the store was last checked for a newer head
+	pinsRead atomic.Pointer[time.Time] // when the pins were last read; nil if they have to be
 
 	formerNames renamedKeys
 	recorder    recorder

@@ -100,6 +100,7 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	k.recorder = recorderOf(o)
 	k.recorder.about.Keyring = head.ID()
 	k.looked.Store(&now)
+	k.pinsRead.Store(&now)
 	k.setState(ctx, report, own && !founding)
 	if k.pair == nil {
 		return k, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -304,4 +305,35 @@ func FuzzParsePin(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A program that runs for long notices that another process has accepted a newer state, and that the store
+// has lost it again.
+func TestPinsOfAnotherProcess(t *testing.T) {
+	defer hsmkeys.PinsFor(10 * time.Second)
+	hsmkeys.PinsFor(0)
+	ctx := context.Background()
+	office, _, _, _, store, _ := threesome(t)
+	o := hsmkeys.Options{Store: store, Pair: office.pair, Pins: hsmkeys.NewPins(nil, t.TempDir()), Voucher: office.cert}
+	must(hsmkeys.Join(ctx, o))
+	o.Voucher = nil
+	stays, changes := must(hsmkeys.Open(ctx, o)), must(hsmkeys.Open(ctx, o))
+	create(t, stays, "payroll-2")
+	create(t, changes, "payroll-3")
+	number := changes.State().At.Number
+	slot := must(store.Get(ctx, blob.SlotPath(number)))
+	if err := store.Delete(ctx, blob.SlotPath(number)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := stays.Show(ctx, hsmkeys.Ref{Name: "payroll-2"}); !errors.Is(err, ledger.ErrRollback) {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := store.Put(ctx, blob.SlotPath(number), slot); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stays.Show(ctx, hsmkeys.Ref{Name: "payroll-2"}); err != nil || stays.State().At.Number != number {
+		t.Errorf("%v, checkpoint %d", err, stays.State().At.Number)
+	}
 }

@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -41,10 +42,48 @@ func (k *Keyring) look(ctx context.Context) error {
 		return k.notNamed(k.self)
 	}
 	if !moved {
-		return nil
+		return k.lookAtPins(ctx)
 	}
 	return k.accept(ctx, inFile)
 }
+
+// lookAtPins returns a [ledger.Rollback] if another process with the same pins has accepted a newer state
+// than the store has. A program that runs for long would otherwise go by a state that it alone remembers.
+func (k *Keyring) lookAtPins(ctx context.Context) error {
+	if k.pins == nil || k.options.Once || !k.pinsAreDue() {
+		return nil
+	}
+	pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
+	if err != nil {
+		return err
+	}
+	own := k.view().Pin()
+	for _, p := range pins {
+		if p.Keyring != own.Keyring || p.First != own.First || p.At.Number <= k.view().At().Number {
+			continue
+		}
+		next, err := k.view().Refresh(ctx, false) // it may have been made since the store was looked at
+		if err != nil {
+			return err
+		}
+		if at := next.At(); at.Number < p.At.Number {
+			k.pinsRead.Store(nil) // the next look tells the same
+			return &ledger.Rollback{Accepted: p.At, Found: ledger.Signed{At: at, Created: next.Head().Checkpoint().Created}}
+		}
+		k.moveTo(next)
+	}
+	return nil
+}
+
+// pinsAreDue reports whether the pins have to be read again, at most one call of several at once.
+func (k *Keyring) pinsAreDue() bool {
+	now := time.Now()
+	read := k.pinsRead.Load()
+	return (read == nil || now.Sub(*read) >= pinsFor) && k.pinsRead.CompareAndSwap(read, &now)
+}
+
+// pinsFor is how long pins that were read count: a card takes long to read them.
+var pinsFor = 10 * time.Second
 
 // freshFor is the minimum interval between two looks with [Options.Once].
 const freshFor = 5 * time.Second

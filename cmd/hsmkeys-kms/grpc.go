@@ -77,7 +77,7 @@ func codeOf(err error) codes.Code {
 		return codes.NotFound
 	case errors.As(err, &notActive), errors.As(err, &expired), errors.As(err, &none), errors.Is(err, hsmkeys.ErrPurpose), errors.Is(err, hsmkeys.ErrTooOld), errors.Is(err, hsmkeys.ErrStale):
 		return codes.FailedPrecondition
-	case errors.Is(err, token.ErrLost), errors.Is(err, blob.ErrUnavailable), errors.Is(err, agent.ErrLocked), errors.As(err, new(*token.Error)):
+	case errors.Is(err, token.ErrLost), errors.Is(err, blob.ErrUnavailable), errors.Is(err, agent.ErrLocked), errors.Is(err, agent.ErrNone), errors.As(err, new(*token.Error)):
 		return codes.Unavailable
 	}
 	return codes.Internal

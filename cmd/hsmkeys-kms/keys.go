@@ -10,23 +10,26 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
 // The keys are the versions of the plugin's key that are open. Opening one takes an operation with the
 // key exchange pair.
 type keys struct {
-	keyring *hsmkeys.Keyring
-	name    string
+	keyring   *hsmkeys.Keyring
+	name      string
+	exchanged func(error) // is told that the directory of the store was exchanged
 
-	mu      sync.Mutex
-	open    map[blob.ID]*hsmkeys.Key
-	used    []blob.ID    // the one that was used last is the last
-	at      ledger.Point // of the state by which they were opened
-	current *hsmkeys.Key // the newest version; nil if it has to be opened
-	last    string       // its identifier, also if it encrypts nothing
-	looked  time.Time    // when the keyring was last asked for its newest state
-	away    error        // why it did not answer then; nil if it did
+	mu       sync.Mutex
+	open     map[blob.ID]*hsmkeys.Key
+	used     []blob.ID    // the one that was used last is the last
+	at       ledger.Point // of the state by which they were opened
+	current  *hsmkeys.Key // the newest version; nil if it has to be opened
+	last     string       // its identifier, also if it encrypts nothing
+	looked   time.Time    // when the keyring was last asked for its newest state
+	away     error        // why it did not answer then; nil if it did
+	answered time.Time    // when it last did
 }
 
 // maxOpen is how many versions are open at the same time.
@@ -36,12 +39,16 @@ const maxOpen = 16
 // a file or a bucket, which is asked so often and no more.
 const lookEvery = time.Second
 
+// goOnFor is how long open keys decrypt while the keyring does not answer: in the meantime one may have
+// been destroyed.
+const goOnFor = time.Hour
+
 // lookFor is how long the keyring may take to answer. The API server waits for three seconds, and what
 // is open decrypts without an answer.
 const lookFor = 2 * time.Second
 
 func newKeys(k *hsmkeys.Keyring, name string) *keys {
-	return &keys{keyring: k, name: name, open: map[blob.ID]*hsmkeys.Key{}}
+	return &keys{keyring: k, name: name, exchanged: func(error) {}, open: map[blob.ID]*hsmkeys.Key{}}
 }
 
 // lookNow makes the next call of newest ask the keyring.
@@ -65,6 +72,12 @@ func (k *keys) newest(ctx context.Context) (*hsmkeys.Key, error) {
 	if time.Since(k.looked) >= lookEvery {
 		k.away = k.look(ctx)
 		k.looked = time.Now()
+		if k.away == nil {
+			k.answered = k.looked
+		}
+		if errors.Is(k.away, dir.ErrExchanged) {
+			k.exchanged(k.away)
+		}
 	}
 	if k.away != nil {
 		return nil, k.away
@@ -107,11 +120,14 @@ func (k *keys) look(ctx context.Context) error {
 
 // withID returns the version of the key that has an identifier, open. A key of another name is refused,
 // also one of the same keyring: it may be that of another cluster. While the keyring does not answer,
-// what is open goes on.
+// what is open goes on for goOnFor.
 func (k *keys) withID(ctx context.Context, id keyID) (*hsmkeys.Key, error) {
 	_, _ = k.newest(ctx) // what is no longer to be used is closed by that
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.away != nil && (!errors.Is(k.away, blob.ErrUnavailable) || time.Since(k.answered) > goOnFor) {
+		return nil, k.away
+	}
 	if key := k.open[id.id]; key != nil {
 		k.touch(id.id)
 		return key, nil

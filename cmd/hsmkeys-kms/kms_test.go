@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -416,6 +417,49 @@ func TestStartAndEnd(t *testing.T) {
 		if err == nil || !strings.HasPrefix(string(out), "hsmkeys-kms: ") || !strings.Contains(string(out), test.want) {
 			t.Errorf("%q: %v, %s", test.args, err, out)
 		}
+	}
+}
+
+// Who restarts the plugin when it ends would otherwise try a wrong PIN until the token locks.
+func TestARefusedPINIsNotTriedAgain(t *testing.T) {
+	c := newCluster(t)
+	cmd := c.command("--key", "k8s", "--socket", c.socket)
+	cmd.Env, cmd.Stderr = append(cmd.Env, "PIN_FOR_TEST=0000000000"), c.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it tells that it waits", func() bool { return strings.Contains(c.log.String(), "not tried again") })
+	if _, err := os.Stat(c.socket); err == nil {
+		t.Error("it listens")
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 5 || !strings.Contains(c.log.String(), "CKR_PIN_INCORRECT") {
+		t.Errorf("%v: %s", cmd.ProcessState, c.log)
+	}
+}
+
+// A copy is put in the place of the store: the plugin ends, to be started anew with it.
+func TestAStoreThatIsExchanged(t *testing.T) {
+	c := startCluster(t)
+	store := filepath.Join(c.dir, "store")
+	if out, err := exec.Command("cp", "-a", store, store+"2").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := errors.Join(os.Rename(store, store+"1"), os.Rename(store+"2", store)); err != nil {
+		t.Fatal(err)
+	}
+	c.hsmkeys(t, "rotate", "k8s")
+	if s, err := c.client.Status(t.Context(), &kmsapi.StatusRequest{}); err == nil && s.Healthz == "ok" {
+		t.Errorf("%v", s)
+	}
+	if err := c.plugin.Wait(); err == nil || !strings.Contains(c.log.String(), "exchanged") {
+		t.Errorf("%v: %s", err, c.log)
+	}
+	c.start(t)
+	if s := c.status(t); !strings.HasSuffix(s.KeyId, "k8s@2") {
+		t.Errorf("%v", s)
 	}
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/unixsocket"
+	"github.com/hsmkeys/hsmkeys/token"
 )
 
 func main() { program.Main("hsmkeys-kms", run) }
@@ -71,8 +73,19 @@ func newApp() *cli.App {
 	}
 }
 
-// serve opens the keyring, listens, and serves until ctx is done.
+// serve listens, opens the keyring, and serves until ctx is done. If the token has refused the PIN it does
+// nothing more until then: who starts it anew by itself would try the PIN until the token locks.
 func serve(ctx context.Context, s *settings.Settings, name, socket, metricsAddress string) error {
+	err := listenAndServe(ctx, s, name, socket, metricsAddress)
+	if sel, _, _ := s.Selector(); s.Unattended(sel) && (errors.Is(err, token.ErrPIN) || errors.Is(err, token.ErrPINLocked)) {
+		message.Warn(err)
+		message.Note("the PIN is not tried again: mend its source, and restart this program")
+		<-ctx.Done()
+	}
+	return err
+}
+
+func listenAndServe(ctx context.Context, s *settings.Settings, name, socket, metricsAddress string) error {
 	listener, release, err := unixsocket.Listen(socket)
 	if err != nil {
 		return err
@@ -104,6 +117,6 @@ func serve(ctx context.Context, s *settings.Settings, name, socket, metricsAddre
 		}
 		defer reopenAtHangup(s)()
 		message.Note("serving key %s of keyring %s on %s", name, k.ID(), socket)
-		return serveGRPC(ctx, listener, p)
+		return p.untilExchanged(ctx, func(ctx context.Context) error { return serveGRPC(ctx, listener, p) })
 	})
 }

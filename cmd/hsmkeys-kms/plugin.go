@@ -11,6 +11,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -50,6 +51,19 @@ func (p *plugin) ready(ctx context.Context) error {
 		return nil
 	}
 	return e.WrapsKeys()
+}
+
+// untilExchanged calls serve with a context that is also done when the directory of the store was exchanged:
+// the program ends with that error, and whoever starts it anew opens the directory that is there now.
+func (p *plugin) untilExchanged(ctx context.Context, serve func(context.Context) error) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	p.keys.exchanged = end
+	err := serve(ctx)
+	if why := context.Cause(ctx); errors.Is(why, dir.ErrExchanged) {
+		return why
+	}
+	return err
 }
 
 // Status returns the identifier of the newest version of the key, and whether the plugin works. The API

@@ -33,6 +33,7 @@ import (
 // Windows syncs files, not directories: there an object whose Put has returned may be gone
 // after a power failure, until NTFS has written its journal.
 type Store struct {
+	path    string // absolute
 	root    *os.Root
 	open    *os.File // the same directory
 	durable sync.Map // directories that are durable in the ones above them
@@ -66,7 +67,11 @@ func Open(path string) (*Store, error) {
 	if err != nil {
 		return nil, storeError("open store", path, errors.Join(err, root.Close()))
 	}
-	return &Store{root: root, open: open, link: root.Link, sync: syncFile, syncFS: syncFileSystem}, nil
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, storeError("open store", path, errors.Join(err, open.Close(), root.Close()))
+	}
+	return &Store{path: absolute, root: root, open: open, link: root.Link, sync: syncFile, syncFS: syncFileSystem}, nil
 }
 
 // Create makes the directory, and those above it, where they are missing, and opens the
@@ -105,6 +110,38 @@ func (s *Store) Close() error { return errors.Join(s.open.Close(), s.root.Close(
 
 // String returns the path of the directory.
 func (s *Store) String() string { return s.root.Name() }
+
+// ErrExchanged means that the directory of a store is no longer where it was opened: it was renamed or
+// removed, as when a copy is put in its place. It is a [blob.ErrUnavailable].
+var ErrExchanged error = exchanged{}
+
+type exchanged struct{}
+
+func (exchanged) Error() string { return "the directory was exchanged since it was opened" }
+func (exchanged) Unwrap() error { return blob.ErrUnavailable }
+
+// inPlace returns an [ErrExchanged] if the directory is not where it was opened. What a program that runs
+// for long does not find, or writes, in the former one is of no meaning.
+func (s *Store) inPlace() error {
+	there, err := os.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrExchanged, err) // and not an fs.ErrNotExist, which storeError translates
+	}
+	if opened, err := s.root.Stat("."); err != nil || !os.SameFile(there, opened) {
+		return fmt.Errorf("%q: %w", s.path, ErrExchanged)
+	}
+	return nil
+}
+
+// absent returns the error of what was not found: another one if the directory was exchanged.
+func (s *Store) absent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		if moved := s.inPlace(); moved != nil {
+			return moved
+		}
+	}
+	return err
+}
 
 func (s *Store) syncPath(dir string) error {
 	f, err := os.Open(dir)

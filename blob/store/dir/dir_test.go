@@ -36,7 +36,7 @@ func TestStoreTheSlowWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		closed.Close()
-		return &Store{root: s.root, open: closed, link: s.link, sync: s.sync, syncFS: func(*os.File) error { return errors.ErrUnsupported }}
+		return &Store{path: s.path, root: s.root, open: closed, link: s.link, sync: s.sync, syncFS: func(*os.File) error { return errors.ErrUnsupported }}
 	})
 }
 

@@ -50,3 +50,32 @@ func TestOnlyTheOwnerCanRead(t *testing.T) {
 		t.Errorf("store says it is in %q", d)
 	}
 }
+
+// A copy that is put in the place of a store does not go unnoticed, nor is anything written to the former
+// one.
+func TestAStoreThatIsExchanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	s, err := Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Put(t.Context(), blob.SlotPath(1), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func() error{
+		func() error { return os.Rename(path, path+"2") },
+		func() error { return os.Mkdir(path, 0o700) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Get(t.Context(), blob.SlotPath(2))
+		_, rangeErr := s.GetRange(t.Context(), blob.SlotPath(2), 0, 1)
+		for _, err := range []error{err, rangeErr, s.Put(t.Context(), blob.SlotPath(3), []byte("x"))} {
+			if !errors.Is(err, ErrExchanged) || !errors.Is(err, blob.ErrUnavailable) || errors.Is(err, blob.ErrNotFound) {
+				t.Error(err)
+			}
+		}
+	}
+}

@@ -23,7 +23,7 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	}
 	f, size, err := s.openObject(name)
 	if err != nil {
-		return nil, storeError("read", name, err)
+		return nil, storeError("read", name, s.absent(err))
 	}
 	defer f.Close()
 	if err := blob.ValidSize(name, size); err != nil {
@@ -53,7 +53,7 @@ func (s *Store) GetRange(ctx context.Context, name string, offset int64, length 
 	}
 	f, size, err := s.openObject(name)
 	if err != nil {
-		return nil, storeError("read", name, err)
+		return nil, storeError("read", name, s.absent(err))
 	}
 	defer f.Close()
 	short := fmt.Errorf("read %s: %w: %d bytes from %d of %d", name, blob.ErrShort, length, offset, size)

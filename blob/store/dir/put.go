@@ -30,6 +30,9 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 	for try := 1; try < maxTries && errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil; try++ {
 		err = s.put(name, data)
 	}
+	if moved := s.inPlace(); moved != nil {
+		err = moved
+	}
 	return storeError("store", name, err)
 }
 

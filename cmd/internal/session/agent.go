@@ -20,6 +20,9 @@ func connectAgent(ctx context.Context, s *settings.Settings) (*agent.Client, err
 		return nil, nil
 	}
 	client, err := agent.Dial(ctx, path)
+	if errors.Is(err, agent.ErrPolicy) && s.Agent != "" {
+		return nil, err
+	}
 	if err != nil {
 		if s.Agent != "" || !errors.Is(err, agent.ErrNone) {
 			message.Warn(fmt.Errorf("%w; the token is used without it", err))

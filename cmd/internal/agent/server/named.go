@@ -10,6 +10,7 @@ import (
 	"storj.io/drpc/drpcmux"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
 	"github.com/hsmkeys/hsmkeys/token"
@@ -25,6 +26,7 @@ type named struct {
 	turn    chan struct{} // of one element, sent by who uses what follows
 	keyring *hsmkeys.Keyring
 	release func() error
+	dropped []func() error // of keyrings that were opened before, called when the agent is locked
 }
 
 func (n *named) get(ctx context.Context, t *token.Token, open KeyringFunc, record hsmkeys.RecordFunc) (*hsmkeys.Keyring, error) {
@@ -44,14 +46,27 @@ func (n *named) get(ctx context.Context, t *token.Token, open KeyringFunc, recor
 	return n.keyring, nil
 }
 
+// drop makes the next call open the keyring anew. Other calls may still use this one.
+func (n *named) drop(k *hsmkeys.Keyring) {
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
+	if n.keyring == k {
+		n.dropped, n.keyring = append(n.dropped, n.release), nil
+	}
+}
+
 func (n *named) close() error {
 	n.turn <- struct{}{}
 	defer func() { <-n.turn }()
-	if n.keyring == nil {
-		return nil
+	if n.keyring != nil {
+		n.dropped, n.keyring = append(n.dropped, n.release), nil
 	}
-	n.keyring = nil
-	return n.release()
+	var err error
+	for _, release := range n.dropped {
+		err = errors.Join(err, release())
+	}
+	n.dropped = nil
+	return err
 }
 
 // A namedConn is a connection of a process that gets the use of named keys and nothing else.
@@ -68,7 +83,7 @@ type namedConn struct {
 func (s *Server) serveNamed(ctx context.Context, socket net.Conn) {
 	defer socket.Close()
 	from, err := peerOf(socket)
-	if err != nil || !s.policy.Load().knows(from) {
+	if err != nil {
 		return // and the client is told that the connection has ended
 	}
 	c := &conn{socket: socket} // to be counted, and ended with the agent
@@ -89,6 +104,9 @@ func (s *Server) serveNamed(ctx context.Context, socket net.Conn) {
 func (n *namedConn) Hello(_ context.Context, in *wire.HelloRequest) (*wire.HelloReply, error) {
 	if n.sealer != nil {
 		return nil, errTwice
+	}
+	if !n.server.policy.Load().knows(n.peer) { // the deadline of the connection stays
+		return nil, fmt.Errorf("%w: no rule names user %d", wire.ErrPolicy, n.peer.uid)
 	}
 	sealer, reply, err := n.server.hello(n.socket, in)
 	if err != nil {
@@ -177,7 +195,11 @@ func (n namedCalls) withKeyring(ctx context.Context, use *wire.Use, f func(conte
 		if err != nil {
 			return err
 		}
-		return f(n.by(ctx, use), k)
+		err = f(n.by(ctx, use), k)
+		if errors.Is(err, dir.ErrExchanged) {
+			s.login.named.drop(k)
+		}
+		return err
 	}))
 }
 
