@@ -67,7 +67,7 @@ func BenchmarkPlugin(b *testing.B) {
 	if _, err := k.Create(b.Context(), "k8s", keyspec.AES256, keyspec.WrapKeys); err != nil {
 		b.Fatal(err)
 	}
-	p := newPlugin(k, "k8s", metrics.New("bench"))
+	p := newPlugin(k, "k8s", metrics.New("bench"), nil)
 	b.Cleanup(p.close)
 	ours, empty := dialBench(b, p), dialBench(b, emptyService{})
 	raw := newRawWrap(b, env.Module(), t.Info().Slot, 16)

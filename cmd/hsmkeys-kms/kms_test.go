@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -601,6 +602,9 @@ func TestWhatIsLogged(t *testing.T) {
 	records, err := os.ReadFile(filepath.Join(c.dir, "audit"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`"operation":"encrypt","outcome":"failed".*"request":"too-large`).Match(records) {
+		t.Errorf("a refusal was not recorded:\n%s", records)
 	}
 	for what, text := range map[string]string{"log": c.log.String(), "records": string(records)} {
 		if strings.Contains(text, secret[:10]) || strings.Contains(text, testPIN) || strings.Contains(text, "\x1b") {

@@ -110,7 +110,11 @@ func listenAndServe(ctx context.Context, s *settings.Settings, name, socket, met
 		if own, ok := t.(interface{ Sessions() int }); ok { // otherwise it is the agent's, which counts them
 			meter.Gauge("sessions", func() float64 { return float64(own.Sessions()) })
 		}
-		p := newPlugin(k, name, meter)
+		record, err := session.Record(s)
+		if err != nil {
+			return err
+		}
+		p := newPlugin(k, name, meter, record)
 		defer p.close()
 		if err := p.ready(ctx); err != nil {
 			return err

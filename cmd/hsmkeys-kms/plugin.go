@@ -25,10 +25,11 @@ type plugin struct {
 	name    string
 	keys    *keys
 	meter   *metrics.Meter
+	record  hsmkeys.RecordFunc // nil: nothing is recorded
 }
 
-func newPlugin(k *hsmkeys.Keyring, name string, meter *metrics.Meter) *plugin {
-	p := &plugin{keyring: k, name: name, keys: newKeys(k, name), meter: meter}
+func newPlugin(k *hsmkeys.Keyring, name string, meter *metrics.Meter, record hsmkeys.RecordFunc) *plugin {
+	p := &plugin{keyring: k, name: name, keys: newKeys(k, name), meter: meter, record: record}
 	meter.Gauge("session_keys", func() float64 { return float64(p.keys.count()) })
 	return p
 }
@@ -69,6 +70,7 @@ func (p *plugin) untilExchanged(ctx context.Context, serve func(context.Context)
 // Status returns the identifier of the newest version of the key, and whether the plugin works. The API
 // server asks about once a minute, and every ten seconds while something is wrong.
 func (p *plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	ctx = hsmkeys.WithUse(ctx, hsmkeys.Use{Command: "kms"})
 	p.keys.lookNow()
 	key, err := p.keys.newest(ctx)
 	if err == nil {
@@ -111,7 +113,7 @@ func isGone(err error) bool {
 func (p *plugin) Encrypt(ctx context.Context, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
 	ctx = hsmkeys.WithUse(ctx, hsmkeys.Use{Command: "kms", Request: in.GetUid()})
 	reply := &kmsapi.EncryptResponse{}
-	err := p.call("encrypt", in.GetUid(), func() error {
+	err := p.call(ctx, hsmkeys.OpEncrypt, in.GetUid(), func() error {
 		if len(in.GetPlaintext()) > maxPlaintext {
 			return errPlaintext
 		}
@@ -141,7 +143,7 @@ func (p *plugin) Encrypt(ctx context.Context, in *kmsapi.EncryptRequest) (*kmsap
 func (p *plugin) Decrypt(ctx context.Context, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
 	ctx = hsmkeys.WithUse(ctx, hsmkeys.Use{Command: "kms", Request: in.GetUid()})
 	reply := &kmsapi.DecryptResponse{}
-	err := p.call("decrypt", in.GetUid(), func() error {
+	err := p.call(ctx, hsmkeys.OpDecrypt, in.GetUid(), func() error {
 		id, err := parseKeyID(in.GetKeyId())
 		if err != nil {
 			return err
@@ -189,10 +191,14 @@ func (p *plugin) unwrap(ctx context.Context, id keyID, wrapped []byte) ([]byte, 
 
 func (p *plugin) idOf(key *hsmkeys.Key) string { return p.keys.idOf(key).String() }
 
-// call makes a call, counts it, and logs why it failed.
-func (p *plugin) call(operation, uid string, f func() error) error {
+// call makes a call, counts it, and logs why it failed. The keyring records each use of a key; what the
+// plugin refuses by itself is recorded here.
+func (p *plugin) call(ctx context.Context, operation, uid string, f func() error) error {
 	began := time.Now()
 	err := f()
+	if errors.Is(err, errPlaintext) || errors.Is(err, errKeyID) || errors.Is(err, errOtherKey) || errors.Is(err, errCiphertext) {
+		err = hsmkeys.RecordUse(hsmkeys.WithUse(ctx, hsmkeys.Use{Operation: operation, Keyring: p.keyring.ID(), Key: p.name}), p.record, err)
+	}
 	p.meter.Operation(operation, time.Since(began), err)
 	if err != nil {
 		message.Warn(fmt.Errorf("%s, request %q: %w", operation, printableUID(uid), err))

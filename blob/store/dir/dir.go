@@ -124,8 +124,11 @@ func (exchanged) Unwrap() error { return blob.ErrUnavailable }
 // for long does not find, or writes, in the former one is of no meaning.
 func (s *Store) inPlace() error {
 	there, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%q is gone: %w", s.path, ErrExchanged)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrExchanged, err) // and not an fs.ErrNotExist, which storeError translates
+		return nil // nobody may look there any more, say
 	}
 	if opened, err := s.root.Stat("."); err != nil || !os.SameFile(there, opened) {
 		return fmt.Errorf("%q: %w", s.path, ErrExchanged)

@@ -35,6 +35,7 @@ type conn struct {
 type openKey struct {
 	key     keyspec.SessionKey
 	transit keyspec.Transit
+	pair    *wire.Pair // with which it was opened
 }
 
 func (k openKey) close() error {

@@ -72,7 +72,7 @@ func (c *conn) openKey(ctx context.Context, in use, f func(*token.KeyPair) (keys
 			}
 			return err
 		}
-		reply, err = c.add(openKey{key: key}, key.Residence())
+		reply, err = c.add(openKey{key: key, pair: in.GetPair()}, key.Residence())
 		return err
 	})
 	return reply, err
@@ -87,7 +87,7 @@ func (c *conn) openTransit(ctx context.Context, in use, f func(*token.KeyPair) (
 			}
 			return err
 		}
-		reply, err = c.add(openKey{transit: transit}, transit.Residence())
+		reply, err = c.add(openKey{transit: transit, pair: in.GetPair()}, transit.Residence())
 		return err
 	})
 	return reply, err
@@ -179,10 +179,19 @@ func (c *conn) WrapFor(ctx context.Context, in *wire.WrapForRequest) (*wire.Data
 	if err != nil {
 		return nil, err
 	}
-	return c.ofTransit(in.GetHandle(), func(k keyspec.Transit) ([]byte, error) {
-		wrapped, err := k.WrapFor(ctx, to, keyspec.RSAES(in.GetHow()))
-		return wrapped, c.used(ctx, in, hsmkeys.OpExport, err)
+	reply := &wire.Data{}
+	err = c.withKey(in.GetHandle(), func(_ *token.Token, k openKey) error {
+		if k.transit == nil {
+			return errTransit
+		}
+		wrapped, err := k.transit.WrapFor(ctx, to, keyspec.RSAES(in.GetHow()))
+		in.Pair = k.pair // whatever the client has said
+		if err = c.used(ctx, in, hsmkeys.OpExport, err); err == nil {
+			reply.Data = wrapped
+		}
+		return err
 	})
+	return reply, err
 }
 
 func (c *conn) ofTransit(handle uint32, f func(keyspec.Transit) ([]byte, error)) (*wire.Data, error) {

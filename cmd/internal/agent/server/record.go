@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -10,7 +9,8 @@ import (
 )
 
 // A use is a request that uses a pair, as a client describes it. Of a record of use, the agent knows
-// user, process and pair; command, key and file are what the client says.
+// user, process, pair and, but for what a key is opened for, the operation; command, key and file are
+// what the client says.
 type use interface {
 	GetPair() *wire.Pair
 	GetUse() *wire.Use
@@ -39,6 +39,8 @@ func (c *conn) changes(ctx context.Context, in use, operation string, do func() 
 
 func useOf(in use, operation string) hsmkeys.Use {
 	u := in.GetUse().Spec(in.GetPair())
-	u.Operation = cmp.Or(u.Operation, operation)
+	if operation != hsmkeys.OpOpen || u.Operation == "" { // only the client knows what it opens a key for
+		u.Operation = operation
+	}
 	return u
 }
