@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,8 +14,6 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -81,23 +76,4 @@ func codeOf(err error) codes.Code {
 		return codes.Unavailable
 	}
 	return codes.Internal
-}
-
-// reopenAtHangup opens the file of the records of use anew at SIGHUP, which otherwise would end the
-// program, until stop is called.
-func reopenAtHangup(s *settings.Settings) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Reset(syscall.SIGHUP)
-	signal.Notify(signals, syscall.SIGHUP)
-	go func() {
-		for range signals {
-			if s.AuditLog == nil {
-				continue
-			}
-			if err := s.AuditLog.Reopen(); err != nil {
-				message.Warn(err)
-			}
-		}
-	}()
-	return func() { signal.Stop(signals) }
 }

@@ -119,7 +119,7 @@ func listenAndServe(ctx context.Context, s *settings.Settings, name, socket, met
 		if err := p.ready(ctx); err != nil {
 			return err
 		}
-		defer reopenAtHangup(s)()
+		defer program.OnHangup(func() { session.ReopenAudit(s) })()
 		message.Note("serving key %s of keyring %s on %s", name, k.ID(), socket)
 		return p.untilExchanged(ctx, func(ctx context.Context) error { return serveGRPC(ctx, listener, p) })
 	})

@@ -23,6 +23,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
+	"golang.org/x/sys/unix"
 )
 
 // An agentOffice is an office with an agent, whose commands have no PIN.
@@ -553,5 +554,40 @@ func TestTheSocketOfAServiceManager(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err, stderr.String())
+	}
+}
+
+// The agent goes on in a new file of records after SIGHUP, and does nothing that it cannot record.
+func TestTheRecordsOfTheAgent(t *testing.T) {
+	o := newOffice(t)
+	path := filepath.Join(o.dir, "audit")
+	a := startAgentIn(t, o, "--audit", "file:"+path)
+	recorded := func() bool {
+		records, err := os.ReadFile(path)
+		return err == nil && bytes.Contains(records, []byte(`"command":"decrypt","operation":"decrypt","outcome":"done"`))
+	}
+	if err := a.decrypts(); err != nil || !recorded() {
+		t.Fatalf("not recorded: %v", err)
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	pid := int(a.status(t).PID)
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	Until(t, "the agent writes to the new file", func() bool {
+		if err := a.decrypts(); err != nil {
+			t.Fatal(err)
+		}
+		return recorded()
+	})
+	if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{}, nil); err != nil { // as a full disk
+		t.Fatal(err)
+	}
+	cmd := a.command("decrypt", "march.age")
+	out, err := cmd.CombinedOutput()
+	if err == nil || bytes.Contains(out, []byte("salaries")) || cmd.ProcessState.ExitCode() != failure.StatusFailed || !bytes.Contains(out, []byte("cannot be recorded")) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -21,6 +19,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/metrics"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/program"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
@@ -69,30 +68,13 @@ func runAgent(ctx context.Context, s *settings.Settings, o agentOptions) error {
 	if err := tellReady(); err != nil {
 		return err
 	}
-	defer onHangup(func() { reload(s, o, a) })()
+	defer program.OnHangup(func() { reload(s, o, a) })()
 	return a.Serve(ctx, listener, others)
-}
-
-// onHangup calls f at each SIGHUP, which otherwise would end the program, until stop is called.
-func onHangup(f func()) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Reset(syscall.SIGHUP)
-	signal.Notify(signals, syscall.SIGHUP)
-	go func() {
-		for range signals {
-			f()
-		}
-	}()
-	return func() { signal.Stop(signals) }
 }
 
 // reload opens the records of use anew, and reads the policy again.
 func reload(s *settings.Settings, o agentOptions, a *server.Server) {
-	if s.AuditLog != nil {
-		if err := s.AuditLog.Reopen(); err != nil {
-			message.Warn(err)
-		}
-	}
+	session.ReopenAudit(s)
 	if o.policy != "" {
 		if err := a.ReadPolicy(); err != nil {
 			message.Warn(fmt.Errorf("the policy stays as it was: %w", err))

@@ -53,3 +53,14 @@ func loginFailed(ctx context.Context, s *settings.Settings, err error) error {
 	}
 	return hsmkeys.RecordUse(hsmkeys.WithUse(ctx, hsmkeys.Use{Operation: audit.OpLogin}), record, err)
 }
+
+// ReopenAudit opens the file of the records of use anew, if there is one, after it was renamed. It warns
+// if that fails: the former one goes on.
+func ReopenAudit(s *settings.Settings) {
+	if s.AuditLog == nil {
+		return
+	}
+	if err := s.AuditLog.Reopen(); err != nil {
+		message.Warn(err)
+	}
+}
