@@ -38,8 +38,12 @@ func agentCommand() *cli.Command {
 		},
 		Subcommands: []*cli.Command{agentStatusCommand(), agentLockCommand(), agentUnlockCommand(), agentStopCommand()},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			if c.Args().Present() && !slices.Contains(os.Args, "--") {
+			separated := slices.Contains(os.Args, "--")
+			if c.Args().Present() && !separated {
 				return commandline.NoCommand("agent", c.Args().First(), c.Command.Subcommands)
+			}
+			if !c.Args().Present() && separated {
+				return failure.Usage("there is no command after --")
 			}
 			o, err := agentOptionsOf(c)
 			if err != nil {

@@ -218,6 +218,10 @@ func firstThen(first server.PINFunc, unattended bool, later server.PINFunc) serv
 
 // printAgentEnvironment prints the commands that make a shell's commands use the agent.
 func printAgentEnvironment(socket string) error {
+	socket, err := filepath.Abs(socket) // the shell may go elsewhere
+	if err != nil {
+		return err
+	}
 	return output.Line("%s=%s; export %s;", agent.Variable, text.ShellQuote(socket), agent.Variable)
 }
 

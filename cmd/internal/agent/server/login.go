@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
@@ -25,9 +26,10 @@ type login struct {
 	inUse  context.Context
 	endUse context.CancelCauseFunc // ends inUse when the agent is to be locked
 
-	named named    // the keyring for other users
-	found sync.Map // *wire.PairReply by request
-	pairs sync.Map // *token.KeyPair by pairKey
+	named named        // the keyring for other users
+	found sync.Map     // *wire.PairReply by request
+	kept  atomic.Int32 // how many of these there were
+	pairs sync.Map     // *token.KeyPair by pairKey
 
 	calls    sync.Mutex
 	under    int       // calls under way
@@ -198,7 +200,13 @@ func pairKey(ref *wire.Pair) string {
 func (l *login) keep(request string, reply *wire.PairReply, pair *token.KeyPair) {
 	l.found.Store(request, reply)
 	l.pairs.Store(pairKey(reply.GetPair()), pair)
+	if l.kept.Add(1)%maxFound == 0 {
+		l.found.Clear()
+	}
 }
+
+// maxFound is how many requests are remembered: a client may send any.
+const maxFound = 64
 
 // pair returns a pair that a client has found. If the agent was locked since, it is searched for again:
 // a client that runs for months goes on after that.
