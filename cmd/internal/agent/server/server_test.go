@@ -6,11 +6,14 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/server"
@@ -52,7 +55,10 @@ type running struct {
 
 // newAgent makes a token with the pairs "pair" and "signing", and starts an agent that has logged in
 // to it. It returns the first of them.
-func newAgent(tb testing.TB) (madePair, *running) {
+func newAgent(tb testing.TB) (madePair, *running) { return newAgentFor(tb, nil, server.Config{}) }
+
+// newAgentFor is newAgent with a listener for other users, and the config for them.
+func newAgentFor(tb testing.TB, others net.Listener, sc server.Config) (madePair, *running) {
 	tb.Helper()
 	soft, err := env.InitToken("Schl\xfcssel") // Latin-1, as old tokens have it
 	if err != nil {
@@ -77,11 +83,18 @@ func newAgent(tb testing.TB) (madePair, *running) {
 		tb.Fatal(err)
 	}
 	config.MakePairs = false
-	s := server.New(server.Config{Info: info, Warn: func(err error) { tb.Error(err) }, Open: func(ctx context.Context, pin server.PINFunc) (*token.Token, error) {
+	sc.Info, sc.Warn = info, func(err error) { tb.Error(err) }
+	sc.Open = func(ctx context.Context, pin server.PINFunc) (*token.Token, error) {
 		config := config
 		config.PIN = pin
 		return token.Open(ctx, config)
-	}})
+	}
+	s := server.New(sc)
+	if sc.Policy != "" {
+		if err := s.ReadPolicy(); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	if err := s.Unlock(tb.Context(), pin); err != nil {
 		tb.Fatal(err)
 	}
@@ -91,7 +104,7 @@ func newAgent(tb testing.TB) (madePair, *running) {
 		tb.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background(), l, nil) }()
+	go func() { served <- s.Serve(context.Background(), l, others) }()
 	tb.Cleanup(func() {
 		s.Stop()
 		if err := <-served; err != nil {
@@ -193,5 +206,51 @@ func TestReturnValuesReachTheClient(t *testing.T) {
 	_, err = pair.Decrypt(t.Context(), make([]byte, 384), crypto.SHA1)
 	if got := token.ReturnValue(err); !strings.HasPrefix(got, "CKR_") {
 		t.Errorf("%q of %v", got, err)
+	}
+}
+
+// A store that hangs under a client of the policy keeps nobody from seeing what the agent does, and from
+// locking it.
+func TestAHangingStoreKeepsNoLockWaiting(t *testing.T) {
+	policy, sock := filepath.Join(t.TempDir(), "policy"), filepath.Join(t.TempDir(), "s")
+	rule := fmt.Sprintf("[[allow]]\nusers = [\"%d\"]\nkeys = [\"a\"]\noperations = [\"encrypt\"]\n", os.Geteuid())
+	if err := os.WriteFile(policy, []byte(rule), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	others, release, err := unixsocket.ListenForOthers(sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	opening := make(chan struct{}, 1)
+	_, a := newAgentFor(t, others, server.Config{Policy: policy, Keyring: func(ctx context.Context, _ *token.Token, _ hsmkeys.RecordFunc) (*hsmkeys.Keyring, func() error, error) {
+		opening <- struct{}{}
+		<-ctx.Done()
+		return nil, nil, context.Cause(ctx)
+	}})
+	client, err := agent.Dial(t.Context(), sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := client.NamedKeys(nil).Encrypt(t.Context(), io.Discard, []hsmkeys.Ref{{Name: "a"}})
+		ended <- err
+	}()
+	<-opening
+	own, err := agent.Dial(t.Context(), a.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	if _, err := own.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := own.Lock(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, wire.ErrLocked) {
+		t.Error(err)
 	}
 }
