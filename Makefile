@@ -16,7 +16,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-build: ## build bin/hsmkeys
+build: ## build bin/hsmkeys and bin/hsmkeys-kms
 	$(GO) build -trimpath -tags $(TAGS) -o bin/ ./cmd/hsmkeys ./cmd/hsmkeys-kms
 
 demo: ## run a complete demonstration on throw-away SoftHSM tokens
