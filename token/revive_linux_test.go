@@ -5,11 +5,8 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,65 +14,42 @@ import (
 	"github.com/hsmkeys/hsmkeys/token/memkey"
 )
 
-// server serves a SoftHSM token on a socket, as a token that can go away.
+// A server serves a token that can go away.
 type server struct {
-	socket string
+	*softhsm.Remote
 	token  softhsm.Token
-	cmd    *exec.Cmd
-}
-
-// p11kitClient returns the path of the module at the other end, a prerequisite of the test:
-// scripts/install-test-tools.sh installs it.
-func p11kitClient(t testing.TB) string {
-	t.Helper()
-	for _, pattern := range []string{"/usr/lib/*/pkcs11/p11-kit-client.so", "/usr/lib64/pkcs11/p11-kit-client.so", "/usr/lib/pkcs11/p11-kit-client.so"} {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return found[0]
-		}
-	}
-	t.Fatal("p11-kit-client.so is missing: run scripts/install-test-tools.sh")
-	return ""
+	module string
 }
 
 func serve(t testing.TB) *server {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "p11") // a socket's path has 107 bytes at most
+	token := newToken(t)
+	module, err := softhsm.RemoteModule()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{socket: filepath.Join(dir, "s"), token: newToken(t)}
-	s.start(t)
-	t.Cleanup(func() { s.stop(); os.RemoveAll(dir) })
-	t.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+s.socket)
-	return s
+	r, err := env.NewRemote("pkcs11:serial=" + token.Serial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	for _, variable := range r.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	return &server{r, token, module}
 }
 
 func (s *server) start(t testing.TB) {
 	t.Helper()
-	s.cmd = exec.Command("p11-kit", "server", "--foreground", "--provider", env.Module(), "--name", s.socket, "pkcs11:serial="+s.token.Serial)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := s.cmd.Start(); err != nil {
+	if err := s.Return(); err != nil {
 		t.Fatal(err)
 	}
-	for range 100 {
-		if _, err := os.Stat(s.socket); err == nil {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatal("p11-kit server did not come up")
-}
-
-// stop ends the server and the processes that serve its connections.
-func (s *server) stop() {
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
-	_ = s.cmd.Wait()
-	_ = os.Remove(s.socket)
 }
 
 func TestTokenThatGoesAway(t *testing.T) {
 	s := serve(t)
-	cfg := Config{Module: p11kitClient(t), Token: Selector{Serial: s.token.Serial}, PIN: pin(s.token.PIN), Unattended: true}
+	cfg := Config{Module: s.module, Token: Selector{Serial: s.token.Serial}, PIN: pin(s.token.PIN), Unattended: true}
 	tok, err := Open(background, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +66,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 
 	t.Run("what a pair does is repeated", func(t *testing.T) {
 		for round := range 3 {
-			s.stop()
+			s.GoAway()
 			if round == 1 { // it comes back while we wait
 				go func() { time.Sleep(500 * time.Millisecond); s.start(t) }()
 			} else {
@@ -135,7 +109,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 		for range 4 {
 			time.Sleep(200 * time.Millisecond)
 			before := done.Load()
-			s.stop()
+			s.GoAway()
 			s.start(t)
 			for range 200 {
 				if done.Load() > before {
@@ -156,7 +130,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.stop()
+		s.GoAway()
 		s.start(t)
 		_, err = key.Wrap(background, p.Public(), crypto.SHA1)
 		want(t, err, ErrLost)
@@ -167,7 +141,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 		}
 	})
 	t.Run("waiting ends with the context", func(t *testing.T) {
-		s.stop()
+		s.GoAway()
 		ctx, cancel := context.WithTimeout(background, 300*time.Millisecond)
 		defer cancel()
 		_, err := p.Unwrap(ctx, of(spec, wrapped))
@@ -182,7 +156,7 @@ func TestTokenThatGoesAway(t *testing.T) {
 func TestNobodyIsAskedAgain(t *testing.T) {
 	s := serve(t)
 	asked := 0
-	cfg := Config{Module: p11kitClient(t), Token: Selector{Serial: s.token.Serial}, PIN: func(context.Context, Info) ([]byte, error) {
+	cfg := Config{Module: s.module, Token: Selector{Serial: s.token.Serial}, PIN: func(context.Context, Info) ([]byte, error) {
 		asked++
 		return []byte(s.token.PIN), nil
 	}}
@@ -192,7 +166,7 @@ func TestNobodyIsAskedAgain(t *testing.T) {
 	}
 	defer tok.Close()
 	p := makePair(t, tok, "pair", RSA2048)
-	s.stop()
+	s.GoAway()
 	s.start(t)
 	_, err = p.signs(sha256.Sum256(nil))
 	want(t, err, ErrLost)
@@ -205,7 +179,7 @@ func TestNobodyIsAskedAgain(t *testing.T) {
 func TestPINThatIsRefusedAfterwards(t *testing.T) {
 	s := serve(t)
 	asked, text := 0, s.token.PIN
-	cfg := Config{Module: p11kitClient(t), Token: Selector{Serial: s.token.Serial}, Unattended: true, PIN: func(context.Context, Info) ([]byte, error) {
+	cfg := Config{Module: s.module, Token: Selector{Serial: s.token.Serial}, Unattended: true, PIN: func(context.Context, Info) ([]byte, error) {
 		asked++
 		return []byte(text), nil
 	}}
@@ -216,7 +190,7 @@ func TestPINThatIsRefusedAfterwards(t *testing.T) {
 	defer tok.Close()
 	p := makePair(t, tok, "pair", RSA2048)
 	text = "another"
-	s.stop()
+	s.GoAway()
 	s.start(t)
 	for range 3 {
 		_, err = p.signs(sha256.Sum256(nil))

@@ -467,37 +467,27 @@ func TestAStoreThatIsExchanged(t *testing.T) {
 // The token goes away, which the status tells, and comes back.
 func TestATokenThatGoesAway(t *testing.T) {
 	c := newCluster(t)
-	p11 := filepath.Join(filepath.Dir(c.socket), "..", "p11")
-	serveToken := func() *exec.Cmd {
-		cmd := exec.Command("p11-kit", "server", "--foreground", "--provider", c.soft.Module(), "--name", p11, "pkcs11:token=cluster")
-		cmd.Env, cmd.SysProcAttr = c.env, &syscall.SysProcAttr{Setpgid: true}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "p11-kit serves the token", func() bool { _, err := os.Stat(p11); return err == nil })
-		return cmd
+	module, err := softhsm.RemoteModule()
+	if err != nil {
+		t.Fatal(err)
 	}
-	end := func(cmd *exec.Cmd) {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-		_ = os.Remove(p11)
+	remote, err := c.soft.NewRemote("pkcs11:token=cluster")
+	if err != nil {
+		t.Fatal(err)
 	}
-	client, err := filepath.Glob("/usr/lib/*/pkcs11/p11-kit-client.so")
-	if err != nil || len(client) == 0 {
-		t.Fatal("p11-kit-client.so is missing: run scripts/install-test-tools.sh")
-	}
-	server := serveToken()
-	c.env = append(c.env, "HSMKEYS_MODULE="+client[0], "P11_KIT_SERVER_ADDRESS=unix:path="+p11)
+	t.Cleanup(func() { remote.Close() })
+	c.env = append(append(c.env, "HSMKEYS_MODULE="+module), remote.Environ()...)
 	c.start(t)
 	r := c.encrypt(t, []byte("kept"))
-	end(server)
+	remote.GoAway()
 	until(t, "the status tells that the token is away", func() bool { return strings.Contains(c.status(t).Healthz, "the token went away") })
 	_, err = c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("x")})
 	wantCode(t, err, codes.Unavailable, "the token went away")
 	_, err = c.decrypt(t.Context(), r)
 	wantCode(t, err, codes.Unavailable, "the token went away")
-	server = serveToken()
-	t.Cleanup(func() { end(server) })
+	if err := remote.Return(); err != nil {
+		t.Fatal(err)
+	}
 	until(t, "the token is back", func() bool { return c.status(t).Healthz == "ok" })
 	c.opens(t, r, []byte("kept"))
 }

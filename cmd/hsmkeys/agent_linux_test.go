@@ -22,6 +22,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func startAgentIn(t *testing.T, o *office, options ...string) *agentOffice {
 	}
 	o.run(t, "encrypt", "-k", "payroll", "-o", "march.age", "march")
 	o.run(t, append([]string{"agent"}, options...)...)
-	a := &agentOffice{&office{o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=env:NO_SUCH_VARIABLE")}, filepath.Join(run, "hsmkeys", "agent.sock")}
+	a := &agentOffice{&office{o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=env:NO_SUCH_VARIABLE"), o.soft}, filepath.Join(run, "hsmkeys", "agent.sock")}
 	t.Cleanup(func() { _ = a.command("agent", "stop").Run() })
 	return a
 }
@@ -369,43 +370,21 @@ func TestMetricsOfTheAgent(t *testing.T) {
 // the agent logs in by itself.
 func TestTheTokenOfTheAgentGoesAway(t *testing.T) {
 	o := newOffice(t)
-	run, err := os.MkdirTemp("", "p11")
+	module, err := softhsm.RemoteModule()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(run) })
-	socket := filepath.Join(run, "s")
-	var module string
-	for _, entry := range o.env {
-		if value, ok := strings.CutPrefix(entry, "HSMKEYS_MODULE="); ok {
-			module = value
-		}
+	remote, err := o.soft.NewRemote("pkcs11:token=office")
+	if err != nil {
+		t.Fatal(err)
 	}
-	serve := func() *exec.Cmd {
-		cmd := exec.Command("p11-kit", "server", "--foreground", "--provider", module, "--name", socket, "pkcs11:token=office")
-		cmd.Env, cmd.SysProcAttr = o.env, &syscall.SysProcAttr{Setpgid: true}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		Until(t, "p11-kit serves the token", func() bool { _, err := os.Stat(socket); return err == nil })
-		return cmd
-	}
-	end := func(cmd *exec.Cmd) {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-		_ = os.Remove(socket)
-	}
-	client, err := filepath.Glob("/usr/lib/*/pkcs11/p11-kit-client.so")
-	if err != nil || len(client) == 0 {
-		t.Fatal("p11-kit-client.so is missing: run scripts/install-test-tools.sh")
-	}
-	server := serve()
-	o.env = append(o.env, "HSMKEYS_MODULE="+client[0], "P11_KIT_SERVER_ADDRESS=unix:path="+socket)
+	t.Cleanup(func() { remote.Close() })
+	o.env = append(append(o.env, "HSMKEYS_MODULE="+module), remote.Environ()...)
 	a := startAgentIn(t, o)
 	if err := a.decrypts(); err != nil {
 		t.Fatal(err)
 	}
-	end(server)
+	remote.GoAway()
 	cmd := a.command("decrypt", "march.age")
 	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != failure.StatusToken || !strings.Contains(string(out), "the token went away") {
 		t.Errorf("exit status %d: %s", cmd.ProcessState.ExitCode(), out)
@@ -413,8 +392,9 @@ func TestTheTokenOfTheAgentGoesAway(t *testing.T) {
 	if s := a.status(t); s.Away == "" || s.Locked {
 		t.Errorf("%+v", s)
 	}
-	server = serve()
-	t.Cleanup(func() { end(server) })
+	if err := remote.Return(); err != nil {
+		t.Fatal(err)
+	}
 	Until(t, "the token is back", func() bool { return a.decrypts() == nil })
 	if s := a.status(t); s.Away != "" {
 		t.Errorf("%+v", s)
@@ -547,7 +527,7 @@ func TestTheSocketOfAServiceManager(t *testing.T) {
 	}
 	o.env = append(o.env, "HSMKEYS_AGENT="+socket)
 	o.run(t, "agent", "unlock")
-	locked := &office{o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=env:NO_SUCH_VARIABLE")}
+	locked := &office{o.dir, append(o.env, "HSMKEYS_PIN_SOURCE=env:NO_SUCH_VARIABLE"), o.soft}
 	locked.run(t, "list")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -167,7 +167,7 @@ func TestCompleteEnds(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o := &office{dir, append(os.Environ(), "HSMKEYS_CONFIG="+fifo, "HOME="+dir)}
+	o := &office{dir: dir, env: append(os.Environ(), "HSMKEYS_CONFIG="+fifo, "HOME="+dir)}
 	if kind, got := completed(t, o, "fish", "show", ""); kind != "words" || len(got) > 0 {
 		t.Errorf("%s %q", kind, got)
 	}
@@ -176,7 +176,7 @@ func TestCompleteEnds(t *testing.T) {
 // Nor must a module, whatever it does when it is loaded.
 func TestCompleteIsSparedWhatModulesDo(t *testing.T) {
 	dir := t.TempDir()
-	o := &office{dir, append(os.Environ(), "HOME="+dir)}
+	o := &office{dir: dir, env: append(os.Environ(), "HOME="+dir)}
 	for name, does := range map[string]string{
 		"noise": `puts("noise \033[31m"); fflush(stdout); fputs("and an error\n", stderr);`,
 		"hang":  `for (;;) pause();`,
@@ -206,7 +206,7 @@ func TestCompleteOfManyKeysIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := &office{dir, append(os.Environ(), "HSMKEYS_STORE="+dir, "HOME="+dir)}
+	o := &office{dir: dir, env: append(os.Environ(), "HSMKEYS_STORE="+dir, "HOME="+dir)}
 	if _, got := completed(t, o, "fish", "show", ""); len(got) != completion.MostCandidates {
 		t.Errorf("%d candidates, want %d", len(got), completion.MostCandidates)
 	}

@@ -136,7 +136,7 @@ func startInit(t *testing.T, fresh *softhsm.Env, made softhsm.Token) *startedIni
 	dir := t.TempDir()
 	env := append(append(os.Environ(), soft.Environ()...), "HSMKEYS_MODULE="+module, "HSMKEYS_TOKEN=office",
 		"HSMKEYS_STORE="+filepath.Join(dir, "store"), "HSMKEYS_PIN_SOURCE=env:PIN_FOR_TEST", "PIN_FOR_TEST="+made.PIN, "HOME="+dir)
-	return &startedInit{&office{dir, env}, soft}
+	return &startedInit{&office{dir: dir, env: env}, soft}
 }
 
 func (o *startedInit) init(t *testing.T, kind string) (stderr string, err error) {

@@ -27,8 +27,9 @@ import (
 // An office is a token with a keyring, for tests that need more than a script can
 // do with a process.
 type office struct {
-	dir string
-	env []string
+	dir  string
+	env  []string
+	soft *softhsm.Env // nil if the test needs no token
 }
 
 // newOffice makes one, with the session key "payroll".
@@ -42,7 +43,7 @@ func newOffice(t *testing.T) *office {
 	dir := t.TempDir()
 	o := &office{dir, append(append(os.Environ(), env.Environ()...),
 		"HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+filepath.Join(dir, "store"),
-		"HSMKEYS_PIN_SOURCE=env:PIN_FOR_TEST", "PIN_FOR_TEST="+testPIN, "SO_PIN_FOR_TEST="+testSOPIN, "HOME="+dir)}
+		"HSMKEYS_PIN_SOURCE=env:PIN_FOR_TEST", "PIN_FOR_TEST="+testPIN, "SO_PIN_FOR_TEST="+testSOPIN, "HOME="+dir), env}
 	o.run(t, "token", "init", "office", "--so-pin-source", "env:SO_PIN_FOR_TEST")
 	o.run(t, "init", "--key-type", "rsa2048")
 	o.run(t, "create", "payroll")

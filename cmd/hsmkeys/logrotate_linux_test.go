@@ -38,7 +38,7 @@ func TestRecordsAreRotatedByLogrotate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := &office{dir, append(append(os.Environ(), env.Environ()...), "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+at("store"),
+	o := &office{dir: dir, env: append(append(os.Environ(), env.Environ()...), "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_TOKEN=office", "HSMKEYS_STORE="+at("store"),
 		"HSMKEYS_PIN_SOURCE=file:"+at("pin"), "HSMKEYS_CONFIG=/dev/null", "XDG_STATE_HOME="+at("state"), "HSMKEYS_AUDIT=file:"+at("log/audit.log"))}
 	hsmkeys := func(args ...string) {
 		t.Helper()
