@@ -58,7 +58,7 @@ func (r *Remote) socket() string { return filepath.Join(r.dir, "s") }
 
 // Return serves the token again after GoAway.
 func (r *Remote) Return() error {
-	server := exec.Command("p11-kit", "server", "--foreground", "--provider", r.env.Module(), "--name", r.socket(), r.uri)
+	server := exec.Command("p11-kit", "server", "-f", "-p", r.env.Module(), "-n", r.socket(), r.uri)
 	server.Env = append(os.Environ(), r.env.Environ()...)
 	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with those that serve its connections
 	if err := server.Start(); err != nil {
