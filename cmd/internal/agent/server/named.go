@@ -13,6 +13,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/store/dir"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent/wire"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/audit"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -190,7 +191,7 @@ func (n namedCalls) withKeyring(ctx context.Context, use *wire.Use, f func(conte
 	s := n.server
 	ctx, stop := s.login.untilLock(ctx)
 	defer stop()
-	return s.noteLoss(s.login.with(func(t *token.Token) error {
+	err := s.noteLoss(s.login.with(func(t *token.Token) error {
 		k, err := s.login.named.get(ctx, t, s.config.Keyring, s.recordByContext())
 		if err != nil {
 			return err
@@ -201,6 +202,10 @@ func (n namedCalls) withKeyring(ctx context.Context, use *wire.Use, f func(conte
 		}
 		return err
 	}))
+	if errors.Is(err, wire.ErrLocked) {
+		return failure.WithHint(err, "the user of the agent unlocks it, with hsmkeys agent unlock")
+	}
+	return err
 }
 
 // by returns a context for what the client does. Of what it says, command and files are taken; the
