@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -179,8 +180,14 @@ func TestOpenQuickly(t *testing.T) {
 	old := s.commit(s.found("alice", "bob"), "alice", newKey("db"))
 	l := s.change(s.commit(old, "alice", newKey("web")), "alice", "alice", "bob", "vault")
 	pin := l.Pin()
+	var mu sync.Mutex
 	reads := map[string]int{}
-	counted := storetest.Fault(s.store, func(op, path string) error { reads[op+" "+path]++; return nil })
+	counted := storetest.Fault(s.store, func(op, path string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		reads[op+" "+path]++
+		return nil
+	})
 	got, report, err := Open(t.Context(), counted, Trust{Pins: []Pin{pin}, Quick: true})
 	s.ok(err)
 	if got.At() != l.At() || got.Pin() != pin || report.Before != pin.At || report.Older != nil || len(report.Recoveries) > 0 {
