@@ -20,7 +20,7 @@ type login struct {
 	mu    sync.RWMutex // read-locked by every call; locked to log in and out
 	token *token.Token // nil while the agent is locked
 
-	shown  sync.Mutex // of what follows, which is told also while mu is waited for
+	shown  sync.Mutex // guards info to endUse, which are read also while others wait for mu
 	info   token.Info // of the token, also while the agent is locked
 	reason string     // why it is locked; "" if it is not
 	inUse  context.Context

@@ -24,7 +24,7 @@ type KeyringFunc func(ctx context.Context, t *token.Token, record hsmkeys.Record
 // A named is the keyring of named keys. It is opened when it is needed first, and released when the agent
 // is locked.
 type named struct {
-	turn    chan struct{} // of one element, sent by who uses what follows
+	turn    chan struct{} // capacity 1; guards the fields below, as a mutex whose Lock can be cancelled
 	keyring *hsmkeys.Keyring
 	release func() error
 	dropped []func() error // of keyrings that were opened before, called when the agent is locked

@@ -115,14 +115,20 @@ func newAgentFor(tb testing.TB, others net.Listener, sc server.Config) (madePair
 	return pair, &running{s, info, path, pin}
 }
 
-// A client that has found its pair goes on after the agent was locked and unlocked.
-func TestClientsOutliveALock(t *testing.T) {
-	_, a := newAgent(t)
-	client, err := agent.Dial(t.Context(), a.path)
+func dial(t *testing.T, path string) *agent.Client {
+	t.Helper()
+	client, err := agent.Dial(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// A client that has found its pair goes on after the agent was locked and unlocked.
+func TestClientsOutliveALock(t *testing.T) {
+	_, a := newAgent(t)
+	client := dial(t, a.path)
 	for _, signing := range []string{"", "signing"} {
 		pair, err := client.FindPair(t.Context(), token.PairName{Label: "pair"}, token.PairName{Label: signing})
 		if err != nil {
@@ -158,11 +164,7 @@ func TestClientsOutliveALock(t *testing.T) {
 // What a client learns of pairs and errors is as the token has it.
 func TestTextsThatAreNotUTF8(t *testing.T) {
 	_, a := newAgent(t)
-	client, err := agent.Dial(t.Context(), a.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := dial(t, a.path)
 	if client.Info.Label != a.info.Label || client.Info.Serial != a.info.Serial {
 		t.Errorf("%+v, want %+v", client.Info, a.info)
 	}
@@ -194,11 +196,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 // The name of a return value reaches the client.
 func TestReturnValuesReachTheClient(t *testing.T) {
 	_, a := newAgent(t)
-	client, err := agent.Dial(t.Context(), a.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := dial(t, a.path)
 	pair, err := client.FindPair(t.Context(), token.PairName{Label: "pair"}, token.PairName{})
 	if err != nil {
 		t.Fatal(err)
@@ -228,22 +226,14 @@ func TestAHangingStoreKeepsNoLockWaiting(t *testing.T) {
 		<-ctx.Done()
 		return nil, nil, context.Cause(ctx)
 	}})
-	client, err := agent.Dial(t.Context(), sock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := dial(t, sock)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := client.NamedKeys(nil).Encrypt(t.Context(), io.Discard, []hsmkeys.Ref{{Name: "a"}})
 		ended <- err
 	}()
 	<-opening
-	own, err := agent.Dial(t.Context(), a.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
+	own := dial(t, a.path)
 	if _, err := own.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
