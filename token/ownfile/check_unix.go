@@ -64,10 +64,13 @@ func checkWayTo(path string, user, other int) error {
 // checkDir checks a directory in which nobody else may make a file.
 func checkDir(dir string) error {
 	info, err := os.Stat(dir)
-	if err == nil && info.Mode().Perm()&0o022 != 0 {
-		err = writable(dir, info)
+	if err != nil || info.Mode().Perm()&0o022 == 0 {
+		return err
 	}
-	return err
+	if info.Mode()&fs.ModeSticky != 0 { // such as /tmp, which stays as it is
+		return &Error{Path: dir, Reason: "is a directory in which everybody can make files"}
+	}
+	return writable(dir, info)
 }
 
 func ownerOf(info fs.FileInfo) (int, bool) {
