@@ -20,6 +20,9 @@ var oidNames = map[string]asn1.ObjectIdentifier{
 	"id-hsmkeys-keyDescriptor":            oidKeyDescriptor,
 	"id-hsmkeys-checkpoint":               oidCheckpoint,
 	"id-hsmkeys-proof":                    oidProof,
+	"id-hsmkeys-shares":                   oidShares,
+	"id-hsmkeys-approval":                 oidApproval,
+	"id-aes256-CBC":                       oidAES256CBC,
 	"id-hsmkeys-derivationRecord":         oidDerivationRecord,
 	"id-scrypt":                           oidScrypt,
 	"id-PBKDF2":                           oidPBKDF2,
@@ -91,7 +94,8 @@ func TestTheDocumentsIdentifiersAreThoseOfTheCode(t *testing.T) {
 		t.Errorf("oid.go has %d object identifiers, the test knows %d", n, len(oidNames))
 	}
 	for _, limit := range []string{fmt.Sprintf("%d bytes", MaxSize), fmt.Sprintf("%d bytes (16 MiB)", MaxPack), fmt.Sprintf("(1..%d)", MaxNumber), fmt.Sprintf("SIZE (1..%d)),  -- in bytes", maxLabel), fmt.Sprintf("SIZE (1..%d) OF Member", MaxMembers), fmt.Sprintf("1..%d, ktri", MaxRecipients), fmt.Sprintf("%d..%d bytes", minEncryptedKey, maxEncryptedKey),
-		fmt.Sprintf("SIZE (1..%d)),  -- of bytes; why", maxReason), fmt.Sprintf("SIZE (1..%d) OF Opened", MaxOpened), fmt.Sprintf("INTEGER (0..%d)", MaxPack)} {
+		fmt.Sprintf("SIZE (1..%d)),  -- of bytes; why", maxReason), fmt.Sprintf("SIZE (1..%d) OF Opened", MaxOpened), fmt.Sprintf("INTEGER (0..%d)", MaxPack),
+		fmt.Sprintf("SIZE (2..%d) OF Custodian", MaxCustodians), fmt.Sprintf("SIZE (1..%d) OF OCTET STRING OPTIONAL", MaxApprovals), fmt.Sprintf("OCTET STRING (SIZE (%d))", CommitmentSize), fmt.Sprintf("16..%d bytes", MaxSealed)} {
 		if !bytes.Contains(doc, []byte(limit)) {
 			t.Errorf("the document does not say %q", limit)
 		}

@@ -3,8 +3,10 @@ package blob
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -19,15 +21,19 @@ const (
 	Owner Role = iota + 1
 	// A BackupAuthority holds every key, against the loss of the owner's token.
 	BackupAuthority
+	// A Custodian is no member: it holds a share of the private key of a [Quorum].
+	Custodian
 )
 
-// String returns "owner" or "authority".
+// String returns "owner", "authority" or "custodian".
 func (r Role) String() string {
 	switch r {
 	case Owner:
 		return "owner"
 	case BackupAuthority:
 		return "authority"
+	case Custodian:
+		return "custodian"
 	}
 	return fmt.Sprintf("Role(%d)", int(r))
 }
@@ -42,6 +48,10 @@ type Member struct {
 	// key exchange key must not, as on cards that decrypt with one key and sign
 	// with another. nil: the key exchange key signs as well.
 	Signing *x509.Certificate
+
+	// Quorum is not nil for a backup authority whose private key is in no one's hands. Certificate
+	// is of an EC key on P-384 then, and Signing is nil.
+	Quorum *Quorum
 }
 
 // Signer returns the public key with which the member signs. No other signature is the member's,
@@ -89,6 +99,32 @@ type MemberList struct {
 	// in the place of one whose key was lost. Its List is Number then, and From the
 	// key of none of Members.
 	Recovery *Recovery
+
+	Policy Policy // for the lists that follow this one
+
+	// Approvals are signed [Approval] objects, at most MaxApprovals, ascending by their bytes. What
+	// they approve is the list without them, see [ProposedDigest].
+	Approvals [][]byte
+}
+
+// A Policy is what a list of members demands of the lists that follow it.
+type Policy struct {
+	// QuorumOnly demands that every recovery is one by a [Quorum].
+	QuorumOnly bool
+	// SecondOwner demands that every other list has the [Approval] of an owner who is not the signer
+	// of the checkpoint that introduces it.
+	SecondOwner bool
+}
+
+// MaxApprovals is the highest number of approvals in a list of members.
+const MaxApprovals = MaxCustodians
+
+// ProposedDigest returns what an [Approval] of a list of members approves: the SHA-256 of the list
+// without its approvals.
+func ProposedDigest(l MemberList) ([32]byte, error) {
+	l.Approvals = nil
+	der, err := MarshalMembers(l)
+	return sha256.Sum256(der), err
 }
 
 // MarshalMembers encodes a list of members: DER, at most [MaxSize] bytes. The list is
@@ -135,7 +171,9 @@ func ParseMembers(der []byte) (MemberList, error) {
 	}
 	members.end()
 	l.Recovery = d.recovery(tagged(1))
-	d.refuseLaterFields(2)
+	l.Policy = d.policy(tagged(2))
+	l.Approvals = d.approvals(tagged(3))
+	d.refuseLaterFields(4)
 	d.end()
 	if err := top.end(); err != nil {
 		return MemberList{}, err
@@ -159,8 +197,11 @@ func (l MemberList) validate() error {
 	case len(l.Members) < 1 || len(l.Members) > MaxMembers:
 		return fmt.Errorf("%d members, not 1 to %d", len(l.Members), MaxMembers)
 	}
-	owners, seen := 0, make(map[string]bool)
+	owners, quorums, seen := 0, 0, make(map[string]bool)
 	for _, m := range l.Members {
+		if m.Role == Custodian {
+			return fmt.Errorf("member %q: a custodian is none", shorten(m.Label))
+		}
 		keyIDs, err := m.validate()
 		if err != nil {
 			return err
@@ -177,11 +218,25 @@ func (l MemberList) validate() error {
 		if m.Role == Owner {
 			owners++
 		}
+		if m.Quorum != nil {
+			quorums++
+		}
 	}
-	if owners == 0 {
+	switch {
+	case owners == 0:
 		return fmt.Errorf("no member is an owner: nobody could sign the next list")
+	case l.Policy.QuorumOnly && quorums == 0:
+		return fmt.Errorf("only a quorum may recover, and there is none")
+	case l.Policy.SecondOwner && owners < 2:
+		return fmt.Errorf("a second owner must approve changes, and there is none")
 	}
-	if err := distinct(l.Members); err != nil {
+	if err := l.validateCustodians(seen); err != nil {
+		return err
+	}
+	if err := distinct(l.Everybody()); err != nil {
+		return err
+	}
+	if err := l.validateApprovals(); err != nil {
 		return err
 	}
 	switch {
@@ -193,6 +248,52 @@ func (l MemberList) validate() error {
 		return fmt.Errorf("recovery from %x, who stays a member", l.Recovery.From)
 	}
 	return l.Recovery.validate()
+}
+
+// validateCustodians returns an error if a custodian has a key of a member: who is both could put its
+// own share to use, and counts for one more than it seems.
+func (l MemberList) validateCustodians(keysOfMembers map[string]bool) error {
+	for _, m := range l.Members {
+		if m.Quorum == nil {
+			continue
+		}
+		for _, c := range m.Quorum.Custodians {
+			keyIDs, err := c.validate()
+			if err != nil {
+				return err
+			}
+			for _, id := range keyIDs {
+				if keysOfMembers[string(id)] {
+					return fmt.Errorf("custodian %q: key %x is a member's", c.Label, id)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (l MemberList) validateApprovals() error {
+	if len(l.Approvals) > MaxApprovals {
+		return fmt.Errorf("%d approvals, not at most %d", len(l.Approvals), MaxApprovals)
+	}
+	for i := 1; i < len(l.Approvals); i++ {
+		if bytes.Compare(l.Approvals[i-1], l.Approvals[i]) >= 0 {
+			return fmt.Errorf("approval %d is not in ascending order", i+1)
+		}
+	}
+	return nil
+}
+
+// Everybody returns the members and the custodians of their quorums. A custodian of several quorums is
+// there several times.
+func (l MemberList) Everybody() []Member {
+	all := slices.Clone(l.Members)
+	for _, m := range l.Members {
+		if m.Quorum != nil {
+			all = append(all, m.Quorum.Custodians...)
+		}
+	}
+	return all
 }
 
 // distinct returns an error if two keys have one identifier, so that it would be open whose a
@@ -223,7 +324,7 @@ func distinct(members []Member) error {
 
 // validate also returns the subject key identifiers of the member's keys.
 func (m Member) validate() ([][]byte, error) {
-	if m.Role != Owner && m.Role != BackupAuthority {
+	if m.Role < Owner || m.Role > Custodian {
 		return nil, fmt.Errorf("member %q: unknown role %d", m.Label, int(m.Role))
 	}
 	if err := validText(m.Label, maxLabel); err != nil {
@@ -235,6 +336,11 @@ func (m Member) validate() ([][]byte, error) {
 	keyID, err := PublicKeyID(m.Certificate.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("member %q: %w", m.Label, err)
+	}
+	if m.Quorum != nil {
+		if err := m.validateQuorum(); err != nil {
+			return nil, fmt.Errorf("quorum %q: %w", m.Label, err)
+		}
 	}
 	if m.Signing == nil {
 		return [][]byte{keyID}, nil
@@ -258,24 +364,93 @@ func (l MemberList) marshal() ([]byte, error) {
 			}
 			addSequence(b, func(b *cryptobyte.Builder) {
 				for _, m := range l.Members {
-					addSequence(b, func(b *cryptobyte.Builder) {
-						b.AddASN1Enum(int64(m.Role))
-						addUTF8String(b, m.Label)
-						b.AddBytes(m.Certificate.Raw)
-						if m.Signing != nil {
-							b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(m.Signing.Raw) })
-						}
-					})
+					m.add(b)
 				}
 			})
 			if l.Recovery != nil {
 				l.Recovery.add(b, tagged(1))
 			}
+			l.Policy.add(b, tagged(2))
+			if len(l.Approvals) > 0 {
+				b.AddASN1(tagged(3).Constructed(), func(b *cryptobyte.Builder) {
+					for _, approval := range l.Approvals {
+						b.AddASN1OctetString(approval)
+					}
+				})
+			}
 		})
 	})
 }
 
-func (d *decoder) member() Member {
+func (m Member) add(b *cryptobyte.Builder) {
+	addSequence(b, func(b *cryptobyte.Builder) {
+		b.AddASN1Enum(int64(m.Role))
+		addUTF8String(b, m.Label)
+		b.AddBytes(m.Certificate.Raw)
+		if m.Signing != nil {
+			b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(m.Signing.Raw) })
+		}
+		if m.Quorum != nil {
+			m.Quorum.add(b, tagged(1))
+		}
+	})
+}
+
+// Bits of a Policy in its INTEGER.
+const (
+	policyQuorumOnly = 1 << iota
+	policySecondOwner
+)
+
+// add adds the Policy under a context tag, which replaces that of INTEGER, unless it demands nothing.
+func (p Policy) add(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag) {
+	bits := int64(0)
+	if p.QuorumOnly {
+		bits |= policyQuorumOnly
+	}
+	if p.SecondOwner {
+		bits |= policySecondOwner
+	}
+	if bits > 0 {
+		b.AddASN1Int64WithTag(bits, tag)
+	}
+}
+
+// policy takes a Policy, or returns one that demands nothing if none comes next.
+func (d *decoder) policy(tag cryptobyte_asn1.Tag) Policy {
+	if !d.next(tag) {
+		return Policy{}
+	}
+	bits := d.number("policy", tag)
+	if *d.err == nil && bits&^(policyQuorumOnly|policySecondOwner) != 0 {
+		d.fail(fmt.Errorf("%w: %s has a policy with the bits %b", ErrUnknown, d.what, bits))
+	}
+	return Policy{QuorumOnly: bits&policyQuorumOnly != 0, SecondOwner: bits&policySecondOwner != 0}
+}
+
+// approvals takes the signed approvals, or returns nil if none come next.
+func (d *decoder) approvals(tag cryptobyte_asn1.Tag) [][]byte {
+	if !d.next(tag.Constructed()) {
+		return nil
+	}
+	var all [][]byte
+	approvals := d.part("approvals", tag.Constructed())
+	for approvals.more() && len(all) <= MaxApprovals {
+		all = append(all, approvals.octets("approval", cryptobyte_asn1.OCTET_STRING))
+	}
+	if len(all) > MaxApprovals {
+		approvals.malformed("approval", fmt.Sprintf("is not one of at most %d", MaxApprovals))
+	}
+	approvals.end()
+	return all
+}
+
+func (d *decoder) member() Member { return d.memberWith(true) }
+
+func (d *decoder) custodian() Member { return d.memberWith(false) }
+
+// memberWith takes a Member, with a quorum or without.
+func (d *decoder) memberWith(quorum bool) Member {
 	m := d.sequence("member")
 	out := Member{Role: Role(m.enumerated("role")), Label: string(m.octets("label", cryptobyte_asn1.UTF8String))}
 	out.Certificate = m.certificate()
@@ -284,7 +459,14 @@ func (d *decoder) member() Member {
 		out.Signing = signing.certificate()
 		signing.end()
 	}
-	m.refuseLaterFields(1)
+	later := uint8(1)
+	if quorum {
+		later = 2
+		if m.next(tagged(1).Constructed()) {
+			out.Quorum = m.quorum(tagged(1))
+		}
+	}
+	m.refuseLaterFields(later)
 	m.end()
 	return out
 }

@@ -125,8 +125,9 @@ func TestMarshalMembersRefuses(t *testing.T) {
 		{"a signing certificate without bytes", func(l *MemberList) {
 			l.Members[1].Signing = &x509.Certificate{PublicKey: ownerP384().Public()}
 		}, "member.signing.certificate"},
+		{"a custodian", func(l *MemberList) { l.Members[1].Role = Custodian }, "a custodian is none"},
 		{"no role", func(l *MemberList) { l.Members[1].Role = 0 }, "unknown role 0"},
-		{"an unknown role", func(l *MemberList) { l.Members[1].Role = 3 }, "unknown role 3"},
+		{"an unknown role", func(l *MemberList) { l.Members[1].Role = 4 }, "unknown role 4"},
 		{"no label", func(l *MemberList) { l.Members[1].Label = "" }, "0 bytes"},
 		{"a label of 65 bytes", func(l *MemberList) { l.Members[1].Label = strings.Repeat("x", 65) }, "65 bytes"},
 		{"a label that is not UTF-8", func(l *MemberList) { l.Members[1].Label = "\xff" }, "not UTF-8"},
@@ -226,13 +227,13 @@ func TestRefusesMemberListsInAnotherForm(t *testing.T) {
 		{"65 members", set(members, seq(many...)), ErrMalformed, "is not one of at most 64"},
 		{"no owner", set(members, seq(member(2, "b", authority))), ErrMalformed, "no member is an owner"},
 		{"a member twice", set(members, seq(member(1, "a", owner), member(2, "b", owner))), ErrMalformed, "is there twice"},
-		{"an unknown role", set(members, seq(member(1, "a", owner), member(3, "b", authority))), ErrMalformed, "unknown role 3"},
+		{"an unknown role", set(members, seq(member(1, "a", owner), member(4, "b", authority))), ErrMalformed, "unknown role 4"},
 		{"a role as INTEGER", set(members, seq(seq(tlv(2, []byte{1}), tlv(0x0c, []byte("a")), owner))), ErrMalformed, "member.role"},
 		{"a label that moves the cursor", set(members, seq(member(1, "\x1b[2J", owner))), ErrMalformed, "does not print"},
 		{"a certificate cut short", set(members, seq(member(1, "a", owner[:len(owner)-1]))), ErrMalformed, "certificate"},
 		{"a certificate that is none", set(members, seq(member(1, "a", seq()))), ErrMalformed, "certificate"},
-		{"a member with a later field", set(members, seq(with(1, owner, tlv(0x81)))), ErrNewer, "field [1]"},
-		{"a signing member with a later field", set(members, seq(with(1, owner, tlv(0xa0, signing), tlv(0xa1)))), ErrNewer, "field [1]"},
+		{"a member with a later field", set(members, seq(with(1, owner, tlv(0x82)))), ErrNewer, "field [2]"},
+		{"a signing member with a later field", set(members, seq(with(1, owner, tlv(0xa0, signing), tlv(0xa2)))), ErrNewer, "field [2]"},
 		{"a signing certificate that is not there", set(members, seq(with(1, owner, tlv(0xa0)))), ErrMalformed, "member.signing.certificate"},
 		{"a signing certificate that is none", set(members, seq(with(1, owner, tlv(0xa0, seq())))), ErrMalformed, "member.signing.certificate"},
 		{"a signing certificate cut short", set(members, seq(with(1, owner, tlv(0xa0, signing[:len(signing)-1])))), ErrMalformed, "member.signing.certificate"},
@@ -248,7 +249,7 @@ func TestRefusesMemberListsInAnotherForm(t *testing.T) {
 		{"a signing key that is another member's", set(members, seq(with(1, owner, tlv(0xa0, authority)), with(2, authority))), ErrMalformed, "is there twice"},
 		{"a signing key twice", set(members, seq(with(1, owner, tlv(0xa0, signing)), with(2, authority, tlv(0xa0, signing)))), ErrMalformed, "is there twice"},
 		{"a member with something more", set(members, seq(seq(contentOf(member(1, "a", owner)), null))), ErrMalformed, "member has 2 bytes"},
-		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa2, null)) }, ErrNewer, "field [2]"},
+		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0xa4, null)) }, ErrNewer, "field [4]"},
 		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "content has 2 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

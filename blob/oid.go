@@ -46,6 +46,9 @@ var (
 	oidAES192Wrap = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 25}
 	oidAES256Wrap = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 45}
 
+	// RFC 3565 §2.1.
+	oidAES256CBC = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
+
 	// RFC 8018 B.1.2.
 	oidHMACSHA256 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
 	oidHMACSHA384 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 10}
@@ -70,6 +73,8 @@ var (
 
 	oidDerivationRecord = append(slices.Clone(oidArc), 4)
 	oidCheckpoint       = append(slices.Clone(oidArc), 5)
+	oidShares           = append(slices.Clone(oidArc), 6)
+	oidApproval         = append(slices.Clone(oidArc), 7)
 )
 
 var derNULL = []byte{0x05, 0x00}

@@ -17,6 +17,7 @@ const (
 	PacksPrefix       = "packs/"
 	ChangesPrefix     = "changes/"
 	ProofsPrefix      = "proofs/"
+	QuorumsPrefix     = "quorums/"
 )
 
 const (
@@ -139,6 +140,17 @@ func ParseProofPath(path string) (keyID []byte, digest [32]byte, ok bool) {
 	return keyID, digest, true
 }
 
+// SharesPath returns the path of the [Shares] of a quorum: quorums/<64 lower-case hexadecimal digits of
+// their SHA-256>.cms.
+func SharesPath(digest [32]byte) string {
+	return fmt.Sprintf("%s%x%s", QuorumsPrefix, digest, cmsSuffix)
+}
+
+// ParseSharesPath is the inverse of [SharesPath].
+func ParseSharesPath(path string) (digest [32]byte, ok bool) {
+	return parseDigestPath(path, QuorumsPrefix, cmsSuffix)
+}
+
 // ValidPath reports whether path can be that of an object. The error is an [ErrName].
 func ValidPath(path string) error {
 	if MaxSizeOf(path) == 0 {
@@ -163,6 +175,8 @@ func MaxSizeOf(path string) int {
 		_, ok = ParseSlotPath(path)
 	case ProofsPrefix:
 		_, _, ok = ParseProofPath(path)
+	case QuorumsPrefix:
+		_, ok = ParseSharesPath(path)
 	case PacksPrefix:
 		_, ok = ParsePackPath(path)
 		most = MaxPack
@@ -196,6 +210,9 @@ func HasDigest(path string, data []byte) bool {
 	case ProofsPrefix:
 		_, digest, ok := ParseProofPath(path)
 		return ok && digest == sum
+	case QuorumsPrefix:
+		digest, ok := ParseSharesPath(path)
+		return ok && digest == sum
 	case PacksPrefix:
 		id, ok := ParsePackPath(path)
 		return ok && id == PackID(sum[:len(id)])
@@ -215,7 +232,7 @@ func ValidDir(dir string) bool {
 		return !deep || ok && thousands <= MaxNumber/slotsPerDirectory
 	case ProofsPrefix:
 		return !deep || parseHex(make([]byte, keyIDSize), below)
-	case MembersPrefix, CheckpointsPrefix, PacksPrefix, ChangesPrefix:
+	case MembersPrefix, CheckpointsPrefix, PacksPrefix, ChangesPrefix, QuorumsPrefix:
 		return !deep
 	}
 	return false

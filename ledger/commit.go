@@ -18,7 +18,8 @@ type Proposal struct {
 	Edits []Edit
 
 	// List returns the next list of members, or nil for none. [Ledger.NextList] is where
-	// to start. Commit sets KeyringID, Number, Previous, Created and Recovery.List.
+	// to start. Commit sets KeyringID, Number, Previous and Recovery.List, and Created unless
+	// there are approvals, which are for the list as it is.
 	List func(*Ledger) (*blob.MemberList, error)
 
 	// Ready is called before the checkpoint is recorded, when all is stored that it refers
@@ -38,7 +39,7 @@ const maxCommits = 128
 // signed by an owner in it. The list's KeyringID and Members are used. The error is a
 // [blob.ErrExists] if the store has a keyring.
 func Init(ctx context.Context, store blob.Store, list blob.MemberList, signer blob.Signer, now time.Time, nonce Nonce) (*Ledger, error) {
-	list.Number, list.Previous, list.Created, list.Recovery = 1, nil, now, nil
+	list.Number, list.Previous, list.Created, list.Recovery, list.Approvals = 1, nil, now, nil, nil
 	d := &draft{trie: emptyTrie(), list: &list, now: now}
 	a, err := d.sign(ctx, ledgerState{}, newStoreSource(store), signer, nonce)
 	if err != nil {
@@ -151,6 +152,6 @@ func (l *Ledger) at(a *attempt, members *Members) *Ledger {
 // NextList returns the list of members in force, still to be changed, for [Proposal].
 func (l *Ledger) NextList() blob.MemberList {
 	list := l.members.List()
-	list.Recovery = nil
+	list.Recovery, list.Approvals = nil, nil
 	return list
 }

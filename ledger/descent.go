@@ -119,14 +119,15 @@ func checkIntroduction(by, before *stored, members *Members) (*RecoveryEvent, er
 	if err != nil {
 		return nil, untrusted(err, by, members.lists[:before.List.Number])
 	}
-	if list.Recovery == nil {
-		return nil, nil
+	signer, _ := signerOf(old, v.SignerKeyID())
+	approved, err := checkApprovals(old, before.List, list, signer, by.Created)
+	if err != nil || list.Recovery == nil {
+		return nil, err
 	}
 	if by.Root != before.Root || by.RootAt != before.RootAt || by.Keys != before.Keys {
 		return nil, fmt.Errorf("a recovery that changes keys: %w", ErrIllegal)
 	}
-	event := &RecoveryEvent{At: by.at, Created: by.Created, To: recoveredTo(old, list), Reason: list.Recovery.Reason}
-	event.Authority, _ = signerOf(old, v.SignerKeyID())
+	event := &RecoveryEvent{At: by.at, Created: by.Created, Authority: signer, To: recoveredTo(old, list), Reason: list.Recovery.Reason, Approved: approved}
 	event.From, _ = memberWith(old.Members, string(list.Recovery.From))
 	return event, nil
 }

@@ -78,7 +78,10 @@ func (l *Ledger) nextList(edit func(*Ledger) (*blob.MemberList, error), now time
 		return nil, err
 	}
 	next := *list
-	next.KeyringID, next.Number, next.Created = l.ID(), l.head.List.Number+1, now
+	next.KeyringID, next.Number = l.ID(), l.head.List.Number+1
+	if len(next.Approvals) == 0 { // or else what was approved has a time
+		next.Created = now
+	}
 	next.Previous = bytes.Clone(l.head.List.Digest[:])
 	if next.Recovery != nil {
 		r := *next.Recovery

@@ -29,6 +29,10 @@ var (
 	// or a change that its record does not describe.
 	ErrIllegal = keyspec.NewKind("checkpoint breaks the rules", blob.ErrIntegrity)
 
+	// ErrApproval means that a list of members lacks the approvals that it needs, or has one
+	// that is not for it.
+	ErrApproval = keyspec.NewKind("not approved", ErrIllegal)
+
 	// ErrUnpinned means that trust has nowhere to start: there is no pin, checkpoint or
 	// voucher for the keyring. It is a [blob.ErrUntrusted].
 	ErrUnpinned = keyspec.NewKind("no checkpoint of the keyring has been accepted before", blob.ErrUntrusted)

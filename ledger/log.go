@@ -17,6 +17,7 @@ type Event struct {
 
 	List         int            // number of the list of members that was introduced; 0: none
 	Recovery     *blob.Recovery // by which it was
+	Approved     []blob.Member  // who approved it: custodians of the quorum that has recovered, or owners
 	Joined, Left []blob.Member  // since the list before; a member that has changed is in both
 }
 
@@ -106,6 +107,7 @@ func (l *Ledger) events(ctx context.Context, r *objects, s *stored) ([]Event, er
 		e := event
 		e.List = s.List.Number
 		e.Joined, e.Left, e.Recovery = l.members.change(e.List)
+		e.Approved = l.members.Approved(e.List)
 		events = append(events, e)
 	}
 	for _, c := range record.Changes {

@@ -34,7 +34,7 @@ func newMembers(lists []blob.MemberList) (*Members, error) {
 		signers: map[string]blob.Member{}, signed: map[string]blob.Member{},
 	}
 	for i, l := range lists {
-		if err := m.names.add(l.Members); err != nil {
+		if err := m.names.add(l.Everybody()); err != nil {
 			return nil, fmt.Errorf("list of members %d: %w", i+1, err)
 		}
 		for _, member := range l.Members {
@@ -212,11 +212,13 @@ func memberWith(members []blob.Member, keyID string) (blob.Member, bool) {
 
 // parties returns the signing keys of the members with one of the roles.
 func parties(l blob.MemberList, roles ...blob.Role) []blob.Party {
-	var all []blob.Party
-	for _, m := range l.Members {
-		if slices.Contains(roles, m.Role) {
-			all = append(all, blob.Party{Key: m.Signer(), ID: []byte(identifier(signingCertificate(m)))})
-		}
+	return signers(slices.DeleteFunc(slices.Clone(l.Members), func(m blob.Member) bool { return !slices.Contains(roles, m.Role) }))
+}
+
+// signers returns the signing keys of members, or of custodians.
+func signers(members []blob.Member) (all []blob.Party) {
+	for _, m := range members {
+		all = append(all, blob.Party{Key: m.Signer(), ID: []byte(identifier(signingCertificate(m)))})
 	}
 	return all
 }

@@ -16,6 +16,7 @@ type RecoveryEvent struct {
 	Authority blob.Member
 	From, To  blob.Member
 	Reason    string
+	Approved  []blob.Member // the custodians who have approved it, where the authority is a quorum
 
 	// LastSigned is the last checkpoint before At that From has signed, and LastTime its
 	// time; zero where that was before trust started.
@@ -43,6 +44,9 @@ func checkRecovery(before, l blob.MemberList) error {
 	from := string(l.Recovery.From)
 	if old, ok := memberWith(before.Members, from); !ok || old.Role != blob.Owner {
 		return refuse("key %x was not an owner's", from)
+	}
+	if l.Policy != before.Policy {
+		return refuse("it changes the policy")
 	}
 	added, stay := 0, 0
 	for _, m := range l.Members {
@@ -79,5 +83,13 @@ func recoveredTo(before, l blob.MemberList) blob.Member {
 // same reports whether nothing about a member has changed. Of certificates, what they
 // say besides their key matters too, such as the OAEP hash to wrap with.
 func same(a, b blob.Member) bool {
-	return a.Role == b.Role && a.Label == b.Label && a.Certificate.Equal(b.Certificate) && a.Signing.Equal(b.Signing)
+	return a.Role == b.Role && a.Label == b.Label && a.Certificate.Equal(b.Certificate) && a.Signing.Equal(b.Signing) &&
+		sameQuorum(a.Quorum, b.Quorum)
+}
+
+func sameQuorum(a, b *blob.Quorum) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Threshold == b.Threshold && a.Shares == b.Shares && slices.EqualFunc(a.Custodians, b.Custodians, same)
 }

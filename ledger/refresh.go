@@ -127,7 +127,7 @@ func (l *Ledger) startState(ctx context.Context, r *objects) (ledgerState, error
 	}
 	known := names{}
 	for _, list := range l.members.lists[:c.List.Number] {
-		if err := known.add(list.Members); err != nil {
+		if err := known.add(list.Everybody()); err != nil {
 			return ledgerState{}, err
 		}
 	}

@@ -68,8 +68,15 @@ func (s ledgerState) advance(ctx context.Context, step transition) (ledgerState,
 	if s.At.Number == 0 {
 		before = next.List
 	}
-	if _, err := entitled(step.Checkpoint, before, next.recovery(s)); err != nil {
+	signed, err := entitled(step.Checkpoint, before, next.recovery(s))
+	if err != nil {
 		return ledgerState{}, err
+	}
+	if next.ListRef != s.ListRef {
+		signer, _ := signerOf(before, signed.SignerKeyID())
+		if _, err := checkApprovals(s.List, s.ListRef, next.List, signer, c.Created); err != nil {
+			return ledgerState{}, err
+		}
 	}
 	return next, s.checkRecord(ctx, next, c, step, added)
 }
@@ -123,7 +130,7 @@ func (s *ledgerState) changeList(before ledgerState, c blob.Checkpoint, der []by
 	for name, key := range before.names {
 		known[name] = key
 	}
-	if err := known.add(list.Members); err != nil {
+	if err := known.add(list.Everybody()); err != nil {
 		return fmt.Errorf("list of members %d: %w", list.Number, err)
 	}
 	s.List, s.ListRef, s.names = list, c.List, known

@@ -54,6 +54,14 @@ var cast = sync.OnceValue(func() map[string]*actor {
 		}
 		all[label] = &actor{m, key, scheme}
 	}
+	board := &blob.Quorum{Threshold: 3}
+	for _, label := range []string{"c1", "c2", "c3", "c4", "c5"} {
+		key := ecKey()
+		all[label] = &actor{blob.Member{Role: blob.Custodian, Label: label, Certificate: certify(label, key)}, key, keyspec.ECDSA}
+		board.Custodians = append(board.Custodians, all[label].Member)
+	}
+	key := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	all["board"] = &actor{blob.Member{Role: blob.BackupAuthority, Label: "board", Certificate: certify("board", key), Quorum: board}, key, keyspec.ECDSA}
 	return all
 })
 
