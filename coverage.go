@@ -42,6 +42,8 @@ type HolderCoverage struct {
 	LatestOutdated time.Time `json:"latest_outdated,omitzero"`
 
 	Alone int `json:"alone"` // keys that nobody else opens: lost with this member
+
+	Quorum *QuorumCoverage `json:"quorum,omitempty"` // of a member that is one
 }
 
 // KeyCoverage is one version of a key against the members, in the order of
@@ -84,9 +86,13 @@ func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(erro
 		if proofs[i], err = k.proofs(ctx, m, failed); err != nil {
 			return c, err
 		}
-		c.Holders = append(c.Holders, HolderCoverage{Holder: k.holder([]byte(keyID(m)))})
+		quorum, err := k.quorumCoverage(ctx, m, failed)
+		if err != nil {
+			return c, err
+		}
+		c.Holders = append(c.Holders, HolderCoverage{Holder: k.holder([]byte(keyID(m))), Quorum: quorum})
 	}
-	cover := coverer{k: k, members: members, proofs: proofs, held: map[holderSet][]bool{}, all: cellRows{}}
+	cover := coverer{k: k, members: members, coverage: c.Holders, proofs: proofs, held: map[holderSet][]bool{}, all: cellRows{}}
 	for e, err := range k.entries(ctx, names) {
 		if err != nil {
 			return c, err
@@ -126,11 +132,12 @@ func (k *Keyring) entries(ctx context.Context, names []string) iter.Seq2[ledger.
 
 // A coverer compares versions of keys with members.
 type coverer struct {
-	k       *Keyring
-	members []blob.Member
-	proofs  []*proven
-	held    map[holderSet][]bool
-	all     cellRows
+	k        *Keyring
+	members  []blob.Member
+	coverage []HolderCoverage // of the members
+	proofs   []*proven
+	held     map[holderSet][]bool
+	all      cellRows
 }
 
 // A holderSet is what determines which members hold a key.
@@ -167,7 +174,7 @@ func (c *coverer) holders(v ledger.Version) []bool {
 	held := make([]bool, len(c.members))
 	for _, m := range c.k.members().ListNumber(v.List).Members {
 		for i, now := range c.members {
-			if keyID(now) == keyID(m) {
+			if quorum := c.coverage[i].Quorum; keyID(now) == keyID(m) && (quorum == nil || quorum.Broken == "") {
 				held[i] = h.spec.WrapsTo(m.Certificate.PublicKey)
 			}
 		}

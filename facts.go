@@ -63,6 +63,16 @@ var (
 	ErrRecoveredOwner  = errors.New("the key is not that of an owner who could be replaced")
 	ErrRecoveryKey     = errors.New("the recovery has begun with another signing key")
 	ErrSignedMeanwhile = errors.New("a checkpoint was signed meanwhile")
+
+	// Of quorums and approvals.
+	ErrNoQuorum          = errors.New("no quorum has the label")
+	ErrSeveralQuorums    = errors.New("the pair is a custodian of several quorums")
+	ErrNoCustodian       = errors.New("the pair is no custodian's")
+	ErrCustodianNew      = errors.New("the token of a custodian has not accepted the keyring")
+	ErrMemberIsCustodian = errors.New("a member is no custodian")
+	ErrForCustodians     = errors.New("the proposal is for custodians")
+	ErrSecondOwner       = errors.New("the policy wants a second owner's approval")
+	ErrQuorumOnly        = errors.New("the policy wants recoveries to be a quorum's")
 )
 
 // Situations with details, found with [errors.As].

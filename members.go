@@ -122,7 +122,7 @@ func owners(members []blob.Member) (n int) {
 	return n
 }
 
-// changeMembers records the next list of members. When somebody else has recorded one
+// changeMembers records the next list of members, or with [Options.Propose] proposes it. When somebody else has recorded one
 // meanwhile, the change is made to that.
 func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.MemberList, *ledger.Members) error) error {
 	if err := k.refresh(ctx); err != nil {
@@ -130,6 +130,15 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 	}
 	if err := k.mustOwn(op); err != nil {
 		return err
+	}
+	if k.options.Propose != nil {
+		if err := k.propose(ctx, edit); err != nil {
+			return fmt.Errorf("%s: %w", op, err)
+		}
+		return nil
+	}
+	if k.Policy().SecondOwner {
+		return withFacts(fmt.Errorf("%s: the policy wants a second owner's approval: %w", op, ledger.ErrApproval), ErrSecondOwner)
 	}
 	err := k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
 		next := l.NextList()

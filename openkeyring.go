@@ -67,30 +67,34 @@ func OpenVouched(ctx context.Context, o Options) (*Keyring, error) {
 	return open(ctx, o, false)
 }
 
-// open opens a keyring at its head and pins nothing. With founding a head that only the
-// pair's own signature vouches for is as good as one that is pinned.
+// open opens a keyring at its head, with the pair of a member or none, and pins nothing. With founding a
+// head that only the pair's own signature vouches for is as good as one that is pinned.
 func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
+	k, err := openAnybody(ctx, o, founding)
+	if err != nil || k.pair == nil {
+		return k, err
+	}
+	if _, ok := k.members().Member(string(k.self)); ok {
+		return k, nil
+	}
+	removed := k.notNamed(k.self)
+	if o.OlderState && k.openOlderState(ctx, removed) {
+		return k, nil
+	}
+	return nil, removed
+}
+
+// openAnybody is open with the pair of whomever.
+func openAnybody(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	k := &Keyring{options: o, store: o.Store, pair: o.Pair, pins: o.Pins}
 	if err := k.identify(o); err != nil {
 		return nil, err
 	}
-	trust := ledger.Trust{Keyring: o.Keyring, Quick: o.Once, Checkpoint: o.Checkpoint, OlderState: o.OlderState}
-	if k.pins != nil {
-		pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range pins {
-			trust.Pins = append(trust.Pins, p.Pin)
-		}
+	trust, err := k.trust(ctx)
+	if err != nil {
+		return nil, err
 	}
 	own := k.pair != nil && o.Voucher == nil
-	if own {
-		signer, _ := k.pair.Signer()
-		trust.Voucher = signer.Public()
-	} else if o.Voucher != nil {
-		trust.Voucher = o.Voucher.PublicKey
-	}
 	head, report, err := ledger.Open(ctx, o.Store, trust)
 	if err != nil {
 		return nil, openError(o, err, own)
@@ -102,22 +106,38 @@ func open(ctx context.Context, o Options, founding bool) (*Keyring, error) {
 	k.looked.Store(&now)
 	k.pinsRead.Store(&now)
 	k.setState(ctx, report, own && !founding)
-	if k.pair == nil {
-		return k, nil
+	return k, nil
+}
+
+// trust returns where trust in the keyring starts.
+func (k *Keyring) trust(ctx context.Context) (ledger.Trust, error) {
+	o := k.options
+	trust := ledger.Trust{Keyring: o.Keyring, Quick: o.Once, Checkpoint: o.Checkpoint, OlderState: o.OlderState}
+	if k.pins != nil {
+		pins, err := k.pins.load(ctx, hex.EncodeToString(k.self))
+		if err != nil {
+			return trust, err
+		}
+		for _, p := range pins {
+			trust.Pins = append(trust.Pins, p.Pin)
+		}
 	}
-	if _, ok := k.members().Member(string(k.self)); ok {
-		return k, nil
+	if o.Voucher != nil {
+		trust.Voucher = o.Voucher.PublicKey
+	} else if k.pair != nil {
+		signer, _ := k.pair.Signer()
+		trust.Voucher = signer.Public()
 	}
-	removed := k.notNamed(k.self)
-	if o.OlderState && k.openOlderState(ctx, trust, removed) {
-		return k, nil
-	}
-	return nil, removed
+	return trust, nil
 }
 
 // openOlderState goes back to the state that was accepted last if this pair was a member then, and
 // reports whether there is one: what the pair could decrypt then it can still decrypt.
-func (k *Keyring) openOlderState(ctx context.Context, trust ledger.Trust, removed error) bool {
+func (k *Keyring) openOlderState(ctx context.Context, removed error) bool {
+	trust, err := k.trust(ctx)
+	if err != nil {
+		return false
+	}
 	trust.AtPoint = true
 	head, report, err := ledger.Open(ctx, k.store, trust)
 	if err != nil {

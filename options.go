@@ -22,6 +22,11 @@ type Options struct {
 	// not joined. It must not come from the storage.
 	Voucher *x509.Certificate
 
+	// Propose is called with each change of members, which is not recorded then: another owner
+	// approves it, see [Keyring.ApproveChange], within ProposeFor.
+	Propose    ProposeFunc
+	ProposeFor time.Duration
+
 	// OlderState allows to decrypt with what is there if the newest state is missing, or no
 	// longer has the pair as a member.
 	OlderState bool

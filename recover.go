@@ -54,6 +54,9 @@ func (k *Keyring) beginRecovery(ctx context.Context, from *x509.Certificate, to 
 	if err := k.maySign(op); err != nil {
 		return nil, err
 	}
+	if k.Policy().QuorumOnly {
+		return nil, withFacts(fmt.Errorf("%s: the policy wants every recovery to be a quorum's: %w", op, ledger.ErrApproval), ErrQuorumOnly)
+	}
 	number, err := k.begun(ctx, old, to)
 	if err != nil {
 		return nil, err
@@ -131,6 +134,11 @@ func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []by
 	if self, _ := all.Member(string(k.self)); self.Role != blob.BackupAuthority {
 		return withFacts(fmt.Errorf("%q is an owner: %w", self.Label, ErrRole), ErrOwnerRecovers)
 	}
+	return replaceOwner(l, all, old, to, reason)
+}
+
+// replaceOwner is recoveryList for whoever makes the recovery.
+func replaceOwner(l *blob.MemberList, all *ledger.Members, old []byte, to blob.Member, reason string) error {
 	i := slices.IndexFunc(l.Members, func(m blob.Member) bool { return m.Role == blob.Owner && keyID(m) == string(old) })
 	if i < 0 {
 		return withFacts(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), ErrRecoveredOwner)

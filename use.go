@@ -47,6 +47,9 @@ const (
 	OpRemoveMember  = "remove-member"
 	OpBeginRecovery = "begin-recovery"
 	OpRecover       = "recover"
+	OpReplaceQuorum = "replace-quorum"
+	OpSetPolicy     = "set-policy"
+	OpApprove       = "approve" // a recovery by a quorum, or another owner's change of members
 	OpImport        = "import"
 	OpDeleteBlobs   = "delete-blobs" // of a key that is destroyed
 	OpLoad          = "load"

@@ -17,8 +17,14 @@ type Proposal struct {
 	Expires time.Time // whole seconds, UTC: approvals are made until then, for not longer
 	List    MemberList
 
-	// Recipient is the key of a recovering machine, on P-384: shares of a quorum's private key are
-	// sealed to it. nil for a change by owners, whose List has the proposer's approval.
+	Recovery *ProposedRecovery // nil for a change by owners, whose List has the proposer's approval
+}
+
+// A ProposedRecovery is what a proposal of a recovery by a [Quorum] has beyond the list.
+type ProposedRecovery struct {
+	Quorum [32]byte // SHA-256 of the quorum's certificate
+
+	// Recipient is the recovering machine's key, on P-384: custodians seal their shares to it.
 	Recipient *ecdh.PublicKey
 }
 
@@ -46,8 +52,11 @@ func ParseProposal(der []byte) (Proposal, error) {
 	d.formatVersion()
 	p.Expires = d.time("expires")
 	list := d.octets("list", cryptobyte_asn1.OCTET_STRING)
-	if d.next(tagged(0)) {
-		p.Recipient = d.recoveringKey(tagged(0))
+	if d.next(tagged(0).Constructed()) {
+		r := d.part("recovery", tagged(0).Constructed())
+		p.Recovery = &ProposedRecovery{r.digest("quorum"), r.recoveringKey()}
+		r.refuseLaterFields(0)
+		r.end()
 	}
 	d.refuseLaterFields(1)
 	d.end()
@@ -62,8 +71,8 @@ func ParseProposal(der []byte) (Proposal, error) {
 }
 
 // recoveringKey takes a public key on P-384.
-func (d *decoder) recoveringKey(tag cryptobyte_asn1.Tag) *ecdh.PublicKey {
-	point := d.octetsOf("recipient", tag, CommitmentSize)
+func (d *decoder) recoveringKey() *ecdh.PublicKey {
+	point := d.octetsOf("recipient", cryptobyte_asn1.OCTET_STRING, CommitmentSize)
 	if *d.err != nil {
 		return nil
 	}
@@ -78,17 +87,19 @@ func (p Proposal) validate() error {
 	switch {
 	case !validTime(p.Expires):
 		return fmt.Errorf("expiry %v cannot be encoded", p.Expires)
-	case p.Recipient != nil && p.Recipient.Curve() != ecdh.P384():
+	case p.Recovery != nil && (p.Recovery.Recipient == nil || p.Recovery.Recipient.Curve() != ecdh.P384()):
 		return fmt.Errorf("the recipient's key is not on P-384")
-	case (p.Recipient != nil) != (p.List.Recovery != nil):
-		return fmt.Errorf("a recovery has a recipient, and nothing else does")
+	case (p.Recovery != nil) != (p.List.Recovery != nil):
+		return fmt.Errorf("a recovery is a quorum's, and nothing else is")
 	}
 	return nil
 }
 
 // RecipientInfo returns the SubjectPublicKeyInfo (RFC 5280 §4.1) of the recovering machine's key, which an
 // [Approval] has the SHA-256 of.
-func (p Proposal) RecipientInfo() ([]byte, error) { return x509.MarshalPKIXPublicKey(p.Recipient) }
+func (r *ProposedRecovery) RecipientInfo() ([]byte, error) {
+	return x509.MarshalPKIXPublicKey(r.Recipient)
+}
 
 func (p Proposal) marshal() ([]byte, error) {
 	if err := p.validate(); err != nil {
@@ -103,8 +114,11 @@ func (p Proposal) marshal() ([]byte, error) {
 			b.AddASN1Int64(formatVersion)
 			addTime(b, cryptobyte_asn1.GeneralizedTime, generalizedTime, p.Expires)
 			b.AddASN1OctetString(list)
-			if p.Recipient != nil {
-				addOctets(b, tagged(0), p.Recipient.Bytes())
+			if p.Recovery != nil {
+				b.AddASN1(tagged(0).Constructed(), func(b *cryptobyte.Builder) {
+					b.AddASN1OctetString(p.Recovery.Quorum[:])
+					b.AddASN1OctetString(p.Recovery.Recipient.Bytes())
+				})
 			}
 		})
 	})

@@ -226,7 +226,7 @@ func someProposal() Proposal {
 	if err != nil {
 		panic(err)
 	}
-	return Proposal{Expires: time.Unix(1_780_000_000, 0), List: l, Recipient: key.PublicKey()}
+	return Proposal{Expires: time.Unix(1_780_000_000, 0), List: l, Recovery: &ProposedRecovery{[32]byte{8}, key.PublicKey()}}
 }
 
 func TestProposals(t *testing.T) {
@@ -237,12 +237,12 @@ func TestProposals(t *testing.T) {
 		t.Fatal(err)
 	}
 	read, err := ParseProposal(der)
-	if err != nil || !read.Recipient.Equal(p.Recipient) || read.List.Recovery.Reason != "a test" || !read.Expires.Equal(p.Expires) {
+	if err != nil || !read.Recovery.Recipient.Equal(p.Recovery.Recipient) || read.Recovery.Quorum != p.Recovery.Quorum || read.List.Recovery.Reason != "a test" || !read.Expires.Equal(p.Expires) {
 		t.Errorf("read back %+v, %v", read, err)
 	}
-	p.Recipient = nil
+	p.Recovery = nil
 	if _, err := MarshalProposal(p); err == nil {
-		t.Error("a recovery without a recipient was accepted")
+		t.Error("a recovery without a quorum was accepted")
 	}
 }
 

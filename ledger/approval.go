@@ -46,8 +46,43 @@ func checkApprovals(before blob.MemberList, ref blob.ListRef, l blob.MemberList,
 // by a member at a time, as everybody will who reads it. It returns who has made it: a custodian of the
 // member's quorum where the list is a recovery, or another owner. The error is an [ErrApproval], or that
 // of a signature.
+//
+// The list may also be one that was in force already: an approval that was made for it is still one.
 func (l *Ledger) CheckApproval(der []byte, next blob.MemberList, signer blob.Member, at time.Time) (blob.Member, error) {
-	return checkApproval(der, l.members.List(), l.head.List, next, signer, at)
+	before, digest, err := l.before(next)
+	if err != nil {
+		return blob.Member{}, err
+	}
+	return checkApproval(der, before, blob.ListRef{Number: before.Number, Digest: digest}, next, signer, at)
+}
+
+// CheckNext returns an error unless a list of members may follow the one before it: the one in force, or
+// an earlier one. It does not look at approvals.
+func (l *Ledger) CheckNext(next blob.MemberList) error {
+	before, digest, err := l.before(next)
+	if err != nil {
+		return err
+	}
+	return follows(before, blob.ListRef{Number: before.Number, Digest: digest}, next, blob.Checkpoint{KeyringID: l.ID(), List: blob.ListRef{Number: next.Number}})
+}
+
+// before returns the list of members before one, and its digest.
+func (l *Ledger) before(next blob.MemberList) (blob.MemberList, Digest, error) {
+	newest := len(l.members.lists)
+	if next.Number < 2 || next.Number > newest+1 {
+		return blob.MemberList{}, Digest{}, fmt.Errorf("list of members %d does not follow one of 1 to %d: %w", next.Number, newest, ErrIllegal)
+	}
+	digest := l.head.List.Digest
+	if next.Number <= newest {
+		digest = Digest(l.members.lists[next.Number-1].Previous)
+	}
+	return l.members.ListNumber(next.Number - 1), digest, nil
+}
+
+// Changed returns the members who join and who leave with a list that is to follow another one. A member
+// that changes is in both.
+func Changed(before, next blob.MemberList) (joined, left []blob.Member) {
+	return without(next.Members, before.Members), without(before.Members, next.Members)
 }
 
 func checkApproval(der []byte, before blob.MemberList, ref blob.ListRef, l blob.MemberList, signer blob.Member, at time.Time) (blob.Member, error) {

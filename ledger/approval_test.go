@@ -224,3 +224,26 @@ func TestTheFirstListHasNoApprovals(t *testing.T) {
 		t.Fatal("it has an approval")
 	}
 }
+
+// Two custodians, the quorum's private key and the storage together make no recovery that a reader or a
+// writer believes; nor does an owner alone make a change that two have to make.
+func TestForgedApprovals(t *testing.T) {
+	for _, write := range []bool{false, true} {
+		s := newStory(t)
+		l := s.policy(s.found("alice", "bob", "board"), blob.Policy{SecondOwner: true})
+		next := s.next(l, from("bob"), "alice", "mallory", "board")
+		next.Policy = l.NextList().Policy
+		forged := next
+		forged.Approvals = [][]byte{s.approve(l, next, "c1", nil), s.approve(l, next, "c2", nil)}
+		slices.SortFunc(forged.Approvals, bytes.Compare)
+		for _, f := range []forgery{
+			{by: "board", p: Proposal{List: func(*Ledger) (*blob.MemberList, error) { return &forged, nil }}},
+			{by: "alice", p: Proposal{List: listOf(nil, "alice", "bob", "mallory")}},
+		} {
+			other := s.in(s.copy())
+			other.forge(l, f)
+			_, _, err := Open(t.Context(), other.store, Trust{Pins: []Pin{l.Pin()}, Write: write})
+			s.refused(err, ErrApproval)
+		}
+	}
+}

@@ -135,7 +135,8 @@ func (m *Members) change(number int) (joined, left []blob.Member, recovery *blob
 	if number > 1 {
 		before = m.lists[number-2]
 	}
-	return without(list.Members, before.Members), without(before.Members, list.Members), list.Recovery
+	joined, left = Changed(before, list)
+	return joined, left, list.Recovery
 }
 
 // without returns the members of a that are not just so in b.

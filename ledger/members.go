@@ -126,6 +126,17 @@ func (m *Members) Certificate(identifier []byte) *x509.Certificate {
 // Owners returns the signing keys of the present owners.
 func (m *Members) Owners() []blob.Party { return parties(m.list(), blob.Owner) }
 
+// EverOwners returns the signing keys of present and former owners.
+func (m *Members) EverOwners() []blob.Party {
+	var all []blob.Party
+	for id, member := range m.signed {
+		if member.Role == blob.Owner {
+			all = append(all, m.Parties(id)...)
+		}
+	}
+	return all
+}
+
 // LeftAt returns the number of the list that removed a key: the one after the last list with
 // a member whose identifier, as returned by of ([KeyID] or [SignerID]), is keyID. It is 0 if
 // the list in force has the key, or if no list does.

@@ -1,0 +1,236 @@
+package hsmkeys
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/ledger"
+	"github.com/hsmkeys/hsmkeys/token/sharing"
+	"github.com/hsmkeys/hsmkeys/token/softpair"
+)
+
+// ProposeRecovery returns the proposal of a recovery by a quorum, for its custodians to approve until a
+// time: the list of members that puts a new owner in the place of one whose pair was lost. They seal their
+// shares to recipient, a key that the recovering machine has made for this recovery. The keyring needs no
+// token.
+func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to blob.Member, reason string, recipient *ecdh.PublicKey, expires time.Time) (blob.Proposal, error) {
+	const op = "propose a recovery"
+	old, err := k.ownerOf(from)
+	if err != nil {
+		return blob.Proposal{}, fmt.Errorf("%s: %w", op, err)
+	}
+	if err := checkMember(to); err != nil {
+		return blob.Proposal{}, fmt.Errorf("%s to %q: %w", op, to.Label, err)
+	}
+	to.Role = blob.Owner
+	next := k.view().NextList()
+	next.Number++
+	digest := k.view().Head().Checkpoint().List.Digest
+	next.Previous, next.Created = digest[:], time.Now()
+	if err := replaceOwner(&next, k.members(), old, to, reason); err != nil {
+		return blob.Proposal{}, fmt.Errorf("%s: %w", op, err)
+	}
+	return blob.Proposal{
+		Expires: expires, List: next,
+		Recovery: &blob.ProposedRecovery{Quorum: sha256.Sum256(quorum.Certificate.Raw), Recipient: recipient},
+	}, nil
+}
+
+// A Gathering collects the approvals of a recovery by a quorum, and the shares of its private key, in the
+// memory of the recovering machine.
+type Gathering struct {
+	Quorum blob.Member // as of the list of members before the recovery
+
+	k         *Keyring
+	proposal  blob.Proposal
+	key       *softpair.Pair // to which the shares are sealed
+	sharing   blob.Shares
+	approvals map[int][]byte // by the index of the share, from 1
+	shares    map[int][]byte
+}
+
+// Gather begins to collect the approvals of a proposal, with the private key of its recipient. Close must
+// be called.
+//
+// The recovery may have been recorded already, by a process that was stopped: the same approvals serve to
+// go on with it.
+func (k *Keyring) Gather(ctx context.Context, p blob.Proposal, recipient *ecdh.PrivateKey) (*Gathering, error) {
+	if p.Recovery == nil {
+		return nil, fmt.Errorf("%w: it is no recovery", ErrProposal)
+	}
+	if !p.Recovery.Recipient.Equal(recipient.PublicKey()) {
+		return nil, fmt.Errorf("%w: this machine has not made it", ErrProposal)
+	}
+	if recorded, err := k.isRecorded(p); err != nil {
+		return nil, err
+	} else if !recorded {
+		if err := k.CheckProposal(p); err != nil {
+			return nil, err
+		}
+	}
+	before := k.members().ListNumber(p.List.Number - 1).Members
+	i := slices.IndexFunc(before, func(m blob.Member) bool {
+		return m.Quorum != nil && sha256.Sum256(m.Certificate.Raw) == p.Recovery.Quorum
+	})
+	if i < 0 {
+		return nil, fmt.Errorf("%w: its quorum is none of this keyring", ErrProposal)
+	}
+	g := &Gathering{Quorum: before[i], k: k, proposal: p, approvals: map[int][]byte{}, shares: map[int][]byte{}}
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), recipient.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	if g.key, err = softpair.New(private); err != nil {
+		return nil, err
+	}
+	g.sharing, err = k.shares(ctx, g.Quorum)
+	return g, err
+}
+
+// isRecorded reports whether the list of members of a proposal is in force, or was.
+func (k *Keyring) isRecorded(p blob.Proposal) (bool, error) {
+	if p.List.Number > k.ListNumber() {
+		return false, nil
+	}
+	want, err := blob.ProposedDigest(p.List)
+	if err != nil {
+		return false, err
+	}
+	there, err := blob.ProposedDigest(k.members().ListNumber(p.List.Number))
+	return there == want, err
+}
+
+// Add takes an approval, and returns the custodian who has made it. An approval that is not for this
+// recovery, or of a custodian whose approval is there, is a [ledger.ErrApproval]; a share that does not
+// fit is a [blob.ErrIntegrity]. Each error names the custodian, as far as the signature tells who it is.
+func (g *Gathering) Add(ctx context.Context, a Approval) (blob.Member, error) {
+	at := time.Now()
+	if recorded, err := g.k.isRecorded(g.proposal); err != nil {
+		return blob.Member{}, err
+	} else if recorded {
+		at = time.Time{} // it was in time
+	}
+	who, err := g.k.view().CheckApproval(a.Signed, g.proposal.List, g.Quorum, at)
+	if err != nil {
+		return blob.Member{}, err
+	}
+	refuse := func(err error) (blob.Member, error) {
+		return blob.Member{}, fmt.Errorf("custodian %q: %w", who.Label, err)
+	}
+	index := 1 + slices.IndexFunc(g.Quorum.Quorum.Custodians, func(c blob.Member) bool { return keyID(c) == keyID(who) })
+	if g.approvals[index] != nil {
+		return refuse(fmt.Errorf("its approval is there already: %w", ledger.ErrApproval))
+	}
+	if err := g.checkApproved(a); err != nil {
+		return refuse(err)
+	}
+	share, err := sharing.Open(ctx, g.key, sealedOf(a.Share))
+	if err != nil {
+		return refuse(fmt.Errorf("%w: %w", blob.ErrIntegrity, err))
+	}
+	if err := sharing.Check(index, share, g.sharing.Commitments); err != nil {
+		clear(share)
+		return refuse(fmt.Errorf("%w: %w", blob.ErrIntegrity, err))
+	}
+	g.approvals[index], g.shares[index] = bytes.Clone(a.Signed), share
+	return who, nil
+}
+
+// checkApproved checks that an approval, whose signature was verified, is for this machine and for the
+// share that came with it.
+func (g *Gathering) checkApproved(a Approval) error {
+	u, err := blob.ParseApproval(a.Signed)
+	if err != nil {
+		return err
+	}
+	v, err := u.Verify(g.custodians())
+	if err != nil {
+		return err
+	}
+	want, err := approvedOf(g.proposal, a.Share)
+	if err != nil {
+		return err
+	}
+	switch of := v.Approval().Quorum; {
+	case of.Recipient != want.Recipient:
+		return fmt.Errorf("the approval is for another machine: %w", ledger.ErrApproval)
+	case of.Share != want.Share:
+		return fmt.Errorf("the share is not the one that came with the approval: %w", blob.ErrIntegrity)
+	}
+	return nil
+}
+
+func (g *Gathering) custodians() (all []blob.Party) {
+	for _, c := range g.Quorum.Quorum.Custodians {
+		all = append(all, g.k.members().Parties(signerID(c))...)
+	}
+	return all
+}
+
+// Missing returns how many more approvals are needed.
+func (g *Gathering) Missing() int { return max(g.Quorum.Quorum.Threshold-len(g.shares), 0) }
+
+// Pair puts the quorum's private key together. It is in memory for as long as the pair is used.
+func (g *Gathering) Pair() (Pair, error) {
+	if n := g.Missing(); n > 0 {
+		return nil, fmt.Errorf("quorum %q: %d of %d approvals are missing: %w", g.Quorum.Label, n, g.Quorum.Quorum.Threshold, ledger.ErrApproval)
+	}
+	return sharing.Combine(g.shares, g.sharing.Commitments)
+}
+
+// Close overwrites the shares.
+func (g *Gathering) Close() {
+	for _, share := range g.shares {
+		clear(share)
+	}
+	clear(g.shares)
+}
+
+// BeginApproved records the recovery that a quorum's custodians have approved, in a keyring that was opened
+// with the quorum's pair, see [Gathering.Pair]. A recovery that was recorded already is taken up again.
+// What owners have recorded since does not matter, as long as they have not changed the members: then the
+// error is an [ErrProposal].
+func (k *Keyring) BeginApproved(ctx context.Context, g *Gathering) (r *Recovery, err error) {
+	p := g.proposal
+	to := p.List.Recovery
+	err = k.recorder.changing(ctx, Use{Operation: OpBeginRecovery, To: g.Quorum.Label}, to.Reason, func(ctx context.Context, _ *intent) (err error) {
+		r, err = k.beginApproved(ctx, g)
+		return err
+	})
+	return r, err
+}
+
+func (k *Keyring) beginApproved(ctx context.Context, g *Gathering) (*Recovery, error) {
+	const op = "begin the recovery"
+	list := g.proposal.List
+	r := &Recovery{k, blob.Recovery{List: list.Number, From: list.Recovery.From, Reason: list.Recovery.Reason}}
+	if recorded, err := k.isRecorded(g.proposal); err != nil || recorded {
+		return r, err
+	}
+	if err := k.maySign(op); err != nil {
+		return nil, err
+	}
+	for _, approval := range g.approvals {
+		list.Approvals = append(list.Approvals, approval)
+	}
+	slices.SortFunc(list.Approvals, bytes.Compare)
+	err := k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
+		if now := l.Head().Checkpoint().List; now.Number+1 != list.Number || !bytes.Equal(now.Digest[:], list.Previous) {
+			return nil, fmt.Errorf("%w: the members have changed since: list %d is in force", ErrProposal, now.Number)
+		}
+		return &list, nil
+	}}, onToken)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	return r, nil
+}

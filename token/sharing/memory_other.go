@@ -1,0 +1,8 @@
+//go:build !linux
+
+package sharing
+
+import "errors"
+
+// LockMemory returns an [errors.ErrUnsupported].
+func LockMemory() error { return errors.ErrUnsupported }
