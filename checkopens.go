@@ -2,6 +2,7 @@ package hsmkeys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,10 +18,15 @@ import (
 
 // Unproven returns the holders of a new key for whom it is not known that they can open it: only
 // their own tokens can find out, see [Keyring.Prove]. Without reading back this token's holder is
-// one of them.
+// one of them. A quorum is none: it has no token, and its custodians prove their shares.
 func (k *Keyring) Unproven(e Entry) []Holder {
-	self := k.holder(k.self).SubjectKeyID
-	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return h.SubjectKeyID == self && !k.options.NoReadBack })
+	known := map[string]bool{k.holder(k.self).SubjectKeyID: !k.options.NoReadBack}
+	for _, m := range k.Members() {
+		if m.Quorum != nil {
+			known[hex.EncodeToString([]byte(keyID(m)))] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(e.Holders), func(h Holder) bool { return known[h.SubjectKeyID] })
 }
 
 // maxFallback is how many revisions of a key are tried: each costs an operation of the token.

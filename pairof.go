@@ -55,7 +55,7 @@ func PairOf[P Pair](ctx context.Context, t PairFinder[P], store blob.Store, pins
 	}
 	members, err := t.KeyPairs(ctx, func(key crypto.PublicKey) bool {
 		id, err := blob.PublicKeyID(key)
-		return err == nil && slices.ContainsFunc(named.Members, func(m blob.Member) bool { return keyID(m) == string(id) })
+		return err == nil && slices.ContainsFunc(named.Everybody(), func(m blob.Member) bool { return keyID(m) == string(id) })
 	})
 	return onlyOf(members), err
 }

@@ -176,6 +176,9 @@ func (g *Gathering) custodians() (all []blob.Party) {
 	return all
 }
 
+// Trusted returns the checkpoint that the recovering machine trusts.
+func (g *Gathering) Trusted() ledger.Point { return g.k.view().At() }
+
 // Missing returns how many more approvals are needed.
 func (g *Gathering) Missing() int { return max(g.Quorum.Quorum.Threshold-len(g.shares), 0) }
 

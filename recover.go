@@ -96,6 +96,15 @@ func (r *Recovery) Number() int { return r.note.List }
 // From returns the subject key identifier of the pair that was lost, in hexadecimal.
 func (r *Recovery) From() string { return hex.EncodeToString(r.note.From) }
 
+// To returns the new owner.
+func (r *Recovery) To() blob.Member { return r.Keyring.members().RecoveredTo(r.note.List) }
+
+// Lost returns the owner whose pair was lost.
+func (r *Recovery) Lost() blob.Member {
+	m, _ := r.Keyring.members().EverMember(string(r.note.From))
+	return m
+}
+
 // ownerOf returns the subject key identifier of the key exchange key of the member with a
 // certificate, which may be that of its signing key: that one is at hand, as it vouches for the
 // keyring.

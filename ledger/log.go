@@ -18,6 +18,7 @@ type Event struct {
 	List         int            // number of the list of members that was introduced; 0: none
 	Recovery     *blob.Recovery // by which it was
 	Approved     []blob.Member  // who approved it: custodians of the quorum that has recovered, or owners
+	Policy       *blob.Policy   // that it demands of later lists, where that differs from the list before
 	Joined, Left []blob.Member  // since the list before; a member that has changed is in both
 }
 
@@ -107,7 +108,7 @@ func (l *Ledger) events(ctx context.Context, r *objects, s *stored) ([]Event, er
 		e := event
 		e.List = s.List.Number
 		e.Joined, e.Left, e.Recovery = l.members.change(e.List)
-		e.Approved = l.members.Approved(e.List)
+		e.Approved, e.Policy = l.members.Approved(e.List), l.members.newPolicy(e.List)
 		events = append(events, e)
 	}
 	for _, c := range record.Changes {
@@ -137,6 +138,18 @@ func (m *Members) change(number int) (joined, left []blob.Member, recovery *blob
 	}
 	joined, left = Changed(before, list)
 	return joined, left, list.Recovery
+}
+
+// newPolicy returns the policy of a list of members where it is another than that of the list before.
+func (m *Members) newPolicy(number int) *blob.Policy {
+	p, before := m.lists[number-1].Policy, blob.Policy{}
+	if number > 1 {
+		before = m.lists[number-2].Policy
+	}
+	if p == before {
+		return nil
+	}
+	return &p
 }
 
 // without returns the members of a that are not just so in b.

@@ -38,6 +38,7 @@ func newApp() *cli.App {
 			activateCommand(), deactivateCommand(), compromisedCommand(), destroyCommand(), listCommand(), showCommand(), historyCommand(), logCommand(), verifyCommand(),
 			encryptCommand(), decryptCommand(), fileCommand(), filesCommand(), reencryptCommand(), loadCommand(), unloadCommand(), revealCommand(), importCommand(), exportCommand(), deriveCommand(),
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(), acceptCommand(),
+			quorumCommand(), policyCommand(), approveCommand(),
 			checkpointCommand(), mergeCommand(), storeCommand(),
 			ageCommand(), agentCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
 		},

@@ -145,6 +145,8 @@ type eventJSON struct {
 	List       int           `json:"list,omitempty"`
 	Joined     []show.Member `json:"joined,omitempty"`
 	Left       []show.Member `json:"left,omitempty"`
+	Policy     *policyJSON   `json:"policy,omitempty"`   // from then on, if it has changed
+	Approved   []show.Member `json:"approved,omitempty"` // who approved a change of members
 }
 
 func eventAsJSON(e ledger.Event) eventJSON {
@@ -164,6 +166,13 @@ func eventAsJSON(e ledger.Event) eventJSON {
 		j.Operation = "fresh"
 	default:
 		j.Operation = e.Change.Op.String()
+	}
+	if e.Policy != nil {
+		p := policyAsJSON(*e.Policy)
+		j.Policy = &p
+	}
+	for _, m := range e.Approved {
+		j.Approved = append(j.Approved, show.MemberOf(m))
 	}
 	for _, m := range e.Joined {
 		j.Joined = append(j.Joined, show.MemberOf(m))

@@ -34,7 +34,7 @@ func memberCommand(role blob.Role, name, what string) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "add", Usage: "wrap every key to this certificate from now on", ArgsUsage: "CERTIFICATE",
-				Flags: []cli.Flag{memberLabelFlag(), signingFlag(), yesFlag()},
+				Flags: append([]cli.Flag{memberLabelFlag(), signingFlag(), yesFlag()}, proposeFlags()...),
 				Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 					return addMember(ctx, s, c, role)
 				}),
@@ -70,6 +70,9 @@ func addMember(ctx context.Context, s *settings.Settings, c *cli.Context, role b
 	if err := hsmkeys.CheckRecipient(m.Certificate, time.Now()); err != nil {
 		return fmt.Errorf("%q: %w", path, err) // before anybody is asked
 	}
+	if err := setPropose(s, c); err != nil {
+		return err
+	}
 	question := fmt.Sprintf("Wrap every key to this %s from now on?", role)
 	if role == blob.Owner {
 		question = "Wrap every key to this owner from now on, and trust what it signs?"
@@ -80,6 +83,9 @@ func addMember(ctx context.Context, s *settings.Settings, c *cli.Context, role b
 	return session.WithKeyring(ctx, s, func(k *hsmkeys.Keyring) error {
 		if err := k.AddMember(ctx, m); err != nil {
 			return err
+		}
+		if s.ProposeTo != "" {
+			return printProposed(s)
 		}
 		return printChange(ctx, s, k, fmt.Sprintf("%s %s added", role, text.Printable(m.Label)), m)
 	})

@@ -28,15 +28,21 @@ func removeMemberCommand(role blob.Role) *cli.Command {
 		Description: "A former member can open for ever what was wrapped to it: it may have kept the blobs, or the keys. So\n" +
 			"encrypt would go on encrypting for it. --rotate makes new versions, which it cannot open.\n" +
 			"--rewrap removes it from the holders of the existing versions, which keep the same keys.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "rotate", Usage: "then make a new version of every key that it can open, as rotate --former does"},
 			&cli.BoolFlag{Name: "rewrap", Usage: "then wrap all versions of all keys to the current members alone, as rewrap does"},
 			yesFlag(),
-		},
+		}, proposeFlags()...),
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			label, err := oneArgument(c, "the LABEL of a member")
 			if err != nil {
 				return err
+			}
+			if err := setPropose(s, c); err != nil {
+				return err
+			}
+			if s.ProposeTo != "" && (c.Bool("rotate") || c.Bool("rewrap")) {
+				return failure.Usage("--rotate and --rewrap come after the removal, which another owner has to approve first")
 			}
 			return removeMember(ctx, s, role, label, removal{c.Bool("yes"), c.Bool("rotate"), c.Bool("rewrap")})
 		}),
@@ -71,6 +77,9 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 		// By its key: the label may name another member by now.
 		if err := k.RemoveMember(ctx, role, show.MemberOf(m).SubjectKeyID, message.Warn); err != nil {
 			return err
+		}
+		if s.ProposeTo != "" {
+			return printProposed(s)
 		}
 		return afterRemoval(ctx, s, k, m, o)
 	})

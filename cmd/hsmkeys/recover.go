@@ -37,9 +37,24 @@ func recoverCommand() *cli.Command {
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
 			&cli.StringFlag{Name: "reason", Usage: "why, in a few `WORDS`; it is signed with every key"},
 			&cli.BoolFlag{Name: "damaged", Usage: "recover again what this recovery has wrapped and the new owner has not proven to open (drill --prove)"},
+			&cli.StringFlag{Name: "quorum", Usage: "`LABEL` of the quorum that recovers, in place of the token of a single authority"},
+			&cli.StringSliceFlag{Name: "custodian", Usage: "`TOKEN` of a custodian who is here, once for each; they are asked for if there is a terminal"},
+			&cli.StringFlag{Name: "request", Usage: "`FILE` that quorum request has written, which custodians have approved"},
+			&cli.StringSliceFlag{Name: "approval", Usage: "`FILE` that quorum approve has written, once for each custodian"},
 			voucherFlag(), memberLabelFlag(), signingFlag(), yesFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			if err := validNames(c); err != nil {
+				return unquoted(c.String("reason"), err)
+			}
+			switch {
+			case c.IsSet("request"):
+				return recoverRequested(ctx, s, c)
+			case c.IsSet("approval"):
+				return failure.Usage("--approval goes with --request")
+			case c.IsSet("custodian") && !c.IsSet("quorum"):
+				return failure.Usage("--custodian goes with --quorum or --request")
+			}
 			for _, name := range []string{"from", "to", "reason"} {
 				if c.String(name) == "" {
 					return failure.Usage("recover needs --from CERTIFICATE, --to CERTIFICATE and --reason WORDS")
@@ -48,8 +63,11 @@ func recoverCommand() *cli.Command {
 			if err := blob.ValidReason(c.String("reason")); err != nil {
 				return failure.Usage("--reason %v", err)
 			}
-			if err := validNames(c); err != nil {
-				return unquoted(c.String("reason"), err)
+			if c.IsSet("quorum") {
+				if c.Bool("damaged") {
+					return failure.Usage("--damaged is for a single authority")
+				}
+				return recoverInPerson(ctx, s, c)
 			}
 			to, err := memberFrom(c.String("to"), memberOptionsOf(c), blob.Owner)
 			if err != nil {
@@ -184,15 +202,11 @@ func (r *recovery) confirm(ctx context.Context, pair session.Pair) error {
 			show.WarnFormerVoucher(r.k, r.voucher)
 		}
 	}
-	last, err := r.k.LastSigned(ctx, old)
+	last, err := lastSignedRow(ctx, r.k, old)
 	if err != nil {
 		return err
 	}
-	lastSigned := []string{"  last signed", "nothing that is there"}
-	if last.At.Number > 0 {
-		lastSigned[1] = fmt.Sprintf("checkpoint %d, on %s", last.At.Number, text.Time(last.Created))
-	}
-	shown := slices.Concat(show.Party("from", old), [][]string{lastSigned}, show.Party("to", r.to), vouched,
+	shown := slices.Concat(show.Party("from", old), last, show.Party("to", r.to), vouched,
 		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, show.KeyringRows(r.k),
 		[][]string{
 			{"by", fmt.Sprintf("%s %s", self.Role, text.Printable(self.Label))},

@@ -18,7 +18,7 @@ func keyring(err error) string {
 		}
 		return what
 	}
-	for _, hint := range []func(error) string{ofDetails, ofOpening, ofKeys, ofFiles, ofMembers} {
+	for _, hint := range []func(error) string{ofDetails, ofQuorums, ofOpening, ofKeys, ofFiles, ofMembers} {
 		if text := hint(err); text != "" {
 			return text
 		}

@@ -3,10 +3,12 @@ package session
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
@@ -32,8 +34,22 @@ func Announce(k *hsmkeys.Keyring) {
 
 // RecoveryText describes a recovery in a sentence.
 func RecoveryText(r ledger.RecoveryEvent) string {
+	by := text.Printable(r.Authority.Label)
+	if len(r.Approved) > 0 {
+		by += fmt.Sprintf(" (approved by %s)", Labels(r.Approved))
+	}
 	return fmt.Sprintf("RECOVERY: the backup authority %s has put %s in the place of the owner %s, which %s; on %s, reason: %s",
-		text.Printable(r.Authority.Label), text.Printable(r.To.Label), text.Printable(r.From.Label), LastSigned(r), text.Time(r.Created), text.Printable(r.Reason))
+		by, text.Printable(r.To.Label), text.Printable(r.From.Label), LastSigned(r), text.Time(r.Created), text.Printable(r.Reason))
+}
+
+// Labels returns the labels of members or custodians, sorted.
+func Labels(members []blob.Member) string {
+	var all []string
+	for _, m := range members {
+		all = append(all, text.Printable(m.Label))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
 }
 
 // Explain adds to an error of opening a keyring what to do about it.

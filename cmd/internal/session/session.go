@@ -20,6 +20,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/place"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/proposal"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/secret"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/terminal"
@@ -250,6 +251,10 @@ func Options(s *settings.Settings, store blob.Store) (hsmkeys.Options, error) {
 	o := hsmkeys.Options{
 		Store: store, Once: !s.WholeStore && !s.Stays, OlderState: s.OlderState, MaxAge: s.MaxAge,
 		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
+	}
+	if s.ProposeTo != "" {
+		o.ProposeFor = s.ProposeFor
+		o.Propose = func(p blob.Proposal) error { return proposal.Write(context.Background(), s.ProposeTo, p) }
 	}
 	var err error
 	if o.Record, err = Record(s); err != nil {

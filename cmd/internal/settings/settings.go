@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,6 +52,11 @@ type Settings struct {
 	// TokenPatience is [token.Config.Patience].
 	TokenPatience time.Duration
 	AuditLog      *audit.Log // once it is open
+
+	// ProposeTo is the file to which a change of members is written as a proposal, in place of being
+	// made, and ProposeFor how long another owner can approve it; "" makes the change.
+	ProposeTo  string
+	ProposeFor time.Duration
 
 	line        map[string]string // values by name of the option, as given on the command line,
 	environment map[string]string // in the environment,
@@ -144,6 +150,16 @@ func (s *Settings) resolve() {
 		}
 		o.set(s, value)
 	}
+}
+
+// For returns the settings as they are with another value of --token.
+func (s *Settings) For(token string) (*Settings, error) {
+	other := *s
+	other.line = maps.Clone(s.line)
+	other.line["token"] = token
+	other.section, other.bound = nil, false
+	other.resolve()
+	return &other, other.bindByName()
 }
 
 // OnLine reports whether the command line has an option.

@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
@@ -29,6 +30,26 @@ type Member struct {
 	Fingerprint  string    `json:"fingerprint"` // SHA-256 of the certificate
 	NotAfter     time.Time `json:"not_after"`
 	Signing      string    `json:"signing_fingerprint,omitempty"` // SHA-256 of the certificate of the key that signs, where it is another
+	Quorum       *Quorum   `json:"quorum,omitempty"`
+}
+
+// A Quorum is what the list of members states about a quorum, in JSON. Its form is stable.
+type Quorum struct {
+	Threshold  int      `json:"threshold"`
+	Custodians []Member `json:"custodians"`
+	Shares     string   `json:"shares"` // path in the store
+}
+
+// quorumOf returns the quorum that a member is, or nil.
+func quorumOf(m blob.Member) *Quorum {
+	if m.Quorum == nil {
+		return nil
+	}
+	q := &Quorum{Threshold: m.Quorum.Threshold, Shares: blob.SharesPath(m.Quorum.Shares)}
+	for _, c := range m.Quorum.Custodians {
+		q.Custodians = append(q.Custodians, MemberOf(c))
+	}
+	return q
 }
 
 // Members returns all members of a keyring.
@@ -48,8 +69,8 @@ func MemberOf(m blob.Member) Member {
 		signing = Fingerprint(m.Signing)
 	}
 	return Member{
-		Signing: signing,
-		Label:   m.Label, Role: m.Role.String(), Subject: m.Certificate.Subject.String(), Key: KeyType(m.Certificate),
+		Signing: signing, Quorum: quorumOf(m),
+		Label: m.Label, Role: m.Role.String(), Subject: m.Certificate.Subject.String(), Key: KeyType(m.Certificate),
 		SubjectKeyID: hex.EncodeToString(id), Fingerprint: Fingerprint(m.Certificate), NotAfter: m.Certificate.NotAfter,
 	}
 }
@@ -69,6 +90,18 @@ func MemberRows(m blob.Member) [][]string {
 		[]string{"  valid until", text.Time(j.NotAfter)})
 	if m.Signing != nil {
 		rows = append(rows, []string{"  signs with", KeyType(m.Signing) + ", SHA-256 " + Fingerprint(m.Signing)})
+	}
+	return append(rows, QuorumRows(m)...)
+}
+
+// QuorumRows returns the threshold and the custodians of a quorum, and nothing for another member.
+func QuorumRows(m blob.Member) [][]string {
+	if m.Quorum == nil {
+		return nil
+	}
+	rows := [][]string{{"  threshold", fmt.Sprintf("%d of %d custodians", m.Quorum.Threshold, len(m.Quorum.Custodians))}}
+	for _, c := range m.Quorum.Custodians {
+		rows = append(rows, []string{"  custodian", fmt.Sprintf("%s, %s, SHA-256 %s", text.Printable(c.Label), KeyType(c.Certificate), Fingerprint(c.Certificate))})
 	}
 	return rows
 }
@@ -208,5 +241,23 @@ func MemberChanges(e ledger.Event) string {
 			all = append(all, fmt.Sprintf("%s %s left", m.Role, text.Printable(m.Label)))
 		}
 	}
+	if e.Policy != nil {
+		all = append(all, "policy: "+Policy(*e.Policy))
+	}
+	if len(e.Approved) > 0 {
+		all = append(all, "approved by "+session.Labels(e.Approved))
+	}
 	return strings.Join(all, ", ")
+}
+
+// Policy returns what a policy demands.
+func Policy(p blob.Policy) string {
+	recovery, changes := "a backup authority recovers", "an owner changes the members"
+	if p.QuorumOnly {
+		recovery = "only a quorum recovers"
+	}
+	if p.SecondOwner {
+		changes = "two owners change the members"
+	}
+	return recovery + ", " + changes
 }
