@@ -119,6 +119,34 @@ var staged = []struct{ before, line string }{
 		hsmkeys --token vault recover --from office.pem --to spare.pem --reason fire --yes; export HSMKEYS_TOKEN=two`,
 		`hsmkeys accept ` + aPoint},
 
+	// A quorum, and two owners who agree.
+	{`fresh quorum; init_token; hsmkeys init --key-type p256; cd quorum; hsmkeys certificate -o owner.pem; hsmkeys create payroll
+		for label in alice bob carol dave spare second; do
+			hsmkeys token init $label --so-pin-source file:../so-pin; hsmkeys --token $label init --pair-only --key-type p256; hsmkeys --token $label certificate -o $label.pem
+		done`,
+		`hsmkeys quorum create board --threshold 2 alice.pem bob.pem carol.pem`},
+	{inQuorum + `; hsmkeys rewrap`, `hsmkeys quorum list`},
+	{inQuorum, `hsmkeys quorum list --certificate owner.pem`},
+	{inQuorum, `hsmkeys quorum certificate board -o board.pem`},
+	{inQuorum, `hsmkeys --token alice quorum check --vouched-by owner.pem`},
+	{inQuorum, `hsmkeys --token alice quorum check`},
+	{inQuorum + `; cp -a "$HSMKEYS_STORE" copy; export HSMKEYS_STORE=$PWD/copy; hsmkeys --token bob quorum check --vouched-by owner.pem`,
+		`hsmkeys quorum request board --from owner.pem --to spare.pem --reason 'fire in room 3' -o request.pem`},
+	{inQuorum + `; export HSMKEYS_STORE=$PWD/copy`, `hsmkeys --token alice quorum approve request.pem -o alice.approval`},
+	{inQuorum + `; export HSMKEYS_STORE=$PWD/copy; hsmkeys --token bob quorum approve request.pem -o bob.approval --yes`,
+		`hsmkeys recover --request request.pem --approval alice.approval --approval bob.approval`},
+	{inQuorum, `hsmkeys policy`},
+	{inQuorum, `hsmkeys policy --recovery quorum-only`},
+	{inQuorum + `; hsmkeys owner add second.pem --yes; hsmkeys --token second join --vouched-by owner.pem --yes`, `hsmkeys policy --changes two-owners`},
+	{inQuorum + `; hsmkeys token init vault --so-pin-source file:../so-pin; hsmkeys --token vault init --pair-only --key-type p256; hsmkeys --token vault certificate -o vault.pem`,
+		`hsmkeys authority add vault.pem --propose vault.proposal`},
+	{inQuorum, `hsmkeys --token second approve vault.proposal`},
+	{inQuorum + `; hsmkeys policy --changes owner --propose policy.proposal --yes; hsmkeys --token second approve policy.proposal --yes`,
+		`hsmkeys quorum replace board --threshold 2 alice.pem carol.pem dave.pem`},
+	{inQuorum + `; cp -a "$HSMKEYS_STORE" again; export HSMKEYS_STORE=$PWD/again
+		hsmkeys quorum replace board --threshold 2 alice.pem bob.pem carol.pem --yes; hsmkeys rewrap`,
+		`hsmkeys recover --quorum board --custodian alice --custodian bob --from owner.pem --to spare.pem --reason fire`},
+
 	// age.
 	{``, `hsmkeys age recipient payroll`},
 	{``, `hsmkeys age recipient --pair`},
@@ -174,6 +202,9 @@ var staged = []struct{ before, line string }{
 	{``, `hsmkeys version`},
 	{``, `hsmkeys help token init`},
 }
+
+// inQuorum goes to the place of the quorum.
+const inQuorum = `fresh quorum; cd quorum`
 
 // aPoint is the checkpoint of the examples. The newest one takes its place.
 const aPoint = "7:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

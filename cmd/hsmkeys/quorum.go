@@ -298,4 +298,3 @@ func recoveryRows(k *hsmkeys.Keyring) (rows [][]string) {
 	}
 	return rows
 }
-

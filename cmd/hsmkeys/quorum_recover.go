@@ -485,4 +485,3 @@ func finishRecovery(ctx context.Context, s *settings.Settings, store place.Store
 	message.Note("the private key of the quorum was in the memory of this machine: the new owner replaces it with hsmkeys quorum replace %s", text.ShellQuote(g.Quorum.Label))
 	return nil
 }
-

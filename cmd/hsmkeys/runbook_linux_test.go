@@ -11,10 +11,18 @@ import (
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
-// TestTheRunbook runs the commands of docs/recovery.md as they stand, at a terminal,
-// where somebody answers the questions. Between the chapters the tokens are lost.
-func TestTheRunbook(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/recovery.md")
+// A runbook is a page of docs, whose commands are run as they stand, at a terminal where somebody
+// answers the questions.
+type runbook struct {
+	*testing.T
+	doc     string
+	env     *softhsm.Env
+	environ []string
+}
+
+func newRunbook(t *testing.T, page string) *runbook {
+	t.Helper()
+	doc, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,33 +53,48 @@ func TestTheRunbook(t *testing.T) {
 	environ := append(os.Environ(), env.Environ()...)
 	environ = append(environ, "HSMKEYS_MODULE="+env.Module(), "HSMKEYS_STORE="+filepath.Join(dir, "store"), "HSMKEYS_PIN_SOURCE=file:"+filepath.Join(dir, "pin"),
 		"MEDIUM="+medium, "PATH="+bin+":"+os.Getenv("PATH"), "XDG_STATE_HOME="+filepath.Join(dir, "state"), "HSMKEYS_CONFIG=/dev/null")
+	return &runbook{t, string(doc), env, environ}
+}
 
-	run := func(what, script string, questions int) {
-		t.Helper()
-		p := newTerminal(t)
-		cmd := exec.Command("sh", "-eu", "-c", script)
-		cmd.Env, cmd.Dir = environ, "../.."
-		p.attach(cmd)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for n := range questions {
-			Until(t, "a question", func() bool { return strings.Count(p.shows(), "[y/N] ") > n })
-			if _, err := p.person.WriteString("y\n"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Fatalf("%s: %v\n%s\n%s", what, err, script, p.shows())
+// run runs a script that asks a number of questions.
+func (r *runbook) run(what, script string, questions int) {
+	r.Helper()
+	p := newTerminal(r.T)
+	cmd := exec.Command("sh", "-eu", "-c", script)
+	cmd.Env, cmd.Dir = r.environ, "../.."
+	p.attach(cmd)
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	for n := range questions {
+		Until(r.T, "a question", func() bool { return strings.Count(p.shows(), "[y/N] ") > n })
+		if _, err := p.person.WriteString("y\n"); err != nil {
+			r.Fatal(err)
 		}
 	}
-	lose := func(label string) {
-		t.Helper()
-		if err := destroyToken(env.TokenDir(), label); err != nil {
-			t.Fatal(err)
-		}
+	if err := cmd.Wait(); err != nil {
+		r.Fatalf("%s: %v\n%s\n%s", what, err, script, p.shows())
 	}
-	run("setting up", `
+}
+
+// chapter runs the commands of a chapter.
+func (r *runbook) chapter(name string, questions int) {
+	r.Helper()
+	r.run(name, commands(r.T, r.doc, name), questions)
+}
+
+// lose destroys a token.
+func (r *runbook) lose(label string) {
+	r.Helper()
+	if err := destroyToken(r.env.TokenDir(), label); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// TestTheRunbook runs docs/recovery.md. Between the chapters the tokens are lost.
+func TestTheRunbook(t *testing.T) {
+	r := newRunbook(t, "recovery.md")
+	r.run("setting up", `
 		for token in office vault spare second; do hsmkeys token init "$token" --so-pin-source "$HSMKEYS_PIN_SOURCE"; done
 		hsmkeys --token office init
 		hsmkeys --token office create payroll
@@ -79,14 +102,39 @@ func TestTheRunbook(t *testing.T) {
 		hsmkeys --token office encrypt --key payroll -o "$MEDIUM/letter.age" "$MEDIUM/plain.txt"
 		hsmkeys --token second init --pair-only
 		hsmkeys --token second certificate >"$MEDIUM/second.pem"`, 0)
-	run("before", commands(t, string(doc), "Before it happens"), 2)
-	run("with OpenSSL alone", commands(t, string(doc), "With OpenSSL alone"), 0)
-	run("looking at that", `test "$(hsmkeys --token office reveal payroll | od -An -v -tx1 | tr -d ' \n')" = "$(cat "$MEDIUM/payroll.hex")"`, 0)
-	lose("office")
-	run("the loss", commands(t, string(doc), "The token is lost"), 2)
-	run("looking at it", `cmp "$MEDIUM/plain.txt" "$MEDIUM/letter.txt"; grep -q 'proven</span>' "$MEDIUM/drill.html"`, 0)
-	lose("vault")
-	run("the authority's loss", commands(t, string(doc), "The authority is lost"), 2)
+	r.chapter("Before it happens", 2)
+	r.chapter("With OpenSSL alone", 0)
+	r.run("looking at that", `test "$(hsmkeys --token office reveal payroll | od -An -v -tx1 | tr -d ' \n')" = "$(cat "$MEDIUM/payroll.hex")"`, 0)
+	r.lose("office")
+	r.chapter("The token is lost", 2)
+	r.run("looking at it", `cmp "$MEDIUM/plain.txt" "$MEDIUM/letter.txt"; grep -q 'proven</span>' "$MEDIUM/drill.html"`, 0)
+	r.lose("vault")
+	r.chapter("The authority is lost", 2)
+}
+
+// TestTheCeremony runs docs/quorum.md, in which two tokens are lost.
+func TestTheCeremony(t *testing.T) {
+	r := newRunbook(t, "quorum.md")
+	r.run("setting up", `
+		for token in office alice bob carol spare next; do hsmkeys token init "$token" --so-pin-source "$HSMKEYS_PIN_SOURCE"; done
+		hsmkeys --token office init --key-type p256
+		hsmkeys --token office create payroll
+		echo 'The salaries of March.' >"$MEDIUM/plain.txt"
+		hsmkeys --token office encrypt --key payroll -o "$MEDIUM/letter.age" "$MEDIUM/plain.txt"
+		for token in spare next; do
+			hsmkeys --token $token init --pair-only --key-type p256
+			hsmkeys --token $token certificate >"$MEDIUM/$token.pem"
+		done`, 0)
+	r.chapter("The ceremony", 2)
+	r.lose("office")
+	r.chapter("A recovery with custodians in one place", 5)
+	r.lose("spare")
+	r.chapter("A recovery with custodians far apart", 5)
+	r.run("looking at it", `
+		hsmkeys --token next join --vouched-by "$MEDIUM/board.pem" --yes
+		hsmkeys --token next rewrap
+		hsmkeys --token next decrypt "$MEDIUM/letter.age" | cmp - "$MEDIUM/plain.txt"
+		hsmkeys --token next log | grep 'approved by alice, bob'`, 0)
 }
 
 // commands are the shell commands of a chapter.

@@ -174,6 +174,7 @@ var Examples = map[string][]Example{
 	"authority add": {
 		{"Its fingerprint is shown, and has to be confirmed", "hsmkeys authority add vault.pem"},
 		{"And the existing keys", "hsmkeys rewrap"},
+		{"Where two owners have to agree", "hsmkeys authority add vault.pem --propose vault.proposal"},
 	},
 	"authority list": {
 		{"Who could recover the keys?", "hsmkeys authority list"},
@@ -205,6 +206,41 @@ var Examples = map[string][]Example{
 	"recover": {
 		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},
 		{"In a script, which has compared the fingerprints", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason fire --yes"},
+		{"With two custodians of a quorum, who are here", "hsmkeys recover --quorum board --custodian alice --custodian bob --from owner.pem --to spare.pem --reason fire"},
+		{"With what custodians far away have approved", "hsmkeys recover --request request.pem --approval alice.approval --approval bob.approval"},
+	},
+	"quorum": {
+		{"Who are the custodians?", "hsmkeys quorum list"},
+	},
+	"quorum create": {
+		{"Any two of three custodians can recover; their fingerprints are shown, and have to be confirmed", "hsmkeys quorum create board --threshold 2 alice.pem bob.pem carol.pem"},
+	},
+	"quorum replace": {
+		{"Bob has left, dave has come", "hsmkeys quorum replace board --threshold 2 alice.pem carol.pem dave.pem"},
+	},
+	"quorum list": {
+		{"Without a token", "hsmkeys quorum list --certificate owner.pem"},
+	},
+	"quorum certificate": {
+		{"Keep it with your documents: it vouches for the keyring after a recovery", "hsmkeys quorum certificate board -o board.pem"},
+	},
+	"quorum check": {
+		{"The first time, with the owner's certificate", "hsmkeys --token alice quorum check --vouched-by owner.pem"},
+		{"And every few months", "hsmkeys --token alice quorum check"},
+	},
+	"quorum request": {
+		{"On the machine that will recover", "hsmkeys quorum request board --from owner.pem --to spare.pem --reason 'fire in room 3' -o request.pem"},
+	},
+	"quorum approve": {
+		{"Both owners are shown, and have to be confirmed", "hsmkeys --token alice quorum approve request.pem -o alice.approval"},
+	},
+	"policy": {
+		{"Who may recover, and who may change the members?", "hsmkeys policy"},
+		{"Only a quorum recovers", "hsmkeys policy --recovery quorum-only"},
+		{"An owner proposes what another one approves", "hsmkeys policy --changes two-owners"},
+	},
+	"approve": {
+		{"As the second owner; the change is shown, and has to be confirmed", "hsmkeys --token second approve vault.proposal"},
 	},
 	"merge": {
 		{"A copy that was written to as well; both are shown, and have to be confirmed", "hsmkeys merge /mnt/copy"},

@@ -106,7 +106,9 @@ func parseKey(data []byte) (k Key, err error) {
 	switch private := parsed.(type) {
 	case *ecdh.PrivateKey:
 		k.Private = private
-	case interface{ ECDH() (*ecdh.PrivateKey, error) }: // how package x509 returns keys of NIST's curves
+	case interface {
+		ECDH() (*ecdh.PrivateKey, error)
+	}: // how package x509 returns keys of NIST's curves
 		k.Private, err = private.ECDH()
 	default:
 		err = fmt.Errorf("no EC key: %w", blob.ErrMalformed)
