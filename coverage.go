@@ -86,7 +86,7 @@ func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(erro
 		if proofs[i], err = k.proofs(ctx, m, failed); err != nil {
 			return c, err
 		}
-		quorum, err := k.quorumCoverage(ctx, m, failed)
+		quorum, err := k.QuorumCoverage(ctx, m, failed)
 		if err != nil {
 			return c, err
 		}

@@ -213,6 +213,18 @@ func (k *Keyring) readShares(ctx context.Context, m blob.Member) (blob.Shares, e
 	return v.Shares(), nil
 }
 
+// VerifyQuorums verifies the shares of each quorum: that they are there, and that an owner has signed them.
+// That they open, only custodians can find out, see [Custodian.Check].
+func (k *Keyring) VerifyQuorums(ctx context.Context) (err error) {
+	for _, m := range k.Members() {
+		if m.Quorum != nil {
+			_, failed := k.shares(ctx, m)
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
 // ownShare unseals the share of a custodian with its pair, and checks it against the commitments. The
 // caller must overwrite it.
 func ownShare(ctx context.Context, pair Pair, s blob.Shares, index int) ([]byte, error) {

@@ -411,6 +411,9 @@ func TestCustodiansProveTheirShares(t *testing.T) {
 	if err := c.custodian(2).Check(ctx); !errors.Is(err, blob.ErrIntegrity) {
 		t.Errorf("checked without shares: %v", err)
 	}
+	if err := c.k.VerifyQuorums(ctx); !errors.Is(err, blob.ErrIntegrity) {
+		t.Errorf("verified without shares: %v", err)
+	}
 	shares[len(shares)/2] ^= 1
 	if err := c.store.Put(ctx, path, shares); err != nil {
 		t.Fatal(err)

@@ -34,9 +34,9 @@ func (q *QuorumCoverage) Proven(since time.Time) (n int) {
 	return n
 }
 
-// quorumCoverage reads the shares of a quorum and the proofs of its custodians, or returns nil for another
-// member.
-func (k *Keyring) quorumCoverage(ctx context.Context, m blob.Member, failed func(error)) (*QuorumCoverage, error) {
+// QuorumCoverage reads the shares of a quorum and the proofs of its custodians, or returns nil for another
+// member. A proof that does not verify is reported to failed, and counts for nothing.
+func (k *Keyring) QuorumCoverage(ctx context.Context, m blob.Member, failed func(error)) (*QuorumCoverage, error) {
 	if m.Quorum == nil {
 		return nil, nil
 	}

@@ -89,6 +89,9 @@ func verify(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, names
 		if err != nil {
 			out.Fail(err)
 		}
+		if err := k.VerifyQuorums(ctx); err != nil {
+			out.Fail(err)
+		}
 		if err == nil && unchecked > 0 {
 			message.Note("the changes of %s can no longer be checked, as the state was compacted since; their signatures are verified", text.Plural(unchecked, "checkpoint", "checkpoints"))
 		}

@@ -28,6 +28,8 @@ var Choices = map[string][]string{
 	"import --purpose":   {"wrap", "encrypt"},
 	"list --state":       {"active", "deactivated", "compromised", "destroyed"},
 	"list --sort":        {"name", "created", "age"},
+	"policy --recovery":  {"authority", "quorum-only"},
+	"policy --changes":   {"owner", "two-owners"},
 	"derive --hash":      {"md4", "md5", "sha1", "sha256", "sha384", "sha512"},
 	"derive --algorithm": {"rc2", "rc4", "des", "3des", "3des-112", "aes128", "aes192", "aes256"},
 	"derive --encoding":  {"utf8", "utf16le"},
@@ -98,12 +100,14 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 		name = name[:end]
 	}
 	switch name {
-	case "FILE", "IN", "PATH", "CERTIFICATE", "LIBRARY":
+	case "FILE", "IN", "PATH", "CERTIFICATE", "LIBRARY", "REQUEST", "PROPOSAL":
 		return answer{kind: KindFiles}
 	case "DIRECTORY", "STORE", "OLD", "FROM", "TO":
 		return answer{kind: KindDirectories}
 	case "COMMAND":
 		return l.helped()
+	case "TOKEN":
+		return l.tokens(ctx)
 	case "SHELL":
 		return words("bash", "zsh", "fish")
 	case "NAME":

@@ -210,6 +210,9 @@ func (d *doctor) members(k *hsmkeys.Keyring) {
 		}
 		d.validity(d.warn, "members", fmt.Sprintf("the certificate of %s %s", m.Role, text.Printable(m.Label)),
 			"keys are still wrapped to it, but once removed it is not taken again", d.renewal(k, m, command), m.Certificate, time.Now())
+		if m.Quorum != nil {
+			d.quorum(k, m)
+		}
 	}
 	if authorities == 0 {
 		d.warn("members", "hsmkeys authority add CERTIFICATE", "there is no backup authority: when the token is lost, every key and all data under it are lost")
