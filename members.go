@@ -131,6 +131,13 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 	if err := k.mustOwn(op); err != nil {
 		return err
 	}
+	change := edit
+	edit = func(l *blob.MemberList, all *ledger.Members) error {
+		if err := change(l, all); err != nil {
+			return err
+		}
+		return leavesRoom(*l)
+	}
 	if k.options.Propose != nil {
 		if err := k.propose(ctx, edit); err != nil {
 			return fmt.Errorf("%s: %w", op, err)

@@ -149,6 +149,32 @@ func refuseCustodian(members []blob.Member, c blob.Member, all *ledger.Members) 
 	return nil
 }
 
+// leavesRoom returns a [blob.ErrTooLarge] if a list of members is so large that a recovery by one of its
+// quorums, with the approvals and the certificates of a new owner, might not fit.
+func leavesRoom(l blob.MemberList) error {
+	const forApproval, forOwner = 2 << 10, 16 << 10
+	threshold := 0
+	for _, m := range l.Members {
+		if m.Quorum != nil {
+			threshold = max(threshold, m.Quorum.Threshold)
+		}
+	}
+	if threshold == 0 {
+		return nil
+	}
+	size := 0
+	for _, m := range l.Everybody() {
+		size += len(m.Certificate.Raw) + len(m.Label) + 64
+		if m.Signing != nil {
+			size += len(m.Signing.Raw)
+		}
+	}
+	if size+threshold*forApproval+forOwner > blob.MaxSize {
+		return fmt.Errorf("the certificates have %d bytes, which leaves no room for the approvals of a recovery: %w", size, blob.ErrTooLarge)
+	}
+	return nil
+}
+
 // Quorum returns the quorum with a label, or if that is empty the only one. The error is a
 // [blob.ErrNotFound].
 func (k *Keyring) Quorum(label string) (blob.Member, error) {

@@ -10,9 +10,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"math/bits"
 	"os"
 	"os/exec"
@@ -466,6 +468,51 @@ func TestWhoIsNoCustodian(t *testing.T) {
 	}
 	if _, err := c.k.ReplaceQuorum(ctx, "bored", 2, c.members()); !errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("in the place of none: %v", err)
+	}
+}
+
+// Whatever quorum can be made can recover: 32 custodians, with certificates of any size, or it is refused.
+func TestTheLargestQuorumRecovers(t *testing.T) {
+	custodians := func(padding int) (pairs []*softpair.Pair, members []blob.Member) {
+		for i := range blob.MaxCustodians {
+			key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+			template := &x509.Certificate{
+				SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: strings.Repeat("x", padding)},
+				NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+			}
+			der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
+			pairs = append(pairs, must(softpair.New(key)))
+			members = append(members, blob.Member{Role: blob.Custodian, Label: fmt.Sprintf("custodian %d", i), Certificate: must(x509.ParseCertificate(der))})
+		}
+		return pairs, members
+	}
+	c := &ceremony{T: t, store: new(mem.Store), owner: ecPair(elliptic.P256())}
+	c.k = must(hsmkeys.Init(t.Context(), hsmkeys.Options{Store: c.store, Pair: c.owner}, "office"))
+	c.voucher = must(c.k.Certificate())
+	large := 8 << 10
+	for ; ; large -= 256 {
+		pairs, members := custodians(large / 2) // which is in it twice
+		m, err := c.k.CreateQuorum(t.Context(), "board", len(members), members)
+		if errors.Is(err, blob.ErrTooLarge) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.custodians, c.quorum = pairs, m
+		break
+	}
+	if large == 8<<10 {
+		t.Error("nothing was refused")
+	}
+	must(c.k.Create(t.Context(), "payroll", keyspec.AES256, 0))
+	p, key := c.propose(ecPair(elliptic.P256()))
+	g := c.gather(p, key)
+	for i := range c.custodians {
+		must(g.Add(t.Context(), c.approve(p, i)))
+	}
+	if err := c.recover(g); err != nil {
+		t.Errorf("with certificates of about %d bytes: %v", large, err)
 	}
 }
 
