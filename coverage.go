@@ -43,7 +43,42 @@ type HolderCoverage struct {
 
 	Alone int `json:"alone"` // keys that nobody else opens: lost with this member
 
-	Quorum *QuorumCoverage `json:"quorum,omitempty"` // of a member that is one
+	Quorum     *QuorumCoverage `json:"quorum,omitempty"`     // of a member that is one
+	Rehearsals []Rehearsed     `json:"rehearsals,omitempty"` // that a backup authority has signed, oldest first
+	Proofs     []time.Time     `json:"proofs,omitempty"`     // when it has signed proofs, oldest first
+}
+
+// Rehearsed is a rehearsal of a recovery, see [Keyring.Rehearse].
+type Rehearsed struct {
+	Time       time.Time `json:"time"`
+	Seconds    int       `json:"seconds"` // that it took
+	Checkpoint int       `json:"checkpoint"`
+	List       int       `json:"list"`
+	From       string    `json:"from"`   // label of the owner who was taken for lost
+	Canary     string    `json:"canary"` // the key, as NAME@VERSION
+	Program    string    `json:"program"`
+	Spare      string    `json:"spare"` // the throw-away token
+}
+
+// Rehearsed returns when a member has last rehearsed a recovery, or the zero time.
+func (h *HolderCoverage) Rehearsed() time.Time {
+	if n := len(h.Rehearsals); n > 0 {
+		return h.Rehearsals[n-1].Time
+	}
+	return time.Time{}
+}
+
+// rehearsed returns the rehearsals of a backup authority.
+func (k *Keyring) rehearsed(ctx context.Context, m blob.Member, failed func(error)) ([]Rehearsed, error) {
+	if m.Role != blob.BackupAuthority {
+		return nil, nil
+	}
+	all, err := k.Rehearsals(ctx, m, failed)
+	var out []Rehearsed
+	for _, r := range all {
+		out = append(out, Rehearsed{r.Created.UTC(), r.Seconds, r.Checkpoint, r.List, k.holder(r.From).Label, Ref{Name: r.Canary, Version: r.Version}.String(), r.Program, r.Spare})
+	}
+	return out, err
 }
 
 // KeyCoverage is one version of a key against the members, in the order of
@@ -90,7 +125,11 @@ func (k *Keyring) Coverage(ctx context.Context, names []string, failed func(erro
 		if err != nil {
 			return c, err
 		}
-		c.Holders = append(c.Holders, HolderCoverage{Holder: k.holder([]byte(keyID(m))), Quorum: quorum})
+		h := HolderCoverage{Holder: k.holder([]byte(keyID(m))), Quorum: quorum, Proofs: proofs[i].dates()}
+		if h.Rehearsals, err = k.rehearsed(ctx, m, failed); err != nil {
+			return c, err
+		}
+		c.Holders = append(c.Holders, h)
 	}
 	cover := coverer{k: k, members: members, coverage: c.Holders, proofs: proofs, held: map[holderSet][]bool{}, all: cellRows{}}
 	for e, err := range k.entries(ctx, names) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -14,6 +15,16 @@ import (
 type proven struct {
 	blobs map[[sha256.Size]byte]int64
 	keys  map[blob.ID]int64
+	when  []int64 // proofs were made
+}
+
+// dates returns when proofs were made, oldest first, each second once.
+func (p *proven) dates() (all []time.Time) {
+	slices.Sort(p.when)
+	for _, seconds := range slices.Compact(p.when) {
+		all = append(all, secondsSince(seconds))
+	}
+	return all
 }
 
 // of returns when the token unwrapped a blob, or the zero time.
@@ -32,7 +43,7 @@ func secondsSince(seconds int64) time.Time {
 // proofs reads the proofs of a member. They are stored under the key that signed them: those of a
 // former signing key do not count.
 func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error)) (*proven, error) {
-	all := &proven{map[[sha256.Size]byte]int64{}, map[blob.ID]int64{}}
+	all := &proven{blobs: map[[sha256.Size]byte]int64{}, keys: map[blob.ID]int64{}}
 	for path, err := range k.store.List(ctx, blob.ProofsPrefix+hex.EncodeToString([]byte(signerID(m)))+"/") {
 		if err != nil {
 			return nil, fmt.Errorf("look for proofs: %w", err)
@@ -42,6 +53,7 @@ func (k *Keyring) proofs(ctx context.Context, m blob.Member, failed func(error))
 			failed(fmt.Errorf("proof %s: %w", path, err))
 			continue
 		}
+		all.when = append(all.when, proof.Created.Unix())
 		for _, opened := range proof.Opened {
 			all.blobs[opened.Blob] = max(all.blobs[opened.Blob], proof.Created.Unix())
 			all.keys[opened.KeyID] = max(all.keys[opened.KeyID], proof.Created.Unix())

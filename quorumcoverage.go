@@ -13,8 +13,9 @@ import (
 type QuorumCoverage struct {
 	Threshold  int                 `json:"threshold"`
 	Custodians []CustodianCoverage `json:"custodians"`
-	Used       int                 `json:"used,omitempty"`   // list of members by which it has recovered: its key has to be replaced
-	Broken     string              `json:"broken,omitempty"` // why nobody could put its key together
+	Used       int                 `json:"used,omitempty"`      // list of members by which it has recovered: its key has to be replaced
+	Rehearsed  bool                `json:"rehearsed,omitempty"` // its key was put together for a rehearsal, and has to be replaced too
+	Broken     string              `json:"broken,omitempty"`    // why nobody could put its key together
 }
 
 // CustodianCoverage is what is known about a custodian.
@@ -48,6 +49,11 @@ func (k *Keyring) QuorumCoverage(ctx context.Context, m blob.Member, failed func
 		q.Broken = err.Error()
 		failed(err)
 	}
+	rehearsals, err := k.Rehearsals(ctx, m, func(error) {})
+	if err != nil {
+		return nil, err
+	}
+	q.Rehearsed = len(rehearsals) > 0
 	for _, c := range m.Quorum.Custodians {
 		proven, err := k.proofs(ctx, c, failed)
 		if err != nil {

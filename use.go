@@ -49,7 +49,8 @@ const (
 	OpRecover       = "recover"
 	OpReplaceQuorum = "replace-quorum"
 	OpSetPolicy     = "set-policy"
-	OpApprove       = "approve" // a recovery by a quorum, or another owner's change of members
+	OpRehearse      = "rehearse" // a recovery, in a copy
+	OpApprove       = "approve"  // a recovery by a quorum, or another owner's change of members
 	OpImport        = "import"
 	OpDeleteBlobs   = "delete-blobs" // of a key that is destroyed
 	OpLoad          = "load"

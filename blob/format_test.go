@@ -22,6 +22,7 @@ var oidNames = map[string]asn1.ObjectIdentifier{
 	"id-hsmkeys-proof":                    oidProof,
 	"id-hsmkeys-shares":                   oidShares,
 	"id-hsmkeys-approval":                 oidApproval,
+	"id-hsmkeys-rehearsal":                oidRehearsal,
 	"id-aes256-CBC":                       oidAES256CBC,
 	"id-hsmkeys-derivationRecord":         oidDerivationRecord,
 	"id-scrypt":                           oidScrypt,
@@ -95,7 +96,7 @@ func TestTheDocumentsIdentifiersAreThoseOfTheCode(t *testing.T) {
 	}
 	for _, limit := range []string{fmt.Sprintf("%d bytes", MaxSize), fmt.Sprintf("%d bytes (16 MiB)", MaxPack), fmt.Sprintf("(1..%d)", MaxNumber), fmt.Sprintf("SIZE (1..%d)),  -- in bytes", maxLabel), fmt.Sprintf("SIZE (1..%d) OF Member", MaxMembers), fmt.Sprintf("1..%d, ktri", MaxRecipients), fmt.Sprintf("%d..%d bytes", minEncryptedKey, maxEncryptedKey),
 		fmt.Sprintf("SIZE (1..%d)),  -- of bytes; why", maxReason), fmt.Sprintf("SIZE (1..%d) OF Opened", MaxOpened), fmt.Sprintf("INTEGER (0..%d)", MaxPack),
-		fmt.Sprintf("SIZE (2..%d) OF Custodian", MaxCustodians), fmt.Sprintf("SIZE (1..%d) OF OCTET STRING OPTIONAL", MaxApprovals), fmt.Sprintf("OCTET STRING (SIZE (%d))", CommitmentSize), fmt.Sprintf("16..%d bytes", MaxSealed)} {
+		fmt.Sprintf("SIZE (2..%d) OF Custodian", MaxCustodians), fmt.Sprintf("SIZE (1..%d) OF OCTET STRING OPTIONAL", MaxApprovals), fmt.Sprintf("OCTET STRING (SIZE (%d))", CommitmentSize), fmt.Sprintf("16..%d bytes", MaxSealed), fmt.Sprintf("SIZE (1..%d)),  -- of bytes; name and version", maxRehearsalText)} {
 		if !bytes.Contains(doc, []byte(limit)) {
 			t.Errorf("the document does not say %q", limit)
 		}

@@ -75,6 +75,7 @@ var (
 	oidCheckpoint       = append(slices.Clone(oidArc), 5)
 	oidShares           = append(slices.Clone(oidArc), 6)
 	oidApproval         = append(slices.Clone(oidArc), 7)
+	oidRehearsal        = append(slices.Clone(oidArc), 8)
 )
 
 var derNULL = []byte{0x05, 0x00}

@@ -18,6 +18,7 @@ const (
 	ChangesPrefix     = "changes/"
 	ProofsPrefix      = "proofs/"
 	QuorumsPrefix     = "quorums/"
+	RehearsalsPrefix  = "rehearsals/"
 )
 
 const (
@@ -131,10 +132,25 @@ func ProofPath(keyID []byte, digest [32]byte) string {
 
 // ParseProofPath is the inverse of [ProofPath]. It accepts identifiers of 20 bytes.
 func ParseProofPath(path string) (keyID []byte, digest [32]byte, ok bool) {
-	rest, isProof := cutPath(path, ProofsPrefix, cmsSuffix)
+	return parseSignedPath(path, ProofsPrefix)
+}
+
+// RehearsalPath returns the path of a rehearsal: rehearsals/, and then as [ProofPath].
+func RehearsalPath(keyID []byte, digest [32]byte) string {
+	return fmt.Sprintf("%s%x/%x%s", RehearsalsPrefix, keyID, digest, cmsSuffix)
+}
+
+// ParseRehearsalPath is the inverse of [RehearsalPath].
+func ParseRehearsalPath(path string) (keyID []byte, digest [32]byte, ok bool) {
+	return parseSignedPath(path, RehearsalsPrefix)
+}
+
+// parseSignedPath parses the path of an object that lies under the key that has signed it.
+func parseSignedPath(path, prefix string) (keyID []byte, digest [32]byte, ok bool) {
+	rest, is := cutPath(path, prefix, cmsSuffix)
 	signer, sum, _ := strings.Cut(rest, "/")
 	keyID = make([]byte, keyIDSize)
-	if !isProof || !parseHex(keyID, signer) || !parseHex(digest[:], sum) {
+	if !is || !parseHex(keyID, signer) || !parseHex(digest[:], sum) {
 		return nil, [32]byte{}, false
 	}
 	return keyID, digest, true
@@ -175,6 +191,8 @@ func MaxSizeOf(path string) int {
 		_, ok = ParseSlotPath(path)
 	case ProofsPrefix:
 		_, _, ok = ParseProofPath(path)
+	case RehearsalsPrefix:
+		_, _, ok = ParseRehearsalPath(path)
 	case QuorumsPrefix:
 		_, ok = ParseSharesPath(path)
 	case PacksPrefix:
@@ -210,6 +228,9 @@ func HasDigest(path string, data []byte) bool {
 	case ProofsPrefix:
 		_, digest, ok := ParseProofPath(path)
 		return ok && digest == sum
+	case RehearsalsPrefix:
+		_, digest, ok := ParseRehearsalPath(path)
+		return ok && digest == sum
 	case QuorumsPrefix:
 		digest, ok := ParseSharesPath(path)
 		return ok && digest == sum
@@ -230,7 +251,7 @@ func ValidDir(dir string) bool {
 	case SlotsPrefix:
 		thousands, ok := parseDigits(below, 7)
 		return !deep || ok && thousands <= MaxNumber/slotsPerDirectory
-	case ProofsPrefix:
+	case ProofsPrefix, RehearsalsPrefix:
 		return !deep || parseHex(make([]byte, keyIDSize), below)
 	case MembersPrefix, CheckpointsPrefix, PacksPrefix, ChangesPrefix, QuorumsPrefix:
 		return !deep

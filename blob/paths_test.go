@@ -32,6 +32,8 @@ func TestPaths(t *testing.T) {
 		{PackPath(PackID{0xab, 15: 0xcd}), "packs/" + packText + ".pack", 16 << 20},
 		{ChangesPath(sumOfText), "changes/" + sumText + ".changes", 16 << 20},
 		{ProofPath(unhex(skiText), sumOfText), "proofs/" + skiText + "/" + sumText + ".cms", 256 << 10},
+		{RehearsalPath(unhex(skiText), sumOfText), "rehearsals/" + skiText + "/" + sumText + ".cms", 256 << 10},
+		{SharesPath(sumOfText), "quorums/" + sumText + ".cms", 256 << 10},
 	} {
 		if test.got != test.want {
 			t.Errorf("path is %q, want %q", test.got, test.want)
@@ -71,6 +73,10 @@ func pathAgain(path string) (again string) {
 	read(ChangesPath(digest), ok)
 	keyID, digest, ok := ParseProofPath(path)
 	read(ProofPath(keyID, digest), ok)
+	keyID, digest, ok = ParseRehearsalPath(path)
+	read(RehearsalPath(keyID, digest), ok)
+	digest, ok = ParseSharesPath(path)
+	read(SharesPath(digest), ok)
 	return again
 }
 

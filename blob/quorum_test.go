@@ -246,6 +246,52 @@ func TestProposals(t *testing.T) {
 	}
 }
 
+func someRehearsal() Rehearsal {
+	return Rehearsal{
+		KeyringID: ID{1}, Created: time.Unix(1_780_000_000, 0).UTC(), Seconds: 7, Checkpoint: 12, List: 3, From: bytes.Repeat([]byte{5}, 20),
+		Canary: "canary", Version: 2, Blob: [32]byte{6}, Program: "hsmkeys v1", Spare: "SoftHSM 2.6.1",
+	}
+}
+
+func TestRehearsals(t *testing.T) {
+	t.Parallel()
+	signer := ownSigner(custodianKeys()[0])
+	signed, err := SignRehearsal(someRehearsal(), signer, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := ParseRehearsal(signed.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := u.Verify([]Party{signer.party()}, ID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(v.Rehearsal()); got != fmt.Sprint(someRehearsal()) {
+		t.Errorf("read back %v", got)
+	}
+	if _, err := u.Verify([]Party{signer.party()}, ID{2}); !errors.Is(err, ErrMisplaced) {
+		t.Errorf("of another keyring: %v", err)
+	}
+	if _, err := u.Verify([]Party{ownSigner(custodianKeys()[1]).party()}, ID{1}); !errors.Is(err, ErrIntegrity) {
+		t.Errorf("by a stranger: %v", err)
+	}
+	if _, err := ParseProof(signed.Bytes()); !errors.Is(err, ErrIntegrity) {
+		t.Errorf("as a proof: %v", err)
+	}
+	for name, edit := range map[string]func(*Rehearsal){
+		"no name": func(r *Rehearsal) { r.Canary = "" }, "no program": func(r *Rehearsal) { r.Program = "" }, "no owner": func(r *Rehearsal) { r.From = nil },
+		"list 0": func(r *Rehearsal) { r.List = 0 }, "a text that does not print": func(r *Rehearsal) { r.Spare = "\x1b[31m" }, "less than no time": func(r *Rehearsal) { r.Seconds = -1 },
+	} {
+		r := someRehearsal()
+		edit(&r)
+		if _, err := SignRehearsal(r, signer, time.Now()); err == nil {
+			t.Errorf("signed with %s", name)
+		}
+	}
+}
+
 // FuzzParseQuorum is FuzzParse for what belongs to quorums.
 func FuzzParseQuorum(f *testing.F) {
 	signer := ownSigner(custodianKeys()[0])
@@ -274,6 +320,11 @@ func FuzzParseQuorum(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(proposal)
+	rehearsal, err := SignRehearsal(someRehearsal(), signer, time.Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(rehearsal.Bytes())
 	member := withQuorum().Members[2]
 	f.Fuzz(func(t *testing.T, data []byte) {
 		check := func(what string, err error, marshal func() ([]byte, error)) {
@@ -288,6 +339,8 @@ func FuzzParseQuorum(f *testing.F) {
 		check("shares", err, s.marshal)
 		a, err := parseApproval(data)
 		check("approval", err, a.marshal)
+		r, err := parseRehearsal(data)
+		check("rehearsal", err, r.marshal)
 		e, err := ParseSealed(data)
 		check("sealed", err, e.Marshal)
 		p, err := ParseProposal(data)
@@ -295,6 +348,11 @@ func FuzzParseQuorum(f *testing.F) {
 		if u, err := ParseShares(data); err == nil {
 			if _, err := u.Verify([]Party{signer.party()}, ID{1}, member); err == nil && !bytes.Equal(data, shares.Bytes()) {
 				t.Errorf("forged shares verify: %x", data)
+			}
+		}
+		if u, err := ParseRehearsal(data); err == nil {
+			if _, err := u.Verify([]Party{signer.party()}, ID{1}); err == nil && !bytes.Equal(data, rehearsal.Bytes()) {
+				t.Errorf("a forged rehearsal verifies: %x", data)
 			}
 		}
 		if u, err := ParseApproval(data); err == nil {

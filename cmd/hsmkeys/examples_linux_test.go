@@ -90,6 +90,8 @@ var staged = []struct{ before, line string }{
 	{``, `hsmkeys authority list`},
 	{``, `hsmkeys drill`},
 	{``, `hsmkeys --token vault drill --prove --sample 20 --html report.html`},
+	{`hsmkeys create canary`, `hsmkeys --token vault drill --rehearse`},
+	{``, `hsmkeys drill --certificate owner.pem --strict --proof-age 90d --junit drill.xml`},
 	{`hsmkeys token init two --so-pin-source file:so-pin; hsmkeys --token two init --pair-only --key-type p256; hsmkeys --token two certificate -o second.pem`,
 		`hsmkeys owner add second.pem --label second`},
 	{`hsmkeys token init card --so-pin-source file:so-pin; export HSMKEYS_TOKEN='pkcs11:token=card;object=opens'

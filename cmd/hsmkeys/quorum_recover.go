@@ -60,7 +60,7 @@ func quorumRequestCommand() *cli.Command {
 				return err
 			}
 			return withQuorumRecovery(ctx, s, c, label, func(r *quorumRecovery) error {
-				p, key, err := r.propose(ctx, time.Now().Add(for_))
+				p, key, err := r.propose(time.Now().Add(for_))
 				if err != nil {
 					return err
 				}
@@ -194,15 +194,7 @@ func withQuorumRecovery(ctx context.Context, s *settings.Settings, c *cli.Contex
 		return err
 	}
 	defer r.store.Close()
-	o, err := session.Options(s, r.store)
-	if err != nil {
-		return err
-	}
-	o.Voucher = voucher
-	if r.k, err = hsmkeys.OpenVouched(ctx, o); err != nil {
-		return session.ExplainCheckpoint(o, err)
-	}
-	if r.quorum, err = r.k.Quorum(label); err != nil {
+	if err := r.open(ctx, voucher, label); err != nil {
 		return err
 	}
 	if r.from == nil {
@@ -216,6 +208,20 @@ func withQuorumRecovery(ctx context.Context, s *settings.Settings, c *cli.Contex
 		return err
 	}
 	return f(r)
+}
+
+// open opens the keyring of the store as a certificate vouches for it, and finds the quorum.
+func (r *quorumRecovery) open(ctx context.Context, voucher *x509.Certificate, label string) error {
+	o, err := session.Options(r.s, r.store)
+	if err != nil {
+		return err
+	}
+	o.Voucher = voucher
+	if r.k, err = hsmkeys.OpenVouched(ctx, o); err != nil {
+		return session.ExplainCheckpoint(o, err)
+	}
+	r.quorum, err = r.k.Quorum(label)
+	return err
 }
 
 // confirm shows whose keys go to whom, and why the keyring is trusted.
@@ -242,7 +248,7 @@ func (r *quorumRecovery) confirm(ctx context.Context, voucher *x509.Certificate,
 }
 
 // propose makes the proposal, and the key to which custodians seal their shares.
-func (r *quorumRecovery) propose(ctx context.Context, expires time.Time) (blob.Proposal, *ecdh.PrivateKey, error) {
+func (r *quorumRecovery) propose(expires time.Time) (blob.Proposal, *ecdh.PrivateKey, error) {
 	key, err := ecdh.P384().GenerateKey(rand.Reader)
 	if err != nil {
 		return blob.Proposal{}, nil, err
@@ -271,7 +277,7 @@ func recoverInPerson(ctx context.Context, s *settings.Settings, c *cli.Context) 
 	}
 	return withQuorumRecovery(ctx, s, c, c.String("quorum"), func(r *quorumRecovery) error {
 		lockMemory()
-		p, key, err := r.propose(ctx, time.Now().Add(inPersonFor))
+		p, key, err := r.propose(time.Now().Add(inPersonFor))
 		if err != nil {
 			return err
 		}
@@ -449,21 +455,27 @@ func oneCustodian(ctx context.Context, s *settings.Settings, g *hsmkeys.Gatherin
 	})
 }
 
-// finishRecovery puts the quorum's key together, and recovers with it.
-func finishRecovery(ctx context.Context, s *settings.Settings, store place.Store, k *hsmkeys.Keyring, g *hsmkeys.Gathering, names []string) error {
+// openWithQuorum puts the quorum's key together, and opens the keyring with it.
+func openWithQuorum(ctx context.Context, s *settings.Settings, store place.Store, k *hsmkeys.Keyring, g *hsmkeys.Gathering) (*hsmkeys.Keyring, error) {
 	pair, err := g.Pair()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o, err := session.Options(s, store)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	at := k.State().At
 	o.Pair, o.Checkpoint = pair, &at
 	q, err := hsmkeys.Join(ctx, o)
+	return q, session.Explain(err)
+}
+
+// finishRecovery puts the quorum's key together, and recovers with it.
+func finishRecovery(ctx context.Context, s *settings.Settings, store place.Store, k *hsmkeys.Keyring, g *hsmkeys.Gathering, names []string) error {
+	q, err := openWithQuorum(ctx, s, store, k, g)
 	if err != nil {
-		return session.Explain(err)
+		return err
 	}
 	refs, err := q.Versions(ctx, names...)
 	if err != nil {

@@ -2,14 +2,10 @@ package sharing
 
 import "golang.org/x/sys/unix"
 
-// LockMemory keeps the memory of this process out of swap space and out of core dumps, as long as it
-// runs. The error is that of the system: the limit of locked memory (RLIMIT_MEMLOCK) counts for users
+// LockMemory keeps the memory of this process out of swap space, as long as it runs. The error is that of the system: the limit of locked memory (RLIMIT_MEMLOCK) counts for users
 // without CAP_IPC_LOCK, and memory that grows beyond it would be refused to this process, so a limit
 // counts as an error.
 func LockMemory() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return err
-	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 		return err

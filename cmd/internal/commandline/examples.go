@@ -202,6 +202,8 @@ var Examples = map[string][]Example{
 	"drill": {
 		{"What would be lost with a token?", "hsmkeys drill"},
 		{"With the authority's token: does it really open them?", "hsmkeys --token vault drill --prove --sample 20 --html report.html"},
+		{"And does the whole recovery work? With a key that is made for this", "hsmkeys --token vault drill --rehearse"},
+		{"In a nightly job", "hsmkeys drill --certificate owner.pem --strict --proof-age 90d --junit drill.xml"},
 	},
 	"recover": {
 		{"With the authority's token, to the new owner", "hsmkeys --token vault recover --from owner.pem --to spare.pem --reason 'fire in room 3'"},

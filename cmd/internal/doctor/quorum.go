@@ -26,6 +26,8 @@ func (d *doctor) quorum(k *hsmkeys.Keyring, m blob.Member) {
 		d.fail("quorum", "put the shares back from a copy of the store, or "+replace, "nobody can put the key of %s together: %s", text.Printable(m.Label), q.Broken)
 	case q.Used > 0:
 		d.warn("quorum", replace, "%s has recovered, by list of members %d: its private key was in the memory of a machine", text.Printable(m.Label), q.Used)
+	case q.Rehearsed:
+		d.warn("quorum", replace, "%s has rehearsed a recovery: its private key was in the memory of a machine", text.Printable(m.Label))
 	case q.Proven(time.Time{}) < q.Threshold:
 		d.warn("quorum", "hsmkeys quorum check "+name+", with the token of each custodian", "%s: %d of %d needed, %d proven", text.Printable(m.Label), q.Threshold, len(q.Custodians), q.Proven(time.Time{}))
 	default:

@@ -10,6 +10,8 @@ import (
 // ofQuorums returns hints for errors about quorums, custodians and approvals.
 func ofQuorums(err error) string {
 	switch {
+	case errors.Is(err, hsmkeys.ErrNoCanary):
+		return "an owner makes it, for nothing else: hsmkeys create canary"
 	case errors.Is(err, hsmkeys.ErrCustodianNew):
 		return "the first time a custodian's token needs --vouched-by CERTIFICATE, of an owner, from outside the storage"
 	case errors.Is(err, hsmkeys.ErrNoCustodian):
