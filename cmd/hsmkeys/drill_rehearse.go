@@ -229,19 +229,11 @@ func rehearseWithQuorum(ctx context.Context, s *settings.Settings, c *cli.Contex
 		if err := r.confirm(ctx, voucher, yes); err != nil {
 			return err
 		}
-		lockMemory()
-		p, key, err := r.propose(time.Now().Add(rehearsalFor))
-		if err != nil {
-			return err
-		}
-		g, err := r.k.Gather(ctx, p, key)
+		g, err := r.gather(ctx, rehearsalFor, tokens, yes)
 		if err != nil {
 			return err
 		}
 		defer g.Close()
-		if err := gatherHere(ctx, s, g, p, tokens, yes); err != nil {
-			return err
-		}
 		q, err := openWithQuorum(ctx, s, store, r.k, g)
 		if err != nil {
 			return err

@@ -276,21 +276,32 @@ func recoverInPerson(ctx context.Context, s *settings.Settings, c *cli.Context) 
 		return err
 	}
 	return withQuorumRecovery(ctx, s, c, c.String("quorum"), func(r *quorumRecovery) error {
-		lockMemory()
-		p, key, err := r.propose(time.Now().Add(inPersonFor))
-		if err != nil {
-			return err
-		}
-		g, err := r.k.Gather(ctx, p, key)
+		g, err := r.gather(ctx, inPersonFor, tokens, yes)
 		if err != nil {
 			return err
 		}
 		defer g.Close()
-		if err := gatherHere(ctx, s, g, p, tokens, yes); err != nil {
-			return err
-		}
 		return finishRecovery(ctx, s, r.store, r.k, g, c.Args().Slice())
 	})
+}
+
+// gather has custodians come to this machine until there are enough of them. The caller closes what it
+// returns.
+func (r *quorumRecovery) gather(ctx context.Context, within time.Duration, tokens []string, yes bool) (*hsmkeys.Gathering, error) {
+	lockMemory()
+	p, key, err := r.propose(time.Now().Add(within))
+	if err != nil {
+		return nil, err
+	}
+	g, err := r.k.Gather(ctx, p, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := gatherHere(ctx, r.s, g, p, tokens, yes); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
 }
 
 // mayGather returns an error if custodians can come to this machine neither by --custodian nor at a
