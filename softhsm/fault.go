@@ -1,18 +1,13 @@
 package softhsm
 
 import (
-	"bytes"
-	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // A Fault is one thing that a faulty module does wrong: it takes Action the Call-th time that
@@ -24,7 +19,11 @@ import (
 type Fault struct {
 	Function string // such as "C_WrapKey"; "*" for every function, "load" for the loading of the library
 	Call     int    // which call, from 1; 0 for every one
+	Onward   bool   // and every call after that
 	Action   Action
+	// Token is the serial of a token, and restricts the fault to calls that use it; "" is for all. [Token.Break]
+	// sets it.
+	Token string
 	// Arg is the result to return for Fail and FailAfter (CKR_...), the type of the
 	// attribute (CKA_..., or AnyAttribute) for actions on templates and attributes, the
 	// exit status for Exit and QuickExit, the signal for Raise, and the number for Huge and Hog, 0 for 2³⁰.
@@ -93,91 +92,39 @@ type Call struct {
 	Attributes []uint
 }
 
-// FaultyModule returns the path of a PKCS #11 module for e that forwards every call to
-// SoftHSM, except for what [Env.SetFaults] asks of it. It compiles the module when it
-// is first called, with the C compiler that the variable CC names, or else cc.
-//
-// The module reads its faults from the directory of the file that SOFTHSM2_CONF names: it works in
-// the environment of the process that loads it, and in that of a child process with [Env.Environ].
-// Its state is SoftHSM's: a process that loads both works with one.
-func (e *Env) FaultyModule() (string, error) {
-	mu.Lock()
-	defer mu.Unlock()
-	if e.closed {
-		return "", fmt.Errorf("softhsm: faulty module: environment is closed: %w", os.ErrClosed)
-	}
-	path := filepath.Join(e.dir, "faulty-softhsm.so")
-	if isFile(path) {
-		return path, nil
-	}
-	library, err := compileFaulty()
-	if err == nil {
-		err = os.WriteFile(path, library, 0o700)
-	}
-	if err != nil {
-		return "", fmt.Errorf("softhsm: faulty module: %w", err)
-	}
-	return path, nil
-}
-
-//go:embed fault/module.c
-var faultySource []byte
-
-//go:embed fault/functions.h
-var faultyFunctions []byte
-
-// compileFaulty compiles the module once in a process and keeps it in memory, so that
-// nothing outlives the process and environments do not wait for a compiler.
-var compileFaulty = sync.OnceValues(func() (library []byte, err error) {
-	module, err := FindModule()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "softhsm-fault-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	for name, data := range map[string][]byte{"module.c": faultySource, "functions.h": faultyFunctions} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	cc := os.Getenv("CC")
-	if cc == "" {
-		cc = "cc"
-	}
-	cmd := exec.Command(cc, "-shared", "-fPIC", "-O1", "-DSOFTHSM="+strconv.Quote(module),
-		"-o", "faulty.so", "module.c", "-ldl", "-lpthread")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", cc, err, out)
-	}
-	return os.ReadFile(filepath.Join(dir, "faulty.so"))
-})
-
 // SetFaults sets the faults of the faulty module of e in all processes, from its next call on, in
-// place of earlier ones. Every process counts its own calls, and counts from now on. Without
-// arguments the module works correctly again.
+// place of earlier ones, those of [Token.Break] included. Every process counts its own calls, and
+// counts from now on. Without arguments the module works correctly again; tokens that are lost
+// stay so.
 func (e *Env) SetFaults(faults ...Fault) error {
-	var lines bytes.Buffer
+	var lines []string
 	for _, f := range faults {
 		if f.Function == "" || f.Action == "" || f.Call < 0 {
 			return fmt.Errorf("softhsm: fault %+v: needs a function and an action", f)
 		}
-		fmt.Fprintf(&lines, "%s %d %s %#x\n", f.Function, f.Call, f.Action, f.Arg)
+		lines = append(lines, f.line("-"))
 	}
-	// The file is replaced by a new one: the module notices the change by the inode, and never reads
-	// a partly written file.
-	path := filepath.Join(e.dir, "faults")
-	err := os.WriteFile(path+".new", lines.Bytes(), 0o600)
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	if err := e.change("faults", func([]string) ([]string, error) { return lines, nil }); err != nil {
 		return fmt.Errorf("softhsm: set faults: %w", err)
 	}
 	return nil
+}
+
+// line returns the line of a fault for the module, which counts in the file counter, or in each process if
+// that is "-".
+func (f Fault) line(counter string) string {
+	from, to := f.Call, f.Call
+	if f.Call == 0 {
+		from = 1
+	}
+	if f.Onward {
+		to = 0
+	}
+	token := f.Token
+	if token == "" {
+		token = "-"
+	}
+	return fmt.Sprintf("%s %d %d %s %#x %s %s", f.Function, from, to, f.Action, f.Arg, token, counter)
 }
 
 // RecordCalls makes the faulty module of e record its calls, starting with an empty record.
@@ -266,7 +213,7 @@ func (e *Env) copyFrom(from *Env) error {
 	if err != nil {
 		return err
 	}
-	library := filepath.Join(from.dir, "faulty-softhsm.so")
+	library := filepath.Join(from.dir, frontName)
 	if !isFile(library) {
 		return nil
 	}

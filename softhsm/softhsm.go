@@ -5,8 +5,8 @@
 // An [Env] is one SoftHSM2 configuration in a temporary directory of its own.
 // [Env.InitToken] makes a token in it; [Env.Close] removes everything.
 //
-// A single test can have an environment to itself with [NewT]. A test binary
-// usually makes one in TestMain, and a token for each test:
+// A single test can have an environment to itself with [Run], which makes its tokens too, or [NewT]. A
+// test binary usually makes one in TestMain, and a token for each test:
 //
 //	var env *softhsm.Env
 //
@@ -34,31 +34,37 @@
 // in C_Initialize: it does not see tokens that another process makes afterwards, not
 // even with a new C_GetSlotList. Tokens that InitToken makes are visible at once.
 //
-// # Faulty modules
+// # Tokens that are lost, modules that fail
 //
-// [Env.FaultyModule] is a module in front of SoftHSM that forwards every call, except for the
-// faults that [Env.SetFaults] sets: a [Fault] is a function, the number of a call and an
-// [Action]. The module returns errors, flips bits in what SoftHSM returned, returns other keys,
-// claims that there are more objects than fit into memory, hangs, or crashes. So a program can be
-// tested with faults that no token on the market has:
+// [Env.FaultyModule] is a module in front of SoftHSM that forwards every call, except for tokens
+// that are lost and for faults. A program that is tested with it finds what no test bench has:
 //
-//	module, err := env.FaultyModule()
-//	…
-//	err = env.SetFaults(softhsm.Fault{Function: "C_WrapKey", Call: 1, Action: softhsm.Flip})
-//	…
-//	cmd := exec.Command("program", "--module", module)
+//	env, tokens := softhsm.Run(t, "office", "vault")
+//	cmd := exec.Command("program", "--module", env.Module())
 //	cmd.Env = append(os.Environ(), env.Environ()...)
+//	…
+//	err := tokens[0].Lose() // unplugged, also for processes that have it open
+//	…
+//	err = tokens[0].Restore()
+//	err = tokens[1].FailAt("C_Sign", 3, pkcs11.CKR_DEVICE_ERROR)
+//
+// A [Fault] is a function, the number of a call and an [Action]. The module returns errors, flips
+// bits in what SoftHSM returned, returns other keys, claims that there are more objects than fit into
+// memory, hangs, or crashes. [Token.Break] adds a fault of one token, and [Env.SetFaults]
+// sets those of all.
 //
 // [Env.RecordCalls] and [Env.Calls] show which functions a program calls, how often, and
 // whether a fault took place: a test in which none did proves nothing. [Env.Clone] copies the
-// tokens, for a series of trials. A C compiler must be installed, as for every program that uses
-// this package.
+// tokens, for a series of trials.
 package softhsm
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/miekg/pkcs11"
@@ -74,8 +80,11 @@ var mu sync.Mutex
 // An Env is a SoftHSM2 environment: a configuration and the tokens under it, in a
 // temporary directory. It is safe for concurrent use.
 type Env struct {
-	module string
+	module string // SoftHSM
 	dir    string
+	loaded string // what Module returns, if it is another
+
+	borrowed bool // another process made it, and removes it
 
 	// Guarded by mu.
 	closed  bool
@@ -113,7 +122,32 @@ func (e *Env) write() error {
 		"objectstore.backend = file\n" +
 		"log.level = ERROR\n" +
 		"slots.removable = false\n"
+	if err := os.WriteFile(e.modulePath(), []byte(e.module+"\n"), 0o600); err != nil {
+		return err
+	}
 	return os.WriteFile(e.ConfPath(), []byte(conf), 0o600)
+}
+
+// modulePath is where the module in front finds SoftHSM.
+func (e *Env) modulePath() string { return filepath.Join(e.dir, "module") }
+
+// ErrNoEnvironment means that SOFTHSM2_CONF names no environment that this package made.
+var ErrNoEnvironment = errors.New("not in a throw-away environment")
+
+// Current returns the environment that a process works in because its SOFTHSM2_CONF says so, such as one that
+// was started with [Env.Environ]. Its [Env.Close] leaves everything to the process that made it. The error is
+// an [ErrNoEnvironment] if there is none.
+func Current() (*Env, error) {
+	conf := os.Getenv(confVar)
+	e := &Env{dir: filepath.Dir(conf), borrowed: true}
+	module, err := os.ReadFile(e.modulePath())
+	if conf == "" || errors.Is(err, fs.ErrNotExist) || err == nil && conf != e.ConfPath() {
+		return nil, fmt.Errorf("softhsm: %w: %s is %q", ErrNoEnvironment, confVar, conf)
+	} else if err != nil {
+		return nil, fmt.Errorf("softhsm: %w", err)
+	}
+	e.module = strings.TrimSuffix(string(module), "\n")
+	return e, nil
 }
 
 // TB is the part of [testing.TB] that [NewT] needs. It exists so that a program that makes
@@ -147,8 +181,34 @@ func NewT(tb TB) *Env {
 	return e
 }
 
-// Module returns the path of the PKCS#11 module.
-func (e *Env) Module() string { return e.module }
+// Run makes an environment for one test with tokens of these labels, as [NewT] does, in which [Env.Module] is the
+// one in front of SoftHSM. So the tokens can be lost and broken.
+func Run(tb TB, labels ...string) (*Env, []Token) {
+	tb.Helper()
+	e := NewT(tb)
+	module, err := e.FaultyModule()
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	e.loaded = module
+	var tokens []Token
+	for _, label := range labels {
+		t, err := e.InitToken(label)
+		if err != nil {
+			tb.Fatalf("%v", err)
+		}
+		tokens = append(tokens, t)
+	}
+	return e, tokens
+}
+
+// Module returns the path of the PKCS#11 module: SoftHSM itself, or what is in front of it after [Run].
+func (e *Env) Module() string {
+	if e.loaded != "" {
+		return e.loaded
+	}
+	return e.module
+}
 
 // Dir returns the environment's temporary directory, which contains all its files.
 func (e *Env) Dir() string { return e.dir }
@@ -210,6 +270,9 @@ func (e *Env) Close() error {
 	e.closed = true
 	if e.restore != nil && e.inUse() {
 		e.restore()
+	}
+	if e.borrowed {
+		return nil
 	}
 	if err := os.RemoveAll(e.dir); err != nil {
 		return fmt.Errorf("softhsm: %w", err)

@@ -230,8 +230,8 @@ func TestInitTokenDoesNotInitialise(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(entries) != 2 {
-		t.Errorf("files besides configuration and tokens are left: %v", entries)
+	if len(entries) != 3 {
+		t.Errorf("files besides configuration, tokens and the path of the module are left: %v", entries)
 	}
 }
 

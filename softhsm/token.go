@@ -16,8 +16,10 @@ import (
 type Token struct {
 	Label  string
 	Serial string // 16 hexadecimal digits
-	PIN    string // the user's
-	SOPIN  string // the security officer's
+	PIN    string // the user's; "" if this process did not make the token
+	SOPIN  string // the security officer's; likewise
+
+	env *Env
 }
 
 // InitToken makes a token with random PINs. The label has 1 to 32 bytes and may exist already:
@@ -68,33 +70,75 @@ func (e *Env) initToken(label string) (Token, error) {
 }
 
 func (e *Env) initThroughCopy(label string) (t Token, err error) {
+	err = e.withCopy(func(p *pkcs11.Ctx) (err error) {
+		t, err = e.initThrough(p, label)
+		return err
+	})
+	return t, err
+}
+
+// withCopy calls f with an initialised copy of the module.
+func (e *Env) withCopy(f func(*pkcs11.Ctx) error) (err error) {
 	module, err := os.ReadFile(e.module)
 	if err != nil {
-		return Token{}, err
+		return err
 	}
-	path := filepath.Join(e.dir, "copy-"+filepath.Base(e.module))
-	if err := os.WriteFile(path, module, 0o700); err != nil {
-		return Token{}, err
+	copied, err := os.CreateTemp(e.dir, "copy-*.so")
+	if err != nil {
+		return err
 	}
+	path := copied.Name()
 	defer os.Remove(path)
+	_, err = copied.Write(module)
+	if err := errors.Join(err, copied.Close()); err != nil {
+		return err
+	}
 
 	if !e.inUse() {
 		restore, err := setConf(e.ConfPath())
 		if err != nil {
-			return Token{}, err
+			return err
 		}
 		defer restore()
 	}
 	p := pkcs11.New(path)
 	if p == nil {
-		return Token{}, fmt.Errorf("cannot load the copy %q of %q: is the temporary directory mounted noexec? Set TMPDIR", path, e.module)
+		return fmt.Errorf("cannot load the copy %q of %q: is the temporary directory mounted noexec? Set TMPDIR", path, e.module)
 	}
 	defer p.Destroy()
 	if err := p.Initialize(); err != nil {
-		return Token{}, err
+		return err
 	}
 	defer func() { err = errors.Join(err, p.Finalize()) }()
-	return e.initThrough(p, label)
+	return f(p)
+}
+
+// Tokens returns the initialised tokens of e, whoever made them and also those that are lost, without their
+// PINs.
+func (e *Env) Tokens() ([]Token, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	var tokens []Token
+	err := e.withCopy(func(p *pkcs11.Ctx) error {
+		slots, err := p.GetSlotList(true)
+		if err != nil {
+			return fmt.Errorf("C_GetSlotList: %w", err)
+		}
+		for _, slot := range slots {
+			info, err := p.GetTokenInfo(slot)
+			if err != nil {
+				return fmt.Errorf("C_GetTokenInfo: %w", err)
+			}
+			if info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
+				tokens = append(tokens, Token{Label: info.Label, Serial: info.SerialNumber, env: e})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("softhsm: tokens: %w", err)
+	}
+	return tokens, nil
 }
 
 // initThrough initialises the blank token that SoftHSM always offers beside the
@@ -105,7 +149,7 @@ func (e *Env) initThrough(p *pkcs11.Ctx, label string) (t Token, err error) {
 	if err != nil {
 		return Token{}, err
 	}
-	t = Token{Label: label, PIN: randomPIN(), SOPIN: randomPIN()}
+	t = Token{Label: label, PIN: randomPIN(), SOPIN: randomPIN(), env: e}
 	if err := p.InitToken(slot, t.SOPIN, label); err != nil {
 		return Token{}, fmt.Errorf("C_InitToken: %w", err)
 	}

@@ -1,17 +1,26 @@
 /*
- * A PKCS #11 module that forwards every call to SoftHSM, and does wrong what the file
- * "faults" beside SoftHSM's configuration asks for. Package softhsm compiles it:
+ * A PKCS #11 module in front of SoftHSM: it forwards every call, takes tokens away, and does wrong
+ * what it is asked to. Package softhsm compiles it, unless a package has installed it:
  *
- *	cc -shared -fPIC -DSOFTHSM='"/usr/lib/softhsm/libsofthsm2.so"' -o faulty.so module.c -ldl
+ *	cc -shared -fPIC -O1 -o faulty-softhsm.so module.c -ldl -lpthread
  *
- * A line of the file is one fault, "FUNCTION CALL ACTION ARGUMENT", as fault.go writes it.
- * FUNCTION may be "*", and "load", the moment when the library is loaded; CALL is 0 for
- * every call. A fault counts the calls in which its action has something to do: "1 flip"
- * of C_WrapKey is the first call that returns a wrapped key, and not the one before it
- * that asked for the length. Counting begins when the file is read, which is whenever it
- * has changed.
+ * It is told what to do by files beside SoftHSM's configuration, which replace each other whole:
  *
- * Where a file "calls" is beside it, each call appends a line:
+ * "module" has the path of SoftHSM.
+ *
+ * "losses" has a line "SERIAL NUMBER" for each token that was ever lost: how often it went away
+ * and came back, so that it is away if the number is odd. A session that was opened at another
+ * number is gone.
+ *
+ * "faults" has a line "FUNCTION FROM TO ACTION ARGUMENT TOKEN COUNTER" for each fault. FUNCTION
+ * may be "*", and "load", the moment when the library is loaded. The fault is committed from
+ * the call FROM to the call TO, or from then on if that is 0. It is only for the calls that use the token
+ * with the serial TOKEN, or for all if that is "-". A fault counts the calls in which its action has something
+ * to do: the first flip of C_WrapKey is in the first call that returns a wrapped key, and not in the one
+ * before it that asked for the length. Each process counts for itself and begins when the file
+ * changes, or all count together, in the length of the file COUNTER.
+ *
+ * Where a file "calls" is beside them, each call appends a line:
  * "FUNCTION RESULT ACTION ATTRIBUTE,...", with the types of the attributes in the
  * templates. No value, no PIN and no data is written.
  */
@@ -42,7 +51,9 @@ typedef struct { CK_ULONG slot, state, flags, error; } CK_SESSION_INFO;
 typedef struct { CK_ULONG min, max, flags; } CK_MECHANISM_INFO;
 
 enum {
-	CKR_OK = 0, CKR_GENERAL_ERROR = 5, CKR_ATTRIBUTE_TYPE_INVALID = 0x12,
+	CKR_OK = 0, CKR_HOST_MEMORY = 2, CKR_GENERAL_ERROR = 5, CKR_ARGUMENTS_BAD = 7, CKR_ATTRIBUTE_TYPE_INVALID = 0x12,
+	CKR_DEVICE_REMOVED = 0x32, CKR_SESSION_HANDLE_INVALID = 0xb3, CKR_TOKEN_NOT_PRESENT = 0xe0, CKR_BUFFER_TOO_SMALL = 0x150,
+	CKF_TOKEN_PRESENT = 1,
 	CKA_KEY_TYPE = 0x100, CKA_VALUE_LEN = 0x161,
 	CKK_DES2 = 0x14, CKK_DES3 = 0x15, CKK_AES = 0x1f,
 	CKM_DES2_KEY_GEN = 0x130, CKM_DES3_KEY_GEN = 0x131, CKM_GENERIC_SECRET_KEY_GEN = 0x350, CKM_AES_KEY_GEN = 0x1080,
@@ -77,22 +88,30 @@ static const char *const names[] = {
 	"load"
 };
 
-static struct functions *real; /* SoftHSM's */
+static struct functions *real; /* SoftHSM's, without the tokens that are lost */
 
-/* The faults. They are guarded by mu, as modules are called from many threads. */
+/* The state below is guarded by mu, as modules are called from many threads. */
 
-enum { MAXFAULTS = 64, MAXTEMPLATE = 64, KEPT = 4096 };
-
-struct fault {
-	char function[40], action[24];
-	unsigned long call, arg, seen;
-};
+enum { MAXFAULTS = 64, MAXLOSSES = 64, MAXTEMPLATE = 64, KEPT = 4096, SERIAL = 16 };
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+
+/* A fault is a line of the file. */
+struct fault {
+	char function[40], action[24], token[SERIAL + 1], counter[40];
+	unsigned long from, to, arg, seen;
+};
+
 static struct fault faults[MAXFAULTS];
 static int nfaults;
-static struct timespec changed;
-static ino_t inode;
+
+/* A loss is a token that was lost at least once. */
+static struct loss { char serial[SERIAL + 1]; unsigned long number; } losses[MAXLOSSES];
+static int nlosses;
+
+/* The sessions that are open. One whose token was lost is closed in SoftHSM, and stays here until the caller closes it. */
+static struct session { CK_ULONG handle; char serial[SERIAL + 1]; unsigned long number; int gone; } *sessions;
+static size_t nsessions;
 
 /* What each function returned last, for "repeat"; 0 for nothing yet. */
 static struct { CK_BYTE bytes[KEPT]; CK_ULONG len, handle; } last[nfunctions];
@@ -106,6 +125,9 @@ struct scratch {
 /* A call is what goes on between a wrapper's begin and end. */
 struct call {
 	enum function function;
+	CK_ULONG first;          /* argument: a slot or a session, of most functions */
+	char serial[SERIAL + 1]; /* of the token that is used; "" for none */
+	int away;                /* it is lost */
 	const char *done;  /* the action that was taken, for the log */
 	CK_ULONG types[MAXTEMPLATE]; /* of the templates, for the log */
 	int ntypes;
@@ -125,29 +147,177 @@ static int beside(char *path, size_t size, const char *name)
 	return snprintf(path, size, "%.*s/%s", (int)(slash - conf), conf, name) < (int)size;
 }
 
-/* refresh reads the faults again where their file is another than it was. */
+/* A watched file is read when it is another than it was. */
+struct watched { const char *name; ino_t inode; struct timespec changed; };
+
+/* reread returns the file if it has changed. It sets *n to 0 if there is something new, or no such file. */
+static FILE *reread(struct watched *w, int *n)
+{
+	char path[4096];
+	struct stat st;
+
+	if (!beside(path, sizeof path, w->name) || stat(path, &st) != 0) {
+		*n = 0, w->inode = 0;
+		return NULL;
+	}
+	if (st.st_ino == w->inode && st.st_mtim.tv_sec == w->changed.tv_sec && st.st_mtim.tv_nsec == w->changed.tv_nsec)
+		return NULL;
+	w->inode = st.st_ino, w->changed = st.st_mtim, *n = 0;
+	return fopen(path, "re");
+}
+
 static void refresh(void)
 {
-	char path[4096], line[256];
-	struct stat st;
+	static struct watched ofFaults = { .name = "faults" }, ofLosses = { .name = "losses" };
+	char line[256];
 	FILE *file;
 
-	if (!beside(path, sizeof path, "faults") || stat(path, &st) != 0) {
-		nfaults = 0, inode = 0;
-		return;
+	if ((file = reread(&ofFaults, &nfaults))) {
+		while (nfaults < MAXFAULTS && fgets(line, sizeof line, file)) {
+			struct fault *f = &faults[nfaults];
+			f->seen = 0;
+			if (sscanf(line, "%39s %lu %lu %23s %lx %16s %39s", f->function, &f->from, &f->to, f->action, &f->arg, f->token, f->counter) == 7)
+				nfaults++;
+		}
+		fclose(file);
 	}
-	if (st.st_ino == inode && st.st_mtim.tv_sec == changed.tv_sec && st.st_mtim.tv_nsec == changed.tv_nsec)
-		return;
-	inode = st.st_ino, changed = st.st_mtim, nfaults = 0;
-	if (!(file = fopen(path, "re")))
-		return;
-	while (nfaults < MAXFAULTS && fgets(line, sizeof line, file)) {
-		struct fault *f = &faults[nfaults];
-		f->seen = f->arg = 0;
-		if (sscanf(line, "%39s %lu %23s %lx", f->function, &f->call, f->action, &f->arg) >= 3)
-			nfaults++;
+	if ((file = reread(&ofLosses, &nlosses))) {
+		while (nlosses < MAXLOSSES && fgets(line, sizeof line, file))
+			if (sscanf(line, "%16s %lu", losses[nlosses].serial, &losses[nlosses].number) == 2)
+				nlosses++;
+		fclose(file);
 	}
-	fclose(file);
+}
+
+/* Which token a call uses, and whether it is there. */
+
+static unsigned long lossOf(const char *serial)
+{
+	for (int i = 0; i < nlosses; i++)
+		if (strcmp(losses[i].serial, serial) == 0)
+			return losses[i].number;
+	return 0;
+}
+
+/* serialOf writes the serial of the token in a slot, or "". */
+static void serialOf(CK_ULONG slot, char serial[SERIAL + 1])
+{
+	CK_TOKEN_INFO info;
+	int n = 0;
+
+	if (real->GetTokenInfo(slot, &info) == CKR_OK)
+		while (n < SERIAL && info.serial[n] > ' ')
+			n++;
+	memcpy(serial, info.serial, n);
+	serial[n] = 0;
+}
+
+static struct session *sessionOf(CK_ULONG handle)
+{
+	for (size_t i = 0; i < nsessions; i++)
+		if (sessions[i].handle == handle)
+			return &sessions[i];
+	return NULL;
+}
+
+static void forget(struct session *s)
+{
+	if (s)
+		*s = sessions[--nsessions];
+}
+
+/* retire closes the sessions from before the token was lost; with the last one the login ends. */
+static void retire(const char *serial, unsigned long number)
+{
+	for (size_t i = 0; i < nsessions; i++) {
+		struct session *s = &sessions[i];
+		if (!s->gone && s->number != number && strcmp(s->serial, serial) == 0) {
+			real->CloseSession(s->handle);
+			s->gone = 1;
+		}
+	}
+}
+
+enum subject { NOTHING, A_SLOT, A_SESSION };
+
+static enum subject subject(enum function f)
+{
+	switch (f) {
+	case f_Initialize: case f_Finalize: case f_GetInfo: case f_GetFunctionList: case f_GetSlotList: case f_WaitForSlotEvent: case f_load:
+		return NOTHING;
+	case f_GetSlotInfo: case f_GetTokenInfo: case f_GetMechanismList: case f_GetMechanismInfo: case f_InitToken: case f_OpenSession: case f_CloseAllSessions:
+		return A_SLOT;
+	default:
+		return A_SESSION;
+	}
+}
+
+/* attend finds the token that a call uses, and returns what the call returns if that is not there. */
+static CK_RV attend(struct call *c)
+{
+	struct session *s;
+	unsigned long number;
+
+	switch (subject(c->function)) {
+	case NOTHING:
+		return CKR_OK;
+	case A_SLOT:
+		if (nlosses == 0 && nfaults == 0)
+			return CKR_OK;
+		serialOf(c->first, c->serial);
+		number = lossOf(c->serial);
+		c->away = number % 2;
+		retire(c->serial, number);
+		return c->away && c->function != f_GetSlotInfo ? CKR_TOKEN_NOT_PRESENT : CKR_OK;
+	case A_SESSION:
+		break;
+	}
+	if (!(s = sessionOf(c->first)))
+		return CKR_OK;
+	memcpy(c->serial, s->serial, sizeof c->serial);
+	number = lossOf(c->serial);
+	if (number == s->number)
+		return CKR_OK;
+	retire(c->serial, number);
+	if (c->function == f_CloseSession)
+		forget(s);
+	return number % 2 ? CKR_DEVICE_REMOVED : CKR_SESSION_HANDLE_INVALID;
+}
+
+static void opened(CK_ULONG slot, CK_ULONG handle)
+{
+	struct session *more;
+
+	pthread_mutex_lock(&mu);
+	if (!(more = realloc(sessions, (nsessions + 1) * sizeof *sessions)))
+		abort();
+	sessions = more;
+	sessions[nsessions] = (struct session){ .handle = handle };
+	serialOf(slot, sessions[nsessions].serial);
+	sessions[nsessions].number = lossOf(sessions[nsessions].serial);
+	nsessions++;
+	pthread_mutex_unlock(&mu);
+}
+
+static void closed(CK_ULONG handle)
+{
+	pthread_mutex_lock(&mu);
+	forget(sessionOf(handle));
+	pthread_mutex_unlock(&mu);
+}
+
+/* closedAll is for the sessions of a slot, or all. */
+static void closedAll(const CK_ULONG *slot)
+{
+	char serial[SERIAL + 1] = "";
+
+	pthread_mutex_lock(&mu);
+	if (slot)
+		serialOf(*slot, serial);
+	for (size_t i = nsessions; i-- > 0;)
+		if (!slot || strcmp(sessions[i].serial, serial) == 0)
+			forget(&sessions[i]);
+	pthread_mutex_unlock(&mu);
 }
 
 static void record(struct call *c, CK_RV rv)
@@ -166,6 +336,34 @@ static void record(struct call *c, CK_RV rv)
 	close(fd);
 }
 
+/* count returns the number of a call that the fault counts. */
+static unsigned long count(struct fault *f)
+{
+	char path[4096];
+	off_t n = 0;
+	int fd;
+
+	if (strcmp(f->counter, "-") == 0)
+		return ++f->seen;
+	/* Each call appends a byte: where that has come to lie is its number, whoever else appends. */
+	if (!beside(path, sizeof path, f->counter) || (fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600)) < 0)
+		abort();
+	if (write(fd, ".", 1) != 1 || (n = lseek(fd, 0, SEEK_CUR)) < 1)
+		abort();
+	close(fd);
+	return n;
+}
+
+/* concerns reports whether a fault is for such calls. One of a token that names a function which uses none is for that. */
+static int concerns(struct fault *f, struct call *c)
+{
+	int all = strcmp(f->function, "*") == 0;
+
+	if (!all && strcmp(f->function, names[c->function]) != 0)
+		return 0;
+	return strcmp(f->token, "-") == 0 || strcmp(f->token, c->serial) == 0 || (!all && subject(c->function) == NOTHING);
+}
+
 /* due counts the call for the faults of that action and returns the one whose turn it is. */
 static struct fault *due(struct call *c, const char *action, CK_ULONG attribute)
 {
@@ -174,12 +372,13 @@ static struct fault *due(struct call *c, const char *action, CK_ULONG attribute)
 	pthread_mutex_lock(&mu);
 	for (int i = 0; i < nfaults; i++) {
 		struct fault *f = &faults[i];
-		if (strcmp(f->action, action) != 0 || (strcmp(f->function, "*") != 0 && strcmp(f->function, names[c->function]) != 0))
+		unsigned long n;
+		if (strcmp(f->action, action) != 0 || !concerns(f, c))
 			continue;
 		if (attribute != UNAVAILABLE && f->arg != UNAVAILABLE && f->arg != attribute)
 			continue;
-		f->seen++;
-		if (f->call == 0 || f->seen == f->call)
+		n = count(f);
+		if (n >= f->from && (f->to == 0 || n <= f->to))
 			found = f;
 	}
 	pthread_mutex_unlock(&mu);
@@ -199,7 +398,12 @@ static int begin(struct call *c, CK_RV *rv)
 
 	pthread_mutex_lock(&mu);
 	refresh();
+	*rv = attend(c);
 	pthread_mutex_unlock(&mu);
+	if (*rv != CKR_OK) {
+		c->done = "lose";
+		return 1;
+	}
 	for (int i = 0; i < nactions; i++) /* before any is taken: each counts all calls */
 		f[i] = DUE(actions[i]);
 
@@ -208,7 +412,7 @@ static int begin(struct call *c, CK_RV *rv)
 		if (write(STDOUT_FILENO, text, sizeof text - 1) < 0) { /* closed: nothing to see */ }
 	}
 	if (f[hog]) {
-		CK_ULONG size = f[hog]->arg ? f[hog]->arg : 1UL << 30;
+		CK_ULONG size = f[hog]->arg && f[hog]->arg != UNAVAILABLE ? f[hog]->arg : 1UL << 30;
 		CK_BYTE *memory = malloc(size);
 		for (CK_ULONG i = 0; memory && i < size; i += 4096)
 			((volatile CK_BYTE *)memory)[i] = 1;
@@ -293,7 +497,7 @@ static void lengths(struct call *c, CK_ULONG *len)
 	struct fault *f;
 
 	if ((f = DUE("huge")))
-		*len = f->arg ? f->arg : 1UL << 30;
+		*len = f->arg && f->arg != UNAVAILABLE ? f->arg : 1UL << 30;
 }
 
 /* bytes is about a result with a length; without out, the caller asks for the length. */
@@ -460,10 +664,13 @@ static void attributes(struct call *c, CK_RV *rv, CK_ATTRIBUTE *t, CK_ULONG n)
 
 /* The wrappers. */
 
+#define FIRST(...) FIRST_(__VA_ARGS__, 0)
+#define FIRST_(first, ...) (CK_ULONG)(uintptr_t)(first)
+
 #define X(name, params, args, before, after)          \
 	static CK_RV faulty_##name params             \
 	{                                             \
-		struct call c = { .function = f_##name }; \
+		struct call c = { .function = f_##name, .first = FIRST args }; \
 		CK_RV rv;                             \
 		if (!begin(&c, &rv)) {                \
 			before;                       \
@@ -492,13 +699,63 @@ static struct functions ours = {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+static struct functions softhsm, filtered;
+
+/* slotList leaves out the slots with tokens that are lost, if only slots with tokens are asked for. */
+static CK_RV slotList(CK_BBOOL present, CK_ULONG *list, CK_ULONG *n)
+{
+	CK_ULONG count = 0, kept = 0, *all;
+	CK_RV rv;
+
+	if (!present || nlosses == 0 || !n)
+		return softhsm.GetSlotList(present, list, n);
+	if ((rv = softhsm.GetSlotList(present, NULL, &count)) != CKR_OK)
+		return rv;
+	if (!(all = malloc((count + 1) * sizeof *all)))
+		return CKR_HOST_MEMORY;
+	rv = softhsm.GetSlotList(present, all, &count);
+	pthread_mutex_lock(&mu);
+	for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++) {
+		char serial[SERIAL + 1];
+		serialOf(all[i], serial);
+		if (lossOf(serial) % 2 == 0)
+			all[kept++] = all[i];
+	}
+	pthread_mutex_unlock(&mu);
+	if (rv == CKR_OK && list && *n < kept)
+		rv = CKR_BUFFER_TOO_SMALL;
+	else if (rv == CKR_OK && list)
+		memcpy(list, all, kept * sizeof *all);
+	*n = kept;
+	free(all);
+	return rv;
+}
+
 static void load(void)
 {
 	CK_RV (*get)(struct functions **);
-	void *lib = dlopen(SOFTHSM, RTLD_NOW | RTLD_LOCAL);
+	struct functions *found;
+	char path[4096] = "";
+	FILE *file;
+	void *lib;
 
-	if (!lib || !(get = (CK_RV (*)(struct functions **))dlsym(lib, "C_GetFunctionList")) || get(&real) != CKR_OK)
-		fprintf(stderr, "faulty module: cannot load %s: %s\n", SOFTHSM, dlerror()), real = NULL;
+	if (beside(path, sizeof path, "module") && (file = fopen(path, "re"))) {
+		if (!fgets(path, sizeof path, file))
+			path[0] = 0;
+		fclose(file);
+	} else {
+		fprintf(stderr, "faulty module: SOFTHSM2_CONF is \"%s\", which is in no throw-away environment\n", getenv("SOFTHSM2_CONF") ? getenv("SOFTHSM2_CONF") : "");
+		return;
+	}
+	path[strcspn(path, "\n")] = 0;
+	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!lib || !(get = (CK_RV (*)(struct functions **))dlsym(lib, "C_GetFunctionList")) || get(&found) != CKR_OK) {
+		fprintf(stderr, "faulty module: cannot load %s: %s\n", path, dlerror());
+		return;
+	}
+	softhsm = filtered = *found;
+	filtered.GetSlotList = slotList;
+	real = &filtered;
 }
 
 CK_RV C_GetFunctionList(struct functions **list)
