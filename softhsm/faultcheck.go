@@ -57,8 +57,13 @@ func Functions() []string {
 	return names
 }
 
-// Actions returns what can go wrong in a function, or in any if it is "*".
+// Actions returns what can go wrong in a function, or in any if it is "*", sorted, apart from what needs an Arg that
+// says what to return or to raise.
 func Actions(function string) []Action {
+	return slices.DeleteFunc(slices.Clone(actionsIn(function)), func(a Action) bool { return a == Fail || a == FailAfter || a == Raise })
+}
+
+func actionsIn(function string) []Action {
 	if function != "*" {
 		return functions()[function]
 	}
@@ -75,9 +80,9 @@ func (f Fault) check() error {
 	switch {
 	case f.Function != "*" && functions()[f.Function] == nil:
 		return fmt.Errorf("%w: %q is no function of PKCS #11 v2.40", ErrFault, f.Function)
-	case !slices.Contains(Actions("*"), f.Action):
+	case !slices.Contains(actionsIn("*"), f.Action):
 		return fmt.Errorf("%w: %q is nothing that a module can do", ErrFault, f.Action)
-	case !slices.Contains(Actions(f.Function), f.Action):
+	case !slices.Contains(actionsIn(f.Function), f.Action):
 		return fmt.Errorf("%w: %s returns nothing for %s to spoil", ErrFault, f.Function, f.Action)
 	case f.Call < 0:
 		return fmt.Errorf("%w: calls are counted from 1", ErrFault)
@@ -85,7 +90,13 @@ func (f Fault) check() error {
 	return nil
 }
 
-// results are the results that package pkcs11 knows by name.
+// unnamed are the results of v2.40 for which package pkcs11 has no name.
+var unnamed = map[uint]string{
+	0x1b: "CKR_ACTION_PROHIBITED", 0x140: "CKR_CURVE_NOT_SUPPORTED", 0x1b5: "CKR_EXCEEDED_MAX_ITERATIONS", 0x1b6: "CKR_FIPS_SELF_TEST_FAILED",
+	0x1b7: "CKR_LIBRARY_LOAD_FAILED", 0x1b8: "CKR_PIN_TOO_WEAK", 0x1b9: "CKR_PUBLIC_KEY_INVALID",
+}
+
+// results are the results of v2.40 by name.
 var results = sync.OnceValue(func() map[string]uint {
 	all := map[string]uint{}
 	for result := range uint(0x1000) {
@@ -122,6 +133,9 @@ func Results() []string {
 
 // ResultName returns the name of a result, such as CKR_DEVICE_ERROR, or its number in hexadecimal.
 func ResultName(result uint) string {
+	if name := unnamed[result]; name != "" {
+		return name
+	}
 	text := pkcs11.Error(result).Error() // "pkcs11: 0x30: CKR_DEVICE_ERROR"
 	if name := text[strings.LastIndex(text, " ")+1:]; strings.HasPrefix(name, "CKR_") {
 		return name

@@ -138,9 +138,18 @@ func ReturnValue(err error) string {
 	return ""
 }
 
+// unnamed are the return values of v2.40 for which package pkcs11 has no name.
+var unnamed = map[pkcs11.Error]string{
+	0x1b: "CKR_ACTION_PROHIBITED", 0x140: "CKR_CURVE_NOT_SUPPORTED", 0x1b5: "CKR_EXCEEDED_MAX_ITERATIONS", 0x1b6: "CKR_FIPS_SELF_TEST_FAILED",
+	0x1b7: "CKR_LIBRARY_LOAD_FAILED", 0x1b8: "CKR_PIN_TOO_WEAK", 0x1b9: "CKR_PUBLIC_KEY_INVALID",
+}
+
 // nameOf returns the name of a return value. pkcs11.Error prints as "pkcs11: 0xA0: CKR_PIN_INCORRECT",
 // with no name for a vendor's own value.
 func nameOf(code pkcs11.Error) string {
+	if name := unnamed[code]; name != "" {
+		return name
+	}
 	_, name, _ := strings.Cut(strings.TrimPrefix(code.Error(), "pkcs11: "), ": ")
 	if name == "" {
 		name = fmt.Sprintf("CKR 0x%08X", uint(code))
@@ -176,9 +185,9 @@ func also(err, next error) error {
 
 // sessionGone reports whether err means that a session cannot be used again.
 func sessionGone(err error) bool {
-	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE,
-		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR,
-		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN)
+	return is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
+		pkcs11.CKR_USER_NOT_LOGGED_IN)
 }
 
 // fail returns the error of a failed operation on t: nil if kind and err are nil, and err itself

@@ -53,7 +53,7 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		}
 	}
 	err = t.sendPIN(pin)
-	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) && t.inUserSession() {
 		t.countLogin()
 		return nil
 	}
@@ -70,6 +70,13 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 		e.Facts = tried
 	}
 	return e
+}
+
+// inUserSession reports whether the token says that the user is logged in.
+func (t *Token) inUserSession() bool {
+	const userFunctions = 3 // CKS_RW_USER_FUNCTIONS
+	info, err := t.ctx.GetSessionInfo(t.anchor)
+	return err == nil && info.State == userFunctions
 }
 
 // sendPIN logs in with the PIN, or has it typed on the token's reader.

@@ -22,6 +22,7 @@ type pool struct {
 	mu       sync.Mutex
 	idle     []pkcs11.SessionHandle
 	unusable []pkcs11.SessionHandle // no longer usable, but session objects may have been made in them
+	gone     []pkcs11.SessionHandle // lost, and their session objects with them; see buryLost
 	closed   bool
 	calls    sync.WaitGroup // under way, see enter
 }
@@ -101,24 +102,36 @@ func (p *pool) get() (pkcs11.SessionHandle, error) {
 }
 
 // put keeps the session, even after an error: closing it would destroy the session objects that
-// were made in it. Only an unusable session is closed.
+// were made in it. Only an unusable session is closed, if there are none.
 func (p *pool) put(s pkcs11.SessionHandle, err error) {
-	if sessionGone(err) {
-		p.token.confirmObjects.forget() // which may have been made in it
-		_ = p.token.ctx.CloseSession(s)
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if errors.As(err, new(*unusableSession)) {
-		if p.token.objects.Load() {
-			p.unusable = append(p.unusable, s)
-		} else {
-			_ = p.token.ctx.CloseSession(s)
-		}
+	switch {
+	case sessionGone(err):
+		p.gone = append(p.gone, s)
+	case !errors.As(err, new(*unusableSession)) && !is(err, pkcs11.CKR_OPERATION_ACTIVE):
+		p.idle = append(p.idle, s)
+	case p.token.objects.Load():
+		p.unusable = append(p.unusable, s)
+	default:
+		_ = p.token.ctx.CloseSession(s)
+	}
+}
+
+// buryLost closes the sessions that were lost, in case that they still exist. What was made in any session counts as
+// lost from now on: nobody knows in which, and the token may use the handles again for other objects.
+// No call may be under way.
+func (p *pool) buryLost() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.gone) == 0 {
 		return
 	}
-	p.idle = append(p.idle, s)
+	for _, s := range p.gone {
+		_ = p.token.ctx.CloseSession(s)
+	}
+	p.gone = nil
+	p.token.generation.Add(1)
 }
 
 // unusableSession marks the error of an operation that some modules leave active in its session
@@ -139,7 +152,7 @@ func unusable(err error) error {
 func (p *pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.idle, p.unusable = nil, nil
+	p.idle, p.unusable, p.gone = nil, nil, nil
 }
 
 // close refuses new calls, waits for those under way and closes all sessions.
@@ -148,7 +161,7 @@ func (p *pool) close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.calls.Wait()
-	for _, s := range slices.Concat(p.idle, p.unusable) {
+	for _, s := range slices.Concat(p.idle, p.unusable, p.gone) {
 		_ = p.token.ctx.CloseSession(s)
 	}
 	p.idle = nil

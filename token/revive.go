@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -70,8 +71,17 @@ func (t *Token) noteLoss(err error) error {
 	if err == nil || errors.Is(err, ErrLost) || !t.lost(err) {
 		return err
 	}
+	t.lostBy.Store(&err)
 	t.broken.Store(true)
 	return &Error{Op: "use the token", Token: t.info.Label, Kind: ErrLost, Err: err}
+}
+
+// keyLost returns an [ErrKeyLost] that names what the token returned when sessions were lost.
+func (t *Token) keyLost() error {
+	if by := t.lostBy.Load(); by != nil {
+		return fmt.Errorf("%w, after %s", ErrKeyLost, ReturnValue(*by))
+	}
+	return ErrKeyLost
 }
 
 // revive opens new sessions, and logs in again if nobody has to be asked for a PIN. It waits for
@@ -89,7 +99,8 @@ func (t *Token) revive(ctx context.Context) error {
 		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused}
 	}
 	if t.stillThere() {
-		t.broken.Store(false) // one session was lost, and is replaced
+		t.pool.buryLost()
+		t.broken.Store(false) // some sessions were lost, and are replaced
 		return nil
 	}
 	if t.cfg.PIN != nil && !t.cfg.Unattended {
@@ -126,9 +137,11 @@ func (t *Token) stillThere() bool {
 	if t.detached {
 		return false
 	}
-	const userFunctions = 3 // CKS_RW_USER_FUNCTIONS
-	info, err := t.ctx.GetSessionInfo(t.anchor)
-	return err == nil && (!t.loggedIn || info.State == userFunctions) && t.answers()
+	if t.loggedIn {
+		return t.inUserSession() && t.answers()
+	}
+	_, err := t.ctx.GetSessionInfo(t.anchor)
+	return err == nil && t.answers()
 }
 
 // removalDelay is how long a reader takes to notice that its card was pulled: pcscd asks it every

@@ -29,7 +29,7 @@ func (o *sessionObject) use(ctx context.Context, f func(pkcs11.SessionHandle, pk
 	}
 	return o.token.with(ctx, func(s pkcs11.SessionHandle) error {
 		if o.generation != o.token.generation.Load() {
-			return o.token.fail("use the session key", ErrLost, ErrKeyLost)
+			return o.token.fail("use the session key", ErrLost, o.token.keyLost())
 		}
 		return f(s, o.handle)
 	})

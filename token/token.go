@@ -79,7 +79,8 @@ type Token struct {
 	noRandom   bool         // the token has no random numbers
 	alive      sync.RWMutex // read-locked by every call; locked while sessions are replaced
 	broken     atomic.Bool  // sessions are lost, see revive
-	refused    error        // the error of the PIN when the token was back
+	lostBy     atomic.Pointer[error]
+	refused    error // the error of the PIN when the token was back
 	again      contextLogins
 	detached   bool // the module was released
 	generation atomic.Uint64

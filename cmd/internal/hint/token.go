@@ -93,7 +93,7 @@ var situations = []situation{
 	{token.ErrPINCharacter, "look at where it comes from" + notSent},
 	{token.ErrPINLength, "look at where it comes from; --any-pin-length sends it all the same" + notSent},
 	{token.ErrPINNeeded, "open the token again; with a --pin-source other than prompt a program does that by itself"},
-	{token.ErrKeyLost, "open the key again"},
+	{token.ErrKeyLost, "repeat the command"},
 	{token.ErrURIPrefix, "a URI begins with pkcs11: and nothing before it"},
 	{token.ErrURIPIN, "write special characters of the PIN as %XX; better, use pin-source=/path or --pin-source"},
 	{token.ErrURIValue, "leave it out"},

@@ -1,0 +1,92 @@
+package token
+
+import (
+	"crypto"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/softhsm"
+)
+
+// A session that is lost takes session objects with it, and the token may use their handles again: what was made in
+// any session is not used any more, though the token is there. What a pair does is repeated.
+func TestALostSessionTakesItsKeys(t *testing.T) {
+	tok, soft := openFaulty(t)
+	pair := makePair(t, tok, "pair", RSA2048)
+	key, err := pair.Generate(background, wraps(32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := soft.FailAt("C_SignInit", 1, pkcs11.CKR_DEVICE_ERROR); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := pair.signs([32]byte{1}); err != nil || !ok {
+		t.Errorf("it signs: %v, %v", ok, err)
+	}
+	_, err = key.Wrap(background, pair.Public(), crypto.SHA1)
+	if !errors.Is(err, ErrLost) || !errors.Is(err, ErrKeyLost) || !strings.Contains(err.Error(), "CKR_DEVICE_ERROR") {
+		t.Errorf("a key of that session: %v", err)
+	}
+	if err := key.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := pair.Generate(background, wraps(32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := again.Wrap(background, pair.Public(), crypto.SHA1); err != nil {
+		t.Errorf("a key that was made since: %v", err)
+	}
+}
+
+// openFaulty opens a token through the module in front of SoftHSM.
+func openFaulty(t *testing.T) (*Token, softhsm.Token) {
+	t.Helper()
+	soft := newToken(t)
+	module, err := env.FaultyModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := Open(background, Config{Module: module, Token: Selector{Serial: soft.Serial}, PIN: pin(soft.PIN), Unattended: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(tok.Close(), soft.Restore()); err != nil {
+			t.Error(err)
+		}
+	})
+	return tok, soft
+}
+
+// A module that says that the user is logged in, and is not, is not believed.
+func TestAFalseLogin(t *testing.T) {
+	soft := newToken(t)
+	module, err := env.FaultyModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := soft.FailAt("C_Login", 1, pkcs11.CKR_USER_ALREADY_LOGGED_IN); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = soft.Restore() })
+	tok, err := Open(background, Config{Module: module, Token: Selector{Serial: soft.Serial}, PIN: pin(soft.PIN)})
+	if err == nil {
+		tok.Close()
+	}
+	if err == nil || ReturnValue(err) != "CKR_USER_ALREADY_LOGGED_IN" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestReturnValuesHaveNames(t *testing.T) {
+	for code, want := range map[pkcs11.Error]string{0x30: "CKR_DEVICE_ERROR", 0x140: "CKR_CURVE_NOT_SUPPORTED", 0x80000001: "CKR 0x80000001"} {
+		if got := ReturnValue(code); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
