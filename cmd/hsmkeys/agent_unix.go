@@ -9,9 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -93,43 +91,7 @@ func leaveForeground() error {
 func serveCommand(ctx context.Context, a *server.Server, listener net.Listener, words []string) error {
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(context.WithoutCancel(ctx), listener, nil) }()
-	command := exec.Command(words[0], words[1:]...)
-	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	command.Env = append(os.Environ(), agent.Variable+"="+listener.Addr().String())
-	signals := takeSignals()
-	err := command.Start()
-	if err == nil {
-		go forward(signals, command.Process)
-		err = command.Wait()
-	}
+	err := runCommand(words, append(os.Environ(), agent.Variable+"="+listener.Addr().String()), takeSignals())
 	a.Stop()
-	if failed := <-served; failed != nil {
-		err = errors.Join(err, failed)
-	}
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		status := exit.ExitCode()
-		if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
-			status = 128 + int(w.Signal()) // as a shell has it
-		}
-		return failure.Command(status)
-	}
-	return err
-}
-
-// takeSignals takes the signals that would end this program.
-func takeSignals() <-chan os.Signal {
-	signals := make(chan os.Signal, 8)
-	signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	return signals
-}
-
-// forward passes signals on to the command: this program ends after it. What a terminal sends reaches the
-// command as well, which is in the same process group.
-func forward(signals <-chan os.Signal, command *os.Process) {
-	for s := range signals {
-		if s != os.Interrupt {
-			_ = command.Signal(s)
-		}
-	}
+	return errors.Join(err, <-served)
 }

@@ -40,7 +40,7 @@ func newApp() *cli.App {
 			authorityCommand(), ownerCommand(), rewrapCommand(), drillCommand(), recoverCommand(), acceptCommand(),
 			quorumCommand(), policyCommand(), approveCommand(),
 			checkpointCommand(), mergeCommand(), storeCommand(),
-			ageCommand(), agentCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
+			ageCommand(), agentCommand(), softhsmCommand(), doctorCommand(), completionCommand(), versionCommand(), helpCommand(),
 		},
 		OnUsageError:   commandline.OnUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // message.Report does that

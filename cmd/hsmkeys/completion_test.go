@@ -88,6 +88,7 @@ func TestComplete(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(o.dir, "config.toml"), []byte("store = \"elsewhere\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	o.env = append(o.env, "HSMKEYS_SOFTHSM_TOKENS=one,two")
 	for _, tt := range []struct {
 		words []string
 		kind  string
@@ -129,6 +130,12 @@ func TestComplete(t *testing.T) {
 		{[]string{"log", "pay"}, completion.KindWords, "payroll"},
 		{[]string{"accept", ""}, completion.KindWords, ""},
 		{[]string{"completion", "z"}, completion.KindWords, "zsh"},
+		{[]string{"softhsm", ""}, completion.KindWords, "break lose restore run"},
+		{[]string{"softhsm", "lose", ""}, completion.KindWords, "one two"},
+		{[]string{"softhsm", "break", "one", "--function", "C_SignF"}, completion.KindWords, "C_SignFinal"},
+		{[]string{"softhsm", "break", "one", "--with", "CKR_DEVICE_"}, completion.KindWords, "CKR_DEVICE_ERROR CKR_DEVICE_MEMORY CKR_DEVICE_REMOVED"},
+		{[]string{"softhsm", "break", "one", "--with", "ha"}, completion.KindWords, "hang"},
+		{[]string{"softhsm", "run", "--", "./"}, completion.KindFiles, ""},
 		{[]string{""}, completion.KindWords, strings.Join(visibleCommands(), " ")},
 	} {
 		kind, got := completed(t, o, append([]string{"fish"}, tt.words...)...)

@@ -167,6 +167,17 @@ var staged = []struct{ before, line string }{
 	{`printf '#!/bin/sh\nhsmkeys reveal payroll -o revealed\n' >nightly.sh; chmod +x nightly.sh`, `hsmkeys agent --allow reveal -- ./nightly.sh`},
 	{`hsmkeys() { command hsmkeys "$@" & sleep 1; command hsmkeys agent stop; wait; }`, `hsmkeys agent --foreground --locked`},
 
+	// Throw-away tokens.
+	{`printf 'check:\n\thsmkeys token list | grep -q "$$HSMKEYS_SOFTHSM_OFFICE_SERIAL"\n' >Makefile`, `hsmkeys softhsm run -- make check`},
+	{``, `hsmkeys softhsm run --tokens office,vault -- make check`},
+	{`exec </dev/null`, `hsmkeys softhsm run --tokens office,vault,spare -- sh`},
+	{`hsmkeys() { command hsmkeys softhsm run -- hsmkeys "$@"; }`, `hsmkeys softhsm lose office`},
+	{`hsmkeys() { command hsmkeys softhsm run -- hsmkeys "$@"; }`, `hsmkeys softhsm restore office`},
+	{`hsmkeys() { command hsmkeys softhsm run -- hsmkeys "$@"; }`, `hsmkeys softhsm break office --function C_Sign --after 100 --with CKR_DEVICE_REMOVED`},
+	{`hsmkeys() { command hsmkeys softhsm run -- hsmkeys "$@"; }`, `hsmkeys softhsm break office --function C_Sign --with flip --once`},
+	{`hsmkeys() { command hsmkeys softhsm run -- hsmkeys "$@"; }`, `hsmkeys softhsm break office --with hang`},
+	{`hsmkeys() { command hsmkeys softhsm run -- hsmkeys "$@"; }`, `hsmkeys softhsm break office --function C_OpenSession --with CKR_DEVICE_ERROR --done`},
+
 	// Tokens and pairs in other places.
 	{``, `hsmkeys token list`},
 	{``, `hsmkeys token list --module /usr/lib/softhsm/libsofthsm2.so --json`},

@@ -76,10 +76,11 @@ func Arrange(app *cli.App, args []string) []string {
 
 // refuseEmpty refuses empty arguments and empty values of options, which package cli accepts. They
 // come from variables of the shell that are not set; taken for none, they would make a command read
-// stdin instead of the file that was meant.
+// stdin instead of the file that was meant. The arguments of another program are its own.
 func refuseEmpty(c *cli.Context) error {
+	ours := !strings.HasPrefix(c.Command.ArgsUsage, "-- ")
 	for _, arg := range c.Args().Slice() {
-		if arg == "" {
+		if arg == "" && ours {
 			return failure.Usage("an argument of %s is empty", CommandName(c.Command))
 		}
 	}

@@ -294,6 +294,25 @@ var Examples = map[string][]Example{
 	"agent stop": {
 		{"End it", "hsmkeys agent stop"},
 	},
+	"softhsm": {
+		{"A test suite with two throw-away tokens", "hsmkeys softhsm run --tokens office,vault -- make check"},
+	},
+	"softhsm run": {
+		{"A test suite, in whatever language, with a token", "hsmkeys softhsm run -- make check"},
+		{"A shell to try things in", "hsmkeys softhsm run --tokens office,vault,spare -- sh"},
+	},
+	"softhsm lose": {
+		{"The token is pulled out", "hsmkeys softhsm lose office"},
+	},
+	"softhsm restore": {
+		{"And put back", "hsmkeys softhsm restore office"},
+	},
+	"softhsm break": {
+		{"After 100 signatures the token is gone for good", "hsmkeys softhsm break office --function C_Sign --after 100 --with CKR_DEVICE_REMOVED"},
+		{"The next signature is wrong, and only that", "hsmkeys softhsm break office --function C_Sign --with flip --once"},
+		{"Whatever is done now hangs", "hsmkeys softhsm break office --with hang"},
+		{"A session is opened, and the answer is lost", "hsmkeys softhsm break office --function C_OpenSession --with CKR_DEVICE_ERROR --done"},
+	},
 	"doctor": {
 		{"Check everything", "hsmkeys doctor"},
 		{"In a nightly job: status 1 if a check fails", "hsmkeys doctor --json --pin-source file:/run/secrets/pin"},

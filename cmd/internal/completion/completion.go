@@ -208,6 +208,9 @@ func (l *commandLine) answer(ctx context.Context) answer {
 	case len(l.command.Subcommands) > 0 && len(l.args) == 0:
 		return subcommands(l.command.Subcommands)
 	}
+	if l.ended && strings.HasPrefix(l.command.ArgsUsage, "-- ") { // a command of the shell's
+		return answer{kind: KindFiles}
+	}
 	if takes := l.takes(); takes != "" {
 		return l.named(ctx, takes)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
+	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 )
 
@@ -110,6 +111,18 @@ func (l *commandLine) named(ctx context.Context, placeholder string) answer {
 		return l.tokens(ctx)
 	case "SHELL":
 		return words("bash", "zsh", "fish")
+	case "FUNCTION":
+		return words(softhsm.Functions()...)
+	case "FAULT":
+		a := words(softhsm.Results()...)
+		for _, action := range softhsm.Actions("*") {
+			a.candidates = append(a.candidates, candidate{word: string(action)})
+		}
+		return a
+	case "LABEL":
+		if l.path[0] == "softhsm" {
+			return words(strings.Split(os.Getenv("HSMKEYS_SOFTHSM_TOKENS"), ",")...)
+		}
 	case "NAME":
 		return l.keys(ctx, strings.Contains(placeholder, "@VERSION"))
 	}
