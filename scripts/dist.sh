@@ -46,11 +46,16 @@ mkdir -p "$root/usr/bin"
 CGO_ENABLED=1 go build -trimpath -buildvcs=true -tags netgo,osusergo,urfave_cli_no_docs -ldflags '-s -w -buildid=' -o "$root/usr/bin/" ./cmd/hsmkeys ./cmd/hsmkeys-kms
 hsmkeys=$root/usr/bin/hsmkeys
 ln -s hsmkeys "$root/usr/bin/age-plugin-hsmkeys"
+# For hsmkeys softhsm, on machines without a C compiler.
+front=$root/usr/lib/hsmkeys/faulty-softhsm.so
+mkdir -p "$root/usr/lib/hsmkeys"
+(cd softhsm/fault && "${CC:-cc}" -shared -fPIC -O1 -s -Wl,--build-id=none -o "$front" module.c -ldl -lpthread)
+chmod 0644 "$front"
 
 # v1.2.3, or between versions v1.2.4-0.20060102150405-abcdef123456, in the form of packages.
 PACKAGE_VERSION=$("$hsmkeys" --json version | sed -n 's/.*"version": "v\(.*\)".*/\1/p' | sed 's/-/~/; s/-/./g')
 PACKAGE_ARCH=$(go env GOARCH)
-GLIBC=$(objdump -T "$hsmkeys" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
+GLIBC=$(objdump -T "$hsmkeys" "$front" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
 [ -n "$PACKAGE_VERSION" ] || die "the program has no version: is git installed?"
 [ -n "$GLIBC" ] || die "the program requires no version of glibc"
 export PACKAGE_VERSION PACKAGE_ARCH GLIBC

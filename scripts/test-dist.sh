@@ -76,6 +76,14 @@ say "the main job from there, and a recovery"
 HSMKEYS_CONFIG=/dev/null "$here/scripts/tokens/softhsm.sh" "$work/token" "$here/scripts/tokens/job.sh" hsmkeys >"$work/log" 2>&1 ||
 	{ cat "$work/log" >&2; die "the main job failed"; }
 
+say "throw-away tokens, without a C compiler"
+# shellcheck disable=SC2016 # for the other sh
+CC=/nonexistent hsmkeys softhsm run -- sh -ec 'hsmkeys init --key-type p256; hsmkeys softhsm lose "$HSMKEYS_TOKEN"; ! hsmkeys create x; hsmkeys softhsm restore "$HSMKEYS_TOKEN"; hsmkeys create x' >"$work/log" 2>&1 ||
+	{ cat "$work/log" >&2; die "throw-away tokens do not work"; }
+mkdir "$work/tree"
+tar -C "$work/tree" -xzf ./*.tar.gz
+CC=/nonexistent "$work/tree/bin/hsmkeys" softhsm run -- true || die "the .tar.gz has no module for throw-away tokens"
+
 say "the manual"
 for page in hsmkeys hsmkeys-token-init hsmkeys-format hsmkeys-config; do
 	man -M "$root/usr/share/man" "$page" >"$work/page" 2>"$work/log" || die "man $page: $(cat "$work/log")"
