@@ -54,7 +54,7 @@ cross: ## build the libraries without cgo, for Linux, macOS and Windows
 # Three at a time, because some wait for a module that hangs.
 faults: ## run the commands on a module that lies, fails, hangs and crashes, in every function
 	scripts/install-softhsm.sh
-	HSMKEYS_TEST_FAULTS=all $(GO) test -run '^TestFaults$$' -timeout 60m -parallel 3 ./cmd/hsmkeys
+	HSMKEYS_TEST_FAULTS=all $(GO) test -run '^(TestFaults|TestResults)$$' -timeout 60m -parallel 3 ./cmd/hsmkeys
 
 matrix: ## try every available PKCS #11 module, and write docs/tokens.md
 	scripts/token-matrix.sh
