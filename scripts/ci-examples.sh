@@ -2,6 +2,9 @@
 # Runs the examples of docs/ci.md: writes the files that it shows into a fresh directory, and does there what GitHub
 # Actions, GitLab CI and make do. `go install` and `go mod tidy` get hsmkeys from the commit that is
 # checked out; everything else is as it stands there. Installs what is missing, as the examples do.
+#
+# Each service has a PATH of its own:
+# shellcheck disable=SC2030,SC2031
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 here=$PWD
@@ -84,7 +87,7 @@ say "GitHub Actions"
 	n=0
 	while script=$(step .github/workflows/hsm.yml "$n" github) && [ -n "$script" ]; do
 		while read -r dir; do PATH=$dir:$PATH; done <"$GITHUB_PATH"
-		PATH=$PATH bash --noprofile --norc -eo pipefail -c "$script"
+		bash --noprofile --norc -eo pipefail -c "$script"
 		n=$((n + 1))
 	done
 	[ "$n" -eq 2 ] || die "$n steps were run"

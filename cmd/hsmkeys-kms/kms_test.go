@@ -467,25 +467,26 @@ func TestAStoreThatIsExchanged(t *testing.T) {
 // The token goes away, which the status tells, and comes back.
 func TestATokenThatGoesAway(t *testing.T) {
 	c := newCluster(t)
-	module, err := softhsm.RemoteModule()
+	module, err := c.soft.FaultyModule()
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote, err := c.soft.NewRemote("pkcs11:token=cluster")
-	if err != nil {
-		t.Fatal(err)
+	tokens, err := c.soft.Tokens()
+	if err != nil || len(tokens) != 1 {
+		t.Fatalf("%v, %v", tokens, err)
 	}
-	t.Cleanup(func() { remote.Close() })
-	c.env = append(append(c.env, "HSMKEYS_MODULE="+module), remote.Environ()...)
+	c.env = append(c.env, "HSMKEYS_MODULE="+module)
 	c.start(t)
 	r := c.encrypt(t, []byte("kept"))
-	remote.GoAway()
+	if err := tokens[0].Lose(); err != nil {
+		t.Fatal(err)
+	}
 	until(t, "the status tells that the token is away", func() bool { return strings.Contains(c.status(t).Healthz, "the token went away") })
 	_, err = c.client.Encrypt(t.Context(), &kmsapi.EncryptRequest{Plaintext: []byte("x")})
 	wantCode(t, err, codes.Unavailable, "the token went away")
 	_, err = c.decrypt(t.Context(), r)
 	wantCode(t, err, codes.Unavailable, "the token went away")
-	if err := remote.Return(); err != nil {
+	if err := tokens[0].Restore(); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the token is back", func() bool { return c.status(t).Healthz == "ok" })

@@ -22,7 +22,6 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/agent"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
-	"github.com/hsmkeys/hsmkeys/softhsm"
 	"github.com/hsmkeys/hsmkeys/token"
 	"golang.org/x/sys/unix"
 )
@@ -366,25 +365,26 @@ func TestMetricsOfTheAgent(t *testing.T) {
 	}
 }
 
-// The token's daemon is restarted while the agent is used: meanwhile commands are told why, and afterwards
+// The token goes away and comes back while the agent is used: meanwhile commands are told why, and afterwards
 // the agent logs in by itself.
 func TestTheTokenOfTheAgentGoesAway(t *testing.T) {
 	o := newOffice(t)
-	module, err := softhsm.RemoteModule()
+	module, err := o.soft.FaultyModule()
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote, err := o.soft.NewRemote("pkcs11:token=office")
+	office, err := tokenLabelled(o.soft, "office")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remote.Close() })
-	o.env = append(append(o.env, "HSMKEYS_MODULE="+module), remote.Environ()...)
+	o.env = append(o.env, "HSMKEYS_MODULE="+module)
 	a := startAgentIn(t, o)
 	if err := a.decrypts(); err != nil {
 		t.Fatal(err)
 	}
-	remote.GoAway()
+	if err := office.Lose(); err != nil {
+		t.Fatal(err)
+	}
 	cmd := a.command("decrypt", "march.age")
 	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != failure.StatusToken || !strings.Contains(string(out), "the token went away") {
 		t.Errorf("exit status %d: %s", cmd.ProcessState.ExitCode(), out)
@@ -392,7 +392,7 @@ func TestTheTokenOfTheAgentGoesAway(t *testing.T) {
 	if s := a.status(t); s.Away == "" || s.Locked {
 		t.Errorf("%+v", s)
 	}
-	if err := remote.Return(); err != nil {
+	if err := office.Restore(); err != nil {
 		t.Fatal(err)
 	}
 	Until(t, "the token is back", func() bool { return a.decrypts() == nil })

@@ -86,7 +86,7 @@ func (r *runbook) chapter(name string, questions int) {
 // lose destroys a token.
 func (r *runbook) lose(label string) {
 	r.Helper()
-	if err := destroyToken(r.env.TokenDir(), label); err != nil {
+	if err := destroyToken(r.env, label); err != nil {
 		r.Fatal(err)
 	}
 }

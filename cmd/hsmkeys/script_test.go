@@ -310,9 +310,18 @@ func ageEncrypt(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o600))
 }
 
+// destroyToken destroys the token with a label.
+func destroyToken(env *softhsm.Env, label string) error {
+	t, err := tokenLabelled(env, label)
+	if err != nil {
+		return err
+	}
+	return env.DestroyToken(t)
+}
+
 // losetoken LABEL: the token is gone with all that is on it, as after a fire.
 func loseToken(ts *testscript.TestScript, neg bool, args []string) {
-	ts.Check(destroyToken(filepath.Join(filepath.Dir(ts.Getenv("SOFTHSM2_CONF")), "tokens"), args[0]))
+	ts.Check(destroyToken(ts.Value(softhsmKey{}).(*softhsm.Env), args[0]))
 }
 
 // expired FILE: a certificate that expired at the end of 2020, in DER.
@@ -325,24 +334,6 @@ func expired(ts *testscript.TestScript, neg bool, args []string) {
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), der, 0o600))
-}
-
-// destroyToken finds a token by its label, which SoftHSM keeps in the clear.
-func destroyToken(dir, label string) error {
-	found, err := filepath.Glob(filepath.Join(dir, "*", "token.object"))
-	if err != nil {
-		return err
-	}
-	for _, path := range found {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if bytes.Contains(data, fmt.Appendf(nil, "%-32s", label)) {
-			return os.RemoveAll(filepath.Dir(path))
-		}
-	}
-	return fmt.Errorf("none of %d tokens is called %q", len(found), label)
 }
 
 // absent GLOB: no file has such a name.
