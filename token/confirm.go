@@ -164,10 +164,3 @@ func (a *confirmObjects) get(t *Token, name string, make func() (pkcs11.ObjectHa
 	}
 	return handle, err
 }
-
-// forget drops objects that may have vanished with a session.
-func (a *confirmObjects) forget() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.made = nil
-}
