@@ -24,25 +24,65 @@ import (
 //
 // Here a sample is tried, in which each function has its turn; `make faults` tries all.
 func TestResults(t *testing.T) {
-	all := os.Getenv("HSMKEYS_TEST_FAULTS") == "all"
+	series := resultSeries(t)
+	if os.Getenv("HSMKEYS_TEST_FAULTS") != "all" {
+		series = sampleOfResults(series)
+	}
+	for _, s := range series {
+		t.Run(s.keyType+"/"+s.scenario.name+"/"+s.function, func(t *testing.T) {
+			t.Parallel()
+			s.try(t)
+		})
+	}
+}
+
+// A series has one scenario fail with each result of a function.
+type series struct {
+	site     *faultSite
+	keyType  string
+	scenario faultScenario
+	function string
+	faults   []softhsm.Fault
+}
+
+func resultSeries(t *testing.T) []series {
+	t.Helper()
+	var all []series
 	for _, keyType := range []string{"p256", "rsa2048"} {
 		base := newFaultSite(t, keyType)
 		for _, s := range faultScenarios(keyType) {
 			if !slices.Contains([]string{"create", "rotate", "recover", "decrypt"}, s.name) {
 				continue
 			}
-			faults := resultFaults(t, keyType+s.name, summary(base.record(t, s)))
-			if !all {
-				faults = map[string][]softhsm.Fault{"sample": sampleOfResults(faults, keyType+s.name)}
-			}
-			for _, name := range slices.Sorted(maps.Keys(faults)) {
-				t.Run(keyType+"/"+s.name+"/"+name, func(t *testing.T) {
-					t.Parallel()
-					tryResults(t, base, s, faults[name])
-				})
+			for _, f := range summary(base.record(t, s)) {
+				if f.function != "load" {
+					all = append(all, series{base, keyType, s, f.function, resultFaults(t, keyType+s.name, f)})
+				}
 			}
 		}
 	}
+	return all
+}
+
+// sampleOfResults chooses one fault of each function.
+func sampleOfResults(all []series) []series {
+	byFunction := map[string][]series{}
+	for _, s := range all {
+		byFunction[s.function] = append(byFunction[s.function], s)
+	}
+	var chosen []series
+	for _, function := range slices.Sorted(maps.Keys(byFunction)) {
+		of := byFunction[function]
+		s := of[sum(function)%uint32(len(of))]
+		one := s.faults[sum(function)%uint32(len(s.faults))]
+		// Those of one scenario are tried on one site.
+		i := slices.IndexFunc(chosen, func(c series) bool { return c.keyType == s.keyType && c.scenario.name == s.scenario.name })
+		if i < 0 {
+			i, chosen = len(chosen), append(chosen, series{s.site, s.keyType, s.scenario, "sample", nil})
+		}
+		chosen[i].faults = append(chosen[i].faults, one)
+	}
+	return chosen
 }
 
 // What every function that uses the token can return, PKCS #11 v2.40 §5.1.1 and §5.1.2, and what those with a session can,
@@ -56,9 +96,9 @@ const (
 	objectResult  = "ATTRIBUTE_READ_ONLY ATTRIBUTE_TYPE_INVALID ATTRIBUTE_VALUE_INVALID CURVE_NOT_SUPPORTED SESSION_READ_ONLY TEMPLATE_INCOMPLETE TEMPLATE_INCONSISTENT TOKEN_WRITE_PROTECTED "
 )
 
-// listedResults are the return values that PKCS #11 v2.40 §5.4 to §5.16 lists for each function
+// listedResults are the return values that PKCS #11 v2.40 §5.4 to §5.15 lists for each function
 // that the commands call, without CKR_, CKR_OK, and what tells of a callback or a mutex that was
-// handed in.
+// handed in. Where functions have a list in common, a few have one more than the standard gives them.
 var listedResults = map[string]string{
 	"C_GetFunctionList":   "ARGUMENTS_BAD FUNCTION_FAILED GENERAL_ERROR HOST_MEMORY",                                                                                                                                                                            // §5.4
 	"C_Initialize":        "ARGUMENTS_BAD CANT_LOCK CRYPTOKI_ALREADY_INITIALIZED FUNCTION_FAILED GENERAL_ERROR HOST_MEMORY NEED_TO_CREATE_THREADS",                                                                                                              // §5.4
@@ -90,39 +130,23 @@ var listedResults = map[string]string{
 	"C_GenerateRandom":    sessionResult + "FUNCTION_CANCELED OPERATION_ACTIVE RANDOM_NO_RNG USER_NOT_LOGGED_IN",                                                                                                                                                // §5.15
 }
 
-// resultFaults returns the faults for what a scenario calls, by function. Which call it is that
-// fails differs from result to result.
-func resultFaults(t *testing.T, scenario string, functions []called) map[string][]softhsm.Fault {
+// resultFaults returns a fault for each result that a function can return. Which call it is that fails differs from
+// result to result.
+func resultFaults(t *testing.T, scenario string, f called) []softhsm.Fault {
 	t.Helper()
-	faults := map[string][]softhsm.Fault{}
-	for _, f := range functions {
-		if f.function == "load" {
-			continue
+	var faults []softhsm.Fault
+	for _, name := range strings.Fields(listedResults[f.function]) {
+		result, err := softhsm.ParseResult("CKR_" + name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, name := range strings.Fields(listedResults[f.function]) {
-			result, err := softhsm.ParseResult("CKR_" + name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			call := 1 + int(sum(scenario+f.function+name)%uint32(f.times))
-			faults[f.function] = append(faults[f.function], softhsm.Fault{Function: f.function, Call: call, Action: softhsm.Fail, Arg: result})
-		}
-		if faults[f.function] == nil {
-			t.Fatalf("the table lacks %s", f.function)
-		}
+		call := 1 + int(sum(scenario+f.function+name)%uint32(f.times))
+		faults = append(faults, softhsm.Fault{Function: f.function, Call: call, Action: softhsm.Fail, Arg: result})
+	}
+	if faults == nil {
+		t.Fatalf("the table lacks %s", f.function)
 	}
 	return faults
-}
-
-// sampleOfResults chooses one fault of every eighth function, so that all scenarios together have each.
-func sampleOfResults(faults map[string][]softhsm.Fault, scenario string) []softhsm.Fault {
-	var chosen []softhsm.Fault
-	for i, function := range slices.Sorted(maps.Keys(faults)) {
-		if of := faults[function]; (i+int(sum(scenario)))%8 == 0 {
-			chosen = append(chosen, of[sum(scenario+function)%uint32(len(of))])
-		}
-	}
-	return chosen
 }
 
 // A resultTrial is a copy of a site on which one command fails after the other.
@@ -135,12 +159,14 @@ type resultTrial struct {
 
 var errNotCommitted = errors.New("the fault was not committed")
 
-func tryResults(t *testing.T, base *faultSite, scenario faultScenario, faults []softhsm.Fault) {
+// try tries the faults one after the other, on one copy of the site as long as that is possible.
+func (s series) try(t *testing.T) {
 	var c *resultTrial
+	faults := s.faults
 	for i := 0; i < len(faults); i++ {
 		fresh := c == nil
 		if fresh {
-			c = &resultTrial{faultSite: base.clone(t), scenario: scenario}
+			c = &resultTrial{faultSite: s.site.clone(t), scenario: s.scenario}
 			c.objects = c.countObjects(t)
 		}
 		used, err := c.fail(t, faults[i])
