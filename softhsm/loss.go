@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // Lose takes the token away from every process that uses it through [Env.FaultyModule], those included that
@@ -32,7 +32,7 @@ func (t Token) Restore() error {
 	err = t.env.change("faults", func(lines []string) ([]string, error) {
 		var kept []string
 		for _, line := range lines {
-			if fields := strings.Fields(line); fields[5] != t.Serial {
+			if fields := strings.Fields(line); len(fields) < 6 || fields[5] != t.Serial {
 				kept = append(kept, line)
 			}
 		}
@@ -119,7 +119,7 @@ func (t Token) there() error {
 // change replaces a file of lines that the module reads. Processes take turns, and the module never reads
 // a partly written file: it notices the new one by its inode and time.
 func (e *Env) change(name string, f func(lines []string) ([]string, error)) error {
-	unlock, err := lockedfile.MutexAt(filepath.Join(e.dir, "lock")).Lock()
+	unlock, err := ownfile.Lock(filepath.Join(e.dir, "lock"))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/hsmkeys/hsmkeys/softhsm"
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // logged opens a session with a token, and logs in.
@@ -243,6 +245,18 @@ func TestCurrent(t *testing.T) {
 	if _, err := os.Stat(env.Dir()); err != nil {
 		t.Error(err)
 	}
+	// Whoever can write the file decides what gets loaded.
+	named := filepath.Join(env.Dir(), "module")
+	do(t, os.Chmod(named, 0o622))
+	if _, err := softhsm.Current(); !errors.Is(err, ownfile.ErrForeign) {
+		t.Errorf("a file that others can write: %v", err)
+	}
+	list := exec.Command("pkcs11-tool", "--module", env.Module(), "--list-token-slots")
+	list.Env = append(os.Environ(), env.Environ()...)
+	if out, err := list.CombinedOutput(); err == nil || !strings.Contains(string(out), "another user could have written it") {
+		t.Errorf("%v: %s", err, out)
+	}
+	do(t, os.Chmod(named, 0o600))
 	for _, conf := range []string{"", "/nonexistent/softhsm2.conf", "softhsm2.conf", env.ConfPath() + ".other"} {
 		t.Setenv("SOFTHSM2_CONF", conf)
 		if _, err := softhsm.Current(); !errors.Is(err, softhsm.ErrNoEnvironment) {

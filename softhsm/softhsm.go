@@ -68,6 +68,8 @@ import (
 	"sync"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // confVar is the variable with the path of SoftHSM's configuration.
@@ -128,6 +130,8 @@ func (e *Env) write() error {
 	return os.WriteFile(e.ConfPath(), []byte(conf), 0o600)
 }
 
+const maxPath = 4096 // bytes
+
 // modulePath is where the module in front finds SoftHSM.
 func (e *Env) modulePath() string { return filepath.Join(e.dir, "module") }
 
@@ -140,10 +144,15 @@ var ErrNoEnvironment = errors.New("not in a throw-away environment")
 func Current() (*Env, error) {
 	conf := os.Getenv(confVar)
 	e := &Env{dir: filepath.Dir(conf), borrowed: true}
-	module, err := os.ReadFile(e.modulePath())
-	if conf == "" || errors.Is(err, fs.ErrNotExist) || err == nil && conf != e.ConfPath() {
+	if conf != e.ConfPath() {
 		return nil, fmt.Errorf("softhsm: %w: %s is %q", ErrNoEnvironment, confVar, conf)
-	} else if err != nil {
+	}
+	// What is in it gets loaded. Another user could have left it where a configuration is in a shared directory.
+	module, err := ownfile.Read(e.modulePath(), maxPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("softhsm: %w: %s is %q", ErrNoEnvironment, confVar, conf)
+	case err != nil:
 		return nil, fmt.Errorf("softhsm: %w", err)
 	}
 	e.module = strings.TrimSuffix(string(module), "\n")

@@ -736,11 +736,13 @@ static void load(void)
 	CK_RV (*get)(struct functions **);
 	struct functions *found;
 	char path[4096] = "";
+	struct stat st;
 	FILE *file;
 	void *lib;
 
 	if (beside(path, sizeof path, "module") && (file = fopen(path, "re"))) {
-		if (!fgets(path, sizeof path, file))
+		/* Another user could have left one where a configuration is in a shared directory. */
+		if (fstat(fileno(file), &st) != 0 || (st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & (S_IWGRP | S_IWOTH) || !fgets(path, sizeof path, file))
 			path[0] = 0;
 		fclose(file);
 	} else {
@@ -748,9 +750,9 @@ static void load(void)
 		return;
 	}
 	path[strcspn(path, "\n")] = 0;
-	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	lib = path[0] ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
 	if (!lib || !(get = (CK_RV (*)(struct functions **))dlsym(lib, "C_GetFunctionList")) || get(&found) != CKR_OK) {
-		fprintf(stderr, "faulty module: cannot load %s: %s\n", path, dlerror());
+		fprintf(stderr, "faulty module: cannot load \"%s\": %s\n", path, path[0] ? dlerror() : "the file that names it is empty, or another user could have written it");
 		return;
 	}
 	softhsm = filtered = *found;
