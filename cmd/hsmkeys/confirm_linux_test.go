@@ -23,7 +23,7 @@ import (
 // label and fingerprint of each party, and does nothing without a yes.
 func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 	o := newOffice(t)
-	for _, label := range []string{"vault", "branch", "spare"} {
+	for _, label := range []string{"vault", "branch", "spare", "alice", "bob"} {
 		o.run(t, "token", "init", label, "--so-pin-source", "env:SO_PIN_FOR_TEST")
 		o.run(t, "--token", label, "init", "--pair-only", "--key-type", "p256")
 		o.run(t, "--token", label, "certificate", "-o", label+".pem")
@@ -85,6 +85,12 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 		{"authority remove", []string{"--token", "spare", "authority", "remove", "vault"},
 			[]string{"there is no backup authority: when this token is lost, the key and all data under it are lost",
 				"role +authority", "label +vault", print("vault"), "afterwards +there is no backup authority: when this token is lost", "Remove this authority all the same"}, 6},
+		{"quorum create", []string{"--token", "spare", "quorum", "create", "board", "--threshold", "2", "alice.pem", "bob.pem"},
+			[]string{"quorum +board", "threshold +any 2 of 2 custodians", "custodian\n", "label +alice", print("alice"), "custodian\n", "label +bob", print("bob")}, 7},
+		{"quorum replace", []string{"--token", "spare", "quorum", "replace", "board", "--threshold", "2", "bob.pem", "alice.pem"},
+			[]string{"label +bob", print("bob"), "label +alice", print("alice")}, 8},
+		{"policy", []string{"--token", "spare", "policy", "--recovery", "quorum-only"},
+			[]string{"so far +a backup authority recovers", "from now on +only a quorum recovers"}, 9},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			for i, arg := range step.args {
