@@ -24,12 +24,22 @@ type Custodian struct {
 	index int // of the share, from 0
 }
 
-// OpenCustodian opens a keyring with the token of a custodian of the quorum with a label, or if that is
-// empty, of the only one that the token belongs to.
+// A QuorumName names a quorum, by its label or by the SHA-256 of its certificate; the zero value names the
+// only one.
+type QuorumName struct {
+	Label       string
+	Certificate [sha256.Size]byte
+}
+
+func (n QuorumName) of(m blob.Member) bool {
+	return m.Quorum != nil && (n.Label == "" || n.Label == m.Label) && (n.Certificate == [sha256.Size]byte{} || n.Certificate == sha256.Sum256(m.Certificate.Raw))
+}
+
+// OpenCustodian opens a keyring with the token of a custodian of a quorum.
 //
 // Trust starts at the pin, as in [Open]. A token that has no pin yet needs a Voucher or a Checkpoint, as
 // in [Join], and pins the head. Recoveries since the pin have to be accepted, see [Custodian.Accept].
-func OpenCustodian(ctx context.Context, o Options, label string) (*Custodian, error) {
+func OpenCustodian(ctx context.Context, o Options, of QuorumName) (*Custodian, error) {
 	k, err := openAnybody(ctx, o, false)
 	if err == nil && k.state.Older != nil {
 		err = k.Trusted()
@@ -40,7 +50,7 @@ func OpenCustodian(ctx context.Context, o Options, label string) (*Custodian, er
 	if err != nil {
 		return nil, recorderOf(o).refused(ctx, Use{Operation: OpOpen, Keyring: o.Keyring}, "", err)
 	}
-	c, err := k.custodian(label)
+	c, err := k.custodian(of)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +70,10 @@ func OpenCustodian(ctx context.Context, o Options, label string) (*Custodian, er
 }
 
 // custodian returns the custodian that the pair is.
-func (k *Keyring) custodian(label string) (*Custodian, error) {
+func (k *Keyring) custodian(of QuorumName) (*Custodian, error) {
 	var found []*Custodian
 	for _, m := range k.Members() {
-		if m.Quorum == nil || label != "" && m.Label != label {
+		if !of.of(m) {
 			continue
 		}
 		i := slices.IndexFunc(m.Quorum.Custodians, func(c blob.Member) bool { return keyID(c) == string(k.self) })
@@ -76,8 +86,8 @@ func (k *Keyring) custodian(label string) (*Custodian, error) {
 		return found[0], nil
 	case len(found) > 1:
 		return nil, withFacts(fmt.Errorf("this token's pair is a custodian of several quorums: %w", blob.ErrNotFound), ErrSeveralQuorums)
-	case label != "":
-		if _, err := k.Quorum(label); err != nil {
+	case of.Label != "":
+		if _, err := k.Quorum(of.Label); err != nil {
 			return nil, err
 		}
 	}
@@ -198,7 +208,22 @@ func (c *Custodian) mayApprove(p blob.Proposal) error {
 	if p.Recovery.Quorum != sha256.Sum256(c.Quorum.Certificate.Raw) {
 		return fmt.Errorf("%w: it is for another quorum than %q", ErrProposal, c.Quorum.Label)
 	}
+	if p.Expires.After(time.Now().Add(MaxApproval)) {
+		return fmt.Errorf("%w: it would hold until %s", ErrProposal, p.Expires.Format(time.RFC3339))
+	}
+	if recorded, err := c.k.isRecorded(p); err != nil || recorded && !time.Now().After(p.Expires) {
+		return err // it goes on, maybe on another machine
+	}
 	return c.k.CheckProposal(p)
+}
+
+// MayApprove returns an [ErrProposal] if [Custodian.Approve] would refuse a proposal. Recorded reports whether
+// the recovery was recorded already, and only the keys are to be recovered.
+func (c *Custodian) MayApprove(p blob.Proposal) (recorded bool, err error) {
+	if err := c.mayApprove(p); err != nil {
+		return false, err
+	}
+	return c.k.isRecorded(p)
 }
 
 func (c *Custodian) approve(ctx context.Context, p blob.Proposal) (Approval, error) {

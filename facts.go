@@ -71,6 +71,7 @@ var (
 	ErrCustodianNew      = errors.New("the token of a custodian has not accepted the keyring")
 	ErrMemberIsCustodian = errors.New("a member is no custodian")
 	ErrForCustodians     = errors.New("the proposal is for custodians")
+	ErrQuorumVouches     = errors.New("a quorum vouches for nothing: its key was in the memory of a machine")
 	ErrSecondOwner       = errors.New("the policy wants a second owner's approval")
 	ErrQuorumOnly        = errors.New("the policy wants recoveries to be a quorum's")
 )

@@ -75,7 +75,11 @@ func (k *Keyring) checkVoucher(voucher *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := k.members().EverSigner(string(id)); !ok {
+	m, ok := k.members().EverSigner(string(id))
+	if m.Quorum != nil {
+		return withFacts(fmt.Errorf("the voucher's key %x is that of the quorum %q: %w", id, m.Label, blob.ErrUntrusted), ErrQuorumVouches)
+	}
+	if !ok {
 		return fmt.Errorf("the voucher's key %x is that of no member who has ever signed: %w", id, blob.ErrUntrusted)
 	}
 	return nil

@@ -128,7 +128,7 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 	if err := k.refresh(ctx); err != nil {
 		return err
 	}
-	if err := k.mustOwn(op); err != nil {
+	if err := k.mayChange(op); err != nil {
 		return err
 	}
 	change := edit
@@ -144,15 +144,24 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 		}
 		return nil
 	}
-	if k.Policy().SecondOwner {
-		return withFacts(fmt.Errorf("%s: the policy wants a second owner's approval: %w", op, ledger.ErrApproval), ErrSecondOwner)
-	}
 	err := k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
 		next := l.NextList()
 		return &next, edit(&next, l.Members())
 	}}, onToken)
 	if err != nil {
 		return fmt.Errorf("%s: %w", op, err)
+	}
+	return nil
+}
+
+// mayChange returns an error unless the pair is an owner's, and the policy lets it change members alone or
+// the change is only proposed.
+func (k *Keyring) mayChange(op string) error {
+	if err := k.mustOwn(op); err != nil {
+		return err
+	}
+	if k.Policy().SecondOwner && k.options.Propose == nil {
+		return withFacts(fmt.Errorf("%s: the policy wants a second owner's approval: %w", op, ledger.ErrApproval), ErrSecondOwner)
 	}
 	return nil
 }

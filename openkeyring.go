@@ -64,7 +64,14 @@ func OpenWithCertificate(ctx context.Context, o Options) (*Keyring, error) {
 // another member has shown. Nothing is pinned.
 func OpenVouched(ctx context.Context, o Options) (*Keyring, error) {
 	o.Pair, o.Pins = nil, nil
-	return open(ctx, o, false)
+	k, err := open(ctx, o, false)
+	if err == nil && o.Voucher != nil {
+		err = k.checkVoucher(o.Voucher)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
 // open opens a keyring at its head, with the pair of a member or none, and pins nothing. With founding a

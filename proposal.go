@@ -23,7 +23,9 @@ func (k *Keyring) propose(ctx context.Context, edit func(*blob.MemberList, *ledg
 	if err := edit(&list, k.members()); err != nil {
 		return err
 	}
-	if err := k.recorder.begin(intentOf(ctx), Use{}); err != nil {
+	i := intentOf(ctx)
+	i.about(Use{Operation: OpPropose}, ledger.Point{})
+	if err := k.recorder.begin(i, Use{}); err != nil {
 		return err
 	}
 	digest := k.view().Head().Checkpoint().List.Digest
@@ -57,6 +59,14 @@ func (k *Keyring) Proposer(ctx context.Context, p blob.Proposal) (by blob.Member
 		return by, nil, nil, err
 	}
 	joined, left = ledger.Changed(k.members().List(), p.List)
+	for _, m := range joined { // or nobody could put its key together
+		if m.Quorum == nil {
+			continue
+		}
+		if _, err := k.shares(ctx, m); err != nil {
+			return by, nil, nil, fmt.Errorf("%w: %w", ErrProposal, err)
+		}
+	}
 	return by, joined, left, nil
 }
 

@@ -44,18 +44,14 @@ func (k *Keyring) ReplaceQuorum(ctx context.Context, label string, threshold int
 
 func (k *Keyring) putQuorum(ctx context.Context, label string, threshold int, custodians []blob.Member, replace bool) (blob.Member, error) {
 	op := fmt.Sprintf("make the quorum %q", label)
-	m, err := k.newQuorum(ctx, op, label, threshold, custodians, replace)
+	former, m, err := k.newQuorum(ctx, op, label, threshold, custodians, replace)
 	if err != nil {
 		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
 	}
 	return m, k.changeMembers(ctx, op, func(l *blob.MemberList, all *ledger.Members) error {
-		rest := l.Members
-		if replace {
-			i, err := quorumIn(l.Members, label)
-			if err != nil {
-				return err
-			}
-			rest = slices.Delete(slices.Clone(l.Members), i, i+1)
+		rest, err := withoutQuorum(l.Members, former)
+		if err != nil {
+			return err
 		}
 		if err := refuseKnown(rest, m, all); err != nil {
 			return err
@@ -70,40 +66,58 @@ func (k *Keyring) putQuorum(ctx context.Context, label string, threshold int, cu
 	})
 }
 
-// newQuorum makes the key, splits it, and stores the shares.
-func (k *Keyring) newQuorum(ctx context.Context, op, label string, threshold int, custodians []blob.Member, replace bool) (blob.Member, error) {
-	if err := k.refresh(ctx); err != nil {
-		return blob.Member{}, err
+// withoutQuorum returns the members without a former quorum, unless that is the zero value. It must be the
+// one that was looked at: somebody else may have replaced it.
+func withoutQuorum(members []blob.Member, former blob.Member) ([]blob.Member, error) {
+	if former.Quorum == nil {
+		return slices.Clone(members), nil
 	}
-	if err := k.mustOwn(op); err != nil {
-		return blob.Member{}, err
+	i := slices.IndexFunc(members, func(m blob.Member) bool { return m.Quorum != nil && m.Certificate.Equal(former.Certificate) })
+	if i < 0 {
+		return nil, fmt.Errorf("the quorum %q was replaced or removed: %w", former.Label, ErrMovedOn)
+	}
+	return slices.Delete(slices.Clone(members), i, i+1), nil
+}
+
+// newQuorum makes the key, splits it, and stores the shares. It returns the former quorum, if that is to be
+// replaced, and the new one.
+func (k *Keyring) newQuorum(ctx context.Context, op, label string, threshold int, custodians []blob.Member, replace bool) (former, m blob.Member, err error) {
+	if err := k.refresh(ctx); err != nil {
+		return former, m, err
+	}
+	if err := k.mayChange(op); err != nil {
+		return former, m, err
+	}
+	if replace {
+		if former, err = k.Quorum(label); err != nil {
+			return former, m, err
+		}
+	} else if i := slices.IndexFunc(k.Members(), func(m blob.Member) bool { return m.Label == label }); i >= 0 {
+		return former, m, withFacts(fmt.Errorf("the label %q is that of another member: %w", label, blob.ErrExists), ErrLabelTaken)
 	}
 	for _, c := range custodians { // before a key is made
 		if err := checkMember(c); err != nil {
-			return blob.Member{}, fmt.Errorf("custodian %q: %w", c.Label, err)
+			return former, m, fmt.Errorf("custodian %q: %w", c.Label, err)
 		}
 		if err := refuseCustodian(k.Members(), c, k.members()); err != nil {
-			return blob.Member{}, err
+			return former, m, err
 		}
-	}
-	if _, err := quorumIn(k.Members(), label); replace && err != nil {
-		return blob.Member{}, err
 	}
 	split, err := sharing.New(threshold, len(custodians))
 	if err != nil {
-		return blob.Member{}, err
+		return former, m, err
 	}
 	defer func() {
 		for _, share := range split.Shares {
 			clear(share)
 		}
 	}()
-	m := blob.Member{Role: blob.BackupAuthority, Label: label, Quorum: &blob.Quorum{Threshold: threshold, Custodians: custodians}}
+	m = blob.Member{Role: blob.BackupAuthority, Label: label, Quorum: &blob.Quorum{Threshold: threshold, Custodians: custodians}}
 	if m.Certificate, err = split.Pair.Certify(ctx, label); err != nil {
-		return blob.Member{}, err
+		return former, m, err
 	}
 	m.Quorum.Shares, err = k.putShares(ctx, m, split)
-	return m, err
+	return former, m, err
 }
 
 // putShares seals the shares to the custodians, signs them and stores them.

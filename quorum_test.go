@@ -86,7 +86,7 @@ func (c *ceremony) members() (all []blob.Member) {
 // custodian opens the keyring with the token of a custodian.
 func (c *ceremony) custodian(i int) *hsmkeys.Custodian {
 	c.Helper()
-	opened, err := hsmkeys.OpenCustodian(c.Context(), hsmkeys.Options{Store: c.store, Pair: c.custodians[i], Voucher: c.voucher}, "board")
+	opened, err := hsmkeys.OpenCustodian(c.Context(), hsmkeys.Options{Store: c.store, Pair: c.custodians[i], Voucher: c.voucher}, hsmkeys.QuorumName{Label: "board"})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -186,7 +186,14 @@ func TestARecoveryByAQuorum(t *testing.T) {
 	if err := c.recover(c.gather(p, key, first, second, third)); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	k := must(hsmkeys.Join(ctx, hsmkeys.Options{Store: c.store, Pair: spare, Voucher: c.quorum.Certificate}))
+	// Whoever has the quorum's key could make up what it has signed: it vouches for nothing.
+	if _, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: c.store, Pair: spare, Voucher: c.quorum.Certificate}); !errors.Is(err, hsmkeys.ErrQuorumVouches) {
+		t.Errorf("vouched for by the quorum: %v", err)
+	}
+	if _, err := hsmkeys.OpenVouched(ctx, hsmkeys.Options{Store: c.store, Voucher: c.quorum.Certificate}); !errors.Is(err, hsmkeys.ErrQuorumVouches) {
+		t.Errorf("looked at, vouched for by the quorum: %v", err)
+	}
+	k := must(hsmkeys.Join(ctx, hsmkeys.Options{Store: c.store, Pair: spare, Voucher: c.voucher}))
 	for r := range k.Rewrap(ctx, must(k.Versions(ctx)), "") {
 		if r.Err != nil {
 			t.Error(r.Err)
@@ -226,6 +233,95 @@ func TestARecoveryByAQuorum(t *testing.T) {
 	coverage = must(k.Coverage(ctx, nil, func(err error) { t.Error(err) }))
 	if q := coverage.Holders[1].Quorum; q == nil || q.Used != 0 || len(q.Custodians) != 3 || coverage.Lost != 0 {
 		t.Errorf("%+v, %d lost", q, coverage.Lost)
+	}
+}
+
+// A recovery that was recorded and then interrupted, on a machine that has kept nothing, goes on with new
+// approvals of the same custodians, or of others.
+func TestARecordedRecoveryGoesOn(t *testing.T) {
+	c := newCeremony(t, 2, 3)
+	ctx := t.Context()
+	spare := ecPair(elliptic.P256())
+	p, key := c.propose(spare)
+	g := c.gather(p, key, c.approve(p, 0), c.approve(p, 1))
+	pair := must(g.Pair())
+	at := c.machine().State().At
+	k := must(hsmkeys.Join(ctx, hsmkeys.Options{Store: c.store, Pair: pair, Checkpoint: &at}))
+	if _, err := k.BeginApproved(ctx, g); err != nil {
+		t.Fatal(err)
+	}
+	again, key := c.propose(spare)
+	if recorded, err := c.acceptedBy(2).MayApprove(again); err != nil || !recorded {
+		t.Fatalf("recorded %v, %v", recorded, err)
+	}
+	var approvals []hsmkeys.Approval
+	for _, i := range []int{1, 2} {
+		a, err := c.acceptedBy(i).Approve(ctx, again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		approvals = append(approvals, a)
+	}
+	if err := c.recover(c.gather(again, key, approvals...)); err != nil {
+		t.Fatal(err)
+	}
+	if number := c.machine().ListNumber(); number != 3 {
+		t.Errorf("list of members %d", number)
+	}
+	joined := must(hsmkeys.Join(ctx, hsmkeys.Options{Store: c.store, Pair: spare, Voucher: c.voucher}))
+	for r := range joined.Rewrap(ctx, must(joined.Versions(ctx)), "") {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}
+}
+
+// acceptedBy is a custodian who has accepted the recovery.
+func (c *ceremony) acceptedBy(i int) *hsmkeys.Custodian {
+	c.Helper()
+	opened := c.custodian(i)
+	if len(opened.Keyring().State().Recoveries) > 0 {
+		if err := opened.Accept(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+	}
+	return opened
+}
+
+// A pair can be a custodian of two quorums, under two labels.
+func TestACustodianOfTwoQuorums(t *testing.T) {
+	c := newCeremony(t, 2, 2)
+	ctx := t.Context()
+	members := c.members()
+	members[0].Label, members[1].Label = "first", "second"
+	if _, err := c.k.CreateQuorum(ctx, "audit", 2, members); err != nil {
+		t.Fatal(err)
+	}
+	open := func(of hsmkeys.QuorumName) error {
+		_, err := hsmkeys.OpenCustodian(ctx, hsmkeys.Options{Store: c.store, Pair: c.custodians[0], Voucher: c.voucher}, of)
+		return err
+	}
+	if err := open(hsmkeys.QuorumName{}); !errors.Is(err, hsmkeys.ErrSeveralQuorums) {
+		t.Errorf("which one is not said: %v", err)
+	}
+	for _, of := range []hsmkeys.QuorumName{{Label: "audit"}, {Certificate: sha256.Sum256(c.quorum.Certificate.Raw)}} {
+		if err := open(of); err != nil {
+			t.Errorf("%+v: %v", of, err)
+		}
+	}
+	p, key := c.propose(ecPair(elliptic.P256()))
+	if err := c.recover(c.gather(p, key, c.approve(p, 0), c.approve(p, 1))); err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range c.machine().Log(ctx, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range e.Approved {
+			if !strings.HasPrefix(m.Label, "custodian ") {
+				t.Errorf("approved by %q", m.Label)
+			}
+		}
 	}
 }
 
@@ -429,7 +525,7 @@ func TestWhoIsNoCustodian(t *testing.T) {
 	c := newCeremony(t, 2, 2)
 	ctx := t.Context()
 	open := func(pair hsmkeys.Pair, voucher *x509.Certificate, label string) error {
-		_, err := hsmkeys.OpenCustodian(ctx, hsmkeys.Options{Store: c.store, Pair: pair, Voucher: voucher}, label)
+		_, err := hsmkeys.OpenCustodian(ctx, hsmkeys.Options{Store: c.store, Pair: pair, Voucher: voucher}, hsmkeys.QuorumName{Label: label})
 		return err
 	}
 	if err := open(ecPair(elliptic.P256()), c.voucher, ""); !errors.Is(err, hsmkeys.ErrNoCustodian) || !errors.Is(err, blob.ErrUntrusted) {

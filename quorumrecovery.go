@@ -19,7 +19,7 @@ import (
 )
 
 // ProposeRecovery returns the proposal of a recovery by a quorum, for its custodians to approve until a
-// time: the list of members that puts a new owner in the place of one whose pair was lost. They seal their
+// time, not more than [MaxApproval] from now: the list of members that puts a new owner in the place of one whose pair was lost. They seal their
 // shares to recipient, a key that the recovering machine has made for this recovery. The keyring needs no
 // token.
 func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to blob.Member, reason string, recipient *ecdh.PublicKey, expires time.Time) (blob.Proposal, error) {
@@ -32,6 +32,9 @@ func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to
 		return blob.Proposal{}, fmt.Errorf("%s to %q: %w", op, to.Label, err)
 	}
 	to.Role = blob.Owner
+	if recorded, ok := k.recordedTo(quorum, old, to); ok {
+		return blob.Proposal{Expires: expires, List: recorded, Recovery: &blob.ProposedRecovery{Quorum: sha256.Sum256(quorum.Certificate.Raw), Recipient: recipient}}, nil
+	}
 	next := k.view().NextList()
 	next.Number++
 	digest := k.view().Head().Checkpoint().List.Digest
@@ -43,6 +46,24 @@ func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to
 		Expires: expires, List: next,
 		Recovery: &blob.ProposedRecovery{Quorum: sha256.Sum256(quorum.Certificate.Raw), Recipient: recipient},
 	}, nil
+}
+
+// MaxApproval is how long a custodian's approval can hold.
+const MaxApproval = 366 * 24 * time.Hour
+
+// recordedTo returns the list of members by which a quorum has put a new owner in the place of another
+// already, without its approvals, if there is one: a recovery that was interrupted goes on with that.
+func (k *Keyring) recordedTo(quorum blob.Member, old []byte, to blob.Member) (blob.MemberList, bool) {
+	all := k.members()
+	for number := all.List().Number; number > 1; number-- {
+		l := all.ListNumber(number)
+		if l.Recovery == nil || !bytes.Equal(l.Recovery.From, old) || keyID(all.RecoveredTo(number)) != keyID(to) || all.RecoveredBy(number) != sha256.Sum256(quorum.Certificate.Raw) {
+			continue
+		}
+		l.Approvals = nil
+		return l, true
+	}
+	return blob.MemberList{}, false
 }
 
 // A Gathering collects the approvals of a recovery by a quorum, and the shares of its private key, in the

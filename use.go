@@ -49,6 +49,7 @@ const (
 	OpRecover       = "recover"
 	OpReplaceQuorum = "replace-quorum"
 	OpSetPolicy     = "set-policy"
+	OpPropose       = "propose"  // a change of members, to another owner
 	OpRehearse      = "rehearse" // a recovery, in a copy
 	OpApprove       = "approve"  // a recovery by a quorum, or another owner's change of members
 	OpImport        = "import"

@@ -149,17 +149,23 @@ func (m *Members) Approved(number int) (all []blob.Member) {
 	return all
 }
 
+// RecoveredBy returns the SHA-256 of the certificate of the quorum that has recovered by a list of members,
+// or the zero value.
+func (m *Members) RecoveredBy(number int) [32]byte {
+	for _, der := range m.lists[number-1].Approvals {
+		if _, a, err := m.approval(number, der); err == nil && a.Quorum != nil {
+			return a.Quorum.Certificate
+		}
+	}
+	return [32]byte{}
+}
+
 // QuorumUsed returns the number of the first list of members by which a quorum has recovered, or 0. Its
 // private key was in the memory of a machine then.
 func (m *Members) QuorumUsed(quorum blob.Member) int {
 	for _, l := range m.lists[1:] {
-		if l.Recovery == nil {
-			continue
-		}
-		for _, der := range l.Approvals {
-			if _, a, err := m.approval(l.Number, der); err == nil && a.Quorum != nil && a.Quorum.Certificate == certificateDigest(quorum) {
-				return l.Number
-			}
+		if l.Recovery != nil && m.RecoveredBy(l.Number) == certificateDigest(quorum) {
+			return l.Number
 		}
 	}
 	return 0
@@ -171,13 +177,22 @@ func (m *Members) approval(number int, der []byte) (blob.Member, blob.Approval, 
 	if err != nil {
 		return blob.Member{}, blob.Approval{}, err
 	}
-	before := m.lists[number-2].Everybody()
-	v, err := u.Verify(signers(before))
+	before := m.lists[number-2]
+	v, err := u.Verify(signers(before.Everybody()))
 	if err != nil {
 		return blob.Member{}, blob.Approval{}, err
 	}
-	who := before[slices.IndexFunc(before, func(m blob.Member) bool { return SignerID(m) == string(v.SignerKeyID()) })]
-	return who, v.Approval(), nil
+	a, mayApprove := v.Approval(), before.Members
+	for _, quorum := range before.Members {
+		if a.Quorum != nil && quorum.Quorum != nil && certificateDigest(quorum) == a.Quorum.Certificate {
+			mayApprove = quorum.Quorum.Custodians // who may have another label in another quorum
+		}
+	}
+	i := slices.IndexFunc(mayApprove, func(m blob.Member) bool { return SignerID(m) == string(v.SignerKeyID()) })
+	if i < 0 {
+		return blob.Member{}, blob.Approval{}, ErrApproval
+	}
+	return mayApprove[i], a, nil
 }
 
 // certificateDigest returns how an approval names a quorum.

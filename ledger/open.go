@@ -330,6 +330,11 @@ func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger
 		store: o.store, source: o.source, first: o.first.at.Digest,
 		head: head, members: members, checked: o.checked, session: &session{},
 	}
+	if o.report.Unpinned {
+		if err := o.obeys(ctx, from, members); err != nil {
+			return nil, err
+		}
+	}
 	if head.at != from {
 		if o.report.Recoveries, err = o.descent(ctx, head, from, members); err != nil {
 			return nil, err
@@ -337,6 +342,23 @@ func (o *opening) ledger(ctx context.Context, head *stored, from Point) (*Ledger
 	}
 	l.unaccepted = o.report.Recoveries
 	return l, nil
+}
+
+// obeys checks that a checkpoint that only a voucher's signature vouches for may introduce its list of
+// members, if it does.
+func (o *opening) obeys(ctx context.Context, at Point, members *Members) error {
+	by, err := o.checkpoint(ctx, at)
+	if err != nil || by.List.Introduced != by.Number || by.Number == 1 {
+		return err
+	}
+	before, err := o.checkpoint(ctx, by.previous())
+	if err != nil {
+		return missing(err)
+	}
+	if _, err := checkIntroduction(by, before, members); err != nil {
+		return inCheckpoint(by.Number, err)
+	}
+	return nil
 }
 
 // olderState opens what is there in the place of a head that was accepted, where that is

@@ -65,11 +65,11 @@ func expires(c *cli.Context) (time.Duration, error) {
 
 // printProposed says what is to be done with a proposal.
 func printProposed(s *settings.Settings) error {
-	if s.JSON {
-		return output.JSON(map[string]any{"proposal": s.ProposeTo, "expires": time.Now().Add(s.ProposeFor).UTC().Truncate(time.Second)})
-	}
 	if s.ProposeTo == "-" {
 		return nil
+	}
+	if s.JSON {
+		return output.JSON(map[string]any{"proposal": s.ProposeTo, "expires": time.Now().Add(s.ProposeFor).UTC().Truncate(time.Second)})
 	}
 	return output.Line("nothing is changed yet; another owner approves it within %s: hsmkeys approve %s", text.Age(s.ProposeFor), text.Printable(s.ProposeTo))
 }

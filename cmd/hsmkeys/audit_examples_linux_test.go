@@ -11,7 +11,7 @@ import (
 // recordsNothing are the commands that neither use a key nor change a keyring, a token or what is on it.
 // Every other command must record what its examples do.
 var recordsNothing = []string{
-	"token list", "certificate", "list", "history", "log", "verify", "files", "file info", "age recipient", "age identity", "authority list", "owner list", "quorum list", "quorum certificate", "quorum request",
+	"token list", "certificate", "list", "history", "log", "verify", "files", "file info", "age recipient", "age identity", "authority list", "owner list", "quorum list", "quorum request",
 	"doctor",                                 // it tries what the pair can do, and opens no key
 	"store copy", "store move", "store sync", // which know no token
 	"derive",                                                   // a key that is in no keyring

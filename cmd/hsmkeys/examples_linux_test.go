@@ -129,7 +129,6 @@ var staged = []struct{ before, line string }{
 		`hsmkeys quorum create board --threshold 2 alice.pem bob.pem carol.pem`},
 	{inQuorum + `; hsmkeys rewrap`, `hsmkeys quorum list`},
 	{inQuorum, `hsmkeys quorum list --certificate owner.pem`},
-	{inQuorum, `hsmkeys quorum certificate board -o board.pem`},
 	{inQuorum, `hsmkeys --token alice quorum check --vouched-by owner.pem`},
 	{inQuorum, `hsmkeys --token alice quorum check`},
 	{inQuorum + `; cp -a "$HSMKEYS_STORE" copy; export HSMKEYS_STORE=$PWD/copy; hsmkeys --token bob quorum check --vouched-by owner.pem`,

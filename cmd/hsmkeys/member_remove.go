@@ -31,7 +31,7 @@ func removeMemberCommand(role blob.Role) *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "rotate", Usage: "then make a new version of every key that it can open, as rotate --former does"},
 			&cli.BoolFlag{Name: "rewrap", Usage: "then wrap all versions of all keys to the current members alone, as rewrap does"},
-			yesFlag(),
+			abandonFlag(), yesFlag(),
 		}, proposeFlags()...),
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			label, err := oneArgument(c, "the LABEL of a member")
@@ -44,13 +44,13 @@ func removeMemberCommand(role blob.Role) *cli.Command {
 			if s.ProposeTo != "" && (c.Bool("rotate") || c.Bool("rewrap")) {
 				return failure.Usage("--rotate and --rewrap come after the removal, which another owner has to approve first")
 			}
-			return removeMember(ctx, s, role, label, removal{c.Bool("yes"), c.Bool("rotate"), c.Bool("rewrap")})
+			return removeMember(ctx, s, role, label, removal{c.Bool("yes"), c.Bool("rotate"), c.Bool("rewrap"), c.Bool("abandon")})
 		}),
 	}
 }
 
 // removal has the options of a removal.
-type removal struct{ yes, rotate, rewrap bool }
+type removal struct{ yes, rotate, rewrap, abandon bool }
 
 func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, label string, o removal) error {
 	if err := confirm.Possible(o.yes); err != nil {
@@ -60,6 +60,9 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 		m, err := k.MayRemove(role, label)
 		if err != nil {
 			return meantMember(k, role, label, err)
+		}
+		if err := onlyHolder(ctx, k, m, o.abandon); err != nil {
+			return err
 		}
 		question := fmt.Sprintf("Remove this %s from the keyring?", role)
 		if role == blob.Owner {
@@ -83,6 +86,21 @@ func removeMember(ctx context.Context, s *settings.Settings, role blob.Role, lab
 		}
 		return afterRemoval(ctx, s, k, m, o)
 	})
+}
+
+func abandonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "abandon", Usage: "do it even if keys are wrapped to nobody else: they are lost then"}
+}
+
+// onlyHolder refuses to take a member out of the keyring to whom alone keys are wrapped, as to a backup
+// authority before the new owner has taken over what it has recovered.
+func onlyHolder(ctx context.Context, k *hsmkeys.Keyring, m blob.Member, abandon bool) error {
+	_, _, missing, err := k.HeldBy(ctx, func(other blob.Member) bool { return !other.Certificate.Equal(m.Certificate) })
+	if err != nil || abandon || len(missing) == 0 {
+		return err
+	}
+	return failure.WithHint(fmt.Errorf("%s %s: keys such as %v are wrapped to no other member", m.Role, text.Printable(m.Label), missing[0]),
+		"after a recovery the new owner first takes the keys over with hsmkeys rewrap; otherwise a member who opens them runs it; --abandon gives them up")
 }
 
 // lostWithout returns what is at risk when a member leaves: the last backup authority, or, without

@@ -9,6 +9,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
@@ -57,10 +58,22 @@ func policyCommand() *cli.Command {
 				if s.ProposeTo != "" {
 					return printProposed(s)
 				}
+				if owners := ownersOf(k); p.SecondOwner && owners == 2 {
+					message.Note("with two owners, the loss of one token keeps the other from every change of members until a backup authority has recovered it")
+				}
 				return printPolicy(s, k)
 			})
 		}),
 	}
+}
+
+func ownersOf(k *hsmkeys.Keyring) (n int) {
+	for _, m := range k.Members() {
+		if m.Role == blob.Owner {
+			n++
+		}
+	}
+	return n
 }
 
 // policyFrom returns the change of the policy that the options ask for.

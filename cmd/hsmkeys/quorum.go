@@ -1,11 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/confirm"
-	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
@@ -31,7 +29,7 @@ func quorumCommand() *cli.Command {
 	return &cli.Command{
 		Name: "quorum", Usage: "quorums: backup authorities of several custodians, of whom some have to agree",
 		Subcommands: []*cli.Command{
-			quorumCreateCommand(), quorumReplaceCommand(), quorumListCommand(), quorumCertificateCommand(),
+			quorumCreateCommand(), quorumReplaceCommand(), quorumListCommand(),
 			quorumCheckCommand(), quorumRequestCommand(), quorumApproveCommand(),
 		},
 	}
@@ -52,7 +50,7 @@ func quorumReplaceCommand() *cli.Command {
 	return &cli.Command{
 		Name: "replace", Usage: "put a quorum with a new private key in the place of one: after custodians have left, and after each recovery", ArgsUsage: "LABEL CERTIFICATE…",
 		Description: "The arguments are those of quorum create. Then hsmkeys rewrap brings the keys to the new quorum.",
-		Flags:       quorumFlags(),
+		Flags:       append(quorumFlags(), abandonFlag()),
 		Action:      putQuorum(true),
 	}
 }
@@ -82,6 +80,9 @@ func putQuorum(replace bool) cli.ActionFunc {
 			var former blob.Member
 			if replace {
 				if former, err = k.Quorum(label); err != nil {
+					return err
+				}
+				if err := onlyHolder(ctx, k, former, c.Bool("abandon")); err != nil {
 					return err
 				}
 			}
@@ -216,14 +217,14 @@ func quorumListCommand() *cli.Command {
 
 func listQuorums(s *settings.Settings, k *hsmkeys.Keyring) error {
 	quorums := []show.Member{}
-	rows := [][]string{{"QUORUM", "NEEDS", "CUSTODIAN", "KEY", "KEY ID", "VALID UNTIL"}}
+	rows := [][]string{{"QUORUM", "NEEDS", "CUSTODIAN", "KEY", "KEY ID", "SIGNS WITH", "VALID UNTIL"}}
 	for _, m := range show.Members(k) {
 		if m.Quorum == nil {
 			continue
 		}
 		quorums = append(quorums, m)
 		for _, c := range m.Quorum.Custodians {
-			rows = append(rows, []string{text.Printable(m.Label), fmt.Sprintf("%d of %d", m.Quorum.Threshold, len(m.Quorum.Custodians)), text.Printable(c.Label), c.Key, c.SubjectKeyID, text.Time(c.NotAfter)})
+			rows = append(rows, []string{text.Printable(m.Label), fmt.Sprintf("%d of %d", m.Quorum.Threshold, len(m.Quorum.Custodians)), text.Printable(c.Label), c.Key, c.SubjectKeyID, cmp.Or(c.Signing, "the same"), text.Time(c.NotAfter)})
 		}
 	}
 	if s.JSON {
@@ -233,28 +234,6 @@ func listQuorums(s *settings.Settings, k *hsmkeys.Keyring) error {
 		message.Note("no quorum")
 	}
 	return output.Table(rows)
-}
-
-func quorumCertificateCommand() *cli.Command {
-	return &cli.Command{
-		Name: "certificate", Usage: "print the certificate of a quorum in PEM, to vouch for the keyring after it has recovered", ArgsUsage: "[LABEL]",
-		Flags: []cli.Flag{certificateFlag(), outputFlag()},
-		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-			label, err := quorumArgument(c)
-			if err != nil {
-				return err
-			}
-			return session.WithReading(ctx, s, c.String("certificate"), func(k *hsmkeys.Keyring) error {
-				m, err := k.Quorum(label)
-				if err != nil {
-					return err
-				}
-				return datafile.Write(ctx, c.String("output"), func(w io.Writer) error {
-					return pem.Encode(w, &pem.Block{Type: "CERTIFICATE", Bytes: m.Certificate.Raw})
-				})
-			})
-		}),
-	}
 }
 
 // quorumArgument returns the LABEL of a command that takes one or none.
@@ -276,7 +255,7 @@ func quorumCheckCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			as := session.AsCustodian{Quorum: label, VouchedBy: c.String("vouched-by"), Yes: c.Bool("yes"), Recoveries: recoveryRows}
+			as := session.AsCustodian{Quorum: hsmkeys.QuorumName{Label: label}, VouchedBy: c.String("vouched-by"), Yes: c.Bool("yes"), Recoveries: recoveryRows}
 			return session.WithCustodian(ctx, s, as, func(q *hsmkeys.Custodian) error {
 				if err := q.Check(ctx); err != nil {
 					return err

@@ -40,9 +40,13 @@ func quorumRequestCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "`CERTIFICATE` of the owner whose token was lost, or its label"},
 			&cli.StringFlag{Name: "to", Usage: "`CERTIFICATE` of the new owner"},
 			&cli.StringFlag{Name: "reason", Usage: "why, in a few `WORDS`; it is signed with every key"},
+			&cli.StringFlag{Name: "withdraw", Usage: "only delete the private key of the request in `FILE`: its approvals are of no use then"},
 			voucherFlag(), memberLabelFlag(), signingFlag(), expiresFlag(), outputFlag(), yesFlag(),
 		},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
+			if c.IsSet("withdraw") {
+				return withdraw(c)
+			}
 			label, err := quorumArgument(c)
 			if err != nil {
 				return err
@@ -71,17 +75,43 @@ func quorumRequestCommand() *cli.Command {
 				if err := proposal.Write(ctx, out, p); err != nil {
 					return errors.Join(err, proposal.Forget(p))
 				}
+				print, err := proposal.Fingerprint(p)
+				if err != nil {
+					return err
+				}
 				if out == "" || out == "-" {
+					message.Note("request %s: read it out to each custodian", print)
 					return nil
 				}
 				if s.JSON {
-					return output.JSON(map[string]any{"request": out, "expires": text.Time(p.Expires), "needed": r.quorum.Quorum.Threshold})
+					return output.JSON(map[string]any{"request": out, "fingerprint": print, "expires": text.Time(p.Expires), "needed": r.quorum.Quorum.Threshold})
+				}
+				if err := output.Line("request %s: read it out to each custodian, with the fingerprint of the new owner, over another channel", print); err != nil {
+					return err
 				}
 				return output.Line("%d custodians of %s approve it until %s: hsmkeys quorum approve %s -o APPROVAL; then here: hsmkeys recover --request %s --approval APPROVAL…",
 					r.quorum.Quorum.Threshold, text.Printable(r.quorum.Label), text.Time(p.Expires), text.ShellQuote(out), text.ShellQuote(out))
 			})
 		}),
 	}
+}
+
+// withdraw deletes the private key of a request.
+func withdraw(c *cli.Context) error {
+	if c.NArg() > 0 || c.IsSet("from") || c.IsSet("to") || c.IsSet("reason") || c.IsSet("output") {
+		return failure.Usage("--withdraw takes the file of the request, and nothing else")
+	}
+	p, err := proposal.Read(c.String("withdraw"))
+	if err != nil {
+		return err
+	}
+	if _, err := proposal.KeyOf(p); err != nil {
+		return err
+	}
+	if err := proposal.Forget(p); err != nil {
+		return err
+	}
+	return output.Line("the private key of the request is deleted: its approvals are of no use now")
 }
 
 func quorumApproveCommand() *cli.Command {
@@ -105,7 +135,7 @@ func quorumApproveCommand() *cli.Command {
 			if err := confirm.Possible(c.Bool("yes")); err != nil {
 				return err
 			}
-			as := session.AsCustodian{VouchedBy: c.String("vouched-by"), Yes: c.Bool("yes"), Recoveries: recoveryRows}
+			as := session.AsCustodian{Quorum: hsmkeys.QuorumName{Certificate: p.Recovery.Quorum}, VouchedBy: c.String("vouched-by"), Yes: c.Bool("yes"), Recoveries: recoveryRows}
 			return session.WithCustodian(ctx, s, as, func(q *hsmkeys.Custodian) error {
 				a, err := askCustodian(ctx, q, p, c.Bool("yes"))
 				if err != nil {
@@ -126,7 +156,12 @@ func quorumApproveCommand() *cli.Command {
 
 // askCustodian shows a custodian what is asked, and approves it.
 func askCustodian(ctx context.Context, q *hsmkeys.Custodian, p blob.Proposal, yes bool) (hsmkeys.Approval, error) {
-	if err := q.Keyring().CheckProposal(p); err != nil {
+	recorded, err := q.MayApprove(p)
+	if err != nil {
+		return hsmkeys.Approval{}, err
+	}
+	print, err := proposal.Fingerprint(p)
+	if err != nil {
 		return hsmkeys.Approval{}, err
 	}
 	from, to := q.Keyring().RecoveryOf(p)
@@ -136,7 +171,10 @@ func askCustodian(ctx context.Context, q *hsmkeys.Custodian, p blob.Proposal, ye
 	}
 	shown := slices.Concat([][]string{{"keyring", q.Keyring().ID().String()}, {"asked", text.Printable(q.Self.Label) + ", custodian of " + text.Printable(q.Quorum.Label)}},
 		show.Party("from", from), last, show.Party("to", to),
-		[][]string{{"reason", text.Printable(p.List.Recovery.Reason)}, {"asked on", text.Time(p.List.Created)}, {"expires", text.Time(p.Expires)}})
+		[][]string{{"reason", text.Printable(p.List.Recovery.Reason)}, {"asked on", text.Time(p.List.Created)}, {"expires", text.Time(p.Expires)}, {"request", print}})
+	if recorded {
+		shown = append(shown, []string{"recorded", fmt.Sprintf("by list of members %d: the new owner is in force, and keys are still to be recovered", p.List.Number)})
+	}
 	if err := confirm.Ask(ctx, yes, shown, "Approve that the new owner gets every key, in the place of the old one?"); err != nil {
 		return hsmkeys.Approval{}, err
 	}
@@ -241,9 +279,17 @@ func (r *quorumRecovery) confirm(ctx context.Context, voucher *x509.Certificate,
 	if err != nil {
 		return err
 	}
+	opens, all, _, err := r.k.HeldBy(ctx, func(m blob.Member) bool { return m.Certificate.Equal(r.quorum.Certificate) })
+	if err != nil {
+		return err
+	}
+	keys := fmt.Sprintf("%d of %s are wrapped to the quorum", opens, text.Plural(all, "version", "versions"))
+	if opens < all {
+		message.Warn(fmt.Errorf("%s: it cannot recover the others (an owner who is left brings them with hsmkeys rewrap)", keys))
+	}
 	shown := slices.Concat(show.Party("from", old), last, show.Party("to", r.to), vouched,
 		[][]string{{"keyring", fmt.Sprintf("%s, checkpoint %d, list of members %d", r.k.ID(), r.k.State().At.Number, r.k.State().List)}}, show.KeyringRows(r.k),
-		[][]string{{"by", "quorum " + text.Printable(r.quorum.Label)}}, show.QuorumRows(r.quorum), [][]string{{"reason", text.Printable(r.reason)}})
+		[][]string{{"by", "quorum " + text.Printable(r.quorum.Label)}}, show.QuorumRows(r.quorum), [][]string{{"keys", keys}, {"reason", text.Printable(r.reason)}})
 	return confirm.Ask(ctx, yes, shown, "Ask the custodians to put the new owner in the place of the old one?")
 }
 
@@ -319,7 +365,7 @@ func mayGather(tokens []string, yes bool) error {
 
 // recoverRequested recovers with approvals of a request.
 func recoverRequested(ctx context.Context, s *settings.Settings, c *cli.Context) error {
-	for _, name := range []string{"from", "to", "quorum", "vouched-by", "label", "signing-certificate", "reason"} {
+	for _, name := range []string{"from", "to", "quorum", "vouched-by", "label", "signing-certificate", "reason", "damaged"} {
 		if c.IsSet(name) {
 			return failure.Usage("--%s is in the request: --request takes --approval, --custodian, and names of keys", name)
 		}
@@ -452,7 +498,7 @@ func oneCustodian(ctx context.Context, s *settings.Settings, g *hsmkeys.Gatherin
 		return err
 	}
 	trusted := g.Trusted()
-	as := session.AsCustodian{Quorum: g.Quorum.Label, Trusted: &trusted, Yes: yes, Recoveries: recoveryRows}
+	as := session.AsCustodian{Quorum: hsmkeys.QuorumName{Certificate: p.Recovery.Quorum}, Trusted: &trusted, Yes: yes, Recoveries: recoveryRows}
 	return session.WithCustodian(ctx, of, as, func(q *hsmkeys.Custodian) error {
 		a, err := askCustodian(ctx, q, p, yes)
 		if err != nil {
@@ -505,6 +551,17 @@ func finishRecovery(ctx context.Context, s *settings.Settings, store place.Store
 	if err := errors.Join(t.Print(s, "recovered", "done before", ""), err); err != nil {
 		return err
 	}
-	message.Note("the private key of the quorum was in the memory of this machine: the new owner replaces it with hsmkeys quorum replace %s", text.ShellQuote(g.Quorum.Label))
+	if s.JSON {
+		return nil
+	}
+	at := q.State().At
+	if err := output.Line("the new owner joins with this checkpoint, or with the certificate of the lost one: hsmkeys --checkpoint %v join", at); err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		message.Note("other keys are still to be recovered: run it again without names")
+		return nil
+	}
+	message.Note("the private key of the quorum was in the memory of this machine: once the new owner has run hsmkeys rewrap, it replaces it with hsmkeys quorum replace %s", text.ShellQuote(g.Quorum.Label))
 	return nil
 }

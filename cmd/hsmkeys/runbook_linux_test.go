@@ -131,7 +131,7 @@ func TestTheCeremony(t *testing.T) {
 	r.lose("spare")
 	r.chapter("A recovery with custodians far apart", 5)
 	r.run("looking at it", `
-		hsmkeys --token next join --vouched-by "$MEDIUM/board.pem" --yes
+		hsmkeys --token next join --vouched-by "$MEDIUM/spare-owner.pem" --yes
 		hsmkeys --token next rewrap
 		hsmkeys --token next decrypt "$MEDIUM/letter.age" | cmp - "$MEDIUM/plain.txt"
 		hsmkeys --token next log | grep 'approved by alice, bob'`, 0)

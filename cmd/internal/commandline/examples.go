@@ -223,9 +223,6 @@ var Examples = map[string][]Example{
 	"quorum list": {
 		{"Without a token", "hsmkeys quorum list --certificate owner.pem"},
 	},
-	"quorum certificate": {
-		{"Keep it with your documents: it vouches for the keyring after a recovery", "hsmkeys quorum certificate board -o board.pem"},
-	},
 	"quorum check": {
 		{"The first time, with the owner's certificate", "hsmkeys --token alice quorum check --vouched-by owner.pem"},
 		{"And every few months", "hsmkeys --token alice quorum check"},

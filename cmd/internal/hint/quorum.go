@@ -22,6 +22,8 @@ func ofQuorums(err error) string {
 		return "hsmkeys quorum list shows the quorums, hsmkeys quorum create makes one"
 	case errors.Is(err, hsmkeys.ErrMemberIsCustodian):
 		return "a member opens every key by itself; a custodian's pair is one of its own, on any token (hsmkeys init --pair-only --label NAME)"
+	case errors.Is(err, hsmkeys.ErrQuorumVouches):
+		return "take the certificate of an owner, also of the one whose token was lost, or --checkpoint with what the machine that has recovered has printed"
 	case errors.Is(err, hsmkeys.ErrSecondOwner):
 		return "add --propose FILE, and have another owner run hsmkeys approve FILE"
 	case errors.Is(err, hsmkeys.ErrQuorumOnly):

@@ -116,15 +116,28 @@ func parseKey(data []byte) (k Key, err error) {
 	return k, err
 }
 
+// overwrite overwrites a file in its place, if it is one.
+func overwrite(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || ownfile.CheckPlace(path) != nil {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.WriteAt(make([]byte, info.Size()), 0)
+	_ = f.Sync()
+}
+
 // Forget overwrites and deletes the key of a proposal. A file system may keep what was overwritten.
 func Forget(p blob.Proposal) error {
 	path, err := keyPath(p)
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(path); err == nil {
-		_ = os.WriteFile(path, make([]byte, info.Size()), 0o600)
-	}
+	overwrite(path)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete the key of the proposal: %w", err)
 	}

@@ -4,11 +4,13 @@ package proposal
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -34,6 +36,17 @@ func Write(ctx context.Context, path string, p blob.Proposal) error {
 	return datafile.Write(ctx, path, func(w io.Writer) error {
 		return pem.Encode(w, &pem.Block{Type: proposalLabel, Bytes: der})
 	})
+}
+
+// Fingerprint returns the SHA-256 of a proposal, as it is written to be compared: it stands for all of it, the
+// key of the recovering machine too.
+func Fingerprint(p blob.Proposal) (string, error) {
+	der, err := blob.MarshalProposal(p)
+	var parts []string
+	for _, b := range sha256.Sum256(der) {
+		parts = append(parts, fmt.Sprintf("%02X", b))
+	}
+	return "SHA-256 " + strings.Join(parts, ":"), err
 }
 
 // Read reads a proposal.

@@ -14,7 +14,7 @@ import (
 
 // An AsCustodian is how a keyring is opened with the token of a custodian.
 type AsCustodian struct {
-	Quorum    string        // label; "" for the only one
+	Quorum    hsmkeys.QuorumName
 	VouchedBy string        // file of a certificate from outside the storage; "" once the keyring is pinned
 	Trusted   *ledger.Point // checkpoint that this machine trusts, for a token that has pinned none; may be nil
 	Yes       bool          // accept recoveries without a question

@@ -102,6 +102,9 @@ func QuorumRows(m blob.Member) [][]string {
 	rows := [][]string{{"  threshold", fmt.Sprintf("%d of %d custodians", m.Quorum.Threshold, len(m.Quorum.Custodians))}}
 	for _, c := range m.Quorum.Custodians {
 		rows = append(rows, []string{"  custodian", fmt.Sprintf("%s, %s, SHA-256 %s", text.Printable(c.Label), KeyType(c.Certificate), Fingerprint(c.Certificate))})
+		if c.Signing != nil {
+			rows = append(rows, []string{"    signs with", fmt.Sprintf("%s, SHA-256 %s", KeyType(c.Signing), Fingerprint(c.Signing))})
+		}
 	}
 	return rows
 }
