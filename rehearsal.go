@@ -32,7 +32,7 @@ type Spare interface {
 
 // RehearsalOptions are how a recovery is rehearsed.
 type RehearsalOptions struct {
-	Canary string     // name of the key, which is used for nothing else
+	Canary string     // name of the key, see [IsCanary]
 	Copy   blob.Store // empty, for the copy of the state
 	Pins   *Pins      // of the copy, as nothing is pinned for the rehearsal but there
 	Spare  Spare
@@ -45,13 +45,16 @@ type RehearsalOptions struct {
 	Begin func(ctx context.Context, copied *Keyring) (*Recovery, error)
 }
 
+// IsCanary reports whether a key is for rehearsals alone: its name is canary, or ends in /canary.
+func IsCanary(name string) bool { return name == "canary" || strings.HasSuffix(name, "/canary") }
+
 // ErrNoCanary is the error for a rehearsal for which no key is made. It is a [blob.ErrNotFound].
 var ErrNoCanary = fmt.Errorf("there is no key for rehearsals: %w", blob.ErrNotFound)
 
 // Rehearse walks a recovery from end to end, with the pair of a backup authority, in a copy of the state
 // and for one key alone: a file is encrypted under the key, the recovery is begun, the key recovered to the
 // spare token, that joins, takes the key over and decrypts the file. Then it stores a signed statement that
-// this was done, and returns it. Nothing else in the store, and no pin, is changed.
+// this was done, and returns it. Nothing else in the store is changed, and no pin moves.
 //
 // The caller removes the copy and the spare token. It is an [ErrRole] for an owner, and an [ErrNoCanary]
 // if the key does not exist.
@@ -99,11 +102,7 @@ func (k *Keyring) rehearseRecovery(ctx context.Context, o RehearsalOptions, i *i
 			return fail("in the copy", result.Err)
 		}
 	}
-	voucher := k.Self().Certificate
-	if s := k.Self().Signing; s != nil {
-		voucher = s
-	}
-	got, err := o.Spare.Take(ctx, voucher, o.Canary, file)
+	got, err := o.Spare.Take(ctx, k.rehearsalVoucher(o.From), o.Canary, file)
 	if err != nil {
 		return fail("as the new owner", err)
 	}
@@ -131,9 +130,12 @@ func (k *Keyring) mayRehearse(ctx context.Context, op string, o *RehearsalOption
 	if self.Role != blob.BackupAuthority {
 		return nil, canary{}, withFacts(fmt.Errorf("%s: %q is an owner: %w", op, self.Label, ErrRole), ErrOwnerRecovers)
 	}
+	if !IsCanary(o.Canary) {
+		return nil, canary{}, fmt.Errorf("%s: key %q is not called canary, and could be in use: %w", op, o.Canary, ErrNoCanary)
+	}
 	refs, err := k.Versions(ctx, o.Canary)
-	if errors.Is(err, blob.ErrNotFound) {
-		err = withFacts(fmt.Errorf("%s: key %q: %w", op, o.Canary, ErrNoCanary), ErrNoCanary)
+	if errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrIntegrity) {
+		err = fmt.Errorf("%s: key %q: %w", op, o.Canary, ErrNoCanary)
 	}
 	if err != nil {
 		return nil, canary{}, err
@@ -144,7 +146,7 @@ func (k *Keyring) mayRehearse(ctx context.Context, op string, o *RehearsalOption
 	}
 	v, err := k.view().Version(ctx, e, 0)
 	if err != nil {
-		return nil, canary{}, fmt.Errorf("%s: %w", op, err)
+		return nil, canary{}, withFacts(fmt.Errorf("%s: %w", op, err), &NoCurrentVersion{o.Canary})
 	}
 	if o.From.Certificate == nil {
 		all := k.Members()
@@ -154,6 +156,21 @@ func (k *Keyring) mayRehearse(ctx context.Context, op string, o *RehearsalOption
 		o.Begin = func(ctx context.Context, copied *Keyring) (*Recovery, error) { return copied.beginRehearsed(ctx, o) }
 	}
 	return refs, canary{append(slices.Clone(e.Earlier), e.Name), v.Number, v.Blob}, nil
+}
+
+// rehearsalVoucher returns the certificate that vouches for the keyring to the new owner: the authority's own,
+// or for a quorum, which vouches for nothing, that of an owner.
+func (k *Keyring) rehearsalVoucher(from blob.Member) *x509.Certificate {
+	by := k.Self()
+	if by.Quorum != nil {
+		if by, _ = k.view().HeadSigner(); by.Role != blob.Owner {
+			by = from
+		}
+	}
+	if by.Signing != nil {
+		return by.Signing
+	}
+	return by.Certificate
 }
 
 // A canary is the version of a key that is rehearsed.

@@ -91,8 +91,8 @@ const defaultProofAge = "365d"
 func (o *drillOptions) readMore(c *cli.Context) (err error) {
 	o.rehearse = c.Bool("rehearse")
 	if c.IsSet("canary") {
-		if o.canary = c.String("canary"); blob.ValidName(o.canary) != nil {
-			return failure.Usage("--canary %q is no name of a key", o.canary)
+		if o.canary = c.String("canary"); blob.ValidName(o.canary) != nil || !hsmkeys.IsCanary(o.canary) {
+			return failure.Usage("--canary %q: a key for rehearsals alone is called canary, or ends in /canary", o.canary)
 		}
 	}
 	age := c.String("proof-age")
@@ -156,14 +156,14 @@ func drill(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring, o dril
 	if err != nil {
 		return err
 	}
-	soon := concernsOf(coverage, o.proofAge)
+	soon := concernsOf(coverage, o.proofAge, o.strict)
 	if o.html != "" {
 		if err := writeReport(ctx, o.html, report{coverage, soon}); err != nil {
 			return err
 		}
 	}
 	if o.junit != "" {
-		if err := writeJUnit(ctx, o.junit, coverage, soon, o.strict); err != nil {
+		if err := writeJUnit(ctx, o.junit, coverage, soon, o.strict, failed); err != nil {
 			return err
 		}
 	}

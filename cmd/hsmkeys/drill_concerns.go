@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 )
 
@@ -14,14 +15,20 @@ type concern struct {
 	Text   string
 }
 
-// concernsOf returns what is to be done soon. Proofs of custodians and rehearsals count for as long as age.
-func concernsOf(c hsmkeys.Coverage, age time.Duration) (all []concern) {
+// concernsOf returns what is to be done soon. Proofs of custodians and rehearsals count for as long as age; if
+// strict, an authority has to have rehearsed. A quorum has not: its key has to be replaced afterwards.
+func concernsOf(c hsmkeys.Coverage, age time.Duration, strict bool) (all []concern) {
 	since := c.Time.Add(-age)
 	for i, h := range c.Holders {
 		add := func(format string, args ...any) {
 			all = append(all, concern{i, fmt.Sprintf("%s: ", text.Printable(h.Label)) + fmt.Sprintf(format, args...)})
 		}
-		if last := h.Rehearsed(); !last.IsZero() && last.Before(since) {
+		switch last := h.Rehearsed(); {
+		case last.IsZero() && strict && h.Role == blob.BackupAuthority.String() && h.Quorum == nil:
+			add("no recovery was ever rehearsed; hsmkeys drill --rehearse with its token")
+		case last.After(c.Time.Add(time.Hour)):
+			add("its last rehearsal is dated %s, which is to come", text.Time(last))
+		case !last.IsZero() && last.Before(since):
 			add("the last rehearsal was on %s, more than %s ago; hsmkeys drill --rehearse", text.Time(last), text.Age(age))
 		}
 		q := h.Quorum

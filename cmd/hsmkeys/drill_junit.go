@@ -10,6 +10,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/datafile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/text"
 )
 
 // The report in the form of JUnit's results that the plugins of CI systems read: one test case for each
@@ -42,10 +43,15 @@ type (
 	}
 )
 
-// writeJUnit writes the report. What is to be done soon fails only if strict.
-func writeJUnit(ctx context.Context, path string, c hsmkeys.Coverage, soon []concern, strict bool) error {
+// writeJUnit writes the report. What is to be done soon fails only if strict; failed is what did not verify.
+func writeJUnit(ctx context.Context, path string, c hsmkeys.Coverage, soon []concern, strict bool, failed error) error {
+	verified := junitCase{Class: "hsmkeys.verification", Name: "proofs, rehearsals and shares", Time: "0"}
+	if failed != nil {
+		verified.Failure = &junitMessage{text.Line(failed.Error())}
+	}
 	all := junitSuites{Suites: []junitSuite{
 		junitOf("keys", c.Time, junitKeys(c)), junitOf("holders", c.Time, junitHolders(c, soon, strict)),
+		junitOf("verification", c.Time, []junitCase{verified}),
 	}}
 	return datafile.Write(ctx, path, func(w io.Writer) error {
 		if _, err := io.WriteString(w, xml.Header); err != nil {

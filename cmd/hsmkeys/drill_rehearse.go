@@ -24,6 +24,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/build"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
@@ -79,12 +80,19 @@ func rehearseWith(ctx context.Context, s *settings.Settings, k *hsmkeys.Keyring,
 type childSpare struct {
 	dir   string
 	env   *softhsm.Env
+	pin   string // random; not in a file, which would stay if the process is killed
 	model string // of the token, and its version
 }
+
+// sparePIN is the variable with the PIN of the throw-away token, for the processes that use it alone.
+const sparePIN = "HSMKEYS_REHEARSAL_PIN"
 
 // withSpare makes the token, calls f, and removes everything.
 func withSpare(ctx context.Context, f func(*childSpare) error) (err error) {
 	dir, err := os.MkdirTemp("", "hsmkeys-rehearsal-") // mode 0700
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -94,10 +102,7 @@ func withSpare(ctx context.Context, f func(*childSpare) error) (err error) {
 		return noSoftHSM(fmt.Errorf("make a throw-away token: %w", err))
 	}
 	defer func() { err = errors.Join(err, env.Close()) }()
-	s := &childSpare{dir: dir, env: env}
-	if err := os.WriteFile(s.path("pin"), []byte(rand.Text()[:16]+"\n"), 0o600); err != nil {
-		return err
-	}
+	s := &childSpare{dir: dir, env: env, pin: rand.Text()[:16]}
 	if err := s.init(ctx); err != nil {
 		return fmt.Errorf("make a throw-away token: %w", err)
 	}
@@ -106,7 +111,7 @@ func withSpare(ctx context.Context, f func(*childSpare) error) (err error) {
 
 // init initialises the token, and makes its pair.
 func (s *childSpare) init(ctx context.Context) error {
-	if _, err := s.run(ctx, "token", "init", "spare", "--so-pin-source", "file:"+s.path("pin")); err != nil {
+	if _, err := s.run(ctx, "token", "init", "spare", "--so-pin-source", "env:"+sparePIN); err != nil {
 		return err
 	}
 	out, err := s.run(ctx, "token", "list", "--json")
@@ -168,7 +173,7 @@ func (s *childSpare) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd.Args[0] = "hsmkeys"
 	cmd.Dir = s.dir
 	cmd.Env = append(s.env.Environ(), "HOME="+s.dir, "HSMKEYS_MODULE="+s.env.Module(), "HSMKEYS_TOKEN=spare",
-		"HSMKEYS_STORE="+s.path("store"), "HSMKEYS_PIN_SOURCE=file:"+s.path("pin"))
+		"HSMKEYS_STORE="+s.path("store"), "HSMKEYS_PIN_SOURCE=env:"+sparePIN, sparePIN+"="+s.pin)
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT", "GORACE"} {
 		if value, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+value)
@@ -183,7 +188,7 @@ func (s *childSpare) run(ctx context.Context, args ...string) ([]byte, error) {
 			return nil, ctx.Err()
 		}
 		why := strings.TrimPrefix(text.Line(strings.TrimSpace(said.String())), "hsmkeys: ")
-		return nil, fmt.Errorf("hsmkeys %s: %w: %s", args[0], err, why)
+		return nil, fmt.Errorf("hsmkeys %s: %v: %s", args[0], err, why) // whose status is not ours
 	}
 	return out.Bytes(), nil
 }
@@ -222,6 +227,9 @@ func rehearseWithQuorum(ctx context.Context, s *settings.Settings, c *cli.Contex
 	if err := r.open(ctx, voucher, c.String("quorum")); err != nil {
 		return err
 	}
+	if _, err := r.k.Versions(ctx, o.canary); err != nil { // before the key is put together
+		return fmt.Errorf("the key for rehearsals: %w", err)
+	}
 	return withSpare(ctx, func(spare *childSpare) error {
 		if err := r.toSpare(ctx, spare); err != nil {
 			return err
@@ -242,6 +250,7 @@ func rehearseWithQuorum(ctx context.Context, s *settings.Settings, c *cli.Contex
 			return copied.BeginApproved(ctx, g)
 		})
 		if err != nil {
+			message.Warn(fmt.Errorf("the private key of the quorum was in the memory of this machine: the owner replaces it with hsmkeys quorum replace %s", text.ShellQuote(g.Quorum.Label)))
 			return err
 		}
 		return drill(ctx, s, q, o)

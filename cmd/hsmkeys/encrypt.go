@@ -33,6 +33,9 @@ func encryptCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if hsmkeys.IsCanary(ref.Name) {
+					return failure.UsageHint("choose another key, or hsmkeys create NAME", "the key %q is for rehearsals alone (drill --rehearse), whose copies leave the keyring", ref.Name)
+				}
 				refs = append(refs, ref)
 			}
 			if len(refs) == 0 {

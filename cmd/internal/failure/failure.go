@@ -5,6 +5,7 @@ package failure
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
@@ -32,7 +33,7 @@ func Status(err error) int {
 	case errors.As(err, new(*secretError)): // before usage: the command line could have named a source
 		return StatusToken
 	case errors.As(err, new(*usageError)), errors.Is(err, blob.ErrName), errors.Is(err, hsmkeys.ErrDetails), errors.Is(err, token.ErrURI),
-		errors.As(err, new(interface{ ExitCode() int })): // package cli's own, for help with a command that does not exist
+		errors.As(err, new(interface{ ExitCode() int })) && !errors.As(err, new(*exec.ExitError)): // package cli's own, for help with a command that does not exist
 		return StatusUsage
 	case errors.Is(err, blob.ErrNotFound) && !errors.As(err, new(*findingError)):
 		return StatusNotFound
