@@ -71,9 +71,12 @@ var (
 	ErrCustodianNew      = errors.New("the token of a custodian has not accepted the keyring")
 	ErrMemberIsCustodian = errors.New("a member is no custodian")
 	ErrForCustodians     = errors.New("the proposal is for custodians")
+	ErrApprovalsMissing  = errors.New("approvals are missing")
+	ErrPolicyForbids     = errors.New("the policy could not be kept to any more")
+	ErrOwnProposal       = errors.New("this owner has proposed it")
 	ErrQuorumVouches     = errors.New("a quorum vouches for nothing: its key was in the memory of a machine")
 	ErrSecondOwner       = errors.New("the policy wants a second owner's approval")
-	ErrQuorumOnly        = errors.New("the policy wants recoveries to be a quorum's")
+	ErrQuorumOnly        = errors.New("the policy wants every recovery to be a quorum's")
 )
 
 // Situations with details, found with [errors.As].

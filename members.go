@@ -36,7 +36,7 @@ func (k *Keyring) AddMember(ctx context.Context, m blob.Member) error {
 // refuseKnown refuses a key or a label that is a member's already, and an identifier that
 // any list of members has given to another key.
 func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) error {
-	for _, other := range members {
+	for _, other := range (blob.MemberList{Members: members}).Everybody() {
 		for _, id := range []string{keyID(other), signerID(other)} {
 			switch id {
 			case keyID(m):
@@ -45,7 +45,7 @@ func refuseKnown(members []blob.Member, m blob.Member, all *ledger.Members) erro
 				return fmt.Errorf("its signing key is that of the %s %q: %w", other.Role, other.Label, blob.ErrExists)
 			}
 		}
-		if other.Label == m.Label {
+		if other.Label == m.Label && other.Role != blob.Custodian {
 			return withFacts(fmt.Errorf("the label %q is that of another member: %w", m.Label, blob.ErrExists), ErrLabelTaken)
 		}
 	}
@@ -81,6 +81,7 @@ func (k *Keyring) removeMember(ctx context.Context, role blob.Role, label string
 	if err != nil {
 		return err
 	}
+	op = fmt.Sprintf("remove the %s %q", role, m.Label) // which label may not be
 	i.about(Use{To: m.Label}, ledger.Point{})
 	if role == blob.Owner {
 		if err := k.adoptUnknown(ctx, signerID(m), skipped); err != nil {
@@ -136,6 +137,9 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 		if err := change(l, all); err != nil {
 			return err
 		}
+		if err := keepsPolicy(*l); err != nil {
+			return err
+		}
 		return leavesRoom(*l)
 	}
 	if k.options.Propose != nil {
@@ -161,7 +165,7 @@ func (k *Keyring) mayChange(op string) error {
 		return err
 	}
 	if k.Policy().SecondOwner && k.options.Propose == nil {
-		return withFacts(fmt.Errorf("%s: the policy wants a second owner's approval: %w", op, ledger.ErrApproval), ErrSecondOwner)
+		return fmt.Errorf("%s: %w", op, ErrSecondOwner)
 	}
 	return nil
 }
@@ -225,6 +229,11 @@ func (k *Keyring) MayRemove(role blob.Role, label string) (blob.Member, error) {
 	all := k.Members()
 	i, err := k.removable(all, role, label)
 	if err != nil {
+		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
+	}
+	rest := k.members().List()
+	rest.Members = slices.Delete(rest.Members, i, i+1)
+	if err := keepsPolicy(rest); err != nil {
 		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
 	}
 	return all[i], nil

@@ -54,6 +54,9 @@ func (k *Keyring) Proposer(ctx context.Context, p blob.Proposal) (by blob.Member
 	if len(p.List.Approvals) != 1 {
 		return by, nil, nil, fmt.Errorf("%w: it has %d approvals, and not that of its proposer", ErrProposal, len(p.List.Approvals))
 	}
+	if u, err := blob.ParseApproval(p.List.Approvals[0]); err == nil && string(k.members().Key(u.SignerIdentifier())) == string(k.signer) {
+		return by, nil, nil, withFacts(fmt.Errorf("%w: this owner has proposed it", ErrProposal), ErrOwnProposal)
+	}
 	by, err = k.view().CheckApproval(p.List.Approvals[0], p.List, k.Self(), time.Now())
 	if err != nil {
 		return by, nil, nil, err

@@ -93,7 +93,7 @@ func (k *Keyring) newQuorum(ctx context.Context, op, label string, threshold int
 			return former, m, err
 		}
 	} else if i := slices.IndexFunc(k.Members(), func(m blob.Member) bool { return m.Label == label }); i >= 0 {
-		return former, m, withFacts(fmt.Errorf("the label %q is that of another member: %w", label, blob.ErrExists), ErrLabelTaken)
+		return former, m, fmt.Errorf("the label %q is that of another member: %w", label, blob.ErrExists)
 	}
 	for _, c := range custodians { // before a key is made
 		if err := checkMember(c); err != nil {

@@ -172,7 +172,7 @@ func TestARecoveryByAQuorum(t *testing.T) {
 	must(c.k.Create(ctx, "meanwhile", keyspec.AES128, 0)) // voids nothing
 	first, second := c.approve(p, 4), c.approve(p, 1)
 	g := c.gather(p, key, first, second)
-	if _, err := g.Pair(); !errors.Is(err, ledger.ErrApproval) || g.Missing() != 1 {
+	if _, err := g.Pair(); !errors.Is(err, hsmkeys.ErrApprovalsMissing) || g.Missing() != 1 {
 		t.Fatalf("two of three: %v, %d missing", err, g.Missing())
 	}
 	third := c.approve(p, 0)
@@ -351,7 +351,7 @@ func TestAnyCustodiansThatAreEnoughRecover(t *testing.T) {
 							must(g.Add(t.Context(), a))
 						}
 					}
-					if err := c.recover(g); (err == nil) != (size == k) || err != nil && !errors.Is(err, ledger.ErrApproval) {
+					if err := c.recover(g); (err == nil) != (size == k) || err != nil && !errors.Is(err, hsmkeys.ErrApprovalsMissing) {
 						t.Errorf("%0*b: %v", n, set, err)
 					}
 				}
@@ -628,7 +628,7 @@ func TestTwoOwnersChangeTheMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	vault := blob.Member{Role: blob.BackupAuthority, Label: "vault", Certificate: must(ecPair(elliptic.P256()).Certify(ctx, "vault"))}
-	if err := k.AddMember(ctx, vault); !errors.Is(err, ledger.ErrApproval) || !errors.Is(err, hsmkeys.ErrSecondOwner) {
+	if err := k.AddMember(ctx, vault); !errors.Is(err, hsmkeys.ErrSecondOwner) {
 		t.Errorf("alone: %v", err)
 	}
 	var proposed blob.Proposal
@@ -637,7 +637,7 @@ func TestTwoOwnersChangeTheMembers(t *testing.T) {
 		t.Fatalf("%v, %d members", err, len(proposing.Members()))
 	}
 	proposed = must(blob.ParseProposal(must(blob.MarshalProposal(proposed))))
-	if err := k.ApproveChange(ctx, proposed); !errors.Is(err, ledger.ErrApproval) {
+	if err := k.ApproveChange(ctx, proposed); !errors.Is(err, hsmkeys.ErrOwnProposal) {
 		t.Errorf("by the one who has proposed it: %v", err)
 	}
 	by, joined, left, err := b.Proposer(ctx, proposed)

@@ -206,7 +206,7 @@ func (g *Gathering) Missing() int { return max(g.Quorum.Quorum.Threshold-len(g.s
 // Pair puts the quorum's private key together. It is in memory for as long as the pair is used.
 func (g *Gathering) Pair() (Pair, error) {
 	if n := g.Missing(); n > 0 {
-		return nil, fmt.Errorf("quorum %q: %d of %d approvals are missing: %w", g.Quorum.Label, n, g.Quorum.Quorum.Threshold, ledger.ErrApproval)
+		return nil, fmt.Errorf("quorum %q: %d of %d: %w", g.Quorum.Label, n, g.Quorum.Quorum.Threshold, ErrApprovalsMissing)
 	}
 	return sharing.Combine(g.shares, g.sharing.Commitments)
 }

@@ -55,7 +55,7 @@ func (k *Keyring) beginRecovery(ctx context.Context, from *x509.Certificate, to 
 		return nil, err
 	}
 	if k.Policy().QuorumOnly {
-		return nil, withFacts(fmt.Errorf("%s: the policy wants every recovery to be a quorum's: %w", op, ledger.ErrApproval), ErrQuorumOnly)
+		return nil, fmt.Errorf("%s: %w", op, ErrQuorumOnly)
 	}
 	number, err := k.begun(ctx, old, to)
 	if err != nil {

@@ -117,6 +117,7 @@ func TestWhateverChangesWhoHoldsKeysAsks(t *testing.T) {
 			o.run(t, "--token", "branch", "join", "--vouched-by", "office.pem", "--yes")
 		case "join --replace-pin":
 			o.run(t, "--token", "spare", "join", "--vouched-by", "vault.pem", "--yes")
+			o.run(t, "--token", "spare", "rewrap") // or else the authority would be the only one who has the key
 		}
 	}
 }

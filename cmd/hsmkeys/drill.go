@@ -107,7 +107,7 @@ func (o *drillOptions) readMore(c *cli.Context) (err error) {
 			return failure.Usage("--%s goes with --rehearse", name)
 		}
 	}
-	for _, name := range []string{"custodian", "vouched-by", "yes"} {
+	for _, name := range []string{"custodian", "vouched-by"} {
 		if c.IsSet(name) && !c.IsSet("quorum") {
 			return failure.Usage("--%s goes with --quorum", name)
 		}

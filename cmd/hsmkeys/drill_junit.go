@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hsmkeys/hsmkeys"
@@ -101,11 +102,15 @@ func junitHolders(c hsmkeys.Coverage, soon []concern, strict bool) (cases []juni
 		if h.Quorum != nil {
 			t.Out += "; " + quorumText(h.Quorum)
 		}
+		var failing []string
 		for _, concern := range slices.DeleteFunc(slices.Clone(soon), func(c concern) bool { return c.holder != i }) {
 			t.Out += "\n" + concern.Text
-			if strict && t.Failure == nil {
-				t.Failure = &junitMessage{concern.Text}
+			if strict {
+				failing = append(failing, concern.Text)
 			}
+		}
+		if len(failing) > 0 {
+			t.Failure = &junitMessage{strings.Join(failing, "; ")}
 		}
 		if h.Quorum != nil && h.Quorum.Broken != "" {
 			t.Failure = &junitMessage{quorumText(h.Quorum)}

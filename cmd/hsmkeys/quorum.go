@@ -14,6 +14,7 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/blob"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/commandline"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/confirm"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
@@ -119,15 +120,18 @@ func lockMemory() {
 func quorumFrom(c *cli.Context) (label string, custodians []blob.Member, err error) {
 	args, threshold := c.Args().Slice(), c.Int("threshold")
 	if len(args) < 3 {
-		return "", nil, failure.Usage("%s takes the LABEL of the quorum, and the CERTIFICATE of each of 2 to %d custodians", c.Command.HelpName, blob.MaxCustodians)
+		return "", nil, failure.Usage("%s takes the LABEL of the quorum, and the CERTIFICATE of each of 2 to %d custodians", commandline.CommandName(c.Command), blob.MaxCustodians)
 	}
 	label, args = args[0], args[1:]
+	if info, err := os.Stat(label); err == nil && info.Mode().IsRegular() {
+		return "", nil, failure.Usage("%q is a file, and the first argument is the LABEL of the quorum", label)
+	}
 	if err := blob.ValidLabel(label); err != nil {
 		return "", nil, failure.Usage("the label %q %v", label, err)
 	}
 	switch {
 	case !c.IsSet("threshold"):
-		return "", nil, failure.Usage("%s needs --threshold N: how many custodians have to agree", c.Command.HelpName)
+		return "", nil, failure.Usage("%s needs --threshold N: how many custodians have to agree", commandline.CommandName(c.Command))
 	case len(args) > blob.MaxCustodians:
 		return "", nil, failure.Usage("%d custodians, and at most %d are possible", len(args), blob.MaxCustodians)
 	case threshold < 2 || threshold > len(args):
@@ -239,7 +243,7 @@ func listQuorums(s *settings.Settings, k *hsmkeys.Keyring) error {
 // quorumArgument returns the LABEL of a command that takes one or none.
 func quorumArgument(c *cli.Context) (string, error) {
 	if c.NArg() > 1 {
-		return "", failure.Usage("%s takes the LABEL of a quorum", c.Command.HelpName)
+		return "", failure.Usage("%s takes the LABEL of a quorum", commandline.CommandName(c.Command))
 	}
 	return c.Args().First(), nil
 }

@@ -117,8 +117,8 @@ func withdraw(c *cli.Context) error {
 func quorumApproveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "approve", Usage: "with a custodian's token: approve a recovery, and seal the share to the machine that recovers", ArgsUsage: "REQUEST",
-		Description: "Compare the fingerprint of the new owner, and ask whether the old one is lost, on another way than the one by\n" +
-			"which the request came. The approval serves for this one recovery and this one machine.",
+		Description: "Compare the fingerprint of the new owner, and ask whether the old one is lost, over another channel than the\n" +
+			"one by which the request came. The approval serves for this one recovery and this one machine.",
 		Flags: []cli.Flag{outputFlag(), voucherFlag(), yesFlag()},
 		Action: action(func(ctx context.Context, s *settings.Settings, c *cli.Context) error {
 			path, err := oneArgument(c, "the file of a REQUEST")
@@ -381,6 +381,9 @@ func recoverRequested(ctx context.Context, s *settings.Settings, c *cli.Context)
 	if err != nil {
 		return err
 	}
+	if err := confirm.Possible(c.Bool("yes")); err != nil {
+		return err
+	}
 	store, err := session.OpenStore(ctx, s)
 	if err != nil {
 		return err
@@ -411,7 +414,7 @@ func recoverRequested(ctx context.Context, s *settings.Settings, c *cli.Context)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 			message.Error(err) // others may be enough
-			refused = errors.Join(refused, err)
+			refused = errors.Join(refused, failure.ErrReported, err)
 			continue
 		}
 		message.Note("%s: approved by %s", path, text.Printable(who.Label))
@@ -422,10 +425,9 @@ func recoverRequested(ctx context.Context, s *settings.Settings, c *cli.Context)
 		}
 	}
 	if g.Missing() > 0 {
-		_, err := g.Pair()
-		if refused != nil {
-			return errors.Join(failure.ErrReported, err, refused)
-		}
+		return errors.Join(refused, nothingDone(g, refused))
+	}
+	if err := confirmApproved(ctx, k, g, p, c.Bool("yes")); err != nil {
 		return err
 	}
 	if err := finishRecovery(ctx, s, store, k, g, c.Args().Slice()); err != nil {
@@ -458,11 +460,29 @@ func gatherHere(ctx context.Context, s *settings.Settings, g *hsmkeys.Gathering,
 			failed = errors.Join(failed, failure.ErrReported, err)
 		}
 		if len(tokens) == 0 && g.Missing() > 0 && terminalGone() {
-			_, err := g.Pair()
-			return errors.Join(failed, err)
+			return errors.Join(failed, nothingDone(g, failed))
 		}
 	}
 	return ctx.Err()
+}
+
+// nothingDone returns the error for too few approvals. If others were printed before it, it is printed too.
+func nothingDone(g *hsmkeys.Gathering, printed error) error {
+	_, err := g.Pair()
+	err = fmt.Errorf("nothing was changed: %w", err)
+	if printed != nil {
+		message.Error(err)
+	}
+	return err
+}
+
+// confirmApproved shows what custodians have approved, before it is done.
+func confirmApproved(ctx context.Context, k *hsmkeys.Keyring, g *hsmkeys.Gathering, p blob.Proposal, yes bool) error {
+	from, to := k.RecoveryOf(p)
+	shown := slices.Concat(show.Party("from", from), show.Party("to", to), [][]string{
+		{"keyring", k.ID().String()}, {"by", "quorum " + text.Printable(g.Quorum.Label)}, {"reason", text.Printable(p.List.Recovery.Reason)},
+	})
+	return confirm.Ask(ctx, yes, shown, "Put the new owner in the place of the old one, and bring it the keys?")
 }
 
 func terminalGone() bool {

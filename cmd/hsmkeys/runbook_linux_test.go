@@ -129,7 +129,7 @@ func TestTheCeremony(t *testing.T) {
 	r.lose("office")
 	r.chapter("A recovery with custodians in one place", 5)
 	r.lose("spare")
-	r.chapter("A recovery with custodians far apart", 5)
+	r.chapter("A recovery with custodians far apart", 6)
 	r.run("looking at it", `
 		hsmkeys --token next join --vouched-by "$MEDIUM/spare-owner.pem" --yes
 		hsmkeys --token next rewrap

@@ -30,10 +30,16 @@ func ofQuorums(err error) string {
 		return "hsmkeys recover --quorum LABEL, with the tokens of its custodians"
 	case errors.Is(err, hsmkeys.ErrForCustodians):
 		return "hsmkeys quorum approve, with the token of a custodian"
+	case errors.Is(err, hsmkeys.ErrOwnProposal):
+		return "another owner approves it, with hsmkeys approve"
+	case errors.Is(err, hsmkeys.ErrPolicyForbids):
+		return "first add what the policy wants (hsmkeys owner add, hsmkeys quorum create), or change the policy (hsmkeys policy)"
+	case errors.Is(err, hsmkeys.ErrApprovalsMissing):
+		return "hsmkeys quorum list shows the custodians; each approves once"
 	case errors.Is(err, hsmkeys.ErrProposal):
 		return "have it made anew (--propose, or hsmkeys quorum request): it holds for the members as they were, and for a time"
 	case errors.Is(err, ledger.ErrApproval):
-		return "an approval serves for one proposal; hsmkeys quorum list shows how many custodians have to approve"
+		return "an approval serves for one proposal, and counts once"
 	}
 	return ""
 }

@@ -76,8 +76,8 @@ func KeyOf(p blob.Proposal) (Key, error) {
 	}
 	data, err := ownfile.Read(path, maxKey)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Key{}, failure.WithHint(failure.NotFound("the key of the proposal is not here: another machine or user has made it, or it was finished"),
-			"run it where hsmkeys quorum request was run")
+		return Key{}, failure.WithHint(failure.NotFound("the key of the request is not here: the recovery is done, the request was withdrawn, or another machine or user has made it"),
+			"hsmkeys log shows whether the recovery is done; otherwise run it where hsmkeys quorum request was run")
 	}
 	if err != nil {
 		return Key{}, fmt.Errorf("read the key of the proposal: %w", err)

@@ -6,7 +6,9 @@ import (
 
 	"github.com/hsmkeys/hsmkeys"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/confirm"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/keyfile"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/place"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/ledger"
@@ -63,7 +65,12 @@ func acceptAsCustodian(ctx context.Context, c *hsmkeys.Custodian, as AsCustodian
 	if len(c.Keyring().State().Recoveries) == 0 {
 		return nil
 	}
-	Announce(c.Keyring())
+	for _, r := range c.Keyring().State().Recoveries {
+		message.Warn(errors.New(RecoveryText(r)))
+	}
+	if err := confirm.Possible(as.Yes); err != nil {
+		return failure.WithHint(c.Keyring().Trusted(), "if it is as it was told to this custodian, add --yes, or run it at a terminal")
+	}
 	if err := confirm.Ask(ctx, as.Yes, as.Recoveries(c.Keyring()), "Accept this, and trust what the new owner signs?"); err != nil {
 		return errors.Join(c.Keyring().Trusted(), err)
 	}
