@@ -101,7 +101,7 @@ func (c *ceremony) propose(to *softpair.Pair) (blob.Proposal, *ecdh.PrivateKey) 
 		certificate = must(to.Certificate(c.Context()))
 	}
 	key := must(ecdh.P384().GenerateKey(rand.Reader))
-	p, err := c.machine().ProposeRecovery(c.quorum, c.voucher, blob.Member{Label: "spare", Certificate: certificate}, "flood", key.PublicKey(), time.Now().Add(time.Hour))
+	p, err := c.machine().ProposeRecovery(c.quorum, c.voucher, blob.Member{Label: "spare", Certificate: certificate}, "flood", key.PublicKey(), time.Now().Add(time.Hour), false)
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -21,8 +21,8 @@ import (
 // ProposeRecovery returns the proposal of a recovery by a quorum, for its custodians to approve until a
 // time, not more than [MaxApproval] from now: the list of members that puts a new owner in the place of one whose pair was lost. They seal their
 // shares to recipient, a key that the recovering machine has made for this recovery. The keyring needs no
-// token.
-func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to blob.Member, reason string, recipient *ecdh.PublicKey, expires time.Time) (blob.Proposal, error) {
+// token. One that is only rehearsed, see [Keyring.Rehearse], is marked as such.
+func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to blob.Member, reason string, recipient *ecdh.PublicKey, expires time.Time, rehearsal bool) (blob.Proposal, error) {
 	const op = "propose a recovery"
 	old, err := k.ownerOf(from)
 	if err != nil {
@@ -32,14 +32,16 @@ func (k *Keyring) ProposeRecovery(quorum blob.Member, from *x509.Certificate, to
 		return blob.Proposal{}, fmt.Errorf("%s to %q: %w", op, to.Label, err)
 	}
 	to.Role = blob.Owner
-	if recorded, ok := k.recordedTo(quorum, old, to); ok {
+	if recorded, ok := k.recordedTo(quorum, old, to); ok && !rehearsal {
 		return blob.Proposal{Expires: expires, List: recorded, Recovery: &blob.ProposedRecovery{Quorum: sha256.Sum256(quorum.Certificate.Raw), Recipient: recipient}}, nil
 	}
 	next := k.view().NextList()
 	next.Number++
 	digest := k.view().Head().Checkpoint().List.Digest
 	next.Previous, next.Created = digest[:], time.Now()
-	if err := replaceOwner(&next, k.members(), old, to, reason); err != nil {
+	note := k.recoveryNote(next.Number, old, reason)
+	note.Rehearsal = rehearsal
+	if err := replaceOwner(&next, k.members(), to, note); err != nil {
 		return blob.Proposal{}, fmt.Errorf("%s: %w", op, err)
 	}
 	return blob.Proposal{
@@ -236,7 +238,7 @@ func (k *Keyring) BeginApproved(ctx context.Context, g *Gathering) (r *Recovery,
 func (k *Keyring) beginApproved(ctx context.Context, g *Gathering) (*Recovery, error) {
 	const op = "begin the recovery"
 	list := g.proposal.List
-	r := &Recovery{k, blob.Recovery{List: list.Number, From: list.Recovery.From, Reason: list.Recovery.Reason}}
+	r := &Recovery{k, *list.Recovery}
 	if recorded, err := k.isRecorded(g.proposal); err != nil || recorded {
 		return r, err
 	}

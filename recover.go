@@ -65,7 +65,7 @@ func (k *Keyring) beginRecovery(ctx context.Context, from *x509.Certificate, to 
 		if signerID(k.members().RecoveredTo(number)) != signerID(to) {
 			return nil, withFacts(fmt.Errorf("%s to %q: list of members %d has begun it, with another signing key: %w", op, to.Label, number, blob.ErrExists), ErrRecoveryKey)
 		}
-		return &Recovery{k, blob.Recovery{List: number, From: old, Reason: reason}}, nil
+		return &Recovery{k, k.recoveryNote(number, old, reason)}, nil
 	}
 	shown := k.view().At()
 	err = k.recordOther(ctx, ledger.Proposal{List: func(l *ledger.Ledger) (*blob.MemberList, error) {
@@ -78,7 +78,12 @@ func (k *Keyring) beginRecovery(ctx context.Context, from *x509.Certificate, to 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	return &Recovery{k, blob.Recovery{List: k.ListNumber(), From: old, Reason: reason}}, nil
+	return &Recovery{k, k.recoveryNote(k.ListNumber(), old, reason)}, nil
+}
+
+// recoveryNote returns what the list of a recovery, and each blob that it makes, say of it.
+func (k *Keyring) recoveryNote(list int, old []byte, reason string) blob.Recovery {
+	return blob.Recovery{List: list, From: old, Reason: reason, Rehearsal: ledger.IsRehearsal(k.store)}
 }
 
 // ErrMovedOn is the error for a keyring that others have changed since it was shown to a person.
@@ -143,11 +148,12 @@ func (k *Keyring) recoveryList(l *blob.MemberList, all *ledger.Members, old []by
 	if self, _ := all.Member(string(k.self)); self.Role != blob.BackupAuthority {
 		return withFacts(fmt.Errorf("%q is an owner: %w", self.Label, ErrRole), ErrOwnerRecovers)
 	}
-	return replaceOwner(l, all, old, to, reason)
+	return replaceOwner(l, all, to, k.recoveryNote(l.Number, old, reason))
 }
 
 // replaceOwner is recoveryList for whoever makes the recovery.
-func replaceOwner(l *blob.MemberList, all *ledger.Members, old []byte, to blob.Member, reason string) error {
+func replaceOwner(l *blob.MemberList, all *ledger.Members, to blob.Member, note blob.Recovery) error {
+	old := note.From
 	i := slices.IndexFunc(l.Members, func(m blob.Member) bool { return m.Role == blob.Owner && keyID(m) == string(old) })
 	if i < 0 {
 		return withFacts(fmt.Errorf("key %x is not that of an owner: %w", old, blob.ErrNotFound), ErrRecoveredOwner)
@@ -157,7 +163,7 @@ func replaceOwner(l *blob.MemberList, all *ledger.Members, old []byte, to blob.M
 		return err
 	}
 	l.Members = slices.Insert(l.Members, i, to)
-	l.Recovery = &blob.Recovery{List: l.Number, From: old, Reason: reason}
+	l.Recovery = &note
 	return nil
 }
 

@@ -33,7 +33,7 @@ type Spare interface {
 // RehearsalOptions are how a recovery is rehearsed.
 type RehearsalOptions struct {
 	Canary string     // name of the key, see [IsCanary]
-	Copy   blob.Store // empty, for the copy of the state
+	Copy   blob.Store // empty, for the copy of the state, a [ledger.RehearsalStore] for whoever opens it
 	Pins   *Pins      // of the copy, as nothing is pinned for the rehearsal but there
 	Spare  Spare
 	From   blob.Member // the owner who is taken for lost; the zero value means the first one
@@ -89,7 +89,7 @@ func (k *Keyring) rehearseRecovery(ctx context.Context, o RehearsalOptions, i *i
 		return fail("copy the state", err)
 	}
 	at := k.view().At()
-	copied, err := Open(ctx, Options{Store: o.Copy, Pair: k.pair, Pins: o.Pins, Keyring: k.ID(), Checkpoint: &at, Warn: k.options.Warn})
+	copied, err := Open(ctx, Options{Store: ledger.RehearsalStore{Store: o.Copy}, Pair: k.pair, Pins: o.Pins, Keyring: k.ID(), Checkpoint: &at, Warn: k.options.Warn})
 	if err != nil {
 		return fail("open the copy", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/blob/store/mem"
+	"github.com/hsmkeys/hsmkeys/ledger"
 	"github.com/hsmkeys/hsmkeys/token/softpair"
 )
 
@@ -33,7 +34,7 @@ func (s *softSpare) Certificate(ctx context.Context) (*x509.Certificate, error) 
 }
 
 func (s *softSpare) Take(ctx context.Context, voucher *x509.Certificate, key string, file []byte) ([]byte, error) {
-	k, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: s.store, Pair: s.Pair, Voucher: voucher})
+	k, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: ledger.RehearsalStore{Store: s.store}, Pair: s.Pair, Voucher: voucher})
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +133,28 @@ func TestARehearsalWalksTheWholeWay(t *testing.T) {
 	if len(all) != 1 || !all[0].Created.Equal(all[0].Created.Truncate(1e9)) || all[0].Canary != "canary" {
 		t.Errorf("%+v", all)
 	}
+	// Whoever carries the recovery of the copy into the store does not become an owner.
+	copied := new(mem.Store)
+	spare := &softSpare{ecPair(elliptic.P256()), copied, nil}
+	if _, err := k.Rehearse(ctx, hsmkeys.RehearsalOptions{Canary: "canary", Copy: copied, Pins: hsmkeys.NewPins(nil, t.TempDir()), Program: "a test", Spare: spare}); err != nil {
+		t.Fatal(err)
+	}
+	carried := memoryCopyOf(t, store)
+	for path, err := range copied.List(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := carried.Put(ctx, path, must(copied.Get(ctx, path))); err != nil && !errors.Is(err, blob.ErrExists) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := hsmkeys.Open(ctx, hsmkeys.Options{Store: carried, Pair: vault}); !errors.Is(err, ledger.ErrRehearsal) || !errors.Is(err, blob.ErrIntegrity) {
+		t.Errorf("carried into the store: %v", err)
+	}
+	if _, err := hsmkeys.Join(ctx, hsmkeys.Options{Store: carried, Pair: spare.Pair, Voucher: authority}); !errors.Is(err, ledger.ErrRehearsal) {
+		t.Errorf("joined by the throw-away token: %v", err)
+	}
+
 	// A damaged one, and one that somebody else has signed, count for nothing.
 	var path string
 	for p := range contents(t, store) {
@@ -150,7 +173,7 @@ func TestARehearsalWalksTheWholeWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := 0
-	if all := must(owner.Rehearsals(ctx, m, func(error) { failed++ })); len(all) != 1 || failed != 2 {
+	if all := must(owner.Rehearsals(ctx, m, func(error) { failed++ })); len(all) != 2 || failed != 2 {
 		t.Errorf("%d rehearsals, %d failed", len(all), failed)
 	}
 

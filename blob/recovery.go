@@ -15,6 +15,10 @@ type Recovery struct {
 	List   int    // number of the list of members by which the recovery began, 1..MaxNumber
 	From   []byte // subject key identifier, 20 bytes, of the owner whose key exchange pair was lost
 	Reason string // for people, 1..256 bytes of printable UTF-8
+
+	// Rehearsal marks a recovery that is rehearsed, in a copy of the keyring. The keyring itself must not
+	// accept it: it makes a token that nobody protects an owner.
+	Rehearsal bool
 }
 
 const maxReason = 256
@@ -37,7 +41,9 @@ func (r *Recovery) clone() *Recovery {
 	if r == nil {
 		return nil
 	}
-	return &Recovery{r.List, bytes.Clone(r.From), r.Reason}
+	c := *r
+	c.From = bytes.Clone(r.From)
+	return &c
 }
 
 // add adds the Recovery under a context tag, which replaces that of SEQUENCE.
@@ -46,6 +52,9 @@ func (r *Recovery) add(b *cryptobyte.Builder, tag cryptobyte_asn1.Tag) {
 		b.AddASN1Int64(int64(r.List))
 		b.AddASN1OctetString(r.From)
 		addUTF8String(b, r.Reason)
+		if r.Rehearsal {
+			addOctets(b, tagged(0), nil) // NULL
+		}
 	})
 }
 
@@ -60,7 +69,11 @@ func (d *decoder) recovery(tag cryptobyte_asn1.Tag) *Recovery {
 		From:   r.octetsOf("from", cryptobyte_asn1.OCTET_STRING, keyIDSize),
 		Reason: string(r.octets("reason", cryptobyte_asn1.UTF8String)),
 	}
-	r.refuseLaterFields(0)
+	if r.next(tagged(0)) {
+		r.octetsOf("rehearsal", tagged(0), 0)
+		out.Rehearsal = true
+	}
+	r.refuseLaterFields(1)
 	r.end()
 	return out
 }

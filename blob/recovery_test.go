@@ -208,7 +208,10 @@ func TestRefusesToReadRecoveries(t *testing.T) {
 		{"a reason that moves the cursor", func(p [][]byte) [][]byte { p[reason] = tlv(0x0c, []byte("\x1b[2J")); return p }, ErrMalformed, "does not print"},
 		{"a reason as PrintableString", func(p [][]byte) [][]byte { p[reason] = tlv(0x13, []byte("lost")); return p }, ErrMalformed, "recovery.reason"},
 		{"another order", func(p [][]byte) [][]byte { return [][]byte{p[from], p[list], p[reason]} }, ErrMalformed, "recovery.list"},
-		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0x80)) }, ErrNewer, "recovery has the field [0]"},
+		{"a rehearsal with a value", func(p [][]byte) [][]byte { return append(p, tlv(0x80, []byte{1})) }, ErrMalformed, "rehearsal has 1 bytes, not 0"},
+		{"a rehearsal that is constructed", func(p [][]byte) [][]byte { return append(p, tlv(0xa0)) }, ErrMalformed, "recovery has 2 bytes"},
+		{"a rehearsal twice", func(p [][]byte) [][]byte { return append(p, tlv(0x80), tlv(0x80)) }, ErrMalformed, "recovery has 2 bytes"},
+		{"a later field", func(p [][]byte) [][]byte { return append(p, tlv(0x81)) }, ErrNewer, "recovery has the field [1]"},
 		{"something more", func(p [][]byte) [][]byte { return append(p, null) }, ErrMalformed, "recovery has 2 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -259,5 +262,5 @@ func forgeOther(t testing.TB, contentType []int, content []byte) []byte {
 }
 
 func drawRecovery(t *rapid.T, list int) *Recovery {
-	return &Recovery{list, drawBytes(t, "from", 20), rapid.StringMatching(`[ -~äß漢]{1,60}`).Draw(t, "reason")}
+	return &Recovery{list, drawBytes(t, "from", 20), rapid.StringMatching(`[ -~äß漢]{1,60}`).Draw(t, "reason"), rapid.Bool().Draw(t, "rehearsal")}
 }

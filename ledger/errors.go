@@ -46,6 +46,10 @@ var (
 	// [*Unaccepted].
 	ErrUnaccepted = keyspec.NewKind("a recovery has not been accepted", blob.ErrIntegrity)
 
+	// ErrRehearsal means that a list of members was made in a rehearsal, see [RehearsalStore], and is in
+	// another store.
+	ErrRehearsal = keyspec.NewKind("it was made in a rehearsal, and counts only there", blob.ErrIntegrity)
+
 	// ErrList means that the list of members in force is not the one an edit requires.
 	ErrList = errors.New("the list of members has changed")
 

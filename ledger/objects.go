@@ -134,6 +134,9 @@ func (r *objects) lists(ctx context.Context, c blob.Checkpoint) ([]blob.MemberLi
 		if l.Number != number || l.KeyringID != c.KeyringID {
 			return nil, fmt.Errorf("list of members %d: it is number %d of keyring %s: %w", number, l.Number, l.KeyringID, blob.ErrMisplaced)
 		}
+		if err := refuseRehearsal(r.store, l); err != nil {
+			return nil, err
+		}
 		lists = append(lists, l)
 		copy(digest[:], l.Previous)
 	}

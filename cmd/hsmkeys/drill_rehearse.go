@@ -84,6 +84,10 @@ type childSpare struct {
 	model string // of the token, and its version
 }
 
+// rehearsalArgument is the first argument of a process that works in the copy of a rehearsal, which nobody else
+// takes for the keyring, see [ledger.RehearsalStore].
+const rehearsalArgument = "__rehearsal"
+
 // sparePIN is the variable with the PIN of the throw-away token, for the processes that use it alone.
 const sparePIN = "HSMKEYS_REHEARSAL_PIN"
 
@@ -169,7 +173,7 @@ func (s *childSpare) run(ctx context.Context, args ...string) ([]byte, error) {
 	if runtime.GOOS == "linux" {
 		self = "/proc/self/exe" // works even if the file of the program has been replaced
 	}
-	cmd := exec.CommandContext(ctx, self, args...)
+	cmd := exec.CommandContext(ctx, self, append([]string{rehearsalArgument}, args...)...)
 	cmd.Args[0] = "hsmkeys"
 	cmd.Dir = s.dir
 	cmd.Env = append(s.env.Environ(), "HOME="+s.dir, "HSMKEYS_MODULE="+s.env.Module(), "HSMKEYS_TOKEN=spare",
@@ -223,7 +227,7 @@ func rehearseWithQuorum(ctx context.Context, s *settings.Settings, c *cli.Contex
 		return err
 	}
 	defer store.Close()
-	r := &quorumRecovery{s: s, store: store, reason: hsmkeys.RehearsalReason}
+	r := &quorumRecovery{s: s, store: store, reason: hsmkeys.RehearsalReason, rehearsal: true}
 	if err := r.open(ctx, voucher, c.String("quorum")); err != nil {
 		return err
 	}

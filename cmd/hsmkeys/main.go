@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/ageplugin"
@@ -15,6 +16,7 @@ import (
 	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/output"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/program"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/session"
 )
 
 func main() { program.Main("hsmkeys", run) }
@@ -26,6 +28,10 @@ func run(ctx context.Context) int {
 	if len(os.Args) > 1 && os.Args[1] == completion.Command {
 		completion.Main(newApp, os.Args[2:])
 		syscall.Exit(0) // not guard.Exit: exit handlers of a module that hangs would hang too
+	}
+	if len(os.Args) > 1 && os.Args[1] == rehearsalArgument {
+		os.Args = slices.Delete(os.Args, 1, 2)
+		session.Rehearsal = true
 	}
 	app := newApp()
 	out := &output.Checked{W: os.Stdout}

@@ -203,6 +203,8 @@ type quorumRecovery struct {
 	from   *x509.Certificate
 	to     blob.Member
 	reason string
+
+	rehearsal bool
 }
 
 // withQuorumRecovery opens the keyring as a certificate from outside the storage vouches for it, reads
@@ -299,7 +301,7 @@ func (r *quorumRecovery) propose(expires time.Time) (blob.Proposal, *ecdh.Privat
 	if err != nil {
 		return blob.Proposal{}, nil, err
 	}
-	p, err := r.k.ProposeRecovery(r.quorum, r.from, r.to, r.reason, key.PublicKey(), expires)
+	p, err := r.k.ProposeRecovery(r.quorum, r.from, r.to, r.reason, key.PublicKey(), expires, r.rehearsal)
 	if err != nil {
 		return p, nil, err
 	}

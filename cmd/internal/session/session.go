@@ -246,8 +246,14 @@ func WithReading(ctx context.Context, s *settings.Settings, certificate string, 
 	return f(k)
 }
 
+// Rehearsal is set in a process that works in the copy of a rehearsal.
+var Rehearsal bool
+
 // Options returns how the settings want a keyring opened.
 func Options(s *settings.Settings, store blob.Store) (hsmkeys.Options, error) {
+	if Rehearsal && store != nil {
+		store = ledger.RehearsalStore{Store: store}
+	}
 	o := hsmkeys.Options{
 		Store: store, Once: !s.WholeStore && !s.Stays, OlderState: s.OlderState, MaxAge: s.MaxAge,
 		Password: password(s), Warn: warn, Progress: terminal.CountKey, NoReadBack: !s.ReadBack,
