@@ -127,7 +127,7 @@ func TestTheCeremony(t *testing.T) {
 		done`, 0)
 	r.chapter("The ceremony", 2)
 	r.lose("office")
-	r.chapter("A recovery with custodians in one place", 5)
+	r.chapter("A recovery with custodians in one place", 6)
 	r.lose("spare")
 	r.chapter("A recovery with custodians far apart", 6)
 	r.run("looking at it", `
