@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/hsmkeys/hsmkeys/blob/keyspec"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
 
@@ -40,6 +41,83 @@ func TestALostSessionTakesItsKeys(t *testing.T) {
 	defer again.Close()
 	if _, err := again.Wrap(background, pair.Public(), crypto.SHA1); err != nil {
 		t.Errorf("a key that was made since: %v", err)
+	}
+}
+
+// Keys in the other sessions, which are well, do not stay on the token as long as it is open.
+func TestALostSessionLeavesNoKeys(t *testing.T) {
+	for _, tt := range []struct {
+		name, function string
+		lose           func(*KeyPair, keyspec.Transit) error
+	}{
+		{"while another signs", "C_SignInit", func(p *KeyPair, _ keyspec.Transit) error { _, err := p.signs([32]byte{1}); return err }},
+		{"as a key is closed", "C_DestroyObject", func(_ *KeyPair, key keyspec.Transit) error { return key.Close() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tok, soft := openFaulty(t)
+			pair := makePair(t, tok, "pair", RSA2048)
+			var keys []keyspec.Transit
+			err := tok.with(background, func(pkcs11.SessionHandle) error { // keeps its session from the keys
+				for range 5 {
+					key, err := pair.Generate(background, wraps(32))
+					if err != nil {
+						return err
+					}
+					keys = append(keys, key)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := tok.Sessions(); n < 3 {
+				t.Fatalf("%d sessions, so the keys have none to themselves", n)
+			}
+			if n := sessionKeys(t, tok); n < 5 {
+				t.Fatalf("%d keys on the token", n)
+			}
+			if err := soft.FailAt(tt.function, 1, pkcs11.CKR_DEVICE_ERROR); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.lose(pair, keys[0]); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range keys {
+				if err := key.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if n := sessionKeys(t, tok); n != 0 {
+				t.Errorf("%d keys stay on the token", n)
+			}
+		})
+	}
+}
+
+// sessionKeys counts the secret keys on a token.
+func sessionKeys(t *testing.T, tok *Token) int {
+	t.Helper()
+	found, err := tok.findObjects(background, []*pkcs11.Attribute{attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
+}
+
+// A token without a login has none to lose: the session stays, and is used again.
+func TestNoLoginIsLost(t *testing.T) {
+	soft := newToken(t)
+	tok, err := Open(background, Config{Module: env.Module(), Token: Selector{Serial: soft.Serial}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	for range 100 {
+		err := tok.with(background, func(pkcs11.SessionHandle) error { return pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN) })
+		want(t, err, pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN))
+	}
+	if n := tok.Sessions() + len(tok.pool.gone); n != 2 {
+		t.Errorf("%d sessions", n)
 	}
 }
 

@@ -107,7 +107,7 @@ func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case sessionGone(err):
+	case sessionGone(err) && p.token.lost(err): // else nobody buries it
 		p.gone = append(p.gone, s)
 	case !errors.As(err, new(*unusableSession)) && !is(err, pkcs11.CKR_OPERATION_ACTIVE):
 		p.idle = append(p.idle, s)
@@ -118,20 +118,27 @@ func (p *pool) put(s pkcs11.SessionHandle, err error) {
 	}
 }
 
-// buryLost closes the sessions that were lost, in case that they still exist. What was made in any session counts as
-// lost from now on: nobody knows in which, and the token may use the handles again for other objects.
-// No call may be under way.
+// buryLost closes the sessions that were lost, in case that they still exist, and all others: what was made in any
+// session counts as lost from now on, as nobody knows in which, and the token may use the handles again for other
+// objects. A key in a session that is well ends with it. No call may be under way.
 func (p *pool) buryLost() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.gone) == 0 {
 		return
 	}
-	for _, s := range p.gone {
-		_ = p.token.ctx.CloseSession(s)
-	}
-	p.gone = nil
+	p.closeAll()
 	p.token.generation.Add(1)
+}
+
+// closeAll closes the sessions that are not lent. A token that fails at that may do it the second time.
+func (p *pool) closeAll() {
+	for _, s := range slices.Concat(p.idle, p.unusable, p.gone) {
+		if err := p.token.ctx.CloseSession(s); err != nil && !is(err, pkcs11.CKR_SESSION_HANDLE_INVALID) {
+			_ = p.token.ctx.CloseSession(s)
+		}
+	}
+	p.idle, p.unusable, p.gone = nil, nil, nil
 }
 
 // unusableSession marks the error of an operation that some modules leave active in its session
@@ -161,10 +168,7 @@ func (p *pool) close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.calls.Wait()
-	for _, s := range slices.Concat(p.idle, p.unusable, p.gone) {
-		_ = p.token.ctx.CloseSession(s)
-	}
-	p.idle = nil
+	p.closeAll()
 }
 
 // atOnce returns how many calls the token gets at the same time. A token that cannot hold session

@@ -98,9 +98,7 @@ func (t *Token) revive(ctx context.Context) error {
 	if t.refused != nil {
 		return &Error{Op: "get the token back", Token: t.info.Label, Kind: ErrLost, Err: t.refused}
 	}
-	if t.stillThere() {
-		t.pool.buryLost()
-		t.broken.Store(false) // some sessions were lost, and are replaced
+	if t.replaceSessions() {
 		return nil
 	}
 	if t.cfg.PIN != nil && !t.cfg.Unattended {
@@ -129,6 +127,32 @@ func (t *Token) revive(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// replaceSessions reports whether the token is still there: then only some sessions were lost, and they are
+// replaced. t.alive must be locked.
+func (t *Token) replaceSessions() bool {
+	if !t.stillThere() {
+		return false
+	}
+	t.pool.buryLost()
+	t.broken.Store(false)
+	return true
+}
+
+// bury does at once what the next call would do with lost sessions: a key that could not be destroyed is to go with
+// its session. It does not wait for a token that is gone, which has no keys left.
+func (t *Token) bury() {
+	leave, err := t.enter()
+	if err != nil {
+		return
+	}
+	defer leave()
+	t.alive.Lock()
+	defer t.alive.Unlock()
+	if t.broken.Load() {
+		t.replaceSessions()
 	}
 }
 

@@ -49,7 +49,11 @@ func (o *sessionObject) Close() error {
 		}
 		return o.token.destroyQuietly(s, o.handle)
 	})
-	if errors.Is(err, ErrClosed) || errors.Is(err, ErrLost) { // it is gone already
+	if errors.Is(err, ErrLost) {
+		o.token.bury()
+		return nil
+	}
+	if errors.Is(err, ErrClosed) { // it is gone already
 		return nil
 	}
 	return o.token.fail("destroy the session key", nil, err)
