@@ -264,3 +264,108 @@ func TestCurrent(t *testing.T) {
 		}
 	}
 }
+
+// A session that is opened while its token goes away goes with it.
+func TestSessionsThatAreOpenedDuringALoss(t *testing.T) {
+	env, tokens := softhsm.Run(t, "office")
+	p := initialise(t, env.Module())
+	slot := slots(t, p)[tokens[0].Serial]
+	for range 100 {
+		var mu sync.Mutex
+		var sessions []pkcs11.SessionHandle
+		var all sync.WaitGroup
+		stop := make(chan struct{})
+		for range 4 {
+			all.Go(func() {
+				for {
+					s, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
+					if err == nil {
+						mu.Lock()
+						sessions = append(sessions, s)
+						mu.Unlock()
+					}
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+		}
+		do(t, tokens[0].Lose())
+		close(stop)
+		all.Wait()
+		for _, s := range sessions {
+			if err := random(p, s); !errors.Is(err, pkcs11.Error(pkcs11.CKR_DEVICE_REMOVED)) {
+				t.Fatalf("a session of a token that is lost: %v", err)
+			}
+			_ = p.CloseSession(s)
+		}
+		do(t, tokens[0].Restore())
+	}
+}
+
+// A call gets the result of its own fault, while others change the faults.
+func TestFaultsThatChangeDuringCalls(t *testing.T) {
+	env, tokens := softhsm.Run(t, "office")
+	p := initialise(t, env.Module())
+	slot := slots(t, p)[tokens[0].Serial]
+	mine := softhsm.Fault{Function: "C_GenerateRandom", Action: softhsm.Fail, Arg: pkcs11.CKR_DEVICE_ERROR}
+	other := softhsm.Fault{Function: "C_Sign", Action: softhsm.Skip, Arg: pkcs11.CKR_DEVICE_MEMORY}
+	do(t, env.SetFaults(mine))
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for range 4 {
+		s, err := p.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION)
+		do(t, err)
+		all.Go(func() {
+			for {
+				if err := random(p, s); !errors.Is(err, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)) {
+					t.Errorf("%v, want CKR_DEVICE_ERROR", err)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for range 300 {
+		do(t, env.SetFaults(other, mine))
+		do(t, env.SetFaults(mine))
+	}
+	close(stop)
+	all.Wait()
+}
+
+// What SoftHSM refuses is not looked at before.
+func TestTemplateThatIsNot(t *testing.T) {
+	env, _ := softhsm.Run(t, "office")
+	program := filepath.Join(t.TempDir(), "null")
+	build := exec.Command("cc", "-o", program, "-xc", "-", "-ldl")
+	build.Stdin = strings.NewReader(`
+		#include <dlfcn.h>
+		#include <stdio.h>
+		typedef unsigned long rv;
+		int main(int argc, char **argv)
+		{
+			void **list, **f;
+			rv slots[8], n = 8, session;
+			((rv (*)(void *))dlsym(dlopen(argv[argc - 1], RTLD_NOW), "C_GetFunctionList"))(&list);
+			f = list + 1; /* after the version */
+			((rv (*)(void *))f[0])(0);
+			((rv (*)(unsigned char, rv *, rv *))f[4])(1, slots, &n);
+			((rv (*)(rv, rv, void *, void *, rv *))f[12])(slots[0], 4, 0, 0, &session);
+			printf("%#lx", ((rv (*)(rv, void *, rv))f[26])(session, 0, 1));
+		}`)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	run := exec.Command(program, env.Module())
+	run.Env = append(os.Environ(), env.Environ()...)
+	if out, err := run.CombinedOutput(); err != nil || string(out) != "0x7" {
+		t.Errorf("%v: %s, want CKR_ARGUMENTS_BAD", err, out)
+	}
+}

@@ -19,7 +19,7 @@ X(GetMechanismInfo, (CK_ULONG slot, CK_ULONG type, CK_MECHANISM_INFO *info), (sl
 X(InitToken, (CK_ULONG slot, CK_BYTE *pin, CK_ULONG len, CK_BYTE *label), (slot, pin, len, label), , )
 X(InitPIN, (CK_ULONG s, CK_BYTE *pin, CK_ULONG len), (s, pin, len), , )
 X(SetPIN, (CK_ULONG s, CK_BYTE *old, CK_ULONG oldlen, CK_BYTE *new, CK_ULONG newlen), (s, old, oldlen, new, newlen), , )
-X(OpenSession, (CK_ULONG slot, CK_ULONG flags, void *app, void *notify, CK_ULONG *s), (slot, flags, app, notify, s), , opened(slot, *s); handle(&c, s))
+X(OpenSession, (CK_ULONG slot, CK_ULONG flags, void *app, void *notify, CK_ULONG *s), (slot, flags, app, notify, s), , opened(&c, slot, *s); handle(&c, s))
 X(CloseSession, (CK_ULONG s), (s), , closed(s))
 X(CloseAllSessions, (CK_ULONG slot), (slot), , closedAll(&slot))
 X(GetSessionInfo, (CK_ULONG s, CK_SESSION_INFO *info), (s, info), , fixed(&c, info, sizeof *info))

@@ -128,7 +128,8 @@ struct call {
 	CK_ULONG first;          /* argument: a slot or a session, of most functions */
 	char serial[SERIAL + 1]; /* of the token that is used; "" for none */
 	int away;                /* it is lost */
-	const char *done;  /* the action that was taken, for the log */
+	unsigned long number;    /* how often it was lost and came back, before the call */
+	const char *done;        /* the action that was taken, for the log */
 	CK_ULONG types[MAXTEMPLATE]; /* of the templates, for the log */
 	int ntypes;
 	CK_ATTRIBUTE templates[2][MAXTEMPLATE];
@@ -231,7 +232,7 @@ static void retire(const char *serial, unsigned long number)
 {
 	for (size_t i = 0; i < nsessions; i++) {
 		struct session *s = &sessions[i];
-		if (!s->gone && s->number != number && strcmp(s->serial, serial) == 0) {
+		if (!s->gone && (s->number != number || number % 2) && strcmp(s->serial, serial) == 0) {
 			real->CloseSession(s->handle);
 			s->gone = 1;
 		}
@@ -265,7 +266,7 @@ static CK_RV attend(struct call *c)
 		if (nlosses == 0 && nfaults == 0)
 			return CKR_OK;
 		serialOf(c->first, c->serial);
-		number = lossOf(c->serial);
+		number = c->number = lossOf(c->serial);
 		c->away = number % 2;
 		retire(c->serial, number);
 		return c->away && c->function != f_GetSlotInfo ? CKR_TOKEN_NOT_PRESENT : CKR_OK;
@@ -276,7 +277,7 @@ static CK_RV attend(struct call *c)
 		return CKR_OK;
 	memcpy(c->serial, s->serial, sizeof c->serial);
 	number = lossOf(c->serial);
-	if (number == s->number)
+	if (number == s->number && number % 2 == 0)
 		return CKR_OK;
 	retire(c->serial, number);
 	if (c->function == f_CloseSession)
@@ -284,7 +285,8 @@ static CK_RV attend(struct call *c)
 	return number % 2 ? CKR_DEVICE_REMOVED : CKR_SESSION_HANDLE_INVALID;
 }
 
-static void opened(CK_ULONG slot, CK_ULONG handle)
+/* opened is about a session of the token as it was before the call: it may have been lost meanwhile. */
+static void opened(struct call *c, CK_ULONG slot, CK_ULONG handle)
 {
 	struct session *more;
 
@@ -292,9 +294,8 @@ static void opened(CK_ULONG slot, CK_ULONG handle)
 	if (!(more = realloc(sessions, (nsessions + 1) * sizeof *sessions)))
 		abort();
 	sessions = more;
-	sessions[nsessions] = (struct session){ .handle = handle };
+	sessions[nsessions] = (struct session){ .handle = handle, .number = c->number };
 	serialOf(slot, sessions[nsessions].serial);
-	sessions[nsessions].number = lossOf(sessions[nsessions].serial);
 	nsessions++;
 	pthread_mutex_unlock(&mu);
 }
@@ -364,10 +365,10 @@ static int concerns(struct fault *f, struct call *c)
 	return strcmp(f->token, "-") == 0 || strcmp(f->token, c->serial) == 0 || (!all && subject(c->function) == NOTHING);
 }
 
-/* due counts the call for the faults of that action and returns the one whose turn it is. */
-static struct fault *due(struct call *c, const char *action, CK_ULONG attribute)
+/* due counts the call for the faults of that action, and reports whether it is the turn of one, with its argument. */
+static int due(struct call *c, const char *action, CK_ULONG attribute, CK_ULONG *arg)
 {
-	struct fault *found = NULL;
+	int found = 0;
 
 	pthread_mutex_lock(&mu);
 	for (int i = 0; i < nfaults; i++) {
@@ -378,23 +379,27 @@ static struct fault *due(struct call *c, const char *action, CK_ULONG attribute)
 		if (attribute != UNAVAILABLE && f->arg != UNAVAILABLE && f->arg != attribute)
 			continue;
 		n = count(f);
-		if (n >= f->from && (f->to == 0 || n <= f->to))
-			found = f;
+		if (n >= f->from && (f->to == 0 || n <= f->to)) {
+			found = 1;
+			if (arg)
+				*arg = f->arg; /* the file may change before it is used */
+		}
 	}
 	pthread_mutex_unlock(&mu);
 	if (found)
-		c->done = found->action;
+		c->done = action;
 	return found;
 }
 
-#define DUE(action) due(c, action, UNAVAILABLE)
+#define DUE(action) due(c, action, UNAVAILABLE, NULL)
 
 /* begin does what is done in place of the call, and reports whether that was so. */
 static int begin(struct call *c, CK_RV *rv)
 {
 	static const char *const actions[] = { "print", "hog", "hang", "crash", "abort", "raise", "exit", "quick-exit", "fail", "skip" };
 	enum { print, hog, hang, crash, abortion, signaled, leave, quick, fail, skip, nactions };
-	struct fault *f[nactions];
+	int f[nactions];
+	CK_ULONG arg[nactions];
 
 	pthread_mutex_lock(&mu);
 	refresh();
@@ -405,14 +410,14 @@ static int begin(struct call *c, CK_RV *rv)
 		return 1;
 	}
 	for (int i = 0; i < nactions; i++) /* before any is taken: each counts all calls */
-		f[i] = DUE(actions[i]);
+		f[i] = due(c, actions[i], UNAVAILABLE, &arg[i]);
 
 	if (f[print]) {
 		static const char text[] = "faulty module: this is not for stdout\n";
 		if (write(STDOUT_FILENO, text, sizeof text - 1) < 0) { /* closed: nothing to see */ }
 	}
 	if (f[hog]) {
-		CK_ULONG size = f[hog]->arg && f[hog]->arg != UNAVAILABLE ? f[hog]->arg : 1UL << 30;
+		CK_ULONG size = arg[hog] && arg[hog] != UNAVAILABLE ? arg[hog] : 1UL << 30;
 		CK_BYTE *memory = malloc(size);
 		for (CK_ULONG i = 0; memory && i < size; i += 4096)
 			((volatile CK_BYTE *)memory)[i] = 1;
@@ -427,13 +432,13 @@ static int begin(struct call *c, CK_RV *rv)
 	if (f[abortion])
 		abort();
 	if (f[signaled])
-		raise((int)f[signaled]->arg);
+		raise((int)arg[signaled]);
 	if (f[quick])
-		quick_exit((int)f[quick]->arg);
+		quick_exit((int)arg[quick]);
 	if (f[leave])
-		exit((int)f[leave]->arg);
+		exit((int)arg[leave]);
 	if (f[fail])
-		*rv = f[fail]->arg;
+		*rv = arg[fail];
 	else if (f[skip])
 		*rv = CKR_OK;
 	return f[fail] || f[skip];
@@ -441,10 +446,10 @@ static int begin(struct call *c, CK_RV *rv)
 
 static CK_RV end(struct call *c, CK_RV rv)
 {
-	struct fault *f;
+	CK_ULONG result;
 
-	if (rv == CKR_OK && !c->done && (f = DUE("fail-after")))
-		rv = f->arg;
+	if (rv == CKR_OK && !c->done && due(c, "fail-after", UNAVAILABLE, &result))
+		rv = result;
 	record(c, rv);
 	for (struct scratch *next, *s = c->scratch; s; s = next) {
 		next = s->next;
@@ -471,9 +476,14 @@ static const char *const spoilings[] = { "flip", "zeros", "ones", NULL };
 
 static int repeat(struct call *c, CK_BYTE *out, CK_ULONG len)
 {
-	int again = last[c->function].len == len && DUE("repeat");
+	int again;
 
 	pthread_mutex_lock(&mu);
+	again = last[c->function].len == len;
+	pthread_mutex_unlock(&mu);
+	again = again && DUE("repeat");
+	pthread_mutex_lock(&mu);
+	again = again && last[c->function].len == len;
 	if (again)
 		memcpy(out, last[c->function].bytes, len);
 	else if (len <= KEPT)
@@ -494,10 +504,10 @@ static void fixed(struct call *c, void *out, CK_ULONG len)
 
 static void lengths(struct call *c, CK_ULONG *len)
 {
-	struct fault *f;
+	CK_ULONG arg;
 
-	if ((f = DUE("huge")))
-		*len = f->arg && f->arg != UNAVAILABLE ? f->arg : 1UL << 30;
+	if (due(c, "huge", UNAVAILABLE, &arg))
+		*len = arg && arg != UNAVAILABLE ? arg : 1UL << 30;
 }
 
 /* bytes is about a result with a length; without out, the caller asks for the length. */
@@ -552,9 +562,12 @@ static void found(struct call *c, CK_ULONG *list, CK_ULONG max, CK_ULONG *n)
 
 static void handle(struct call *c, CK_ULONG *h)
 {
-	CK_ULONG before = last[c->function].handle;
+	CK_ULONG before;
 
+	pthread_mutex_lock(&mu);
+	before = last[c->function].handle;
 	last[c->function].handle = *h;
+	pthread_mutex_unlock(&mu);
 	if (DUE("invalid"))
 		*h = 0xdeadbeef;
 	if (before && DUE("repeat"))
@@ -615,14 +628,16 @@ static void template(struct call *c, CK_ATTRIBUTE **t, CK_ULONG *n)
 	CK_ATTRIBUTE *copy = c->templates[c->ntemplates++];
 	CK_ULONG kept = 0;
 
+	if (!*t)
+		return; /* what SoftHSM says of that is its own */
 	note(c, *t, *n);
 	if (*n > MAXTEMPLATE)
 		return;
 	for (CK_ULONG i = 0; i < *n; i++) {
 		CK_ATTRIBUTE a = (*t)[i];
-		if (due(c, "drop", a.type))
+		if (due(c, "drop", a.type, NULL))
 			continue;
-		if (a.value && a.len && due(c, "flip", a.type)) {
+		if (a.value && a.len && due(c, "flip", a.type, NULL)) {
 			struct scratch *changed = malloc(sizeof *changed + a.len);
 			if (!changed)
 				abort();
@@ -639,8 +654,6 @@ static void template(struct call *c, CK_ATTRIBUTE **t, CK_ULONG *n)
 /* attributes is about what C_GetAttributeValue returns; without values, it asks for lengths. */
 static void attributes(struct call *c, CK_RV *rv, CK_ATTRIBUTE *t, CK_ULONG n)
 {
-	struct fault *f;
-
 	note(c, t, n);
 	for (CK_ULONG i = 0; i < n; i++) {
 		CK_ATTRIBUTE *a = &t[i];
@@ -648,16 +661,16 @@ static void attributes(struct call *c, CK_RV *rv, CK_ATTRIBUTE *t, CK_ULONG n)
 			continue;
 		if (a->value && a->len) {
 			for (int j = 0; spoilings[j]; j++)
-				if (due(c, spoilings[j], a->type))
+				if (due(c, spoilings[j], a->type, NULL))
 					spoil(a->value, a->len, spoilings[j]);
-			if (due(c, "shorten", a->type))
+			if (due(c, "shorten", a->type, NULL))
 				a->len--;
 		}
-		if ((f = due(c, "huge", a->type)))
+		if (due(c, "huge", a->type, NULL))
 			a->len = 1UL << 30;
-		if (due(c, "empty", a->type))
+		if (due(c, "empty", a->type, NULL))
 			a->len = 0;
-		if (due(c, "missing", a->type))
+		if (due(c, "missing", a->type, NULL))
 			a->len = UNAVAILABLE, *rv = CKR_ATTRIBUTE_TYPE_INVALID;
 	}
 }
@@ -706,8 +719,12 @@ static CK_RV slotList(CK_BBOOL present, CK_ULONG *list, CK_ULONG *n)
 {
 	CK_ULONG count = 0, kept = 0, *all;
 	CK_RV rv;
+	int lost;
 
-	if (!present || nlosses == 0 || !n)
+	pthread_mutex_lock(&mu);
+	lost = nlosses;
+	pthread_mutex_unlock(&mu);
+	if (!present || !lost || !n)
 		return softhsm.GetSlotList(present, list, n);
 	if ((rv = softhsm.GetSlotList(present, NULL, &count)) != CKR_OK)
 		return rv;
