@@ -369,3 +369,47 @@ func TestTemplateThatIsNot(t *testing.T) {
 		t.Errorf("%v: %s, want CKR_ARGUMENTS_BAD", err, out)
 	}
 }
+
+// Whoever can write to the environment decides what a process does that loads the module.
+func TestFilesOfOthers(t *testing.T) {
+	env, _ := softhsm.Run(t, "office")
+	in := func(name string) string { return filepath.Join(env.Dir(), name) }
+	list := func() (string, error) {
+		cmd := exec.Command("pkcs11-tool", "--module", env.Module(), "--list-token-slots")
+		cmd.Env = append(os.Environ(), env.Environ()...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	crash := softhsm.Fault{Function: "load", Action: softhsm.Crash}
+	do(t, env.SetFaults(crash))
+	if out, err := list(); err == nil {
+		t.Fatalf("the fault is not committed: %s", out)
+	}
+	for _, tt := range []struct {
+		name        string
+		mode, usual os.FileMode
+	}{{"faults", 0o622, 0o600}, {"module", 0o622, 0o600}, {"", 0o722, 0o700}, {"", 0o1777, 0o700}} {
+		do(t, os.Chmod(in(tt.name), tt.mode))
+		out, err := list()
+		if (err != nil) == (tt.name == "faults") || strings.Contains(out, "another user could have written") == (tt.name == "faults") {
+			t.Errorf("%q has mode %o: %v: %s", tt.name, tt.mode, err, out)
+		}
+		do(t, os.Chmod(in(tt.name), tt.usual))
+	}
+	do(t, env.SetFaults())
+
+	victim := filepath.Join(t.TempDir(), "victim")
+	do(t, os.WriteFile(victim, nil, 0o600))
+	do(t, os.Symlink(victim, in("count-link")))
+	do(t, os.Symlink(victim, in("calls")))
+	do(t, os.Mkdir(in("count-"), 0o700))
+	up, err := filepath.Rel(env.Dir(), victim)
+	do(t, err)
+	for _, counter := range []string{"count-link", up, "count-/../" + up} {
+		do(t, os.WriteFile(in("faults"), []byte("C_GetInfo 1 1 fail 0x5 - "+counter+"\n"), 0o600))
+		_, _ = list()
+		if data, err := os.ReadFile(victim); err != nil || len(data) > 0 {
+			t.Errorf("counter %s: the victim has %q, %v", counter, data, err)
+		}
+	}
+}

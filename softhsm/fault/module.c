@@ -6,6 +6,9 @@
  *
  * It is told what to do by files beside SoftHSM's configuration, which replace each other whole:
  *
+ * None of them does anything unless it, the directory and "module" belong to this user or root, and nobody else can write
+ * to them: such as where a configuration is in a shared directory.
+ *
  * "module" has the path of SoftHSM.
  *
  * "losses" has a line "SERIAL NUMBER" for each token that was ever lost: how often it went away
@@ -18,7 +21,8 @@
  * with the serial TOKEN, or for all if that is "-". A fault counts the calls in which its action has something
  * to do: the first flip of C_WrapKey is in the first call that returns a wrapped key, and not in the one
  * before it that asked for the length. Each process counts for itself and begins when the file
- * changes, or all count together, in the length of the file COUNTER.
+ * changes, or all count together, in the length of the file COUNTER, which
+ * begins with "count-".
  *
  * Where a file "calls" is beside them, each call appends a line:
  * "FUNCTION RESULT ACTION ATTRIBUTE,...", with the types of the attributes in the
@@ -26,6 +30,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -148,6 +153,54 @@ static int beside(char *path, size_t size, const char *name)
 	return snprintf(path, size, "%.*s/%s", (int)(slash - conf), conf, name) < (int)size;
 }
 
+/* isOwn reports whether nobody but this user and root can write to an open file or directory. */
+static int isOwn(int fd, mode_t type)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == type && (st.st_uid == geteuid() || st.st_uid == 0) && !(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+/* openOwn opens a file beside SoftHSM's configuration, or returns -1; errno is EPERM if others can write to it. */
+static int openOwn(const char *name, int flags)
+{
+	char path[4096];
+	int dir, fd;
+
+	errno = ENOENT;
+	if (!beside(path, sizeof path, ".") || (dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return -1;
+	if (!isOwn(dir, S_IFDIR)) {
+		close(dir), errno = EPERM;
+		return -1;
+	}
+	fd = openat(dir, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	close(dir);
+	if (fd >= 0 && !isOwn(fd, S_IFREG)) {
+		close(fd), errno = EPERM;
+		return -1;
+	}
+	return fd;
+}
+
+static FILE *readOwn(const char *name)
+{
+	int fd = openOwn(name, O_RDONLY);
+
+	return fd < 0 ? NULL : fdopen(fd, "r");
+}
+
+/* inEnvironment reports whether there is a "module" of this user's. */
+static int inEnvironment(void)
+{
+	static _Atomic int found;
+	int fd;
+
+	if (!found && (fd = openOwn("module", O_RDONLY)) >= 0)
+		close(fd), found = 1;
+	return found;
+}
+
 /* A watched file is read when it is another than it was. */
 struct watched { const char *name; ino_t inode; struct timespec changed; };
 
@@ -164,7 +217,13 @@ static FILE *reread(struct watched *w, int *n)
 	if (st.st_ino == w->inode && st.st_mtim.tv_sec == w->changed.tv_sec && st.st_mtim.tv_nsec == w->changed.tv_nsec)
 		return NULL;
 	w->inode = st.st_ino, w->changed = st.st_mtim, *n = 0;
-	return fopen(path, "re");
+	return readOwn(w->name);
+}
+
+/* isCounter reports whether a name is that of a counter, and of no file elsewhere. */
+static int isCounter(const char *name)
+{
+	return strcmp(name, "-") == 0 || (strncmp(name, "count-", 6) == 0 && !strchr(name, '/'));
 }
 
 static void refresh(void)
@@ -173,11 +232,13 @@ static void refresh(void)
 	char line[256];
 	FILE *file;
 
+	if (!inEnvironment())
+		return;
 	if ((file = reread(&ofFaults, &nfaults))) {
 		while (nfaults < MAXFAULTS && fgets(line, sizeof line, file)) {
 			struct fault *f = &faults[nfaults];
 			f->seen = 0;
-			if (sscanf(line, "%39s %lu %lu %23s %lx %16s %39s", f->function, &f->from, &f->to, f->action, &f->arg, f->token, f->counter) == 7)
+			if (sscanf(line, "%39s %lu %lu %23s %lx %16s %39s", f->function, &f->from, &f->to, f->action, &f->arg, f->token, f->counter) == 7 && isCounter(f->counter))
 				nfaults++;
 		}
 		fclose(file);
@@ -323,10 +384,10 @@ static void closedAll(const CK_ULONG *slot)
 
 static void record(struct call *c, CK_RV rv)
 {
-	char path[4096], line[2048];
+	char line[2048];
 	int n, fd;
 
-	if (!beside(path, sizeof path, "calls") || (fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)) < 0)
+	if (!inEnvironment() || (fd = openOwn("calls", O_WRONLY | O_APPEND)) < 0)
 		return;
 	n = snprintf(line, sizeof line, "%s 0x%lx %s ", names[c->function], rv, c->done ? c->done : "-");
 	for (int i = 0; i < c->ntypes && n < (int)sizeof line - 32; i++)
@@ -340,14 +401,13 @@ static void record(struct call *c, CK_RV rv)
 /* count returns the number of a call that the fault counts. */
 static unsigned long count(struct fault *f)
 {
-	char path[4096];
 	off_t n = 0;
 	int fd;
 
 	if (strcmp(f->counter, "-") == 0)
 		return ++f->seen;
 	/* Each call appends a byte: where that has come to lie is its number, whoever else appends. */
-	if (!beside(path, sizeof path, f->counter) || (fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600)) < 0)
+	if ((fd = openOwn(f->counter, O_WRONLY | O_APPEND | O_CREAT)) < 0)
 		abort();
 	if (write(fd, ".", 1) != 1 || (n = lseek(fd, 0, SEEK_CUR)) < 1)
 		abort();
@@ -753,19 +813,17 @@ static void load(void)
 	CK_RV (*get)(struct functions **);
 	struct functions *found;
 	char path[4096] = "";
-	struct stat st;
 	FILE *file;
 	void *lib;
 
-	if (beside(path, sizeof path, "module") && (file = fopen(path, "re"))) {
-		/* Another user could have left one where a configuration is in a shared directory. */
-		if (fstat(fileno(file), &st) != 0 || (st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & (S_IWGRP | S_IWOTH) || !fgets(path, sizeof path, file))
-			path[0] = 0;
-		fclose(file);
-	} else {
+	if (!(file = readOwn("module")) && errno != EPERM) {
 		fprintf(stderr, "faulty module: SOFTHSM2_CONF is \"%s\", which is in no throw-away environment\n", getenv("SOFTHSM2_CONF") ? getenv("SOFTHSM2_CONF") : "");
 		return;
 	}
+	if (file && !fgets(path, sizeof path, file))
+		path[0] = 0;
+	if (file)
+		fclose(file);
 	path[strcspn(path, "\n")] = 0;
 	lib = path[0] ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
 	if (!lib || !(get = (CK_RV (*)(struct functions **))dlsym(lib, "C_GetFunctionList")) || get(&found) != CKR_OK) {
