@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,14 +22,16 @@ import (
 // with each result that the standard lists for it. The command says so, with the name of
 // the result, or gets over it; it leaves nothing on the token, and nothing is lost: what it
 // has reported is there, the files open, and an honest module goes on in the same place.
+// A sample fails from then on, which the command does not go on trying.
 //
 // Here a sample is tried, in which each function has its turn; `make faults` tries all.
 func TestResults(t *testing.T) {
 	series := resultSeries(t)
+	sample := sampleOfResults(series)
 	if os.Getenv("HSMKEYS_TEST_FAULTS") != "all" {
-		series = sampleOfResults(series)
+		series = sample
 	}
-	for _, s := range series {
+	for _, s := range append(series, onward(sample)...) {
 		t.Run(s.keyType+"/"+s.scenario.name+"/"+s.function, func(t *testing.T) {
 			t.Parallel()
 			s.try(t)
@@ -83,6 +86,20 @@ func sampleOfResults(all []series) []series {
 		chosen[i].faults = append(chosen[i].faults, one)
 	}
 	return chosen
+}
+
+// onward returns the series in which functions fail from then on. No PIN that was refused is tried again.
+func onward(all []series) []series {
+	var forever []series
+	for _, s := range all {
+		s.function = "onward"
+		s.faults = append(slices.Clone(s.faults), softhsm.Fault{Function: "C_Login", Call: 1, Action: softhsm.Fail, Arg: pkcs11.CKR_PIN_INCORRECT})
+		for i := range s.faults {
+			s.faults[i].Onward = true
+		}
+		forever = append(forever, s)
+	}
+	return forever
 }
 
 // What every function that uses the token can return, PKCS #11 v2.40 §5.1.1 and §5.1.2, and what those with a session can,
@@ -155,6 +172,7 @@ type resultTrial struct {
 	scenario        faultScenario
 	objects         int      // on the tokens, at the beginning, but those that hold pins
 	created, failed []string // names of keys
+	rotated         int      // the newest version of key a
 }
 
 var errNotCommitted = errors.New("the fault was not committed")
@@ -166,7 +184,7 @@ func (s series) try(t *testing.T) {
 	for i := 0; i < len(faults); i++ {
 		fresh := c == nil
 		if fresh {
-			c = &resultTrial{faultSite: s.site.clone(t), scenario: s.scenario}
+			c = &resultTrial{faultSite: s.site.clone(t), scenario: s.scenario, rotated: 2}
 			c.objects = c.countObjects(t)
 		}
 		used, err := c.fail(t, faults[i])
@@ -229,14 +247,20 @@ func (c *resultTrial) fail(t *testing.T, f softhsm.Fault) (used bool, err error)
 		return false, errNotCommitted
 	case r.timeout:
 		return false, errors.New("it does not end")
+	case failedCalls(calls) > mostFailures:
+		return false, fmt.Errorf("it goes on for %d failures", failedCalls(calls))
+	case refusedAgain(calls):
+		return false, errors.New("it logs in again after the PIN was refused")
 	case strings.Contains(r.stdout+r.stderr, testPIN):
 		return false, errors.New("it shows the PIN")
 	case r.status != 0 && !strings.Contains(r.stderr, name) && !tellsItself(f, r):
 		return false, fmt.Errorf("the error does not name %s", name)
-	case r.status != 0 && strings.Count(r.stderr, "hsmkeys: ")-strings.Count(r.stderr, "hsmkeys: warning: ")-strings.Count(r.stderr, "hsmkeys: note: ") != 1:
+	case r.status != 0 && errorLines(r) != 1 && !f.Onward: // then each key fails
 		return false, errors.New("it is not one error")
 	}
-	if n := c.countObjects(t); n != c.objects {
+	if n := c.countObjects(t); f.Onward { // what cannot be destroyed stays
+		c.objects = n
+	} else if n != c.objects {
 		return false, fmt.Errorf("there are %d objects on the tokens, and were %d", n, c.objects)
 	}
 	if r.status != 0 {
@@ -246,12 +270,66 @@ func (c *resultTrial) fail(t *testing.T, f softhsm.Fault) (used bool, err error)
 		return false, checkFaultError(f, r, module)
 	}
 	switch c.scenario.name {
+	case "rotate":
+		before := c.rotated
+		if c.rotated = c.newest("a"); c.rotated <= before {
+			return false, fmt.Errorf("the newest version is still %d", c.rotated)
+		}
+		return false, c.does("office", "reveal", fmt.Sprintf("a@%d", c.rotated))
 	case "decrypt":
 		return false, c.scenario.done(c.faultSite, r)
 	case "recover":
 		return true, c.scenario.done(c.faultSite, r)
 	}
 	return false, nil
+}
+
+// mostFailures is how many failures of the module a command lives through: a token that is lost is tried for 20
+// seconds, ever more slowly.
+const mostFailures = 100
+
+func failedCalls(calls []softhsm.Call) int {
+	n := 0
+	for _, call := range calls {
+		if call.Fault == softhsm.Fail {
+			n++
+		}
+	}
+	return n
+}
+
+// refusedAgain reports whether there was a login after one by which a try was lost.
+func refusedAgain(calls []softhsm.Call) bool {
+	refused := false
+	for _, call := range calls {
+		if call.Function != "C_Login" {
+			continue
+		}
+		if refused {
+			return true
+		}
+		refused = call.Result == pkcs11.CKR_PIN_INCORRECT || call.Result == pkcs11.CKR_PIN_LOCKED
+	}
+	return false
+}
+
+// newest returns the newest version of a key, or 0.
+func (c *resultTrial) newest(name string) int {
+	for line := range strings.Lines(c.honest("office", "list", "--jsonl").stdout) {
+		var key struct {
+			Name    string
+			Version int
+		}
+		if json.Unmarshal([]byte(line), &key) == nil && key.Name == name {
+			return key.Version
+		}
+	}
+	return 0
+}
+
+// errorLines counts the errors that a command prints.
+func errorLines(r faultRun) int {
+	return strings.Count(r.stderr, "hsmkeys: ") - strings.Count(r.stderr, "hsmkeys: warning: ") - strings.Count(r.stderr, "hsmkeys: note: ")
 }
 
 // tellsItself reports whether an error need not name the result.
