@@ -94,6 +94,9 @@ func onward(all []series) []series {
 	for _, s := range all {
 		s.function = "onward"
 		s.faults = append(slices.Clone(s.faults), softhsm.Fault{Function: "C_Login", Call: 1, Action: softhsm.Fail, Arg: pkcs11.CKR_PIN_INCORRECT})
+		if s.scenario.name == "rotate" { // for which the signature is needed, whatever the sample has
+			s.faults = append(s.faults, softhsm.Fault{Function: "C_Sign", Call: 1, Action: softhsm.Fail, Arg: pkcs11.CKR_DEVICE_MEMORY})
+		}
 		for i := range s.faults {
 			s.faults[i].Onward = true
 		}
