@@ -68,9 +68,18 @@ func (t *Token) login(ctx context.Context, cfg Config) error {
 			tried.PIN = &now.PIN
 		}
 		e.Facts = tried
+	} else if !is(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_SLOT_ID_INVALID) {
+		e.Err = &answeredLogin{err}
 	}
 	return e
 }
+
+// answeredLogin marks the error of a login that has reached the token, and does not blame the PIN. The token may
+// count it as a try all the same.
+type answeredLogin struct{ error }
+
+func (l *answeredLogin) Unwrap() error { return l.error }
 
 // inUserSession reports whether the token says that the user is logged in.
 func (t *Token) inUserSession() bool {

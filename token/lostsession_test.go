@@ -1,10 +1,12 @@
 package token
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -118,6 +120,49 @@ func TestNoLoginIsLost(t *testing.T) {
 	}
 	if n := tok.Sessions() + len(tok.pool.gone); n != 2 {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// A token may count a login as a try whatever it answers: there are two, and no later call makes another. One that
+// could not reach the token is none.
+func TestALoginThatFailsAfterwards(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		result uint
+		login  func(asked int) bool
+	}{
+		{"answered", pkcs11.CKR_GENERAL_ERROR, func(asked int) bool { return asked == 2 }},
+		{"not reached", pkcs11.CKR_TOKEN_NOT_PRESENT, func(asked int) bool { return asked > 3 }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			soft := newToken(t)
+			module, err := env.FaultyModule()
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := 0
+			tok, err := Open(background, Config{Module: module, Token: Selector{Serial: soft.Serial}, Unattended: true, Patience: 2 * time.Second,
+				PIN: func(context.Context, Info) ([]byte, error) { asked++; return []byte(soft.PIN), nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tok.Close()
+			defer soft.Restore()
+			if err := soft.Lose(); err != nil {
+				t.Fatal(err)
+			}
+			want(t, tok.Check(background), ErrLost)
+			if err := errors.Join(soft.Restore(), soft.Break(softhsm.Fault{Function: "C_Login", Action: softhsm.Fail, Arg: tt.result})); err != nil {
+				t.Fatal(err)
+			}
+			asked = 0
+			for range 3 {
+				want(t, tok.Check(background), ErrLost, softhsm.ResultName(tt.result))
+			}
+			if !tt.login(asked) {
+				t.Errorf("the PIN was asked for %d times", asked)
+			}
+		})
 	}
 }
 

@@ -113,7 +113,14 @@ func (t *Token) revive(ctx context.Context) error {
 		err := t.reattach(ctx)
 		if err == nil {
 			t.broken.Store(false)
+			t.answered = 0
 			return nil
+		}
+		if errors.As(err, new(*answeredLogin)) { // once more, later
+			if t.answered++; t.answered > 1 {
+				t.refused = err
+			}
+			pause = time.Second
 		}
 		// A PIN that is refused is never tried again, not by a later call either.
 		if errors.Is(err, ErrPIN) || errors.Is(err, ErrPINLocked) || errors.Is(err, ErrFinalTry) {

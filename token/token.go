@@ -80,7 +80,8 @@ type Token struct {
 	alive      sync.RWMutex // read-locked by every call; locked while sessions are replaced
 	broken     atomic.Bool  // sessions are lost, see revive
 	lostBy     atomic.Pointer[error]
-	refused    error // the error of the PIN when the token was back
+	refused    error // of the login when the token was back, which is not tried any more
+	answered   int   // logins that the token has answered since it was lost, see answeredLogin
 	again      contextLogins
 	detached   bool // the module was released
 	generation atomic.Uint64
