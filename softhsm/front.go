@@ -7,12 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
+
+	"github.com/hsmkeys/hsmkeys/token/ownfile"
 )
 
 // frontName is the name of the module in front of SoftHSM: in an environment, and where a package has
 // installed it.
 const frontName = "faulty-softhsm.so"
+
+const maxFront = 16 << 20 // bytes
 
 // ErrNoCompiler means that the module in front of SoftHSM is not installed and cannot be compiled.
 var ErrNoCompiler = errors.New("no C compiler")
@@ -20,8 +25,8 @@ var ErrNoCompiler = errors.New("no C compiler")
 // FaultyModule returns the path of a PKCS #11 module for e that forwards every call to
 // SoftHSM, except for what [Env.SetFaults] asks of it, and for tokens that are lost (see
 // [Token.Lose]). It is the one that is installed with the program that calls this, in
-// ../lib/hsmkeys beside it, or else is compiled when FaultyModule is first called, with
-// the C compiler that the variable CC names, or else cc. The error is an [ErrNoCompiler] if there is neither.
+// ../lib/hsmkeys beside it, if only this user or root can have written it. Or else it is compiled when
+// FaultyModule is first called, with the C compiler and its options in the variable CC, or else cc. The error is an [ErrNoCompiler] if there is neither.
 //
 // The module reads its faults from the directory of the file that SOFTHSM2_CONF names: it works in
 // the environment of the process that loads it, and in that of a child process with [Env.Environ].
@@ -57,7 +62,8 @@ var faultyFunctions []byte
 var front = sync.OnceValues(func() ([]byte, error) {
 	if program, err := os.Executable(); err == nil {
 		installed := filepath.Join(filepath.Dir(program), "..", "lib", "hsmkeys", frontName)
-		if library, err := os.ReadFile(installed); err == nil {
+		// It gets loaded: another user's is not taken.
+		if library, err := ownfile.Read(installed, maxFront); err == nil {
 			return library, nil
 		}
 	}
@@ -75,16 +81,16 @@ func compileFront() (library []byte, err error) {
 			return nil, err
 		}
 	}
-	cc := os.Getenv("CC")
-	if cc == "" {
-		cc = "cc"
+	cc := strings.Fields(os.Getenv("CC")) // as make(1) takes it: "ccache gcc"
+	if len(cc) == 0 {
+		cc = []string{"cc"}
 	}
-	cmd := exec.Command(cc, "-shared", "-fPIC", "-O1", "-o", frontName, "module.c", "-ldl", "-lpthread")
+	cmd := exec.Command(cc[0], append(cc[1:], "-shared", "-fPIC", "-O1", "-o", frontName, "module.c", "-ldl", "-lpthread")...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %w", ErrNoCompiler, err)
 	} else if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", cc, err, out)
+		return nil, fmt.Errorf("%s: %w\n%s", cc[0], err, out)
 	}
 	return os.ReadFile(filepath.Join(dir, frontName))
 }

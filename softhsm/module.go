@@ -38,7 +38,7 @@ func FindModule() (string, error) {
 		if !isFile(path) {
 			return "", fmt.Errorf("softhsm: %w: SOFTHSM2_MODULE names %q, which is not a file (scripts/install-softhsm.sh installs SoftHSM2)", ErrNotInstalled, path)
 		}
-		return path, nil
+		return filepath.Abs(path) // for processes that work in other directories
 	}
 	for _, pattern := range modulePatterns {
 		paths, _ := filepath.Glob(pattern) // fails on malformed patterns alone

@@ -66,6 +66,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -102,7 +103,7 @@ func New() (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "softhsm-") // mode 0700
+	dir, err := makeDir()
 	if err != nil {
 		return nil, fmt.Errorf("softhsm: %w", err)
 	}
@@ -112,6 +113,19 @@ func New() (*Env, error) {
 		return nil, fmt.Errorf("softhsm: %w", err)
 	}
 	return e, nil
+}
+
+// makeDir makes a directory whose path can stand in SoftHSM's configuration, and holds for processes that work in
+// other directories.
+func makeDir() (string, error) {
+	temp, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return "", err
+	}
+	if strings.ContainsAny(temp, "#=\n\r") {
+		return "", fmt.Errorf("the temporary directory %q has a character in its path that SoftHSM's configuration does not take; set TMPDIR to another", temp)
+	}
+	return os.MkdirTemp(temp, "softhsm-") // mode 0700
 }
 
 func (e *Env) write() error {
@@ -283,10 +297,19 @@ func (e *Env) Close() error {
 	if e.borrowed {
 		return nil
 	}
-	if err := os.RemoveAll(e.dir); err != nil {
+	if err := removeAll(e.dir); err != nil {
 		return fmt.Errorf("softhsm: %w", err)
 	}
 	return nil
+}
+
+// removeAll removes a directory, in which a process that has not ended yet may still make files, for five seconds.
+func removeAll(dir string) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if err := os.RemoveAll(dir); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // setConf sets SOFTHSM2_CONF, and returns a function that restores the previous value.

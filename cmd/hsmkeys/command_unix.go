@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,12 +25,24 @@ const (
 	statusBySignal  = 128 // and the signal
 )
 
-// takeSignals takes the signals that would end this program, and those that a command may want.
+// wanted are the signals that would end this program, and those that a command may want.
+var wanted = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+
+// ignored are those that whoever has started this program ignores, such as nohup(1), before anything here takes them.
+// Go tells it of SIGHUP and SIGINT.
+var ignored = slices.DeleteFunc(slices.Clone(wanted), func(s os.Signal) bool { return !signal.Ignored(s) })
+
+// takeSignals takes the signals. What was ignored stays so, also for the command.
 func takeSignals() <-chan os.Signal {
-	taken := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 	signals := make(chan os.Signal, 8)
-	signal.Reset(taken...)
-	signal.Notify(signals, taken...)
+	signal.Reset(wanted...)
+	for _, s := range wanted {
+		if slices.Contains(ignored, s) {
+			signal.Ignore(s)
+		} else {
+			signal.Notify(signals, s)
+		}
+	}
 	return signals
 }
 

@@ -42,6 +42,49 @@ func TestSoftHSMRunPassesSignalsOn(t *testing.T) {
 	}
 }
 
+// What the caller ignores, as nohup(1) does, stays ignored.
+func TestSoftHSMRunUnderNohup(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		signal syscall.Signal
+	}{{"HUP", syscall.SIGHUP}, {"INT", syscall.SIGINT}} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.Command("sh", "-c", "trap '' "+tt.name+`; exec hsmkeys softhsm run -- sh -c 'echo ready; kill -s $0 $$ $PPID; read line'`+" "+tt.name)
+			cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin(t, cmd)
+			if err := cmd.Process.Signal(tt.signal); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Write([]byte("go on\n")); err != nil {
+				t.Fatal(err)
+			}
+			if got := wait(t, cmd); got != 0 {
+				t.Errorf("exit status %d", got)
+			}
+		})
+	}
+}
+
+// A process that the command leaves behind does not keep the directory, nor change the status.
+func TestSoftHSMRunLeavesNothingToGrandchildren(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("hsmkeys", "softhsm", "run", "--", "sh", "-c",
+		`cd "${HSMKEYS_STORE%/*}"; (i=0; while test $((i+=1)) -lt 20000; do : >f$i || exit; done) 2>/dev/null & until test -f f9; do :; done; echo ready`)
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	begin(t, cmd)
+	if got := wait(t, cmd); got != 0 {
+		t.Errorf("exit status %d", got)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // begin starts a command, and waits until it is ready.
 func begin(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hsmkeys/hsmkeys/cmd/internal/failure"
+	"github.com/hsmkeys/hsmkeys/cmd/internal/message"
 	"github.com/hsmkeys/hsmkeys/cmd/internal/settings"
 	"github.com/hsmkeys/hsmkeys/softhsm"
 )
@@ -63,7 +64,7 @@ func softhsmVariable(label string) string {
 }
 
 // runSoftHSM runs a command with throw-away tokens. Signals are taken before there is anything to remove.
-func runSoftHSM(ctx context.Context, labels, words []string) (err error) {
+func runSoftHSM(ctx context.Context, labels, words []string) error {
 	if err := errNoSoftHSM(); err != nil {
 		return err
 	}
@@ -75,7 +76,11 @@ func runSoftHSM(ctx context.Context, labels, words []string) (err error) {
 	if err != nil {
 		return explainSoftHSM(err)
 	}
-	defer func() { err = errors.Join(err, env.Close()) }()
+	defer func() {
+		if err := env.Close(); err != nil { // the status is the command's all the same
+			message.Warn(err)
+		}
+	}()
 	module, err := env.FaultyModule()
 	if err != nil {
 		return explainSoftHSM(err)
