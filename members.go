@@ -73,7 +73,6 @@ func (k *Keyring) RemoveMember(ctx context.Context, role blob.Role, label string
 }
 
 func (k *Keyring) removeMember(ctx context.Context, role blob.Role, label string, skipped func(error), i *intent) error {
-	op := fmt.Sprintf("remove the %s %q", role, label)
 	if err := k.refresh(ctx); err != nil {
 		return err
 	}
@@ -81,7 +80,7 @@ func (k *Keyring) removeMember(ctx context.Context, role blob.Role, label string
 	if err != nil {
 		return err
 	}
-	op = fmt.Sprintf("remove the %s %q", role, m.Label) // which label may not be
+	op := fmt.Sprintf("remove the %s %q", role, m.Label) // which label may not be
 	i.about(Use{To: m.Label}, ledger.Point{})
 	if role == blob.Owner {
 		if err := k.adoptUnknown(ctx, signerID(m), skipped); err != nil {
