@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ErrNotInstalled is the error if no SoftHSM2 module is found on this machine.
@@ -37,6 +38,9 @@ func FindModule() (string, error) {
 	if path := os.Getenv("SOFTHSM2_MODULE"); path != "" {
 		if !isFile(path) {
 			return "", fmt.Errorf("softhsm: %w: SOFTHSM2_MODULE names %q, which is not a file (scripts/install-softhsm.sh installs SoftHSM2)", ErrNotInstalled, path)
+		}
+		if strings.ContainsAny(path, "\n\r") {
+			return "", fmt.Errorf("softhsm: SOFTHSM2_MODULE is %q: a path of more than one line", path)
 		}
 		return filepath.Abs(path) // for processes that work in other directories
 	}

@@ -117,6 +117,11 @@ func TestFindModule(t *testing.T) {
 		if got, err := softhsm.FindModule(); err != nil || got != want {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
+		t.Chdir(filepath.Dir(want))
+		t.Setenv("SOFTHSM2_MODULE", "mine.so")
+		if got, err := softhsm.FindModule(); err != nil || got != want {
+			t.Errorf("from where it is: got %q, %v; want %q", got, err, want)
+		}
 	})
 	t.Run("does not replace a named module that is missing", func(t *testing.T) {
 		t.Setenv("SOFTHSM2_MODULE", "/nowhere/libsofthsm2.so")
