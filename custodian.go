@@ -167,7 +167,7 @@ func (c *Custodian) signs() blob.Signer {
 	return signerOf(c.k.pair, c.Self.Signing, c.Self.Certificate)
 }
 
-// An Approval is what a custodian gives to the recovering machine.
+// An Approval is a custodian's approval of a recovery, with the share that goes to the recovering machine.
 type Approval struct {
 	Signed []byte      // the signed [blob.Approval]
 	Share  blob.Sealed // the custodian's share, sealed to the machine's key

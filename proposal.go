@@ -57,7 +57,7 @@ func (k *Keyring) Proposer(ctx context.Context, p blob.Proposal) (by blob.Member
 	if u, err := blob.ParseApproval(p.List.Approvals[0]); err == nil && string(k.members().Key(u.SignerIdentifier())) == string(k.signer) {
 		return by, nil, nil, withFacts(fmt.Errorf("%w: this owner has proposed it", ErrProposal), ErrOwnProposal)
 	}
-	by, err = k.view().CheckApproval(p.List.Approvals[0], p.List, k.Self(), time.Now())
+	by, _, err = k.view().CheckApproval(p.List.Approvals[0], p.List, k.Self(), time.Now())
 	if err != nil {
 		return by, nil, nil, err
 	}

@@ -27,7 +27,7 @@ func checkApprovals(before blob.MemberList, ref blob.ListRef, l blob.MemberList,
 	}
 	var approved []blob.Member
 	for _, der := range l.Approvals {
-		who, err := checkApproval(der, before, ref, l, signer, at)
+		who, _, err := checkApproval(der, before, ref, l, signer, at)
 		if err != nil {
 			return nil, err
 		}
@@ -43,15 +43,15 @@ func checkApprovals(before blob.MemberList, ref blob.ListRef, l blob.MemberList,
 }
 
 // CheckApproval checks one approval of a list of members that is to follow the one in force, to be signed
-// by a member at a time, as everybody will who reads it. It returns who has made it: a custodian of the
+// by a member at a time, as everybody will who reads it. It returns it, and who has made it: a custodian of the
 // member's quorum where the list is a recovery, or another owner. The error is an [ErrApproval], or that
 // of a signature.
 //
 // The list may also be one that was in force already: an approval that was made for it is still one.
-func (l *Ledger) CheckApproval(der []byte, next blob.MemberList, signer blob.Member, at time.Time) (blob.Member, error) {
+func (l *Ledger) CheckApproval(der []byte, next blob.MemberList, signer blob.Member, at time.Time) (blob.Member, blob.Approval, error) {
 	before, digest, err := l.before(next)
 	if err != nil {
-		return blob.Member{}, err
+		return blob.Member{}, blob.Approval{}, err
 	}
 	return checkApproval(der, before, blob.ListRef{Number: before.Number, Digest: digest}, next, signer, at)
 }
@@ -85,25 +85,26 @@ func Changed(before, next blob.MemberList) (joined, left []blob.Member) {
 	return without(next.Members, before.Members), without(before.Members, next.Members)
 }
 
-func checkApproval(der []byte, before blob.MemberList, ref blob.ListRef, l blob.MemberList, signer blob.Member, at time.Time) (blob.Member, error) {
+func checkApproval(der []byte, before blob.MemberList, ref blob.ListRef, l blob.MemberList, signer blob.Member, at time.Time) (blob.Member, blob.Approval, error) {
 	u, err := blob.ParseApproval(der)
 	if err != nil {
-		return blob.Member{}, err
+		return blob.Member{}, blob.Approval{}, err
 	}
 	mayApprove := approvers(before, l, signer)
 	v, err := u.Verify(signers(mayApprove))
 	if err != nil {
-		return blob.Member{}, fmt.Errorf("approval signed by %x: %w: %w", u.SignerIdentifier(), ErrApproval, err)
+		return blob.Member{}, blob.Approval{}, fmt.Errorf("approval signed by %x: %w: %w", u.SignerIdentifier(), ErrApproval, err)
 	}
 	who := mayApprove[slices.IndexFunc(mayApprove, func(m blob.Member) bool { return SignerID(m) == string(v.SignerKeyID()) })]
 	proposed, err := blob.ProposedDigest(l)
 	if err != nil {
-		return blob.Member{}, err
+		return blob.Member{}, blob.Approval{}, err
 	}
-	refuse := func(why string) (blob.Member, error) {
-		return blob.Member{}, fmt.Errorf("the approval of %q %s: %w", who.Label, why, ErrApproval)
+	refuse := func(why string) (blob.Member, blob.Approval, error) {
+		return blob.Member{}, blob.Approval{}, fmt.Errorf("the approval of %q %s: %w", who.Label, why, ErrApproval)
 	}
-	switch a := v.Approval(); {
+	a := v.Approval()
+	switch {
 	case a.KeyringID != l.KeyringID:
 		return refuse("is for another keyring")
 	case a.List != ref.Digest:
@@ -115,7 +116,7 @@ func checkApproval(der []byte, before blob.MemberList, ref blob.ListRef, l blob.
 	case at.After(a.Expires):
 		return refuse("expired on " + a.Expires.Format(time.RFC3339))
 	}
-	return who, nil
+	return who, a, nil
 }
 
 // approvers returns who may approve a list of members: in a recovery the custodians of the quorum that

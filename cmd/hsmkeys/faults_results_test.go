@@ -118,7 +118,7 @@ const (
 
 // listedResults are the return values that PKCS #11 v2.40 §5.4 to §5.15 lists for each function
 // that the commands call, without CKR_, CKR_OK, and what tells of a callback or a mutex that was
-// handed in. Where functions have a list in common, a few have one more than the standard gives them.
+// handed in. Where functions have a list in common, a few have one more than the standard lists.
 var listedResults = map[string]string{
 	"C_GetFunctionList":   "ARGUMENTS_BAD FUNCTION_FAILED GENERAL_ERROR HOST_MEMORY",                                                                                                                                                                            // §5.4
 	"C_Initialize":        "ARGUMENTS_BAD CANT_LOCK CRYPTOKI_ALREADY_INITIALIZED FUNCTION_FAILED GENERAL_ERROR HOST_MEMORY NEED_TO_CREATE_THREADS",                                                                                                              // §5.4
