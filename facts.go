@@ -72,7 +72,6 @@ var (
 	ErrMemberIsCustodian = errors.New("a member is no custodian")
 	ErrForCustodians     = errors.New("the proposal is for custodians")
 	ErrApprovalsMissing  = errors.New("approvals are missing")
-	ErrPolicyForbids     = errors.New("the policy could not be kept to any more")
 	ErrOwnProposal       = errors.New("this owner has proposed it")
 	ErrQuorumVouches     = errors.New("a quorum vouches for nothing: its key was in the memory of a machine")
 	ErrSecondOwner       = errors.New("the policy wants a second owner's approval")

@@ -136,7 +136,7 @@ func (k *Keyring) changeMembers(ctx context.Context, op string, edit func(*blob.
 		if err := change(l, all); err != nil {
 			return err
 		}
-		if err := keepsPolicy(*l); err != nil {
+		if err := l.CheckPolicy(); err != nil {
 			return err
 		}
 		return leavesRoom(*l)
@@ -232,7 +232,7 @@ func (k *Keyring) MayRemove(role blob.Role, label string) (blob.Member, error) {
 	}
 	rest := k.members().List()
 	rest.Members = slices.Delete(rest.Members, i, i+1)
-	if err := keepsPolicy(rest); err != nil {
+	if err := rest.CheckPolicy(); err != nil {
 		return blob.Member{}, fmt.Errorf("%s: %w", op, err)
 	}
 	return all[i], nil

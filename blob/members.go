@@ -119,7 +119,7 @@ func (l MemberList) validate() error {
 	case len(l.Members) < 1 || len(l.Members) > MaxMembers:
 		return fmt.Errorf("%d members, not 1 to %d", len(l.Members), MaxMembers)
 	}
-	owners, quorums, seen := 0, 0, make(map[string]bool)
+	owners, seen := 0, make(map[string]bool)
 	for _, m := range l.Members {
 		if m.Role == Custodian {
 			return fmt.Errorf("member %q: a custodian is none", shorten(m.Label))
@@ -140,17 +140,12 @@ func (l MemberList) validate() error {
 		if m.Role == Owner {
 			owners++
 		}
-		if m.Quorum != nil {
-			quorums++
-		}
 	}
-	switch {
-	case owners == 0:
+	if owners == 0 {
 		return fmt.Errorf("no member is an owner: nobody could sign the next list")
-	case l.Policy.QuorumOnly && quorums == 0:
-		return fmt.Errorf("only a quorum may recover, and there is none")
-	case l.Policy.SecondOwner && owners < 2:
-		return fmt.Errorf("a second owner must approve changes, and there is none")
+	}
+	if err := l.CheckPolicy(); err != nil {
+		return err
 	}
 	if err := l.validateCustodians(seen); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -46,4 +47,28 @@ func (d *decoder) policy(tag cryptobyte_asn1.Tag) Policy {
 		d.fail(fmt.Errorf("%w: %s has a policy with the bits %b", ErrUnknown, d.what, bits))
 	}
 	return Policy{QuorumOnly: bits&policyQuorumOnly != 0, SecondOwner: bits&policySecondOwner != 0}
+}
+
+// ErrPolicy is the error for a list of members that could not do what its own policy demands.
+var ErrPolicy = errors.New("the policy could not be kept to")
+
+// CheckPolicy returns an [ErrPolicy] unless the list has the members that its policy demands: a quorum, or
+// a second owner.
+func (l MemberList) CheckPolicy() error {
+	owners, quorums := 0, 0
+	for _, m := range l.Members {
+		if m.Role == Owner {
+			owners++
+		}
+		if m.Quorum != nil {
+			quorums++
+		}
+	}
+	switch {
+	case l.Policy.QuorumOnly && quorums == 0:
+		return fmt.Errorf("only a quorum may recover, and there would be none: %w", ErrPolicy)
+	case l.Policy.SecondOwner && owners < 2:
+		return fmt.Errorf("a second owner must approve changes, and there would be none: %w", ErrPolicy)
+	}
+	return nil
 }

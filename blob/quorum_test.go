@@ -100,8 +100,8 @@ func TestListsWithAQuorumRefuse(t *testing.T) {
 		{"an owner with a quorum", func(l *MemberList, _ *Quorum) { l.Members[2].Role = Owner }, "no backup authority"},
 		{"a quorum on P-256", func(l *MemberList, _ *Quorum) { l.Members[2].Certificate = certificate(strangerP256()) }, "not EC on P-384"},
 		{"a quorum with a signing key", func(l *MemberList, _ *Quorum) { l.Members[2].Signing = certificate(strangerP256()) }, "signs itself"},
-		{"only a quorum may, and there is none", func(l *MemberList, _ *Quorum) { l.Members = l.Members[:2] }, "there is none"},
-		{"a second owner, and there is none", func(l *MemberList, _ *Quorum) { l.Policy.SecondOwner = true }, "there is none"},
+		{"only a quorum may, and there is none", func(l *MemberList, _ *Quorum) { l.Members = l.Members[:2] }, "there would be none"},
+		{"a second owner, and there is none", func(l *MemberList, _ *Quorum) { l.Policy.SecondOwner = true }, "there would be none"},
 		{"approvals in another order", func(l *MemberList, _ *Quorum) { l.Approvals = [][]byte{{2}, {1}} }, "ascending"},
 		{"one approval twice", func(l *MemberList, _ *Quorum) { l.Approvals = [][]byte{{2}, {2}} }, "ascending"},
 		{"too many approvals", func(l *MemberList, _ *Quorum) {

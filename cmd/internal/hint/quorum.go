@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/hsmkeys/hsmkeys"
+	"github.com/hsmkeys/hsmkeys/blob"
 	"github.com/hsmkeys/hsmkeys/ledger"
 )
 
@@ -32,7 +33,7 @@ func ofQuorums(err error) string {
 		return "hsmkeys quorum approve, with the token of a custodian"
 	case errors.Is(err, hsmkeys.ErrOwnProposal):
 		return "another owner approves it, with hsmkeys approve"
-	case errors.Is(err, hsmkeys.ErrPolicyForbids):
+	case errors.Is(err, blob.ErrPolicy):
 		return "first add what the policy wants (hsmkeys owner add, hsmkeys quorum create), or change the policy (hsmkeys policy)"
 	case errors.Is(err, hsmkeys.ErrApprovalsMissing):
 		return "hsmkeys quorum list shows the custodians; each approves once"
