@@ -73,6 +73,7 @@ var (
 	ErrForCustodians     = errors.New("the proposal is for custodians")
 	ErrApprovalsMissing  = errors.New("approvals are missing")
 	ErrOwnProposal       = errors.New("this owner has proposed it")
+	ErrOwnerRehearses    = errors.New("an owner rehearses what backup authorities do")
 	ErrQuorumVouches     = errors.New("a quorum vouches for nothing: its key was in the memory of a machine")
 	ErrSecondOwner       = errors.New("the policy wants a second owner's approval")
 	ErrQuorumOnly        = errors.New("the policy wants every recovery to be a quorum's")

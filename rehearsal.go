@@ -128,7 +128,7 @@ func (k *Keyring) mayRehearse(ctx context.Context, op string, o *RehearsalOption
 	}
 	self := k.Self()
 	if self.Role != blob.BackupAuthority {
-		return nil, canary{}, withFacts(fmt.Errorf("%s: %q is an owner: %w", op, self.Label, ErrRole), ErrOwnerRecovers)
+		return nil, canary{}, withFacts(fmt.Errorf("%s: %q is an owner: %w", op, self.Label, ErrRole), ErrOwnerRehearses)
 	}
 	if !IsCanary(o.Canary) {
 		return nil, canary{}, fmt.Errorf("%s: key %q is not called canary, and could be in use: %w", op, o.Canary, ErrNoCanary)

@@ -11,6 +11,8 @@ import (
 // ofQuorums returns hints for errors about quorums, custodians and approvals.
 func ofQuorums(err error) string {
 	switch {
+	case errors.Is(err, hsmkeys.ErrOwnerRehearses):
+		return "run it with the token of a backup authority (--token), or with --quorum LABEL and its custodians"
 	case errors.Is(err, hsmkeys.ErrNoCanary):
 		return "an owner makes it, for nothing else: hsmkeys create canary"
 	case errors.Is(err, hsmkeys.ErrCustodianNew):
